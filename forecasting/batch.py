@@ -8,6 +8,9 @@ and level: symbol, issued_at, step, target_at (when that bar of its own becomes 
 (USD); `output.shape=wide` (or shape=wide) has a column for each level instead. By instant and
 symbol, levels rising; in the metadata of Parquet the name of the forecaster. A folder gets a
 Parquet file for each month, side by side: the fastest. Each is written whole or not at all.
+
+With launcher=ray (pip install 'kelly-chronos[ray]') actors on the machines of a Ray cluster,
+ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
+from forecasting.chronos2.answers import answers_here
+from forecasting.chronos2.on_ray import RayAnswers, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
@@ -43,6 +49,8 @@ from trainingdata.source import DataSettings, span_of
 
 log = logging.getLogger("forecasting")
 
+Launcher = Literal["local", "ray"]
+
 _SHAPE_WORD = re.compile(r"^output\.shape=")
 
 
@@ -55,6 +63,8 @@ class BatchSettings:
         them are computed.
     output: Parquet or CSV file, or a folder of a Parquet file a month; none fills the cache only.
     shape: `long`, a row a level, or `wide`, a column a level.
+    launcher: `local` computes in this process, `ray` on a Ray cluster.
+    ray: which one, and what an actor has of it.
     data: where bars come from.
     forecaster: what forecasts them.
     """
@@ -64,6 +74,8 @@ class BatchSettings:
     end: str | None = None
     output: str | None = None
     shape: Shape = "long"
+    launcher: Launcher = "local"
+    ray: RaySettings = field(default_factory=RaySettings)
     data: DataSettings = field(default_factory=DataSettings)
     forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
 
@@ -74,6 +86,11 @@ class BatchSettings:
             raise InputError(
                 f"output.shape: {self.shape} has no effect without output; name a file,"
                 " output=FILE.parquet"
+            )
+        if self.launcher == "ray" and not self.forecaster.keeps:
+            raise InputError(
+                "launcher: ray computes what the cache lacks, and forecasts of"
+                f" {self.forecaster.kind} are not kept there; use launcher=local"
             )
 
     @classmethod
@@ -102,7 +119,9 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
             f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars of"
             " its own"
         )
-    table = settings.forecaster.build(bars.symbols).forecast(bars, first, progress)
+    answers = RayAnswers(settings.ray) if settings.launcher == "ray" else answers_here
+    forecaster = settings.forecaster.build(bars.symbols, answers)
+    table = forecaster.forecast(bars, first, progress)
     windows = table.windows
     rows = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
     return Batch(bars, table, rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))])

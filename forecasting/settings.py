@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptLessons
 from forecasting.checked import KEY, CheckedForecaster
+from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
@@ -77,8 +78,10 @@ class ForecasterSettings:
         """Whether its forecasts are kept in the cache."""
         return self.kind == "chronos2" and self.cache is not None
 
-    def build(self, symbols: Sequence[str]) -> Forecaster:
+    def build(self, symbols: Sequence[str], answers: Answers = answers_here) -> Forecaster:
         """The forecaster itself, for these symbols.
+
+        answers: computes forecasts that the cache lacks, where they are kept there.
 
         Raises
         ------
@@ -86,6 +89,8 @@ class ForecasterSettings:
             for a model, a file or a class that cannot be used.
         """
         raw = self._raw(symbols)
+        if isinstance(raw, CachedForecaster):
+            raw = replace(raw, answers=answers)
         if not self.calibrated:
             return raw
         folder = raw.lessons if isinstance(raw, CachedForecaster) else None

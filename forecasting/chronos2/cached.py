@@ -8,14 +8,16 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
 from forecasting.cache_file import Unreadable
+from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
@@ -25,9 +27,6 @@ from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import DataError
 from trainingdata.bars import Bars
-
-if TYPE_CHECKING:
-    from forecasting.chronos2.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +40,13 @@ class CachedForecaster:
 
     forecaster: makes what is not there.
     folder: of the cache, with a shelf for each specification.
+    answers: computes what is not there; the forecaster itself, in this process, by default.
     reader: of the files; the tables of one forecaster share what it keeps in memory.
     """
 
     forecaster: Chronos2Forecaster
     folder: Path
+    answers: Answers = answers_here
     reader: Reader = field(default_factory=Reader)
 
     @property
@@ -109,36 +110,24 @@ class CachedForecaster:
         shelf = self._shelf(profile)
         shelf.touch()
         locations = shelf.find(windows.issued_at[rows], keys[rows])
-        engine: Engine | None = None
         kept = len(rows) - len(locations.missing)
         of_cache = f"forecasts, {kept:,} of {len(rows):,} from cache"
         work = f"{of_cache}, new ones" if kept else "forecasts"
         if kept == len(rows):
             progress(of_cache, kept, kept)
         while len(locations.missing):
-            engine = engine or self.forecaster.engine(profile)
-            # The engine says where its answers belong: it may have loaded weights that were written
-            # over after the first look, or have had to compute otherwise than planned. Then the
-            # shelf that was looked at is the wrong one, and the right one is searched.
-            actual = self._shelf(profile, engine)
-            actual.open()
-            filled = actual == shelf
-            if filled:
-                missing = rows[locations.missing]
-                actual = self._fill(
-                    shelf,
-                    symbols,
-                    windows,
-                    keys,
-                    profile,
-                    missing,
-                    engine,
-                    lambda _, done, total: progress(work, done, total),
-                )
-                filled = actual == shelf
-            shelf = actual
+            looked_at = shelf
+            shelf = self._fill(
+                shelf,
+                symbols,
+                windows,
+                keys,
+                profile,
+                rows[locations.missing],
+                lambda _, done, total: progress(work, done, total),
+            )
             locations = shelf.find(windows.issued_at[rows], keys[rows])
-            if filled and len(locations.missing):
+            if shelf == looked_at and len(locations.missing):
                 raise DataError(
                     f"{shelf.folder}: what was just written went away (prune?); run again"
                 )
@@ -152,40 +141,36 @@ class CachedForecaster:
         keys: Keys,
         profile: Profile,
         missing: Index,
-        engine: Engine,
         progress: Progress,
     ) -> Shelf:
         """Compute these windows' forecasts and keep them; the shelf that they lie on in the end.
 
-        It is another one than `shelf` where the engine begins to compute otherwise on the way.
+        What computes them says where its answers belong: it may have loaded weights that were
+        written over after `shelf` was looked at, or have had to compute otherwise than planned.
+        Then that is the wrong shelf: the right one is to be searched before more is computed.
         """
         names = np.array(symbols)
         price = windows.price
-        done = 0
+        portions = list(_files(windows, missing))
 
         def keep(on: Shelf, part: Index, values: Array32) -> None:
             moments = np.stack(log_moments(values, price[part]), axis=1)
             symbol = names[windows.symbol[part]]
             on.add(symbol, windows.issued_at[part], keys[part], values, moments)
 
-        with _Writers() as writers:
-            for part in _files(windows, missing):
-
-                def report(what: str, count: int, total: int, before: int = done) -> None:
-                    progress(what, before + count, len(missing))
-
-                values = self.forecaster.answer(windows, part, profile, report, engine)
-                actual = self._shelf(profile, engine)
-                if actual != shelf:
-                    actual.open()
-                writers.submit(keep, actual, part, values)
+        making = self.answers(self.forecaster, windows, portions, profile, progress)
+        with _Writers() as writers, closing(making) as answers:
+            for answer in answers:
+                actual = Shelf.of(self.folder, answer.specification)
+                actual.open()
+                if len(answer.rows):
+                    writers.submit(keep, actual, answer.rows, answer.values)
                 if actual != shelf:
                     return actual
-                done += len(part)
         return shelf
 
-    def _shelf(self, profile: Profile, engine: Engine | None = None) -> Shelf:
-        return Shelf.of(self.folder, self.forecaster.specification(profile, engine))
+    def _shelf(self, profile: Profile) -> Shelf:
+        return Shelf.of(self.folder, self.forecaster.specification(profile))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

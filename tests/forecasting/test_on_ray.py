@@ -1,0 +1,289 @@
+"""Forecasts computed on Ray: the bytes of a local run, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forecasting.batch import BatchSettings
+from forecasting.chronos2 import on_ray
+from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2.engine import Engine
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.on_ray import RayAnswers, RaySettings
+from forecasting.chronos2.profile import Profile
+from forecasting.forecast import Progress, silent
+from forecasting.settings import ForecasterSettings
+from forecasting.windows import Windows
+from foundation.arrays import Array32, Index
+from foundation.errors import InputError
+from trainingdata.bars import Bars
+
+# Ray leaves processes to themselves that it has started.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ASKED: list[Engine] = []  # engines whose specification this process has been asked for
+MACHINE = {"CPU": 16.0, "GPU": 2.0}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Mortal(Chronos2Forecaster):
+    """Its process is killed over the first portion, as often as `marks` lets it be.
+
+    marks: an empty folder; a file of it is a death.
+    """
+
+    marks: str = ""
+    lives: int = 1
+
+    def answer(
+        self,
+        windows: Windows,
+        rows: Index,
+        profile: Profile,
+        progress: Progress = silent,
+        by: Engine | None = None,
+    ) -> Array32:
+        folder = Path(self.marks)
+        died = len(list(folder.iterdir()))
+        if windows.issued_at[rows].min() == windows.issued_at.min() and died < self.lives:
+            (folder / str(died)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        # `super()` without arguments does not find a class with slots.
+        return Chronos2Forecaster.answer(self, windows, rows, profile, progress, by)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Uneven(Chronos2Forecaster):
+    """Computes otherwise than it has begun."""
+
+    def specification(self, profile: Profile, by: Engine | None = None) -> dict[str, Any]:
+        said: dict[str, Any] = Chronos2Forecaster.specification(self, profile, by)
+        if by is not None:
+            ASKED.append(by)
+        return {**said, "weights": "others"} if len(ASKED) > 1 else said
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Homeless(Chronos2Forecaster):
+    """Finds no model, wherever it is."""
+
+    def engine(self, profile: Profile) -> Engine:
+        raise InputError("forecaster.model: there is no such folder")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def two_actors() -> Iterator[RayAnswers]:
+    """A Ray of this machine's own, with room for two."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
+            patch.setenv(name, "0" * 64)
+            patch.delenv(name)
+        yield RayAnswers()
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="module")
+def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("local")
+    CachedForecaster(Chronos2Forecaster(), folder).forecast(market, market.times[0])
+    files = content(folder)
+    assert len(files) == 3
+    return files
+
+
+@pytest.mark.slow
+def test_what_ray_computes_is_kept_in_the_same_bytes_and_found_by_a_local_run(
+    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+) -> None:
+    CachedForecaster(Chronos2Forecaster(), tmp_path, two_actors).forecast(market, market.times[0])
+    assert content(tmp_path) == local
+    said: list[str] = []
+    again = CachedForecaster(Chronos2Forecaster(), tmp_path)
+    again.forecast(market, market.times[0], lambda work, done, total: said.append(work))
+    assert len(said) == 1
+    assert said[0].endswith("from cache")
+
+
+@pytest.mark.slow
+def test_a_portion_whose_actor_is_killed_is_answered_by_another(
+    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    forecaster = Mortal(marks=str(marks), lives=2)
+    folder = tmp_path / "cache"
+    CachedForecaster(forecaster, folder, two_actors).forecast(market, market.times[0])
+    assert len(list(marks.iterdir())) == 2
+    assert content(folder) == local
+
+
+@pytest.mark.slow
+def test_a_portion_that_no_actor_survives_ends_with_one_line_and_the_rest_is_kept(
+    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    forecaster = Mortal(marks=str(marks), lives=100)
+    folder = tmp_path / "cache"
+    with pytest.raises(InputError, match=r"^ray: 3 actors died over the same [\d,]+ forecasts; "):
+        CachedForecaster(forecaster, folder, two_actors).forecast(market, market.times[0])
+    assert len(list(marks.iterdir())) == 3
+    kept = content(folder)
+    assert 0 < len(kept) < len(local)
+    assert kept.items() <= local.items()
+    # A run after it computes what is missing and nothing else.
+    totals = set()
+    CachedForecaster(Chronos2Forecaster(), folder, two_actors).forecast(
+        market, market.times[0], lambda work, done, total: totals.add(total)
+    )
+    assert content(folder) == local
+    everything = len(Chronos2Forecaster().windows(market, market.times[0]))
+    assert max(totals) < everything
+
+
+@pytest.mark.slow
+def test_an_interrupted_driver_goes_on_from_what_is_kept(
+    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+) -> None:
+    def interrupt(work: str, done: int, total: int) -> None:
+        if done > 1000:
+            raise KeyboardInterrupt
+
+    def note(work: str, done: int, total: int) -> None:
+        works.append((work, total))
+
+    forecaster = CachedForecaster(Chronos2Forecaster(), tmp_path, two_actors)
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.forecast(market, market.times[0], interrupt)
+    assert 0 < len(content(tmp_path)) < len(local)
+    works: list[tuple[str, int]] = []
+    forecaster.forecast(market, market.times[0], note)
+    assert content(tmp_path) == local
+    assert "from cache, new ones" in works[-1][0]
+    assert works[-1][1] < len(Chronos2Forecaster().windows(market, market.times[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("forecaster", "said"),
+    [
+        (
+            Uneven(),
+            r"^ray: machines do not compute alike: .* another weights \(others\) than the first",
+        ),
+        (Homeless(), "^on a machine of the Ray cluster: forecaster.model: there is no such folder"),
+    ],
+    ids=["weights", "model"],
+)
+def test_machines_that_cannot_be_used_are_refused_in_one_line(
+    forecaster: Chronos2Forecaster, said: str, two_actors: RayAnswers, market: Bars, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        CachedForecaster(forecaster, tmp_path, two_actors).forecast(market, market.times[0])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_machine_with_another_version_is_refused(
+    two_actors: RayAnswers, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "VERSION", "0.0")
+    with pytest.raises(InputError, match=r"^ray: .* and 0\.0 runs here; install the same"):
+        CachedForecaster(Chronos2Forecaster(), tmp_path, two_actors).forecast(
+            market, market.times[-30]
+        )
+    assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "machines", "device", "count", "each"),
+    [
+        (RaySettings(), [MACHINE, {"CPU": 16.0}], "auto", 2, (1, 1)),
+        (RaySettings(cores=10), [MACHINE, MACHINE], "auto", 2, (10, 1)),
+        (RaySettings(gpus=0, cores=4), [MACHINE], "auto", 4, (4, 0)),
+        (RaySettings(cores=4), [MACHINE, {"CPU": 7.0}], "cpu", 5, (4, 0)),
+        (RaySettings(cores=4), [{"CPU": 7.0}, {}], "auto", 1, (4, 0)),
+    ],
+)
+def test_an_actor_has_a_gpu_where_there_is_one_and_else_its_cores(
+    settings: RaySettings,
+    machines: list[Mapping[str, float]],
+    device: Any,
+    count: int,
+    each: tuple[int, int],
+) -> None:
+    nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+    nodes.append({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": 1000.0}})
+    options = {"num_cpus": each[0], "num_gpus": each[1]}
+    assert on_ray._places(settings, nodes, Profile(device=device)) == (count, options)
+
+
+def test_a_cluster_without_room_for_an_actor_is_refused() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}]
+    with pytest.raises(InputError, match=r"has 4 cores for an actor; the largest has 2 cores"):
+        on_ray._places(RaySettings(cores=4), nodes, Profile())
+    nodes[0]["Resources"]["GPU"] = 1.0
+    with pytest.raises(InputError, match=r"has 1 core and 2 GPUs for an actor; the largest has 2"):
+        on_ray._places(RaySettings(gpus=2), nodes, Profile())
+
+
+def test_ray_is_an_extra_that_is_named_where_it_is_missing(
+    market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(InputError, match=r"^launcher: ray is not installed: .*kelly-chronos\[ray"):
+        CachedForecaster(Chronos2Forecaster(), tmp_path, RayAnswers()).forecast(
+            market, market.times[-30]
+        )
+    assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "address", ["here", "ray://head:10001", "http://head:6379", "head:", "head:0", ":6379", ""]
+)
+def test_an_address_of_another_form_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match=r"^ray\.address: .* is neither host:port"):
+        RaySettings(address=address)
+
+
+@pytest.mark.parametrize("address", ["head:6379", "127.0.0.1:6379", "[::1]:6379", "auto", None])
+def test_addresses_of_heads_are_taken(address: str | None) -> None:
+    assert RaySettings(address=address).address == address
+
+
+def test_ray_computes_only_what_is_kept() -> None:
+    for settings in (ForecasterSettings(kind="ewma"), ForecasterSettings(cache=None)):
+        with pytest.raises(InputError, match=r"^launcher: .* use launcher=local"):
+            BatchSettings(launcher="ray", forecaster=settings)
+    assert BatchSettings(launcher="ray").launcher == "ray"
+
+
+def test_portions_come_in_the_order_that_a_local_run_keeps_them_in(market: Bars) -> None:
+    from forecasting.chronos2.answers import answers_here
+    from forecasting.chronos2.cached import _files
+
+    forecaster = Chronos2Forecaster()
+    windows = forecaster.windows(market, market.times[-200])
+    portions = list(_files(windows, np.arange(len(windows))))
+    first, *others = answers_here(forecaster, windows, portions, Profile(), silent)
+    assert len(first.rows) == 0
+    assert [len(answer.values) for answer in others] == [len(rows) for rows in portions]
+    assert all(answer.specification == first.specification for answer in others)
