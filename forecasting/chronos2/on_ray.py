@@ -98,7 +98,7 @@ class RayAnswers:
         places, options = _places(self.settings, ray.nodes(), profile)
         maker = ray.remote(PortionActor).options(**options)
         shared = ray.put(windows)
-        crew = _Crew(ray, lambda: maker.remote(forecaster, shared, profile))
+        crew = _Crew(ray, lambda: maker.remote(forecaster, shared, profile, self.settings.cores))
         count = min(places, len(portions))
         log.info("%s on Ray, each with %s", counted(count, "actor"), options)
         total = sum(map(len, portions))
@@ -115,14 +115,21 @@ class RayAnswers:
 class PortionActor:
     """An engine in a process of its own, on one of the cluster's machines."""
 
-    def __init__(self, forecaster: Chronos2Forecaster, windows: Windows, profile: Profile) -> None:
+    def __init__(
+        self, forecaster: Chronos2Forecaster, windows: Windows, profile: Profile, cores: int
+    ) -> None:
         self._forecaster = forecaster
         self._windows = windows
         self._profile = profile
+        self._cores = cores
         self._engine: Engine | None = None
 
     def begin(self) -> tuple[str, str, Mapping[str, Any]]:
         """(machine, version of the project there, what will compute); the engine is loaded."""
+        import torch
+
+        # The last bits of sums depend on how many threads share them.
+        torch.set_num_threads(self._cores)
         self._engine = self._forecaster.engine(self._profile)
         specification = self._forecaster.specification(self._profile, self._engine)
         return socket.gethostname(), VERSION, specification

@@ -108,7 +108,7 @@ def test_sweeps_and_forecasts_are_run_by_a_ray_cluster_at_an_address(
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr
         kept = {p.name: p.read_bytes() for p in sorted((tmp_path / name).rglob("*-*/*.parquet"))}

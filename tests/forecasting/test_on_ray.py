@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from forecasting.batch import BatchSettings
 from forecasting.chronos2 import on_ray
@@ -101,7 +102,10 @@ def two_actors() -> Iterator[RayAnswers]:
 @pytest.fixture(scope="module")
 def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("local")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(RaySettings().cores)
     CachedForecaster(Chronos2Forecaster(), folder).forecast(market, market.times[0])
+    torch.set_num_threads(threads)
     files = content(folder)
     assert len(files) == 3
     return files
