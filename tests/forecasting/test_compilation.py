@@ -9,6 +9,7 @@ import math
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -477,9 +478,10 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     def built(*arguments: Any) -> Engine:
         return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights)
 
-    monkeypatch.setattr(engines, "engine", built)
     monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 40)
     for _ in range(2):
+        # A process keeps its engine, as the real function does.
+        monkeypatch.setattr(engines, "engine", cache(built))
         cached = CachedForecaster(Chronos2Forecaster(profile, 32), tmp_path)
         table = cached.forecast(market, market.times[first])
         (shelf,) = {p.parent.parent for p in tmp_path.rglob("*.parquet")}
