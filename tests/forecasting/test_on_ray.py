@@ -39,13 +39,14 @@ MACHINE = {"CPU": 16.0, "GPU": 2.0}
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mortal(Chronos2Forecaster):
-    """Its process is killed over the first portion, as often as `marks` lets it be.
+    """Its process is killed over the first or the last portion, as often as `marks` lets it be.
 
     marks: an empty folder; a file of it is a death.
     """
 
     marks: str = ""
     lives: int = 1
+    last: bool = False
 
     def answer(
         self,
@@ -57,7 +58,8 @@ class Mortal(Chronos2Forecaster):
     ) -> Array32:
         folder = Path(self.marks)
         died = len(list(folder.iterdir()))
-        if windows.issued_at[rows].min() == windows.issued_at.min() and died < self.lives:
+        fatal = windows.issued_at.max() if self.last else windows.issued_at.min()
+        if fatal in windows.issued_at[rows] and died < self.lives:
             (folder / str(died)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         # `super()` without arguments does not find a class with slots.
@@ -143,7 +145,8 @@ def test_a_portion_that_no_actor_survives_ends_with_one_line_and_the_rest_is_kep
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    forecaster = Mortal(marks=str(marks), lives=100)
+    # The last one: an actor has answered another before it meets it.
+    forecaster = Mortal(marks=str(marks), lives=100, last=True)
     folder = tmp_path / "cache"
     with pytest.raises(InputError, match=r"^ray: 3 actors died over the same [\d,]+ forecasts; "):
         CachedForecaster(forecaster, folder, two_actors).forecast(market, market.times[0])
