@@ -6,7 +6,7 @@ import pytest
 
 from tests.mutants.changes import Mutant, mutants
 from tests.mutants.children import Farm, Verdict
-from tests.mutants.measure import ROOT, Equivalents, equivalents, measure, report
+from tests.mutants.measure import Equivalents, measure, report
 
 # One worker runs them all: what their fixture makes takes half a minute.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mutants")]
@@ -106,10 +106,3 @@ def test_tests_that_fail_unchanged_measure_nothing(farm: Farm) -> None:
     (farm.root / "tests" / "test_sums.py").write_text(TESTS + "    assert False\n")
     with pytest.raises(SystemExit, match="fail though nothing is changed"):
         measured(farm, {})
-
-
-def test_what_is_listed_as_no_mutant_is_a_change_that_can_be_drawn() -> None:
-    """A reason for code that is gone is no reason."""
-    known = equivalents(ROOT / "tests" / "mutants" / "equivalent.toml")
-    drawn = {m.key for file in {file for file, *_ in known} for m in mutants(ROOT, file, 10**6, 1)}
-    assert set(known) <= drawn, sorted(set(known) - drawn)
