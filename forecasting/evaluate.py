@@ -256,7 +256,7 @@ def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
 
 
 def print_figures(figures: dict[str, Any]) -> None:
-    """A line a class and step."""
+    """A line a class and step, and one of the hours between which its coverage lies."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     against = figures["against"]
     gains = [f"less than {name}" for name in against]
@@ -273,10 +273,18 @@ def print_figures(figures: dict[str, Any]) -> None:
                 f"{main['scale']:.2f}",
                 _rank(main),
             )
+            if step.isdigit():
+                table.add_row("", f"{step}, by hour", *[""] * (1 + len(against)), _spread(scores))
     title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
     console.print(title, highlight=False)
     console.print(table)
     console.print(REACH, highlight=False)
+
+
+def _spread(scores: dict[str, Any]) -> str:
+    """What the 80 % interval holds at the hour that it holds least, and most."""
+    held = [hour["inside80"] for hour in scores["hours"].values()]
+    return f"{min(held):.2f} … {max(held):.2f}"
 
 
 def _rank(scores: dict[str, float | None]) -> str:

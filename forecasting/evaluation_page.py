@@ -230,19 +230,13 @@ def _panels(
         return []
     steps = [step for step in group if step.isdigit()]
     first = group[steps[0]]
-    hours = first["hours"]
     charts = {
         "Gain by step": gains_chart(group, figures["against"], steps),
         "Probability integral transform": transforms_chart(frames, kind),
         "Rank correlation by step": ranks_chart(
             [group[step][figures["forecaster"]] for step in steps], steps
         ),
-        f"80 % interval holds, step {steps[0]}, by hour": level_chart(
-            "Held by hour",
-            [_hour(kind, slot) for slot in hours],
-            [hour["inside80"] for hour in hours.values()],
-            "inside80",
-        ),
+        **_held_by_hour(kind, steps[0], first["hours"]),
         "80 % interval holds, calmest to wildest fifth": level_chart(
             "Held by volatility", *_fifths(first, "inside80"), "inside80"
         ),
@@ -259,8 +253,27 @@ def _fifths(scores: dict[str, Any], what: str) -> tuple[Sequence[str], Sequence[
     return FIFTHS[: len(values)], values
 
 
-def _hour(kind: str, slot: str) -> str:
-    """The New York time a forecast is issued at, from the place in the day of its bar."""
+def _held_by_hour(kind: str, step: str, hours: dict[str, Any]) -> dict[str, Chart]:
+    """Title and chart of what the 80 % interval holds by hour, a coin's weekends apart."""
+    charts = {}
+    for days in ("", ", Saturdays and Sundays"):
+        held = {place: scores["inside80"] for place, scores in hours.items()}
+        held = {place: share for place, share in held.items() if _days_of(kind, place) == days}
+        if held:
+            labels = [_issued_hour(kind, place) for place in held]
+            charts[f"80 % interval holds, step {step}, by hour{days}"] = level_chart(
+                f"Held by hour{days}", labels, list(held.values()), "inside80"
+            )
+    return charts
+
+
+def _days_of(kind: str, place: str) -> str:
+    """Which days a place among a class's bars (`trainingdata.sessions.bar_slots`) is of."""
+    return ", Saturdays and Sundays" if kind == "crypto" and int(place) >= 24 else ""
+
+
+def _issued_hour(kind: str, place: str) -> str:
+    """The New York time a forecast is issued at, from the place of its bar."""
     if kind == "crypto":
-        return f"{(int(slot) + 1) % 24:02d}:00"
-    return "16:00" if int(slot) == 6 else f"{10 + int(slot)}:30"
+        return f"{(int(place) + 1) % 24:02d}:00"
+    return "16:00" if int(place) == 6 else f"{10 + int(place)}:30"

@@ -35,6 +35,7 @@ FULL_SESSION = np.timedelta64(390, "m")
 CALENDAR_START = "2000-01-01"
 BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 BARS_A_DAY = {Kind.STOCK: 7, Kind.CRYPTO: 24}
+PLACES = {Kind.STOCK: 7, Kind.CRYPTO: 48}  # that `bar_slots` tells apart
 _NEVER = np.datetime64("NaT", "ns")
 
 
@@ -216,7 +217,8 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
     """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
 
     A stock's is its number within the session, 0 for the bar that holds the night; a coin's is the
-    New York hour it starts in. The bars after it are those of the calendar.
+    New York hour it starts in, 24 more on Saturdays and Sundays. The bars after it are those of the
+    calendar.
     """
     if kind is Kind.CRYPTO:
         if not len(instants):
@@ -224,7 +226,8 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
         first = instants.min() - HOUR
         last = instants.max() + ahead * HOUR
         hours = pd.DatetimeIndex(np.arange(first, last, HOUR)).tz_localize("UTC")
-        place = hours.tz_convert(NEW_YORK).hour.to_numpy(dtype=np.int8)
+        hours = hours.tz_convert(NEW_YORK)
+        place = (hours.hour + 24 * (hours.day_of_week >= 5)).to_numpy(dtype=np.int8)
         k = ((instants - HOUR - first) // HOUR).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
     place = _places_in_session()

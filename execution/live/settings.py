@@ -57,7 +57,7 @@ class LiveSettings(TradingSettings):
     account: AccountSettings = field(default_factory=AccountSettings)
     style: StyleSettings = field(default_factory=StyleSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
-    history_days: int = 400
+    history_days: int = 730
     bar_patience: float = 20.0
     decision_seconds: float = 300.0
     halt_after: int = 3

@@ -21,12 +21,14 @@ LANES = (0x243F6A8885A308D3, 0x13198A2E03707344)  # two digests of 64 bits: firs
 class ClassContents:
     """Digests of a class's own bars. S symbols, M bars of all of them.
 
-    symbols: [S].
+    members: [S] number of each symbol in the panel, rising.
+    symbols: [S] their names.
     begin: [S + 1] where each symbol's bars lie.
     times: [M] instant at which each bar became known.
     total: [M + 1, 2] digests of the bars before each, summed: a span's is a difference.
     """
 
+    members: Index
     symbols: tuple[str, ...]
     begin: Index
     times: Instants
@@ -41,6 +43,7 @@ class ClassContents:
         if tables:
             np.cumsum(np.concatenate(digests), axis=0, out=total[1:])
         return cls(
+            members=members,
             symbols=tuple(bars.symbols[s] for s in members.tolist()),
             begin=np.cumsum([0, *(len(times) for times, _ in tables)]),
             times=np.concatenate([np.empty(0, "datetime64[ns]"), *(times for times, _ in tables)]),

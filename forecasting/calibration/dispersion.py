@@ -1,4 +1,4 @@
-"""How wide a forecast should be: a regression, the shape of its residuals, and proven corrections.
+"""How wide a forecast should be: a regression, corrections, and the shape of what remains.
 
 n rows (forecasts of one class whose outcomes are known, all symbols together), H steps, K classical
 averages, Q levels.
@@ -7,7 +7,7 @@ averages, Q levels.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -23,29 +23,24 @@ from forecasting.calibration.tallies import (
 )
 from forecasting.calibration.variance import FLOOR, SPANS
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
-from forecasting.moments import volatility
-from foundation.arrays import Array, Index, Mask
+from foundation.arrays import Array, Index
 
 PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
 PRIOR_INSTANTS = 200.0  # the weight of the Student-t(5) in the shape, in independent rows
 PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
 TOGETHER = 3  # symbols of a class count for at most so many independent ones
-LAST_QUARTER = 0.75
-ALL = np.arange(HORIZON)
-JUDGED = np.array([0, 5, HORIZON - 1])  # places of the steps that a correction is judged on
+STEPS = 1 + np.arange(HORIZON)
 UPPER = np.array(LEVELS[MEDIAN + 1 :])
 T5 = student.ppf(UPPER, 5) * np.sqrt(3 / 5)
-EIGHTY = LEVELS.index(0.9) - MEDIAN - 1  # the upper end of the 80 % interval among the upper levels
 REGIMES = 5
-CORRECTIONS = ("hour", "regime", "symbol")
 # Volatility returns to its mean: the weights of the classical averages add up to 0.9 for one bar
 # ahead and to 0.7 for 24 before anything is learned.
-PRIOR_SUM = 0.9 - 0.2 * np.log(1 + ALL) / np.log(HORIZON)
+PRIOR_SUM = 0.9 - 0.2 * np.log(STEPS) / np.log(HORIZON)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DispersionSample:
-    """What is known of forecasts when they are made, at some of the steps.
+    """What is known of forecasts when they are made.
 
     past: [n, K] log of the classical averages of the variance a bar, the day's pattern divided out.
     base: [n, H] the base forecaster's log variance a bar over each horizon, likewise.
@@ -62,37 +57,20 @@ class DispersionSample:
     symbol: Index
     instant: Index
 
-    def rows(self, chosen: Mask) -> DispersionSample:
-        """Part of the rows."""
-        return DispersionSample(
-            self.past[chosen],
-            self.base[chosen],
-            self.season[chosen],
-            self.slot[chosen],
-            self.symbol[chosen],
-            self.instant[chosen],
-        )
-
-    def steps(self, places: Index) -> DispersionSample:
-        """Part of the steps."""
-        return replace(self, base=self.base[:, places], season=self.season[:, places])
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dispersion:
-    """Deviation and shape of the log return after some of the steps.
+    """Deviation and shape of the log return after each step.
 
-    places: [H] which, from 0 for the first.
     weights: [K + 2, H] of the intercept and of each log variance.
     upper_half: [H, 10] quantiles of the shape above the median; the shape is symmetric.
-    hour: [slots, H] log of the correction by decision hour, zero where it has not proved itself.
+    hour: [slots, H] log of the correction by decision hour.
     regime: [5, H] the same by volatility regime.
     symbol: [S, H] the same by symbol.
     edges: [4, H] log variance a bar at which regimes meet, relative to a symbol's own median.
     median_level: [S, H] each symbol's median log variance a bar.
     """
 
-    places: Index
     weights: Array
     upper_half: Array
     hour: Array
@@ -114,19 +92,6 @@ class Dispersion:
         median = np.zeros((len(self.upper_half), 1))
         return np.concatenate([-self.upper_half[:, ::-1], median, self.upper_half], axis=1)
 
-    def steps(self, places: Index) -> Dispersion:
-        """Part of the steps."""
-        return Dispersion(
-            places=self.places[places],
-            weights=self.weights[:, places],
-            upper_half=self.upper_half[places],
-            hour=self.hour[:, places],
-            regime=self.regime[:, places],
-            symbol=self.symbol[:, places],
-            edges=self.edges[:, places],
-            median_level=self.median_level[:, places],
-        )
-
     @classmethod
     def fit(
         cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int
@@ -146,25 +111,9 @@ class Dispersion:
         plain = cls._regression(sample, variance, move, slots, symbols)
         if not len(move):
             return plain
-        border = np.quantile(sample.instant, LAST_QUARTER)
-        early = sample.instant <= border
-        late = sample.instant > border
-        # Outcomes of early forecasts that reach beyond the border are unknown at it. With them a
-        # correction would be judged on bars that it has been learned from.
-        outcome_at = sample.instant[early][:, None] + 1 + JUDGED
-        early_move = np.where(outcome_at <= border, move[early][:, JUDGED], np.nan)
-        if late.sum() < 2 or np.isfinite(early_move).all(axis=1).sum() < 2:
-            return plain._with_shape(sample, move)
-        judged = sample.steps(JUDGED)
-        proven = plain.steps(JUDGED)._proven_corrections(
-            judged.rows(early), early_move, judged.rows(late), move[late][:, JUDGED]
-        )
-        # The border serves the judgement alone: what is used is learned from all rows, like the
-        # regression.
-        full = plain._with_corrections(sample, move)
-        tables = {name: getattr(full if name in proven else plain, name) for name in CORRECTIONS}
-        corrected = replace(plain, edges=full.edges, median_level=full.median_level, **tables)
-        return corrected._with_shape(sample, move)
+        corrected = plain._with_corrections(sample, move)
+        size = np.abs(move) / corrected.deviation(sample)
+        return replace(corrected, upper_half=_upper_half(size, sample.instant))
 
     @classmethod
     def _regression(
@@ -176,7 +125,6 @@ class Dispersion:
         floor = FLOOR * np.exp(sample.past[:, -1:])
         realised = np.where(np.isnan(move), np.nan, np.maximum(variance / sample.season, floor))
         return cls(
-            places=ALL,
             weights=_regression_weights(sample, np.log(realised)),
             upper_half=np.tile(T5, (HORIZON, 1)),
             hour=np.zeros((slots, HORIZON)),
@@ -186,34 +134,8 @@ class Dispersion:
             median_level=np.zeros((symbols, HORIZON)),
         )
 
-    def _with_shape(self, sample: DispersionSample, move: Array) -> Dispersion:
-        """The same with the shape of what remains after the corrections."""
-        size = np.abs(move) / self.deviation(sample)
-        return replace(self, upper_half=_upper_half(size, sample.instant, 1 + self.places))
-
-    def _proven_corrections(
-        self,
-        early: DispersionSample,
-        early_move: Array,
-        late: DispersionSample,
-        late_move: Array,
-    ) -> set[str]:
-        """The corrections learned early that help late, taken one after the other."""
-        learned = self._with_corrections(early, early_move)
-        current = replace(self, edges=learned.edges, median_level=learned.median_level)
-        current = current._with_shape(early, early_move)
-        proven = set()
-        for name in CORRECTIONS:
-            candidate = replace(current, **{name: getattr(learned, name)})
-            # The shape is measured after the corrections: each candidate is judged with its own.
-            candidate = candidate._with_shape(early, early_move)
-            if _improves(candidate, current, late, late_move):
-                current = candidate
-                proven.add(name)
-        return proven
-
     def _with_corrections(self, sample: DispersionSample, move: Array) -> Dispersion:
-        """Every correction, whether it helps or not, one after the other."""
+        """The same with each correction learned on what the ones before it leave."""
         level = levels(sample.past, sample.base, self.weights)
         # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class
         # would fill the lowest regime and the wild ones the highest.
@@ -233,7 +155,7 @@ class Dispersion:
             # added up, and what two of them share must count once.
             count = len(getattr(self, name))
             tables[name] = group_logs(
-                size, np.ascontiguousarray(group), count, instants, 1 + self.places, PRIOR_GROUP
+                size, np.ascontiguousarray(group), count, instants, STEPS, PRIOR_GROUP
             )
         return replace(out, **tables)
 
@@ -249,7 +171,7 @@ def _regression_weights(sample: DispersionSample, target: Array) -> Array:
     classical = np.append(np.full(len(SPANS), 1 / len(SPANS)), 0.0)
     count, mean, gram, product = normal_equations(sample.past, sample.base, target)
     # Forecasts of several steps overlap, so as many rows say less: the prior counts for more.
-    weight = PRIOR_ROWS * (1 + ALL)
+    weight = PRIOR_ROWS * STEPS
     prior = PRIOR_SUM[:, None] * classical
     ridge = weight[:, None, None] * np.eye(len(classical))
     slopes = np.linalg.solve(gram + ridge, (product + weight[:, None] * prior)[..., None])[..., 0]
@@ -260,7 +182,7 @@ def _regression_weights(sample: DispersionSample, target: Array) -> Array:
     return np.concatenate([np.where(some, intercept, 0.0)[None], weights.T])
 
 
-def _upper_half(size: Array, instant: Index, step: Index) -> Array:
+def _upper_half(size: Array, instant: Index) -> Array:
     """Quantiles [H, 10] of |return| / deviation [n, H], drawn towards a Student-t(5).
 
     The Student-t has the root mean square of what was seen. Steps of which nothing is known have
@@ -271,55 +193,10 @@ def _upper_half(size: Array, instant: Index, step: Index) -> Array:
     some = np.maximum(count, 1)
     # Symbols of an instant move together and steps overlap: rows count for fewer independent ones.
     instants = distinct_instants(instant, known)
-    independent = instants * np.minimum(count / np.maximum(instants, 1), TOGETHER) / step
+    independent = instants * np.minimum(count / np.maximum(instants, 1), TOGETHER) / STEPS
     share = (independent / (independent + PRIOR_INSTANTS))[:, None]
     # A move of more than ten deviations counts as ten: one jump would otherwise widen every level.
     square = np.where(known, np.minimum(size, 10), 0.0) ** 2
     root = np.sqrt(square.sum(axis=0) / some)[:, None]
     drawn = share * empirical + (1 - share) * T5 * root
     return np.asarray(np.where((count > 0)[:, None], drawn, T5))
-
-
-class _Judgement(NamedTuple):
-    """score: of the 80 % interval, in units of the classical deviation; less is better.
-
-    coverage_error: distance of the interval's coverage from 80 %.
-    scale_error: distance of the log of the mean (return/σ)² from zero.
-    """
-
-    score: float
-    coverage_error: float
-    scale_error: float
-
-
-def _improves(
-    candidate: Dispersion, present: Dispersion, sample: DispersionSample, move: Array
-) -> bool:
-    """Whether a correction lowers the interval score and spoils neither coverage nor scale."""
-    new = _judgement(candidate, sample, move)
-    old = _judgement(present, sample, move)
-    # Score and calibration are judged together: on real bars, corrections that evened out coverage
-    # have made the interval score worse.
-    return (
-        new.score < old.score
-        and new.coverage_error <= max(old.coverage_error, 0.02)
-        and new.scale_error <= max(old.scale_error, 0.1)
-    )
-
-
-def _judgement(dispersion: Dispersion, sample: DispersionSample, move: Array) -> _Judgement:
-    deviation = dispersion.deviation(sample)
-    size = np.abs(move)
-    has_outcome = np.isfinite(size)
-    unit = np.exp(sample.past[:, -1:] / 2) * np.sqrt(sample.season)
-    reach = deviation * dispersion.upper_half[:, EIGHTY]
-    score = (2 * reach + 10 * np.maximum(size - reach, 0)) / unit
-    # `volatility` reads quantiles of a price: the shape is shown to it as small moves around one.
-    moves = 1 + 1e-3 * dispersion.shape
-    second = volatility(moves, np.ones(len(moves)), "quantile") * 1e3
-    scale = np.mean(np.minimum(size[has_outcome] / (deviation * second)[has_outcome], 8) ** 2)
-    return _Judgement(
-        score=float(score[has_outcome].mean()),
-        coverage_error=abs(float((size <= reach)[has_outcome].mean()) - 0.8),
-        scale_error=abs(float(np.log(scale))),
-    )

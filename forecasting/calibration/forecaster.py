@@ -1,15 +1,15 @@
 """Calibration: any forecaster's quantiles corrected, week by week, by what came true.
 
-Every Friday at 16:00 New York each asset class learns anew from the last 1,000 own bars of its
+Every Friday at 16:00 New York each asset class learns anew from the last 3,000 own bars of its
 symbols, and the forecasts of the following week use that: where a run started makes no difference.
 For each step
 
 1. deviation: the log of the realised variance is regressed on the logs of the base forecaster's
    variance and of classical averages (`variance`), the day's pattern divided out of all; ridge
    towards the classical averages alone;
-2. shape: quantiles of what remains, pooled and symmetric, drawn towards a Student-t(5) by how
+2. corrections by decision hour, volatility regime and symbol, each as far as it has been seen;
+3. shape: quantiles of what remains, pooled and symmetric, drawn towards a Student-t(5) by how
    little has been seen;
-3. corrections by decision hour, volatility regime and symbol, each kept only where it has helped;
 4. centre: the base forecaster's median times what it has been worth (`centre`).
 
 Quantile = price · exp(centre + deviation · shape). S symbols, N windows, H steps, Q levels.
@@ -53,7 +53,7 @@ class CalibrationSettings:
     confidence: standard errors by which a centre's worth must exceed zero to count, at least 0.
     """
 
-    window: int = 1000
+    window: int = 3000
     confidence: float = 3.0
 
     def __post_init__(self) -> None:
@@ -194,9 +194,9 @@ class CalibratedForecaster:
 
         Then nothing older has to be forecast.
         """
-        for (_, members), (_, content) in zip(_classes(bars), contents, strict=True):
+        for _, content in contents:
             weeks: set[np.datetime64] = set()
-            for s in members.tolist():
+            for s in content.members.tolist():
                 times = bars.real_bars(s)[0]
                 first = max(int(np.searchsorted(times, since[s])) - 1, 0)
                 weeks |= set(last_fridays(times[first:]))

@@ -135,7 +135,9 @@ class ClassHistory:
         bar = self.own_bars(starts, stops)
         row = bar + np.repeat(self.rows[:-1] - self.begin[:-1] - self.first, stops - starts)
         member = np.repeat(np.arange(len(self.members)), stops - starts)
-        mean = _recent_means(self.begin, self.variance, member, bar)
+        since = self.begin[:-1] + np.maximum(starts - LONGEST, 0)
+        plain = np.ones(int(self.slots.max(initial=0)) + 1)
+        mean = _averages(since, self.variance, self.slots, plain, member, bar)[:, -1]
         deviation = np.exp(self.log_variance[row, 0] / 2)
         centre = np.asarray(self.median[row, 0] / deviation, dtype=np.float64)
         centre[mean < np.exp(STANDING_STILL)] = np.nan
@@ -250,24 +252,3 @@ def _outcomes(close: Array, variance: Array, bar: Index, end: Index) -> tuple[Ar
             move[row, h] = close[at] - close[bar[row]]
             realised[row, h] = total
     return move, realised
-
-
-@compiled
-def _recent_means(begin: Index, variance: Array, member: Index, bar: Index) -> Array:
-    """Mean variance of a symbol's last 256 bars up to each [n]; of fewer where there are fewer."""
-    out = np.empty(len(bar))
-    row = 0
-    while row < len(bar):
-        s = member[row]
-        before = max(bar[row] + 1 - LONGEST, begin[s])
-        total = np.zeros(len(bar) - row + LONGEST + 1)
-        known = before
-        while row < len(bar) and member[row] == s:
-            while known <= bar[row]:
-                total[known + 1 - before] = total[known - before] + variance[known]
-                known += 1
-            span = min(bar[row] + 1 - begin[s], LONGEST)
-            end = bar[row] + 1 - before
-            out[row] = (total[end] - total[end - span]) / span
-            row += 1
-    return out

@@ -80,8 +80,9 @@ class KeptLessons:
 def folder_of_code() -> str:
     """Digest of the code that a lesson is a result of, beside its bars and forecasts."""
     room = Path(__file__).resolve().parent
-    sources = [*sorted(room.glob("*.py")), room.parent / "moments.py"]
+    root = room.parent.parent
+    beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/sessions.py")
     digest = hashlib.sha256()
-    for path in sources:
+    for path in [*sorted(room.glob("*.py")), *(root / name for name in beyond)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

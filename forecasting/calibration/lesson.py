@@ -21,7 +21,7 @@ from forecasting.calibration.variance import SPANS, DayPattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index
 from trainingdata.instruments import Kind
-from trainingdata.sessions import BARS_A_DAY
+from trainingdata.sessions import PLACES
 
 # forecasts a lesson learns from at most: symbols of a class move together, more say little more
 MAX_ROWS = 16_384
@@ -64,7 +64,7 @@ def learn(
     confidence
         standard errors by which a centre's worth must exceed zero to count.
     """
-    slots = BARS_A_DAY[kind]
+    slots = PLACES[kind]
     ends = history.known(week)
     starts = np.maximum(ends - window, 0)
     bar = history.own_bars(starts, ends)

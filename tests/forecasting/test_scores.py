@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -169,7 +170,9 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
 
 
 @pytest.mark.slow
-def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Path) -> None:
+def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = DataSettings(start="2024-01-02", end="2024-05-31")
     settings = EvaluationSettings(
         symbols=("SYA", "SYXUSD"),
@@ -191,6 +194,13 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(tmp_path: Pa
     page = (tmp_path / "made" / "evaluation.html").read_text()
     for word in ("rank correlation", "calmest", "synthetic market", "SYXUSD, forecast of"):
         assert word in page
+    coins = figures["groups"]["crypto"]["1"]["hours"]
+    assert sorted(map(int, coins)) == list(range(48))
+    assert page.count("by hour, Saturdays and Sundays") == 2, "a title and what it says aloud"
+    print_figures(figures)
+    held = {place: hour["inside80"] for place, hour in coins.items()}
+    ends = rf"{min(held.values()):.2f} … {max(held.values()):.2f}"
+    assert re.search(rf"1, by hour .* {ends} ", capsys.readouterr().out)
     assert "<script" not in page
     assert [fan.symbol for fan in evaluation.fans] == ["SYA", "SYXUSD"]
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]

@@ -23,6 +23,7 @@ from trainingdata.sessions import (
     BARS_A_DAY,
     BARS_A_YEAR,
     FULL_SESSION,
+    PLACES,
     Session,
     bar_position,
     bar_slots,
@@ -236,13 +237,14 @@ def test_the_bars_after_one_are_those_of_the_calendar(numbers: list[int], ahead:
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
-def test_a_coins_place_is_the_new_york_hour_in_which_its_bar_starts(
+def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_starts(
     hours: list[int], ahead: int
 ) -> None:
     ends = [FIRST + k * HOUR for k in hours]
-    expected = [
-        [(end + (j - 1) * HOUR).astimezone(NEW_YORK).hour for j in range(ahead + 1)] for end in ends
+    starts = [
+        [(end + (j - 1) * HOUR).astimezone(NEW_YORK) for j in range(ahead + 1)] for end in ends
     ]
+    expected = [[start.hour + 24 * (start.isoweekday() > 5) for start in row] for row in starts]
     assert bar_slots(Kind.CRYPTO, all64(*ends), ahead).tolist() == expected
     after = following_bar_ends(Kind.CRYPTO, all64(*ends), ahead)
     assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
@@ -381,6 +383,9 @@ def test_days_and_years_have_the_bars_they_are_said_to_have() -> None:
     assert BARS_A_YEAR[Kind.STOCK] == 7 * 252
     assert BARS_A_DAY[Kind.CRYPTO] == 24
     assert BARS_A_YEAR[Kind.CRYPTO] == 24 * 365.25
+    week = all64(*(FIRST + k * HOUR for k in range(168)))
+    assert bar_slots(Kind.CRYPTO, week, 0).max() + 1 == PLACES[Kind.CRYPTO] == 48
+    assert PLACES[Kind.STOCK] == 7
     assert np.timedelta64(390, "m") == FULL_SESSION
 
 
