@@ -108,9 +108,12 @@ class Shelf:
             counts = [len(key) for _, (_, key) in indexed]
             held_file = np.repeat(np.arange(len(indexed)), counts)
             held_row = np.arange(len(held)) - np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+            # Keys are digests. Looked up in their own order they would go all over memory.
             order = np.argsort(held, kind="stable")
-            at = np.minimum(np.searchsorted(held, keys, sorter=order), len(held) - 1)
-            nearest = order[at]
+            rising = np.argsort(keys, kind="stable")
+            at = np.minimum(np.searchsorted(held[order], keys[rising]), len(held) - 1)
+            nearest = np.empty(len(keys), dtype=np.int64)
+            nearest[rising] = order[at]
             # A key of 64 bits may meet another window's by chance: the instant is compared as well.
             hit = (held[nearest] == keys) & (issued[nearest] == issued_at)
             file[hit] = held_file[nearest[hit]]

@@ -29,7 +29,6 @@ from trainingdata.sessions import bar_slots
 
 # log variance a bar below which nothing can be learned from a symbol
 STANDING_STILL = 2 * np.log(1e-7)
-LONGEST = SPANS[-1]
 LENGTHS = len(SPANS)
 _NOTHING = np.empty(0)
 _NO_NUMBERS = np.empty(0, dtype=np.int64)
@@ -51,6 +50,8 @@ class ClassHistory:
     rows: [S + 1] where each symbol's base forecasts lie; there is one at every bar from the first.
     median: [N, H] of the base forecast's log return.
     log_variance: [N, H] of the base forecast's log return.
+    first_step: [N] median of the first step over its deviation; NaN where the symbol stands still:
+        next to nothing over next to nothing is rounding, and as like the last as not.
     """
 
     members: Index
@@ -64,6 +65,7 @@ class ClassHistory:
     rows: Index
     median: Array32
     log_variance: Array32
+    first_step: Array
 
     @classmethod
     def of(cls, kind: Kind, bars: Bars, raw: ForecastTable) -> ClassHistory:
@@ -95,18 +97,30 @@ class ClassHistory:
                     " they are"
                 )
             first.append(int(last[0]) if len(last) else len(own))
+        begin = np.cumsum([0, *(len(own) for own, _ in tables)])
+        variance = np.concatenate([_NOTHING, *(bar_variance(values) for _, values in tables)])
+        slots = bar_slots(kind, clock, HORIZON)[column]
+        bar = [np.arange(*span) for span in zip(begin[:-1] + first, begin[1:], strict=True)]
+        member = np.repeat(np.arange(len(members)), [len(part) for part in bar])
+        plain = np.ones(int(slots.max(initial=0)) + 1)
+        recent = _averages(
+            begin[:-1], variance, slots, plain, member, np.concatenate([_NO_NUMBERS, *bar])
+        )
+        first_step = np.asarray(median[:, 0] / np.exp(log_variance[:, 0] / 2), dtype=np.float64)
+        first_step[recent[:, -1] < np.exp(STANDING_STILL)] = np.nan
         return cls(
             members=members,
-            begin=np.cumsum([0, *(len(own) for own, _ in tables)]),
+            begin=begin,
             times=times,
             close=np.concatenate([_NOTHING, *(np.log(values[:, CLOSE]) for _, values in tables)]),
-            variance=np.concatenate([_NOTHING, *(bar_variance(values) for _, values in tables)]),
-            slots=bar_slots(kind, clock, HORIZON)[column],
+            variance=variance,
+            slots=slots,
             column=column,
             first=np.array(first, dtype=np.int64),
             rows=np.cumsum([0, *(len(part) for part in numbers)]),
             median=median,
             log_variance=log_variance,
+            first_step=first_step,
         )
 
     def known(self, now: np.datetime64) -> Index:
@@ -125,23 +139,12 @@ class ClassHistory:
         return np.concatenate([_NO_NUMBERS, *(np.arange(first, stop) for first, stop in spans)])
 
     def first_steps(self, starts: Index, stops: Index) -> list[Array]:
-        """First-step centres of each symbol's forecasts at its bars starts … stops - 1 [S].
-
-        They are over their deviation, and NaN where the symbol stands still: next to nothing over
-        next to nothing is rounding, and as like the last as not.
-        """
-        starts = np.maximum(starts, self.first)
-        stops = np.maximum(stops, starts)
-        bar = self.own_bars(starts, stops)
-        row = bar + np.repeat(self.rows[:-1] - self.begin[:-1] - self.first, stops - starts)
-        member = np.repeat(np.arange(len(self.members)), stops - starts)
-        since = self.begin[:-1] + np.maximum(starts - LONGEST, 0)
-        plain = np.ones(int(self.slots.max(initial=0)) + 1)
-        mean = _averages(since, self.variance, self.slots, plain, member, bar)[:, -1]
-        deviation = np.exp(self.log_variance[row, 0] / 2)
-        centre = np.asarray(self.median[row, 0] / deviation, dtype=np.float64)
-        centre[mean < np.exp(STANDING_STILL)] = np.nan
-        return np.split(centre, np.cumsum(stops - starts)[:-1])
+        """`first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""
+        rows = self.rows[:-1] - self.first
+        spans = zip(
+            rows + np.maximum(starts, self.first), rows + np.maximum(stops, self.first), strict=True
+        )
+        return [self.first_step[first:stop] for first, stop in spans]
 
 
 def class_sample(

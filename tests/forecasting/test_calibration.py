@@ -507,6 +507,7 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
         rows=np.zeros(2, dtype=np.int64),
         median=empty,
         log_variance=empty,
+        first_step=np.empty(0),
     )
     move, realised = outcomes(history, np.array([0]), np.array([1]), np.array([4]))
     np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
