@@ -43,8 +43,8 @@ def test_a_row_says_what_how_fast_and_how_wrong(
     assert measured.batch == 16
     assert (0 < measured.mean <= measured.largest < 1e-4) == (dtype == "fp32")
     here = type(table)(tmp_path / "new" / "gpu.md", table.head)
-    here.add(*measured.cells(dtype))
-    here.add(*speed.a_year(seconds, str(SHIPPED), symbols=2, hours=3, checked=4))
+    here.add(*measured.cells("shipped", dtype))
+    here.add(*speed.a_year(seconds, str(SHIPPED), dtype, symbols=2, hours=3, checked=4))
     text = here.path.read_text()
     *_, header, line, first, second = text.strip().splitlines()
     assert header.count("|") == line.count("|") == first.count("|") == second.count("|")
