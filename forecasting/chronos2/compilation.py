@@ -73,11 +73,11 @@ class Compiled:
         located, loc, scale = standardised(context)
         located = functional.pad(located, (padding, 0), value=math.nan)
         try:
-            y = self._graph(located, group=group, complete=complete and padding < self._patch)
+            y = self._graph(located, group, complete and padding < self._patch)
             return in_prices(y, loc, scale)
         # Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a
         # compiler or a folder that is not there is an OSError, a missing Triton an ImportError, and
-        # CUDA graphs assert. What the network itself raises is raised again without compilation.
+        # some of it asserts. What the network itself raises is raised again without compilation.
         except (
             RuntimeError,
             FailOnRecompileLimitHit,
@@ -89,7 +89,8 @@ class Compiled:
                 raise
             raise CompilationError(reason_of(error)) from error
 
-    def _graph(self, located: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
+    def _graph(self, located: torch.Tensor, group: int, complete: bool) -> torch.Tensor:
+        """Quantiles in deviations; what is compiled for them is said while it is."""
         shape = (*located.shape, group, complete)
         if shape in self._shapes:
             return self._deviations(located, group, complete)

@@ -13,8 +13,8 @@ from foundation.arrays import Array32
 
 BUFFERS = 2  # one that is read while the other is filled
 
-Arrival = Callable[[], Array32]  # waits for an answer [B, H, Q], which is valid until the next but
-# one is sent
+# Waits for an answer [B, H, Q], which is valid until the next but one is sent.
+Arrival = Callable[[], Array32]
 
 
 class Return:

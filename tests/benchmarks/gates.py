@@ -12,7 +12,7 @@ from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.forecast import HORIZON
 
 # Dense TFLOP/s of the matrix units by the makers' data sheets, in bf16; TF32 has half of it.
-PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312, "L40S": 362, "L4": 121}
+PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312}
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def test_the_shipped_checkpoint(dtype: str, seconds: Seconds, table: Any) -> Non
 
 @pytest.mark.gpu
 def test_few_windows_are_answered_at_once(seconds: Seconds, table: Any) -> None:
-    """A live decision on 18 symbols, in a process that has loaded nothing."""
+    """A live decision on 18 symbols."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA")
     measured = beside_the_pipeline(seconds, str(SHIPPED), 18, (18,), 18)
