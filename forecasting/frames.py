@@ -8,6 +8,7 @@ not. N symbols, H steps, K levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -90,9 +91,9 @@ def predict_df(
     shape
         `long`: a row a level, in columns level and value. `wide`: a column a level.
     device
-        auto, cpu or cuda.
+        auto, cpu, cuda or cuda:N.
     dtype
-        fp32 or bf16; where the library computes it is fp32.
+        fp32, tf32 (CUDA) or bf16; where the library computes it is fp32.
     progress
         is told of every pass.
 
@@ -131,9 +132,12 @@ def predict_df(
     from forecasting.chronos2.covariates import group_quantiles
     from forecasting.chronos2.engine import engine
 
-    # Frames have few rows of any number of shapes: a graph of each would take longer than they do.
-    by = engine(model_at, profile.device, profile.dtype, False, None, prediction_length)
+    # Frames have few rows of any number of shapes: a graph of each would take longer than they do,
+    # and a pass is as large as what is asked for.
     contexts = [one.values for one in series]
+    longest = max(context.shape[1] for context in contexts)
+    eager = replace(profile, context_length=longest, compile=False)
+    by = engine(model_at, eager, None, prediction_length)
     values = group_quantiles(by, contexts, [one.future for one in series], progress)
     return _table(series, at_levels(values, levels), levels, shape)
 

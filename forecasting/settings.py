@@ -15,7 +15,14 @@ from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster, Group
-from forecasting.chronos2.profile import Compile, Device, Dtype, Profile, read_symbol_settings
+from forecasting.chronos2.profile import (
+    Compile,
+    Device,
+    Dtype,
+    Profile,
+    check_device,
+    read_symbol_settings,
+)
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.store import DEFAULT
@@ -38,8 +45,12 @@ class ForecasterSettings:
     model: checkpoint folder of Chronos-2; none for the shipped one.
     context_length: own bars that a forecast sees.
     augmentation: how a window is transformed before the model sees it.
-    batch_size: windows a batch; none for what fits the device.
-    device, dtype, compile: where and how the network runs.
+    batch_size: windows a pass at most; none: 64 on a CPU, on CUDA 64 … 4,096 by the model, the
+        context and the free memory.
+    device: auto is CUDA where there is one; cpu, cuda, or cuda:N for one of several GPUs.
+    dtype: of matrices. tf32 is fp32 multiplied with 10 bits of a factor's 23, on CUDA alone.
+    compile: auto compiles for jobs of 100,000 windows and more on CUDA, and in tf32 and bf16 there
+        for all, and goes on without where that fails; true fails then.
     group: which symbols of an instant are forecast together.
     cache: folder that Chronos-2's forecasts are kept in; none to keep nothing.
     per_symbol: folder of per-symbol settings; none for the project's own.
@@ -70,6 +81,7 @@ class ForecasterSettings:
                 f"forecaster.kind: {self.kind!r} is none of {', '.join(FORECASTERS)}, nor"
                 f" module:Class{did_you_mean(self.kind, FORECASTERS)}"
             )
+        check_device("forecaster.device", self.device)
         if self.arguments and not is_plugin(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")
 

@@ -55,9 +55,9 @@ def answers_here(
 
     progress: is told how many of all have been computed.
     """
-    engine = forecaster.engine(profile)
-    yield Answer.empty(forecaster.specification(profile, engine))
     total = sum(map(len, portions))
+    engine = forecaster.engine(profile.for_job(total))
+    yield Answer.empty(forecaster.specification(profile, engine))
     done = 0
     for rows in portions:
 

@@ -35,6 +35,9 @@ class Checkpoint:
     name: what reports call it.
     context: longest context, in bars.
     patch: bars a patch.
+    width: of a token's state.
+    inner: width within a layer's feed-forward.
+    attention: width of all heads of an attention together.
     max_steps: that one forward pass answers.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
     standard: whether its layers are those of `forecasting.chronos2.network`.
@@ -44,6 +47,9 @@ class Checkpoint:
     name: str
     context: int
     patch: int
+    width: int
+    inner: int
+    attention: int
     max_steps: int
     levels: tuple[int, ...]
     standard: bool
@@ -109,6 +115,9 @@ def checkpoint(model: str) -> Checkpoint:
         levels = [round(float(q), 4) for q in chronos["quantiles"]]
         patch = int(chronos["input_patch_size"])
         context = int(chronos["context_length"])
+        width = int(config["d_model"])
+        inner = int(config["d_ff"])
+        attention = int(config["num_heads"]) * int(config["d_kv"])
         max_steps = patch * int(chronos.get("max_output_patches", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -128,6 +137,9 @@ def checkpoint(model: str) -> Checkpoint:
         name=folder.name if Path(model).expanduser().is_dir() else model,
         context=context,
         patch=patch,
+        width=width,
+        inner=inner,
+        attention=attention,
         max_steps=max_steps,
         levels=tuple(levels.index(q) for q in LEVELS),
         standard=chronos.get("input_patch_stride", patch) == patch and has_register,

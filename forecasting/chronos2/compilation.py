@@ -1,4 +1,9 @@
-"""`torch.compile` around a network: few shapes, and its failures as one exception.
+"""`torch.compile` of a network's layers: few shapes, and its failures as one exception.
+
+All layers of a network have the same shapes, so what one is compiled to computes all of them, but
+for the last, of which only the future's tokens go on. Compiling a layer takes a fraction of what
+the whole network does. CUDA graphs would want the whole, and spare a device the launches of its
+kernels, which are hidden where a pass takes thousands of windows; few windows are not compiled.
 
 A graph holds for one length of context. Contexts are therefore padded with missing bars to one of
 few lengths, after they have been standardised: padding is not attended to and positions count from
@@ -14,12 +19,13 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch.nn import functional
 
-from forecasting.chronos2.network import in_prices, standardised
+from forecasting.chronos2.network import RunLayer, in_prices, run_layer, standardised
+from forecasting.chronos2.profile import Dtype
+from foundation.activity import doing
 
 Network = Callable[..., torch.Tensor]
 
@@ -29,9 +35,9 @@ SIZES: tuple[int, ...] = (
     *range(1, 8),
     *(step * 2**octave for octave in range(12) for step in (8, 10, 13)),
 )
-# Graphs dynamo may keep of one network: every size, alone and in a few sizes of groups. Its own
-# limit is 8, and a ninth length of context would end in an error.
-GRAPHS = 128
+# Graphs dynamo may keep of a layer, two for each shape of a network: every size of context, alone
+# and in a few sizes of groups. Its own limit is 8, and a fifth length would end in an error.
+GRAPHS = 256
 
 EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
@@ -41,16 +47,16 @@ class CompilationError(Exception):
 
 
 class Compiled:
-    """A network behind `torch.compile`, with CUDA graphs where there is CUDA.
+    """A network whose layers run as `torch.compile` makes them.
 
     network: `Network.in_deviations`. patch: bars a patch of its contexts.
     """
 
-    def __init__(self, network: Network, device: torch.device, patch: int) -> None:
+    def __init__(self, network: Network, patch: int) -> None:
         self._network = network
-        self._device = device
         self._patch = patch
-        self._compiled: Network | None = None
+        self._run: RunLayer | None = None
+        self._shapes: set[tuple[object, ...]] = set()
 
     def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
         """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
@@ -67,11 +73,11 @@ class Compiled:
         located, loc, scale = standardised(context)
         located = functional.pad(located, (padding, 0), value=math.nan)
         try:
-            y = self._graph(located, group=group, complete=complete and padding < self._patch)
+            y = self._graph(located, group, complete and padding < self._patch)
             return in_prices(y, loc, scale)
         # Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a
         # compiler or a folder that is not there is an OSError, a missing Triton an ImportError, and
-        # CUDA graphs assert. What the network itself raises is raised again without compilation.
+        # some of it asserts. What the network itself raises is raised again without compilation.
         except (
             RuntimeError,
             FailOnRecompileLimitHit,
@@ -83,23 +89,31 @@ class Compiled:
                 raise
             raise CompilationError(reason_of(error)) from error
 
-    def _graph(self, located: torch.Tensor, **options: Any) -> torch.Tensor:
+    def _graph(self, located: torch.Tensor, group: int, complete: bool) -> torch.Tensor:
+        """Quantiles in deviations; what is compiled for them is said while it is."""
+        shape = (*located.shape, group, complete)
+        if shape in self._shapes:
+            return self._deviations(located, group, complete)
+        with doing("compiling the network"):
+            y = self._deviations(located, group, complete)
+        self._shapes.add(shape)
+        return y
+
+    def _deviations(self, located: torch.Tensor, group: int, complete: bool) -> torch.Tensor:
         from torch._dynamo import config
         from torch._dynamo.exc import FailOnRecompileLimitHit
 
         with _without_advice(), config.patch(recompile_limit=GRAPHS):
-            if self._compiled is None:
-                mode = "reduce-overhead" if self._device.type == "cuda" else None
-                self._compiled = torch.compile(
-                    self._network, dynamic=False, fullgraph=True, mode=mode
-                )
+            if self._run is None:
+                self._run = torch.compile(run_layer, dynamic=False, fullgraph=True)
+            options = {"group": group, "complete": complete, "run": self._run}
             try:
-                return self._compiled(located, **options)
+                return self._network(located, **options)
             except FailOnRecompileLimitHit:
                 # Graphs of networks that are gone count too. All are forgotten, and those that are
                 # still asked for compiled anew.
                 torch.compiler.reset()
-                return self._compiled(located, **options)
+                return self._network(located, **options)
 
 
 def graph_length(length: int, patch: int) -> int:
@@ -140,10 +154,10 @@ def reason_of(error: BaseException) -> str:
 
 
 @contextmanager
-def exact_float32() -> Iterator[None]:
-    """Multiply float32 as float32, whatever the program around has allowed.
+def multiplying(dtype: Dtype) -> Iterator[None]:
+    """Multiply float32 as float32, or with TF32 for `tf32`, whatever the program has allowed.
 
-    TF32 would keep 10 bits of a number's 23.
+    TF32 keeps 10 bits of a factor's 23, and sums in float32.
     """
     # torch has two interfaces for it and raises where they disagree. Setting the older sets both:
     # the newer ones are remembered and put back after it.
@@ -154,14 +168,13 @@ def exact_float32() -> Iterator[None]:
         try:
             older = torch.get_float32_matmul_precision()
         except RuntimeError:
-            older = None
-        torch.set_float32_matmul_precision("highest")
+            older = "highest"  # it is the newer that allows more
+        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
     try:
         yield
     finally:
         with _without_advice():
-            if older is not None:
-                torch.set_float32_matmul_precision(older)
+            torch.set_float32_matmul_precision(older)
             cuda.fp32_precision, cpu.fp32_precision = before
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from forecasting.chronos2.checkpoint import Checkpoint
-from forecasting.chronos2.compilation import exact_float32, out_of_memory
+from forecasting.chronos2.compilation import multiplying, out_of_memory
 from forecasting.chronos2.network import Network, in_prices, standardised
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Array32
@@ -129,7 +129,7 @@ def group_quantiles(
     while True:
         size = max(engine.batch_size // group, 1)
         try:
-            with exact_float32(), torch.inference_mode():
+            with multiplying(engine.dtype), torch.inference_mode():
                 return _passes(engine, contexts, futures, size, progress)
         except RuntimeError as error:
             if not out_of_memory(error):

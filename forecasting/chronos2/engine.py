@@ -1,12 +1,11 @@
 """A Chronos-2 checkpoint on a device, answering whole histories in batches of one shape.
 
 The part of the history that is needed lies on the device once, windows are views into it, and the
-last batch is padded. Answers come back once a batch, through pinned memory where there is CUDA,
-while the next batch is already under way.
+last batch is padded. Answers come back once a batch, while the next batch is already under way.
 
 An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as
-short as bf16, how it computes. Both can differ from what was planned: weights are written over, a
-compilation fails, memory runs out. B windows a pass, L bars, n windows, H steps, Q levels.
+short as bf16 and TF32, how it computes. Both can differ from what was planned: weights are written
+over, a compilation fails, memory runs out. B windows a pass, L bars, n windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -25,13 +24,15 @@ from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import (
     CompilationError,
     Compiled,
-    exact_float32,
+    multiplying,
     out_of_memory,
     reason_of,
     release,
 )
 from forecasting.chronos2.covariates import CovariateNetwork, library_network
-from forecasting.chronos2.profile import Compile, Device, Dtype
+from forecasting.chronos2.devices import default_batch_size, device_of, kind_of
+from forecasting.chronos2.profile import Compile, Dtype, Profile, no_tf32
+from forecasting.chronos2.transfer import Arrival, Return
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.activity import doing
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 Way = Literal["compiled", "eager", "library"]
 
-BATCH = {"cpu": 64, "cuda": 4096}  # windows a forward pass takes where no number is configured
+FEW = (64, 512)  # windows a pass for calls that ask for no more
 ATTEMPTS = 3  # at weights that are written over while they load
 
 
@@ -62,6 +63,7 @@ class Engine:
     way: compiled, eager or library.
     fallback: the network that answers where it turns out not to compile; none where that is an
         error.
+    dtype: of its matrices.
     """
 
     network: Callable[..., torch.Tensor]
@@ -70,6 +72,7 @@ class Engine:
     weights: str
     way: Way = "eager"
     fallback: Callable[..., torch.Tensor] | None = None
+    dtype: Dtype = "fp32"
 
     @property
     def computation(self) -> str:
@@ -107,9 +110,9 @@ class Engine:
         # Where memory runs out or a compilation fails on the way, all are computed anew: one answer
         # comes from one way of computing, and its address names it.
         while True:
-            size = max(self.batch_size // group, 1) * group
+            size = self._windows_a_pass(len(rows), group)
             try:
-                with exact_float32():
+                with multiplying(self.dtype):
                     return self._pass(windows, rows, augmentation, size, group, progress)
             except CompilationError as error:
                 reason = str(error)
@@ -123,6 +126,16 @@ class Engine:
                 self._go_on_without_compilation(reason)
             else:
                 self.go_on_with_less_memory(size, group)
+
+    def _windows_a_pass(self, count: int, group: int) -> int:
+        """Windows, padding included, that each pass of a call for `count` of them takes."""
+        # In fp32 another size changes a forecast by rounding alone, as another device does. What
+        # is shorter has one size, that its address names; so has what is compiled for it.
+        sizes = [self.batch_size]
+        if self.dtype == "fp32" and self.way != "compiled":
+            sizes = [*(few for few in FEW if few < self.batch_size), self.batch_size]
+        sizes = [max(size // group, 1) * group for size in sizes]
+        return next((size for size in sizes if size >= count), sizes[-1])
 
     def _go_on_without_compilation(self, reason: str) -> None:
         if self.fallback is None:
@@ -192,69 +205,63 @@ class Engine:
         out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
         done = 0
         with torch.inference_mode():
-            for answer, count in self._batches(views, starts, size, augmentation, group):
-                out[done : done + count] = answer[:count]
+            for arrived, count in self._batches(views, starts, size, augmentation, group):
+                out[done : done + count] = arrived()[:count]
                 done += count
                 progress("forecasts", done, len(rows))
         return out
 
     def _batches(
         self, views: torch.Tensor, starts: Index, size: int, augmentation: Augmentation, group: int
-    ) -> Iterator[tuple[Array32, int]]:
+    ) -> Iterator[tuple[Arrival, int]]:
         """(answers [B, H, Q], how many of them count) of each batch, in the order of `starts`."""
         complete = group == 1
-        pinned = self.device.type == "cuda"
-        buffers: list[torch.Tensor] = []
-        if pinned:
-            shape = (size, HORIZON, len(LEVELS))
-            buffers = [torch.empty(shape, pin_memory=True) for _ in range(2)]
-        waiting: list[tuple[torch.Tensor, int, Any]] = []
-        for number, first in enumerate(range(0, len(starts), size)):
-            chosen = starts[first : first + size]
-            # Every batch has one shape: CUDA graphs need it, and a forecast then does not depend
-            # on how full its batch is. Rows that pad it repeat a window, or are empty in groups.
-            index = np.full(size, chosen[0] if complete else views.shape[0] - 1)
-            index[: len(chosen)] = chosen
-            context = views.index_select(0, torch.from_numpy(index).to(self.device))
+        batches = range(0, len(starts), size)
+        # Every batch has one shape: a graph needs it, and a forecast then does not depend on how
+        # full its batch is. Rows that pad the last repeat a window, or are empty in groups.
+        padding = starts[batches[-1]] if complete and batches else views.shape[0] - 1
+        padded = np.full(len(batches) * size, padding)
+        padded[: len(starts)] = starts
+        numbers = torch.from_numpy(padded).to(self.device)
+        back = Return(self.device, (size, HORIZON, len(LEVELS)))
+        waiting: list[tuple[Arrival, int]] = []
+        for first in batches:
+            context = views.index_select(0, numbers[first : first + size])
             transformed, trend = augment(context, augmentation)
             answer = self.network(transformed.float(), group=group, complete=complete)
             if augmentation != "none":
                 answer = restore(answer.double(), augmentation, trend, views.shape[1]).float()
-            event = None
-            if pinned:
-                answer = buffers[number % 2].copy_(answer, non_blocking=True)
-                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                event.record()
-            waiting.append((answer, len(chosen), event))
-            # One batch is always in flight: the device computes it while the one before is copied.
+            waiting.append((back.send(answer), min(size, len(starts) - first)))
+            # One batch is always in flight: the device computes it while the one before is read.
             if len(waiting) > 1:
-                yield _arrived(*waiting.pop(0))
-        for batch in waiting:
-            yield _arrived(*batch)
+                yield waiting.pop(0)
+        yield from waiting
 
 
 def engine(
-    checkpoint: Checkpoint,
-    device: Device,
-    dtype: Dtype,
-    compile: Compile,
-    batch_size: int | None,
-    steps: int = HORIZON,
+    checkpoint: Checkpoint, profile: Profile, batch_size: int | None, steps: int = HORIZON
 ) -> Engine:
     """The weights that lie in the checkpoint now, on their device, compiled where configured.
 
     The engine is kept for the next call. Where a number of steps other than 24 is asked for, it is
     `network` that answers them; `quantiles` is for 24.
 
+    profile: device, dtype, compilation; the length of its contexts where `batch_size` is none.
+
     Raises
     ------
     InputError
-        where the device is not there, the weights do not load or never stand still.
+        where the device is not there or cannot compute so, the weights do not load or never stand
+        still.
     """
-    place = device_of(device)
+    place = device_of(profile.device)
+    dtype = profile.dtype
+    if dtype == "tf32" and kind_of(place) == "cpu":
+        raise no_tf32()
+    size = batch_size or default_batch_size(checkpoint, place, profile.context_length, dtype)
+    compile = profile.compile if way_of(place, profile.compile) == "compiled" else False
     for _ in range(ATTEMPTS):
         try:
-            size = batch_size or BATCH[place]
             return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size, steps)
         except _WrittenOver:
             continue
@@ -268,7 +275,7 @@ class _WrittenOver(Exception):
     """Weights are no longer those that were to be loaded."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _cached_engine(
     checkpoint: Checkpoint,
     digest: str,
@@ -278,55 +285,50 @@ def _cached_engine(
     batch_size: int,
     steps: int,
 ) -> Engine:
-    # A call that raises is not kept: the next one tries anew.
+    device = torch.device(place)
+    packed = compile is False and device.type == "cpu"
+    network = _cached_network(checkpoint, digest, place, dtype, steps, packed)
+    if not isinstance(network, CovariateNetwork):
+        return Engine(network, device, batch_size, digest, way="library", dtype=dtype)
+    if compile is False:
+        return Engine(network, device, batch_size, digest, dtype=dtype)
+    fallback = network if compile == "auto" else None
+    compiled = Compiled(network.in_deviations, checkpoint.patch)
+    return Engine(compiled, device, batch_size, digest, "compiled", fallback, dtype)
+
+
+# A call that raises is not kept: the next one tries anew. Engines that compute in different ways
+# share a network.
+@lru_cache(maxsize=4)
+def _cached_network(
+    checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, steps: int, packed: bool
+) -> Callable[..., torch.Tensor]:
     device = torch.device(place)
     with doing("loading the checkpoint"), checkpoint.frozen() as frozen:
         if frozen.digest != digest:
             raise _WrittenOver
         pipeline = load(frozen, device)
         if not frozen.rebuilt_at(steps):
-            network = library_network(pipeline, frozen, steps)
-            return Engine(network, device, batch_size, digest, way="library")
-        compiles = way_of(place, compile) == "compiled"
-        rebuilt = CovariateNetwork(
-            pipeline.model, steps, frozen.levels, dtype, device, packed=not compiles
+            return library_network(pipeline, frozen, steps)
+        return CovariateNetwork(
+            pipeline.model, steps, frozen.levels, dtype, device, packed=packed
         ).eval()
-    if not compiles:
-        return Engine(rebuilt, device, batch_size, digest)
-    fallback = rebuilt if compile == "auto" else None
-    compiled = Compiled(rebuilt.in_deviations, device, frozen.patch)
-    return Engine(compiled, device, batch_size, digest, "compiled", fallback)
 
 
 def way_of(place: str, compile: Compile) -> Way:
     """How a network is to be computed: `auto` compiles on CUDA."""
-    return "compiled" if compile is True or (compile == "auto" and place == "cuda") else "eager"
+    on_cuda = kind_of(place) == "cuda"
+    return "compiled" if compile is True or (compile == "auto" and on_cuda) else "eager"
 
 
-def planned_computation(
-    checkpoint: Checkpoint, device: Device, compile: Compile, batch_size: int | None
-) -> str:
+def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
     """What `Engine.computation` will say if nothing fails; nothing is loaded for it."""
-    place = device_of(device)
-    way = way_of(place, compile) if checkpoint.rebuilt else "library"
-    return _computation_text(place, way, batch_size or BATCH[place])
-
-
-def device_of(device: Device) -> str:
-    """The device that a setting names; `auto` is CUDA where there is one.
-
-    Raises
-    ------
-    InputError
-        where CUDA is named and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "forecaster.device: cuda was asked for and this machine has none; use cpu or auto"
-        )
-    return device
+    place = device_of(profile.device)
+    way = way_of(place, profile.compile) if checkpoint.rebuilt else "library"
+    size = batch_size or default_batch_size(
+        checkpoint, place, profile.context_length, profile.dtype
+    )
+    return _computation_text(kind_of(place), way, size)
 
 
 def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
@@ -366,12 +368,7 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
         ) from error
 
 
-def _computation_text(place: str, way: Way, batch_size: int) -> str:
+def _computation_text(kind: str, way: Way, batch_size: int) -> str:
     """How answers come about, in words: what the last bits of short numbers depend on."""
-    return f"{place}, {way}, {batch_size} windows a pass"
-
-
-def _arrived(answer: torch.Tensor, count: int, event: Any) -> tuple[Array32, int]:
-    if event is not None:
-        event.synchronize()
-    return answer.numpy(), count
+    said = "compiled by layer" if way == "compiled" else way
+    return f"{kind}, {said}, {batch_size} windows a pass"

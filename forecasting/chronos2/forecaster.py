@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,7 +74,8 @@ class Chronos2Forecaster:
     """Forecasts with a Chronos-2 checkpoint.
 
     profile: model, context length, pre-augmentation, device, dtype, compilation.
-    batch_size: windows a forward pass takes; none is 64 on a CPU, 4096 on CUDA.
+    batch_size: windows a forward pass takes at most; none is 64 on a CPU, and 64 … 4096 on CUDA, by
+        model, context and free memory.
     group: `none`, or `instant`: all symbols with a bar at one instant attend to each other, and a
         forecast depends on who they are.
     symbols: what differs for single symbols.
@@ -94,8 +95,8 @@ class Chronos2Forecaster:
             if profile.context_length > limit:
                 length = profile.context_length
                 raise InputError(f"forecaster.context_length: {length} exceeds the model's {limit}")
-            if profile.device == "cuda":
-                from forecasting.chronos2.engine import device_of
+            if profile.device.startswith("cuda"):
+                from forecasting.chronos2.devices import device_of
 
                 device_of(profile.device)
         if self.group == "instant" and len(profiles) > 1:
@@ -137,7 +138,7 @@ class Chronos2Forecaster:
             "augmentation": profile.augmentation,
             "group": self.group,
         }
-        # Answers in fp32 are alike to rounding wherever they are computed; those in bf16 are not.
+        # Answers in fp32 are alike to rounding wherever they are computed; shorter ones are not.
         if profile.dtype != "fp32":
             planned = self._planned_computation(profile) if by is None else by.computation
             specification["computed"] = planned
@@ -166,9 +167,7 @@ class Chronos2Forecaster:
         """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
         from forecasting.chronos2.engine import engine
 
-        return engine(
-            _checkpoint(profile), profile.device, profile.dtype, profile.compile, self.batch_size
-        )
+        return engine(_checkpoint(profile), profile, self.batch_size)
 
     def answer(
         self,
@@ -182,7 +181,7 @@ class Chronos2Forecaster:
 
         by: the engine to use; none for the profile's own.
         """
-        engine = by or self.engine(profile)
+        engine = by or self.engine(profile.for_job(len(rows)))
         if self.group == "none" or not len(rows):
             return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
         # A group has a place for every symbol, -1 where it has no bar: all batches have one shape.
@@ -209,7 +208,7 @@ class Chronos2Forecaster:
         values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
         specifications = []
         for profile, rows in self.by_profile(bars.symbols, windows):
-            engine = self.engine(profile)
+            engine = self.engine(profile.for_job(len(rows)))
             values[rows] = self.answer(windows, rows, profile, progress, engine)
             specifications.append(self.specification(profile, engine))
         source = source_of(specifications)
@@ -275,8 +274,9 @@ class Chronos2Forecaster:
             last=np.full(4, length - 1),
             issued_at=np.full(4, np.datetime64("NaT", "ns")),
         )
-        # All 24 steps are computed: with another number step 1 would answer otherwise.
-        engine = self.engine(profile)
+        # All 24 steps are computed: with another number step 1 would answer otherwise. Nothing of
+        # it is kept, so that it needs no way of computing that an address names.
+        engine = self._engine_of_few(profile)
         joint = engine.quantiles(windows, four, profile.augmentation, group=4, progress=silent)
         if coherent:
             # Levels of four series need not be: at each, low becomes the smallest of the four and
@@ -287,12 +287,17 @@ class Chronos2Forecaster:
             joint[OHLC.index("high")] = high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
+    def _engine_of_few(self, profile: Profile) -> Engine:
+        from forecasting.chronos2.engine import FEW, engine
+
+        if profile.compile == "auto":
+            profile = replace(profile, compile=False)
+        return engine(_checkpoint(profile), profile, min(self.batch_size or FEW[0], FEW[0]))
+
     def _planned_computation(self, profile: Profile) -> str:
         from forecasting.chronos2.engine import planned_computation
 
-        return planned_computation(
-            _checkpoint(profile), profile.device, profile.compile, self.batch_size
-        )
+        return planned_computation(_checkpoint(profile), profile, self.batch_size)
 
 
 def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:

@@ -11,198 +11,35 @@ computed once:
 - in the last layer only the future's tokens go on.
 
 B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, d width,
-Q levels, H steps. h [B, T, d] is the state of the tokens, x a layer's normed state, y an output; q,
-k and v are queries, keys and values.
+Q levels, H steps. h [B, T, d] is the state of the tokens, x a layer's normed state, y an output.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from forecasting.chronos2.layer import Form, Layer, Linear, normed
 from forecasting.chronos2.profile import Dtype
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 ZERO_DEVIATION = 1e-5  # stands for a deviation of zero, as in the library's InstanceNorm
 
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How matrices are kept.
-
-    dtype: of their numbers.
-    device: where they lie.
-    packed: whether they are packed for oneDNN.
-    """
-
-    dtype: torch.dtype
-    device: torch.device
-    packed: bool
+RunLayer = Callable[..., Tensor]  # a layer and what its `forward` takes → what that answers
 
 
-class Linear(nn.Module):
-    """x @ weight.T + bias, then relu or the sum with a residual."""
-
-    # torch multiplies float32 on a CPU with MKL, which leaves half of an AMD core's width unused.
-    # oneDNN, which `torch.compile` calls there, does not: its operators are called directly, with
-    # weights packed once.
-
-    weight: Tensor
-    bias: Tensor | None
-
-    if TYPE_CHECKING:
-
-        def __call__(
-            self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None
-        ) -> Tensor:
-            """What `forward` answers."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, form: Form) -> None:
-        super().__init__()
-        weight = weight.detach().to(form.device, form.dtype).contiguous()
-        self.packed = form.packed
-        if self.packed:
-            weight = torch.ops.mkldnn._reorder_linear_weight(weight)
-        if bias is not None:
-            bias = bias.detach().to(form.device, form.dtype)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """[…, in] → […, out]."""
-        y: Tensor
-        if self.packed and residual is not None:
-            y = torch.ops.mkldnn._linear_pointwise.binary(
-                x, residual, self.weight, self.bias, "add"
-            )
-            return y
-        if self.packed:
-            y = torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, "relu" if relu else "none", [], ""
-            )
-            return y
-        y = functional.linear(x, self.weight, self.bias)
-        if residual is not None:
-            return y + residual
-        return functional.relu(y) if relu else y
-
-
-class Layer(nn.Module):
-    """One encoder layer: attention over time, attention within the group, feed-forward.
-
-    The gains of its norms are folded into the matrices behind them.
-    """
-
-    def __init__(self, block: Any, form: Form) -> None:
-        super().__init__()
-        time, group, forward = block.layer
-        attention = time.self_attention
-        self.heads = attention.n_heads
-        self.width = attention.kv_proj_dim
-        self.activation = forward.mlp.act
-        self.relu = isinstance(self.activation, nn.ReLU)
-
-        def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
-            return Linear(weight if gain is None else weight * gain, None, form)
-
-        # The library rotates the first half of a head's width against the second. Rows of queries
-        # and keys are put side by side instead, because neighbours rotate as one complex number;
-        # their products stay the same.
-        rows = torch.arange(self.heads * self.width)
-        pairs = rows.view(self.heads, 2, self.width // 2).mT.reshape(-1)
-        # Matrices are folded in float64 and rounded once.
-        gain = time.layer_norm.weight.double()
-        query = attention.q.weight.double()
-        key = attention.k.weight.double()
-        value = attention.v.weight.double()
-        self.qkv = linear(torch.cat([query[pairs], key[pairs], value]), gain)
-        self.query = linear(query[pairs], gain)
-        self.key_value = linear(torch.cat([key[pairs], value]), gain)
-        self.out = linear(attention.o.weight)
-        attention = group.self_attention
-        gain = group.layer_norm.weight.double()
-        query = attention.q.weight.double()
-        key = attention.k.weight.double()
-        value = attention.v.weight.double()
-        # A series that attends to itself alone has a weight of one on its own value.
-        self.alone = linear(attention.o.weight.double() @ value, gain)
-        self.group_qkv = linear(torch.cat([query, key, value]), gain)
-        self.group_out = linear(attention.o.weight)
-        self.wide = linear(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
-        self.narrow = linear(forward.mlp.wo.weight)
-
-    def forward(
-        self,
-        h: Tensor,
-        turn: Tensor,
-        first: int,
-        group: int,
-        padding: Tensor | None,
-        epsilon: float,
-    ) -> Tensor:
-        """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
-
-        Parameters
-        ----------
-        turn
-            rotation of each token, see `rotated`.
-        group
-            consecutive rows that attend to each other.
-        padding
-            additive mask [B, T], lowest where a token is padding; none where nothing is.
-        epsilon
-            added to a mean square before its root.
-        """
-        batch, tokens, _ = h.shape
-        split = (self.heads, self.width)
-        x = normed(h, epsilon)
-        if first:
-            kv = self.key_value(x).view(batch, tokens, 2, *split)
-            q = self.query(x[:, first:]).view(batch, tokens - first, *split)
-            k = kv[:, :, 0]
-            v = kv[:, :, 1]
-            q = rotated(q, turn[first:, None])
-            k = rotated(k, turn[:, None])
-        else:
-            qkv = self.qkv(x).view(batch, tokens, 3, *split)
-            qk = rotated(qkv[:, :, :2], turn[:, None, None])
-            q = qk[:, :, 0]
-            k = qk[:, :, 1]
-            v = qkv[:, :, 2]
-        mask = None if padding is None else padding[:, None, None]
-        h = self.out(attended(q, k, v, mask), residual=h[:, first:])
-        h = self._within_groups(h, group, None if padding is None else padding[:, first:], epsilon)
-        x = self.wide(normed(h, epsilon), relu=self.relu)
-        return self.narrow(x if self.relu else self.activation(x), residual=h)
-
-    def _within_groups(
-        self, h: Tensor, group: int, padding: Tensor | None, epsilon: float
-    ) -> Tensor:
-        """Attention between the series of one group, token by token; h [B, T, d]."""
-        x = normed(h, epsilon)
-        if group == 1:
-            return self.alone(x, residual=h)
-        batch, tokens, _ = h.shape
-        blocks = batch // group
-        qkv = self.group_qkv(x).view(blocks, group, tokens, 3, self.heads, self.width)
-        # Every token of a block of series is a batch of its own, of `group` tokens.
-        qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
-        q, k, v = qkv.unbind(2)
-        mask = None
-        if padding is not None:
-            mask = padding.view(blocks, group, tokens).mT.reshape(blocks * tokens, 1, 1, group)
-        mixed = attended(q, k, v, mask).view(blocks, tokens, group, -1)
-        mixed = mixed.transpose(1, 2).reshape(batch, tokens, -1)
-        return self.group_out(mixed, residual=h)
+def run_layer(layer: Layer, *arguments: object) -> Tensor:
+    """What a layer answers: the one function of a network that is worth compiling."""
+    y: Tensor = layer(*arguments)
+    return y
 
 
 class Network(nn.Module):
@@ -211,7 +48,7 @@ class Network(nn.Module):
     model: the library's, with its weights.
     steps: H, always the same number, because another one changes what step 1 answers.
     levels: rows of the model's quantiles to give back, in rising order of level.
-    dtype: fp32 or bf16, of matrices and states.
+    dtype: of matrices and states; tf32 is fp32 here, and for whoever multiplies to allow.
     device: where it computes.
     packed: whether matrices may be packed for oneDNN; they are for float32 on a CPU.
     """
@@ -285,15 +122,31 @@ class Network(nn.Module):
         located, loc, scale = standardised(context)
         return in_prices(self.in_deviations(located, group=group, complete=complete), loc, scale)
 
-    def in_deviations(self, located: Tensor, *, group: int = 1, complete: bool = False) -> Tensor:
+    def in_deviations(
+        self,
+        located: Tensor,
+        *,
+        group: int = 1,
+        complete: bool = False,
+        run: RunLayer = run_layer,
+    ) -> Tensor:
         """Quantiles [B, H, Q] of standardised contexts [B, L], in deviations, not sorted.
 
         Leading NaN beyond what fills a patch changes them by rounding, where `complete` is not
         promised.
-        """
-        return self.ahead(located, self.tail.expand(len(located), -1, -1), group, complete)
 
-    def ahead(self, located: Tensor, tail: Tensor, group: int, complete: bool) -> Tensor:
+        run: computes a layer; `run_layer`, or what it is compiled to.
+        """
+        return self.ahead(located, self.tail.expand(len(located), -1, -1), group, complete, run)
+
+    def ahead(
+        self,
+        located: Tensor,
+        tail: Tensor,
+        group: int,
+        complete: bool,
+        run: RunLayer = run_layer,
+    ) -> Tensor:
         """What `in_deviations` answers, with the tokens [B, 1 + future, d] behind the contexts."""
         batch, length = located.shape
         patches = math.ceil(length / self.patch)
@@ -309,9 +162,9 @@ class Network(nn.Module):
         h = torch.cat([self.embedded(features), tail], dim=1)
         turn = self._turn(h)
         for layer in self.layers[:-1]:
-            h = layer(h, turn, 0, group, padding, self.epsilon)
+            h = run(layer, h, turn, 0, group, padding, self.epsilon)
         # Of the last layer only the future patches are read: [B, future patches, d].
-        h = self.layers[-1](h, turn, patches + 1, group, padding, self.epsilon)
+        h = run(self.layers[-1], h, turn, patches + 1, group, padding, self.epsilon)
         x = normed(h, self.epsilon)
         hidden = self.head(x, relu=self.relu)
         if not self.relu:
@@ -369,30 +222,3 @@ def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def in_prices(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Sorted quantiles [B, H, Q] in USD of those in deviations [B, H, Q] from means [B, 1]."""
     return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
-
-
-def normed(h: Tensor, epsilon: float) -> Tensor:
-    """h over its root mean square along the width, computed in float32."""
-    length = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32)
-    mean_square = length.square() / h.shape[-1]
-    scaled: Tensor = h * (mean_square + epsilon).rsqrt()
-    return scaled.to(h.dtype)
-
-
-def rotated(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotary positions [T, …, width/2] on neighbouring pairs of x [B, T, …, heads, width]."""
-    pairs = x.view(*x.shape[:-1], -1, 2)
-    if turn.is_complex():
-        return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
-    cosine, sine = turn.unbind(-1)
-    first, second = pairs.unbind(-1)
-    turned = [first * cosine - second * sine, second * cosine + first * sine]
-    return torch.stack(turned, dim=-1).flatten(-2)
-
-
-def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k + mask) v of [B, T, heads, width], heads side by side: [B, T, heads * width]."""
-    # Chronos-2 scales by one, not by the root of the width.
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-    return mixed.transpose(1, 2).flatten(-2)

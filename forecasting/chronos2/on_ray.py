@@ -95,13 +95,14 @@ class RayAnswers:
         """
         with doing("connecting to Ray"):
             ray = _connected(self.settings.address)
+        total = sum(map(len, portions))
+        profile = profile.for_job(total)
         places, options = _places(self.settings, ray.nodes(), profile)
         maker = ray.remote(PortionActor).options(**options)
         shared = ray.put(windows)
         crew = _Crew(ray, lambda: maker.remote(forecaster, shared, profile, self.settings.cores))
         count = min(places, len(portions))
         log.info("%s on Ray, each with %s", counted(count, "actor"), options)
-        total = sum(map(len, portions))
         done = 0
         try:
             for answer in crew.answers(portions, count):
@@ -136,10 +137,9 @@ class PortionActor:
 
     def answer(self, rows: Index) -> tuple[str, Array32, Mapping[str, Any]]:
         """(who and how, quantiles [n, H, Q] in USD, what has computed them) of these windows."""
-        engine = self._engine
+        engine = self._engine or self._forecaster.engine(self._profile)
         values = self._forecaster.answer(self._windows, rows, self._profile, by=engine)
-        how = "" if engine is None else engine.computation
-        by = f"{socket.gethostname()}, process {os.getpid()}: {how}"
+        by = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation}"
         return by, values, self._forecaster.specification(self._profile, engine)
 
 

@@ -6,6 +6,7 @@ defaults. `forecasting.tune` writes them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,18 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS, Augmentation
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, did_you_mean
 from foundation.files import put_whole
 
-Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["fp32", "bf16"]
+Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `check_device`
+Dtype = Literal["fp32", "tf32", "bf16"]
 Compile = Literal["auto"] | bool
+
+# Windows that are worth the wait for a compilation: it takes ten seconds and more where the machine
+# has not compiled before, in which a GPU answers about as many as it is. Reckoned from the sizes of
+# matrices; no GPU was at hand.
+WORTH_COMPILING = 100_000
+DEVICE = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +37,8 @@ class Profile:
         `@REVISION` pins; none is the shipped small checkpoint.
     context_length: own bars a window holds, at least 3.
     augmentation: of the window before the model.
-    device: `auto` is CUDA where there is one.
-    dtype: fp32 or bf16.
+    device: `auto` is CUDA where there is one; `cuda:N` is one of several GPUs, from 0.
+    dtype: of matrices: fp32; tf32, which is fp32 multiplied with TF32 and needs CUDA; bf16.
     compile: whether `torch.compile` is used. `auto` uses it on CUDA and goes on without it where it
         fails; `true` fails where the machine cannot.
     """
@@ -49,11 +56,22 @@ class Profile:
         for name, choices in (
             ("augmentation", AUGMENTATIONS),
             ("dtype", get_args(Dtype)),
-            ("device", get_args(Device)),
         ):
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"forecaster.{name}: {value!r} is none of {', '.join(choices)}")
+        check_device("forecaster.device", self.device)
+        if self.dtype == "tf32" and self.device == "cpu":
+            raise no_tf32()
+
+    def for_job(self, windows: int) -> Profile:
+        """The profile with which a job of so many windows is computed.
+
+        Few in fp32 do not wait for a compilation that nobody demands: it changes them by rounding.
+        Shorter numbers have one way of computing whatever their number, which their address names.
+        """
+        few = windows < WORTH_COMPILING and self.dtype == "fp32" and self.compile == "auto"
+        return replace(self, compile=False) if few else self
 
 
 class SymbolSettings(BaseModel):
@@ -63,8 +81,8 @@ class SymbolSettings(BaseModel):
     prediction_length: steps that `predict_ohlc` answers where none are asked for, 1 … 24.
     augmentation: of the window before the model.
     model: a folder or a hub id.
-    device: auto, cpu or cuda.
-    dtype: fp32 or bf16.
+    device: auto, cpu, cuda or cuda:N.
+    dtype: fp32, tf32 or bf16.
     compile: auto, true or false.
     """
 
@@ -75,7 +93,7 @@ class SymbolSettings(BaseModel):
     prediction_length: Annotated[int, Field(ge=1, le=24)] | None = None
     augmentation: Augmentation | None = None
     model: Annotated[str, Field(min_length=1)] | None = None
-    device: Device | None = None
+    device: Annotated[Device, Field(pattern=DEVICE)] | None = None
     dtype: Dtype | None = None
     compile: Compile | None = None
 
@@ -83,6 +101,28 @@ class SymbolSettings(BaseModel):
         """The profile with this symbol's settings over it."""
         changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
         return replace(profile, **changes)
+
+
+def check_device(place: str, device: str) -> None:
+    """Refuse a word that names no device, whether it is there or not.
+
+    place: of the setting, dotted.
+
+    Raises
+    ------
+    InputError
+        naming the setting and the word.
+    """
+    if not re.fullmatch(DEVICE, device):
+        hint = did_you_mean(device, ("auto", "cpu", "cuda", "cuda:0"))
+        raise InputError(f"{place}: {device!r} is none of auto, cpu, cuda, cuda:N{hint}")
+
+
+def no_tf32() -> InputError:
+    """What is said where TF32 is asked of a CPU."""
+    return InputError(
+        "forecaster.dtype: tf32 needs CUDA, and this computes on a CPU; use fp32 there"
+    )
 
 
 def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:

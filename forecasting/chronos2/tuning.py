@@ -24,9 +24,10 @@ from safetensors.torch import save
 
 from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import out_of_memory
-from forecasting.chronos2.engine import device_of, load
+from forecasting.chronos2.devices import device_of
+from forecasting.chronos2.engine import load
 from forecasting.chronos2.learning import cosine, pinball
-from forecasting.chronos2.profile import Device
+from forecasting.chronos2.profile import Device, check_device
 from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array, Index, Instants
@@ -86,6 +87,7 @@ class TuningSettings:
             seed=(0, 2**32 - 1),
             every=(1, 1_000_000),
         )
+        check_device("device", self.device)
         if self.rate is not None:
             refuse_outside(self, rate=(1e-9, 1))
         if self.lora is None:

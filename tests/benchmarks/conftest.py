@@ -24,8 +24,8 @@ the same work, which compiles; the first call, compilation included, has a colum
 pipeline is `Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same run.
 Errors: differences from the same windows' answers by {reference}, in a window's deviation.
 
-| what | first call, s | windows/s | pipeline (batch) | ratio | largest error | mean error |
-| --- | --- | --- | --- | --- | --- | --- |
+| what | first call, s | windows/s | pipeline (batch) | ratio | largest error | mean error | asked |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 

@@ -4,6 +4,7 @@ each: `make bench`, `make gpu`.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -16,49 +17,20 @@ import numpy as np
 import pytest
 import torch
 from chronos import Chronos2Pipeline
-from chronos.chronos2.config import Chronos2CoreConfig
-from chronos.chronos2.model import Chronos2Model
 
+from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import WORTH_COMPILING, Profile
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.train import initialise
 from forecasting.windows import Windows
+from tests.benchmarks import gates
+from tests.random_chronos2 import large_checkpoint
 from trainingdata.synthetic import SyntheticMarket
 
 Seconds = Callable[..., float]
 pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-def large(folder: Path) -> Path:
-    """The 120 M configuration of `amazon/chronos-2` with random weights."""
-    config = Chronos2CoreConfig(
-        d_model=768,
-        d_kv=64,
-        d_ff=3072,
-        num_layers=12,
-        num_heads=12,
-        dropout_rate=0.0,
-        chronos_config={
-            "context_length": 8192,
-            "input_patch_size": 16,
-            "input_patch_stride": 16,
-            "output_patch_size": 16,
-            "max_output_patches": 64,
-            "quantiles": list(LEVELS),
-            "use_arcsinh": True,
-            "use_reg_token": True,
-            "time_encoding_scale": 8192,
-        },
-        chronos_pipeline_class="Chronos2Pipeline",
-    )
-    config.architectures = ["Chronos2Model"]
-    model = Chronos2Model(config)
-    initialise(model, torch.Generator().manual_seed(0))
-    model.save_pretrained(folder)
-    return folder
 
 
 @dataclass(frozen=True)
@@ -75,12 +47,17 @@ class Measured:
     largest: float
     mean: float
 
-    def cells(self, what: str) -> tuple[str, ...]:
+    def cells(self, what: str, dtype: str) -> tuple[str, ...]:
+        asked = []
+        if torch.cuda.is_available():
+            gate = gates.SERIES.get((what, dtype))
+            asked = [gate.said(self.ours / 1000)] if gate else []
+            asked.append(gates.RATIO.said(self.ours / self.pipeline))
         return (
-            f"{what}, {self.windows:,} windows", f"{self.first:.1f}", f"{self.ours:,.0f}",
+            f"{what}, {dtype}, {self.windows:,} windows", f"{self.first:.1f}", f"{self.ours:,.0f}",
             f"{self.pipeline:,.0f}"
             f" ({self.batch})", f"{self.ours / self.pipeline:.2f} ×", f"{self.largest:.1e}",
-            f"{self.mean:.1e}",
+            f"{self.mean:.1e}", "; ".join(asked),
         )  # fmt: skip
 
 
@@ -90,19 +67,24 @@ def beside_the_pipeline(
     windows: int,
     sizes: tuple[int, ...],
     checked: int,
+    peers: int | None = None,
     **settings: Any,
 ) -> Measured:
-    """Ours and the pipeline's at its best batch size on the same windows."""
+    """Ours and the pipeline's at its best batch size on the same windows.
+
+    peers: how many of them the pipeline answers, which takes longer; none for all.
+    """
     profile = Profile(model=model, **settings)
     bars = SyntheticMarket(start="2021-01-04").bars()
     forecaster = Chronos2Forecaster(profile)
     every = forecaster.windows(bars, bars.times[0])
     rows = np.linspace(0, len(every) - 1, windows).astype(np.int64)
     began = time.perf_counter()
-    forecaster.answer(every, rows[:1], profile)
+    forecaster.answer(every, rows, profile)
     first = time.perf_counter() - began
     ours = seconds(lambda: forecaster.answer(every, rows, profile))
-    contexts = [torch.tensor(c, dtype=torch.float32) for c in every.contexts(rows)]
+    shared = rows[:: -(-windows // (peers or windows))]
+    contexts = [torch.tensor(c, dtype=torch.float32) for c in every.contexts(shared)]
     gpu = torch.cuda.is_available()
     pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
 
@@ -116,12 +98,13 @@ def beside_the_pipeline(
     check = rows[:: -(-windows // checked)]
     exact = on_the_cpu(model, every, check) if gpu else by(pipeline, every, check)
     deviation = every.contexts(check).std(axis=1)[:, None, None]
-    error = np.abs(forecaster.answer(every, check, profile) - exact) / deviation
+    engine = forecaster.engine(profile.for_job(windows))
+    error = np.abs(forecaster.answer(every, check, profile, by=engine) - exact) / deviation
     return Measured(
         windows,
         first,
         windows / ours,
-        windows / best[0],
+        len(shared) / best[0],
         best[1],
         float(error.max()),
         float(error.max(axis=(1, 2)).mean()),
@@ -142,12 +125,32 @@ def by(pipeline: Chronos2Pipeline, windows: Windows, rows: np.ndarray) -> np.nda
     return np.sort(np.stack([q[0].numpy() for q in raw]), axis=-1)
 
 
+def dtypes() -> list[str]:
+    """Those that this machine computes."""
+    return ["fp32", "tf32", "bf16"] if torch.cuda.is_available() else ["fp32", "bf16"]
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", dtypes())
 def test_the_shipped_checkpoint(dtype: str, seconds: Seconds, table: Any) -> None:
-    sizes = (512, 2048) if torch.cuda.is_available() else (32, 64, 128, 256, 512)
-    measured = beside_the_pipeline(seconds, str(SHIPPED), 20_000, sizes, 2000, dtype=dtype)
-    table.add(*measured.cells(f"shipped checkpoint, {dtype}"))
+    # On a GPU as many as are compiled for, in whole passes of 4,096.
+    gpu = torch.cuda.is_available()
+    windows = 8 * -(-WORTH_COMPILING // 4096) * 4096 if gpu else 20_000
+    sizes = (512, 2048) if gpu else (32, 64, 128, 256, 512)
+    measured = beside_the_pipeline(
+        seconds, str(SHIPPED), windows, sizes, 2000, peers=20_000, dtype=dtype
+    )
+    table.add(*measured.cells("shipped", dtype))
+
+
+@pytest.mark.gpu
+def test_few_windows_are_answered_at_once(seconds: Seconds, table: Any) -> None:
+    """A live decision on 18 symbols."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA")
+    measured = beside_the_pipeline(seconds, str(SHIPPED), 18, (18,), 18)
+    cells = measured.cells("shipped", "fp32")
+    table.add(*cells[:-1], f"{18e3 / measured.ours:.1f} ms a call")
 
 
 def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
@@ -165,30 +168,33 @@ def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", dtypes())
 def test_the_120_million_configuration(
     dtype: str, tmp_path: Path, seconds: Seconds, table: Any
 ) -> None:
-    windows, sizes = (
-        (20_000, (512, 2048)) if torch.cuda.is_available() else (512, (16, 32, 64, 128))
-    )
-    measured = beside_the_pipeline(seconds, str(large(tmp_path)), windows, sizes, 200, dtype=dtype)
-    table.add(*measured.cells(f"120 M, random weights, {dtype}"))
+    gpu = torch.cuda.is_available()
+    windows = -(-WORTH_COMPILING // 4096) * 4096 if gpu else 512
+    sizes = (512, 2048) if gpu else (16, 32, 64, 128)
+    model = str(large_checkpoint(tmp_path))
+    measured = beside_the_pipeline(seconds, model, windows, sizes, 200, peers=10_000, dtype=dtype)
+    table.add(*measured.cells("120 M", dtype))
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["tf32", "bf16"])
 def test_a_year_of_five_hundred_symbols_on_a_gpu(
-    tmp_path: Path, seconds: Seconds, table: Any
+    dtype: str, tmp_path: Path, seconds: Seconds, table: Any
 ) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA")
-    table.add(*a_year(seconds, str(large(tmp_path)), symbols=500, hours=1750, checked=200))
+    model = str(large_checkpoint(tmp_path))
+    table.add(*a_year(seconds, model, dtype, symbols=500, hours=1750, checked=200))
 
 
-def a_year(seconds: Seconds, model: str, symbols: int, hours: int, checked: int) -> tuple[str, ...]:
-    """Every hour of a year in bf16, and what share of the matrix units' time that is: cells of
-    a row.
-    """
+def a_year(
+    seconds: Seconds, model: str, dtype: str, symbols: int, hours: int, checked: int
+) -> tuple[str, ...]:
+    """Every hour of a year, and what share of the matrix units' time that is: cells of a row."""
     rng = np.random.default_rng(0)
     closes = tuple(100 * np.exp(np.cumsum(rng.normal(0, 0.01, hours + 99))) for _ in range(symbols))
     last = np.tile(np.arange(99, hours + 99), symbols)
@@ -196,29 +202,51 @@ def a_year(seconds: Seconds, model: str, symbols: int, hours: int, checked: int)
     windows = Windows(
         closes, np.full(symbols, 100), np.repeat(np.arange(symbols), hours), last, stamps
     )
-    profile = Profile(model=model, dtype="bf16")
+    profile = Profile(model=model, dtype=dtype)  # type: ignore[arg-type]
     forecaster = Chronos2Forecaster(profile)
     every = np.arange(len(windows))
+    engine = forecaster.engine(profile.for_job(len(every)))
     began = time.perf_counter()
-    forecaster.answer(windows, every[:1], profile)
+    forecaster.answer(windows, every[:1], profile, by=engine)
     first = time.perf_counter() - began
-    taken = seconds(lambda: forecaster.answer(windows, every, profile), runs=1)
+    taken = seconds(lambda: forecaster.answer(windows, every, profile, by=engine), runs=1)
     check = every[:: -(-len(windows) // checked)]
-    difference = np.abs(
-        forecaster.answer(windows, check, profile) - on_the_cpu(model, windows, check)
-    )
+    answer = forecaster.answer(windows, check, profile, by=engine)
+    difference = np.abs(answer - on_the_cpu(model, windows, check))
     error = difference / windows.contexts(check).std(axis=1)[:, None, None]
-    tokens = 10
-    width = 768
-    inner = 3072
-    layers = 12
-    flops = 2 * len(windows) * tokens * layers * (4 * width**2 + width**2 + 2 * width * inner)
+    layers = len(engines.load(checkpoint(model), torch.device("cpu")).model.encoder.block)
+    rate = len(windows) * gates.flops_a_window(checkpoint(model), layers, 100) / taken
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    peak = gates.peak_of(device, dtype)
+    asked = gates.SHARE.said(100 * rate / peak) if peak else f"peak of {device} not known here"
     what = (
-        f"120 M, bf16, {symbols} symbols × {hours:,} hours: {taken:.1f} s,"
-        f" {flops / taken / 1e12:,.1f} TFLOP/s"
+        f"{checkpoint(model).name}, {dtype}, {symbols} symbols × {hours:,} hours: {taken:.1f} s,"
+        f" {rate / 1e12:,.1f} TFLOP/s"
     )
     errors = f"{error.max():.1e}", f"{error.max(axis=(1, 2)).mean():.1e}"
-    return what, f"{first:.1f}", f"{len(windows) / taken:,.0f}", "", "", *errors
+    return what, f"{first:.1f}", f"{len(windows) / taken:,.0f}", "", "", *errors, asked
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("what", "dtype"), [("shipped", "fp32"), ("120 M", "bf16")])
+def test_a_process_that_finds_its_network_compiled(
+    what: str, dtype: str, tmp_path: Path, table: Any
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA")
+    model = SHIPPED if what == "shipped" else large_checkpoint(tmp_path / "model")
+    cold, warm = (started(model, dtype, tmp_path / "cache") for _ in range(2))
+    name = f"{what}, {dtype}, first answers of a process: {cold:.1f} s, then {warm:.1f} s"
+    table.add(name, f"{cold:.1f}", "", "", "", "", "", gates.WARM.said(warm))
+
+
+def started(model: Path, dtype: str, cache: Path) -> float:
+    """Seconds to the first answers of a new process."""
+    words = [sys.executable, "-m", "tests.benchmarks.warm_start", str(model), dtype]
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    environment["TRITON_CACHE_DIR"] = str(cache / "triton")
+    said = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    return float(said.stdout.splitlines()[-1])
 
 
 def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:

@@ -8,13 +8,14 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +44,29 @@ def test_a_row_says_what_how_fast_and_how_wrong(
     assert measured.batch == 16
     assert (0 < measured.mean <= measured.largest < 1e-4) == (dtype == "fp32")
     here = type(table)(tmp_path / "new" / "gpu.md", table.head)
-    here.add(*measured.cells(dtype))
-    here.add(*speed.a_year(seconds, str(SHIPPED), symbols=2, hours=3, checked=4))
+    here.add(*measured.cells("shipped", dtype))
+    here.add(*speed.a_year(seconds, str(SHIPPED), dtype, symbols=2, hours=3, checked=4))
     text = here.path.read_text()
     *_, header, line, first, second = text.strip().splitlines()
     assert header.count("|") == line.count("|") == first.count("|") == second.count("|")
     for word in ("warm-up", "torch 2.", "commit", "Errors"):
         assert word in text
+
+
+def test_what_is_asked_stands_beside_what_is_measured() -> None:
+    """120 M: ten tokens of 100 bars, of which the last layer goes on with two; 1.74 GFLOP."""
+    gates = module("gates")
+    assert gates.SERIES["120 M", "bf16"].said(201.5) == "201.5 k series/s for ≥ 150: met"
+    assert gates.RATIO.said(9.94) == "9.9 × the pipeline for ≥ 10: missed"
+    assert gates.WARM.said(2.5) == "2.5 s from a warm start for ≤ 3: met"
+    large = replace(checkpoint(str(SHIPPED)), patch=16, width=768, inner=3072, attention=768)
+    full = 5 * 768**2 + 2 * 768 * 3072
+    last = 10 * 2 * 768**2 + 2 * (3 * 768**2 + 2 * 768 * 3072)
+    assert gates.flops_a_window(large, 12, 100) == 2 * (11 * 10 * full + last) == 1_736_441_856
+    assert gates.peak_of("NVIDIA H100 80GB HBM3", "bf16") == 989e12
+    assert gates.peak_of("NVIDIA H100 PCIe", "tf32") == 378e12
+    assert gates.peak_of("NVIDIA H100 PCIe", "fp32") is None
+    assert gates.peak_of("a card of next year", "bf16") is None
 
 
 def test_the_references_agree(tmp_path: Path) -> None:

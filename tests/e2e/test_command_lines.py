@@ -115,13 +115,18 @@ def cuda_is_there() -> bool:
         (["forecaster=prophet"], "prophet"),
         (["forecaster.model=/no/where"], "/no/where is no folder"),
         (["forecaster.device=cuda", "start=2024-06-20"], "forecaster.device"),
+        (["forecaster.device=cuda:7", "start=2024-06-20"], "cuda:7 was asked for"),
+        (["forecaster.device=cuda:x"], "'cuda:x' is none of auto, cpu, cuda, cuda:N; did you mean"),
+        (["forecaster.device=cpu", "forecaster.dtype=tf32"], "tf32 needs CUDA"),
+        (["forecaster.dtype=tf32", "start=2024-06-20"], "tf32 needs CUDA"),
         (["a b=="], "a b=="),
     ],
 )
 def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     tmp_path: Path, words: list[str], says: str
 ) -> None:
-    if "forecaster.device=cuda" in words and cuda_is_there():
+    asked = {"forecaster.device=cuda", "forecaster.dtype=tf32"}
+    if not asked.isdisjoint(words) and "forecaster.device=cpu" not in words and cuda_is_there():
         pytest.skip("this machine has CUDA, and this run sees it")
     assert says in one_line(run(tmp_path, SCRIPT, *words))
     assert list(tmp_path.iterdir()) == []

@@ -210,15 +210,22 @@ def test_predict_ohlc_names_what_is_wrong(
     ("arguments", "says"),
     [
         ({"model": "/nowhere/at/all"}, "no folder"),
-        ({"dtype": "fp8"}, "dtype: 'fp8' is none of fp32, bf16"),
+        ({"dtype": "fp8"}, "dtype: 'fp8' is none of fp32, tf32, bf16"),
         ({"augmentation": "square"}, "augmentation: 'square' is none of"),
         ({"device": "cuda"}, "this machine has none"),
+        ({"device": "cuda:1"}, "cuda:1 was asked for and this machine has none"),
+        ({"device": "cuda:-1"}, r"'cuda:-1' is none of auto, cpu, cuda, cuda:N; did you mean"),
+        ({"device": "cuda:x"}, r"'cuda:x' is none of auto, cpu, cuda, cuda:N; did you mean"),
+        ({"device": "cpu:0"}, r"'cpu:0' is none of auto, cpu, cuda, cuda:N; did you mean cpu"),
+        ({"device": "cuda:01"}, r"'cuda:01' is none of"),
+        ({"device": "cuda:0\n"}, r"is none of"),
+        ({"device": "cpu", "dtype": "tf32"}, "dtype: tf32 needs CUDA"),
         ({"context_length": 4000}, "exceeds the model's"),
         ({"batch_size": 0}, "batch_size"),
     ],
 )
 def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str) -> None:
-    if arguments.get("device") == "cuda" and torch.cuda.is_available():
+    if arguments.get("device", "").startswith("cuda") and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match=says):
         Chronos2Forecaster(batch_size=0) if "batch_size" in arguments else Chronos2Forecaster(

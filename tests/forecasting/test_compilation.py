@@ -9,6 +9,7 @@ import math
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from chronos.chronos2.model import Chronos2Model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._dynamo import exc as dynamo
 from torch._inductor import compile_fx
 from torch._inductor import exc as inductor
 
-from forecasting.chronos2 import compilation
+from forecasting.chronos2 import compilation, devices
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2.compilation import Compiled, exact_float32, graph_length, release
+from forecasting.chronos2.compilation import Compiled, graph_length, multiplying, release
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.windows import Windows
+from foundation.activity import current_activity
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 
@@ -70,7 +73,7 @@ def answer(
 
 def compiled(network: Network, batch_size: int = 4) -> Engine:
     """As it is on a GPU by default."""
-    call = Compiled(network.in_deviations, CPU, PATCH)
+    call = Compiled(network.in_deviations, PATCH)
     return Engine(call, CPU, batch_size, "", "compiled", network)
 
 
@@ -134,13 +137,13 @@ def test_patches_of_nothing_are_masked_and_masks_are_left_out_without_them(
 ) -> None:
     seen: list[tuple[tuple[int, ...], bool]] = []
 
-    def watched(located: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
-        seen.append((tuple(located.shape), complete))
-        return network.in_deviations(located, group=group, complete=complete)
+    def watched(located: torch.Tensor, **options: Any) -> torch.Tensor:
+        seen.append((tuple(located.shape), options["complete"]))
+        return network.in_deviations(located, **options)
 
     for length in (100, 112):
         windows = walks(1, length, 4)
-        engine = Engine(Compiled(watched, CPU, PATCH), CPU, 4, "", "compiled")
+        engine = Engine(Compiled(watched, PATCH), CPU, 4, "", "compiled")
         expected = answer(Engine(network, CPU, 4, ""), windows)
         if length == 100:
             np.testing.assert_array_equal(answer(engine, windows), expected)
@@ -151,16 +154,12 @@ def test_patches_of_nothing_are_masked_and_masks_are_left_out_without_them(
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """torch.compile with everything but the code generator; sizes of the graphs that were made."""
+    """torch.compile with everything but the code generator; tokens of the graphs that were made."""
     graphs: list[int] = []
     real = torch.compile
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        graphs.extend(
-            x.shape[1]
-            for x in inputs
-            if x.ndim == 2 and x.dtype == torch.float32 and not x.requires_grad
-        )
+        graphs.extend(x.shape[1] for x in inputs if x.ndim == 3 and x.shape[2] == 128)
         return graph.forward
 
     monkeypatch.setattr(
@@ -190,7 +189,39 @@ def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
         )
     assert engine.way == "compiled"
     assert warned(caplog) == []
-    assert len(traced) >= 10, "eleven lengths, ten graphs"
+    assert len(set(traced)) == 9, "eleven lengths, nine sizes"
+    assert len(traced) >= 18
+    assert len(traced) == 18 or kept == 2, "a graph for all layers but the last, and one for it"
+
+
+def test_layers_but_the_last_share_a_graph_whatever_their_number(traced: list[int]) -> None:
+    model = Chronos2Model(engines.load(checkpoint(str(SHIPPED)), CPU).model.config)
+    model.encoder.block.extend(model.encoder.block[1:])
+    network = Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
+    assert len(network.layers) == 5
+    windows = walks(1, 100, 8)
+    np.testing.assert_allclose(
+        answer(compiled(network), windows), answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6
+    )
+    assert traced == [17, 17], "13 patches, the register and three of the future"
+
+
+def test_what_is_compiled_is_said_while_it_is(network: Network, monkeypatch: Any) -> None:
+    said: list[str] = []
+
+    def compile(run: Any, **options: Any) -> Any:
+        def watched(*arguments: Any) -> Any:
+            said.append(current_activity())
+            return run(*arguments)
+
+        return watched
+
+    monkeypatch.setattr(torch, "compile", compile)
+    engine = compiled(network)
+    for length in (64, 64, 100):
+        answer(engine, walks(1, length, 8))
+    first, later = ["compiling the network"] * 3, [""] * 3
+    assert said == [*first, *later, *later, *later, *first, *later], "three layers, two passes each"
 
 
 # ----- failures -----
@@ -263,11 +294,11 @@ def test_auto_goes_on_without_compilation_and_says_so_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Late: CUDA graphs are recorded in the second call; what the first has answered is
-    computed again with the rest.
+    """Late: the third pass of three layers; what the ones before have answered is computed again
+    with the rest.
     """
     monkeypatch.setattr(
-        torch, "compile", broken(failure(name), 3 if late and name != "limit" else 1)
+        torch, "compile", broken(failure(name), 7 if late and name != "limit" else 1)
     )
     engine = compiled(network)
     windows = walks(2, 64, 8)
@@ -318,7 +349,7 @@ def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
     def wrong(context: torch.Tensor, **options: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
-    engine = Engine(Compiled(wrong, CPU, PATCH), CPU, 4, "", "compiled", wrong)
+    engine = Engine(Compiled(wrong, PATCH), CPU, 4, "", "compiled", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         answer(engine, walks(1, 20, 4))
 
@@ -384,7 +415,7 @@ def test_where_memory_runs_out_the_batch_is_halved(
 ) -> None:
     engine = Engine(small(network, 5, MEMORY[kind]), CPU, 32, "")
     if way == "compiled":
-        call = Compiled(small(network.in_deviations, 5, MEMORY[kind]), CPU, PATCH)
+        call = Compiled(small(network.in_deviations, 5, MEMORY[kind]), PATCH)
         engine = Engine(call, CPU, 32, "", "compiled", network)
     windows = walks(2, 64, 20)
     ours = answer(engine, windows)
@@ -471,7 +502,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     the next run.
     """
     profile = Profile(dtype="bf16", device="cpu")
-    inner = engines.engine(checkpoint(str(SHIPPED)), "cpu", "bf16", "auto", 32)
+    inner = engines.engine(checkpoint(str(SHIPPED)), profile, 32)
     real: Any = inner.network
     first = len(market.times) - 60
 
@@ -538,8 +569,11 @@ def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays
     expected = answer(Engine(network, CPU, 16, ""), windows)
     states()[state]()
     before = precision()
-    with exact_float32():
+    with multiplying("fp32"):
         assert precision()[:3] == ("highest", "ieee", "ieee")
+    assert precision() == before
+    with multiplying("tf32"):
+        assert precision()[:2] == ("high", "tf32")
     assert precision() == before
     seen = []
 
@@ -550,12 +584,16 @@ def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays
     np.testing.assert_array_equal(answer(Engine(watched, CPU, 16, ""), windows), expected)
     assert set(seen) == {("highest", "ieee", "ieee")}
     assert precision() == before
+    seen.clear()
+    answer(Engine(watched, CPU, 16, "", dtype="tf32"), windows)
+    assert {there[:2] for there in seen} == {("high", "tf32")}
+    assert precision() == before
 
 
 def test_precision_is_as_before_also_after_an_error(as_before: None) -> None:
     torch.set_float32_matmul_precision("high")
     before = precision()
-    with pytest.raises(ZeroDivisionError), exact_float32():
+    with pytest.raises(ZeroDivisionError), multiplying("fp32"):
         _ = 1 / 0
     assert precision() == before
 
@@ -592,7 +630,7 @@ def test_warnings_of_others_are_still_heard(uncompiled: None) -> None:
         return context
 
     with pytest.raises(UserWarning, match="mine"):
-        Compiled(warning, CPU, PATCH)(torch.ones(1, 16), group=1, complete=True)
+        Compiled(warning, PATCH)(torch.ones(1, 16), group=1, complete=True)
 
 
 # ----- what an engine says of itself -----
@@ -601,33 +639,47 @@ def test_warnings_of_others_are_still_heard(uncompiled: None) -> None:
 @pytest.mark.parametrize("compile", [False, "auto"])
 def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> None:
     model = checkpoint(str(SHIPPED))
-    assert engines.engine(model, "cpu", "fp32", compile, 12).computation == planned_computation(
-        model, "cpu", compile, 12
-    )
+    profile = Profile(device="cpu", compile=compile)
+    assert engines.engine(model, profile, 12).computation == planned_computation(model, profile, 12)
 
 
 def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(devices, "free_memory", lambda place: 2**36)
     model = checkpoint(str(SHIPPED))
-    assert planned_computation(model, "auto", "auto", None) == "cuda, compiled, 4096 windows a pass"
-    assert planned_computation(model, "cuda", False, 7) == "cuda, eager, 7 windows a pass"
-    assert planned_computation(model, "cpu", "auto", None) == "cpu, eager, 64 windows a pass"
+
+    def planned(batch_size: int | None = None, **settings: Any) -> str:
+        return planned_computation(model, Profile(**settings), batch_size)
+
+    assert planned() == "cuda, compiled by layer, 4096 windows a pass"
+    assert planned(device="cuda:1") == planned(), "which GPU it is changes no bit"
+    assert planned(7, device="cuda", compile=False) == "cuda, eager, 7 windows a pass"
+    assert planned(device="cpu") == "cpu, eager, 64 windows a pass"
 
 
 def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
     """Everything that changes the answer or the way to it is part of what an engine is kept by."""
     model = checkpoint(str(SHIPPED))
-    kept = engines.engine(model, "cpu", "fp32", False, 12)
-    assert engines.engine(model, "cpu", "fp32", False, 12) is kept
-    for other in (
-        ("cpu", "bf16", False, 12),
-        ("cpu", "fp32", True, 12),
-        ("cpu", "fp32", False, 13),
+    eager = Profile(device="cpu", compile=False)
+    kept = engines.engine(model, eager, 12)
+    assert engines.engine(model, eager, 12) is kept
+    assert engines.engine(model, replace(eager, compile="auto"), 12) is kept, "on a CPU it is this"
+    for profile, batch_size in (
+        (replace(eager, dtype="bf16"), 12),
+        (replace(eager, compile=True), 12),
+        (eager, 13),
     ):
-        assert engines.engine(model, *other) is not kept  # type: ignore[arg-type]
-    assert engines.engine(model, "cpu", "fp32", False, None).batch_size == 64
+        assert engines.engine(model, profile, batch_size) is not kept
+    assert engines.engine(model, eager, None).batch_size == 64
+
+
+def test_engines_of_one_model_share_its_weights() -> None:
+    model = checkpoint(str(SHIPPED))
+    one, other = (engines.engine(model, Profile(device="cpu"), size) for size in (12, 13))
+    assert one.network is other.network
 
 
 # ----- what these tests run on -----
@@ -635,7 +687,7 @@ def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
 
 def test_default_tests_compute_on_the_cpu(request: pytest.FixtureRequest) -> None:
     assert not torch.cuda.is_available()
-    assert engines.device_of("auto") == "cpu"
+    assert devices.device_of("auto") == "cpu"
     conftest = request.config.pluginmanager.get_plugin(
         str(Path(__file__).resolve().parents[1] / "conftest.py")
     )

@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chronos.chronos2.config import Chronos2CoreConfig
-from chronos.chronos2.model import Chronos2Model
 from safetensors.torch import load_file
 
 from forecasting.chronos2 import tuning as tuning_module
@@ -24,50 +22,20 @@ from forecasting.chronos2.profile import Profile
 from forecasting.chronos2.tuning import STATE, Examples, TuningSettings, fine_tune
 from forecasting.finetune import CARD, CARD_TEXT, MODEL, WORK, Tuning, judge, write_verdict
 from forecasting.finetune_report import Fold, Gain, Verdict
-from forecasting.forecast import HORIZON, LEVELS
+from forecasting.forecast import HORIZON
 from forecasting.scores import pinball
-from forecasting.train import initialise
 from foundation.errors import InputError
 from tests.commands import Started, run_command
+from tests.random_chronos2 import random_checkpoint
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.synthetic import SyntheticMarket
 
 QUICK = TuningSettings(context=32, steps=6, batch=16, rate=1e-2, every=2, device="cpu")
 
 
-def tiny(folder: Path, **changes: object) -> Path:
-    """The layers and patches of `amazon/chronos-2`, narrow, with random weights."""
-    config = Chronos2CoreConfig(
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=2,
-        num_heads=2,
-        dropout_rate=0.1,
-        chronos_config={
-            "context_length": 8192,
-            "input_patch_size": 16,
-            "input_patch_stride": 16,
-            "output_patch_size": 16,
-            "max_output_patches": 64,
-            "quantiles": list(LEVELS),
-            "use_arcsinh": True,
-            "use_reg_token": True,
-            "time_encoding_scale": 8192,
-            **changes,
-        },
-        chronos_pipeline_class="Chronos2Pipeline",
-    )
-    config.architectures = ["Chronos2Model"]
-    model = Chronos2Model(config)
-    initialise(model, torch.Generator().manual_seed(0))
-    model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny(tmp_path_factory.mktemp("base"))
+    return random_checkpoint(tmp_path_factory.mktemp("base"), dropout=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +264,7 @@ def test_a_kept_model_has_its_card_and_loads_and_the_report_alone_stands_without
 ) -> None:
     tuning = Tuning(checkpoint(str(base)), market, (market.times[0], market.now), 2, QUICK)
     work = tmp_path / "work"
-    tiny(work / "1" / MODEL)
+    random_checkpoint(work / "1" / MODEL)
     for name, saved in (("kept", 0.01), ("not", -0.01)):
         verdict = Verdict((fold_of(saved, 0.001, 1),))
         write_verdict(tuning, verdict, work, tmp_path / name)
@@ -382,7 +350,7 @@ def test_what_cannot_be_tuned_is_one_line_and_leaves_nothing(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
     if "several" in words:
-        tiny(tmp_path / "several", max_output_patches=1)
+        random_checkpoint(tmp_path / "several", max_output_patches=1)
     before = sorted(tmp_path.rglob("*"))
     command = ["-m", "forecasting.finetune", *SHORT, *words, "--output", "out"]
     done = run_command(command, cwd=tmp_path)

@@ -152,7 +152,7 @@ def test_weights_written_over_while_they_are_used_change_no_answer_under_way(
 ) -> None:
     """Loaded weights are mapped from their file: what is written into it would be computed with."""
     forecaster = Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size=16)
-    model = engines.engine(checkpoint(str(folder)), "cpu", "fp32", False, 16)
+    model = engines.engine(checkpoint(str(folder)), Profile(device="cpu"), 16)
     expected = forecaster.forecast(market, market.times[-20]).values
     network = model.network
     count = 0
@@ -223,7 +223,7 @@ def test_weights_that_never_stand_still_are_named(
         InputError,
         match=r"forecaster\.model: .* is being written over; run again when that has ended",
     ):
-        engines.engine(checkpoint(str(folder)), "cpu", "fp32", False, 5)
+        engines.engine(checkpoint(str(folder)), Profile(device="cpu"), 5)
 
 
 def test_a_configuration_written_over_is_read_again(folder: Path) -> None:

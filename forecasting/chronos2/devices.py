@@ -1,0 +1,107 @@
+"""The device that a network computes on, and how many windows a pass it takes there.
+
+L bars, T tokens, H steps, Q levels.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+
+from forecasting.chronos2.checkpoint import Checkpoint
+from forecasting.chronos2.profile import Device, Dtype
+from forecasting.forecast import HORIZON, LEVELS
+from foundation.counts import counted
+from foundation.errors import InputError
+
+ON_CPU = 64  # windows a pass on a CPU: more fall out of its caches
+# On CUDA. A file of 16,384 forecasts is then at least four passes, of which one is copied back
+# while the next is computed; fewer windows than the least leave a GPU idle.
+LEAST = 64
+MOST = 4096
+SHARE = 1 / 4  # of the free memory, for what a pass holds at once
+
+
+def device_of(device: Device) -> str:
+    """The device that a setting names; `auto` is CUDA where there is one.
+
+    Raises
+    ------
+    InputError
+        where a GPU is named that is not there.
+    """
+    if device == "cpu":
+        return device
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if count else "cpu"
+    if not count:
+        raise InputError(
+            f"forecaster.device: {device} was asked for and this machine has none; use cpu or auto"
+        )
+    number = int(device.partition(":")[2] or 0)
+    if number >= count:
+        raise InputError(
+            f"forecaster.device: {device} was asked for and this machine has"
+            f" {counted(count, 'GPU')}, the last of which is cuda:{count - 1}"
+        )
+    return device
+
+
+def kind_of(place: str) -> str:
+    """`cpu` or `cuda`, whichever of several GPUs it is."""
+    return torch.device(place).type
+
+
+def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:
+    """Windows of `length` bars a pass on a device, where no number is configured."""
+    if kind_of(place) == "cpu":
+        return ON_CPU
+    return fitting_batch_size(bytes_a_window(checkpoint, length, dtype), free_memory(place))
+
+
+def fitting_batch_size(window: int, free: int) -> int:
+    """Windows that a pass takes on CUDA: a power of two, `LEAST` to `MOST`.
+
+    Parameters
+    ----------
+    window
+        bytes that a pass holds of each.
+    free
+        bytes of memory.
+    """
+    # Powers of two: a little more or less memory then changes nothing, on which the last bits of
+    # short numbers, and with them their address, would depend.
+    room = int(free * SHARE) // window
+    return min(max(LEAST, 1 << max(room, 1).bit_length() - 1), MOST)
+
+
+def bytes_a_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
+    """Bytes that a pass holds at once of each window of `length` bars, in its widest step.
+
+    That is in a layer the product of the feed-forward before and after its activation, or queries,
+    keys and values, what rotates them and what comes of it, beside the states; or the answers, in
+    prices and while they are sorted. It is reckoned from sizes of tensors: where it is too little,
+    memory runs out and the batch is halved.
+    """
+    width = checkpoint.width
+    tokens = math.ceil(length / checkpoint.patch) + 1 + math.ceil(HORIZON / checkpoint.patch)
+    forward = 2 * checkpoint.inner + 4 * width
+    attention = 13 * checkpoint.attention + 2 * width
+    number = 2 if dtype == "bf16" else 4
+    # A norm is computed in float32: its input squared, and scaled.
+    layer = tokens * (number * max(forward, attention) + 2 * 4 * width)
+    answers = HORIZON * len(LEVELS) * (5 * 4 + 8)
+    return max(layer, answers)
+
+
+@cache
+def free_memory(place: str) -> int:
+    """Bytes of a GPU's memory that were free when this process first asked.
+
+    What this process takes later would otherwise change its batches.
+    """
+    free, _ = torch.cuda.mem_get_info(place)
+    return free

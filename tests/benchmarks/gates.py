@@ -1,0 +1,71 @@
+"""What is asked of forecasts on a GPU, and what has been measured of it.
+
+A figure that falls short is said, in the table, and fails nothing: it is the machine's as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from forecasting.chronos2.checkpoint import Checkpoint
+from forecasting.forecast import HORIZON
+
+# Dense TFLOP/s of the matrix units by the makers' data sheets, in bf16; TF32 has half of it.
+PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A figure that is asked for.
+
+    what: it counts.
+    least: that is asked; most where `below`.
+    """
+
+    what: str
+    least: float
+    below: bool = False
+
+    def said(self, measured: float) -> str:
+        """What was measured beside what is asked."""
+        met = measured <= self.least if self.below else measured >= self.least
+        asked = f"{'≤' if self.below else '≥'} {self.least:,g}"
+        return f"{measured:,.1f} {self.what} for {asked}: {'met' if met else 'missed'}"
+
+
+SERIES = {
+    ("120 M", "bf16"): Gate("k series/s", 150),
+    ("120 M", "tf32"): Gate("k series/s", 90),
+    ("shipped", "fp32"): Gate("k series/s", 500),
+}
+RATIO = Gate("× the pipeline", 10)
+SHARE = Gate("% of the matrix units", 35)
+WARM = Gate("s from a warm start", 3, below=True)
+
+
+def flops_a_window(checkpoint: Checkpoint, layers: int, length: int) -> float:
+    """Multiplications and additions of a window's matrices in the layers.
+
+    What attends to what, the embedding and the head are left out: they are little.
+    """
+    context = math.ceil(length / checkpoint.patch) + 1
+    ahead = math.ceil(HORIZON / checkpoint.patch)
+    square = checkpoint.width * checkpoint.attention
+    forward = 2 * checkpoint.width * checkpoint.inner
+    # Query, key, value and output over time, one matrix within a group of one.
+    whole = (layers - 1) * (context + ahead) * (5 * square + forward)
+    # The last layer reads keys and values of all tokens, and goes on with the future's alone.
+    last = (context + ahead) * 2 * square + ahead * (3 * square + forward)
+    return 2.0 * (whole + last)
+
+
+def peak_of(device: str, dtype: str) -> float | None:
+    """FLOP/s of a GPU's matrix units in a dtype; none where it is not known, or does not use them.
+
+    device: its name, as its driver says it.
+    """
+    peak = next((peak for name, peak in PEAKS.items() if name in device), None)
+    if peak is None or dtype == "fp32":
+        return None
+    return 1e12 * peak * (1.0 if dtype == "bf16" else 0.5)

@@ -1,0 +1,42 @@
+"""Seconds until a process that has compiled nothing yet has its first answers.
+
+    python -m tests.benchmarks.warm_start MODEL DTYPE
+
+What an earlier process has compiled may lie in TORCHINDUCTOR_CACHE_DIR. Importing the libraries is
+not counted, loading the model is.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib import import_module
+
+import numpy as np
+import torch
+
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile
+from trainingdata.synthetic import SyntheticMarket
+
+LIBRARIES = ("chronos", "torch._inductor.compile_fx", "forecasting.chronos2.engine")
+
+
+def main() -> None:
+    """Print the seconds."""
+    model, dtype = sys.argv[1:]
+    for name in LIBRARIES:
+        import_module(name)
+    profile = Profile(model=model, dtype=dtype, compile=True)  # type: ignore[arg-type]
+    forecaster = Chronos2Forecaster(profile)
+    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08").bars()
+    windows = forecaster.windows(bars, bars.times[-100])
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    forecaster.answer(windows, np.arange(len(windows)), profile)
+    sys.stdout.write(f"{time.perf_counter() - began}\n")
+
+
+if __name__ == "__main__":
+    main()

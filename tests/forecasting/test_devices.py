@@ -1,0 +1,437 @@
+"""Where forecasts are computed, in passes of what size, and how answers come back: as far as a
+machine without a GPU can tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forecasting.chronos2 import devices, transfer
+from forecasting.chronos2 import engine as engines
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from forecasting.chronos2.covariates import CovariateNetwork
+from forecasting.chronos2.devices import (
+    LEAST,
+    MOST,
+    bytes_a_window,
+    default_batch_size,
+    device_of,
+    fitting_batch_size,
+)
+from forecasting.chronos2.engine import Engine, planned_computation
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import (
+    WORTH_COMPILING,
+    Profile,
+    SymbolSettings,
+    read_symbol_settings,
+)
+from forecasting.chronos2.transfer import Return
+from forecasting.chronos2.tuning import TuningSettings
+from forecasting.forecast import HORIZON, LEVELS, silent
+from forecasting.settings import ForecasterSettings
+from forecasting.windows import Windows
+from foundation.errors import DataError, InputError
+from tests.random_chronos2 import random_checkpoint
+from trainingdata.bars import Bars
+
+CPU = torch.device("cpu")
+GIB = 2**30
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (70 * GIB, 80 * GIB))
+    devices.free_memory.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    yield
+    devices.free_memory.cache_clear()
+
+
+# ----- which device -----
+
+
+def test_a_gpu_is_named_by_its_number(two_gpus: None) -> None:
+    for word, place in {
+        "auto": "cuda",
+        "cuda": "cuda",
+        "cuda:0": "cuda:0",
+        "cuda:1": "cuda:1",
+    }.items():
+        assert device_of(word) == place
+    assert device_of("cpu") == "cpu"
+    with pytest.raises(
+        InputError,
+        match=r"^forecaster\.device: cuda:2 was asked for and this machine has 2 GPUs, the last of"
+        r" which is cuda:1$",
+    ):
+        Chronos2Forecaster(Profile(device="cuda:2"))
+
+
+@pytest.mark.parametrize("word", ["cuda:-1", "cuda:x", "cpu:0", "cuda:", "CUDA", "gpu", ""])
+def test_what_names_no_device_is_refused_wherever_it_is_set(word: str, tmp_path: Path) -> None:
+    says = rf"device: {word!r} is none of auto, cpu, cuda, cuda:N"
+    with pytest.raises(InputError, match=rf"^forecaster\.{says}"):
+        Profile(device=word)
+    with pytest.raises(InputError, match=rf"^forecaster\.{says}"):
+        ForecasterSettings(kind="ewma", device=word)
+    with pytest.raises(InputError, match=rf"^{says}"):
+        TuningSettings(device=word)
+    (tmp_path / "NVDA.json").write_text(f'{{"device": "{word}"}}')
+    with pytest.raises(DataError, match=r"NVDA\.json: device: "):
+        read_symbol_settings(tmp_path, ["NVDA"])
+
+
+def test_a_symbols_file_can_name_a_gpu_and_tf32(tmp_path: Path) -> None:
+    (tmp_path / "NVDA.json").write_text('{"device": "cuda:3", "dtype": "tf32"}')
+    (settings,) = read_symbol_settings(tmp_path, ["NVDA"]).values()
+    assert settings == SymbolSettings(device="cuda:3", dtype="tf32")
+    assert settings.over(Profile()) == Profile(device="cuda:3", dtype="tf32")
+
+
+def test_tf32_on_a_cpu_is_refused_where_it_would_be_computed(market: Bars) -> None:
+    """Not where it is planned: a cluster's driver may have no GPU."""
+    forecaster = Chronos2Forecaster(Profile(dtype="tf32"))
+    with pytest.raises(InputError, match="tf32 needs CUDA"):
+        forecaster.forecast(market, market.times[-2])
+
+
+def test_tf32_has_an_address_of_its_own_that_says_how_it_is_computed(two_gpus: None) -> None:
+    said = {
+        dtype: Chronos2Forecaster().specification(Profile(dtype=dtype))
+        for dtype in ("fp32", "tf32", "bf16")
+    }
+    assert "computed" not in said["fp32"]
+    assert said["tf32"]["computed"] == "cuda, compiled by layer, 4096 windows a pass"
+    assert said["tf32"]["dtype"] == "tf32"
+    assert said["tf32"] != said["bf16"]
+
+
+# ----- windows a pass -----
+
+
+@given(window=st.integers(1, 2**32), free=st.integers(0, 2**40), more=st.integers(0, 2**38))
+def test_more_memory_never_makes_a_pass_smaller_and_it_is_a_power_of_two(
+    window: int, free: int, more: int
+) -> None:
+    size = fitting_batch_size(window, free)
+    assert LEAST <= size <= MOST
+    assert size & (size - 1) == 0
+    assert fitting_batch_size(window, free + more) >= size >= fitting_batch_size(2 * window, free)
+    if size > LEAST:
+        assert size * window <= free / 4
+    if size < MOST:
+        assert 2 * size * window > (free // 4) - window
+
+
+def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
+    """120 M in fp32: 100 bars are 7 patches, and a register and 2 of the future make 10 tokens;
+    queries, keys and values around their rotation are 13 × 768 numbers beside 2 × 768 of states,
+    of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
+    """
+    wide = replace(checkpoint(str(SHIPPED)), patch=16, width=768, inner=3072, attention=768)
+    assert bytes_a_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
+    assert fitting_batch_size(522_240, 8 * GIB) == 4096
+    assert fitting_batch_size(522_240, 6 * GIB) == 2048
+    assert bytes_a_window(wide, 100, "bf16") == 10 * (15 * 768 * 2 + 2 * 768 * 4)
+    # 8,192 bars are 512 patches: 515 tokens and 26.9 MB.
+    assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), 70 * GIB) == 512
+    shipped = checkpoint(str(SHIPPED))
+    assert fitting_batch_size(bytes_a_window(shipped, 100, "fp32"), 4 * GIB) == 4096
+    assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
+
+
+def test_what_a_pass_really_holds_is_near_what_is_reckoned(tmp_path: Path) -> None:
+    """Tensors that are alive at once, counted while a network runs as on a GPU."""
+    model = checkpoint(str(random_checkpoint(tmp_path, width=256, heads=4)))
+    loaded = engines.load(model, CPU).model
+    network = CovariateNetwork(loaded, HORIZON, model.levels, "fp32", CPU, packed=False).eval()
+    for length in (100, 1000):
+        context = torch.linspace(1, 2, length).repeat(16, 1)
+        with torch.inference_mode(), most_bytes() as most:
+            network(context, group=1, complete=True)
+        reckoned = 16 * bytes_a_window(model, length, "fp32")
+        assert 0.5 < most() / reckoned < 1.25
+
+
+@contextmanager
+def most_bytes() -> Iterator[Callable[[], int]]:
+    """The most bytes of tensors made within that were alive at one time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        yield lambda: peak(recorded)
+
+
+def peak(recorded: Any) -> int:
+    held = most = 0
+    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def test_a_configured_batch_size_wins_and_memory_is_asked_once(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = checkpoint(str(SHIPPED))
+    profile = Profile(device="cuda", dtype="bf16")
+    assert default_batch_size(model, "cuda", 100, "bf16") == 4096
+    assert default_batch_size(model, "cpu", 100, "bf16") == 64
+    # What this process has taken since does not change what its answers are kept by.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (GIB // 64, 80 * GIB))
+    assert planned_computation(model, profile, None).endswith(" 4096 windows a pass")
+    assert planned_computation(model, profile, 777).endswith(" 777 windows a pass")
+    devices.free_memory.cache_clear()
+    assert planned_computation(model, profile, None).endswith(" 64 windows a pass")
+
+
+# ----- few windows -----
+
+
+def walk(windows: int, length: int = 40) -> Windows:
+    rng = np.random.default_rng(windows)
+    closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, length + windows - 1)))
+    last = np.arange(windows) + length - 1
+    stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
+    return Windows((closes,), np.array([length]), np.zeros_like(last), last, stamps)
+
+
+def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[int]:
+    """Windows of each pass of a call for `count`."""
+    seen: list[int] = []
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        seen.append(len(context))
+        return context[:, -1, None, None].expand(-1, HORIZON, len(LEVELS)).clone()
+
+    windows = walk(count)
+    engine = Engine(network, CPU, batch_size, "", **how)
+    answer = engine.quantiles(windows, np.arange(count), "none", group=group, progress=silent)
+    np.testing.assert_array_equal(answer[:, 5, 10], windows.price.astype(np.float32))
+    return seen
+
+
+def test_few_windows_take_a_small_pass() -> None:
+    assert sizes_of(1, 4096) == [64]
+    assert sizes_of(64, 4096) == [64]
+    assert sizes_of(65, 4096) == [512]
+    assert sizes_of(512, 4096) == [512]
+    assert sizes_of(513, 4096) == [4096]
+    assert sizes_of(5000, 4096) == [4096, 4096]
+    assert sizes_of(4, 16) == [16], "never more than is configured"
+    assert sizes_of(30, 16) == [16, 16]
+    assert sizes_of(100, 300) == [300]
+
+
+def test_a_small_pass_holds_whole_groups() -> None:
+    assert sizes_of(21, 4096, group=3) == [63]
+    assert sizes_of(64 * 3, 4096, group=3) == [510]
+    assert sizes_of(100, 4096, group=100) == [100]
+
+
+@pytest.mark.parametrize("how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"way": "compiled"}])
+def test_what_depends_on_the_size_of_a_pass_has_one(how: dict[str, Any]) -> None:
+    """Short numbers, whose address names it, and graphs, which hold for it."""
+    assert sizes_of(3, 4096, **how) == [4096]
+
+
+def test_small_passes_change_a_forecast_by_rounding() -> None:
+    network: Any = engines.engine(checkpoint(str(SHIPPED)), Profile(device="cpu"), 64).network
+    windows = walk(70, 100)
+
+    def answer(rows: int, batch_size: int) -> np.ndarray:
+        engine = Engine(network, CPU, batch_size, "")
+        return engine.quantiles(windows, np.arange(rows), "none", group=1, progress=silent)
+
+    np.testing.assert_allclose(answer(60, 1024), answer(70, 1024)[:60], rtol=4e-6)
+    np.testing.assert_allclose(answer(70, 1024), answer(70, 16), rtol=4e-6)
+
+
+def test_few_in_fp32_do_not_wait_for_a_compilation_unless_it_is_demanded() -> None:
+    few, many = WORTH_COMPILING - 1, WORTH_COMPILING
+    assert Profile().for_job(few) == Profile(compile=False)
+    assert Profile().for_job(many) == Profile()
+    for profile in (Profile(compile=True), Profile(dtype="bf16"), Profile(dtype="tf32")):
+        assert profile.for_job(few) == profile
+
+
+def test_what_a_command_computes_is_judged_by_the_whole_of_it(
+    market: Bars, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not by its portions, none of which is large."""
+    from forecasting.chronos2 import profile as profiles
+    from forecasting.chronos2.cached import CachedForecaster
+
+    asked: list[Any] = []
+
+    def engine(model: Any, profile: Profile, *others: Any) -> Engine:
+        asked.append(profile.compile)
+        return real(model, replace(profile, compile=False), *others)
+
+    real = engines.engine
+    monkeypatch.setattr(engines, "engine", engine)
+    monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 40)
+    monkeypatch.setattr(profiles, "WORTH_COMPILING", 100)
+    forecaster = Chronos2Forecaster()
+    CachedForecaster(forecaster, tmp_path).forecast(market, market.times[-100])
+    CachedForecaster(forecaster, tmp_path / "few").forecast(market, market.times[-3])
+    assert asked == ["auto", False]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_ohlc_is_one_small_pass_that_nobody_waits_for(
+    dtype: Any, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    real = engines.engine
+
+    def engine(model: Any, profile: Profile, batch_size: int) -> Engine:
+        asked.append((profile.compile, batch_size))
+        return real(model, replace(profile, compile=False), batch_size)
+
+    monkeypatch.setattr(engines, "engine", engine)
+    _, values = market.real_bars(0)
+    import pandas as pd
+
+    frame = pd.DataFrame(values[:, :4], columns=["open", "high", "low", "close"])
+    Chronos2Forecaster(Profile(dtype=dtype), 4096).predict_ohlc(frame, "SYA")
+    Chronos2Forecaster(Profile(dtype=dtype), 5).predict_ohlc(frame, "SYA")
+    Chronos2Forecaster(Profile(dtype=dtype, compile=True)).predict_ohlc(frame, "SYA")
+    assert asked == [(False, 64), (False, 5), (True, 64)]
+
+
+# ----- there and back -----
+
+
+class Queue:
+    """A stream: work that is done, in order, when somebody waits for it."""
+
+    hurried = False  # whether it does at once what it can
+
+    def __init__(self, *_: object) -> None:
+        self.work: list[Callable[[], object]] = []
+
+    def run(self, count: int) -> None:
+        for work in self.work[:count]:
+            work()
+        self.work = [_nothing] * count + self.work[count:]
+
+    def wait_stream(self, other: Queue) -> None:
+        count = len(other.work)
+        self.work.append(lambda: other.run(count))
+
+    def record_event(self) -> Any:
+        count = len(self.work)
+        if self.hurried:
+            self.run(count)
+        return SimpleNamespace(synchronize=lambda: self.run(count))
+
+
+def _nothing() -> None:
+    """Work that has been done."""
+
+
+@dataclass
+class Gpu:
+    """A device that has computed nothing, and copied nothing, before somebody waits for it; a
+    hurried one has done so before anybody does.
+    """
+
+    main: Queue = field(default_factory=Queue)
+    current: Queue | None = None
+    copied: int = 0
+
+    @contextmanager
+    def on(self, queue: Queue) -> Iterator[None]:
+        self.current = queue
+        yield
+        self.current = None
+
+    def pinned(self, shape: tuple[int, ...]) -> Any:
+        kept = torch.full(shape, math.nan)
+
+        def copy(answer: Any, non_blocking: bool) -> None:
+            assert non_blocking, "the host waits"
+            queue = self.current or self.main
+            assert queue is not self.main, "the device waits"
+
+            def done() -> None:
+                self.copied += 1
+                kept.copy_(answer)
+
+            queue.work.append(done)
+
+        return SimpleNamespace(copy_=copy, numpy=kept.numpy)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    gpu = Gpu()
+    monkeypatch.setattr(torch.cuda, "Stream", Queue)
+    monkeypatch.setattr(torch.cuda, "stream", gpu.on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: gpu.main)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda answer, stream: None)
+    monkeypatch.setattr(transfer, "pinned", gpu.pinned)
+    device: Any = SimpleNamespace(type="cuda")
+    monkeypatch.setattr(engines, "Return", lambda _, shape: Return(device, shape))
+    return gpu
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+@pytest.mark.parametrize("count", [1, 8, 9, 50])
+def test_answers_are_read_when_they_have_come_and_in_their_order(
+    count: int, hurried: bool, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Queue, "hurried", hurried)
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        answer = torch.full((len(context), HORIZON, len(LEVELS)), math.nan)
+        last = context[:, -1, None, None]
+        gpu.main.work.append(lambda: answer.copy_(last.expand(-1, HORIZON, len(LEVELS))))
+        return answer
+
+    windows = walk(count)
+    told: list[tuple[int, int]] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        told.append((done, gpu.copied))
+
+    engine = Engine(network, CPU, 8, "")
+    answer = engine.quantiles(windows, np.arange(count), "none", group=1, progress=progress)
+    expected = windows.price.astype(np.float32)[:, None, None]
+    np.testing.assert_array_equal(answer, np.broadcast_to(expected, answer.shape))
+    # A batch is waited for when the next one is under way, and no longer than for itself.
+    if not hurried:
+        assert told == [(min(8 * n, count), n) for n in range(1, -(-count // 8) + 1)]
+
+
+def test_starts_go_to_the_device_once_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.from_numpy
+    sent: list[Any] = []
+
+    def watched(array: Any) -> torch.Tensor:
+        sent.append(array.dtype)
+        return real(array)
+
+    monkeypatch.setattr(torch, "from_numpy", watched)
+    assert sizes_of(50, 8) == [8] * 7
+    assert sent == [np.float64, np.int64], "the history and where its windows begin"
