@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ from marketsimulator.options.selling import (
     offered_spreads,
     spread_account,
 )
+from marketsimulator.options.spread_costs import cost_figures
 from marketsimulator.options.spread_figures import (
     account_figures,
     daily_balances,
@@ -241,11 +242,12 @@ class SpreadRun:
 
 def run_strategies(settings: SpreadSettings, days: IndexDays) -> list[SpreadRun]:
     """The run over each of the numbers of years, shortest first, the last over all sessions."""
+    counts = settings.session_counts(len(days.dates))
     rules = [replace(settings.rules, strategy=name) for name in settings.names]
     # What an entry offers does not hang on an account: all accounts are offered the same.
     offers = offered_spreads(days, rules, settings.costs, settings.smile)
     runs = []
-    for count in settings.session_counts(len(days.dates)):
+    for count in counts:
         within = [offer for offer in offers if offer.day < count]
         alone = {
             name: _account(settings, [each for each in within if each.spread.strategy == name])
@@ -267,29 +269,36 @@ def _first_days(days: IndexDays, count: int) -> IndexDays:
 def run_summary(settings: SpreadSettings, runs: list[SpreadRun]) -> dict[str, Any]:
     """The content of spreads.json: of all sessions, and below `after` of each shorter run."""
     last = runs[-1]
+    shorter = {str(len(run.days.dates) // TRADING_DAYS): run for run in runs[:-1]}
     return {
         "index": last.days.source,
         "seed": settings.seed,
         "note": NOTE,
-        **_run_figures(last),
-        "after": {str(len(run.days.dates) // TRADING_DAYS): _run_figures(run) for run in runs[:-1]},
+        **_run_figures(settings, last),
+        "after": {years: _run_figures(settings, run) for years, run in shorter.items()},
     }
 
 
-def _run_figures(run: SpreadRun) -> dict[str, Any]:
+def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
     """The figures of one run: of the shared account, by strategy within it, of each one alone."""
     days = run.days
-    trades = run.together.trades
-    parts = {
-        name: trade_figures([trade for trade in trades if trade.spread.strategy == name])
-        for name in run.alone
-    }
+
+    def costs_of(trades: Sequence[SpreadTrade]) -> dict[str, float]:
+        return cost_figures(trades, days, settings.costs, settings.smile)
+
+    def figures_of(account: SpreadAccount) -> dict[str, Any]:
+        return {**account_figures(account, days), "costs": costs_of(account.trades)}
+
+    parts = {}
+    for name in run.alone:
+        part = [trade for trade in run.together.trades if trade.spread.strategy == name]
+        parts[name] = {**trade_figures(part), "costs": costs_of(part)}
     return {
         "first": str(days.dates[0]),
         "last": str(days.dates[-1]),
         "days": len(days.dates),
-        "account": {**account_figures(run.together, days), "by_strategy": parts},
-        "strategies": {name: account_figures(one, days) for name, one in run.alone.items()},
+        "account": {**figures_of(run.together), "by_strategy": parts},
+        "strategies": {name: figures_of(account) for name, account in run.alone.items()},
     }
 
 

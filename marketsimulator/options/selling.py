@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,7 @@ from marketsimulator.options.pricing import Smile, spread_prices
 from sizing.autoscaler.rules import (
     SHARES,
     AutoscalingSettings,
+    CondorRisk,
     ContractCount,
     Drawdown,
     Statistics,
@@ -52,20 +54,6 @@ Unsold = Literal["halt", "negative_kelly", "not_covered", "max_position"]
 
 
 @dataclass(frozen=True, slots=True)
-class TradeCosts:
-    """What trading a spread has cost, USD a contract; all of it is in the result.
-
-    slippage: what prices were worse for it, to the cent.
-    commission: of the broker.
-    fee: of exchange and OCC.
-    """
-
-    slippage: Fraction = Fraction(0)
-    commission: Fraction = Fraction(0)
-    fee: Fraction = Fraction(0)
-
-
-@dataclass(frozen=True, slots=True)
 class SpreadTrade:
     """A spread sold and closed.
 
@@ -77,7 +65,6 @@ class SpreadTrade:
     result: USD a contract, all costs in it.
     exit: why it ended.
     contracts: how many, 0 before it is sized.
-    costs: what is in the result.
     """
 
     day: int
@@ -88,7 +75,11 @@ class SpreadTrade:
     result: Fraction
     exit: Exit
     contracts: int = 0
-    costs: TradeCosts = TradeCosts()
+
+    @property
+    def orders(self) -> int:
+        """How many it took: what is held to the close pays its settlement, and is not bought."""
+        return 1 if self.exit in ("expired", "settled") else 2
 
     @property
     def total(self) -> Fraction:
@@ -141,7 +132,7 @@ def sell_spread(
     path = days.spot[day, entry_row:]
     vix = days.vix[day, entry_row:]
     minutes = days.minutes[entry_row:]
-    years = smile.implied.years(SESSION - minutes)
+    years = years_left(minutes, smile)
     spot = float(path[0])
     vix_at_entry = float(vix[0])
     deviation = smile.implied.deviation(spot, vix_at_entry, float(minutes[0]))
@@ -165,20 +156,12 @@ def sell_spread(
     # Results are exact fractions: a whole number of contracts must not hang on a rounding.
     gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES
     fees = Fraction(costs.fees(spread, orders))
-    commission = Fraction(replace(costs, fee=0.0).fees(spread, orders))
-    ends = [0, step][:orders]
-    fair = spread_prices(spread, path[ends], years[ends], vix[ends], smile)
-    slippage = _slippage(fair, (credits[ends], closing_costs[ends]))
-    return SpreadTrade(
-        day,
-        entry_row,
-        entry_row + step,
-        spread,
-        credit,
-        gain - fees,
-        reason,
-        costs=TradeCosts(slippage, commission, fees - commission),
-    )
+    return SpreadTrade(day, entry_row, entry_row + step, spread, credit, gain - fees, reason)
+
+
+def years_left(minutes: Array, smile: Smile) -> Array:
+    """Years of variance from minutes after 09:30 to the close."""
+    return smile.implied.years(SESSION - minutes)
 
 
 def offered_spreads(
@@ -298,12 +281,12 @@ class _Book:
     def _size(self, offer: SpreadTrade) -> ContractCount:
         """Contracts by the autoscaler. A size may rest on closed trades alone."""
         spread = offer.spread
-        risk = max_risk(spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK)
+        risk = _risk(spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK)
         return contracts_for(
             self._balance,
             self._statistics,
             len(self._results),
-            Fraction(str(risk)),
+            risk,
             self._sizing,
             self._drawdown.in_force,
         )
@@ -317,13 +300,10 @@ class _Book:
         self.refusals.append(Refusal(offer.day, reason))
 
 
-def _slippage(fair: tuple[Array, Array], paid: tuple[Array, Array]) -> Fraction:
-    """USD a contract by which prices were worse: of the sale, and of a purchase where there is one.
-
-    Credits and closing costs, points, without slippage and with it.
-    """
-    points = fair[0][0] - paid[0][0] + sum(paid[1][1:] - fair[1][1:])
-    return Fraction(str(round(float(points), 2))) * SHARES
+@cache
+def _risk(strategy: str, credit: float, width: float, condor: CondorRisk) -> Fraction:
+    """USD that one contract can lose; credits are whole cents, and few of them differ."""
+    return Fraction(str(max_risk(strategy, credit, width, condor)))
 
 
 def _exit(

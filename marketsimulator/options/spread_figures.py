@@ -1,4 +1,4 @@
-"""What a run of selling spreads did: figures of its trades, its costs and its balance."""
+"""What a run of selling spreads did: figures of its trades and of its balance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
 
 
 def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
-    """What trades did: results in USD a contract, balances and costs in USD, shares of trades.
+    """What trades did: results in USD a contract, balances and profits in USD, shares of trades.
 
     A figure of which there is nothing is None, as the profit factor where no trade lost.
 
@@ -64,24 +64,6 @@ def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
         "exits": {name: exits.count(name) / len(exits) for name in sorted(set(exits))},
         "profit": float(won - lost),
         "profit_factor": float(won / lost) if lost else None,
-        "costs": cost_figures(trades),
-    }
-
-
-def cost_figures(trades: Sequence[SpreadTrade]) -> dict[str, float]:
-    """What trading cost by kind, USD, all of which is in the results.
-
-    Prices are in whole cents, rounded against the trader also without slippage: that is no part of
-    it.
-    """
-    slippage = sum((trade.costs.slippage * trade.contracts for trade in trades), Fraction(0))
-    commission = sum((trade.costs.commission * trade.contracts for trade in trades), Fraction(0))
-    fee = sum((trade.costs.fee * trade.contracts for trade in trades), Fraction(0))
-    return {
-        "slippage": float(slippage),
-        "commission": float(commission),
-        "fee": float(fee),
-        "total": float(slippage + commission + fee),
     }
 
 

@@ -26,6 +26,7 @@ from marketsimulator.options.selling import (
     simulate_selling,
     spread_account,
 )
+from marketsimulator.options.spread_costs import cost_figures
 from marketsimulator.options.spread_figures import account_figures, figures
 from marketsimulator.options.spread_picture import BalancePicture, drawn
 from marketsimulator.options.spread_report import report_text
@@ -185,25 +186,33 @@ def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid
     sizing = replace(SIZING, AUTOSCALING_ENABLED=False, STARTING_CAPITAL=1e6)
     held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
     rules = [SpreadRules(strategy="PUT", credit_least=0.0, leave_at=350, **held)]
-    paid = simulate_selling(days, rules, SpreadCosts(0.05, 0.4, 0.3), Smile(), sizing)
-    free = simulate_selling(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
-    told = figures(paid, days, 1e6)
+    costs = SpreadCosts(0.05, 0.4, 0.3)
+    paid = simulate_selling(days, rules, costs, Smile(), sizing)
+    told = cost_figures(paid, days, costs, Smile())
     # Two legs, sold and bought back: 4 x 0.40 and 4 x 0.30 a contract.
-    assert told["costs"]["commission"] == pytest.approx(1.6 * len(paid))
-    assert told["costs"]["fee"] == pytest.approx(1.2 * len(paid))
-    assert 0 < told["costs"]["slippage"] <= 20 * len(paid)
-    difference = figures(free, days, 1e6)["profit"] - told["profit"]
-    assert told["costs"]["total"] == pytest.approx(difference)
+    assert told["commission"] == pytest.approx(1.6 * len(paid))
+    assert told["fee"] == pytest.approx(1.2 * len(paid))
+    assert told["total"] == pytest.approx(told["slippage"] + 2.8 * len(paid))
+    # Without costs the same spreads are sold and left at the same points, at whole cents.
+    free = simulate_selling(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
+    rest = cost_figures(free, days, SpreadCosts(0, 0, 0), Smile())
+    assert 0 < rest["slippage"] <= 4 * len(free)
+    assert rest["commission"] == rest["fee"] == 0
+    difference = float(sum(t.total for t in free) - sum(t.total for t in paid))
+    assert told["total"] - rest["total"] == pytest.approx(difference)
 
 
-def test_what_settles_pays_no_second_order() -> None:
+def test_what_is_held_to_the_close_pays_for_one_order() -> None:
     days = path(3, 1, realised=0.0, jumps=0.0)
-    trades = simulate_selling(days, rules_of("PUT"), SpreadCosts(0.05, 0.65, 0.65), Smile(), SIZING)
+    costs = SpreadCosts(0.05, 0.65, 0.65)
+    trades = simulate_selling(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
         orders = 1 if trade.exit in ("expired", "settled") else 2
-        assert trade.costs.commission == trade.costs.fee == Fraction("0.65") * 2 * orders
-        assert trade.costs.slippage <= 10 * orders
+        told = cost_figures([replace(trade, contracts=2)], days, costs, Smile())
+        assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
+        assert 0 < told["slippage"] <= 2 * 12 * orders
     assert {trade.exit for trade in trades} >= {"expired"}
+    assert set(cost_figures([], days, costs, Smile()).values()) == {0.0}
 
 
 def test_the_profit_factor_and_losing_days_by_hand() -> None:
