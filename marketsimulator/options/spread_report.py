@@ -43,7 +43,8 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(
         "USD per contract where not said otherwise; costs, worst day and collateral in USD of the"
         " account. Profit factor: what winning trades won over what the others lost, in USD of the"
-        f" account. {summary['note']}"
+        " account. Slippage: what prices were worse than the model's values, rounding to cents"
+        f" among it. {summary['note']}"
     )
 
 
