@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 
@@ -26,14 +27,14 @@ def cost_figures(
     costs, smile: that the trades were made with.
     """
     broker = replace(costs, fee=0.0)
-    commission = sum(float(broker.fees(t.spread, t.orders)) * t.contracts for t in trades)
-    fees = sum(float(costs.fees(t.spread, t.orders)) * t.contracts for t in trades)
-    slippage = _slippage(trades, days, costs, smile)
+    commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
+    fees = sum((costs.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
+    slippage = round(_slippage(trades, days, costs, smile), 2)
     return {
         "slippage": slippage,
-        "commission": commission,
-        "fee": fees - commission,
-        "total": slippage + fees,
+        "commission": float(commission),
+        "fee": float(fees - commission),
+        "total": round(slippage + float(fees), 2),
     }
 
 
