@@ -44,8 +44,9 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
         "USD per contract where not said otherwise; costs, worst day and collateral in USD of the"
         " account. Profit factor: what winning trades won over what the others lost, in USD of the"
         " account. Slippage: what prices were worse than the model's values, rounding to cents"
-        f" among it. {summary['note']}"
+        " among it."
     )
+    yield Text(summary["note"])
 
 
 def report_text(summary: Mapping[str, Any]) -> str:
