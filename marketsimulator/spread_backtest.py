@@ -1,12 +1,14 @@
 """Backtests of option spreads with the autoscaler in the loop.
 
-    python -m marketsimulator.spread_backtest [years=3] [seed=0] [strategies=[PUT,IRON_CONDOR]] \
-        [output=DIR] [key=value …]
+    python -m marketsimulator.spread_backtest [years=[1,3]] [seed=0] \
+        [strategies=[PUT,IRON_CONDOR]] [output=DIR] [key=value …]
     python -m marketsimulator.spread_backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
-Every strategy trades alone, from STARTING_CAPITAL, and leaves a row of figures and a file of trades
-that a Monte Carlo can read. The index is a model unless bars are named; either way the options are
-priced by a model on the volatility index, so the profits are that model's, not fills.
+All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do; what
+each would have done with an account to itself stands beside it. Figures, a text report, a picture
+of the balance and files of trades that a Monte Carlo can read are written. The index is a model
+unless bars are named; either way the options are priced by a model on the volatility index, so the
+profits are that model's, not fills.
 """
 
 from __future__ import annotations
@@ -18,20 +20,17 @@ if __name__ == "__main__":
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from execution.spreads.rules import TRADING_DAYS, SpreadCosts, SpreadRules
-from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
@@ -41,15 +40,33 @@ from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
-from marketsimulator.options.selling import SpreadTrade, simulate_selling
+from marketsimulator.options.selling import (
+    MAX_POSITION,
+    SpreadAccount,
+    SpreadTrade,
+    offered_spreads,
+    spread_account,
+)
+from marketsimulator.options.spread_costs import cost_figures
+from marketsimulator.options.spread_figures import (
+    account_figures,
+    daily_balances,
+    trade_figures,
+)
+from marketsimulator.options.spread_picture import BalancePicture, draw
+from marketsimulator.options.spread_report import (
+    TOGETHER,
+    WIDTH,
+    report_parts,
+    report_text,
+    trade_table,
+)
 from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
-from sizing.autoscaler.trades import COLUMNS, csv_of
 from trainingdata.bar_files import read_bars
 from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
-OPENING_MINUTE = 570  # of the day, 09:30 New York
 NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
 
 
@@ -97,8 +114,12 @@ class BarsSettings:
 class SpreadSettings:
     """Settings of configs/spreads.yaml.
 
-    strategies: names, each traded alone.
-    years: of 252 sessions, 1 … 100; bars have as many as they have.
+    strategies: names, none twice, sold from one account; each is also given one to itself.
+    years: of 252 sessions, each 1 … 100; of several, figures after each of them in one run. One
+        number says nothing of bars, which are traded as far as they go.
+    max_position: collateral of all open spreads, in multiples of the balance, beyond which nothing
+        is sold, as `guards.max_position` of a live account, 0.01 … 10; beyond 1 the balance itself
+        is the bound.
     start: first date of a simulated index.
     seed: of the simulated index, 0 … 2^63.
     output: folder for the results.
@@ -111,7 +132,8 @@ class SpreadSettings:
     """
 
     strategies: tuple[str, ...] = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
-    years: int = 1
+    years: tuple[int, ...] = (1,)
+    max_position: float = MAX_POSITION
     start: str = "2024-01-02"
     seed: int = 0
     output: str = "outputs/spreads"
@@ -123,12 +145,15 @@ class SpreadSettings:
     sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
     def __post_init__(self) -> None:
-        if not self.strategies:
-            raise InputError("strategies: name at least one")
-        for name in self.strategies:
-            strategy_of(name, "strategies")
-        if not 1 <= self.years <= 100:
-            raise InputError(f"years: {self.years} is outside 1 … 100")
+        names = self.names
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
+        if not self.years or len(set(self.years)) != len(self.years):
+            raise InputError(f"years: {list(self.years)} names none, or one twice")
+        for years in self.years:
+            if not 1 <= years <= 100:
+                raise InputError(f"years: {years} is outside 1 … 100")
+        refuse_outside(self, max_position=(0.01, 10))
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
         instant(self.start, name="start")
@@ -142,9 +167,37 @@ class SpreadSettings:
         InputError
             naming the key, the value and what was expected.
         """
+        years = config.get("years")
+        if years is not None and not OmegaConf.is_list(years):
+            config = cast(DictConfig, OmegaConf.merge(config, {"years": [years]}))
         return settings_with_inner(
             cls, "sizing", AutoscalingSettings, config, lists=("strategies", "bars.dir")
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The strategies by their whole names."""
+        return tuple(strategy_of(name, "strategies") for name in self.strategies)
+
+    def session_counts(self, held: int) -> list[int]:
+        """Numbers of sessions that figures are given of, rising, the last one of all.
+
+        held: how many there are.
+
+        Raises
+        ------
+        InputError
+            for one of several numbers of years that bars do not hold.
+        """
+        if len(self.years) == 1:
+            return [held]
+        counts = sorted(years * TRADING_DAYS for years in self.years)
+        if counts[-1] > held:
+            raise InputError(
+                f"years: {counted(max(self.years), 'year')} are {counts[-1]:,} sessions, and the"
+                f" bars hold {held:,} whole ones"
+            )
+        return [*(count for count in counts if count < held), held]
 
     def days(self) -> IndexDays:
         """The sessions that are traded.
@@ -163,159 +216,134 @@ class SpreadSettings:
             vix = volatility_index(self.bars.vix)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         calendar = stock_grid().dates
-        count = self.years * TRADING_DAYS
+        count = max(self.years) * TRADING_DAYS
         dates = calendar[calendar >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:
             raise InputError(
-                f"start, years: the calendar ends before {counted(self.years, 'year')} from"
+                f"start, years: the calendar ends before {counted(max(self.years), 'year')} from"
                 f" {self.start} passed"
             )
         return self.index.days(dates, self.seed)
 
 
-def run_strategies(settings: SpreadSettings, days: IndexDays) -> dict[str, list[SpreadTrade]]:
-    """The trades of each strategy, which has the account to itself."""
-    # On one account strategies would share the statistics and the balance that size them: alone, a
-    # row says what its strategy did.
-    trades = {}
-    for word in settings.strategies:
-        name = strategy_of(word)
-        rules = [replace(settings.rules, strategy=name)]
-        trades[name] = simulate_selling(
-            days, rules, settings.costs, settings.smile, settings.sizing
-        )
-    return trades
+@dataclass(frozen=True, eq=False, slots=True)
+class SpreadRun:
+    """What a run of sessions has come to.
 
-
-def figures(trades: list[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
-    """What a strategy did: results in USD a contract, balances in USD, shares of trades.
-
-    Parameters
-    ----------
-    trades: of one strategy, in order.
-    days: the path that they were made on.
-    start: balance before the first trade, USD.
+    days: the sessions.
+    together: the account that all strategies share.
+    alone: by strategy, the account that it would have had to itself.
     """
-    results = np.array([float(trade.result) for trade in trades])
-    sizes = np.array([trade.contracts for trade in trades], dtype=float)
-    entry_days = [trade.day for trade in trades]
-    exits = [trade.exit for trade in trades]
-    wins = results > 0
-    return {
-        "trades": len(trades),
-        "win_rate": _mean(wins),
-        "average_win": _mean(results[wins]),
-        "average_loss": _mean(results[~wins]),
-        "mean": _mean(results),
-        "mean_error": _mean_error(results, entry_days),
-        "worst": float(results.min()) if trades else None,
-        "largest_possible_loss": max((trade.max_loss for trade in trades), default=None),
-        "mean_contracts": _mean(sizes),
-        "exits": {name: exits.count(name) / len(exits) for name in sorted(set(exits))},
-        **_balance_figures(results * sizes, entry_days, days, start),
-    }
+
+    days: IndexDays
+    together: SpreadAccount
+    alone: Mapping[str, SpreadAccount]
 
 
-def _balance_figures(
-    profits: Array, entry_days: list[int], days: IndexDays, start: float
-) -> dict[str, float | None]:
-    """Figures of the balance at each day's end; profits: of each trade, all its contracts, USD."""
-    # Days without a trade count as well: √252 is for all sessions of a year.
-    daily = np.zeros(len(days.dates))
-    np.add.at(daily, entry_days, profits)
-    balance = start + np.concatenate([[0.0], np.cumsum(daily)])
-    returns = np.diff(balance) / balance[:-1]
-    downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean()))
-    sortino = None
-    if downside > 0:
-        sortino = float(returns.mean() / downside * np.sqrt(TRADING_DAYS))
-    return {
-        "final_balance": float(balance[-1]),
-        "total_return": float(balance[-1] / start - 1),
-        "max_drawdown": float((1 - balance / np.maximum.accumulate(balance)).max()),
-        "sortino": sortino,
-    }
-
-
-def _mean(values: npt.NDArray[Any]) -> float | None:
-    return float(values.mean()) if len(values) else None
-
-
-def _mean_error(results: Array, entry_days: list[int]) -> float | None:
-    """Standard error of the mean result; None for fewer than two days.
-
-    Trades of a day share its path, so their deviations are added up before they are squared. Taken
-    as independent, they would make the error too small.
-    """
-    count = len(set(entry_days))
-    if count < 2:
-        return None
-    deviations = np.zeros(max(entry_days) + 1)
-    np.add.at(deviations, entry_days, results - results.mean())
-    return float(np.sqrt((deviations**2).sum() * count / (count - 1)) / len(results))
-
-
-def trade_table(trades: list[SpreadTrade], days: IndexDays) -> str:
-    """The text of a file of closed trades, with the autoscaler's own columns."""
-    rows = []
-    for number, trade in enumerate(trades):
-        date = days.dates[trade.day]
-        strikes = "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
-        row = {
-            "Timestamp_ET": f"{date} {_clock_text(days.minutes[trade.entry_row])}",
-            "Trade_ID": f"{trade.spread.strategy}-{number}",
-            "Strategy": trade.spread.strategy,
-            "Strikes": strikes,
-            "Entry_Credit": f"{trade.credit:.4f}",
-            "Position_Size": str(trade.contracts),
-            "Exit_Time": f"{date} {_clock_text(days.minutes[trade.exit_row])}",
-            # The column holds the total of a position, not the result of a contract.
-            "P/L_$": f"{float(trade.result * trade.contracts):.2f}",
-            "Exit_Reason": trade.exit,
+def run_strategies(settings: SpreadSettings, days: IndexDays) -> list[SpreadRun]:
+    """The run over each of the numbers of years, shortest first, the last over all sessions."""
+    counts = settings.session_counts(len(days.dates))
+    rules = [replace(settings.rules, strategy=name) for name in settings.names]
+    # What an entry offers does not hang on an account: all accounts are offered the same.
+    offers = offered_spreads(days, rules, settings.costs, settings.smile)
+    runs = []
+    for count in counts:
+        within = [offer for offer in offers if offer.day < count]
+        alone = {
+            name: _account(settings, [each for each in within if each.spread.strategy == name])
+            for name in settings.names
         }
-        rows.append(row)
-    return csv_of(list(COLUMNS), rows)
+        runs.append(SpreadRun(_first_days(days, count), _account(settings, within), alone))
+    return runs
 
 
-def _clock_text(minutes: float) -> str:
-    """Time of day in New York, so many minutes after the open."""
-    hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
-    return f"{hours:02d}:{rest:02d}"
+def _account(settings: SpreadSettings, offers: list[SpreadTrade]) -> SpreadAccount:
+    return spread_account(offers, settings.sizing, settings.max_position)
 
 
-def _print_table(summary: Mapping[str, Any]) -> None:
-    columns = [_figure_texts(strategy) for strategy in summary["strategies"].values()]
-    title = f"{counted(summary['days'], 'session')} of {summary['index']}"
-    table = Table("", *summary["strategies"], title=title)
-    for label in columns[0]:
-        table.add_row(label, *(column[label] for column in columns))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    console.print(f"USD per contract where not said otherwise. {summary['note']}", highlight=False)
+def _first_days(days: IndexDays, count: int) -> IndexDays:
+    """The first sessions of a path."""
+    return replace(days, dates=days.dates[:count], spot=days.spot[:count], vix=days.vix[:count])
 
 
-def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The figures of a strategy that people look for, by label."""
-
-    def text(name: str, style: str) -> str:
-        return "n/a" if figures[name] is None else format(figures[name], style)
-
-    exits = figures["exits"]
-    expired = exits.get("expired", 0) + exits.get("settled", 0)
-    worst = f"{text('worst', ',.0f')}, {text('largest_possible_loss', ',.0f')}"
+def run_summary(settings: SpreadSettings, runs: list[SpreadRun]) -> dict[str, Any]:
+    """The content of spreads.json: of all sessions, and below `after` of each shorter run."""
+    last = runs[-1]
+    shorter = {str(len(run.days.dates) // TRADING_DAYS): run for run in runs[:-1]}
     return {
-        "trades": f"{figures['trades']:,}",
-        "win rate": text("win_rate", ".1%"),
-        "average win, loss": f"{text('average_win', ',.0f')}, {text('average_loss', ',.0f')}",
-        "mean, standard error": f"{text('mean', '+,.1f')}, {text('mean_error', ',.1f')}",
-        "worst, largest possible": worst,
-        "stopped, gapped": f"{exits.get('stop', 0):.1%}, {exits.get('gap', 0):.1%}",
-        "held to the close": f"{expired:.1%}",
-        "mean contracts": text("mean_contracts", ".2f"),
-        "final balance": f"${figures['final_balance']:,.0f}",
-        "return, drawdown": f"{figures['total_return']:+.1%}, {figures['max_drawdown']:.1%}",
-        "Sortino": text("sortino", ".2f"),
+        "index": last.days.source,
+        "seed": settings.seed,
+        "note": NOTE,
+        **_run_figures(settings, last),
+        "after": {years: _run_figures(settings, run) for years, run in shorter.items()},
     }
+
+
+def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
+    """The figures of one run: of the shared account, by strategy within it, of each one alone."""
+    days = run.days
+
+    def costs_of(trades: Sequence[SpreadTrade]) -> dict[str, float]:
+        return cost_figures(trades, days, settings.costs, settings.smile)
+
+    def figures_of(account: SpreadAccount) -> dict[str, Any]:
+        return {**account_figures(account, days), "costs": costs_of(account.trades)}
+
+    parts = {}
+    for name in run.alone:
+        part = [trade for trade in run.together.trades if trade.spread.strategy == name]
+        parts[name] = {**trade_figures(part), "costs": costs_of(part)}
+    return {
+        "first": str(days.dates[0]),
+        "last": str(days.dates[-1]),
+        "days": len(days.dates),
+        "account": {**figures_of(run.together), "by_strategy": parts},
+        "strategies": {name: figures_of(account) for name, account in run.alone.items()},
+    }
+
+
+def write_results(
+    settings: SpreadSettings, runs: list[SpreadRun], summary: Mapping[str, Any], output: Path
+) -> None:
+    """Write spreads.json, report.txt, equity.png and the files of trades, all of them or none.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    run = runs[-1]
+    texts = {
+        "spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
+        "report.txt": report_text(summary),
+        "trades.csv": trade_table(run.together.trades, run.days),
+    }
+    for name, account in run.alone.items():
+        texts[f"trades-{name}.csv"] = trade_table(account.trades, run.days)
+    picture = _picture(settings, runs)
+    writers: dict[str, Callable[[Path], object]] = {
+        name: partial(_write, text) for name, text in texts.items()
+    }
+    write_whole({**writers, "equity.png": partial(draw, picture)}, output)
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _picture(settings: SpreadSettings, runs: list[SpreadRun]) -> BalancePicture:
+    run = runs[-1]
+    accounts = run.alone if len(run.alone) == 1 else {TOGETHER: run.together, **run.alone}
+    return BalancePicture(
+        heading=f"{counted(len(run.days.dates), 'session')} of {run.days.source}",
+        dates=run.days.dates,
+        balances={
+            name: daily_balances(account.trades, run.days, account.start)
+            for name, account in accounts.items()
+        },
+        floor=settings.sizing.floor,
+        marks=tuple(len(shorter.days.dates) for shorter in runs[:-1]),
+    )
 
 
 def _run_composed(config: DictConfig) -> None:
@@ -327,26 +355,12 @@ def _run_composed(config: DictConfig) -> None:
         output_of(config, "spreads.json")
         log_to_file("spreads")
         with ProgressBar():
-            trades = run_strategies(settings, days)
-        capital = settings.sizing.STARTING_CAPITAL
-        summary = {
-            "index": days.source,
-            "first": str(days.dates[0]),
-            "last": str(days.dates[-1]),
-            "days": len(days.dates),
-            "seed": settings.seed,
-            "note": NOTE,
-            "strategies": {name: figures(closed, days, capital) for name, closed in trades.items()},
-        }
-        texts = {"spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n"}
-        for name, closed in trades.items():
-            texts[f"trades-{name}.csv"] = trade_table(closed, days)
-        write_whole({name: partial(_write, text) for name, text in texts.items()}, output)
-    _print_table(summary)
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text)
+            runs = run_strategies(settings, days)
+            summary = run_summary(settings, runs)
+            write_results(settings, runs, summary, output)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    for part in report_parts(summary):
+        console.print(part)
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ from foundation.database import DatabaseFailed
 from foundation.errors import InputError
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.now import account_files
-from sizing.autoscaler.rules import SHARES
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import DAY, new_york_date
 from trainingdata.sessions import Session, session_of
@@ -236,10 +235,7 @@ def locked_files(settings: SellingSettings) -> Iterator[None]:
 
 def collateral(spreads: tuple[OpenSpread, ...]) -> Decimal:
     """USD that the venue holds against spreads: the width of each contract that remains."""
-    total = Decimal(0)
-    for each in spreads:
-        total += Decimal(str(each.spread.width)) * SHARES * each.remaining
-    return total
+    return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
 
 
 def next_session(now: np.datetime64) -> Session | None:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from execution.spreads.orders import OptionLeg, SpreadVenue, legs_of, net_price
-from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
+from execution.spreads.rules import Implied, Spread, SpreadCosts, SpreadRules
 from execution.spreads.state import OpenSpread
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.now import contracts_now
-from sizing.autoscaler.rules import SHARES, AutoscalingSettings, ContractCount, max_risk
+from sizing.autoscaler.rules import AutoscalingSettings, ContractCount, max_risk
 from trainingdata.instants import NEW_YORK
 from trainingdata.sessions import Session
 from trainingdata.volatility_index import RESPONSE, within_day
@@ -104,7 +104,7 @@ class SpreadOffers:
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)
         size = contracts_now(terms.sizing, terms.mode, risk, self._notices)
-        contracts = min(size.number, self._affordable(spread.width, name))
+        contracts = min(size.number, self._affordable(spread, name))
         if contracts == 0:
             return None
         reason = (
@@ -125,14 +125,13 @@ class SpreadOffers:
             reason=reason,
         )
 
-    def _affordable(self, width: float, name: str) -> int:
-        """Contracts of this width, points, that the venue's buying power covers."""
+    def _affordable(self, spread: Spread, name: str) -> int:
+        """Contracts of a spread that the venue's buying power covers."""
         power = self._venue.buying_power()
         kind = "buying_power"
         if power is None:
             return LIMITLESS
-        # What they were sold for is not counted on: whether it is there depends on the fill.
-        count = max(int(power // (Decimal(str(width)) * SHARES)), 0)
+        count = spread.covered(power)
         if count:
             self._notices.end_alert(kind)
         else:

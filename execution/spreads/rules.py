@@ -7,8 +7,9 @@ for a hundred shares.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal, TypeVar
 
 from execution.orders import Side
@@ -93,6 +94,16 @@ class Spread:
     def width(self) -> float:
         """Points between the strikes of a side, the wider one where there are two."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
+
+    @property
+    def collateral(self) -> Decimal:
+        """USD a contract that a venue holds against it: the width, whatever it was sold for."""
+        return Decimal(str(self.width)) * SHARES
+
+    def covered(self, power: Decimal | Fraction) -> int:
+        """Contracts whose collateral so much buying power, USD, pays."""
+        # What they are sold for is not counted on: whether it is there depends on the fill.
+        return max(int(Fraction(power) // Fraction(self.collateral)), 0)
 
     def settles_at(self, index: float) -> float:
         """Points that the seller pays at settlement, where the index ends here."""
@@ -356,7 +367,7 @@ class Running:
         cost: what buying it back costs now, points; minute: after 09:30.
         """
         profit = self.credit - cost
-        now = replace(self, cost=cost, best=max(self.best, profit))
+        now = Running(self.credit, cost, max(self.best, profit))
         # Stops come first, so that a profit which is held to the close does not lift them.
         stop = rules.stop_loss(self.credit)
         if -profit >= stop:

@@ -28,7 +28,7 @@ from foundation.notices import Notices
 from marketsimulator.options.desk import OptionDesk
 from marketsimulator.options.path import index_days
 from marketsimulator.options.selling import simulate_selling
-from marketsimulator.spread_backtest import trade_table
+from marketsimulator.options.spread_report import trade_table
 from sizing.autoscaler.account import AccountFiles, UnknownState
 from sizing.autoscaler.rules import AutoscalingSettings
 from sizing.autoscaler.trades import ClosedTrade, Row, rows_of
@@ -48,15 +48,9 @@ def booked(here: Practising) -> list[Row]:
     return rows_of((here.folder / "trades.csv").read_bytes())[1]
 
 
-@pytest.mark.parametrize(
-    "strategies",
-    [("PUT",), pytest.param(("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), marks=pytest.mark.slow)],
-)
-def test_the_seller_books_what_the_backtest_says(
-    tmp_path: Path, strategies: tuple[str, ...]
-) -> None:
+def test_the_seller_books_what_the_backtest_says(tmp_path: Path) -> None:
     """The promise: the backtest is the live system, also for spreads."""
-    here = practising_seller(tmp_path, 12, 3, *strategies)
+    here = practising_seller(tmp_path, 12, 3, "PUT")
     seller = here.seller()
     for _ in here.market.points():
         here.desk.advance()

@@ -21,8 +21,10 @@ from foundation.errors import DataError, InputError
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
 from marketsimulator.options.selling import SpreadTrade, sell_spread, simulate_selling
+from marketsimulator.options.spread_figures import figures
+from marketsimulator.options.spread_report import trade_table
 from marketsimulator.options.trade_sample import read_sample
-from marketsimulator.spread_backtest import BarsSettings, SpreadSettings, figures, trade_table
+from marketsimulator.spread_backtest import BarsSettings, SpreadSettings
 from sizing.autoscaler.rules import SHARES, AutoscalingSettings
 from tests.commands import run_command
 from trainingdata.bars import panel
@@ -337,6 +339,9 @@ def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -
     assert "not fills" in done.stdout
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "spreads.json",
+        "report.txt",
+        "equity.png",
+        "trades.csv",
         *(f"trades-{name}.csv" for name in STRATEGIES),
     }
     for wrong in (
