@@ -19,7 +19,7 @@ import pandas as pd
 
 from execution.spreads.books import SpreadBooks
 from execution.spreads.holdings import different_options
-from execution.spreads.offers import SellerTerms, SpreadOffers
+from execution.spreads.offers import SellerTerms, SpreadOffers, new_york_text
 from execution.spreads.orders import Contract, SpreadVenue, net_price
 from execution.spreads.rules import SpreadRules
 from execution.spreads.state import (
@@ -140,9 +140,12 @@ class SpreadSeller:
             spread = followed
         if spread.remaining == 0:
             return self._book(state, spread, now, None)
-        session = _last_session(spread)
+        session = spread.last_session
         if session is None or now >= session.closes:
             return self._settle(state, spread, session, now)
+        if now >= self._terms.ordered_until(session):
+            self._tell_of_late(spread, session)
+            return state
         if now < session.opens:
             return state
         return self._apply_rules(state, spread, session, now)
@@ -205,7 +208,7 @@ class SpreadSeller:
         if self.leaving and not spread.why:
             spread = replace(spread, why="flattened")
         if not spread.why:
-            rules = self._rules_of(spread.strategy)
+            rules = self._terms.rules_of(spread.strategy)
             minute = float((now - session.opens) / MINUTE)
             leaving = rules.must_leave(minute)
             price = self._price(spread, needed=not leaving)
@@ -241,13 +244,6 @@ class SpreadSeller:
             self._notices.end_alert(kind)
         return price
 
-    def _rules_of(self, strategy: str) -> SpreadRules:
-        """The rules of a strategy; the first ones for a strategy that is sold no more."""
-        for rules in self._terms.rules:
-            if rules.strategy == strategy:
-                return rules
-        return self._terms.rules[0]
-
     def _buy_back(
         self, state: SellerState, spread: OpenSpread, session: Session, now: np.datetime64
     ) -> SellerState:
@@ -265,7 +261,7 @@ class SpreadSeller:
         spread = replace(spread, stage="closing", attempts=spread.attempts + 1)
         state = self._save(state.with_spread(spread))
         try:
-            fill = self._venue.submit(spread.closing_order(session.closes))
+            fill = self._venue.submit(spread.closing_order(self._terms.ordered_until(session)))
         except OrderRejected as error:
             self._notices.alert(
                 f"closing {spread.trade_id}", f"cannot be bought back ({spread.why}): {error}"
@@ -278,6 +274,19 @@ class SpreadSeller:
         spread = spread.after_closing(fill)
         state = self._save(state.with_spread(spread))
         return self._book(state, spread, now, None) if spread.remaining == 0 else state
+
+    def _tell_of_late(self, spread: OpenSpread, session: Session) -> None:
+        """Say once of a spread that is open, and should not be, that no order can end it."""
+        # What settles in cash may be held to the close.
+        leaves = self._terms.rules_of(spread.strategy).leave_at is not None
+        if self._terms.delivers or leaves or spread.why or self.leaving:
+            until = new_york_text(self._terms.ordered_until(session))
+            self._notices.alert(
+                f"late {spread.trade_id}",
+                f"{spread.trade_id} is open with {spread.remaining} contracts, and since {until}"
+                " New York time the broker takes no orders for its options, which expire today, and"
+                " may close them itself: nothing is ordered any more; look at the account there",
+            )
 
     def _settle(
         self, state: SellerState, spread: OpenSpread, session: Session | None, now: np.datetime64
@@ -298,7 +307,7 @@ class SpreadSeller:
         # the account can be read and takes it, the spread stays in the state.
         booked = self._books.book(spread, at, settled_at)
         if booked:
-            for kind in ("blind", "leaving", "closing"):
+            for kind in ("blind", "leaving", "closing", "late"):
                 self._notices.end_alert(f"{kind} {spread.trade_id}")
         return self._save(state.without(spread.trade_id)) if booked else state
 
@@ -307,7 +316,8 @@ class SpreadSeller:
     ) -> SellerState:
         """The state once the entries of a strategy that are due were dealt with."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
-        if not session.whole:
+        latest = self._terms.ordered_until(session)
+        if not session.whole or now >= latest:
             return state
         minute = float((now - session.opens) / MINUTE)
 
@@ -318,11 +328,11 @@ class SpreadSeller:
         for entry in rules.entries:
             name = f"{rules.strategy}-{_day_text(session)}-{entry:03d}"
             due = entry <= minute < min(entry + self._terms.window, rules.latest)
-            due = due and name not in state.tried and _nothing_pending(state, now)
+            due = due and name not in state.tried and not state.is_pending(now)
             if due and self._positions_agree(state, expires_today):
                 last = min(entry + self._terms.window, rules.latest)
                 until = session.opens + np.timedelta64(round(last * 60_000), "ms")
-                state = self._sell(state, rules, session, name, now, until)
+                state = self._sell(state, rules, session, name, now, min(until, latest))
         return state
 
     def _holdings_agree(self, state: SellerState, session: Session) -> bool:
@@ -380,20 +390,6 @@ class SpreadSeller:
             return self._save(state.without(name))
         log.info("%s: %d sold at %s: %s", name, fill.contracts, fill.credit, " ".join(offer.legs))
         return self._save(state.with_spread(offer.after_opening(fill)))
-
-
-def _last_session(spread: OpenSpread) -> Session | None:
-    """The session that a spread expires with; None where the exchange is closed on that day."""
-    return session_of(np.datetime64(spread.options[0].expiry, "D"))
-
-
-def _nothing_pending(state: SellerState, now: np.datetime64) -> bool:
-    """Whether no spread waits for its order's fate, or has expired and is not booked yet."""
-    lasting = (
-        session is not None and now < session.closes
-        for session in map(_last_session, state.spreads)
-    )
-    return all(spread.stage == "open" for spread in state.spreads) and all(lasting)
 
 
 def _day_text(session: Session) -> str:

@@ -34,6 +34,7 @@ from foundation.files import put_whole
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.rules import SHARES
 from sizing.autoscaler.trades import ClosedTrade
+from trainingdata.sessions import Session, session_of
 
 FILE = "open_spreads.json"
 Stage = Literal["opening", "open", "closing"]
@@ -102,6 +103,11 @@ class OpenSpread:
     def spread(self) -> Spread:
         """The spread that was sold."""
         return spread_of_legs(self.strategy, self.option_legs)
+
+    @property
+    def last_session(self) -> Session | None:
+        """The session that it expires with; None where the exchange is closed on that day."""
+        return session_of(np.datetime64(self.options[0].expiry, "D"))
 
     @property
     def remaining(self) -> int:
@@ -203,6 +209,12 @@ class SellerState:
     tried: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def is_pending(self, now: np.datetime64) -> bool:
+        """Whether a spread waits for its order's fate, or has expired and is not booked yet."""
+        sessions = [spread.last_session for spread in self.spreads]
+        lasting = all(session is not None and now < session.closes for session in sessions)
+        return not lasting or any(spread.stage != "open" for spread in self.spreads)
 
     def with_spread(self, spread: OpenSpread) -> SellerState:
         """The state with this spread in place of an earlier form of it."""

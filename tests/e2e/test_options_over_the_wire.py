@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from alpaca.common.exceptions import APIError
 from alpaca.data.historical import OptionHistoricalDataClient
 from alpaca.data.requests import OptionLatestQuoteRequest
 from alpaca.trading.enums import OrderClass, OrderSide, OrderStatus, PositionIntent, TimeInForce
@@ -83,10 +84,12 @@ def put(name: str, count: int = 1, least: str | None = None, *, back: bool = Fal
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
 
+# A server's hours end at half past: 14:30 is the last before the cut-off of a stock's options.
+SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.leave_at=300")
+
+
 def selling(*words: str) -> SellingSettings:
-    return SellingSettings.of(
-        composed_config("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words])
-    )
+    return SellingSettings.of(composed_config("sell_spreads", ["vix=x", *SOLD, *words]))
 
 
 def terms_of(*words: str) -> SellerTerms:
@@ -374,8 +377,7 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-23")
     told_words = [
         f"vix={vix}",
-        f"underlying={UNDER}",
-        f"root={UNDER}",
+        *SOLD,
         f"broker.url_override={here.url}",
         "interval=0.02",
     ]
@@ -418,6 +420,72 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
     total = sum(Decimal(row["P/L_$"]) for row in rows)
     assert float(total + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
+
+
+LATE = "2024-02-20T20:30:00Z"  # 15:30 New York
+
+
+def test_the_real_client_orders_nothing_that_expires_today_after_the_cutoff(
+    practice: Start, vix: Path
+) -> None:
+    here = options(practice, vix)
+    here.advance("2024-02-20T19:30:00Z")
+    client = trading(here)
+
+    def order(short: str, long: str, side: OrderSide) -> Any:
+        other = OrderSide.BUY if side is OrderSide.SELL else OrderSide.SELL
+        legs = [
+            OptionLegRequest(symbol=symbol, ratio_qty=1, side=each)
+            for symbol, each in ((short, side), (long, other))
+        ]
+        return client.submit_order(
+            MarketOrderRequest(
+                legs=legs, qty=1, order_class=OrderClass.MLEG, time_in_force=TimeInForce.DAY
+            )
+        )
+
+    assert order(SHORT, LONG, OrderSide.SELL).status is OrderStatus.FILLED
+    here.advance(LATE)
+    for side in (OrderSide.SELL, OrderSide.BUY):
+        with pytest.raises(APIError, match=f"{SHORT} expires today"):
+            order(SHORT, LONG, side)
+    tomorrow = SHORT.replace("0220", "0221"), LONG.replace("0220", "0221")
+    assert order(*tomorrow, OrderSide.SELL).status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
+    practice: Start,
+    vix: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    lost: bool,
+) -> None:
+    """What could not be bought back in time stays open, whatever became of its last order."""
+    here = options(practice, vix)
+    terms = terms_of(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60,300]")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
+    seller = SpreadSeller(spreads(here), terms, lambda: closes, Notices(None, None))
+    here.advance("2024-02-20T15:30:00Z")
+    (spread,) = seller.step().spreads
+    here.advance("2024-02-20T19:30:00Z")
+    if lost:
+        here.fail(kind="status", status=503, method="POST", path="/v2/orders", count=9)
+    else:
+        here.fail(kind="reject_later")
+    (left,) = seller.step().spreads
+    assert (left.why, left.attempts, left.stage) == ("time", 1, "closing" if lost else "open")
+    assert "ALERT closing PUT-20240220-060" in caplog.text
+    here.clear_faults()
+    posts = len(here.posts)
+    here.advance(LATE)
+    for _ in range(3):
+        (left,) = seller.step().spreads
+    assert len(here.posts) == posts
+    assert (left.trade_id, left.remaining) == (spread.trade_id, spread.contracts)
+    told = "ALERT late PUT-20240220-060: PUT-20240220-060 is open with 1 contracts, and since"
+    assert caplog.text.count(told) == (not lost)
 
 
 class Heard(BaseHTTPRequestHandler):
@@ -577,7 +645,7 @@ def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
 ) -> None:
     here = options(practice, vix, f"symbols=[{UNDER}]")
     url, heard = ears
-    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}"]
+    words = [f"vix={vix}", *SOLD]
     seller = seller_in(
         tmp_path, *words, f"broker.url_override={here.url}", ALERT_URL=f"{url}/alert"
     )
@@ -610,6 +678,10 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
         ("underlying=BTCUSD", "stock"),
         ("rules.leave_at=500", "leave_at"),
         ("rules.leave_at=null", "deliver shares"),
+        ("rules.leave_at=344.6", "leave_at: 344.6 is too late: 45 minutes .* name 344 at most"),
+        ("interval=3600", "a look and an order take 3610 seconds; name 284 at most"),
+        ("cutoff=100", "leave_at: 300 is too late"),
+        ("cutoff=390", "cutoff: 390.0 is outside 0 … 389"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
         ("ALERT_URL=http://", "ALERT_URL"),
         ("looks=0", "looks"),

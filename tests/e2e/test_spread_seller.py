@@ -914,6 +914,57 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 
+@pytest.mark.parametrize("leave_at", [None, 340])
+def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, leave_at: float | None
+) -> None:
+    """This desk would take any order: its options settle in cash."""
+    here = practising_seller(
+        tmp_path, 3, 0, "PUT", entries=(30, 343), **{**HELD, "leave_at": leave_at}
+    )
+    here.terms = replace(here.terms, cutoff=45.0, window=10.0)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    for minute in (345, 350, 385):
+        _to(here, 0, minute)
+        assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    # What may be held to the close is nobody's business before there is a reason to leave it.
+    assert caplog.text.count("ALERT late") == (leave_at is not None)
+    seller.leaving = True
+    for _ in range(2):
+        assert seller.step().spreads
+    assert list(here.desk.tickets) == [spread.trade_id]
+    assert caplog.text.count(f"ALERT late {spread.trade_id}: {spread.trade_id} is open with") == 1
+    assert "since 2024-04-02 15:15 New York time the broker takes no orders" in caplog.text
+    _to(here, 1, 0)
+    assert not seller.step().spreads
+    assert f"late {spread.trade_id}" not in here.notices._raised
+
+
+def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
+    here.terms = replace(here.terms, cutoff=42.0, window=10.0)
+    sent: list[SpreadOrder] = []
+
+    class Noting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            sent.append(order)
+            return here.desk.submit(order)
+
+    venue: Any = Noting()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 345)
+    assert seller.step().spreads
+    seller.leaving = True
+    assert not seller.step().spreads
+    until = np.datetime64("2024-04-02T19:18", "ns")
+    assert [order.expires_at for order in sent] == [until, until]
+
+
 def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)

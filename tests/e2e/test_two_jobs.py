@@ -45,7 +45,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=60", "window=30"]
     # However long the process takes to start, it meets an entry.
     entries = ",".join(map(str, range(30, 330, 30)))
-    selling = [*selling, f"rules.entries=[{entries}]", "patience=0"]
+    selling = [*selling, f"rules.entries=[{entries}]", "rules.leave_at=344", "patience=0"]
     environment = {
         **os.environ,
         "APCA_API_KEY_ID": KEYS.key,
@@ -131,7 +131,7 @@ def test_the_kill_file_and_halts_stop_the_seller_too(
         database.close()
     words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={tmp_path / 'files'}", f"folder={tmp_path / 'live'}"]
-    words += [f"broker.url_override={here.url}", "patience=0", "looks=1"]
+    words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0", "looks=1"]
     sell(SellingSettings.of(composed_config("sell_spreads", words)), KEYS, lambda _: None)
     assert bool(here.posts) == (not stopped)
     states = rows_of(folder / JOURNAL, "SELECT state, why FROM intents")
