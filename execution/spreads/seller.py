@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,9 +59,13 @@ class SpreadSeller:
         self._offers = SpreadOffers(venue, terms, vix, notices)
         self._notices = notices
         self._books = SpreadBooks(terms, notices)
-        self._folder: Path = self._books.folder
         self._last: SellerState | None = None
         self.leaving = False  # whether everything is bought back, and nothing sold
+
+    @property
+    def spreads(self) -> tuple[OpenSpread, ...]:
+        """What is open, or on its way, as it was last written."""
+        return () if self._last is None else self._last.spreads
 
     def step(self) -> SellerState:
         """Follow what is open, sell what is due, and return what is open then.
@@ -97,7 +100,7 @@ class SpreadSeller:
     def _read(self) -> tuple[SellerState, bool]:
         """What is open, and whether the file says it."""
         try:
-            state = read_state(self._folder, missing=self._last is None or not self._last.spreads)
+            state = read_state(self._books.folder, missing=not self.spreads)
         except UnknownState as error:
             self._notices.alert(
                 "open_spreads", f"{self._terms.mode}: unknown state, nothing is sold: {error}"
@@ -105,7 +108,7 @@ class SpreadSeller:
             if self._last is None:
                 raise
             # What this process left open has stops to be seen. The damaged file is kept.
-            set_state_aside(self._folder)
+            set_state_aside(self._books.folder)
             return self._save(self._last), False
         self._notices.end_alert("open_spreads")
         self._last = state
@@ -113,7 +116,7 @@ class SpreadSeller:
 
     def _save(self, state: SellerState) -> SellerState:
         self._last = state
-        write_state(self._folder, state)
+        write_state(self._books.folder, state)
         return state
 
     def _follow_all(

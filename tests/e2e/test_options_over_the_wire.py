@@ -33,7 +33,10 @@ from alpaca.trading.requests import (
     OptionLegRequest,
 )
 
+from execution.account_lock import JOURNAL
 from execution.alpaca.options import AlpacaSpreads
+from execution.events import EventLog
+from execution.live.footing import AnotherAccount
 from execution.sell_spreads import sell
 from execution.spreads.offers import SellerTerms
 from execution.spreads.orders import (
@@ -46,6 +49,7 @@ from execution.spreads.orders import (
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
+from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles
@@ -582,6 +586,7 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
         f"vix={vix}",
         f"broker.url_override={here.url}",
         "broker.attempts=1",
+        "interval=5",
         "patience=0",
         "looks=7",
     ]
@@ -618,7 +623,7 @@ def test_a_venue_that_is_not_there_yet_is_waited_for_and_refused_keys_are_not(
     here.fail(kind="status", status=503, path="/v2/account", count=3)
     sell(selling(*words, "looks=4"), KEYS, waits.append)
     assert "nothing is open" in capsys.readouterr().out
-    assert waits == [15.0] * (3 + 3)
+    assert waits == [15.0] * 3 + [5.0] * 9, "and looks every few seconds for the kill file"
     here.fail(kind="status", status=503, path="/v2/account", count=3)
     with pytest.raises(BrokerError, match="503"):
         sell(selling(*words, "looks=3"), KEYS, waits.append)
@@ -716,3 +721,58 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
             refused.stderr
         )
         assert says in refused.stderr
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_the_kill_command_ends_a_seller_that_runs_by_itself(
+    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]], flatten: bool
+) -> None:
+    """Accounts of earlier practice servers lie beside; the one that is traded is meant."""
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    here.advance("2024-02-20T15:30:00Z")
+    url, heard = ears
+    account = here.venue.record.account_id
+    folder = tmp_path / "data" / "live" / account
+    for name in ("earlier", "another"):
+        Database(folder.parent / name / JOURNAL).create("CREATE TABLE x (y)")
+    words = [f"vix={vix}", *SOLD, "rules.entries=[60]", f"broker.url_override={here.url}"]
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    seller = seller_in(tmp_path, *words, ALERT_URL=f"{url}/alert", **state)
+    seller.wait_for_output()
+    kill = ["-m", "execution.live", "kill", *(["--flatten"] if flatten else [])]
+    environment = {**os.environ, **state}
+    killed = run_command(kill, cwd=tmp_path, env=environment)
+    assert killed.returncode == 0, killed.stderr
+    assert f"{account}, the one that is traded now" in killed.stdout
+    assert "`python -m execution.sell_spreads`, stops. Remove it" in killed.stdout
+    ended = seller.wait()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    done = "everything of ours was closed" if flatten else "positions are as they were"
+    said = f"Stopped (the kill file is there): what worked was cancelled, {done}.\n"
+    assert ended.stdout.endswith(said)
+    assert bool(here.venue.options.desks[UNDER].held()) is not flatten
+    (told,) = [body["text"] for _, _, body in heard if body["kind"] == "stopped"]
+    assert told == "the loop was told to stop: the kill file is there"
+    found = EventLog(Database(folder / JOURNAL)).events("spreads")
+    assert [event.kind for event in found] == ["stopped"]
+    again = seller_in(tmp_path / "again", *words, f"folder={folder.parent}", **state).wait()
+    assert again.returncode == 2
+    assert "KILL is there: nothing is traded; remove it first" in again.stderr
+
+
+def test_a_practice_server_that_was_begun_again_ends_the_seller(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    """With the clock alone a server whose clock is no earlier would be taken for the old one."""
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    here.advance("2024-02-20T15:30:00Z")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    words = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}", "patience=0"]
+    words = [*words, f"vix={vix}", f"broker.url_override={here.url}", "looks=3"]
+    first = here.venue.record.account_id
+
+    def begin_again(_: float) -> None:
+        here.venue.record.account_id = "another"
+
+    with pytest.raises(AnotherAccount, match=f"account is another now, .* trades {first}"):
+        sell(selling(*words), KEYS, begin_again)

@@ -114,8 +114,8 @@ def test_the_next_session_is_the_one_that_is_open_or_opens_next(now: str, opens:
     assert session.opens == np.datetime64(opens)
 
 
-@pytest.mark.parametrize("stopped", ["", "KILL", "positions", "drawdown"])
-def test_the_kill_file_and_halts_stop_the_seller_too(
+@pytest.mark.parametrize("stopped", ["", "positions", "drawdown"])
+def test_halts_stop_the_seller_too(
     practice: Start, vix: Path, tmp_path: Path, stopped: str
 ) -> None:
     here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYC]")
@@ -123,9 +123,7 @@ def test_the_kill_file_and_halts_stop_the_seller_too(
     AccountFiles(tmp_path / "files" / "paper", 20_000.0).initialise()
     folder = tmp_path / "live" / here.venue.record.account_id
     folder.mkdir(parents=True)
-    if stopped == "KILL":
-        (folder / "KILL").touch()
-    elif stopped:
+    if stopped:
         database = Database(folder / JOURNAL)
         Halts(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
