@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from execution.spreads.state import OpenSpread
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from sizing.autoscaler.account import AccountFiles
-from tests.commands import run_command
+from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Start
 
 UNDER = "SYC"
@@ -137,3 +138,33 @@ def test_halts_stop_the_seller_too(
         ((state, why),) = states
         assert state == "withheld"
         assert stopped in why
+
+
+def test_spreads_alone_need_no_symbols_and_end_with_another_account(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
+    here = practice(*words, "end=2024-02-21", f"symbols=[{UNDER}]", speed=60.0)
+    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=1"]
+    selling = [*selling, "rules.leave_at=300"]
+    environment = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "cycles=null", "jobs=[spreads]"),
+        f"broker.url_override={here.url}",
+        "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
+    ]
+    loop = Started(command, cwd=tmp_path, env=environment)
+    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
+    while loop.running and not path.is_file():
+        time.sleep(0.05)
+    asked = here.venue.record.account_id
+    here.venue.record.account_id = "another"
+    ended = loop.wait(60)
+    assert ended.returncode == 2, ended.stderr
+    assert f"account is another now, and this process trades {asked}" in ended.stderr
