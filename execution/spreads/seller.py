@@ -18,7 +18,8 @@ import pandas as pd
 
 from execution.spreads.books import SpreadBooks
 from execution.spreads.holdings import different_options
-from execution.spreads.offers import SellerTerms, SpreadOffers, new_york_text
+from execution.spreads.late import tell_of_late
+from execution.spreads.offers import SellerTerms, SpreadOffers
 from execution.spreads.orders import Contract, SpreadVenue, net_price
 from execution.spreads.rules import SpreadRules
 from execution.spreads.state import (
@@ -147,8 +148,7 @@ class SpreadSeller:
         if session is None or now >= session.closes:
             return self._settle(state, spread, session, now)
         if now >= self._terms.ordered_until(session):
-            self._tell_of_late(spread, session)
-            return state
+            return self._after_cutoff(state, spread, session)
         if now < session.opens:
             return state
         return self._apply_rules(state, spread, session, now)
@@ -278,18 +278,15 @@ class SpreadSeller:
         state = self._save(state.with_spread(spread))
         return self._book(state, spread, now, None) if spread.remaining == 0 else state
 
-    def _tell_of_late(self, spread: OpenSpread, session: Session) -> None:
-        """Say once of a spread that is open, and should not be, that no order can end it."""
-        # What settles in cash may be held to the close.
-        leaves = self._terms.rules_of(spread.strategy).leave_at is not None
-        if self._terms.delivers or leaves or spread.why or self.leaving:
-            until = new_york_text(self._terms.ordered_until(session))
-            self._notices.alert(
-                f"late {spread.trade_id}",
-                f"{spread.trade_id} is open with {spread.remaining} contracts, and since {until}"
-                " New York time the broker takes no orders for its options, which expire today, and"
-                " may close them itself: nothing is ordered any more; look at the account there",
-            )
+    def _after_cutoff(
+        self, state: SellerState, spread: OpenSpread, session: Session
+    ) -> SellerState:
+        """The state once it was said that no order ends a spread, and whether it is still held."""
+        tell_of_late(spread, self._terms, session, self._notices, leaving=self.leaving)
+        # What the broker has closed by itself does not settle at the close.
+        if spread.gone or self._positions_agree(state, lambda option: option in spread.options):
+            return state
+        return self._save(state.with_spread(replace(spread, gone=True)))
 
     def _settle(
         self, state: SellerState, spread: OpenSpread, session: Session | None, now: np.datetime64

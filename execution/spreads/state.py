@@ -58,6 +58,8 @@ class OpenSpread:
     attempts: closing orders so far.
     closed: contracts that were bought back.
     paid: points for all contracts that were bought back.
+    gone: whether the venue was seen to hold its options otherwise once it took no more orders for
+        them: somebody else has closed it.
     """
 
     trade_id: str
@@ -74,6 +76,7 @@ class OpenSpread:
     attempts: int = 0
     closed: int = 0
     paid: Decimal = Decimal(0)
+    gone: bool = False
 
     # A field that is misspelt would be lost, and what it says with it.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")

@@ -942,6 +942,28 @@ def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
     assert f"late {spread.trade_id}" not in here.notices._raised
 
 
+def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
+    here.terms = replace(here.terms, cutoff=45.0, delivers=True)
+    _to(here, 0, 30)
+    (spread,) = here.seller().step().spreads
+    _to(here, 0, 350)
+    assert [each.gone for each in here.seller().step().spreads] == [False]
+    here.desk.positions.clear()
+    _to(here, 0, 380)
+    assert [each.gone for each in here.seller().step().spreads] == [True]
+    # After the close nothing is held whatever has become of it, and the file remembers.
+    here.market.closes[date(2024, 4, 2)] = spread.spread.legs[0].strike * 1.01
+    _to(here, 1, 60)
+    assert [each.trade_id for each in here.seller().step().spreads] == [spread.trade_id]
+    assert not booked(here)
+    said = f"ALERT settling {spread.trade_id}: {spread.trade_id} has expired, and before that its"
+    assert said in caplog.text
+    assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
+
+
 def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
     here.terms = replace(here.terms, cutoff=42.0, window=10.0)
