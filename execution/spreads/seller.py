@@ -283,8 +283,10 @@ class SpreadSeller:
     ) -> SellerState:
         """The state once it was said that no order ends a spread, and whether it is still held."""
         tell_of_late(spread, self._terms, session, self._notices, leaving=self.leaving)
-        # What the broker has closed by itself does not settle at the close.
-        if spread.gone or self._positions_agree(state, lambda option: option in spread.options):
+        # What the broker has closed by itself does not settle at the close. The clock is read after
+        # what is held: once the session has ended nothing is, whoever has closed it.
+        agree = self._positions_agree(state, lambda option: option in spread.options)
+        if spread.gone or agree or self._venue.now() >= session.closes:
             return state
         return self._save(state.with_spread(replace(spread, gone=True)))
 

@@ -247,7 +247,7 @@ def test_a_kill_needs_no_journal(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL).unlink()
     with account_lock(folder.name):
         code, text = asked(tmp_path, "kill")
-    assert (code, "the loop stops" in text) == (0, True), text
+    assert (code, "stops. Remove it to trade again" in text) == (0, True), text
     assert (folder / "KILL").is_file()
 
 
