@@ -964,6 +964,29 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
 
 
+def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
+    here.terms = replace(here.terms, cutoff=45.0)
+    _to(here, 0, 30)
+    (spread,) = here.seller().step().spreads
+
+    class Ending:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def held(self) -> dict[Contract, int]:
+            _to(here, 1, 0)
+            return here.desk.held()
+
+    _to(here, 0, 385)
+    venue: Any = Ending()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    assert [each.gone for each in seller.step().spreads] == [False]
+    assert not here.desk.held()
+    assert not seller.step().spreads
+    assert [row["Trade_ID"] for row in booked(here)] == [spread.trade_id]
+
+
 def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
     here.terms = replace(here.terms, cutoff=42.0, window=10.0)
