@@ -40,6 +40,7 @@ from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
+from execution.live.trading import NAME
 from execution.live.waiting import waiting_line
 from execution.orders import Account
 from execution.trader import Trader
@@ -114,7 +115,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     keys = Keys.of(os.environ)
     say_unread_address(keys, settings.broker)
     _refuse_other_keys(settings, keys)
-    if not settings.symbols:
+    if not settings.symbols and NAME in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
     names = tuple(sorted(settings.tradable_symbols))
     # A replay's clock waits for its caller: a bar that is not there would never come.

@@ -6,7 +6,8 @@
 It sizes from the account of `python -m sizing.contracts`, which `init` begins, and books in it.
 Interrupted or killed, it goes on where it was when it is started again. Meanwhile what is open
 stays open and nobody watches it. Where its options are traded by hand as well, it orders nothing
-more and says so.
+more and says so. `python -m execution.live kill` ends it, and with --flatten it buys back what is
+open before that.
 """
 
 from __future__ import annotations
@@ -21,24 +22,20 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import pandas as pd
-
-from execution.account_lock import KILL_FILE, AccountJournal, journal_of_account
-from execution.alpaca.broker import AlpacaBroker
+from execution.account_lock import journal_of_account
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.options import AlpacaSpreads
-from execution.events import EventLog
-from execution.intents import IntentBook
-from execution.live.guards import Guards, GuardSettings
-from execution.live.halts import Halts
-from execution.live.spread_job import SPREADS, SpreadGuard, collateral, locked_files
-from execution.spreads.seller import SpreadSeller
+from execution.live.account import LiveAccount
+from execution.live.footing import AnotherAccount
+from execution.live.loop import LONGEST_WAIT, Stop
+from execution.live.runner import KILLED, LoopGuard, finish, footing_of, refuse_killed
+from execution.live.settings import LiveSettings
+from execution.live.spread_job import SpreadJob, locked_files
 from execution.spreads.settings import SellingSettings
-from execution.spreads.state import SellerState, read_state
+from execution.spreads.state import SellerState
 from execution.spreads.troubles import TROUBLE, trouble_text
 from foundation.command import Ended, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
@@ -47,7 +44,6 @@ from foundation.notices import Notices
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.now import account_files
 from trainingdata.feed.endpoint import Keys, say_unread_address
-from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
@@ -58,48 +54,26 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     Raises
     ------
     InputError
-        for an account that cannot be used, or that another seller works on.
+        for an account that cannot be used, that another seller works on, or that a kill file stops.
     """
-    terms = settings.seller_terms()
-    files = account_files(settings.sizing, terms.mode)
+    files = account_files(settings.sizing, settings.seller_terms().mode)
     notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL, files.folder)
-
-    def vix() -> pd.Series:
-        return volatility_index(settings.vix, "vix")
-
+    connection = VenueConnection(settings.broker, keys)
+    shared = LiveSettings(broker=settings.broker, folder=settings.folder)
+    stop = Stop()
     with ExitStack() as held:
         held.enter_context(_told_of_the_end(notices))
         held.enter_context(locked_files(settings))
-        account = _account_id(VenueConnection(settings.broker, keys), notices, settings, wait)
+        account = _account_id(connection, notices, settings, wait)
         journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
-        book = IntentBook(journal.database)
-        venue = AlpacaSpreads(
-            settings.broker,
-            keys,
-            underlying=settings.underlying,
-            scale=settings.scale,
-            feed=settings.feed,
-            patience=settings.patience,
-            book=book,
-            guard=_guard(settings, keys, journal, book, terms.root),
-            job=SPREADS,
-        )
-        _follow(SpreadSeller(venue, terms, vix, notices), notices, settings, wait)
-
-
-def _guard(
-    settings: SellingSettings, keys: Keys, journal: AccountJournal, book: IntentBook, root: str
-) -> SpreadGuard:
-    """What has the last word before an order is sent: halts, the kill file and bounds."""
-    halts = Halts(journal.database, EventLog(journal.database, keys.redact))
-    guards = Guards(GuardSettings(), halts, book, journal.folder / KILL_FILE)
-    files = account_files(settings.sizing, settings.seller_terms().mode)
-
-    def at_risk() -> Mapping[str, float]:
-        held = [each for each in read_state(files.folder).spreads if each.stage != "opening"]
-        return {root: float(collateral(tuple(held)))}
-
-    return SpreadGuard(guards, guards, AlpacaBroker(settings.broker, keys, book=book), at_risk)
+        live = LiveAccount(connection, journal.database, shared, keys, notices, journal.folder)
+        refuse_killed(live)
+        guard = LoopGuard(live.guards, stop)
+        footing = footing_of(connection, account, shared)
+        job = SpreadJob(settings, keys, connection, live, footing, guard)
+        _follow(job, live, stop, settings, wait)
+        if stop:
+            finish([job], live, guard, stop, flatten=False)
 
 
 def _account_id(
@@ -135,28 +109,39 @@ def _account_id(
 
 
 def _follow(
-    seller: SpreadSeller, notices: Notices, settings: SellingSettings, wait: Callable[[float], None]
+    job: SpreadJob,
+    live: LiveAccount,
+    stop: Stop,
+    settings: SellingSettings,
+    wait: Callable[[float], None],
 ) -> None:
-    """Step again and again, and print what is open where it has changed.
+    """Look again and again until the kill file is there, and print what is open where it changes.
+
+    stop: told of the kill file.
 
     Raises
     ------
     InputError
-        for what the last look met, and for a file of open spreads that the first cannot read.
+        for what the last look met, a file of open spreads that the first cannot read, and a
+        practice server that was begun again.
     """
     shown_trades: tuple[str, ...] | None = None
     last_trouble = ""
     looks = itertools.count() if settings.looks is None else range(settings.looks)
     for number in looks:
-        if number:
-            wait(settings.interval)
-        # Whatever a step meets, what is open has to be followed, so the next step comes all the
+        _rest(settings.interval if number else 0.0, live, wait)
+        if live.killed:
+            stop.tell(KILLED)
+            return
+        # Whatever a look meets, what is open has to be followed, so the next look comes all the
         # same. Only where nothing is known of what is open is there nothing to follow.
         try:
-            state = seller.step()
+            state = job.look()
+        except AnotherAccount:
+            raise
         except TROUBLE as error:
             trouble = trouble_text(error)
-            notices.alert("step", trouble)
+            live.notices.alert("step", trouble)
             if number + 1 == settings.looks or (not number and isinstance(error, UnknownState)):
                 raise InputError(trouble) from error
             if trouble != last_trouble:
@@ -165,14 +150,21 @@ def _follow(
                 with printing():
                     sys.stderr.write(f"{last_trouble}\n")
             continue
-        notices.end_alert("step")
-        notices.beat()
+        live.notices.end_alert("step")
+        live.notices.beat()
         last_trouble = ""
         trades = tuple(spread.trade_id for spread in state.spreads)
         if trades != shown_trades:
             with printing():
                 _show(state)
             shown_trades = trades
+
+
+def _rest(seconds: float, live: LiveAccount, wait: Callable[[float], None]) -> None:
+    """Wait between two looks, or until the kill file is there."""
+    while seconds > 0 and not live.killed:
+        wait(min(seconds, LONGEST_WAIT))
+        seconds -= LONGEST_WAIT
 
 
 @contextmanager

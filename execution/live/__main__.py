@@ -186,7 +186,7 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
     them = "it" if len(files) == 1 else "them"
     if traded:
-        stops = f"{there}: {_stopped(folders, flatten=flatten)}. Remove {them} to trade again."
+        stops = f"{there}: {_stopped(folders)}. Remove {them} to trade again."
         if flatten and any(holds_contracts(folder.name) for folder in folders):
             raise InputError(f"{stops} It closes no event contracts; close them at the venue")
         sys.stdout.write(f"{stops}\n")
@@ -200,16 +200,11 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     sys.stdout.write(f"{text}.\n")
 
 
-def _stopped(folders: Sequence[Path], *, flatten: bool) -> str:
+def _stopped(folders: Sequence[Path]) -> str:
     """What ends by a kill file; a lock does not say which command holds it."""
     jobs = set().union(*(jobs_in(folder / JOURNAL) for folder in folders))
-    if jobs and SPREADS not in jobs:
-        return "the loop stops"
-    closes = " and closes nothing" if flatten else ""
-    return (
-        "the loop stops; where `python -m execution.sell_spreads` runs by itself, it sends nothing"
-        f" more{closes}, and you end it with Ctrl-C"
-    )
+    seller = "" if jobs and SPREADS not in jobs else ", or `python -m execution.sell_spreads`,"
+    return f"the loop{seller} stops"
 
 
 def _put_kill_file(folder: Path, content: str) -> Path:

@@ -15,6 +15,10 @@ from foundation.errors import InputError
 from trainingdata.instants import DAY, utc_text
 
 
+class AnotherAccount(InputError):
+    """The venue's account is not the one that the process began with."""
+
+
 class Footing:
     """The account that a process trades, and where its last pass left the venue's clock.
 
@@ -44,12 +48,12 @@ class Footing:
         ------
         BrokerError
             for a venue that does not answer.
-        InputError
-            for another account, as of a practice server that was begun again.
+        AnotherAccount
+            as of a practice server that was begun again.
         """
         found = self._connection.account_id()
         if found != self._account_id:
-            raise InputError(
+            raise AnotherAccount(
                 f"the venue's account is {found} now, and this process trades"
                 f" {self._account_id}: the practice server was begun again, and knows none of its"
                 " orders. Its journal stays as it is; start this again to trade the new account"

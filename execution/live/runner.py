@@ -41,6 +41,7 @@ log = logging.getLogger("live")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 FLATTEN = "flatten"  # in the kill file, it closes everything too
+KILLED = "the kill file is there"
 
 
 class LoopGuard:
@@ -123,7 +124,9 @@ def run_loop(
         if SPREADS in settings.jobs:
             selling = _selling_settings(settings)
             over = partial(_has_ended, trading)
-            spreads = held.enter_context(spread_job(selling, keys, connection, live, guard, over))
+            spreads = held.enter_context(
+                spread_job(selling, keys, connection, live, footing, guard, over)
+            )
             live.at_risk = spreads.at_risk
             # What is open has its stops looked at first.
             jobs.insert(0, spreads)
@@ -137,7 +140,7 @@ def run_loop(
         Loop(jobs, read_clock, stop, notices, alive, halt_after, watched.answers).run()
         if stop:
             supervisor.notify(STOPPING=1)
-            _finish(jobs, live, guard, stop, settings)
+            finish(jobs, live, guard, stop, flatten=settings.flatten_at_stop)
 
 
 class _Alive:
@@ -170,7 +173,7 @@ class _Alive:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
         self._notices.beat()
         if self._live.killed:
-            self._stop.tell("the kill file is there")
+            self._stop.tell(KILLED)
         if due is not None and job == NAME and self._announced != (job, due):
             self._announced = job, due
             say(waiting_line(due, self._symbols))
@@ -271,20 +274,22 @@ def _told_of_the_end(notices: Notices, *, unattended: bool) -> Iterator[None]:
             raise
 
 
-def _finish(
-    jobs: Sequence[Job], live: LiveAccount, guard: LoopGuard, stop: Stop, settings: LiveSettings
+def finish(
+    jobs: Sequence[Job], live: LiveAccount, guard: LoopGuard, stop: Stop, *, flatten: bool
 ) -> None:
     """Cancel what works, close what is to be closed, and say what came of it.
 
     Trouble of one job keeps no other from ending.
+
+    flatten: whether everything is to be closed, also where the kill file does not say so.
 
     Raises
     ------
     BrokerError
         for a venue that does not answer; what works there goes on working.
     """
-    flatten = settings.flatten_at_stop or _says_flatten(live.kill_file)
-    live.events.append("stopped", NAME, {"why": stop.why, "flatten": flatten})
+    flatten = flatten or _says_flatten(live.kill_file)
+    live.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
     live.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
     guard.flattening = flatten
     left: list[str] = []

@@ -17,11 +17,12 @@ from execution.alpaca.options import AlpacaSpreads
 from execution.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.exposure import Sight
+from execution.live.footing import AnotherAccount, Footing
 from execution.live.guards import Guards
 from execution.posting import Guard
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
-from execution.spreads.state import OpenSpread
+from execution.spreads.state import OpenSpread, SellerState
 from execution.spreads.troubles import TROUBLE, trouble_text
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
@@ -79,6 +80,7 @@ class SpreadJob:
     Whatever a look meets, the next one comes: what is open has to be followed.
 
     live: the account, whose journal, guards and notices it shares.
+    footing: looked at before every look.
     guard: has the last word before an order is sent.
     over: whether the loop ends, as its other job has made all its passes.
     """
@@ -89,6 +91,7 @@ class SpreadJob:
         keys: Keys,
         connection: VenueConnection,
         live: LiveAccount,
+        footing: Footing,
         guard: Guard,
         over: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -96,7 +99,7 @@ class SpreadJob:
         self._settings = settings
         self._connection = connection
         self._live = live
-        self._open: tuple[OpenSpread, ...] = ()
+        self._footing = footing
         terms = settings.seller_terms()
         venue = AlpacaSpreads(
             settings.broker,
@@ -110,7 +113,7 @@ class SpreadJob:
                 guard,
                 live.guards,
                 AlpacaBroker(settings.broker, keys, book=live.book),
-                self.at_risk,
+                self._secured,
             ),
             job=SPREADS,
         )
@@ -127,7 +130,14 @@ class SpreadJob:
 
     def at_risk(self) -> Mapping[str, float]:
         """USD that open spreads can lose, and those on their way, by the root of their options."""
-        return {self._settings.root: float(collateral(self._open))} if self._open else {}
+        return self._risk_of(self._seller.spreads)
+
+    def _secured(self) -> Mapping[str, float]:
+        """The same without what is on its way: an order that is looked at counts by itself."""
+        return self._risk_of(tuple(e for e in self._seller.spreads if e.stage != "opening"))
+
+    def _risk_of(self, spreads: tuple[OpenSpread, ...]) -> Mapping[str, float]:
+        return {self._settings.root: float(collateral(spreads))} if spreads else {}
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next look: within a session or while something is open, every few seconds."""
@@ -135,13 +145,26 @@ class SpreadJob:
             return None
         return now if self._next is None else self._next
 
-    def step(self) -> None:
-        """Look once.
+    def look(self) -> SellerState:
+        """Follow what is open, sell what is due, and return what is open then.
 
         Raises
         ------
-        DatabaseFailed
-            for a journal that cannot be used.
+        AnotherAccount
+            for a practice server that was begun again.
+        Exception
+            whatever `SpreadSeller.step` met, and a venue that does not answer.
+        """
+        self._footing.check(self._connection.estimated_now(), None)
+        return self._seller.step()
+
+    def step(self) -> None:
+        """Look once, whatever the look meets.
+
+        Raises
+        ------
+        AnotherAccount, DatabaseFailed
+            for a practice server that was begun again, and a journal that cannot be used.
         UnknownState
             for a file of open spreads that the first look cannot read.
         """
@@ -149,8 +172,8 @@ class SpreadJob:
         now = self._connection.estimated_now()
         self._next = now + self._pause(now)
         try:
-            self._open = self._seller.step().spreads
-        except DatabaseFailed:
+            self.look()
+        except (AnotherAccount, DatabaseFailed):
             raise
         except TROUBLE as error:
             if first and isinstance(error, UnknownState):
@@ -170,15 +193,15 @@ class SpreadJob:
         self._seller.leaving = True
         for _ in range(CLOSING_LOOKS):
             self.step()
-            if not self._open:
+            if not self._seller.spreads:
                 break
-        return [each.trade_id for each in self._open]
+        return [each.trade_id for each in self._seller.spreads]
 
     def _pause(self, now: np.datetime64) -> np.timedelta64:
         """Until the next look."""
         interval = np.timedelta64(round(self._settings.interval * 1000), "ms")
         session = next_session(now)
-        if self._open or session is None or session.opens <= now:
+        if self._seller.spreads or session is None or session.opens <= now:
             return interval
         return max(session.opens - now, interval)
 
@@ -189,6 +212,7 @@ def spread_job(
     keys: Keys,
     connection: VenueConnection,
     live: LiveAccount,
+    footing: Footing,
     guard: Guard,
     over: Callable[[], bool],
 ) -> Iterator[SpreadJob]:
@@ -200,7 +224,7 @@ def spread_job(
         for an account without files, and one that another seller works on.
     """
     with locked_files(settings):
-        yield SpreadJob(settings, keys, connection, live, guard, over)
+        yield SpreadJob(settings, keys, connection, live, footing, guard, over)
 
 
 @contextmanager

@@ -51,6 +51,17 @@ class SpreadBooks:
         session: the last one; None where the exchange was closed on that day.
         """
         kind = f"settling {spread.trade_id}"
+        by_hand = (
+            "what that brings is not known here. Put the account in order, add the trade to"
+            f" trades.csv, and take it out of {self.folder / FILE}; nothing is sold until then"
+        )
+        if spread.gone:
+            self._notices.alert(
+                kind,
+                f"{spread.trade_id} has expired, and before that its options were held otherwise,"
+                f" by no order from here: {by_hand}",
+            )
+            return None
         if index is None:
             text = f"{spread.trade_id} has expired, and the close it settles at is not known yet"
             log.warning("%s", text)
@@ -61,9 +72,7 @@ class SpreadBooks:
             self._notices.alert(
                 kind,
                 f"{spread.trade_id} has expired with the stock at {index:g}, where shares change"
-                " hands: what they bring is not known here. Put the account in order, add the trade"
-                f" to trades.csv, and take it out of {self.folder / FILE}; nothing is sold until"
-                " then",
+                f" hands: {by_hand}",
             )
             return None
         return Decimal(str(round(spread.spread.settles_at(index), 2)))

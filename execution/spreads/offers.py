@@ -11,6 +11,7 @@ from decimal import ROUND_FLOOR, Decimal
 import numpy as np
 import pandas as pd
 
+from execution.spreads.cutoff import cutoff_of, taken_until
 from execution.spreads.orders import OptionLeg, SpreadVenue, legs_of, net_price
 from execution.spreads.rules import Implied, Spread, SpreadCosts, SpreadRules
 from execution.spreads.state import OpenSpread
@@ -42,6 +43,8 @@ class SellerTerms:
     response: of the volatility index to the index within a day; see `within_day`.
     mode: PAPER or LIVE, which of the account's files are used.
     delivers: whether the options are on a stock, whose shares they deliver; others settle in cash.
+    cutoff: minutes before the close from which on nothing is ordered of options that expire that
+        day; none takes what the broker says of the root.
     """
 
     root: str
@@ -53,6 +56,16 @@ class SellerTerms:
     response: float = RESPONSE
     mode: str = "PAPER"
     delivers: bool = False
+    cutoff: float | None = None
+
+    def rules_of(self, strategy: str) -> SpreadRules:
+        """The rules of a strategy; the first ones for a strategy that is sold no more."""
+        return next((each for each in self.rules if each.strategy == strategy), self.rules[0])
+
+    def ordered_until(self, session: Session) -> np.datetime64:
+        """Instant from which on nothing is ordered of options that expire with a session."""
+        cutoff = cutoff_of(self.root) if self.cutoff is None else self.cutoff
+        return taken_until(session, cutoff)
 
 
 class SpreadOffers:

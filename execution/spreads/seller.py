@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from execution.spreads.books import SpreadBooks
 from execution.spreads.holdings import different_options
+from execution.spreads.late import tell_of_late
 from execution.spreads.offers import SellerTerms, SpreadOffers
 from execution.spreads.orders import Contract, SpreadVenue, net_price
 from execution.spreads.rules import SpreadRules
@@ -60,9 +60,13 @@ class SpreadSeller:
         self._offers = SpreadOffers(venue, terms, vix, notices)
         self._notices = notices
         self._books = SpreadBooks(terms, notices)
-        self._folder: Path = self._books.folder
         self._last: SellerState | None = None
         self.leaving = False  # whether everything is bought back, and nothing sold
+
+    @property
+    def spreads(self) -> tuple[OpenSpread, ...]:
+        """What is open, or on its way, as it was last written."""
+        return () if self._last is None else self._last.spreads
 
     def step(self) -> SellerState:
         """Follow what is open, sell what is due, and return what is open then.
@@ -97,7 +101,7 @@ class SpreadSeller:
     def _read(self) -> tuple[SellerState, bool]:
         """What is open, and whether the file says it."""
         try:
-            state = read_state(self._folder, missing=self._last is None or not self._last.spreads)
+            state = read_state(self._books.folder, missing=not self.spreads)
         except UnknownState as error:
             self._notices.alert(
                 "open_spreads", f"{self._terms.mode}: unknown state, nothing is sold: {error}"
@@ -105,7 +109,7 @@ class SpreadSeller:
             if self._last is None:
                 raise
             # What this process left open has stops to be seen. The damaged file is kept.
-            set_state_aside(self._folder)
+            set_state_aside(self._books.folder)
             return self._save(self._last), False
         self._notices.end_alert("open_spreads")
         self._last = state
@@ -113,7 +117,7 @@ class SpreadSeller:
 
     def _save(self, state: SellerState) -> SellerState:
         self._last = state
-        write_state(self._folder, state)
+        write_state(self._books.folder, state)
         return state
 
     def _follow_all(
@@ -140,9 +144,11 @@ class SpreadSeller:
             spread = followed
         if spread.remaining == 0:
             return self._book(state, spread, now, None)
-        session = _last_session(spread)
+        session = spread.last_session
         if session is None or now >= session.closes:
             return self._settle(state, spread, session, now)
+        if now >= self._terms.ordered_until(session):
+            return self._after_cutoff(state, spread, session)
         if now < session.opens:
             return state
         return self._apply_rules(state, spread, session, now)
@@ -205,7 +211,7 @@ class SpreadSeller:
         if self.leaving and not spread.why:
             spread = replace(spread, why="flattened")
         if not spread.why:
-            rules = self._rules_of(spread.strategy)
+            rules = self._terms.rules_of(spread.strategy)
             minute = float((now - session.opens) / MINUTE)
             leaving = rules.must_leave(minute)
             price = self._price(spread, needed=not leaving)
@@ -241,13 +247,6 @@ class SpreadSeller:
             self._notices.end_alert(kind)
         return price
 
-    def _rules_of(self, strategy: str) -> SpreadRules:
-        """The rules of a strategy; the first ones for a strategy that is sold no more."""
-        for rules in self._terms.rules:
-            if rules.strategy == strategy:
-                return rules
-        return self._terms.rules[0]
-
     def _buy_back(
         self, state: SellerState, spread: OpenSpread, session: Session, now: np.datetime64
     ) -> SellerState:
@@ -265,7 +264,7 @@ class SpreadSeller:
         spread = replace(spread, stage="closing", attempts=spread.attempts + 1)
         state = self._save(state.with_spread(spread))
         try:
-            fill = self._venue.submit(spread.closing_order(session.closes))
+            fill = self._venue.submit(spread.closing_order(self._terms.ordered_until(session)))
         except OrderRejected as error:
             self._notices.alert(
                 f"closing {spread.trade_id}", f"cannot be bought back ({spread.why}): {error}"
@@ -278,6 +277,18 @@ class SpreadSeller:
         spread = spread.after_closing(fill)
         state = self._save(state.with_spread(spread))
         return self._book(state, spread, now, None) if spread.remaining == 0 else state
+
+    def _after_cutoff(
+        self, state: SellerState, spread: OpenSpread, session: Session
+    ) -> SellerState:
+        """The state once it was said that no order ends a spread, and whether it is still held."""
+        tell_of_late(spread, self._terms, session, self._notices, leaving=self.leaving)
+        # What the broker has closed by itself does not settle at the close. The clock is read after
+        # what is held: once the session has ended nothing is, whoever has closed it.
+        agree = self._positions_agree(state, lambda option: option in spread.options)
+        if spread.gone or agree or self._venue.now() >= session.closes:
+            return state
+        return self._save(state.with_spread(replace(spread, gone=True)))
 
     def _settle(
         self, state: SellerState, spread: OpenSpread, session: Session | None, now: np.datetime64
@@ -298,7 +309,7 @@ class SpreadSeller:
         # the account can be read and takes it, the spread stays in the state.
         booked = self._books.book(spread, at, settled_at)
         if booked:
-            for kind in ("blind", "leaving", "closing"):
+            for kind in ("blind", "leaving", "closing", "late"):
                 self._notices.end_alert(f"{kind} {spread.trade_id}")
         return self._save(state.without(spread.trade_id)) if booked else state
 
@@ -307,7 +318,8 @@ class SpreadSeller:
     ) -> SellerState:
         """The state once the entries of a strategy that are due were dealt with."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
-        if not session.whole:
+        latest = self._terms.ordered_until(session)
+        if not session.whole or now >= latest:
             return state
         minute = float((now - session.opens) / MINUTE)
 
@@ -318,11 +330,11 @@ class SpreadSeller:
         for entry in rules.entries:
             name = f"{rules.strategy}-{_day_text(session)}-{entry:03d}"
             due = entry <= minute < min(entry + self._terms.window, rules.latest)
-            due = due and name not in state.tried and _nothing_pending(state, now)
+            due = due and name not in state.tried and not state.is_pending(now)
             if due and self._positions_agree(state, expires_today):
                 last = min(entry + self._terms.window, rules.latest)
                 until = session.opens + np.timedelta64(round(last * 60_000), "ms")
-                state = self._sell(state, rules, session, name, now, until)
+                state = self._sell(state, rules, session, name, now, min(until, latest))
         return state
 
     def _holdings_agree(self, state: SellerState, session: Session) -> bool:
@@ -380,20 +392,6 @@ class SpreadSeller:
             return self._save(state.without(name))
         log.info("%s: %d sold at %s: %s", name, fill.contracts, fill.credit, " ".join(offer.legs))
         return self._save(state.with_spread(offer.after_opening(fill)))
-
-
-def _last_session(spread: OpenSpread) -> Session | None:
-    """The session that a spread expires with; None where the exchange is closed on that day."""
-    return session_of(np.datetime64(spread.options[0].expiry, "D"))
-
-
-def _nothing_pending(state: SellerState, now: np.datetime64) -> bool:
-    """Whether no spread waits for its order's fate, or has expired and is not booked yet."""
-    lasting = (
-        session is not None and now < session.closes
-        for session in map(_last_session, state.spreads)
-    )
-    return all(spread.stage == "open" for spread in state.spreads) and all(lasting)
 
 
 def _day_text(session: Session) -> str:

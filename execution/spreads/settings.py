@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from omegaconf import DictConfig
 
+from execution.spreads.cutoff import cutoff_of
 from execution.spreads.offers import SellerTerms
-from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
+from execution.spreads.rules import SESSION, Implied, SpreadCosts, SpreadRules
 from foundation.configuration import settings_with_inner
 from foundation.errors import InputError, refuse_outside
 from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
@@ -32,6 +34,9 @@ class SellingSettings:
     feed: of the stock's prices, `iex` or `sip`.
     vix: Parquet file of the volatility index's daily closes.
     response: log of the volatility index per log of the index lost within a day, -20 to 20.
+    cutoff: minutes before the close, half-days included, from which on nothing is ordered of
+        options that expire that day, 0 to 389; none takes Alpaca's, as read on 2026-11-23: 30 for
+        SPY and QQQ (15:30), 45 for other stocks (15:15), 0 for options on an index.
     window: minutes after an entry's time in which it may still be sold, 0.1 to 60.
     interval: seconds between two looks, 0 to 3,600.
     patience: seconds after which an order that still works is cancelled, 0 to 600.
@@ -52,6 +57,7 @@ class SellingSettings:
     feed: Feed = "iex"
     vix: str = ""
     response: float = RESPONSE
+    cutoff: float | None = None
     window: float = 5.0
     interval: float = 15.0
     patience: float = 10.0
@@ -77,17 +83,33 @@ class SellingSettings:
             interval=(0, 3600),
             patience=(0, 600),
         )
+        if self.cutoff is not None:
+            refuse_outside(self, cutoff=(0, SESSION - 1))
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
         if self.delivers_shares and self.rules.leave_at is None:
             raise InputError(
                 f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
                 " close"
             )
+        self._refuse_late_exit()
         if self.looks is not None and self.looks < 1:
             raise InputError(f"looks: {self.looks} is below 1")
         if not self.broker.paper:
             raise InputError(
                 "broker.paper: spreads are sold on paper accounts and practice servers only"
+            )
+
+    def _refuse_late_exit(self) -> None:
+        """Refuse to begin buying back when the venue takes no orders, or soon will not."""
+        leave_at = self.rules.leave_at
+        # A look has to come, and an order of its to end, before the venue takes none any more.
+        latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
+        if leave_at is not None and leave_at > latest:
+            raise InputError(
+                f"rules.leave_at: {leave_at:g} is too late: {self.cutoff_minutes:g} minutes before"
+                f" the close (cutoff) the venue takes no more orders for options on {self.root}"
+                f" that expire, and a look and an order take {self.interval + self.patience:g}"
+                f" seconds; name {math.floor(latest)} at most"
             )
 
     @classmethod
@@ -102,6 +124,11 @@ class SellingSettings:
         return settings_with_inner(
             cls, "sizing", AutoscalingSettings, config, lists=("strategies",)
         )
+
+    @property
+    def cutoff_minutes(self) -> float:
+        """Minutes before the close from which on nothing is ordered of options that expire."""
+        return cutoff_of(self.root) if self.cutoff is None else self.cutoff
 
     @property
     def delivers_shares(self) -> bool:
@@ -120,4 +147,5 @@ class SellingSettings:
             self.window,
             self.response,
             delivers=self.delivers_shares,
+            cutoff=self.cutoff_minutes,
         )

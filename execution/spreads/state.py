@@ -34,6 +34,7 @@ from foundation.files import put_whole
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.rules import SHARES
 from sizing.autoscaler.trades import ClosedTrade
+from trainingdata.sessions import Session, session_of
 
 FILE = "open_spreads.json"
 Stage = Literal["opening", "open", "closing"]
@@ -57,6 +58,8 @@ class OpenSpread:
     attempts: closing orders so far.
     closed: contracts that were bought back.
     paid: points for all contracts that were bought back.
+    gone: whether the venue was seen to hold its options otherwise once it took no more orders for
+        them: somebody else has closed it.
     """
 
     trade_id: str
@@ -73,6 +76,7 @@ class OpenSpread:
     attempts: int = 0
     closed: int = 0
     paid: Decimal = Decimal(0)
+    gone: bool = False
 
     # A field that is misspelt would be lost, and what it says with it.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -102,6 +106,11 @@ class OpenSpread:
     def spread(self) -> Spread:
         """The spread that was sold."""
         return spread_of_legs(self.strategy, self.option_legs)
+
+    @property
+    def last_session(self) -> Session | None:
+        """The session that it expires with; None where the exchange is closed on that day."""
+        return session_of(np.datetime64(self.options[0].expiry, "D"))
 
     @property
     def remaining(self) -> int:
@@ -203,6 +212,12 @@ class SellerState:
     tried: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def is_pending(self, now: np.datetime64) -> bool:
+        """Whether a spread waits for its order's fate, or has expired and is not booked yet."""
+        sessions = [spread.last_session for spread in self.spreads]
+        lasting = all(session is not None and now < session.closes for session in sessions)
+        return not lasting or any(spread.stage != "open" for spread in self.spreads)
 
     def with_spread(self, spread: OpenSpread) -> SellerState:
         """The state with this spread in place of an earlier form of it."""

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
+from execution.spreads.cutoff import cutoff_of, taken_until
 from execution.spreads.orders import Contract, OptionLeg, Quote, SpreadFill, SpreadOrder, net_price
 from execution.spreads.rules import TRADING_DAYS
 from foundation.errors import OrderRejected
@@ -309,6 +310,8 @@ class OptionDesk:
         quotes = self.quotes(leg.contract for leg in order.legs)
         if absent := [leg.contract.symbol for leg in order.legs if leg.contract not in quotes]:
             return f"{absent[0]} does not trade now"
+        if expiring := [leg.contract for leg in order.legs if self._is_past_cutoff(leg.contract)]:
+            return f"{expiring[0].symbol} expires today, and orders for it are taken no more"
         # The loss is that of all positions together: two orders may cover each other.
         after = Counter(self.held())
         after.update(_changes(order.legs, order.contracts))
@@ -324,6 +327,13 @@ class OptionDesk:
                 f" ${self._free_cash():.2f} is free"
             )
         return ""
+
+    def _is_past_cutoff(self, contract: Contract) -> bool:
+        """Whether an option expires today, and is so near to its close that nobody orders it."""
+        session = session_of(np.datetime64(contract.expiry, "D"))
+        return session is not None and bool(
+            self.now() >= taken_until(session, cutoff_of(contract.root))
+        )
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
         """Years of variance to an expiry's close; None where no such option trades.

@@ -51,7 +51,7 @@ RULES = (
     *("costs.commission=0.65", "costs.fee=0.05", "patience=0.2", "interval=0"),
     *("MAX_CONTRACTS=4", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
 )
-LEAVE_AT = (350, 389)  # minutes: at 15:30 at the latest, or never, because no bar begins then
+LEAVE_AT = (300, None)  # minutes: the server's last instant before the venue's cut-off is 14:30
 VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     *({"kind": kind, "count": 2} for kind in ("partial", "state")),
     *({"kind": kind} for kind in ("partial", "reject", "reject_later")),
@@ -262,7 +262,8 @@ def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> lis
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
         # The practice server settles in cash whatever expires.
         "delivers=false",
-        *(f"rules.leave_at={rng.choice(LEAVE_AT)}", f"STARTING_CAPITAL={rng.choice(CAPITALS)}"),
+        f"rules.leave_at={rng.choice(LEAVE_AT) or 'null'}",
+        f"STARTING_CAPITAL={rng.choice(CAPITALS)}",
         f"AUTOSCALING_DATA_DIR={folder / 'account'}",
     ]
 

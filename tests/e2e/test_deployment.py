@@ -20,11 +20,15 @@ from typing import Any
 import pytest
 import yaml
 
+from execution.live.settings import LiveSettings
+from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "kelly-chronos.service"
+SELLER = DEPLOY / "kelly-chronos-spreads.service"
+UNITS = pytest.mark.parametrize("unit", [UNIT, SELLER], ids=lambda unit: unit.stem)
 INSTALLED = "/opt/kelly-chronos"
 STATE = "/var/lib/kelly-chronos"
 LOOP = ("mode=paper", "cycles=null", "health_port=8787")
@@ -34,9 +38,7 @@ HARDENED = {  # beside the exposure that systemd counts
     "NotifyAccess": "main",
     "WatchdogSec": "180",
     "Restart": "on-failure",
-    "EnvironmentFile": "/etc/kelly-chronos/keys.env",
     "DynamicUser": "yes",
-    "StateDirectory": "kelly-chronos",
     "ProtectSystem": "strict",
     "NoNewPrivileges": "yes",
     "MemoryMax": "2G",
@@ -81,11 +83,12 @@ def systemd_version(tool: str) -> int:
     return int(said.split()[1])
 
 
-def test_the_unit_is_exposed_no_more_than_two_points(systemd_analyze: str) -> None:
+@UNITS
+def test_the_unit_is_exposed_no_more_than_two_points(systemd_analyze: str, unit: Path) -> None:
     if systemd_version(systemd_analyze) < 250:
         pytest.skip("this systemd-analyze cannot look at a unit that is not installed")
     said = subprocess.run(
-        [systemd_analyze, "security", "--offline=true", "--threshold=20", "--no-pager", str(UNIT)],
+        [systemd_analyze, "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)],
         capture_output=True,
         text=True,
         check=False,
@@ -96,15 +99,18 @@ def test_the_unit_is_exposed_no_more_than_two_points(systemd_analyze: str) -> No
     assert said.returncode == 0
 
 
-def test_systemd_understands_every_line_of_the_unit(systemd_analyze: str, tmp_path: Path) -> None:
+@UNITS
+def test_systemd_understands_every_line_of_the_unit(
+    systemd_analyze: str, tmp_path: Path, unit: Path
+) -> None:
     """As installed, but in another place: the interpreter and the script have to be there."""
     place = tmp_path / "installed"
     (place / ".venv" / "bin").mkdir(parents=True)
     (place / ".venv" / "bin" / "python").symlink_to(sys.executable)
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace(INSTALLED, str(place)))
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace(INSTALLED, str(place)))
     said = subprocess.run(
-        [systemd_analyze, "verify", "--man=no", str(unit)],
+        [systemd_analyze, "verify", "--man=no", str(copy)],
         capture_output=True,
         text=True,
         check=False,
@@ -112,12 +118,15 @@ def test_systemd_understands_every_line_of_the_unit(systemd_analyze: str, tmp_pa
     known = systemd_version(systemd_analyze) >= NEWER
     newer = r"Unknown key( name)? '(RestartSteps|RestartMaxDelaySec)' in section"
     lines = [line for line in said.stderr.splitlines() if known or not re.search(newer, line)]
-    assert [line for line in lines if UNIT.name in line] == []
+    assert [line for line in lines if unit.name in line] == []
     assert said.returncode == 0
 
 
-def test_the_unit_supervises_what_it_starts() -> None:
-    found = directives(UNIT.read_text())
+@UNITS
+def test_the_unit_supervises_what_it_starts(unit: Path) -> None:
+    found = directives(unit.read_text())
+    assert found["StateDirectory"] == found["CacheDirectory"] == [unit.stem]
+    assert found["WorkingDirectory"] == [f"%S/{unit.stem}"]
     assert {name: found[name] for name in HARDENED} == {n: [v] for n, v in HARDENED.items()}
     assert found["CapabilityBoundingSet"] == [""]
     assert found["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
@@ -139,12 +148,53 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes() -> None:
     config = composed_config("live", [*words, environment["LOOP_WORDS"]])
     assert (config.mode, config.cycles, config.health_port) == ("paper", None, 8787)
     assert list(config.symbols) == ["NVDA", "BTCUSD"]
+    assert directives(UNIT.read_text())["EnvironmentFile"] == ["/etc/kelly-chronos/keys.env"]
+
+
+@UNITS
+def test_the_unit_has_everything_written_where_it_may_write(unit: Path) -> None:
+    environment = dict(value.split("=", 1) for value in directives(unit.read_text())["Environment"])
     for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "PYTHONPYCACHEPREFIX"):
-        assert re.match(r"%[SC]/kelly-chronos", environment[name]), "where it may write"
+        assert re.fullmatch(rf"%[SC]/{unit.stem}(/\w+)?", environment[name])
+
+
+def test_the_sellers_unit_starts_the_loop_with_a_job_and_words_that_it_takes() -> None:
+    found = directives(SELLER.read_text())
+    (command,) = found["ExecStart"]
+    python, script, *words, more, spreads = command.split()
+    assert (python, script) == (
+        f"{INSTALLED}/.venv/bin/python",
+        f"{INSTALLED}/trade_stock_e2e.py",
+    )
+    # In braces a variable stays one word, quotes and all.
+    assert (more, spreads) == ("$LOOP_WORDS", "${SPREADS}")
+    assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]
+    environment = dict(value.strip('"').split("=", 1) for value in found["Environment"])
+    config = composed_config("live", [*words, environment["LOOP_WORDS"], environment["SPREADS"]])
+    settings = LiveSettings.of(config)
+    assert (config.mode, config.cycles, settings.health_port) == ("paper", None, 8788)
+    assert settings.jobs == ("spreads",)
+    selling = SellingSettings.of(composed_config("sell_spreads", list(settings.spreads)))
+    assert (selling.vix, selling.strategies) == ("/etc/kelly-chronos/vix.parquet", ("PUT",))
+    (loop,) = directives(UNIT.read_text())["ExecStart"]
+    assert str(settings.health_port) not in loop, "both units may run on one machine"
+
+
+def test_the_sellers_unit_is_hardened_as_the_loops_is() -> None:
+    """Beyond what has a name of its own they are the same, line by line."""
+    own = {
+        *("Description", "Documentation", "EnvironmentFile", "Environment", "ExecStart", "User"),
+        *("StateDirectory", "CacheDirectory", "WorkingDirectory"),
+    }
+    loop, seller = (
+        {name: values for name, values in directives(unit.read_text()).items() if name not in own}
+        for unit in (UNIT, SELLER)
+    )
+    assert loop == seller
 
 
 @pytest.mark.parametrize(
-    "name", [UNIT.name, "Dockerfile", "compose.yaml", "Dockerfile.dockerignore"]
+    "name", [UNIT.name, SELLER.name, "Dockerfile", "compose.yaml", "Dockerfile.dockerignore"]
 )
 def test_no_key_is_in_what_is_deployed(name: str) -> None:
     text = DEPLOY.joinpath(name).read_text()

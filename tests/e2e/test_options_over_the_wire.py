@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from alpaca.common.exceptions import APIError
 from alpaca.data.historical import OptionHistoricalDataClient
 from alpaca.data.requests import OptionLatestQuoteRequest
 from alpaca.trading.enums import OrderClass, OrderSide, OrderStatus, PositionIntent, TimeInForce
@@ -32,7 +33,10 @@ from alpaca.trading.requests import (
     OptionLegRequest,
 )
 
+from execution.account_lock import JOURNAL
 from execution.alpaca.options import AlpacaSpreads
+from execution.events import EventLog
+from execution.live.footing import AnotherAccount
 from execution.sell_spreads import sell
 from execution.spreads.offers import SellerTerms
 from execution.spreads.orders import (
@@ -45,6 +49,7 @@ from execution.spreads.orders import (
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
+from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles
@@ -83,10 +88,12 @@ def put(name: str, count: int = 1, least: str | None = None, *, back: bool = Fal
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
 
+# A server's hours end at half past: 14:30 is the last before the cut-off of a stock's options.
+SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.leave_at=300")
+
+
 def selling(*words: str) -> SellingSettings:
-    return SellingSettings.of(
-        composed_config("sell_spreads", ["vix=x", f"root={UNDER}", f"underlying={UNDER}", *words])
-    )
+    return SellingSettings.of(composed_config("sell_spreads", ["vix=x", *SOLD, *words]))
 
 
 def terms_of(*words: str) -> SellerTerms:
@@ -374,8 +381,7 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     here = options(practice, vix, f"symbols=[{UNDER}]", "start=2024-02-20", "end=2024-02-23")
     told_words = [
         f"vix={vix}",
-        f"underlying={UNDER}",
-        f"root={UNDER}",
+        *SOLD,
         f"broker.url_override={here.url}",
         "interval=0.02",
     ]
@@ -384,6 +390,8 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
         "execution.sell_spreads",
         *told_words,
         "rules.entries=[60,120,180]",
+        # The practice server settles in cash what no look was in time to buy back.
+        "delivers=false",
         "patience=0",
     ]
     environment = {
@@ -418,6 +426,72 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
     total = sum(Decimal(row["P/L_$"]) for row in rows)
     assert float(total + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
+
+
+LATE = "2024-02-20T20:30:00Z"  # 15:30 New York
+
+
+def test_the_real_client_orders_nothing_that_expires_today_after_the_cutoff(
+    practice: Start, vix: Path
+) -> None:
+    here = options(practice, vix)
+    here.advance("2024-02-20T19:30:00Z")
+    client = trading(here)
+
+    def order(short: str, long: str, side: OrderSide) -> Any:
+        other = OrderSide.BUY if side is OrderSide.SELL else OrderSide.SELL
+        legs = [
+            OptionLegRequest(symbol=symbol, ratio_qty=1, side=each)
+            for symbol, each in ((short, side), (long, other))
+        ]
+        return client.submit_order(
+            MarketOrderRequest(
+                legs=legs, qty=1, order_class=OrderClass.MLEG, time_in_force=TimeInForce.DAY
+            )
+        )
+
+    assert order(SHORT, LONG, OrderSide.SELL).status is OrderStatus.FILLED
+    here.advance(LATE)
+    for side in (OrderSide.SELL, OrderSide.BUY):
+        with pytest.raises(APIError, match=f"{SHORT} expires today"):
+            order(SHORT, LONG, side)
+    tomorrow = SHORT.replace("0220", "0221"), LONG.replace("0220", "0221")
+    assert order(*tomorrow, OrderSide.SELL).status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
+    practice: Start,
+    vix: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    lost: bool,
+) -> None:
+    """What could not be bought back in time stays open, whatever became of its last order."""
+    here = options(practice, vix)
+    terms = terms_of(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60,300]")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
+    seller = SpreadSeller(spreads(here), terms, lambda: closes, Notices(None, None))
+    here.advance("2024-02-20T15:30:00Z")
+    (spread,) = seller.step().spreads
+    here.advance("2024-02-20T19:30:00Z")
+    if lost:
+        here.fail(kind="status", status=503, method="POST", path="/v2/orders", count=9)
+    else:
+        here.fail(kind="reject_later")
+    (left,) = seller.step().spreads
+    assert (left.why, left.attempts, left.stage) == ("time", 1, "closing" if lost else "open")
+    assert "ALERT closing PUT-20240220-060" in caplog.text
+    here.clear_faults()
+    posts = len(here.posts)
+    here.advance(LATE)
+    for _ in range(3):
+        (left,) = seller.step().spreads
+    assert len(here.posts) == posts
+    assert (left.trade_id, left.remaining) == (spread.trade_id, spread.contracts)
+    told = "ALERT late PUT-20240220-060: PUT-20240220-060 is open with 1 contracts, and since"
+    assert caplog.text.count(told) == (not lost)
 
 
 class Heard(BaseHTTPRequestHandler):
@@ -514,6 +588,7 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
         f"vix={vix}",
         f"broker.url_override={here.url}",
         "broker.attempts=1",
+        "interval=5",
         "patience=0",
         "looks=7",
     ]
@@ -550,7 +625,7 @@ def test_a_venue_that_is_not_there_yet_is_waited_for_and_refused_keys_are_not(
     here.fail(kind="status", status=503, path="/v2/account", count=3)
     sell(selling(*words, "looks=4"), KEYS, waits.append)
     assert "nothing is open" in capsys.readouterr().out
-    assert waits == [15.0] * (3 + 3)
+    assert waits == [15.0] * 3 + [5.0] * 9, "and looks every few seconds for the kill file"
     here.fail(kind="status", status=503, path="/v2/account", count=3)
     with pytest.raises(BrokerError, match="503"):
         sell(selling(*words, "looks=3"), KEYS, waits.append)
@@ -577,7 +652,7 @@ def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
 ) -> None:
     here = options(practice, vix, f"symbols=[{UNDER}]")
     url, heard = ears
-    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}"]
+    words = [f"vix={vix}", *SOLD]
     seller = seller_in(
         tmp_path, *words, f"broker.url_override={here.url}", ALERT_URL=f"{url}/alert"
     )
@@ -610,6 +685,10 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
         ("underlying=BTCUSD", "stock"),
         ("rules.leave_at=500", "leave_at"),
         ("rules.leave_at=null", "deliver shares"),
+        ("rules.leave_at=344.6", "leave_at: 344.6 is too late: 45 minutes .* name 344 at most"),
+        ("interval=3600", "a look and an order take 3610 seconds; name 284 at most"),
+        ("cutoff=100", "leave_at: 300 is too late"),
+        ("cutoff=390", "cutoff: 390.0 is outside 0 … 389"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
         ("ALERT_URL=http://", "ALERT_URL"),
         ("looks=0", "looks"),
@@ -644,3 +723,58 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
             refused.stderr
         )
         assert says in refused.stderr
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_the_kill_command_ends_a_seller_that_runs_by_itself(
+    practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]], flatten: bool
+) -> None:
+    """Accounts of earlier practice servers lie beside; the one that is traded is meant."""
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    here.advance("2024-02-20T15:30:00Z")
+    url, heard = ears
+    account = here.venue.record.account_id
+    folder = tmp_path / "data" / "live" / account
+    for name in ("earlier", "another"):
+        Database(folder.parent / name / JOURNAL).create("CREATE TABLE x (y)")
+    words = [f"vix={vix}", *SOLD, "rules.entries=[60]", f"broker.url_override={here.url}"]
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    seller = seller_in(tmp_path, *words, ALERT_URL=f"{url}/alert", **state)
+    seller.wait_for_output()
+    kill = ["-m", "execution.live", "kill", *(["--flatten"] if flatten else [])]
+    environment = {**os.environ, **state}
+    killed = run_command(kill, cwd=tmp_path, env=environment)
+    assert killed.returncode == 0, killed.stderr
+    assert f"{account}, the one that is traded now" in killed.stdout
+    assert "`python -m execution.sell_spreads`, stops. Remove it" in killed.stdout
+    ended = seller.wait()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    done = "everything of ours was closed" if flatten else "positions are as they were"
+    said = f"Stopped (the kill file is there): what worked was cancelled, {done}.\n"
+    assert ended.stdout.endswith(said)
+    assert bool(here.venue.options.desks[UNDER].held()) is not flatten
+    (told,) = [body["text"] for _, _, body in heard if body["kind"] == "stopped"]
+    assert told == "the loop was told to stop: the kill file is there"
+    found = EventLog(Database(folder / JOURNAL)).events("spreads")
+    assert [event.kind for event in found] == ["stopped"]
+    again = seller_in(tmp_path / "again", *words, f"folder={folder.parent}", **state).wait()
+    assert again.returncode == 2
+    assert "KILL is there: nothing is traded; remove it first" in again.stderr
+
+
+def test_a_practice_server_that_was_begun_again_ends_the_seller(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    """With the clock alone a server whose clock is no earlier would be taken for the old one."""
+    here = options(practice, vix, f"symbols=[{UNDER}]")
+    here.advance("2024-02-20T15:30:00Z")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    words = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}", "patience=0"]
+    words = [*words, f"vix={vix}", f"broker.url_override={here.url}", "looks=3"]
+    first = here.venue.record.account_id
+
+    def begin_again(_: float) -> None:
+        here.venue.record.account_id = "another"
+
+    with pytest.raises(AnotherAccount, match=f"account is another now, .* trades {first}"):
+        sell(selling(*words), KEYS, begin_again)

@@ -908,6 +908,102 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 
+@pytest.mark.parametrize("leave_at", [None, 340])
+def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, leave_at: float | None
+) -> None:
+    """This desk would take any order: its options settle in cash."""
+    here = practising_seller(
+        tmp_path, 3, 0, "PUT", entries=(30, 343), **{**HELD, "leave_at": leave_at}
+    )
+    here.terms = replace(here.terms, cutoff=45.0, window=10.0)
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    for minute in (345, 350, 385):
+        _to(here, 0, minute)
+        assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
+    # What may be held to the close is nobody's business before there is a reason to leave it.
+    assert caplog.text.count("ALERT late") == (leave_at is not None)
+    seller.leaving = True
+    for _ in range(2):
+        assert seller.step().spreads
+    assert list(here.desk.tickets) == [spread.trade_id]
+    assert caplog.text.count(f"ALERT late {spread.trade_id}: {spread.trade_id} is open with") == 1
+    assert "since 2024-04-02 15:15 New York time the broker takes no orders" in caplog.text
+    _to(here, 1, 0)
+    assert not seller.step().spreads
+    assert f"late {spread.trade_id}" not in here.notices._raised
+
+
+def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
+    here.terms = replace(here.terms, cutoff=45.0, delivers=True)
+    _to(here, 0, 30)
+    (spread,) = here.seller().step().spreads
+    _to(here, 0, 350)
+    assert [each.gone for each in here.seller().step().spreads] == [False]
+    here.desk.positions.clear()
+    _to(here, 0, 380)
+    assert [each.gone for each in here.seller().step().spreads] == [True]
+    # After the close nothing is held whatever has become of it, and the file remembers.
+    here.market.closes[date(2024, 4, 2)] = spread.spread.legs[0].strike * 1.01
+    _to(here, 1, 60)
+    assert [each.trade_id for each in here.seller().step().spreads] == [spread.trade_id]
+    assert not booked(here)
+    said = f"ALERT settling {spread.trade_id}: {spread.trade_id} has expired, and before that its"
+    assert said in caplog.text
+    assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
+
+
+def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
+    here.terms = replace(here.terms, cutoff=45.0)
+    _to(here, 0, 30)
+    (spread,) = here.seller().step().spreads
+
+    class Ending:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def held(self) -> dict[Contract, int]:
+            _to(here, 1, 0)
+            return here.desk.held()
+
+    _to(here, 0, 385)
+    venue: Any = Ending()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    assert [each.gone for each in seller.step().spreads] == [False]
+    assert not here.desk.held()
+    assert not seller.step().spreads
+    assert [row["Trade_ID"] for row in booked(here)] == [spread.trade_id]
+
+
+def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
+    here.terms = replace(here.terms, cutoff=42.0, window=10.0)
+    sent: list[SpreadOrder] = []
+
+    class Noting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.desk, name)
+
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            sent.append(order)
+            return here.desk.submit(order)
+
+    venue: Any = Noting()
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    _to(here, 0, 345)
+    assert seller.step().spreads
+    seller.leaving = True
+    assert not seller.step().spreads
+    until = np.datetime64("2024-04-02T19:18", "ns")
+    assert [order.expires_at for order in sent] == [until, until]
+
+
 def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from execution.spreads.state import OpenSpread
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from sizing.autoscaler.account import AccountFiles
-from tests.commands import run_command
+from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Start
 
 UNDER = "SYC"
@@ -45,7 +46,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=60", "window=30"]
     # However long the process takes to start, it meets an entry.
     entries = ",".join(map(str, range(30, 330, 30)))
-    selling = [*selling, f"rules.entries=[{entries}]", "patience=0"]
+    selling = [*selling, f"rules.entries=[{entries}]", "rules.leave_at=344", "patience=0"]
     environment = {
         **os.environ,
         "APCA_API_KEY_ID": KEYS.key,
@@ -114,8 +115,8 @@ def test_the_next_session_is_the_one_that_is_open_or_opens_next(now: str, opens:
     assert session.opens == np.datetime64(opens)
 
 
-@pytest.mark.parametrize("stopped", ["", "KILL", "positions", "drawdown"])
-def test_the_kill_file_and_halts_stop_the_seller_too(
+@pytest.mark.parametrize("stopped", ["", "positions", "drawdown"])
+def test_halts_stop_the_seller_too(
     practice: Start, vix: Path, tmp_path: Path, stopped: str
 ) -> None:
     here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYC]")
@@ -123,15 +124,13 @@ def test_the_kill_file_and_halts_stop_the_seller_too(
     AccountFiles(tmp_path / "files" / "paper", 20_000.0).initialise()
     folder = tmp_path / "live" / here.venue.record.account_id
     folder.mkdir(parents=True)
-    if stopped == "KILL":
-        (folder / "KILL").touch()
-    elif stopped:
+    if stopped:
         database = Database(folder / JOURNAL)
         Halts(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
     words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={tmp_path / 'files'}", f"folder={tmp_path / 'live'}"]
-    words += [f"broker.url_override={here.url}", "patience=0", "looks=1"]
+    words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0", "looks=1"]
     sell(SellingSettings.of(composed_config("sell_spreads", words)), KEYS, lambda _: None)
     assert bool(here.posts) == (not stopped)
     states = rows_of(folder / JOURNAL, "SELECT state, why FROM intents")
@@ -139,3 +138,33 @@ def test_the_kill_file_and_halts_stop_the_seller_too(
         ((state, why),) = states
         assert state == "withheld"
         assert stopped in why
+
+
+def test_spreads_alone_need_no_symbols_and_end_with_another_account(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
+    here = practice(*words, "end=2024-02-21", f"symbols=[{UNDER}]", speed=60.0)
+    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=1"]
+    selling = [*selling, "rules.leave_at=300"]
+    environment = {
+        **os.environ,
+        "APCA_API_KEY_ID": KEYS.key,
+        "APCA_API_SECRET_KEY": KEYS.secret,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "cycles=null", "jobs=[spreads]"),
+        f"broker.url_override={here.url}",
+        "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
+    ]
+    loop = Started(command, cwd=tmp_path, env=environment)
+    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
+    while loop.running and not path.is_file():
+        time.sleep(0.05)
+    asked = here.venue.record.account_id
+    here.venue.record.account_id = "another"
+    ended = loop.wait(60)
+    assert ended.returncode == 2, ended.stderr
+    assert f"account is another now, and this process trades {asked}" in ended.stderr

@@ -4,8 +4,8 @@ positions settle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -201,3 +201,43 @@ def test_orders_check_themselves(wrong: dict[str, object]) -> None:
     whole = {"client_order_id": "a", "legs": spread("a").legs, "contracts": 1}
     with pytest.raises(InputError):
         SpreadOrder(**{**whole, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("root", "day", "last", "first_refused"),
+    [
+        ("SPY", date(2024, 4, 2), "15:29:59", "15:30"),
+        ("QQQ", date(2024, 4, 2), "15:29:59", "15:30"),
+        ("IWM", date(2024, 4, 2), "15:14:59", "15:15"),
+        ("NVDA", date(2024, 4, 2), "15:14:59", "15:15"),
+        ("SPY", date(2024, 7, 3), "12:29:59", "12:30"),
+        ("NVDA", date(2024, 7, 3), "12:14:59", "12:15"),
+        ("SPXW", date(2024, 4, 2), "15:59:59", None),
+    ],
+)
+def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
+    root: str, day: date, last: str, first_refused: str | None
+) -> None:
+    market = Market()
+    desk = OptionDesk(root, market, Smile(), 0.05)
+    legs = tuple(
+        OptionLeg(Contract(root, day, False, Decimal(strike)), side)
+        for strike, side in ((4980, "sell"), (4975, "buy"))
+    )
+    back = tuple(leg.closing for leg in legs)
+    later = tuple(
+        OptionLeg(replace(leg.contract, expiry=day + timedelta(days=2)), leg.side) for leg in legs
+    )
+
+    def at(new_york: str) -> None:
+        market.at = str(np.datetime64(f"{day}T{new_york}") + np.timedelta64(4, "h"))
+
+    at(last)
+    assert desk.submit(SpreadOrder("intime", legs, 2)).contracts == 2
+    if first_refused is None:
+        return
+    at(first_refused)
+    for name, refused in (("opening", legs), ("closing", back)):
+        with pytest.raises(OrderRejected, match="expires today, and orders for it are taken no m"):
+            desk.submit(SpreadOrder(name, refused, 1))
+    assert desk.submit(SpreadOrder("later", later, 1)).contracts == 1
