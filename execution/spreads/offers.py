@@ -14,6 +14,7 @@ import pandas as pd
 from execution.spreads.orders import OptionLeg, SpreadVenue, legs_of, net_price
 from execution.spreads.rules import Implied, SpreadCosts, SpreadRules
 from execution.spreads.state import OpenSpread
+from foundation.counts import dollars_text
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.now import contracts_now
@@ -123,6 +124,7 @@ class SpreadOffers:
             entered=new_york_text(now),
             asked=cost,
             reason=reason,
+            balance=None if size.balance is None else Decimal(f"{float(size.balance):.2f}"),
         )
 
     def _affordable(self, width: float, name: str) -> int:
@@ -189,4 +191,5 @@ def _date(day: np.datetime64) -> date:
 
 def _size_text(size: ContractCount, risk: float) -> str:
     kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
-    return f"${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"
+    held = "" if size.balance is None else f"balance {dollars_text(size.balance)}, "
+    return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"
