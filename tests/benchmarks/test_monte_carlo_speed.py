@@ -12,12 +12,12 @@ import pytest
 
 from foundation.arrays import Index
 from marketsimulator.monte_carlo import MonteCarloSettings, simulate_accounts, summary
+from marketsimulator.options.draws import draw_trades
 from marketsimulator.options.resampling import (
     UNIT,
     ResamplingRules,
     Units,
     account_paths,
-    draw_trades,
 )
 from marketsimulator.options.trade_sample import TradeSample
 from sizing.autoscaler.rules import AutoscalingSettings
@@ -35,6 +35,7 @@ def plain(
     """The rules in a loop, sums of the window kept: balances [R, D] in units."""
     pnl = results.tolist()
     risk = risks.tolist()
+    floor = round(rules.floor * UNIT)
     found = []
     for run in draws.tolist():
         balance = round(rules.STARTING_CAPITAL * UNIT)
@@ -46,7 +47,7 @@ def plain(
         days = []
         for day in run:
             for k in day:
-                if balance < rules.floor * UNIT:
+                if balance < floor:
                     break
                 if closed < rules.BOOTSTRAP_TRADES:
                     size = 1
@@ -81,7 +82,7 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     )
     risks = np.full(200, 250 * UNIT)
     rules = AutoscalingSettings()
-    sample = TradeSample(results, risks, float(A_DAY))
+    sample = TradeSample(results, risks, risks, float(A_DAY))
     simulate_accounts(sample, MonteCarloSettings(runs=10, days=5))  # compiled, or read from disk
     began = time.perf_counter()
     sets = simulate_accounts(sample, MonteCarloSettings(runs=RUNS, days=DAYS))
