@@ -204,7 +204,7 @@ def _results_of_runs(
     """What the runs of a month bring [R], USD.
 
     before: the account's own trades, deposits and withdrawals until then.
-    learned: the trades that are resampled.
+    learned: the trades that are resampled, the account's own at the end.
     """
     rules = terms.rules
     drawdown = Drawdown(Fraction(str(rules.STARTING_CAPITAL)))
@@ -213,14 +213,13 @@ def _results_of_runs(
         balance += flow.amount
         drawdown = drawdown.after(balance, rules)
     needed = max(rules.ROLLING_WINDOW, rules.BOOTSTRAP_TRADES)
-    history = [flow for flow in before if flow.size][-needed:]
-    sample = sample_of([*learned, *history])
-    rate = terms.trades_per_day or sample_of(learned).trades_per_day
+    history = min(sum(flow.size > 0 for flow in before), needed)
+    sample = sample_of(learned)
     draws = draw_trades(
         len(learned),
         terms.runs,
         sessions,
-        rate,
+        terms.trades_per_day or sample.trades_per_day,
         terms.seed,
         block=terms.block,
         uncertainty=terms.uncertainty,
@@ -228,9 +227,9 @@ def _results_of_runs(
     # The account's own trades come first, as days that are over: statistics and bootstrap have
     # them, the balance has them already.
     a_day = draws.shape[2]
-    past = math.ceil(len(history) / a_day)
+    past = math.ceil(history / a_day)
     lead = np.full(past * a_day, NO_TRADE, dtype=np.int32)
-    lead[: len(history)] = len(learned) + np.arange(len(history))
+    lead[:history] = np.arange(len(learned) - history, len(learned))
     days = np.broadcast_to(lead.reshape(past, a_day), (terms.runs, past, a_day))
     paths = account_paths(
         sample.results - whole_units(Fraction(str(rules.FEE_PER_CONTRACT))),

@@ -56,7 +56,8 @@ class AutoscalingSettings:
     """The settings of configs/autoscaling.yaml, under the names they have in the environment.
 
     STARTING_CAPITAL: USD the account began with, 1 … 1e12.
-    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000.
+    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000; in the environment it may be
+        called MAX_CONTRACTS_PER_TRADE.
     BOOTSTRAP_TRADES: closed trades before their statistics count, 0 … 100,000.
     BOOTSTRAP_MODE: until then `one_contract`, or Kelly on a `prior`.
     ROLLING_WINDOW: last closed trades that statistics are of, 1 … 100,000.
@@ -323,10 +324,10 @@ class Drawdown:
         would end and begin again with every small move around it.
         """
         peak = max(self.peak, balance)
-        fall = float(1 - balance / peak)
         halt = settings.DRAWDOWN_HALT_PCT
         if halt is None:
             return Drawdown(peak)
+        fall = float(1 - balance / peak)
         begins = fall >= halt
         goes_on = self.in_force > 0 and fall > settings.resume
         return Drawdown(peak, fall if begins or goes_on else 0.0)
