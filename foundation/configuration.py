@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -180,9 +179,7 @@ def _variable_text(config: DictConfig, key: str) -> str:
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
     names = _ENVIRONMENT.findall(raw) if isinstance(raw, str) else []
-    # Of several names the first that is set gives the value.
-    name = next((name for name in names if name in os.environ), "".join(names[:1]))
-    return f" (from the environment variable {name})" if name else ""
+    return f" (from the environment variable {' or '.join(names)})" if names else ""
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
