@@ -242,7 +242,7 @@ def _follow(
     for r in range(draws.shape[0]):
         balance = rules.start
         peak = rules.peak
-        closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
+        slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
         squares_won = squares_lost = drawdown = 0.0
         stopped = rules.stopped
         below_peak = longest = 0
@@ -273,7 +273,7 @@ def _follow(
                     at_cap += size == rules.most
                 result = results[k]
                 if n == rules.window:
-                    old = ring[closed % rules.window]
+                    old = ring[slot]
                     if old > 0:
                         wins = wins - 1
                         won = won - old
@@ -283,7 +283,8 @@ def _follow(
                         squares_lost = squares_lost - float(old) * old
                 else:
                     n += 1
-                ring[closed % rules.window] = result
+                ring[slot] = result
+                slot = slot + 1 if slot + 1 < rules.window else 0
                 if result > 0:
                     wins = wins + 1
                     won = won + result

@@ -130,6 +130,24 @@ def test_an_account_in_a_halt_is_not_expected_to_trade(rules: dict[str, float], 
     assert march.place == "below"
 
 
+def test_a_drawdown_halt_that_a_deposit_has_healed_in_part_is_still_in_force() -> None:
+    """24,200 at the peak, 18,000 after the loss, 20,400 with the deposit: 16 % below the peak."""
+    february = np.datetime64("2024-02-20")
+    account = [trade(day, 200) for day in sessions("2024-01-02", "2024-01-30")]
+    account += [trade(february, 10) for _ in range(20)]
+    assert sum(flow.amount for flow in account) == 4_200
+    account += [trade(february, -200), trade(february, -6_000), deposit("2024-02-21", 2_400)]
+    account.append(trade(np.datetime64("2024-03-05"), -100))
+    bands = [
+        account_months(account, [], terms(DRAWDOWN_HALT_PCT=0.2, DRAWDOWN_RESUME_PCT=resume))[
+            -1
+        ].band
+        for resume in (0.1, 0.18)
+    ]
+    assert bands[0] == (0, 0, 0)
+    assert bands[1] != (0, 0, 0)
+
+
 def test_fees_are_taken_off_the_account_as_off_the_runs() -> None:
     account = [trade(day, 206, size=2) for day in sessions("2024-01-02", "2024-03-28")]
     month = account_months(account, [], terms(FEE_PER_CONTRACT=3.0, MAX_CONTRACTS=2))[-1]
