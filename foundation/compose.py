@@ -29,6 +29,7 @@ from foundation.overrides import (
     is_override,
     is_sweep,
     refuse_empty,
+    refuse_underscored,
     unreadable_text,
     with_home,
 )
@@ -37,6 +38,7 @@ from foundation.plugin import is_plugin
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ADVICE = "see `--cfg job` for every setting"  # `open_command` answers it in every command
 FILES = {"batch": ("output",), "drift": ("output",)}  # by command: other outputs are folders
+PLAIN_NUMBERS = ("autoscaling", "monte_carlo", "sell_spreads", "spreads")  # no 1_000 in them
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']*)'")
 _UNKNOWN_WITHIN = re.compile(r"is not in struct\s+full_key: (\S+\.\S+)")
@@ -195,9 +197,12 @@ def _in_hydras_words(name: str, words: Sequence[str]) -> list[str]:
     Raises
     ------
     InputError
-        for a word with nothing after its equals sign, and as `_with_plugins`.
+        for a word with nothing after its equals sign, for 1_000 where the command takes no such
+        number, and as `_with_plugins`.
     """
     refuse_empty(words, FILES.get(name, ()))
+    if name in PLAIN_NUMBERS:
+        refuse_underscored(words)
     return _with_plugins([with_home(word) for word in words])
 
 

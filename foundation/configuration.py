@@ -63,6 +63,7 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
         _wrap_in_list(plain, key)
     _refuse_infinite(plain, "")
     _refuse_truth(plain, kind, "")
+    _refuse_underscores(plain, kind, "", config)
     try:
         return _validated(kind, plain)
     except ValidationError as error:
@@ -177,8 +178,8 @@ def _variable_text(config: DictConfig, key: str) -> str:
     raw: Any = OmegaConf.to_container(config, resolve=False)
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
-    match = _ENVIRONMENT.match(raw) if isinstance(raw, str) else None
-    return f" (from the environment variable {match[1]})" if match else ""
+    names = _ENVIRONMENT.findall(raw) if isinstance(raw, str) else []
+    return f" (from the environment variable {' or '.join(names)})" if names else ""
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -266,6 +267,24 @@ def _refuse_truth(value: Any, kind: Any, key: str) -> None:
         elements = [get_args(each)[0] for each in kinds if get_origin(each) in (tuple, list)]
         for inner in value:
             _refuse_truth(inner, elements[0] if elements else None, key)
+
+
+def _refuse_underscores(values: Any, kind: Any, key: str, config: DictConfig) -> None:
+    """Refuse a number in words, as the environment has them, of the form 1_000.
+
+    pydantic reads it as 1000; where a slip of the hand put the line it is another number.
+    """
+    hints = get_type_hints(kind) if is_dataclass(kind) else {}
+    for name, value in values.items() if isinstance(values, dict) else ():
+        place = f"{key}.{name}" if key else str(name)
+        kinds = (hints.get(name), *get_args(hints.get(name)))
+        numeric = str not in kinds and not {int, float}.isdisjoint(kinds)
+        if isinstance(value, str) and numeric and "_" in value:
+            raise InputError(
+                f"{place}: {value!r} is no number, write it without underscores"
+                f"{_variable_text(config, place)}"
+            )
+        _refuse_underscores(value, next(filter(is_dataclass, kinds), None), place, config)
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -1,6 +1,8 @@
-"""Numbers of things, in words that fit them."""
+"""Numbers of things and amounts of money, as messages write them."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -9,3 +11,8 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     plural: of a noun that takes more than an s.
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def dollars_text(amount: Fraction) -> str:
+    """USD as $10,000, with cents where there are any."""
+    return f"${float(amount):,.{0 if amount.denominator == 1 else 2}f}"

@@ -17,6 +17,7 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "comparison.json": (("variants", "walk_forward"), ("verdict", "runs"), ("policies", "groups")),
     "paper_report.json": (("as_decided", "at_fixed_size"),),
     "monte_carlo.json": (("trades", "starting_capital"),),
+    "monte_carlo_check.json": (("check", "months"),),
     "spreads.json": (("index", "strategies"),),
     "smile.json": (("smile", "standard_errors"),),
     "replay.json": (("instants", "equity"),),

@@ -18,6 +18,7 @@ _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _OTHER_THAN_PLAIN = re.compile(r"[^\w\s/\-\\+.$%*@?|:]", re.ASCII)  # what Hydra reads unquoted
+_UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _EMPTY = ("", "''", '""')
 _PAIRS = {"]": "[", "}": "{", ")": "("}
 
@@ -80,6 +81,23 @@ def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
         hint = "name a folder or a file, `.` for this one" if key == "data.dir" else ""
         hint = hint or "name a value, or leave the word out for the usual one"
         raise InputError(f"{key}: it is empty; {hint}")
+
+
+def refuse_underscored(words: Iterable[str]) -> None:
+    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000.
+
+    Raises
+    ------
+    InputError
+        naming the word, and what to write.
+    """
+    for word in words:
+        key, _, value = word.partition("=")
+        if is_override(word) and _UNDERSCORED.fullmatch(value):
+            raise InputError(
+                f"{word}: it would be read as {key}={value.replace('_', '')}; write that, or where"
+                f" a word is meant {quoted_word(word)}"
+            )
 
 
 def with_home(word: str) -> str:

@@ -2,11 +2,15 @@
 
     python -m marketsimulator.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
         [output=DIR] [key=value …]
+    python -m marketsimulator.monte_carlo check=FILE.csv …    an account's months in their bands
 
 Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
 blocks, per contract, each with its own risk, and sized by the rules of `sizing.autoscaler.rules` as
 they come. Resampling cannot show a loss that the file does not hold: a third set of runs lets
 trades lose all they can, with a chance that the file does not rule out.
+
+`check` sets each month of an account's file beside what the trades that had closed before its first
+day make likely, those of `trades` among them; with `trades`, months after its last are checked.
 """
 
 from __future__ import annotations
@@ -17,9 +21,12 @@ if __name__ == "__main__":
     open_command("marketsimulator.monte_carlo", __doc__, settings="monte_carlo", hydra=True)
 
 import json
+import math
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +35,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from execution.spreads.rules import TRADING_DAYS
-from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
@@ -37,23 +42,34 @@ from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
+from marketsimulator.options.account_check import (
+    BandTerms,
+    Month,
+    account_months,
+    check_content,
+    usd,
+)
+from marketsimulator.options.account_figures import doubts, summary
 from marketsimulator.options.account_picture import Picture, draw
+from marketsimulator.options.draws import draw_trades, with_full_losses
 from marketsimulator.options.resampling import (
     UNIT,
     AccountPaths,
     ResamplingRules,
     account_paths,
-    draw_trades,
-    with_full_losses,
+    whole_units,
 )
-from marketsimulator.options.trade_sample import TradeSample, read_sample
+from marketsimulator.options.trade_sample import TradeSample, read_flows, read_sample
 from sizing.autoscaler.rules import AutoscalingSettings
 from trainingdata.instants import system_clock
 
-PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 WARNING = (
     "Resampling repeats what happened: it cannot show a loss that the file does not hold."
     " The worst of these trades lost {worst} of what it could; {unseen}"
+)
+LEARNED = (
+    "The band of a month is learned from the trades that had closed before its first day, and runs"
+    " begin with the account as it was then; nothing later is looked at."
 )
 
 
@@ -62,26 +78,31 @@ class MonteCarloSettings:
     """Settings of configs/monte_carlo.yaml.
 
     trades: a file of closed trades.
+    check: a file of an account, whose months are set beside what is likely by the trades before.
     runs: number of them, 1 … 1,000,000.
     days: trading days of a run, 1 … 100,000.
     seed: of the draws, 0 … 2^63.
-    trades_per_day: 1 … 1000; none takes the file's mean, rounded.
+    trades_per_day: above 0, 1000 at most, on average; none takes the file's, by sessions from its
+        first trade to its last.
     block: trades that stay together in the block bootstrap, 1 … 100,000.
     uncertainty: whether each run first draws a history of its own.
     stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
         possible at 95 %, 1 - 0.05^(1/n).
+    above: USD, of which the chance to end with more is given, 0 … 1e15; none: no such chance.
     output: folder for the results.
     rules: the autoscaler's, which stand beside the others under their usual names.
     """
 
     trades: str | None = None
+    check: str | None = None
     runs: int = 10_000
     days: int = 252
     seed: int = 0
-    trades_per_day: int | None = None
+    trades_per_day: float | None = None
     block: int = 15
     uncertainty: bool = False
     stress: float | None = None
+    above: float | None = None
     output: str = "outputs/monte-carlo"
     rules: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
@@ -91,10 +112,12 @@ class MonteCarloSettings:
                 raise InputError(f"{name}: {getattr(self, name)} is outside 1 … {most:,}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
-        if self.trades_per_day is not None and not 1 <= self.trades_per_day <= 1000:
-            raise InputError(f"trades_per_day: {self.trades_per_day} is outside 1 … 1000")
+        if self.trades_per_day is not None and not 0 < self.trades_per_day <= 1000:
+            raise InputError(f"trades_per_day: {self.trades_per_day} is not above 0, or above 1000")
         if self.stress is not None and not 0 <= self.stress <= 1:
             raise InputError(f"stress: {self.stress} is outside 0 … 1")
+        if self.above is not None and not 0 <= self.above <= 1e15:
+            raise InputError(f"above: {self.above} is outside 0 … 1e15")
 
     @classmethod
     def of(cls, config: DictConfig) -> MonteCarloSettings:
@@ -109,24 +132,47 @@ class MonteCarloSettings:
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
-    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
+    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses).
+
+    Raises
+    ------
+    InputError
+        for more of them than this machine has memory for.
+    """
+    _refuse_beyond_memory(sample, settings)
     n = len(sample.results)
     rules = ResamplingRules.of(settings.rules)
-    fee = round(settings.rules.FEE_PER_CONTRACT * UNIT)
+    fee = whole_units(Fraction(str(settings.rules.FEE_PER_CONTRACT)))
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks]) - fee
     risks = np.concatenate([sample.risks, sample.risks])
     shape = n, settings.runs, settings.days, _trades_per_day(sample, settings), settings.seed
-    # Blocks keep trades in their order: losses that came one after another do so again.
     single = draw_trades(*shape, uncertainty=settings.uncertainty)
-    blocks = draw_trades(*shape, block=settings.block, uncertainty=settings.uncertainty)
+    iid = account_paths(results, risks, single, rules)
     worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
-    sets = {"iid": single, "block": blocks, "stress": worse}
-    return {name: account_paths(results, risks, draws, rules) for name, draws in sets.items()}
+    del single
+    stress = account_paths(results, risks, worse, rules)
+    del worse
+    # Blocks keep trades in their order: losses that came one after another do so again.
+    blocks = draw_trades(*shape, block=settings.block, uncertainty=settings.uncertainty)
+    return {"iid": iid, "block": account_paths(results, risks, blocks, rules), "stress": stress}
 
 
-def _trades_per_day(sample: TradeSample, settings: MonteCarloSettings) -> int:
-    return settings.trades_per_day or max(1, round(sample.trades_per_day))
+def _refuse_beyond_memory(sample: TradeSample, settings: MonteCarloSettings) -> None:
+    most = math.ceil(_trades_per_day(sample, settings))
+    # Two sets of draws at a time, and the balances of three sets with those of one in units.
+    needed = settings.runs * settings.days * (2 * 4 * most + 4 * 8)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise InputError(
+            f"runs: {settings.runs:,} of {settings.days:,} days with up to"
+            f" {counted(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
+            f" {there / 1e9:,.0f}; name fewer runs or days"
+        )
+
+
+def _trades_per_day(sample: TradeSample, settings: MonteCarloSettings) -> float:
+    return settings.trades_per_day or sample.trades_per_day
 
 
 def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
@@ -138,45 +184,6 @@ def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
     if settings.stress is not None:
         return settings.stress
     return sample.maximal / n if sample.maximal else 1.0 - 0.05 ** (1.0 / n)
-
-
-def summary(runs: AccountPaths) -> dict[str, Any]:
-    """Figures of a set of runs; shares of one, USD, days."""
-    final = runs.balances[:, -1]
-    start = runs.start
-    sortino = _sortino(runs)
-    defined = sortino[np.isfinite(sortino)]
-    return {
-        "final_balance": {"mean": float(final.mean()), **_percentiles(final)},
-        "p_loss": float((final < start).mean()),
-        "p_at_least_2x": float((final >= 2 * start).mean()),
-        "p_at_least_3x": float((final >= 3 * start).mean()),
-        "p_halt": float(runs.halted.mean()),
-        "max_drawdown": {"mean": float(runs.drawdown.mean()), **_percentiles(runs.drawdown)},
-        "sortino": _percentiles(defined) if len(defined) else None,
-        "longest_days_under_water": _percentiles(runs.days_under_water.astype(float)),
-        "p_recovered": float(runs.recovered.mean()),
-        "mean_contracts": float(runs.contracts.mean()),
-    }
-
-
-def _sortino(runs: AccountPaths) -> Array:
-    """Yearly Sortino ratio of each run [R]; NaN for one without a loss."""
-    count = len(runs.balances)
-    balances = np.concatenate([np.full((count, 1), runs.start), runs.balances], axis=1)
-    daily = np.diff(balances, axis=1)
-    before = balances[:, :-1]
-    # A day that begins with nothing has no return; 0 leaves it out of gains and losses.
-    returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
-    downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=1))
-    undefined = np.full(count, np.nan)
-    ratio = np.divide(returns.mean(axis=1), downside, out=undefined, where=downside > 0)
-    return np.asarray(ratio * np.sqrt(TRADING_DAYS))
-
-
-def _percentiles(values: Array) -> dict[str, float]:
-    quantiles = np.percentile(values, PERCENTILES)
-    return {f"p{q}": float(value) for q, value in zip(PERCENTILES, quantiles, strict=True)}
 
 
 def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
@@ -210,6 +217,8 @@ def write_results(
     InputError
         if the folder cannot be written.
     """
+    figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
+    rules = settings.rules
     content = {
         "trades": {
             "file": settings.trades,
@@ -222,19 +231,22 @@ def write_results(
         "runs": settings.runs,
         "days": settings.days,
         "seed": settings.seed,
-        "block": settings.block,
+        # `block` is the name of a set of runs below.
+        "block_length": settings.block,
         "uncertainty": settings.uncertainty,
         "stress_chance": stress_chance(sample, settings),
-        "starting_capital": settings.rules.STARTING_CAPITAL,
+        "above": settings.above,
+        "starting_capital": rules.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        **{name: summary(runs) for name, runs in sets.items()},
+        "warnings": doubts(sample, figures, rules.STARTING_CAPITAL, rules.MAX_CONTRACTS),
+        **figures,
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     picture = Picture(
         heading=_heading(content),
         sets=sets,
-        floor=settings.rules.floor,
-        halt=settings.rules.DRAWDOWN_HALT_PCT,
+        floor=float(rules.floor),
+        halt=rules.DRAWDOWN_HALT_PCT,
     )
     writers: dict[str, Callable[[Path], object]] = {
         "monte_carlo.json": lambda path: path.write_text(text),
@@ -260,19 +272,24 @@ def _print_figures(content: Mapping[str, Any], output: Path) -> None:
         f" {counted(content['trades']['n'], 'trade')},"
         f" seed {content['seed']}"
     )
-    columns = [_figure_texts(content[name]) for name in sets]
+    columns = [_figure_texts(content[name], content["above"]) for name in sets]
     table = Table("", *sets, title=title)
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print(content["limits_of_resampling"], highlight=False)
+    for warning in content["warnings"]:
+        console.print(f"Warning: {warning}", highlight=False, markup=False)
     files = f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}"
     console.print(files, soft_wrap=True, highlight=False)
 
 
-def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, str]:
     """The figures of a set that people look for, by label."""
+    more = {} if above is None else {f"P(above ${above:,.0f})": f"{figures['p_above']:.1%}"}
+    win_rate = figures["win_rate"]
+    fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
     sortino = figures["sortino"]
@@ -280,13 +297,68 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
         "final balance, median": f"${final['p50']:,.0f}",
         "5 to 95 %": f"${final['p5']:,.0f} to ${final['p95']:,.0f}",
+        "least and most": f"${final['least']:,.0f} to ${final['most']:,.0f}",
+        "mean": f"${final['mean']:,.0f}",
+        "standard deviation": f"${final['standard_deviation']:,.0f}",
         "P(loss)": f"{figures['p_loss']:.1%}",
         "P(at least 2x), P(at least 3x)": multiples,
+        **more,
         "P(halt)": f"{figures['p_halt']:.1%}",
         "drawdown, median and 95 %": f"{drawdown['p50']:.1%}, {drawdown['p95']:.1%}",
+        "drawdown in USD, median and most": f"${fall['p50']:,.0f}, ${fall['most']:,.0f}",
+        "trades won": "n/a" if win_rate is None else f"{win_rate:.1%}",
         "Sortino, median": "n/a" if sortino is None else f"{sortino['p50']:.2f}",
         "days under water, median": f"{figures['longest_days_under_water']['p50']:.0f}",
     }
+
+
+def _check_account(
+    config: DictConfig, settings: MonteCarloSettings, file: str, output: Path
+) -> None:
+    """Write and print the months of an account and their bands."""
+    now = system_clock()
+    account = read_flows(Path(file).expanduser(), now, "check")
+    named = settings.trades
+    known = [] if named is None else read_flows(Path(named).expanduser(), now)
+    output_of(config, "monte_carlo_check.json")
+    log_to_file("monte_carlo")
+    terms = BandTerms(
+        runs=settings.runs,
+        seed=settings.seed,
+        block=settings.block,
+        uncertainty=settings.uncertainty,
+        trades_per_day=settings.trades_per_day,
+        rules=settings.rules,
+    )
+    with ProgressBar():
+        months = account_months(account, known, terms)
+    content = {
+        "check": file,
+        "trades": named,
+        "runs": settings.runs,
+        "seed": settings.seed,
+        "block_length": settings.block,
+        "uncertainty": settings.uncertainty,
+        "learned_from": LEARNED,
+        **check_content(months),
+    }
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_whole({"monte_carlo_check.json": lambda path: path.write_text(text)}, output)
+    _print_months(months, content["verdict"], output / "monte_carlo_check.json")
+
+
+def _print_months(months: Sequence[Month], verdict: str, file: Path) -> None:
+    columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
+    table = Table(*columns)
+    for month in months:
+        band = ("", "", "") if month.band is None else map(usd, month.band)
+        counts = str(month.trades), usd(month.result), *band, str(month.learned)
+        table.add_row(month.month, *counts, month.place or "no band")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for line in (verdict, LEARNED, *(month.words for month in months if month.place != "within")):
+        console.print(line, highlight=False, markup=False)
+    console.print(str(file), soft_wrap=True, highlight=False)
 
 
 def _run_composed(config: DictConfig) -> None:
@@ -294,9 +366,13 @@ def _run_composed(config: DictConfig) -> None:
         output = Path(str(config.output)).expanduser()
         folders.append(output)
         settings = MonteCarloSettings.of(config)
+        if settings.check is not None:
+            _check_account(config, settings, settings.check, output)
+            return
         if settings.trades is None:
             raise InputError(
-                "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
+                "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv,"
+                " or check=FILE.csv for the months of an account"
             )
         sample = read_sample(Path(settings.trades).expanduser(), system_clock())
         output_of(config, "monte_carlo.json")

@@ -53,6 +53,8 @@ def calculate_position_size(
 ) -> int:
     """Contracts of the next spread: half-Kelly on closed trades, between 1 and MAX_CONTRACTS.
 
+    KELLY_FRACTION=1 sizes from full Kelly.
+
     Parameters
     ----------
     account_balance
@@ -63,7 +65,7 @@ def calculate_position_size(
     mode
         `PAPER` or `LIVE`: which account.
     verbose
-        whether the lines operators grep for are logged.
+        whether the lines operators grep for are logged, or printed where no logging was set up.
 
     Returns
     -------
@@ -124,7 +126,8 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
     state = account_state(settings, mode)
     statistics, count = size_contracts(state, RISK_ASSUMED, settings)
     # The fifth line is the size for one risk. The table has it for each strategy's own.
-    for line in report_lines(state, statistics, count, RISK_ASSUMED)[:4]:
+    lines = report_lines(state, statistics, count, RISK_ASSUMED, settings.KELLY_FRACTION)
+    for line in lines[:4]:
         console.print(line, highlight=False, markup=False)
     table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
     table.title = f"{mode.upper()} account, {account_files(settings, mode).folder}"

@@ -15,6 +15,7 @@ from execution.spreads.cutoff import cutoff_of, taken_until
 from execution.spreads.orders import OptionLeg, SpreadVenue, legs_of, net_price
 from execution.spreads.rules import Implied, Spread, SpreadCosts, SpreadRules
 from execution.spreads.state import OpenSpread
+from foundation.counts import dollars_text
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.now import contracts_now
@@ -136,6 +137,7 @@ class SpreadOffers:
             entered=new_york_text(now),
             asked=cost,
             reason=reason,
+            balance=None if size.balance is None else Decimal(f"{float(size.balance):.2f}"),
         )
 
     def _affordable(self, spread: Spread, name: str) -> int:
@@ -201,4 +203,5 @@ def _date(day: np.datetime64) -> date:
 
 def _size_text(size: ContractCount, risk: float) -> str:
     kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
-    return f"${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"
+    held = "" if size.balance is None else f"balance {dollars_text(size.balance)}, "
+    return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"

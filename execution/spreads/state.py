@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from execution.orders import Side
 from execution.spreads.orders import (
@@ -28,7 +28,7 @@ from execution.spreads.orders import (
     spread_of_legs,
 )
 from execution.spreads.rules import Exit, Running, Spread, SpreadCosts
-from foundation.decimals import is_bounded
+from foundation.decimals import is_bounded, plain_number
 from foundation.errors import InputError
 from foundation.files import put_whole
 from sizing.autoscaler.account import UnknownState
@@ -38,6 +38,16 @@ from trainingdata.sessions import Session, session_of
 
 FILE = "open_spreads.json"
 Stage = Literal["opening", "open", "closing"]
+
+
+def _plain(value: object) -> object:
+    return plain_number(value) if isinstance(value, str) else value
+
+
+# Numbers of the file: those in quotes in plain digits, the others never in quotes.
+Price = Annotated[Decimal, BeforeValidator(_plain)]
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +70,25 @@ class OpenSpread:
     paid: points for all contracts that were bought back.
     gone: whether the venue was seen to hold its options otherwise once it took no more orders for
         them: somebody else has closed it.
+    balance: of the account when it was sized, USD; none in what an earlier version wrote.
     """
 
     trade_id: str
     strategy: str
     legs: tuple[str, ...]
     stage: Stage
-    contracts: int
-    credit: Decimal
+    contracts: Whole
+    credit: Price
     entered: str
-    asked: Decimal
+    asked: Price
     reason: str = ""
-    best: float = 0.0
+    best: Real = 0.0
     why: Exit | Literal[""] = ""
-    attempts: int = 0
-    closed: int = 0
-    paid: Decimal = Decimal(0)
+    attempts: Whole = 0
+    closed: Whole = 0
+    paid: Price = Decimal(0)
     gone: bool = False
+    balance: Price | None = None
 
     # A field that is misspelt would be lost, and what it says with it.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -84,7 +96,7 @@ class OpenSpread:
     def __post_init__(self) -> None:
         if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
-        prices = (self.credit, self.asked, self.paid)
+        prices = (self.credit, self.asked, self.paid, self.balance or Decimal(0))
         if not (all(map(is_bounded, prices)) and math.isfinite(self.best)):
             raise InputError(f"{self.trade_id}: a price of it is no number")
         spread_of_legs(self.strategy, self.option_legs)
@@ -195,6 +207,8 @@ class OpenSpread:
             "Entry_Credit": f"{self.credit:.4f}",
             "Entry_Reason": self.reason,
         }
+        if self.balance is not None:
+            columns["Account_Balance"] = f"{self.balance:.2f}"
         return ClosedTrade(
             self.trade_id, self.strategy, self.contracts, total, exit_time, why, columns
         )
@@ -252,7 +266,7 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
     """
     path = folder / FILE
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         state = TypeAdapter(SellerState).validate_python(data)
     except FileNotFoundError:
         # One that was set aside, or that was there a moment ago, said that something is open.

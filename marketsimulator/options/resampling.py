@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -19,24 +19,27 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined
+from marketsimulator.options.draws import Index
 from sizing.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
 
 UNIT = 10_000  # of a dollar
-CHUNK = 500  # runs that draw from one stream of random numbers
 EDGE = 1e-9  # of a contract; division may lose so much of a whole one
 
 Units = npt.NDArray[np.int64]
-Index = npt.NDArray[np.int32]
 
 
 class ResamplingRules(NamedTuple):
     """The autoscaler's settings as numbers, for compiled code.
 
     start: balance that a run begins with, units.
+    peak: highest balance until then, units.
+    stopped: whether a drawdown halt is in force then.
+    past: days that a run begins with whose trades are over: the statistics have them, no balance.
     floor: balance below which nothing is traded, units.
     window: trades that the statistics rest on.
     bootstrap: trades before the statistics count.
     prior: Kelly's fraction until then; NaN for one contract.
+    share: of Kelly's fraction that is sized.
     most: contracts of a trade at most.
     negative: contracts where Kelly is negative.
     enabled: whether contracts are scaled at all; otherwise one.
@@ -46,10 +49,14 @@ class ResamplingRules(NamedTuple):
     """
 
     start: int
-    floor: float
+    peak: int
+    stopped: bool
+    past: int
+    floor: int
     window: int
     bootstrap: int
     prior: float
+    share: float
     most: int
     negative: int
     enabled: bool
@@ -62,12 +69,18 @@ class ResamplingRules(NamedTuple):
         """The same rules."""
         prior = float(PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN)
         confidence = settings.KELLY_CONFIDENCE
+        start = whole_units(Fraction(str(settings.STARTING_CAPITAL)))
         return cls(
-            start=round(settings.STARTING_CAPITAL * UNIT),
-            floor=settings.floor * UNIT,
+            start=start,
+            peak=start,
+            stopped=False,
+            past=0,
+            # A balance of whole units lies below a sum where it lies below the next whole unit.
+            floor=math.ceil(settings.floor * UNIT),
             window=settings.ROLLING_WINDOW,
             bootstrap=settings.BOOTSTRAP_TRADES,
             prior=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
+            share=settings.KELLY_FRACTION,
             most=settings.MAX_CONTRACTS,
             negative=settings.NEGATIVE_KELLY_CONTRACTS,
             enabled=settings.AUTOSCALING_ENABLED,
@@ -77,6 +90,11 @@ class ResamplingRules(NamedTuple):
         )
 
 
+def whole_units(amount: Fraction) -> int:
+    """USD in units, rounded to whole ones."""
+    return round(amount * UNIT)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class AccountPaths:
     """R runs of D days.
@@ -84,28 +102,39 @@ class AccountPaths:
     start: balance that each began with, USD.
     balances: [R, D], USD at each day's end.
     drawdown: [R], largest fall from a peak, trade by trade.
+    largest_fall: [R], the same in USD, which may be another fall.
     days_under_water: [R], days of the longest time below a peak.
     halted: [R], whether a safety or drawdown halt came.
     recovered: [R], whether the last balance is a peak.
     contracts: [R], in all.
+    trades: [R], in all.
+    wins: [R], trades that won.
+    at_cap: [R], trades that had as many contracts as any may have.
     """
 
     start: float
     balances: Array
     drawdown: Array
+    largest_fall: Array
     days_under_water: Units
     halted: npt.NDArray[np.bool_]
     recovered: npt.NDArray[np.bool_]
     contracts: Units
+    trades: Units
+    wins: Units
+    at_cap: Units
 
 
 def account_paths(
     results: Units, risks: Units, draws: Index, rules: ResamplingRules
 ) -> AccountPaths:
-    """Runs along draws [R, D, P] of trades [N]: results and risks per contract, in units."""
+    """Runs along draws [R, D, P] of trades [N]: results and risks per contract, in units.
+
+    A draw below 0 is no trade, and the day is over.
+    """
     runs, days, _ = draws.shape
     balances = np.empty((runs, days), dtype=np.int64)
-    figures = np.empty((runs, 5))
+    figures = np.empty((runs, 9))
     # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
     shares = [share for share in np.array_split(np.arange(runs), os.cpu_count() or 1) if len(share)]
     with ThreadPoolExecutor(max(len(shares), 1)) as pool:
@@ -119,74 +148,21 @@ def account_paths(
             )
         for job in jobs:
             job.result()
-    drawdown, days_under_water, halted, recovered, contracts = figures.T
+    drawdown, fall, days_under_water, halted, recovered, *counts = figures.T
+    contracts, trades, wins, at_cap = (count.astype(np.int64) for count in counts)
     return AccountPaths(
         start=rules.start / UNIT,
         balances=balances / UNIT,
         drawdown=drawdown,
+        largest_fall=fall / UNIT,
         days_under_water=days_under_water.astype(np.int64),
         halted=halted > 0,
         recovered=recovered > 0,
-        contracts=contracts.astype(np.int64),
+        contracts=contracts,
+        trades=trades,
+        wins=wins,
+        at_cap=at_cap,
     )
-
-
-def draw_trades(
-    n: int,
-    runs: int,
-    days: int,
-    trades_a_day: int,
-    seed: int,
-    *,
-    block: int = 1,
-    uncertainty: bool = False,
-) -> Index:
-    """Which of n trades each run takes, [R, D, P]: one by one, or blocks of neighbours (circular).
-
-    Runs have their streams by their number: the first thousand of ten thousand runs are those of a
-    thousand.
-
-    Parameters
-    ----------
-    n: trades that there are.
-    runs, days, trades_a_day: R, D and P.
-    seed: of all streams.
-    block: neighbours that are drawn together, so that what follows upon each other stays together.
-    uncertainty: each run draws from a history of its own, n trades drawn from the n.
-    """
-    parts = [
-        _draw_chunk(rng, n, count, days * trades_a_day, block, uncertainty)
-        for rng, count in _streams(seed, runs)
-    ]
-    return np.concatenate(parts).reshape(runs, days, trades_a_day)
-
-
-def _streams(seed: int, runs: int) -> Iterator[tuple[np.random.Generator, int]]:
-    """A stream of random numbers for each chunk of runs, and how many runs it serves."""
-    for k in range(0, runs, CHUNK):
-        yield np.random.default_rng([seed, k // CHUNK]), min(CHUNK, runs - k)
-
-
-def _draw_chunk(
-    rng: np.random.Generator, n: int, runs: int, length: int, block: int, uncertainty: bool
-) -> Index:
-    """The draws of one chunk of runs, [R, length]."""
-    blocks = -(-length // block)
-    # The whole chunk is drawn and the rest cut off, so that a run does not depend on how many
-    # there are.
-    starts = rng.integers(n, size=(CHUNK, blocks), dtype=np.int32)[:runs]
-    places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
-    draws: Index = np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
-    if not uncertainty:
-        return draws
-    histories = rng.integers(n, size=(CHUNK, n), dtype=np.int32)[:runs]
-    return np.take_along_axis(histories, draws, axis=1)
-
-
-def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
-    """The draws with the chance that a trade loses all it can: its number then lies n higher."""
-    hit = np.random.default_rng([seed, 1]).random(draws.shape) < chance
-    return (draws + n * hit).astype(np.int32)
 
 
 @inlined
@@ -242,7 +218,7 @@ def _next_contracts(
             kelly -= rules.z * np.sqrt(max(variance, 0.0) / n)
             if kelly < 0.0:
                 return rules.negative
-    contracts = int(np.floor(balance * kelly / (2.0 * risk) + EDGE))
+    contracts = int(np.floor(balance * kelly * rules.share / risk + EDGE))
     return min(max(contracts, 1), rules.most)
 
 
@@ -255,35 +231,49 @@ def _follow(
     balances: Units,
     figures: Array,
 ) -> None:
-    """Follow every run, and write balances [R, D] and figures [R, 5].
+    """Follow every run, and write balances [R, D] and figures [R, 9].
 
-    The figures of a run are its drawdown, days under water, halted, recovered and contracts.
+    The figures of a run are its drawdown, its largest fall in units, days under water, halted,
+    recovered, contracts, trades, wins and trades at the cap.
     """
     # The last trades lie in a ring. One that leaves the window is taken off the sums; those of
     # gains and losses are whole numbers, so that nothing is lost by it.
     ring = np.zeros(rules.window, dtype=np.int64)
     for r in range(draws.shape[0]):
-        balance = peak = rules.start
-        closed = n = wins = won = lost = total = 0
+        balance = rules.start
+        peak = rules.peak
+        slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
         squares_won = squares_lost = drawdown = 0.0
-        halted = stopped = False
+        stopped = rules.stopped
         below_peak = longest = 0
         high = rules.start
         for d in range(draws.shape[1]):
             for t in range(draws.shape[2]):
-                # Without trades the balance stays where it is: a halt lasts to the run's end.
-                if balance < rules.floor or stopped:
-                    halted = True
-                    break
                 k = draws[r, d, t]
-                size = _next_contracts(
-                    balance, n, wins, won, lost, squares_won, squares_lost, closed, risks[k], rules
-                )
-                if size == 0:
+                if k < 0 or balance < rules.floor or stopped:
                     break
+                size = 0
+                if d >= rules.past:
+                    size = _next_contracts(
+                        balance,
+                        n,
+                        wins,
+                        won,
+                        lost,
+                        squares_won,
+                        squares_lost,
+                        closed,
+                        risks[k],
+                        rules,
+                    )
+                    if size == 0:
+                        break
+                    trades += 1
+                    winners += results[k] > 0
+                    at_cap += size == rules.most
                 result = results[k]
                 if n == rules.window:
-                    old = ring[closed % rules.window]
+                    old = ring[slot]
                     if old > 0:
                         wins = wins - 1
                         won = won - old
@@ -293,7 +283,8 @@ def _follow(
                         squares_lost = squares_lost - float(old) * old
                 else:
                     n += 1
-                ring[closed % rules.window] = result
+                ring[slot] = result
+                slot = slot + 1 if slot + 1 < rules.window else 0
                 if result > 0:
                     wins = wins + 1
                     won = won + result
@@ -305,16 +296,25 @@ def _follow(
                 total += size
                 balance += size * result
                 peak = max(peak, balance)
-                drop = 1.0 - balance / peak
+                fall = max(fall, peak - balance)
+                # Of whole numbers, this is the quotient that exact fractions round to: at the very
+                # edge of a halt 1 - balance / peak lies beside it.
+                drop = (peak - balance) / peak
                 drawdown = max(drawdown, drop)
-                if rules.halt > 0.0:
-                    stopped = drop >= rules.halt or (stopped and drop > rules.resume)
+                stopped = rules.halt > 0.0 and (
+                    drop >= rules.halt or (stopped and drop > rules.resume)
+                )
             balances[r, d] = balance
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
             longest = max(longest, below_peak)
         figures[r, 0] = drawdown
-        figures[r, 1] = longest
-        figures[r, 2] = 1.0 if halted else 0.0
-        figures[r, 3] = 1.0 if balance >= high else 0.0
-        figures[r, 4] = total
+        figures[r, 1] = fall
+        figures[r, 2] = longest
+        # A halt lasts to the run's end, also one that the last trade of all brought.
+        figures[r, 3] = 1.0 if balance < rules.floor or stopped else 0.0
+        figures[r, 4] = 1.0 if balance >= high else 0.0
+        figures[r, 5] = total
+        figures[r, 6] = trades
+        figures[r, 7] = winners
+        figures[r, 8] = at_cap

@@ -1,9 +1,9 @@
-"""Closed trades of a file, per contract: what is resampled."""
+"""Closed trades of a file: what is resampled of them, and when they were made."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from foundation.decimals import plain_number
 from foundation.errors import DataError
 from marketsimulator.options.resampling import UNIT, Units
-from sizing.autoscaler.rules import max_risk
+from sizing.autoscaler.rules import SHARES, max_risk
 from sizing.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
 from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text
+from trainingdata.sessions import sessions_between
 
 ENTERED = "Timestamp_ET"
 LEFT = "Exit_Time"
@@ -31,11 +33,13 @@ class TradeSample:
 
     results: profit or loss [N], ten-thousandths of a dollar.
     risks: what each could lose [N], the same unit.
-    trades_per_day: mean number of trades on a day that has one.
+    gains: what each could win at most, its credit [N], the same unit.
+    trades_per_day: mean number of trades a session, from the session of the first to the last's.
     """
 
     results: Units
     risks: Units
+    gains: Units
     trades_per_day: float
 
     @property
@@ -44,12 +48,45 @@ class TradeSample:
         return int((self.results <= -self.risks).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A closed trade, or money that was paid in or out: a row with a result.
+
+    name: the trade's id.
+    amount: of all its contracts, USD.
+    size: contracts; 0 for what is no trade.
+    risk: USD that one contract could lose; 0 for what is no trade.
+    gain: USD that one contract could win at most, its credit; 0 for what is no trade.
+    entered: New York date of its entry; none where the row has no time.
+    closed: New York date of its exit; the entry's where the row does not say another.
+    """
+
+    name: str
+    amount: Fraction
+    size: int
+    risk: Fraction
+    gain: Fraction
+    entered: np.datetime64 | None
+    closed: np.datetime64 | None
+
+    @property
+    def result(self) -> Fraction:
+        """USD of one contract."""
+        return self.amount / self.size
+
+
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
-    """The closed trades of a file.
+    """The closed trades of a file, as `read_flows`."""
+    return sample_of(read_flows(path, now))
+
+
+def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow]:
+    """The closed trades, deposits and withdrawals of a file, in the order of its rows.
 
     Results are totals over position sizes; risks follow from strategy, strikes and credit.
 
     now: after which no trade can have been entered.
+    key: of the setting that names the file.
 
     Raises
     ------
@@ -58,20 +95,68 @@ def read_sample(path: Path, now: np.datetime64) -> TradeSample:
     """
     try:
         _, rows = rows_of(path.read_bytes())
-        closed = [row for row in rows if is_trade(row)]
-        results = [Fraction(total_of(row)) / size_of(row) for row in closed]
-        risks = [_contract_risk(row, number) for number, row in enumerate(closed, 1)]
-        days = {_entry_day(row, number, now) for number, row in enumerate(rows, 1) if is_trade(row)}
-        for number, row in enumerate(rows, 1):
-            if is_trade(row):
-                _refuse_early_exit(row, number)
+        results = [(number, row) for number, row in enumerate(rows, 1) if row["P/L_$"].strip()]
+        flows = [
+            _trade(row, number, now) if is_trade(row) else _deposit(row) for number, row in results
+        ]
     except OSError as error:
-        raise DataError(f"trades: {path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{key}: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise DataError(f"trades: {path}: {error}") from None
-    if not closed:
-        raise DataError(f"trades: {path}: no closed trade in it")
-    return TradeSample(_units(results), _units(risks), len(closed) / len(days))
+        raise DataError(f"{key}: {path}: {error}") from None
+    if not any(flow.size for flow in flows):
+        raise DataError(f"{key}: {path}: no closed trade in it")
+    return flows
+
+
+def sample_of(flows: Iterable[Flow]) -> TradeSample:
+    """What is resampled of the trades among them, at least one."""
+    trades = [flow for flow in flows if flow.size]
+    return TradeSample(
+        results=_units([trade.result for trade in trades]),
+        risks=_units([trade.risk for trade in trades]),
+        gains=_units([trade.gain for trade in trades]),
+        trades_per_day=_trades_per_session(trades),
+    )
+
+
+def _trades_per_session(trades: Sequence[Flow]) -> float:
+    """Trades a session of the exchange, from the first entry's to the last's.
+
+    Days without a trade count: of a file with a trade a week every day would else have one. A trade
+    without a time counts as a session of its own.
+    """
+    days = [trade.entered for trade in trades if trade.entered is not None]
+    sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
+    return len(trades) / (sessions + len(trades) - len(days))
+
+
+def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
+    """The closed trade of a row; number: of the row in its file."""
+    size = size_of(row)
+    risk = _contract_risk(row, number)
+    entered = _entry_day(row, number, now)
+    left = _exit_day(row, number)
+    return Flow(
+        name=row["Trade_ID"].strip(),
+        amount=Fraction(total_of(row)),
+        size=size,
+        risk=risk,
+        gain=Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES,
+        entered=entered,
+        closed=entered if left is None else left,
+    )
+
+
+def _deposit(row: Row) -> Flow:
+    """What a row says that is no trade; it may have a day, of either column."""
+    day = None
+    for name in (LEFT, ENTERED):
+        with suppress(ValueError):
+            day = _new_york_day(_entry_instant(row.get(name, "").strip(), name))
+            break
+    none = Fraction(0)
+    name = row["Trade_ID"].strip()
+    return Flow(name, Fraction(total_of(row)), 0, none, none, day, day)
 
 
 def _units(values: Sequence[Fraction]) -> Units:
@@ -89,24 +174,26 @@ def _contract_risk(row: Row, number: int) -> Fraction:
     credit = row.get("Entry_Credit", "").strip()
     words = row.get("Strikes", "").replace("-", "/").split("/")
     try:
-        strikes = [float(word) for word in words if word.strip()]
+        strikes = [plain_number(word.strip()) for word in words if word.strip()]
         sides = zip(strikes[::2], strikes[1::2], strict=False)
-        widths = [abs(long - short) for short, long in sides]
+        widths = [float(abs(long - short)) for short, long in sides]
+        if not credit:
+            raise ValueError("Entry_Credit is missing")
         # An iron condor has two sides, of which only one can be in the money at the close.
-        risk = max_risk(strategy, float(credit), max(widths) if widths else None)
+        risk = max_risk(strategy, float(plain_number(credit)), max(widths) if widths else None)
         return Fraction(str(risk))
     except ValueError as error:
-        raise ValueError(f"trade {number}: {error or 'Entry_Credit is missing'}") from None
+        raise ValueError(f"row {number}: {error}") from None
 
 
-def _entry_day(row: Row, number: int, now: np.datetime64) -> str:
-    """The New York date on which a row's trade was entered.
+def _entry_day(row: Row, number: int, now: np.datetime64) -> np.datetime64 | None:
+    """The New York date on which a row's trade was entered; None for one without a time.
 
-    A trade without a time counts as a day of its own. number: of the row in its file.
+    number: of the row in its file.
     """
     word = row.get(ENTERED, "").strip()
     if not word:
-        return f"row {number}"
+        return None
     at = _entry_instant(word, f"row {number}: {ENTERED}")
     if at > now:
         raise ValueError(
@@ -116,32 +203,34 @@ def _entry_day(row: Row, number: int, now: np.datetime64) -> str:
     return _new_york_day(at)
 
 
-def _refuse_early_exit(row: Row, number: int) -> None:
-    """Refuse a trade that was left before it was entered; number: of the row in its file.
+def _exit_day(row: Row, number: int) -> np.datetime64 | None:
+    """The New York date on which a trade was left; None where the row does not say; a trade that
+    was left before it was entered is refused.
 
     An exit's time alone is of the entry's day, both on New York's clock. Words that are no time,
-    and an entry that names another zone, say nothing of it.
+    and an entry that names another zone, say nothing of it. number: of the row in its file.
     """
     entered = row.get(ENTERED, "").strip()
     left = row.get(LEFT, "").strip()
-    if not (entered and left):
-        return
-    entry = _entry_instant(entered, ENTERED)
-    day = _new_york_day(entry)
-    if _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
-        left = f"{day} {left}"
+    entry = _entry_instant(entered, ENTERED) if entered else None
+    if entry is not None and _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
+        left = f"{_new_york_day(entry)} {left}"
     try:
         exit_at = _entry_instant(left, LEFT)
     except ValueError:
-        return
+        return None
+    day = _new_york_day(exit_at)
+    if entry is None:
+        return day
     # Where either is a date alone, the days are compared.
     whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
-    if _new_york_day(exit_at) < day or (not whole_days and exit_at < entry):
+    if day < _new_york_day(entry) or (not whole_days and exit_at < entry):
         raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
+    return day
 
 
-def _new_york_day(at: np.datetime64) -> str:
-    return str(new_york_date(np.array([at]))[0])
+def _new_york_day(at: np.datetime64) -> np.datetime64:
+    return np.datetime64(new_york_date(np.array([at]))[0])
 
 
 def _entry_instant(word: str, name: str) -> np.datetime64:

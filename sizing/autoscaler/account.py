@@ -224,7 +224,7 @@ class AccountFiles:
         if not journal.exists():
             return
         try:
-            contents = json.loads(journal.read_text(encoding="utf-8"))
+            contents = json.loads(journal.read_text(encoding="utf-8-sig"))
             trades, balance = contents[TRADES], contents[BALANCE]
             # What is put in the place of the truth is looked at first.
             rows_of(trades.encode())
@@ -281,7 +281,8 @@ class AccountFiles:
         """Add a trade to both files, unless it is booked already."""
         columns, rows = self._read_rows()
         balance, _ = balance_of((self.folder / BALANCE).read_bytes())
-        entry = next((row for row in rows if row["Trade_ID"] == trade.trade_id), None)
+        name = trade.trade_id.strip()
+        entry = next((row for row in rows if row["Trade_ID"].strip() == name), None)
         # A monitor that was killed after booking books its trade again when it comes back.
         if entry is not None and entry["P/L_$"].strip():
             if total_of(entry) != trade.total:
@@ -384,7 +385,7 @@ class AccountFiles:
         """The whole lines of the noted trades, and what a killed process left of another."""
         path = self.folder / UNBOOKED
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             return [], ""
         except (OSError, ValueError) as error:

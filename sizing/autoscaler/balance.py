@@ -40,7 +40,7 @@ def balance_of(content: bytes) -> tuple[Decimal, int]:
     """
     try:
         # A float would round the balance, and every trade that is booked would add to the error.
-        summary = json.loads(content.decode("utf-8"), parse_float=Decimal)
+        summary = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)
         balance = summary["balance"]
         total = summary["total_trades"]
         # JSON's `true` is a bool, which Python counts among the integers, and `NaN` is a float.

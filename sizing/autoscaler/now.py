@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
+import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from foundation.counts import counted
+from foundation.counts import counted, dollars_text
+from foundation.decimals import exact_number
 from foundation.errors import InputError
 from foundation.notices import Notices
 from sizing.autoscaler.account import AccountFiles, AccountState, UnknownState
@@ -17,6 +19,7 @@ from sizing.autoscaler.rules import (
     Statistics,
     contracts_for,
     drawdown_in_force,
+    kelly_name,
 )
 
 log = logging.getLogger(__name__)
@@ -48,19 +51,20 @@ def contracts_now(
     account_balance
         USD, instead of the one in the account's files.
     verbose
-        whether the lines operators grep for are logged.
+        whether the lines operators grep for are logged, or printed where no logging was set up.
 
     Raises
     ------
     InputError
         for an argument that cannot be used.
     """
-    if not (math.isfinite(max_risk_per_contract) and max_risk_per_contract > 0):
+    if not isinstance(verbose, bool):
+        raise InputError(f"verbose: {verbose!r} is neither true nor false")
+    if exact_number(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
-    if account_balance is not None and not math.isfinite(account_balance):
-        raise InputError(f"account_balance: {account_balance} is no number")
+    balance = None if account_balance is None else exact_number(account_balance, "account_balance")
     try:
-        state = account_state(settings, mode, account_balance)
+        state = account_state(settings, mode, balance)
     except UnknownState as error:
         log.error("%s Unknown state, 0 contracts: %s", TAG, error)
         notices.alert(
@@ -74,17 +78,25 @@ def contracts_now(
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
     if count.halted:
-        balance = float(state.balance)
-        notices.alert(
-            "halt",
-            f"{TAG} {mode.upper()}: nothing is ordered: {count.why}, balance ${balance:,.2f}",
-        )
+        held = f"balance ${float(state.balance):,.2f}"
+        notices.alert("halt", f"{TAG} {mode.upper()}: nothing is ordered: {count.why}, {held}")
     else:
         notices.end_alert("halt")
     if verbose:
-        for line in report_lines(state, statistics, count, max_risk_per_contract):
-            log.info("%s", line)
+        lines = report_lines(
+            state, statistics, count, max_risk_per_contract, settings.KELLY_FRACTION
+        )
+        for line in [*lines, sizing_line(state, count, max_risk_per_contract)]:
+            _say(line)
     return count
+
+
+def _say(line: str) -> None:
+    """Log a line; where no logging was set up, and nobody would see it, print it."""
+    if log.hasHandlers():
+        log.info("%s", line)
+    else:
+        sys.stdout.write(f"{line}\n")
 
 
 def _report_difference(state: AccountState, mode: str, notices: Notices) -> None:
@@ -115,14 +127,14 @@ def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
     InputError
         for a mode that is none.
     """
-    if mode.upper() not in ("PAPER", "LIVE"):
+    if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
         raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
     folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
     return AccountFiles(folder, settings.STARTING_CAPITAL, live=mode.upper() == "LIVE")
 
 
 def account_state(
-    settings: AutoscalingSettings, mode: str, balance: float | None = None
+    settings: AutoscalingSettings, mode: str, balance: Fraction | None = None
 ) -> AccountState:
     """The account as its files say, or with another balance, USD, and their trades.
 
@@ -134,13 +146,12 @@ def account_state(
     files = account_files(settings, mode)
     if balance is None:
         return files.read()
-    exact = Fraction(str(balance))
     # A caller that knows its balance may ask before the account has begun: no files are no trades
     # then. Files that are there have to be read all the same.
     if files.empty:
-        return AccountState(exact, (), ())
+        return AccountState(balance, (), ())
     state = files.read()
-    return AccountState(exact, state.results, state.flows, conflicts=state.conflicts)
+    return AccountState(balance, state.results, state.flows, conflicts=state.conflicts)
 
 
 def size_contracts(
@@ -156,18 +167,23 @@ def size_contracts(
     risk = Fraction(str(max_risk_per_contract))
     closed = len(state.results)
     count = contracts_for(state.certain_balance, statistics, closed, risk, settings, fall)
-    return statistics, count
+    return statistics, replace(count, balance=state.certain_balance)
 
 
 def report_lines(
-    state: AccountState, statistics: Statistics, count: ContractCount, max_risk_per_contract: float
+    state: AccountState,
+    statistics: Statistics,
+    count: ContractCount,
+    max_risk_per_contract: float,
+    fraction: float = 0.5,
 ) -> list[str]:
-    """The lines operators grep for."""
+    """The lines operators grep for; fraction: of Kelly's that is sized."""
     s = statistics
-    kelly = half = rate = "n/a"
+    kelly = share = rate = "n/a"
+    name = kelly_name(fraction).capitalize().replace("kelly", "Kelly")
     if count.kelly is not None:
         kelly = f"{float(count.kelly):.2%}"
-        half = f"{float(count.kelly) / 2:.2%}"
+        share = f"{float(count.kelly * Fraction(str(fraction))):.2%}"
     if s.trades:
         rate = f"{s.win_rate:.1%}"
     return [
@@ -175,7 +191,16 @@ def report_lines(
         f"{TAG} Trade History: {counted(s.trades, 'trade')}"
         f" ({counted(s.wins, 'win')}, {counted(s.losses, 'loss', 'losses')})",
         f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",
-        f"{TAG} Kelly%: {kelly} | Half-Kelly%: {half}",
-        f"{TAG} Max Risk: ${max_risk_per_contract:,.0f} | Position Size: {count.number}"
+        f"{TAG} Kelly%: {kelly} | {name}%: {share}",
+        f"{TAG} Max Risk: ${float(max_risk_per_contract):,.0f} | Position Size: {count.number}"
         " contract(s)",
     ]
+
+
+def sizing_line(state: AccountState, count: ContractCount, max_risk_per_contract: float) -> str:
+    """The line of one decision, for whoever looks for `Position sizing`."""
+    return (
+        f"Position sizing: {count.number} contract(s) at a balance of"
+        f" {dollars_text(state.certain_balance)} and a risk of"
+        f" ${float(max_risk_per_contract):,.0f}: {count.why}"
+    )

@@ -2,7 +2,7 @@
 
 Kelly% = (W · mean win − L · mean loss) / mean win, with W and L the shares of winning and losing
 trades; a result of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋,
-between 1 and a cap.
+between 1 and a cap; the half is KELLY_FRACTION.
 
 Results are per contract, and exact fractions of a dollar. In floats a quotient of exactly 2 may
 come out just below it, and its floor is one contract too few.
@@ -17,6 +17,8 @@ from fractions import Fraction
 from statistics import NormalDist
 from typing import Literal
 
+from foundation.counts import dollars_text
+from foundation.decimals import exact_number
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
 
@@ -54,7 +56,8 @@ class AutoscalingSettings:
     """The settings of configs/autoscaling.yaml, under the names they have in the environment.
 
     STARTING_CAPITAL: USD the account began with, 1 … 1e12.
-    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000.
+    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000; in the environment it may be
+        called MAX_CONTRACTS_PER_TRADE.
     BOOTSTRAP_TRADES: closed trades before their statistics count, 0 … 100,000.
     BOOTSTRAP_MODE: until then `one_contract`, or Kelly on a `prior`.
     ROLLING_WINDOW: last closed trades that statistics are of, 1 … 100,000.
@@ -64,6 +67,7 @@ class AutoscalingSettings:
     CONDOR_RISK: of a condor of width 5, by `formula` or by the earlier system's `table`.
     AUTOSCALING_DATA_DIR: folder with paper/ and live/ below it.
     FEE_PER_CONTRACT: USD taken off every result that does not hold it yet, 0 … 1e6.
+    KELLY_FRACTION: share of Kelly's fraction that is sized, above 0, 1 at most; 1 is full Kelly.
     KELLY_CONFIDENCE: probability with which the sized Kelly fraction is exceeded, from 0.5 to below
         1; none: the estimate itself is sized.
     DRAWDOWN_HALT_PCT: fall from the peak balance from which nothing is ordered, above 0, 1 at most;
@@ -84,6 +88,7 @@ class AutoscalingSettings:
     CONDOR_RISK: CondorRisk = "formula"
     AUTOSCALING_DATA_DIR: str = "data/autoscaling"
     FEE_PER_CONTRACT: float = 0.0
+    KELLY_FRACTION: float = 0.5
     KELLY_CONFIDENCE: float | None = None
     DRAWDOWN_HALT_PCT: float | None = None
     DRAWDOWN_RESUME_PCT: float | None = None
@@ -101,6 +106,8 @@ class AutoscalingSettings:
             NEGATIVE_KELLY_CONTRACTS=(0, 1),
             FEE_PER_CONTRACT=(0, 1e6),
         )
+        if not 0 < self.KELLY_FRACTION <= 1:
+            raise InputError(f"KELLY_FRACTION: {self.KELLY_FRACTION} is not above 0, or above 1")
         if self.KELLY_CONFIDENCE is not None and not 0.5 <= self.KELLY_CONFIDENCE < 1:
             raise InputError(f"KELLY_CONFIDENCE: {self.KELLY_CONFIDENCE} is outside 0.5 … 1")
         for name in ("HEALTHCHECK_URL", "ALERT_URL"):
@@ -115,9 +122,11 @@ class AutoscalingSettings:
             )
 
     @property
-    def floor(self) -> float:
-        """Balance below which nothing is ordered, USD."""
-        return self.STARTING_CAPITAL * self.SAFETY_HALT_PCT
+    def floor(self) -> Fraction:
+        """Balance below which nothing is ordered, USD, exactly: a product of floats may lie beside
+        it.
+        """
+        return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
 
     @property
     def resume(self) -> float:
@@ -234,12 +243,14 @@ class ContractCount:
     why: in a few words.
     kelly: the fraction it follows from, where there is one.
     halted: whether a halt is in force.
+    balance: of the account that it was sized for, USD; none where that is not known.
     """
 
     number: int
     why: str
     kelly: Fraction | None = None
     halted: bool = False
+    balance: Fraction | None = None
 
 
 def contracts_for(
@@ -252,7 +263,7 @@ def contracts_for(
 ) -> ContractCount:
     """Contracts of the next position, by the first of the rules that applies.
 
-    The safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, half-Kelly.
+    The safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, Kelly's share.
     Halts come first: they hold while autoscaling is switched off as well.
 
     Parameters
@@ -268,8 +279,9 @@ def contracts_for(
     fall
         of the balance from its peak, where a drawdown halt is in force, else 0.
     """
-    if balance < Fraction(str(settings.floor)):
-        return ContractCount(0, f"safety halt: balance below ${settings.floor:,.0f}", halted=True)
+    if balance < settings.floor:
+        floor = dollars_text(settings.floor)
+        return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
     if fall > 0:
         return ContractCount(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)
     if not settings.AUTOSCALING_ENABLED:
@@ -281,14 +293,21 @@ def contracts_for(
         why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
     elif settings.KELLY_CONFIDENCE is None:
         kelly = statistics.kelly
-        why = "half-Kelly"
+        why = kelly_name(settings.KELLY_FRACTION)
     else:
         kelly = statistics.lower_kelly(settings.KELLY_CONFIDENCE)
-        why = f"half-Kelly, {settings.KELLY_CONFIDENCE:.0%} lower bound"
+        name = kelly_name(settings.KELLY_FRACTION)
+        why = f"{name}, {settings.KELLY_CONFIDENCE:.0%} lower bound"
     if kelly is None or kelly < 0:
         return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
-    affordable = math.floor(balance * kelly / 2 / max_risk)
+    share = Fraction(str(settings.KELLY_FRACTION))
+    affordable = math.floor(balance * kelly * share / max_risk)
     return ContractCount(min(max(affordable, 1), settings.MAX_CONTRACTS), why, kelly)
+
+
+def kelly_name(fraction: float) -> str:
+    """What a share of Kelly's fraction is called: half-Kelly, full-Kelly, 0.25-Kelly."""
+    return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +324,10 @@ class Drawdown:
         would end and begin again with every small move around it.
         """
         peak = max(self.peak, balance)
-        fall = float(1 - balance / peak)
         halt = settings.DRAWDOWN_HALT_PCT
         if halt is None:
             return Drawdown(peak)
+        fall = float(1 - balance / peak)
         begins = fall >= halt
         goes_on = self.in_force > 0 and fall > settings.resume
         return Drawdown(peak, fall if begins or goes_on else 0.0)
@@ -332,6 +351,8 @@ def strategy_of(word: str, key: str = "strategy") -> str:
     InputError
         for any other.
     """
+    if not isinstance(word, str):
+        raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(WIDTHS)}")
     capitals = word.strip().upper()
     name = SHORT_NAMES.get(capitals, capitals)
     if name not in WIDTHS:
@@ -357,17 +378,21 @@ def max_risk(
     Raises
     ------
     InputError
-        for a strategy that is none, a width not above 0, a credit below 0 or not below the width.
+        for a strategy that is none, a width not above 0, a credit below 0 or not below the width,
+        and for either that is no number.
     """
     name = strategy_of(strategy)
-    points = WIDTHS[name] if width is None else width
-    if not (math.isfinite(points) and points > 0):
-        raise InputError(f"width: {points} is not above 0")
-    if not 0 <= entry_credit < points:
-        raise InputError(f"entry_credit: {entry_credit} is outside 0 … {points:g}, the width")
+    points = exact_number(WIDTHS[name] if width is None else width, "width")
+    credit = exact_number(entry_credit, "entry_credit")
+    if points <= 0:
+        raise InputError(f"width: {width} is not above 0")
+    if not 0 <= credit < points:
+        raise InputError(
+            f"entry_credit: {entry_credit} is outside 0 … {float(points):g}, the width"
+        )
     if name == "IRON_CONDOR" and condor == "table" and points == WIDTHS[name]:
         return CONDOR_TABLE
-    return float((Fraction(str(points)) - Fraction(str(entry_credit))) * SHARES)
+    return float((points - credit) * SHARES)
 
 
 def recommended_cap(balance: float) -> int:

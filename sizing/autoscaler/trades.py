@@ -7,10 +7,10 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
-from foundation.decimals import is_bounded
+from foundation.decimals import is_bounded, plain_number
 from foundation.errors import InputError
 
 Row = dict[str, str]
@@ -26,6 +26,7 @@ COLUMNS = (
     "P/L_$",
     "Exit_Reason",
 )
+MOST_CONTRACTS = 1_000_000  # of one trade
 _OTHER_SEPARATORS = {";": ";", "\t": "tabs", "|": "|"}
 # What JSON raises that says nothing, or something else than is looked for in it.
 NO_CONTENT = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -54,12 +55,21 @@ class ClosedTrade:
     more: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("trade_id", "strategy", "exit_time", "exit_reason"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name}: {getattr(self, name)!r} is no text")
         if not self.trade_id.strip():
             raise InputError("trade_id: a closed trade needs one, so that it is booked once")
-        if self.position_size < 1:
-            raise InputError(f"{self.trade_id}: position_size {self.position_size} is below 1")
-        if not self.total.is_finite():
-            raise InputError(f"{self.trade_id}: P/L {self.total} is no number")
+        if has_line_break(self.trade_id):
+            raise InputError(f"trade_id: {self.trade_id[:50]!r} has a line break in it")
+        size = self.position_size
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MOST_CONTRACTS:
+            raise InputError(
+                f"{self.trade_id}: position_size {str(size)[:50]} is no whole number of contracts"
+                f" in 1 … {MOST_CONTRACTS:,}"
+            )
+        if not (isinstance(self.total, Decimal) and is_bounded(self.total)):
+            raise InputError(f"{self.trade_id}: P/L {str(self.total)[:50]} is no amount of money")
         if not self.exit_time.strip():
             raise InputError(f"{self.trade_id}: a closed trade has an exit time")
 
@@ -109,7 +119,16 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
 def csv_of(columns: list[str], rows: list[Row]) -> str:
     """The text of a file."""
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    # Python's writer does not quote a carriage return by itself, and its reader takes one without
+    # quotes for the end of a row.
+    returns = any("\r" in cell for row in rows for cell in row.values())
+    writer = csv.DictWriter(
+        stream,
+        columns,
+        restval="",
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -128,6 +147,8 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
     total_of(row)
     size_of(row)
     name = row["Trade_ID"].strip()
+    if has_line_break(name):
+        raise ValueError(f"Trade_ID {name[:50]!r} has a line break in it")
     if name and name in booked:
         raise ValueError(f"Trade_ID {name} is there twice")
     booked.add(name)
@@ -155,8 +176,8 @@ def dollars(text: str, name: str) -> Decimal:
         for anything else, and for what is no amount that an account could hold.
     """
     try:
-        amount = Decimal(text)
-    except InvalidOperation:
+        amount = plain_number(text)
+    except ValueError:
         raise ValueError(f"{name} is {text[:50]!r}, not a number") from None
     if not is_bounded(amount):
         raise ValueError(f"{name} is {text[:50]!r}, not a number of dollars")
@@ -173,14 +194,19 @@ def size_of(row: Mapping[str, str]) -> int:
     """
     word = row.get("Position_Size", "").strip()
     try:
-        size = Decimal(word or "1")
-    except InvalidOperation:
-        raise ValueError(f"Position_Size is {word!r}, not a number") from None
+        size = plain_number(word or "1")
+    except ValueError:
+        raise ValueError(f"Position_Size is {word[:50]!r}, not a number") from None
     # The exponent is looked at first: whole numbers of 1e9999999 contracts take ten million digits.
-    bounded = size.is_finite() and 0 <= size.adjusted() <= 6
-    if not bounded or size != size.to_integral_value() or not 1 <= size <= 1_000_000:
-        raise ValueError(f"Position_Size is {word!r}, not a number of contracts")
+    bounded = 0 <= size.adjusted() <= 6
+    if not bounded or size != size.to_integral_value() or not 1 <= size <= MOST_CONTRACTS:
+        raise ValueError(f"Position_Size is {word[:50]!r}, not a number of contracts")
     return int(size)
+
+
+def has_line_break(text: str) -> bool:
+    """Whether a text is of several lines: an id of a trade never is."""
+    return text.splitlines() not in ([], [text])
 
 
 def is_trade(row: Mapping[str, str]) -> bool:

@@ -63,6 +63,13 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path) -> None:
         "deviations" in row["Entry_Reason"] and "at risk" in row["Entry_Reason"]
         for row in booked(here)
     )
+    balances = [Decimal(row["Account_Balance"]) for row in booked(here)]
+    assert balances[0] == 20_000
+    assert len(set(balances)) > 10, "each has the balance that it was sized from"
+    assert all(
+        f"balance ${balance:,.2f}".removesuffix(".00") in row["Entry_Reason"]
+        for balance, row in zip(balances, booked(here), strict=True)
+    )
     assert not here.desk.held()
 
 
@@ -500,24 +507,66 @@ def test_holdings_are_compared_with_the_file_at_every_step(
     assert option.symbol in caplog.text
 
 
+ONE = OpenSpread(
+    "PUT-20240402-030",
+    "PUT",
+    ("SPXW240402P04980000", "SPXW240402P04975000"),
+    "open",
+    2,
+    Decimal("1.25"),
+    "2024-04-02 10:00",
+    Decimal("1.45"),
+    balance=Decimal("20000.50"),
+)
+
+
+def test_an_open_spread_keeps_the_balance_it_was_sized_from_and_may_be_without_one(
+    tmp_path: Path,
+) -> None:
+    write_state(tmp_path, SellerState((ONE,)))
+    assert read_state(tmp_path).spreads == (ONE,)
+    columns = ONE.closed_trade(SpreadCosts(), "2024-04-02 16:00", Decimal(0)).row()
+    assert columns["Account_Balance"] == "20000.50"
+    content = json.loads((tmp_path / FILE).read_text())
+    del content["spreads"][0]["balance"]
+    (tmp_path / FILE).write_text(json.dumps(content), "utf-8-sig")
+    (earlier,) = read_state(tmp_path).spreads
+    assert earlier == replace(ONE, balance=None)
+    assert "Account_Balance" not in earlier.closed_trade(SpreadCosts(), "x", Decimal(0)).row()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("credit", "1_0.25"),
+        ("credit", "１.25"),
+        ("asked", "1_0"),
+        ("paid", "NaN"),
+        ("balance", "20_000"),
+        ("contracts", "2"),
+        ("contracts", "1_0"),
+        ("contracts", True),
+        ("best", "1_0"),
+    ],
+)
+def test_a_number_of_an_open_spread_is_in_plain_digits(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    write_state(tmp_path, SellerState((ONE,)))
+    content = json.loads((tmp_path / FILE).read_text())
+    content["spreads"][0][field] = value
+    (tmp_path / FILE).write_text(json.dumps(content))
+    with pytest.raises(UnknownState, match=f"spreads.0.{field}"):
+        read_state(tmp_path)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
-    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
-    one = OpenSpread(
-        "PUT-20240402-030",
-        "PUT",
-        legs,
-        "open",
-        2,
-        Decimal("1.25"),
-        "2024-04-02 10:00",
-        Decimal("1.45"),
-    )
-    write_state(folder, SellerState((one,), ("PUT-20240402-030",)))
+    write_state(folder, SellerState((ONE,), ("PUT-20240402-030",)))
     text = (folder / FILE).read_text()
     where = data.draw(st.integers(0, len(text) - 1))
     what = data.draw(st.text(max_size=3))

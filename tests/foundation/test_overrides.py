@@ -16,6 +16,7 @@ from foundation.overrides import (
     quoted_word,
     refuse_empty,
     refuse_repeated,
+    refuse_underscored,
     unreadable_text,
     with_home,
 )
@@ -117,3 +118,21 @@ def test_a_word_that_hydra_cannot_read_says_why_and_what_to_write(word: str, say
     assert says in text
     assert "Exception" not in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("runs=1_000", "runs=1_000: it would be read as runs=1000; write that, or"),
+        ("runs=+1_0e3", "runs=\\+10e3"),
+        ("above=1_0.5", "above=10.5"),
+        ("output=2024_10", "or where a word is meant 'output=\"2024_10\"'"),
+    ],
+)
+def test_a_number_with_underscores_is_refused_with_what_to_write(word: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        refuse_underscored([word])
+
+
+def test_words_with_underscores_are_no_numbers() -> None:
+    refuse_underscored(["output=runs_10", "output='2024_10'", "1_000", "seed=10", "a_1=5"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
-from foundation.arrays import Index
 from foundation.errors import DataError, InputError
 from marketsimulator.monte_carlo import (
     MonteCarloSettings,
     simulate_accounts,
     stress_chance,
-    summary,
     write_results,
 )
+from marketsimulator.options.account_figures import doubts, summary
 from marketsimulator.options.account_picture import Picture, drawn, percent_text
+from marketsimulator.options.draws import draw_trades, with_full_losses
 from marketsimulator.options.resampling import (
     UNIT,
+    AccountPaths,
     ResamplingRules,
     Units,
     account_paths,
-    draw_trades,
 )
 from marketsimulator.options.trade_sample import TradeSample, read_sample
 from sizing.autoscaler.rules import (
@@ -46,11 +47,12 @@ HEADER = (
     "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
 )
 
+FIFTY_CREDITS = np.full(50, 250 * UNIT)
 NOW = np.datetime64("2024-12-02T15:00", "ns")
 
 
 def exactly(
-    results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
+    results: Units, risks: Units, draws: Iterable[Iterable[int]], rules: AutoscalingSettings
 ) -> tuple[list[Fraction], bool, int]:
     """One run [D, P] in exact fractions, by the function that sizes real orders: balances by
     day, halted, contracts.
@@ -77,7 +79,9 @@ def exactly(
             balance += sized.number * result
             path.append(balance)
         days.append(balance)
-    return days, halted, total
+    fall = drawdown_in_force(path, rules)
+    last = contracts_for(balance, Statistics.of([]), 0, Fraction(1), rules, fall)
+    return days, halted or last.halted, total
 
 
 RULES = st.builds(
@@ -87,10 +91,11 @@ RULES = st.builds(
     BOOTSTRAP_TRADES=st.sampled_from([0, 3, 10]),
     BOOTSTRAP_MODE=st.sampled_from(["one_contract", "prior"]),
     ROLLING_WINDOW=st.sampled_from([1, 5, 20]),
-    SAFETY_HALT_PCT=st.sampled_from([0.0, 0.5, 0.9]),
+    SAFETY_HALT_PCT=st.sampled_from([0.0, 0.5, 0.56, 0.9]),
+    KELLY_FRACTION=st.sampled_from([0.5, 0.5, 1.0, 0.3]),
     AUTOSCALING_ENABLED=st.sampled_from([True, True, False]),
     NEGATIVE_KELLY_CONTRACTS=st.sampled_from([0, 1]),
-    DRAWDOWN_HALT_PCT=st.sampled_from([None, 0.151]),
+    DRAWDOWN_HALT_PCT=st.sampled_from([None, 0.151, 0.2, 0.06]),
 )
 
 
@@ -146,7 +151,9 @@ def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
 
 def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
     """Fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
-    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    sample = TradeSample(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
     told = MonteCarloSettings(
         runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000)
     )
@@ -156,21 +163,36 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
     seen = TradeSample(
-        np.append(sample.results, -250 * UNIT), np.append(sample.risks, 250 * UNIT), 2.0
+        results=np.append(sample.results, -250 * UNIT),
+        risks=np.append(sample.risks, 250 * UNIT),
+        gains=np.append(sample.gains, 250 * UNIT),
+        trades_per_day=2.0,
     )
     assert stress_chance(seen, told) == pytest.approx(1 / 51)
 
 
 def test_figures_are_those_of_the_runs() -> None:
-    sample = TradeSample(np.array([100, -50]) * UNIT, np.array([400, 400]) * UNIT, 1.0)
+    pair = np.array([400, 400]) * UNIT
+    sample = TradeSample(np.array([100, -50]) * UNIT, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
-    told = summary(runs)
+    told = summary(runs, above=20_500)
     final = runs.balances[:, -1]
+    assert told["p_above"] == np.mean(final > 20_500)
+    assert 0 < told["p_above"] < 1
+    assert summary(runs)["p_above"] is None
+    assert told["final_balance"]["standard_deviation"] == np.std(final)
+    assert (told["final_balance"]["least"], told["final_balance"]["most"]) == (
+        final.min(),
+        final.max(),
+    )
     assert told["p_loss"] == np.mean(final < 20_000)
     assert told["final_balance"]["p50"] == np.median(final)
     r = 3
     curve = np.concatenate([[20_000.0], runs.balances[r]])
     assert runs.drawdown[r] == pytest.approx((1 - curve / np.maximum.accumulate(curve)).max())
+    assert runs.largest_fall[r] == (np.maximum.accumulate(curve) - curve).max()
+    assert told["max_drawdown_usd"]["most"] == runs.largest_fall.max()
+    assert told["max_drawdown"]["most"] == runs.drawdown.max()
     below = (curve < np.maximum.accumulate(curve)).astype(int)
     longest = max(len(stretch) for stretch in "".join(map(str, below)).split("0"))
     assert runs.days_under_water[r] == longest
@@ -201,7 +223,9 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
     ("rows", "says"),
     [
         ([], "no closed trade"),
-        (["2024,a,PUT,5700/5695,,1,15:00,30,TP"], "trade 1"),
+        (["2024,a,PUT,5700/5695,,1,15:00,30,TP"], "row 1: Entry_Credit is missing"),
+        (["2024,a,PUT,5700/5695,2_5,1,15:00,30,TP"], "row 1: '2_5' is no number"),
+        (["2024,a,PUT,5700/5６95,2.5,1,15:00,30,TP"], "row 1: '5６95' is no number"),
         (["2024,a,STRADDLE,,2.5,1,15:00,30,TP"], "STRADDLE"),
         (["2024,a,PUT,5700/5695,9,1,15:00,30,TP"], "entry_credit"),
         (["2024,a,PUT,5700/5695,2.5,1,15:00,nan,TP"], "row 1"),
@@ -271,7 +295,7 @@ def test_an_exit_that_may_be_after_the_entry_is_taken(
 
 def test_dates_and_times_of_new_york_and_instants_are_days_of_trades(tmp_path: Path) -> None:
     """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
-    entered = ("2024-12-02", "2024-12-02 10:00", "2024-12-02T09:59:59", "2024-12-02T02:00Z")
+    entered = ("2024-11-26", "2024-11-26 10:00", "2024-11-26T09:59:59", "2024-11-26T02:00Z")
     rows = [f"{at},{k},PUT,5700/5695,2.5,1,15:00,30,TP" for k, at in enumerate(entered)]
     assert read_sample(file_of(tmp_path, *rows), NOW).trades_per_day == 2.0
 
@@ -288,7 +312,17 @@ def test_a_file_with_another_separator_is_asked_for_commas(
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"runs": 0}, {"days": 0}, {"seed": -1}, {"stress": 2.0}, {"trades_per_day": 0}, {"block": 0}],
+    [
+        {"runs": 0},
+        {"days": 0},
+        {"seed": -1},
+        {"stress": 2.0},
+        {"trades_per_day": 0},
+        {"block": 0},
+        {"trades_per_day": -0.1},
+        {"trades_per_day": 1001},
+        {"above": -1.0},
+    ],
 )
 def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -296,11 +330,16 @@ def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
 
 
 def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
-    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    sample = TradeSample(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
     told = MonteCarloSettings(runs=300, days=20)
     write_results(sample, told, simulate_accounts(sample, told), tmp_path)
     found = json.loads((tmp_path / "monte_carlo.json").read_text())
     assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
+    assert found["block_length"] == told.block
+    assert set(found["block"]) == set(found["iid"])
+    assert found["block"]["final_balance"] != found["iid"]["final_balance"]
     assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]
     assert "lost 27% of what it could; none lost all" in found["limits_of_resampling"]
     assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -308,7 +347,9 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("runs", "days"), [(3, 1), (7, 11), (40, 10)])
 def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
-    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    sample = TradeSample(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
     sets = simulate_accounts(sample, MonteCarloSettings(runs=runs, days=days, seed=3))
     figure = drawn(Picture("a", sets, floor=12_000.0, halt=0.2))
     figure.draw_without_rendering()
@@ -326,7 +367,9 @@ def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None
 
 
 def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:
-    sample = TradeSample(np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), 2.0)
+    sample = TradeSample(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
     told = MonteCarloSettings(runs=1200, days=20, seed=3)
     sets = simulate_accounts(sample, told)
     heading = "trades_$.csv: 50 trades, 1,200 runs of 20 days, seed 3"
@@ -358,6 +401,162 @@ def labels_of(panel: Axes) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
+def test_trades_a_day_are_counted_by_sessions_from_the_first_trade_to_the_last(
+    tmp_path: Path,
+) -> None:
+    """A trade on each Wednesday of ten weeks: 10 in 46 sessions, and none of them a day."""
+    wednesdays = np.arange(10) * 7 + np.datetime64("2024-07-10")
+    rows = [f"{day} 10:00,t{k},PUT,,2.5,1,15:00,30,TP" for k, day in enumerate(wednesdays)]
+    sample = read_sample(file_of(tmp_path, *rows), NOW)
+    closed = 1  # Labor Day, 2 September
+    assert sample.trades_per_day == 10 / (9 * 5 + 1 - closed)
+    runs = simulate_accounts(sample, MonteCarloSettings(runs=400, days=252))["iid"]
+    assert runs.trades.mean() == pytest.approx(252 * sample.trades_per_day, rel=0.03)
+    untimed = [f",u{k},PUT,,2.5,1,15:00,30,TP" for k in range(3)]
+    assert read_sample(file_of(tmp_path, *untimed), NOW).trades_per_day == 1.0
+
+
+@pytest.mark.parametrize("rate", [2.4, 0.2, 3.0])
+def test_a_fraction_of_a_trade_is_a_chance_of_one_more_by_seed(rate: float) -> None:
+    draws = draw_trades(7, 1_200, 50, rate, seed=4, block=5)
+    assert draws.shape == (1_200, 50, int(np.ceil(rate)))
+    counts = (draws >= 0).sum(axis=2)
+    assert set(np.unique(counts)) <= {int(np.floor(rate)), int(np.ceil(rate))}
+    assert counts.mean() == pytest.approx(rate, rel=0.02)
+    np.testing.assert_array_equal(draws, draw_trades(7, 1_200, 50, rate, seed=4, block=5))
+    np.testing.assert_array_equal(draws[:600], draw_trades(7, 600, 50, rate, seed=4, block=5))
+    flat = draws[3].ravel()
+    steps = np.diff(flat[flat >= 0]) % 7
+    assert np.delete(steps, np.arange(4, len(steps), 5)).tolist() == [1] * (
+        len(steps) - len(np.arange(4, len(steps), 5))
+    ), "blocks stay together over days that have one less"
+
+
+def test_a_day_without_a_trade_is_none_in_the_stress_either() -> None:
+    draws = draw_trades(7, 600, 50, 0.3, seed=1)
+    worse = with_full_losses(draws, 7, 0.25, seed=1)
+    np.testing.assert_array_equal(worse < 0, draws < 0)
+    there = draws >= 0
+    hit = worse[there] != draws[there]
+    assert hit.mean() == pytest.approx(0.25, abs=0.03)
+    assert (worse[there][hit] == draws[there][hit] + 7).all()
+    np.testing.assert_array_equal(worse[:200], with_full_losses(draws[:200], 7, 0.25, seed=1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(RULES, st.lists(st.integers(-400, 300), min_size=2, max_size=12), st.integers(0, 999))
+def test_runs_with_days_of_one_less_are_those_of_real_orders(
+    rules: AutoscalingSettings, dollars: list[int], seed: int
+) -> None:
+    results = np.array(dollars, dtype=np.int64) * UNIT
+    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    draws = draw_trades(len(results), 2, 12, 1.5, seed)
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
+    for r in range(2):
+        by_day = [[k for k in day if k >= 0] for day in draws[r]]
+        days, halted, total = exactly(results, risks, by_day, rules)
+        assert found.balances[r].tolist() == [float(balance) for balance in days]
+        assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
+
+
+def one_run(dollars: list[int], rules: AutoscalingSettings, **start: Any) -> AccountPaths:
+    """The run that takes each of these results once, a day each, at a risk of 400."""
+    results = np.array(dollars, dtype=np.int64) * UNIT
+    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    draws = np.arange(len(results), dtype=np.int32).reshape(1, -1, 1)
+    return account_paths(results, risks, draws, ResamplingRules.of(rules)._replace(**start))
+
+
+def test_a_halt_on_the_very_last_trade_counts() -> None:
+    rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0)
+    assert one_run([100, -601], rules).halted.tolist() == [True], "499 are below the half"
+    assert one_run([100, -600], rules).halted.tolist() == [False], "500 are not"
+    falling = AutoscalingSettings(STARTING_CAPITAL=1_000.0, DRAWDOWN_HALT_PCT=0.2)
+    assert one_run([200, -240], falling).halted.tolist() == [True], "a fifth of 1,200, exactly"
+    assert one_run([200, -239], falling).halted.tolist() == [False]
+
+
+def test_the_halt_line_of_a_run_is_exact() -> None:
+    """In floats 1,000 x 0.56 is 560.0000000000001; a balance of 560 would halt."""
+    rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
+    assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
+    assert one_run([-441, 10], rules).balances[0].tolist() == [559, 559]
+
+
+def test_days_that_are_over_count_for_statistics_and_move_no_money() -> None:
+    """Ten wins and ten losses before: Kelly 0.05 of 20,000 at a risk of 400, halved, is 1.25; with
+    0.05 of 64,000 it is 4. The run of the same trades from the beginning has other balances.
+    """
+    before = [100] * 10 + [-90] * 10
+    rules = AutoscalingSettings(STARTING_CAPITAL=64_000.0, MAX_CONTRACTS=50)
+    found = one_run([*before, 10], rules, past=20)
+    assert found.balances[0].tolist() == [64_000.0] * 20 + [64_040.0]
+    assert (found.trades[0], found.contracts[0], found.wins[0]) == (1, 4, 1)
+
+
+SOUND = {"final_balance": {"p50": 1.0}, "share_at_cap": 0.2, "p_loss": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("results", "figures", "says"),
+    [
+        ([30] * 40 + [-67] * 10, SOUND, []),
+        ([30] * 20 + [-67] * 9, SOUND, ["The file holds 29 trades; with fewer than 30"]),
+        (
+            [266] * 40 + [-67] * 10,
+            SOUND,
+            ["The average win is $266.00 a contract, and the credits allow $250.00"],
+        ),
+        ([266] + [30] * 39 + [-67] * 10, SOUND, ["1 of 50 trades won more than the credit"]),
+        (
+            [30] * 40 + [-67] * 10,
+            {**SOUND, "final_balance": {"p50": 2.1e7}},
+            ["iid, block: the median run ends beyond 1,000 times its start"],
+        ),
+        (
+            [30] * 40 + [-67] * 10,
+            {**SOUND, "share_at_cap": 0.96},
+            ["iid, block: at least 95% of the trades have MAX_CONTRACTS, 3"],
+        ),
+        (
+            [30] * 40 + [-67] * 10,
+            {**SOUND, "p_loss": 0.0, "share_at_cap": None},
+            ["iid, block: no run ends with a loss"],
+        ),
+    ],
+)
+def test_what_is_absurd_is_said(
+    results: list[int], figures: dict[str, Any], says: list[str]
+) -> None:
+    credits = np.full(len(results), 250 * UNIT)
+    sample = TradeSample(np.array(results) * UNIT, credits, credits, 2.0)
+    found = doubts(sample, {"iid": figures, "block": figures}, 20_000.0, 3)
+    assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
+    assert not [each for each in doubts(sample, {"iid": figures}, 2e4, 1) if "MAX_CON" in each]
+
+
+def test_warnings_are_in_the_file_with_the_shares_they_rest_on(tmp_path: Path) -> None:
+    credits = np.full(12, 250 * UNIT)
+    sample = TradeSample(np.full(12, 300 * UNIT), credits, credits, 2.4)
+    told = MonteCarloSettings(runs=50, days=20, above=50_000)
+    sets = simulate_accounts(sample, told)
+    found = write_results(sample, told, sets, tmp_path)
+    assert len(found["warnings"]) == 3
+    assert (found["iid"]["p_loss"], found["iid"]["win_rate"]) == (0.0, 1.0)
+    assert found["iid"]["share_at_cap"] == pytest.approx(
+        1 - 10 / found["iid"]["mean_trades"], rel=0.05
+    )
+    assert found["trades"]["a_day"] == 2.4
+    assert sets["iid"].trades.mean() == pytest.approx(48, rel=0.05)
+
+
+def test_more_runs_than_memory_are_refused_before_they_are_drawn() -> None:
+    credits = np.full(2, 250 * UNIT)
+    sample = TradeSample(np.array([100, -50]) * UNIT, credits, credits, 2.4)
+    with pytest.raises(InputError, match=r"runs: 1,000,000 of 100,000 days .* GB"):
+        simulate_accounts(sample, MonteCarloSettings(runs=1_000_000, days=100_000))
+
+
 @pytest.mark.slow
 def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     path = file_of(
@@ -378,6 +577,8 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "monte_carlo.json").read_bytes() == first
     for wrong in (
         ["runs=0"],
+        ["runs=1_000", f"trades={path}"],
+        ["runs=1000000", "days=100000", f"trades={path}"],
         ["trades=nothing.csv"],
         [],
         ["MAX_CONTRACTS=0", f"trades={path}"],
