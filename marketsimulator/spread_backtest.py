@@ -341,7 +341,7 @@ def _picture(settings: SpreadSettings, runs: list[SpreadRun]) -> BalancePicture:
             name: daily_balances(account.trades, run.days, account.start)
             for name, account in accounts.items()
         },
-        floor=settings.sizing.floor,
+        floor=float(settings.sizing.floor),
         marks=tuple(len(shorter.days.dates) for shorter in runs[:-1]),
     )
 
