@@ -87,6 +87,11 @@ class BatchSettings:
                 f"output.shape: {self.shape} has no effect without output; name a file,"
                 " output=FILE.parquet"
             )
+        if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
+            raise InputError(
+                f"forecaster.device: {self.forecaster.device} is one GPU of one machine, and"
+                " launcher=ray gives every actor its own; use cuda or auto"
+            )
         if self.launcher == "ray" and not self.forecaster.keeps:
             raise InputError(
                 "launcher: ray computes what the cache lacks, and forecasts of"

@@ -281,6 +281,9 @@ def test_ray_computes_only_what_is_kept() -> None:
         with pytest.raises(InputError, match=r"^launcher: .* use launcher=local"):
             BatchSettings(launcher="ray", forecaster=settings)
     assert BatchSettings(launcher="ray").launcher == "ray"
+    one = ForecasterSettings(device="cuda:1")
+    with pytest.raises(InputError, match=r"^forecaster.device: cuda:1 is one GPU .* use cuda or"):
+        BatchSettings(launcher="ray", forecaster=one)
 
 
 def test_portions_come_in_the_order_that_a_local_run_keeps_them_in(market: Bars) -> None:
