@@ -218,7 +218,9 @@ def _next_contracts(
             kelly -= rules.z * np.sqrt(max(variance, 0.0) / n)
             if kelly < 0.0:
                 return rules.negative
-    contracts = int(np.floor(balance * kelly * rules.share / risk + EDGE))
+    # The balance comes last: everything else is known before the trade in front has ended, and the
+    # processor divides meanwhile. Nothing here is below 0, so that the floor is the whole part.
+    contracts = int(balance * (kelly * rules.share / risk) + EDGE)
     return min(max(contracts, 1), rules.most)
 
 
@@ -272,26 +274,21 @@ def _follow(
                     winners += results[k] > 0
                     at_cap += size == rules.most
                 result = results[k]
-                if n == rules.window:
-                    old = ring[slot]
-                    if old > 0:
-                        wins = wins - 1
-                        won = won - old
-                        squares_won = squares_won - float(old) * old
-                    else:
-                        lost = lost + old
-                        squares_lost = squares_lost - float(old) * old
-                else:
-                    n += 1
+                # Whether a trade won is a coin to the processor, which guesses branches: there are
+                # none. What has left the window is 0 while it is not full.
+                old = ring[slot] if n == rules.window else 0
+                old_gain = max(old, 0)
+                gain = max(result, 0)
+                old_loss = old_gain - old
+                loss = gain - result
+                wins += (result > 0) - (old > 0)
+                won += gain - old_gain
+                lost += loss - old_loss
+                squares_won += float(gain) * gain - float(old_gain) * old_gain
+                squares_lost += float(loss) * loss - float(old_loss) * old_loss
+                n = min(n + 1, rules.window)
                 ring[slot] = result
                 slot = slot + 1 if slot + 1 < rules.window else 0
-                if result > 0:
-                    wins = wins + 1
-                    won = won + result
-                    squares_won = squares_won + float(result) * result
-                else:
-                    lost = lost - result
-                    squares_lost = squares_lost + float(result) * result
                 closed += 1
                 total += size
                 balance += size * result
