@@ -170,7 +170,7 @@ class SpreadSettings:
                 f"start, years: the calendar ends before {counted(self.years, 'year')} from"
                 f" {self.start} passed"
             )
-        return self.index.days(dates, self.seed)
+        return self.index.days(dates, self.seed, self.smile)
 
 
 def run_strategies(settings: SpreadSettings, days: IndexDays) -> dict[str, list[SpreadTrade]]:
