@@ -65,7 +65,8 @@ class IndexModel:
     narrower by the premium; on its way there the index keeps the clock that prices keep. How wild a
     day becomes is drawn with it and is not known while it lasts: the volatility index stands from
     open to close, and falls raise it for the next session. At a premium of 0 a spread that is held
-    to the close earns what it costs in the mean, wherever and whenever it is sold.
+    to the close earns what it costs in the mean, wherever and whenever it is sold. Rules that buy
+    back on the way know more of the day than its prices do, and do too well (docs/STUDIES.md).
 
     start: the index before the first session, points, 1 to 1e6.
     vix: mean of the volatility index, points, 1 to 200.
@@ -74,7 +75,7 @@ class IndexModel:
     correlation: of index returns and changes of log volatility, -1 to 1.
     premium: by how much the deviation that prices imply exceeds the one that comes, a share of
         the latter, -0.9 to 10; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind
-        the smile say 0.14 to 0.16, each ± 0.12: results of a simulation rest on it.
+        the smile say 0.15 ± 0.12: what a simulation earns rests on it.
     realised: volatility that comes, jumps apart, over the volatility index, 0 to 10; none: what the
         smile and the premium say. A number takes the place of the premium.
     night: share of a day's variance that falls before the open, 0 to 0.99.
