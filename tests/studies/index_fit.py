@@ -1,7 +1,7 @@
 """How the simulated index, the prices of its options and a real index agree.
 
     python tests/studies/index_fit.py BARS VIX.parquet [--symbol SPY] [--check 2025-01-01]
-        [--until 2025-06-30] [--years 100] [--seed 0]
+        [--until 2025-06-30] [--years 40] [--seed 0]
 
 BARS is a folder of hourly bars. Sessions before --check are what the model's clock and premium are
 fitted to, those from there on what they are checked with. Printed for the simulated index, what its
@@ -67,11 +67,17 @@ def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, 
     far = np.stack([ends_in_deviations(days, smile, minute) for minute in ENTRIES], axis=1)
     squares = hourly_squares(days)
     whole = ends_in_deviations(days, smile, 0)[:, None]
+    opens, late = np.searchsorted(days.minutes, (0, 300))
+    moves = np.log(days.spot[:, -1:] / days.spot[:, [opens, late]]) / days.vix[:, :1]
     figures = {
         "share by hour": (squares, lambda q: q.mean(0) / q.mean() / q.shape[1]),
         "last 90 minutes over the clock's": (
             squares,
             lambda q: q[:, 5:].mean(0).sum() / q.mean(0).sum() / sum(CLOCK[5:]),
+        ),
+        "variance to the close from 14:30, over the clock's": (
+            moves**2,
+            lambda q: q[:, 1].mean() / q[:, 0].mean() / sum(CLOCK[5:]),
         ),
         "implied over realised, rms": (
             far,
@@ -138,7 +144,7 @@ def main() -> None:
         print(f"\n{name}: {len(days.dates)} sessions, {days.dates[0]} to {days.dates[-1]}")
         for label, (value, error) in rows_of(days, smile, words.seed).items():
             numbers = zip(np.atleast_1d(value), np.atleast_1d(error), strict=True)
-            print(f"  {label:36}", "  ".join(f"{v:.3f} ± {e:.3f}" for v, e in numbers))
+            print(f"  {label:50}", "  ".join(f"{v:.3f} ± {e:.3f}" for v, e in numbers))
     x = np.array([-1.0, 1.0])
     below, above = smile.below(x)
     print(f"\nprices: P(below) {below:.3f}, P(above) {1 - above:.3f}, clock {CLOCK}")
