@@ -223,7 +223,7 @@ class SpreadSettings:
                 f"start, years: the calendar ends before {counted(max(self.years), 'year')} from"
                 f" {self.start} passed"
             )
-        return self.index.days(dates, self.seed)
+        return self.index.days(dates, self.seed, self.smile)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.spreads.rules import SESSION, TRADING_DAYS
+from execution.spreads.rules import SESSION, TRADING_DAYS, variance_left
 from foundation.arrays import Array
 from foundation.errors import DataError, InputError, refuse_outside
+from marketsimulator.options.closing_law import ClosingLaw
+from marketsimulator.options.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
@@ -57,20 +59,27 @@ class IndexDays:
 
 @dataclass(frozen=True, slots=True)
 class IndexModel:
-    """An index with stochastic volatility: the logarithm of its volatility index reverts to a mean.
+    """An index that moves as its options say, and a volatility index that reverts to a mean.
 
-    Falls of the index raise its volatility index.
+    Where a session ends is drawn from the distribution that the smile implies (`ClosingLaw`),
+    narrower by the premium; on its way there the index keeps the clock that prices keep. How wild a
+    day becomes is drawn with it and is not known while it lasts: the volatility index stands from
+    open to close, and falls raise it for the next session. At a premium of 0 a spread that is held
+    to the close earns what it costs in the mean, wherever and whenever it is sold. Rules that buy
+    back on the way know more of the day than its prices do, and do too well (docs/STUDIES.md).
 
     start: the index before the first session, points, 1 to 1e6.
     vix: mean of the volatility index, points, 1 to 200.
     reversion: speed at which log volatility goes back to its mean, a year, 0 to 252.
     vol_of_vol: deviation of log volatility, a year, 0 to 10.
     correlation: of index returns and changes of log volatility, -1 to 1.
-    realised: volatility that comes, jumps apart, over the volatility index, 0 to 10 (SPY, 2023-04
-        to 2025-06: 0.82); what sellers are paid for is the difference to the implied one,
-        `Smile.level`.
+    premium: by how much the deviation that prices imply exceeds the one that comes, a share of
+        the latter, -0.9 to 10; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind
+        the smile say 0.15 ± 0.12: what a simulation earns rests on it.
+    realised: volatility that comes, jumps apart, over the volatility index, 0 to 10; none: what the
+        smile and the premium say. A number takes the place of the premium.
     night: share of a day's variance that falls before the open, 0 to 0.99.
-    jumps: how many a year, 0 to 252.
+    jumps: how many a year, between sessions, 0 to 252.
     jump: deviation of a jump, a share of price, 0 to 0.5.
     step: minutes between points; divides a session.
     """
@@ -80,7 +89,8 @@ class IndexModel:
     reversion: float = 6.0
     vol_of_vol: float = 1.1
     correlation: float = -0.7
-    realised: float = 0.82
+    premium: float = 0.15
+    realised: float | None = None
     night: float = 0.35
     jumps: float = 3.0
     jump: float = 0.015
@@ -95,66 +105,73 @@ class IndexModel:
             reversion=(0, 252),
             vol_of_vol=(0, 10),
             correlation=(-1, 1),
-            realised=(0, 10),
+            premium=(-0.9, 10),
             night=(0, 0.99),
             jumps=(0, 252),
             jump=(0, 0.5),
         )
+        if self.realised is not None:
+            refuse_outside(self, "index", realised=(0, 10))
         if self.step < 1 or SESSION % self.step:
             raise InputError(
                 f"index.step: {self.step} minutes do not divide a session of {SESSION}"
             )
 
-    def days(self, dates: Dates, seed: int) -> IndexDays:
+    def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
         """Sessions on these dates.
 
         The model draws day by day: more dates leave the first ones as they are.
+
+        Parameters
+        ----------
+        dates: of the sessions [D].
+        seed: of what is drawn.
+        smile: that options are priced with; none: the default one.
         """
         steps = SESSION // self.step
+        smile = smile or Smile()
+        law = ClosingLaw.of(smile)
+        minutes = np.arange(0.0, SESSION + 1, self.step)
         rng = np.random.default_rng([seed, 7])
         spot, vix = np.empty((2, len(dates), steps + 1))
         level = self.start
         log_vol = np.log(self.vix)
-        shape = _session_shape(steps)
+        realised = self._realised(smile, law)
         daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
+        left = np.sqrt(variance_left(SESSION - minutes))
         for d in range(len(dates)):
-            # Some of what is drawn is not used. It stays: fewer draws would be another path for
-            # every seed.
             night = rng.standard_normal(2)
-            noise = rng.standard_normal((2, steps))
-            shocks = rng.random((2, steps + 1))
-            sizes = rng.standard_normal(steps + 1) * self.jump
-            jumps = np.where(shocks[0] < self.jumps / TRADING_DAYS / (steps + 1), sizes, 0.0)
+            jumped = rng.random() < self.jumps / TRADING_DAYS
+            jump = rng.standard_normal() * self.jump if jumped else 0.0
+            wildness = rng.random(1)
+            noise = rng.standard_normal((1, steps))
 
-            daily = np.exp(log_vol) / 100 * self.realised / np.sqrt(TRADING_DAYS)
-            opening = daily * np.sqrt(self.night)
-            during = daily * np.sqrt((1 - self.night) / steps) * shape
+            opening = np.exp(log_vol) / 100 * realised * np.sqrt(self.night / TRADING_DAYS)
             # Half the variance comes off each log return: volatility alone must earn nothing.
-            open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jumps[0])
-            moves = during * noise[0] - during**2 / 2 + jumps[1:]
-            spot[d] = open_ * np.exp(np.concatenate([[0.0], np.cumsum(moves)]))
+            open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jump)
+            before_open = self.correlation * daily_vol * night[0] * np.sqrt(self.night)
+            vix[d] = np.exp(log_vol + before_open - CRASH * min(jump, 0.0))
+
+            yearly = vix[d, 0] / 100 * realised
+            session = yearly * np.sqrt((1 - self.night) / TRADING_DAYS)
+            moves = law.paths(session / law.deviation * left, wildness, noise)[0]
+            spot[d] = open_ * np.exp(moves)
             level = float(spot[d, -1])
 
-            # Volatility follows the index's own noise within the day, so that the volatility index
-            # at a point holds nothing of what comes after it. The noise that is volatility's alone
-            # and the reversion come over night.
-            shared = np.append(
-                night[0] * np.sqrt(self.night), noise[0] * np.sqrt((1 - self.night) / steps)
-            )
-            raised = self.correlation * daily_vol * shared - CRASH * np.minimum(jumps, 0.0)
-            vix[d] = np.exp(log_vol + np.cumsum(raised))
+            # In the units of the night's noise: deviations of a day.
+            shared = moves[-1] / session * np.sqrt(1 - self.night) if session > 0 else 0.0
             unshared = night[1] * np.sqrt(1 - self.correlation**2)
             pull = self.reversion / TRADING_DAYS * (np.log(self.vix) - log_vol)
-            log_vol += raised.sum() + pull + daily_vol * unshared
-        minutes = np.arange(0.0, SESSION + 1, self.step)
+            log_vol = np.log(vix[d, 0]) + pull
+            log_vol += daily_vol * (self.correlation * shared + unshared)
         return IndexDays(dates, minutes, spot, vix, f"simulated index, seed {seed}")
 
-
-def _session_shape(steps: int) -> Array:
-    """How volatile each step of a session is, mean square 1: more at the open and at the close."""
-    clock = np.linspace(-1.0, 1.0, steps)
-    variance = 0.6 + 0.8 * clock**2
-    return np.asarray(np.sqrt(variance / variance.mean()))
+    def _realised(self, smile: Smile, law: ClosingLaw) -> float:
+        """Volatility that comes over the volatility index, of whole days."""
+        if self.realised is not None:
+            return self.realised
+        session = smile.level * law.deviation * np.sqrt(smile.session) / (1 + self.premium)
+        return float(session / np.sqrt(1 - self.night))
 
 
 def index_days(

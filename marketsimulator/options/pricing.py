@@ -69,8 +69,25 @@ class Smile:
         # value whatever the volatility.
         at_the_money = np.zeros(np.broadcast(logs, deviation).shape)
         x = np.divide(logs, deviation, out=at_the_money, where=deviation > 0)
+        return np.asarray(base * self._curve(x))
+
+    def below(self, x: Array) -> Array:
+        """Probability that the index ends lower than x deviations away, as prices say it.
+
+        It is the slope of a put's value in its strike, N(u) + φ(u) · v'(x) with u = x / v(x), where
+        v is the curve (Breeden and Litzenberger 1978), for a deviation that is small beside the
+        index.
+        """
+        curve = self._curve(x)
+        bent = -self.slope + self.wing * x / np.hypot(1.0, x)
+        rise = np.where(curve > self.least, bent, 0.0)
+        u = x / curve
+        return np.asarray(ndtr(u) + np.exp(-u * u / 2) / np.sqrt(2 * np.pi) * rise)
+
+    def _curve(self, x: Array) -> Array:
+        """Volatility x deviations from the index, over that at the money."""
         curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
-        return np.asarray(base * np.maximum(curve, self.least))
+        return np.asarray(np.maximum(curve, self.least))
 
 
 def black_scholes(

@@ -143,14 +143,22 @@ def prints_of(
     frame = _parsed_prints(table, settings)
     at = frame["at"].dt.tz_localize(None).to_numpy(dtype="datetime64[ns]")
     day = frame["day"].to_numpy(dtype="datetime64[D]")
-    inside, spot, free_minutes = _index_between_bars(bars, at, underlying)
+    inside, spot, starts, ends = _index_between_bars(bars, at, underlying)
     implied = Implied(session=session)
-    years = implied.years((_closes_of(bars, day, underlying) - at) / MINUTE)
+    closes = _closes_of(bars, day, underlying)
+    years = implied.years((closes - at) / MINUTE)
+    passed, ahead = (
+        implied.years((closes - first) / MINUTE) - implied.years((closes - last) / MINUTE)
+        for first, last in ((starts, at), (at, ends))
+    )
     # The close of the day itself is not known while its options trade.
     before = frame["day"] - pd.Timedelta(days=1)
     level = vix.reindex(before, method="ffill", tolerance=OLDEST).to_numpy(dtype=float)
-    # Two doubts, independent of each other: where the index went between the bars, and their scale.
-    bridge = level / 100 * np.sqrt(implied.years(free_minutes))
+    # Two doubts, independent of each other: where the index went between the bars, a Brownian
+    # bridge by the clock of prices, and their scale.
+    whole = passed + ahead
+    open_years = passed * np.divide(ahead, whole, out=np.zeros(len(whole)), where=whole > 0)
+    bridge = level / 100 * np.sqrt(open_years)
     deviation = np.sqrt(bridge**2 + doubt**2)
     outside = np.where(frame["call"], frame["strike"] > spot, frame["strike"] < spot)
     unusable = {
@@ -232,11 +240,10 @@ def _parsed_prints(table: pd.DataFrame, settings: PrintsSettings) -> pd.DataFram
 
 def _index_between_bars(
     bars: Bars, at: Instants, settings: UnderlyingSettings
-) -> tuple[npt.NDArray[np.bool_], Array, Array]:
-    """Whether a bar is under way at each instant [P], the index then, and what is left open of it.
+) -> tuple[npt.NDArray[np.bool_], Array, Instants, Instants]:
+    """Whether a bar is under way at each instant [P], the index then, and the bar's two ends.
 
-    The index is on the line from the bar's open to its close. What is left open is the variance of
-    a Brownian bridge between both, u (1 - u) of the bar's length, in minutes.
+    The index is on the line from the bar's open to its close.
     """
     ends, values = bars.real_bars(bars.symbols.index(settings.symbol))
     starts = started_at(Kind.STOCK, ends)
@@ -246,7 +253,7 @@ def _index_between_bars(
     into = (at - starts[bar]) / MINUTE
     first = values[bar, OPEN]
     spot = settings.scale * (first + (values[bar, CLOSE] - first) * into / length)
-    return inside, spot, np.maximum(into * (length - into), 0.0) / length
+    return inside, spot, starts[bar], ends[bar]
 
 
 def _closes_of(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.spreads.rules import TRADING_DAYS
+from execution.spreads.rules import CLOCK, TRADING_DAYS
 from foundation.errors import DataError, InputError
 from marketsimulator.options.pricing import Smile, black_scholes
 from marketsimulator.options.prints import Prints, PrintsSettings, prints_of
@@ -46,13 +46,13 @@ def market(days: int, seed: int, wander: float) -> tuple[pd.DataFrame, Bars, pd.
     vix = pd.Series(rng.uniform(15, 30, days), index=pd.DatetimeIndex(dates) - pd.Timedelta(days=1))
     rows = []
     for date, index in zip(dates, vix, strict=True):
-        years = 240 / 390 * SMILE.session / TRADING_DAYS
+        years = SMILE.implied.years(240.0)
         spot = 5015.0 * np.exp(
             wander
             * rng.standard_normal()
             * index
             / 100
-            * np.sqrt(15 / 390 * SMILE.session / TRADING_DAYS)
+            * np.sqrt(0.25 * CLOCK[2] * SMILE.session / TRADING_DAYS)
         )
         for strike in np.arange(4900.0, 5131.0, 10.0):
             call = bool(strike > 5015)

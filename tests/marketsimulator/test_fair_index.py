@@ -1,0 +1,211 @@
+"""The simulated index and its options are one market: fair where no premium is set."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from execution.spreads.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
+from foundation.arrays import Array
+from foundation.errors import InputError
+from marketsimulator.options.closing_law import ClosingLaw
+from marketsimulator.options.path import IndexDays, IndexModel
+from marketsimulator.options.pricing import Smile, black_scholes
+from marketsimulator.options.selling import sell_spread
+from sizing.autoscaler.rules import SHARES
+from trainingdata.sessions import stock_grid
+
+SMILE = Smile()
+LAW = ClosingLaw.of(SMILE)
+SPOT = 5000.0
+VIX = 20.0
+ENTRIES = np.array([0.0, 30.0, 120.0, 210.0, 345.0])
+DISTANCES = (0.3, 0.6, 0.8, 1.0, 1.5)
+CALM = IndexModel(vol_of_vol=0.0, jumps=0.0)
+
+
+def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) -> IndexDays:
+    """So many sessions, beyond what the calendar holds."""
+    return model.days(np.resize(stock_grid().dates[:252], count), seed, smile)
+
+
+def ends_over_starts(count: int, premium: float) -> Array:
+    """Where `count` days end, over where they stand at each entry [D, entries]."""
+    rng = np.random.default_rng(5)
+    years = SMILE.implied.years(SESSION - np.append(ENTRIES, SESSION))
+    scale = SMILE.implied.yearly_deviation(VIX) * np.sqrt(years) / (1 + premium)
+    # Evenly drawn, the wild days come as often as they should, and the error is smaller.
+    wildness = (np.arange(count) + rng.random(count)) / count
+    logs = LAW.paths(scale, wildness, rng.standard_normal((count, len(ENTRIES))))
+    return np.asarray(np.exp(logs[:, -1:] - logs[:, :-1]))
+
+
+def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
+    """What selling a spread earns held to the close, points, by entry and distance, and its error.
+
+    Prices are those of the model, not rounded to cents and without costs.
+    """
+    ends = SPOT * ends_over_starts(100_000, premium)
+    years = SMILE.implied.years(SESSION - ENTRIES)
+    deviation = SPOT * SMILE.implied.yearly_deviation(VIX) * np.sqrt(years)
+    away = 1.0 if call else -1.0
+    mean, error = np.empty((2, len(ENTRIES), len(DISTANCES)))
+    for column, distance in enumerate(DISTANCES):
+        short = SPOT + away * distance * deviation
+        short_price, long_price = (
+            black_scholes(
+                SPOT, strike, years, SMILE.volatility(VIX, SPOT, strike, years), call=call
+            )
+            for strike in (short, short + away * 5)
+        )
+        result = short_price - long_price - np.clip(away * (ends - short), 0, 5)
+        mean[:, column] = result.mean(axis=0)
+        error[:, column] = result.std(axis=0) / np.sqrt(len(result))
+    return mean, error
+
+
+@pytest.mark.parametrize("call", [False, True])
+def test_without_a_premium_a_spread_earns_what_it_costs_wherever_and_whenever_it_is_sold(
+    call: bool,
+) -> None:
+    mean, error = gains(0.0, call=call)
+    assert np.abs(mean / error).max() < 4
+    assert np.abs(mean).max() < 0.02, "of five points"
+
+
+@pytest.mark.parametrize("call", [False, True])
+def test_a_premium_is_earned_by_who_sells_and_its_opposite_is_lost(call: bool) -> None:
+    for premium, sign in ((0.15, 1), (-0.15, -1)):
+        mean, error = gains(premium, call=call)
+        assert (sign * mean / error > 4).all()
+
+
+def test_the_law_of_the_close_has_the_prices_of_the_smile() -> None:
+    """The mean payoff of normals that are mixed, in closed form, against Black-Scholes."""
+    x = np.linspace(-3, 3, 61)
+    np.testing.assert_allclose(LAW.below(x), SMILE.below(x), atol=2e-4)
+    years = SMILE.implied.years(360.0)
+    deviation = SMILE.implied.yearly_deviation(VIX) * np.sqrt(years)
+    means = deviation * LAW.means
+    widths = deviation * LAW.deviations
+    forward = np.exp(means + widths**2 / 2)
+    forward = SPOT * forward / (LAW.weights @ forward)
+    strikes = SPOT * np.exp(deviation * np.linspace(-2, 2, 41))
+    upper = np.log(forward / strikes[:, None]) / widths + widths / 2
+    calls = (forward * ndtr(upper) - strikes[:, None] * ndtr(upper - widths)) @ LAW.weights
+    volatility = SMILE.volatility(VIX, SPOT, strikes, years)
+    prices = black_scholes(SPOT, strikes, years, volatility, call=True)
+    np.testing.assert_allclose(calls, prices, atol=0.05)
+
+
+def test_without_a_premium_condors_held_to_the_close_without_costs_come_to_nothing() -> None:
+    """The whole of it: strikes, cents and a volatility index that moves from day to day."""
+    rules = SpreadRules(
+        strategy="IRON_CONDOR",
+        entries=(30, 210),
+        stop_multiple=None,
+        stop_usd=None,
+        target=None,
+        trail_from=None,
+        credit_least=0.0,
+        vix_most=200.0,
+    )
+
+    def mean_and_error(premium: float, count: int) -> tuple[float, float]:
+        days = simulated(IndexModel(premium=premium, step=30), count, 3)
+        by_day = np.zeros(len(days.dates))
+        for day in range(len(days.dates)):
+            for minute in rules.entries:
+                row = int(np.searchsorted(days.minutes, minute))
+                trade = sell_spread(days, day, row, rules, SpreadCosts(0, 0, 0), SMILE)
+                assert trade is not None
+                by_day[day] += float(trade.result) / len(rules.entries)
+        return float(by_day.mean()), float(by_day.std() / np.sqrt(len(by_day)))
+
+    mean, error = mean_and_error(0.0, 1_500)
+    # Each of four legs gives up half a cent to rounding in the mean.
+    assert abs(mean + 4 * 0.005 * SHARES) < 3 * error
+    premium, error = mean_and_error(0.3, 500)
+    assert premium > 5 * error
+
+
+def test_the_index_keeps_the_clock_that_prices_keep() -> None:
+    assert sum(CLOCK) == pytest.approx(1)
+    for hours, minutes in ((1, 30), (2, 90), (7, 390)):
+        share = sum(CLOCK[-hours:])
+        assert variance_left(float(minutes)) == pytest.approx(share)
+        assert SMILE.implied.session_days(float(minutes)) == pytest.approx(share * SMILE.session)
+    days = simulated(replace(CALM, step=30), 6_000, 1)
+    marks = np.searchsorted(days.minutes, [*range(0, 361, 60), SESSION])
+    squares = np.diff(np.log(days.spot[:, marks]), axis=1) ** 2
+    np.testing.assert_allclose(squares.mean(0) / squares.mean(0).sum(), CLOCK, atol=0.015)
+
+
+def test_the_premium_is_implied_over_realised_and_a_stated_volatility_takes_its_place() -> None:
+    fair, dear, stated = (
+        simulated(replace(CALM, **changes), 500, 2)
+        for changes in ({"premium": 0.0}, {"premium": 0.25}, {"realised": 0.4})
+    )
+
+    def sizes(days: IndexDays) -> Array:
+        return np.abs(np.log(days.spot[:, -1] / days.spot[:, 0]) / days.vix[:, 0])
+
+    assert float(np.median(sizes(fair) / sizes(dear))) == pytest.approx(1.25, rel=0.005)
+    ratio = float(np.median(sizes(fair) / sizes(stated)))
+    assert ratio == pytest.approx(SMILE.level * LAW.deviation / 0.4, rel=0.01)
+    known = np.log(stated.spot[1:, -1] / stated.spot[:-1, -1]) / stated.vix[:-1, -1] * 100
+    assert np.sqrt((known**2).mean() * 252) == pytest.approx(0.4, abs=0.04)
+
+
+def test_the_level_of_prices_moves_the_index_with_them() -> None:
+    """A fair market stays one whatever its options cost."""
+    for level in (0.5, 1.2):
+        smile = replace(SMILE, level=level)
+        days = simulated(replace(CALM, premium=0.0, step=390), 4_000, 4, smile)
+        deviation = smile.implied.yearly_deviation(days.vix[:, 0]) * np.sqrt(
+            smile.implied.years(390.0)
+        )
+        ends = np.log(days.spot[:, -1] / days.spot[:, 0]) / deviation
+        for x in (-1.0, 1.0):
+            assert (ends < x).mean() == pytest.approx(float(LAW.below(np.array([x]))[0]), abs=0.02)
+
+
+def test_a_day_that_becomes_wild_is_not_known_from_its_volatility_index() -> None:
+    days = simulated(IndexModel(), 2_000, 6)
+    assert (days.vix == days.vix[:, :1]).all()
+    moves = np.log(days.spot[:, -1] / days.spot[:, 0])
+    raised = np.log(days.vix[1:, 0] / days.vix[:-1, 0])
+    assert np.corrcoef(moves[:-1], raised)[0, 1] < -0.4, "a fall raises the next session's"
+
+
+@pytest.mark.parametrize(("slope", "wing"), [(0.0, 0.0), (0.0, 0.1), (0.05, 0.22), (-0.05, 0.2)])
+def test_every_smile_that_a_distribution_has_is_followed(
+    slope: float, wing: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    smile = Smile(slope=slope, wing=wing)
+    law = ClosingLaw.of(smile)
+    x = np.linspace(-3, 3, 61)
+    np.testing.assert_allclose(law.below(x), smile.below(x), atol=1e-3)
+    assert law.weights.sum() == pytest.approx(1)
+    assert law.weights @ law.means == pytest.approx(0, abs=1e-4)
+    assert not caplog.records
+
+
+def test_a_smile_that_no_distribution_has_is_followed_as_far_as_one_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        days = simulated(IndexModel(), 5, 0, Smile(slope=0.025, wing=0.6))
+    assert np.isfinite(days.spot).all()
+    [record] = caplog.records
+    assert "no distribution has slope 0.025 and wing 0.6" in record.getMessage()
+
+
+def test_premiums_that_cannot_be_are_refused() -> None:
+    for wrong in ({"premium": -1.0}, {"realised": 11.0}):
+        with pytest.raises(InputError, match=f"index.{next(iter(wrong))}"):
+            IndexModel(**wrong)

@@ -1,0 +1,155 @@
+"""How the simulated index, the prices of its options and a real index agree.
+
+    python tests/studies/index_fit.py BARS VIX.parquet [--symbol SPY] [--check 2025-01-01]
+        [--until 2025-06-30] [--years 40] [--seed 0]
+
+BARS is a folder of hourly bars. Sessions before --check are what the model's clock and premium are
+fitted to, those from there on what they are checked with. Printed for the simulated index, what its
+options cost, and both parts of the real one: variance by hour, implied over realised deviation, how
+often the index ends beyond a strike, and the kurtosis of days. Errors come from whole days drawn
+with replacement; what is simulated has an error of its own, of as many days.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from execution.spreads.rules import CLOCK, SESSION, TRADING_DAYS
+from foundation.arrays import Array
+from marketsimulator.options.closing_law import ClosingLaw
+from marketsimulator.options.path import IndexDays, IndexModel, index_days
+from marketsimulator.options.pricing import Smile
+from trainingdata.bar_files import read_bars
+from trainingdata.sessions import stock_grid
+from trainingdata.volatility_index import volatility_index
+
+MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION)
+ENTRIES = (30, 120, 210)  # minutes, those of `SpreadRules`
+DRAWS = 300
+
+
+def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
+    """Moves from a minute to the close, over the deviation at the money that prices imply [D]."""
+    row = int(np.searchsorted(days.minutes, minute))
+    deviation = smile.implied.yearly_deviation(days.vix[:, row])
+    moves = np.log(days.spot[:, -1] / days.spot[:, row])
+    return np.asarray(moves / (deviation * np.sqrt(smile.implied.years(SESSION - minute))))
+
+
+def hourly_squares(days: IndexDays) -> Array:
+    """Squared moves by hour over the volatility index at the open, [D, 7]."""
+    rows = np.searchsorted(days.minutes, MARKS)
+    moves = np.diff(np.log(days.spot[:, rows]), axis=1)
+    return np.asarray((moves / days.vix[:, :1] * 100) ** 2 * TRADING_DAYS)
+
+
+def with_error(values: Array, figure: Callable[[Array], Array], seed: int) -> tuple[Array, Array]:
+    """A figure of days [D, …], and its standard error: whole days drawn with replacement."""
+    rng = np.random.default_rng([seed, 3])
+    count = len(values)
+    drawn = [figure(values[rng.integers(0, count, count)]) for _ in range(DRAWS)]
+    return figure(values), np.std(drawn, axis=0)
+
+
+def part_of(days: IndexDays, kept: Array) -> IndexDays:
+    """The sessions that are kept [D]."""
+    return IndexDays(days.dates[kept], days.minutes, days.spot[kept], days.vix[kept], days.source)
+
+
+def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
+    """Every figure of some days and its error."""
+    law = ClosingLaw.of(smile)
+    far = np.stack([ends_in_deviations(days, smile, minute) for minute in ENTRIES], axis=1)
+    squares = hourly_squares(days)
+    whole = ends_in_deviations(days, smile, 0)[:, None]
+    opens, late = np.searchsorted(days.minutes, (0, 300))
+    moves = np.log(days.spot[:, -1:] / days.spot[:, [opens, late]]) / days.vix[:, :1]
+    figures = {
+        "share by hour": (squares, lambda q: q.mean(0) / q.mean() / q.shape[1]),
+        "last 90 minutes over the clock's": (
+            squares,
+            lambda q: q[:, 5:].mean(0).sum() / q.mean(0).sum() / sum(CLOCK[5:]),
+        ),
+        "variance to the close from 14:30, over the clock's": (
+            moves**2,
+            lambda q: q[:, 1].mean() / q[:, 0].mean() / sum(CLOCK[5:]),
+        ),
+        "implied over realised, rms": (
+            far,
+            lambda x: law.deviation / np.sqrt((x**2).mean(0)),
+        ),
+        "… all three": (far, lambda x: law.deviation / np.sqrt((x**2).mean())),
+        "implied over realised, mean size": (far, lambda x: mean_size(law) / np.abs(x).mean()),
+        "P(below the put strike, 1)": (far, lambda x: (x < -1).mean(0)),
+        "… all three ": (far, lambda x: (x < -1).mean()),
+        "P(above the call strike, 1)": (far, lambda x: (x > 1).mean(0)),
+        "…  all three": (far, lambda x: (x > 1).mean()),
+        "P(beyond 0.6, both sides)": (far, lambda x: (np.abs(x) > 0.6).mean()),
+        "P(beyond 2, both sides)": (far, lambda x: (np.abs(x) > 2).mean()),
+        "kurtosis of sessions": (whole, lambda x: (x**4).mean() / (x**2).mean() ** 2),
+        "kurtosis of hours": (
+            squares / squares.mean(0),
+            lambda q: (q**2).mean() / q.mean() ** 2,
+        ),
+        "night's share of a day": (
+            np.stack([night_squares(days), squares.sum(1)[1:]], axis=1),
+            lambda q: q[:, 0].mean() / q.mean(0).sum(),
+        ),
+    }
+    return {name: with_error(values, figure, seed) for name, (values, figure) in figures.items()}
+
+
+def night_squares(days: IndexDays) -> Array:
+    """Squared moves from a close to the next open, in the units of `hourly_squares` [D - 1]."""
+    moves = np.log(days.spot[1:, 0] / days.spot[:-1, -1])
+    return np.asarray((moves / days.vix[:-1, -1] * 100) ** 2 * TRADING_DAYS)
+
+
+def mean_size(law: ClosingLaw) -> float:
+    """Mean distance from where the index stands, in deviations at the money."""
+    x = np.linspace(0, 30, 30_001)
+    return float(np.trapezoid(1 - law.below(x) + law.below(-x), x))
+
+
+def main() -> None:
+    """Read the bars, simulate, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("bars", type=Path)
+    parser.add_argument("vix", type=Path)
+    parser.add_argument("--symbol", default="SPY")
+    parser.add_argument("--check", default="2025-01-01")
+    parser.add_argument("--until", default="2025-06-30")
+    parser.add_argument("--years", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    words = parser.parse_args()
+    smile = Smile()
+    vix = volatility_index(str(words.vix))[: words.until]
+    real = index_days(read_bars([words.bars], [words.symbol]), words.symbol, vix)
+    real = part_of(real, real.dates <= np.datetime64(words.until))
+    checked = real.dates >= np.datetime64(words.check)
+    dates = np.resize(stock_grid().dates[:TRADING_DAYS], words.years * TRADING_DAYS)
+    model = IndexModel()
+    columns = {
+        "model": model.days(dates, words.seed, smile),
+        "premium 0": replace(model, premium=0.0).days(dates, words.seed, smile),
+        f"{words.symbol} before": part_of(real, ~checked),
+        f"{words.symbol} from": part_of(real, checked),
+    }
+    for name, days in columns.items():
+        print(f"\n{name}: {len(days.dates)} sessions, {days.dates[0]} to {days.dates[-1]}")
+        for label, (value, error) in rows_of(days, smile, words.seed).items():
+            numbers = zip(np.atleast_1d(value), np.atleast_1d(error), strict=True)
+            print(f"  {label:50}", "  ".join(f"{v:.3f} ± {e:.3f}" for v, e in numbers))
+    x = np.array([-1.0, 1.0])
+    below, above = smile.below(x)
+    print(f"\nprices: P(below) {below:.3f}, P(above) {1 - above:.3f}, clock {CLOCK}")
+    print(f"law: deviation {ClosingLaw.of(smile).deviation:.3f}")
+
+
+if __name__ == "__main__":
+    main()
