@@ -113,11 +113,9 @@ class Spread:
 
     def settles_at(self, index: float) -> float:
         """Points that the seller pays at settlement, where the index ends here."""
-        payments = []
-        for leg in self.legs:
-            worth = max(index - leg.strike if leg.call else leg.strike - index, 0.0)
-            payments.append(worth * (1 if leg.sold else -1))
-        return math.fsum(payments)
+        worths = (index - leg.strike if leg.call else leg.strike - index for leg in self.legs)
+        signs = (1 if leg.sold else -1 for leg in self.legs)
+        return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
 
     def delivers_at(self, price: float) -> bool:
         """Whether shares may change hands where options on a stock expire with it at this price.
