@@ -68,6 +68,11 @@ from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
 NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
+SIMULATED_NOTE = (
+    " What a seller earns on the simulated index is the premium that is put in (index.premium),"
+    " less costs; rules that buy back before the close do too well in it, by some 4 to 16 USD a contract"
+    " (docs/STUDIES.md): judge them on bars (bars.dir, bars.vix)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +278,7 @@ def run_summary(settings: SpreadSettings, runs: list[SpreadRun]) -> dict[str, An
     return {
         "index": last.days.source,
         "seed": settings.seed,
-        "note": NOTE,
+        "note": NOTE if settings.bars.dir else NOTE + SIMULATED_NOTE,
         **_run_figures(settings, last),
         "after": {years: _run_figures(settings, run) for years, run in shorter.items()},
     }

@@ -240,6 +240,7 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert none["account"]["worst_day"] is None
     assert none["account"]["trades"] == none["account"]["offers"] == 0
     assert re.search(r"profit factor +│ n/a, no trade", report_text(none))
+    assert "the premium that is put in" in " ".join(report_text(none).split())
     told = figures([offer(0, 1, 2, "30", contracts=1)], path(1), 20_000.0)
     assert told["profit_factor"] is None
     assert told["losing_days"] == 0
