@@ -107,7 +107,10 @@ def read(path: Path, columns: list[str]) -> pa.Table:
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             _check_shelf(path, file.metadata.metadata)
-            return file.read(columns=columns)
+            table = file.read(columns=columns)
+            for name in set(columns) - {MOMENTS, *table.column_names}:
+                raise KeyError(f"it has no column {name}")
+            return table
     except Misplaced:
         # It is a ValueError too, and would be called damaged below.
         raise

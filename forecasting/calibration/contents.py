@@ -12,7 +12,7 @@ from forecasting.windows import Keys, mixed
 from foundation.arrays import Index, Instants
 from trainingdata.bars import Bars
 
-# own bars before a lesson's window that its first forecasts and averages look back on, at most
+# own bars before a lesson's window that its first forecasts and averages look back on, at least
 LOOK_BACK = 1024
 LANES = (0x243F6A8885A308D3, 0x13198A2E03707344)  # two digests of 64 bits: first digits of pi
 
@@ -50,17 +50,18 @@ class ClassContents:
             total=total,
         )
 
-    def key(self, week: np.datetime64, window: int) -> str:
+    def key(self, week: np.datetime64, window: int, look_back: int) -> str:
         """Digest of what a lesson comes from: its symbols' last bars and their numbers.
 
         week: the Friday 16:00 New York of the lesson. window: own bars that it learns from.
+        look_back: own bars before them that count.
         """
         # Their numbers belong to it, because a lesson says from which own bar on its averages see;
         # and the bars before its window, as far as its first forecasts and averages look back.
         digest = hashlib.sha256()
         for symbol, first, stop in zip(self.symbols, self.begin, self.begin[1:], strict=False):
             end = int(np.searchsorted(self.times[first:stop], week, side="right"))
-            start = max(end - window - LOOK_BACK, 0)
+            start = max(end - window - look_back, 0)
             digest.update(f"{symbol} {end} ".encode())
             digest.update((self.total[first + end] - self.total[first + start]).tobytes())
         return digest.hexdigest()

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from forecasting.calibration.contents import ClassContents
+from forecasting.calibration.contents import LOOK_BACK, ClassContents
 from forecasting.calibration.history import ClassHistory, class_sample
 from forecasting.calibration.kept import KeptLessons
 from forecasting.calibration.lesson import Lesson, learn
@@ -37,7 +37,8 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 
-_Key = tuple[str, str]  # source of the base forecasts, digest of the bars
+# source of the base forecasts, digest of the bars, own bars before its window that it looks back on
+_Key = tuple[str, str, int]
 _Week = tuple[Index, np.datetime64]  # numbers of windows, the Friday they learn by
 # where the lesson is kept, the lesson, the deviations and centres of the week's windows
 _Taught = tuple[_Key, Lesson, Array, Array]
@@ -91,6 +92,7 @@ class CalibratedForecaster:
         since = np.broadcast_to(since, len(bars.symbols))
         contents = [(kind, ClassContents.of(bars, members)) for kind, members in _classes(bars)]
         raw = self._raw(bars, contents, since, progress)
+        look_back = max(LOOK_BACK, int(raw.windows.lengths.max(initial=0)))
         windows = raw.windows.part(_answered(raw.windows, since))
         centre = np.full((len(windows), HORIZON), np.nan, dtype=np.float32)
         deviation = np.full((len(windows), HORIZON), np.nan, dtype=np.float32)
@@ -109,7 +111,8 @@ class CalibratedForecaster:
                 history: ClassHistory = history,
             ) -> _Taught:
                 rows, friday = week
-                key = raw.source, content.key(friday, self.settings.window)
+                digest = content.key(friday, self.settings.window, look_back)
+                key = raw.source, digest, look_back
                 lesson = self._lesson(key, kind, history, friday)
                 member = np.searchsorted(history.members, windows.symbol[rows])
                 sample, median = class_sample(
@@ -155,20 +158,20 @@ class CalibratedForecaster:
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,
         # an hourly run forecasts the last bars alone.
         latest = next(reversed(self._lessons), None)
-        if latest is not None and self._knows_all(bars, contents, since, latest[0]):
+        if latest is not None and self._knows_all(bars, contents, since, latest):
             raw = self.base.forecast(bars, since, progress)
             # What was learned from other weights is not used: a kept lesson counts only for the
             # source that it came from.
             if raw.source == latest[0]:
                 return raw
-        return self.base.forecast(bars, self._learned_since(bars, since), progress)
+        return self.base.forecast(bars, self._learned_since(bars, contents, since), progress)
 
     def _lesson(self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64) -> Lesson:
         # A lesson is given once a week, and who decides every hour asks for it every hour.
         lesson = self._lessons.get(key)
         if lesson is not None:
             return lesson
-        source, bars = key
+        source, bars, _ = key
         kept = self.kept if source else None
         name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
         lesson = kept.get(name) if kept else None
@@ -188,32 +191,48 @@ class CalibratedForecaster:
         bars: Bars,
         contents: Sequence[tuple[Kind, ClassContents]],
         since: Instants,
-        source: str,
+        latest: _Key,
     ) -> bool:
-        """Whether every lesson that forecasts from `since` [S] on use is kept.
+        """Whether every lesson that forecasts from `since` [S] on use is kept, as the latest is.
 
         Then nothing older has to be forecast.
         """
+        source, _, look_back = latest
         for _, content in contents:
             weeks: set[np.datetime64] = set()
             for s in content.members.tolist():
                 times = bars.real_bars(s)[0]
                 first = max(int(np.searchsorted(times, since[s])) - 1, 0)
                 weeks |= set(last_fridays(times[first:]))
-            keys = (content.key(week, self.settings.window) for week in weeks)
-            if not all((source, key) in self._lessons for key in keys):
+            keys = (content.key(week, self.settings.window, look_back) for week in weeks)
+            if not all((source, key, look_back) in self._lessons for key in keys):
                 return False
         return True
 
-    def _learned_since(self, bars: Bars, since: Instants) -> Instants:
-        """[S] where each symbol's learning for its first answered bar begins."""
+    def _learned_since(
+        self,
+        bars: Bars,
+        contents: Sequence[tuple[Kind, ClassContents]],
+        since: Instants,
+    ) -> Instants:
+        """[S] where each symbol's part in the first lesson of its class begins."""
         begin = np.full(len(since), bars.now)
-        for s in range(len(since)):
-            times = bars.real_bars(s)[0]
-            if len(times):
-                first = times[max(int(np.searchsorted(times, since[s])) - 1, 0)]
-                end = int(np.searchsorted(times, last_fridays(np.array([first]))[0], side="right"))
-                begin[s] = times[max(end - self.settings.window, 0)]
+        for _, content in contents:
+            times_of = {s: bars.real_bars(s)[0] for s in content.members.tolist()}
+            answered = [
+                times[max(int(np.searchsorted(times, since[s])) - 1, 0)]
+                for s, times in times_of.items()
+                if len(times)
+            ]
+            if not answered:
+                continue
+            # The class learns together: a symbol that was silent on a Friday is answered by an
+            # earlier lesson, which the others have to have their part in.
+            week = last_fridays(np.array([min(answered)]))[0]
+            for s, times in times_of.items():
+                if len(times):
+                    end = int(np.searchsorted(times, week, side="right"))
+                    begin[s] = times[max(end - self.settings.window, 0)]
         return begin
 
 

@@ -2,7 +2,8 @@
 
     FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.npz
 
-A file that cannot be read is no reason to stop: its lesson is learned again.
+A file ends with the digest of what comes before. One that cannot be read, or is not what was
+written, is no reason to stop: its lesson is learned again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import zipfile
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
 
+DIGEST = hashlib.sha256().digest_size
 _DISPERSION = tuple(field.name for field in fields(Dispersion))
 
 
@@ -37,7 +38,10 @@ class KeptLessons:
         """The lesson that was kept under this key; none where it was not."""
         path = self._path(key)
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+            content = path.read_bytes()
+            if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
+                raise ValueError("it is not what was written")
+            with np.load(io.BytesIO(content[:-DIGEST]), allow_pickle=False) as held:
                 table = {name: held[name] for name in held.files}
             return Lesson(
                 pattern=DayPattern(table["factor"]),
@@ -49,7 +53,7 @@ class KeptLessons:
             )
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s: learned again, it cannot be read: %s", path, error)
             return None
 
@@ -68,7 +72,7 @@ class KeptLessons:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            put_whole(path, content.getvalue())
+            put_whole(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
         except OSError as error:
             log.warning("%s: not kept: %s", path, error.strerror or error)
 

@@ -254,6 +254,24 @@ def test_a_damaged_file_is_never_believed(
         read_values(path)
 
 
+@pytest.mark.parametrize("column", [b"issued_at", b"key", b"values"])
+def test_a_file_that_has_lost_the_name_of_a_column_is_damaged(
+    column: bytes, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = market.times[-700]
+    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since).values
+    path = sorted(kept.rglob("*.parquet"))[0]
+    path.write_bytes(path.read_bytes().replace(column, column[:-1] + b"_"))
+    assert fault(path) == "damaged"
+    asked = counting(monkeypatch)
+    again = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
+    np.testing.assert_allclose(again.values, first, rtol=2e-7)
+    assert sum(asked) > 0
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(column, column[:-1] + b"_"))
+    assert prune(kept)["damaged"] == 1
+
+
 def test_the_cache_is_listed_verified_and_pruned(
     kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:

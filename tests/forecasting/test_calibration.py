@@ -729,6 +729,64 @@ def test_lessons_are_kept_in_no_folder_that_cannot_be_written(market: Bars, tmp_
     np.testing.assert_array_equal(ours.values, plain.values)
 
 
+def test_a_symbol_that_was_silent_on_a_friday_makes_no_difference_to_where_a_run_starts(
+    market: Bars, tmp_path: Path
+) -> None:
+    """Its last forecast is of an earlier week, whose lesson the whole class learns."""
+    silent_one = market.symbols.index("SYYUSD")
+    friday = last_fridays(market.times[-400:-399])[0]
+    hour = np.timedelta64(1, "h")
+    halt = (market.times > friday - 7 * hour) & (market.times <= friday + 9 * hour)
+    mask = market.mask.copy()
+    mask[silent_one, halt] = False
+    halted = Bars(market.instruments, market.times, market.values, mask, "halted")
+    late = friday + 6 * hour
+    early = friday - 60 * hour
+
+    def table(since: np.datetime64, folder: str) -> ForecastTable:
+        kept = KeptLessons(tmp_path / folder)
+        return CalibratedForecaster(Sourced(), SHORT, kept).forecast(halted, since)
+
+    fresh = table(early, "one")
+    begun_late = table(late, "other")
+    after = table(early, "other")
+    np.testing.assert_array_equal(begun_late.at(late).values, fresh.at(late).values)
+    np.testing.assert_array_equal(after.values, fresh.values)
+
+
+def test_a_lesson_of_long_contexts_is_that_of_all_the_bars_that_they_see(
+    year: Bars, tmp_path: Path
+) -> None:
+    coins = np.flatnonzero(year.crypto)
+    values = year.values.copy()
+    own = np.flatnonzero(year.mask[coins[0]])
+    far = own[-1400:-1300]
+    values[coins[0], far, :4] *= (1 + 0.2 * np.sin(np.arange(len(far))))[:, None]
+    other = Bars(year.instruments, year.times, values, year.mask, "other")
+    settings = CalibrationSettings(window=100)
+    base = Sourced(context_length=1500, plain=1.0)
+    kept = KeptLessons(tmp_path)
+    since = year.times[-3]
+    CalibratedForecaster(base, settings, kept).forecast(year, since)
+    ours = CalibratedForecaster(base, settings, kept).forecast(other, since)
+    fresh = CalibratedForecaster(base, settings).forecast(other, since)
+    np.testing.assert_array_equal(ours.values, fresh.values)
+
+
+def test_no_flipped_bit_of_a_kept_lesson_is_believed(market: Bars, tmp_path: Path) -> None:
+    settings = CalibrationSettings(window=150)
+    kept = KeptLessons(tmp_path)
+    CalibratedForecaster(Sourced(), settings, kept).forecast(market, market.times[-9])
+    path = sorted(tmp_path.glob("*/*.npz"))[0]
+    whole = path.read_bytes()
+    assert kept.get(path.stem) is not None
+    for place in [*range(0, len(whole), 97), *range(len(whole) - 1200, len(whole))]:
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1 << place % 8
+        path.write_bytes(bytes(spoilt))
+        assert kept.get(path.stem) is None
+
+
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
 def test_the_address_of_a_lesson_is_that_of_the_bars_it_looks_back_on(
     market: Bars, number: int, field: int, symbol: int
@@ -744,11 +802,10 @@ def test_the_address_of_a_lesson_is_that_of_the_bars_it_looks_back_on(
     column = np.flatnonzero(market.mask[symbol])[number]
     values[symbol, column, field] *= 1 + 1e-15 * 4
     other = Bars(market.instruments, market.times, values, market.mask, "other")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contents, "LOOK_BACK", look_back)
-        before, after = (
-            contents.ClassContents.of(bars, members).key(week, window) for bars in (market, other)
-        )
+    before, after = (
+        contents.ClassContents.of(bars, members).key(week, window, look_back)
+        for bars in (market, other)
+    )
     seen = end - window - look_back <= number < end
     assert (before != after) == (
         seen and values[symbol, column, field] != market.values[symbol, column, field]
