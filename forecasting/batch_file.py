@@ -6,7 +6,9 @@ value (USD).
 wide: a row a symbol, instant and step, with a column for each level instead: `0.01` … `0.99`.
 
 A name that ends in .parquet, .csv or .csv.gz is a file; one without an ending is a folder, which
-gets a Parquet file for each month of issue, written side by side. Rows lie by instant and symbol.
+gets a Parquet file for each month of issue, written side by side; a run that is killed while they
+get their names leaves a mark there, and the folder is not read until a batch has ended in it. Rows
+lie by instant and symbol.
 """
 
 from __future__ import annotations
@@ -25,10 +27,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.from_file import ENDINGS, FORECASTER, LEVEL_NAMES, MONTHS
+from forecasting.from_file import ENDINGS, FORECASTER, LEVEL_NAMES, MONTHS, UNFINISHED
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
-from foundation.files import check_file, check_output, remove_unfinished, staged_file
+from foundation.files import (
+    check_file,
+    check_output,
+    flush_to_disk,
+    put_whole,
+    remove_unfinished,
+    staged_file,
+)
 from trainingdata.bars import Bars
 from trainingdata.sessions import following_bar_ends
 
@@ -159,6 +168,9 @@ def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
         f"{month}.parquet": rows
         for month, rows in zip(months, np.split(batch.rows, begin[1:]), strict=True)
     }
+    for name in rows_of:
+        if (output / name).is_dir():
+            raise InputError(f"output: {output} cannot be written: {name} is a folder")
     written: SimpleQueue[int] = SimpleQueue()  # forecasts; 0 where a month has ended
 
     def write_month(path: Path, rows: Index) -> None:
@@ -186,10 +198,14 @@ def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
             progress("forecasts written", done, len(batch.rows))
         for file in files:
             file.result()
+        # The months get their names one by one: killed among them, the folder says so.
+        put_whole(output / UNFINISHED, b"")
     # What an earlier run wrote of other months would pass for this one's.
     for old in output.glob(MONTHS):
         if old.name not in rows_of:
             old.unlink()
+    flush_to_disk(output)
+    (output / UNFINISHED).unlink(missing_ok=True)
 
 
 def _workers() -> int:

@@ -47,6 +47,7 @@ FORECASTER = "forecaster"  # key of a Parquet file's metadata: who made the fore
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 ENDINGS = (".parquet", ".csv", ".csv.gz")
 MONTHS = "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"  # the files of a folder
+UNFINISHED = ".unfinished"  # in a folder whose months are being replaced, or were when killed
 LEVEL_NAMES = tuple(str(level) for level in LEVELS)
 WIDE = (*COLUMNS[:3], *LEVEL_NAMES)
 ROWS = 1_000_000  # of a file, held at a time
@@ -89,6 +90,7 @@ class FileForecaster:
         DataError
             naming the file, the row and what is wrong with it.
         """
+        name = self.name
         windows = Windows.of(bars, since, 1)
         values = np.full((len(windows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
         rows = 0
@@ -113,7 +115,7 @@ class FileForecaster:
             return kept[numbers]
 
         source = content_digest(self.path)[:16]
-        table = ForecastTable.of(self.name, bars, windows.part(there), answer, source=source)
+        table = ForecastTable.of(name, bars, windows.part(there), answer, source=source)
         for fault in scale_faults(kept, table, np.arange(len(kept))):
             raise DataError(f"{self.path}: {fault}")
         return table
@@ -127,15 +129,33 @@ def content_digest(path: Path) -> str:
 
 def _files(path: Path) -> list[Path]:
     """The file at a path, or those of the folder, by month."""
+    if (path / UNFINISHED).exists():
+        raise DataError(
+            f"{path}: a batch was stopped, or is at work, while it replaced the months of this"
+            " folder: they may be of two runs; wait for it, or run the batch again"
+        )
     return sorted(path.glob(MONTHS)) if path.is_dir() else [path]
 
 
 def _maker(path: Path) -> str:
-    """Who made the forecasts, as far as the file says it."""
+    """Who made the forecasts, as far as the files say it; one maker made all of them."""
+    first, *others = _files(path)
+    maker = _maker_of_file(first)
+    for other in others:
+        its = _maker_of_file(other)
+        if its != maker:
+            raise DataError(
+                f"{path}: months of two makers, {first.name} by {maker or 'nobody named'} and"
+                f" {other.name} by {its or 'nobody named'}: give each its own folder, or run the"
+                " batch again"
+            )
+    return maker
+
+
+def _maker_of_file(path: Path) -> str:
     import pyarrow as pa
     from pyarrow import parquet
 
-    path = _files(path)[0]
     if path.suffix != ".parquet":
         return ""
     try:

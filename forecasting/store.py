@@ -12,10 +12,12 @@ file, and a file that is copied to another shelf is refused there. Nothing is ev
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -40,6 +42,11 @@ READER_BYTES = 512 * 2**20  # bytes of values a reader keeps in memory
 LESSONS = "lessons"  # the folder of a cache that holds what calibration has learned
 NOWHERE = -1
 SMALL_FILE_BYTES = 2**20  # bytes of a file whose index is kept in memory
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class ReadOnly(InputError):
+    """A shelf that holds forecasts, and that no more can be written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +82,41 @@ class Shelf:
 
         Raises
         ------
+        ReadOnly
+            where nothing can be written into it, though it holds forecasts.
         InputError
-            where nothing can be written into it.
+            where nothing can be written into it, and it holds none.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if self._note.exists():
                 self._note.touch()
             else:
                 about = json.dumps(json.loads(self.specification), sort_keys=True, indent=1)
                 put_whole(self._note, f"{about}\n".encode())
         except OSError as error:
-            raise InputError(
-                f"forecaster.cache: {self.folder} cannot be written: {error.strerror}"
-            ) from error
+            raise self._refusal(self.folder, error) from error
+
+    def _refusal(self, path: Path, error: OSError) -> InputError:
+        kind = ReadOnly if error.errno in FORBIDDEN and self.files() else InputError
+        return kind(f"forecaster.cache: {path} cannot be written: {error.strerror}")
 
     def files(self, month: str = "*") -> list[Path]:
         """The shelf's files, by month and name."""
         return sorted(self.folder.glob(f"{month}/*.parquet"))
 
-    def find(self, issued_at: Instants, keys: Keys) -> Locations:
-        """Where the forecasts issued then with these keys [n] lie, as far as they are there."""
+    def find(self, issued_at: Instants, keys: Keys, without: Container[Path] = ()) -> Locations:
+        """Where the forecasts issued then with these keys [n] lie, as far as they are there.
+
+        without: files that are passed over.
+        """
         files: list[Path] = []
         for month in np.unique(issued_at.astype("datetime64[M]")):
             files += self.files(str(month))
-        indexed = [(path, index) for path in files if (index := _index(path)) is not None]
+        usable = [path for path in files if path not in without]
+        indexed = [(path, index) for path in usable if (index := _index(path)) is not None]
         file = np.full(len(keys), NOWHERE)
         row = np.zeros(len(keys), dtype=np.int64)
         if indexed:
@@ -131,6 +148,13 @@ class Shelf:
         """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all.
 
         moments: their log moments [n, 2, H]; none where they are not kept beside them.
+
+        Raises
+        ------
+        ReadOnly
+            where it must not be written on a shelf that holds forecasts.
+        InputError
+            where it cannot be written for another reason.
         """
         month = str(issued_at[0].astype("datetime64[M]"))
         name = cache_file.digest(self.specification, issued_at, keys, values)
@@ -140,9 +164,7 @@ class Shelf:
             path.parent.mkdir(parents=True, exist_ok=True)
             put_whole(path, content)
         except OSError as error:
-            raise InputError(
-                f"forecaster.cache: {path} cannot be written: {error.strerror}"
-            ) from error
+            raise self._refusal(path, error) from error
         return path
 
 

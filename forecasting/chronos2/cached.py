@@ -1,4 +1,8 @@
-"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept."""
+"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept.
+
+A cache that can be read and not be written lacks a day, or holds a damaged file: a table then holds
+in memory what was computed for it, up to `MOST_IN_MEMORY` forecasts.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,24 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import log_moments
-from forecasting.store import LESSONS, Locations, Reader, Shelf, moments_at
+from forecasting.store import (
+    LESSONS,
+    NOWHERE,
+    Locations,
+    Reader,
+    ReadOnly,
+    Shelf,
+    moments_at,
+)
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
-from foundation.errors import DataError
+from foundation.errors import DataError, InputError
 from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # forecasts a file holds at most: what a kill can cost
+MOST_IN_MEMORY = 131_072  # forecasts a table holds that its cache cannot: 264 MB
 MOST_WRITERS = 8  # threads that encode and write, one file each
 
 
@@ -70,17 +83,20 @@ class CachedForecaster:
         """Forecast what the cache lacks, file by file; the table reads files when it is asked."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
+        memory = _Memory()
 
         def completed(progress: Progress) -> list[_Part]:
             parts = []
             for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
                 if len(rows):
                     parts.append(
-                        self._complete(bars.symbols, windows, keys, profile, rows, progress)
+                        self._complete(bars.symbols, windows, keys, profile, rows, memory, progress)
                     )
             return parts
 
-        kept = _KeptForecasts(self.reader, windows, completed(progress), lambda: completed(silent))
+        kept = _KeptForecasts(
+            self.reader, windows, completed(progress), lambda: completed(silent), memory
+        )
         specifications = [json.loads(part.shelf.specification) for part in kept.parts]
         return ForecastTable.of(
             self.name,
@@ -98,24 +114,33 @@ class CachedForecaster:
         keys: Keys,
         profile: Profile,
         rows: Index,
+        memory: _Memory,
         progress: Progress,
     ) -> _Part:
         """Where these windows' forecasts lie; missing ones are made.
 
         Raises
         ------
+        InputError
+            where more is missing on a shelf that cannot be written than memory takes.
         DataError
             where what has just been written goes away.
         """
         shelf = self._shelf(profile)
         shelf.touch()
-        locations = shelf.find(windows.issued_at[rows], keys[rows])
-        kept = len(rows) - len(locations.missing)
+
+        def looked_for() -> tuple[Locations, Index]:
+            """Where they lie, and the numbers of those that are neither there nor in memory."""
+            found = shelf.find(windows.issued_at[rows], keys[rows], memory.spoiled)
+            return found, np.setdiff1d(rows[found.missing], memory.of(shelf)[0])
+
+        locations, missing = looked_for()
+        kept = len(rows) - len(missing)
         of_cache = f"forecasts, {kept:,} of {len(rows):,} from cache"
         work = f"{of_cache}, new ones" if kept else "forecasts"
         if kept == len(rows):
             progress(of_cache, kept, kept)
-        while len(locations.missing):
+        while len(missing):
             looked_at = shelf
             shelf = self._fill(
                 shelf,
@@ -123,15 +148,16 @@ class CachedForecaster:
                 windows,
                 keys,
                 profile,
-                rows[locations.missing],
+                missing,
+                memory,
                 lambda _, done, total: progress(work, done, total),
             )
-            locations = shelf.find(windows.issued_at[rows], keys[rows])
-            if shelf == looked_at and len(locations.missing):
+            locations, missing = looked_for()
+            if shelf == looked_at and len(missing):
                 raise DataError(
                     f"{shelf.folder}: what was just written went away (prune?); run again"
                 )
-        return _Part(shelf, rows, locations)
+        return _Part(shelf, rows, locations, *memory.of(shelf))
 
     def _fill(
         self,
@@ -141,6 +167,7 @@ class CachedForecaster:
         keys: Keys,
         profile: Profile,
         missing: Index,
+        memory: _Memory,
         progress: Progress,
     ) -> Shelf:
         """Compute these windows' forecasts and keep them; the shelf that they lie on in the end.
@@ -156,13 +183,22 @@ class CachedForecaster:
         def keep(on: Shelf, part: Index, values: Array32) -> None:
             moments = np.stack(log_moments(values, price[part]), axis=1)
             symbol = names[windows.symbol[part]]
-            on.add(symbol, windows.issued_at[part], keys[part], values, moments)
+            try:
+                path = on.add(symbol, windows.issued_at[part], keys[part], values, moments)
+                memory.spoiled.discard(path)
+            except ReadOnly as error:
+                memory.take(on, part, values, error)
 
         making = self.answers(self.forecaster, windows, portions, profile, progress)
         with _Writers() as writers, closing(making) as answers:
             for answer in answers:
                 actual = Shelf.of(self.folder, answer.specification)
-                actual.open()
+                try:
+                    actual.open()
+                except ReadOnly as error:
+                    # What could not be held in the end is refused before it is computed.
+                    if not len(answer.rows) and actual == shelf:
+                        memory.refuse(len(missing), error)
                 if len(answer.rows):
                     writers.submit(keep, actual, answer.rows, answer.values)
                 if actual != shelf:
@@ -180,11 +216,68 @@ class _Part:
     shelf: that they lie on.
     rows: [n] numbers of their windows, rising.
     locations: of them there.
+    held_rows: [m] numbers of the windows whose forecasts lie in memory, where not there; rising.
+    held: [m, H, Q] those forecasts.
     """
 
     shelf: Shelf
     rows: Index
     locations: Locations
+    held_rows: Index
+    held: Array32
+
+    def values(self, reader: Reader, places: Index) -> Array32:
+        """Quantiles [n, H, Q] of the windows in these places among the rows."""
+        held = self.locations.file[places] == NOWHERE
+        if not held.any():
+            return reader.values(self.locations, places)
+        out = np.empty((len(places), HORIZON, len(LEVELS)), dtype=np.float32)
+        out[~held] = reader.values(self.locations, places[~held])
+        out[held] = self.held[np.searchsorted(self.held_rows, self.rows[places[held]])]
+        return out
+
+    def moments(self, places: Index) -> Array32:
+        """Log moments [n, 2, H] of these windows; NaN where none are kept beside the forecasts."""
+        kept = self.locations.file[places] != NOWHERE
+        out = np.full((len(places), 2, HORIZON), np.nan, dtype=np.float32)
+        out[kept] = moments_at(self.locations, places[kept])
+        return out
+
+
+@dataclass(eq=False, slots=True)
+class _Memory:
+    """What a table holds because its cache cannot be written.
+
+    spoiled: files that could be neither read nor removed; they are not read again.
+    """
+
+    spoiled: set[Path] = field(default_factory=set)
+    _held: dict[Shelf, tuple[Index, Array32]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def of(self, shelf: Shelf) -> tuple[Index, Array32]:
+        """(numbers of the windows [m], rising, their forecasts [m, H, Q]) made for a shelf."""
+        nothing = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
+        return self._held.get(shelf, (np.empty(0, dtype=np.int64), nothing))
+
+    def refuse(self, count: int, error: ReadOnly) -> None:
+        """Refuse so many more forecasts, with what keeps them from being written, if too many."""
+        if sum(len(rows) for rows, _ in self._held.values()) + count > MOST_IN_MEMORY:
+            raise InputError(
+                f"{error}; it lacks {count:,} forecasts, and a run holds {MOST_IN_MEMORY:,} in"
+                " memory at most: name another folder"
+            )
+
+    def take(self, shelf: Shelf, rows: Index, values: Array32, error: ReadOnly) -> None:
+        """Hold forecasts [n, H, Q] made for a shelf that cannot be written."""
+        with self._lock:
+            self.refuse(len(rows), error)
+            if not self._held:
+                log.warning("%s; what it lacks is held in memory, for this run alone", error)
+            before, held = self.of(shelf)
+            both = np.concatenate([before, rows])
+            order = np.argsort(both)
+            self._held[shelf] = (both[order], np.concatenate([held, values])[order])
 
 
 @dataclass(eq=False, slots=True)
@@ -195,12 +288,14 @@ class _KeptForecasts:
     windows: of the table.
     parts: where their forecasts lie.
     complete: makes what is missing, and says where all lie then.
+    memory: of the table, for what cannot be kept.
     """
 
     reader: Reader
     windows: Windows
     parts: list[_Part]
     complete: Callable[[], list[_Part]]
+    memory: _Memory
     _mended: set[Path] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
@@ -242,24 +337,24 @@ class _KeptForecasts:
             try:
                 error.path.unlink(missing_ok=True)
             except OSError:
-                raise error from None
+                self.memory.spoiled.add(error.path)
             self._mended.add(error.path)
             self.parts = self.complete()
 
     def _values(self, parts: list[_Part], numbers: Index) -> Array32:
         if len(parts) == 1:
-            return self.reader.values(parts[0].locations, numbers)
+            return parts[0].values(self.reader, numbers)
         out = np.empty((len(numbers), HORIZON, len(LEVELS)), dtype=np.float32)
         for part in parts:
             chosen, place = _of_part(part, numbers)
-            out[chosen] = self.reader.values(part.locations, place)
+            out[chosen] = part.values(self.reader, place)
         return out
 
     def _moments(self, parts: list[_Part], numbers: Index) -> Array32:
         out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
         for part in parts:
             chosen, place = _of_part(part, numbers)
-            out[chosen] = moments_at(part.locations, place)
+            out[chosen] = part.moments(place)
         return out
 
 

@@ -21,10 +21,12 @@ from forecasting import cache, cache_file, store
 from forecasting.cache import prune, shelf_rows
 from forecasting.cache_file import fault, read_values
 from forecasting.calibration.kept import folder_of_code
+from forecasting.chronos2 import cached
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
+from forecasting.moments import log_moments
 from forecasting.store import LESSONS, Reader, Shelf
 from forecasting.windows import Windows
 from foundation.errors import DataError, InputError
@@ -346,22 +348,86 @@ def column_begin(path: Path, name: str) -> int:
     return int(found.data_page_offset)
 
 
-def test_a_shelf_that_cannot_be_written_can_be_read(
-    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
+@pytest.fixture
+def read_only(kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds one file a month, and can be read and not be written."""
+    prune(kept)
 
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    for name in ("touch", "mkdir", "write_bytes"):
+    for name in ("touch", "mkdir", "write_bytes", "unlink", "replace"):
         monkeypatch.setattr(Path, name, refuse)
-    again = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
-    np.testing.assert_array_equal(again.values, first)
+    return kept
+
+
+def test_a_shelf_that_cannot_be_written_can_be_read_and_is_not_asked_for_much_more(
+    read_only: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counting(monkeypatch)
+    CachedForecaster(Chronos2Forecaster(), read_only).forecast(market, market.times[-700])
+    assert asked == []
+    monkeypatch.setattr(cached, "MOST_IN_MEMORY", 10)
+    with pytest.raises(InputError, match=r"forecaster.cache: .* cannot be written: Permission"):
+        CachedForecaster(Chronos2Forecaster(), read_only).forecast(market, market.times[-1200])
+    assert asked == [], "said before the work"
+
+
+def test_an_empty_cache_that_cannot_be_written_is_refused_before_the_work(
+    read_only: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = counting(monkeypatch)
     with pytest.raises(InputError, match=r"forecaster.cache: .* cannot be written: Permission"):
-        CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-1200])
-    assert asked == [], "said before the work"
+        CachedForecaster(Chronos2Forecaster(), read_only / "none").forecast(
+            market, market.times[-3]
+        )
+    assert asked == []
+
+
+def test_the_day_that_a_read_only_cache_lacks_is_held_in_memory(
+    read_only: Path,
+    market: Bars,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    direct = Chronos2Forecaster().forecast(market, market.times[-724])
+    before = content(read_only)
+    table = CachedForecaster(Chronos2Forecaster(), read_only).forecast(market, market.times[-724])
+    np.testing.assert_allclose(table.values, direct.values, rtol=2e-7)
+    every = np.arange(len(table.windows))
+    medians, log_variances = table.log_moments(every)  # type: ignore[misc]
+    expected = log_moments(direct.values, table.windows.price)
+    np.testing.assert_allclose(medians, expected[0], atol=3e-7)
+    np.testing.assert_allclose(log_variances, expected[1], atol=1e-4)
+    assert caplog.text.count("for this run alone") == 1
+    assert content(read_only) == before
+
+
+@pytest.mark.parametrize("column", ["values", "key"])
+def test_a_damaged_file_of_a_read_only_cache_is_computed_in_memory(
+    column: str,
+    read_only: Path,
+    market: Bars,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    since = market.times[-700]
+    first = CachedForecaster(Chronos2Forecaster(), read_only).forecast(market, since)
+    values = first.values
+    path = max(read_only.rglob("*.parquet"), key=lambda file: file.stat().st_size)
+    spoilt = bytearray(path.read_bytes())
+    spoilt[column_begin(path, column) + 200] ^= 0xFF
+    with path.open("wb") as stream:
+        stream.write(spoilt)
+    damaged = cache_file.count(path)
+    asked = counting(monkeypatch)
+    table = CachedForecaster(Chronos2Forecaster(), read_only).forecast(market, since)
+    np.testing.assert_allclose(table.values, values, rtol=2e-7)
+    np.testing.assert_allclose(table.values, values, rtol=2e-7)
+    assert sum(asked) == damaged < len(values), "once"
+    assert f"{path}: damaged" in caplog.text
+    assert path.read_bytes() == spoilt
+    assert table.source == first.source
 
 
 def test_lessons_of_other_code_and_old_ones_are_pruned(kept: Path) -> None:

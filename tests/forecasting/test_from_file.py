@@ -105,6 +105,45 @@ def two_months() -> Batch:
     return run_batch(settings)
 
 
+def named(batch: Batch, name: str) -> Batch:
+    return replace(batch, table=replace(batch.table, name=name))
+
+
+def test_a_folder_whose_batch_was_killed_among_its_months_is_not_read(
+    two_months: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "months"
+    write_batch(two_months, output)
+    real = Path.replace
+
+    def replace_but_one(self: Path, target: Path) -> Path:
+        if target.name == "2024-02.parquet":
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", replace_but_one)
+        with pytest.raises(KeyboardInterrupt):
+            write_batch(named(two_months, "another"), output)
+    with pytest.raises(DataError, match=r"months: a batch was stopped.* run the batch again$"):
+        FileForecaster(output)
+    check_batch_output(output, overwrite=False)
+    write_batch(named(two_months, "another"), output)
+    assert FileForecaster(output).name == "forecasts of months by another"
+    assert len(list(output.iterdir())) == 2, "no mark is left"
+
+
+def test_months_of_two_makers_are_not_one_forecast(
+    two_months: Batch, bars: Bars, tmp_path: Path
+) -> None:
+    write_batch(two_months, tmp_path / "months")
+    write_batch(named(two_months, "another"), tmp_path / "others")
+    (tmp_path / "others/2024-03.parquet").replace(tmp_path / "months/2024-03.parquet")
+    forecaster = FileForecaster(tmp_path / "months")
+    with pytest.raises(DataError, match=r"2024-02.parquet by .* and 2024-03.parquet by another: "):
+        forecaster.forecast(bars, bars.times[0])
+
+
 @pytest.mark.parametrize("shape", ["long", "wide"])
 @pytest.mark.parametrize("name", ["f.parquet", "f.csv", "months"])
 def test_every_shape_of_an_output_holds_the_same_forecasts(
