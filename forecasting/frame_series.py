@@ -151,9 +151,9 @@ class FrameReading:
             row = first_row(gaps > 0)
             raise past.fault(
                 int(rows[row + 1]),
-                f"{counted(int(gaps[row]), 'row')} of its clock between"
-                f" {utc_text(stamps[row])} and {utc_text(stamps[row + 1])} is missing; put it in,"
-                " or pass gaps over: skip_gaps=True",
+                f"no row for {counted(int(gaps[row]), 'step')} of its clock between"
+                f" {utc_text(stamps[row])} and {utc_text(stamps[row + 1])}; fill the gap, or pass"
+                " gaps over: skip_gaps=True",
             )
         return np.asarray(instants[places[-1] + 1 : places[-1] + 1 + self.steps])
 

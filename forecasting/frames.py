@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2.profile import Device, Dtype, Profile
+from forecasting.chronos2.profile import Device, Dtype, Profile, whole_number
 from forecasting.forecast import HORIZON, LEVELS, Progress, at_levels, silent
 from forecasting.frame_clock import Clock
 from forecasting.frame_series import CALENDAR, FrameReading, FrameSeries
@@ -58,9 +58,11 @@ def predict_df(
     ----------
     df
         rows with the columns symbol, timestamp and close, in any order; other columns are not read
-        unless they are named. Timestamps of a symbol keep a clock: regular (minutes, hours, days,
-        weeks), or the exchange's (bars of its sessions, or a bar a session). They have a zone, or
-        `zone` says which. A bar may be stamped with its start or its end; the answer is likewise.
+        unless they are named. A close may be any number, 0 and below too: no logarithm is taken,
+        and a spread or a temperature is forecast like a price. Timestamps of a symbol keep a
+        clock: regular (minutes, hours, days, weeks), or the exchange's (bars of its sessions, or a
+        bar a session). They have a zone, or `zone` says which. A bar may be stamped with its start
+        or its end; the answer is likewise.
     future_df
         symbol, timestamp and columns of `df` whose values are known at the steps ahead, a row for
         each. Rows of other times are not read.
@@ -111,8 +113,8 @@ def predict_df(
     profile = Profile(None if model is None else str(model), device=device, dtype=dtype)
     model_at = checkpoint(str(profile.model or SHIPPED))
     context = model_at.context if context_length is None else context_length
-    _refuse_outside("context_length", context, 3, model_at.context)
-    _refuse_outside("prediction_length", prediction_length, 1, MOST_STEPS)
+    context = whole_number("context_length", context, 3, model_at.context)
+    steps = whole_number("prediction_length", prediction_length, 1, MOST_STEPS)
     levels = _levels(quantile_levels)
     _refuse_other("clock", clock, get_args(Clock))
     _refuse_other("shape", shape, get_args(Shape))
@@ -121,7 +123,7 @@ def predict_df(
     reading = FrameReading(
         covariates=_names(covariates),
         calendar=_names(calendar),
-        steps=prediction_length,
+        steps=steps,
         context=context,
         unzoned=Unzoned(zone, "zone"),
         clock=clock,
@@ -137,7 +139,7 @@ def predict_df(
     contexts = [one.values for one in series]
     longest = max(context.shape[1] for context in contexts)
     eager = replace(profile, context_length=longest, compile=False)
-    by = engine(model_at, eager, None, prediction_length)
+    by = engine(model_at, eager, None, steps)
     values = group_quantiles(by, contexts, [one.future for one in series], progress)
     return _table(series, at_levels(values, levels), levels, shape)
 
@@ -155,11 +157,6 @@ def _levels(quantile_levels: Sequence[float]) -> tuple[float, ...]:
                 f"quantile_levels: {level} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}"
             )
     return levels
-
-
-def _refuse_outside(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise InputError(f"{name}: {value!r} is no whole number from {low} to {high}")
 
 
 def _names(words: Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import symbols_of
-from trainingdata.splits import split_like
+from trainingdata.splits import unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
@@ -34,7 +34,7 @@ class DataSettings:
     adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
         nothing is booked; `raw`: for neither, both are booked.
     splits: what is done about a jump of a file's prices that looks like a split they are not
-        adjusted for: it is named (`note`), or the bars are refused (`refuse`).
+        adjusted for, or like a wrong row: it is named (`note`), or the bars are refused (`refuse`).
     feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
     seed: of the synthetic market's draws, at least 0.
     edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
@@ -91,18 +91,17 @@ class DataSettings:
         return self._synthetic(names, first, last)
 
     def _told(self, bars: Bars) -> Bars:
-        """The bars, with a note of each jump that looks like a split; or they are refused."""
-        found = split_like(bars, self.corporate_actions() if self.adjustment == "raw" else ())
+        """The bars, with a note of each jump that no trading makes; or they are refused."""
+        found = unlike_trading(bars, self.corporate_actions() if self.adjustment == "raw" else ())
         if not found:
             return bars
-        cure = "adjust them, or give data.adjustment=raw and the split in data.actions"
         if self.splits == "refuse":
             one = found[0]
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            raise DataError(f"{one.symbol}: {one}{more}: {cure}; data.splits=note goes on")
+            raise DataError(f"{one.symbol}: {one}{more}: {one.cure}; data.splits=note goes on")
         origins = []
         for symbol, origin in zip(bars.symbols, bars.origins, strict=True):
-            notes = [f"{one}: {cure}" for one in found if one.symbol == symbol]
+            notes = [f"{one}: {one.cure}" for one in found if one.symbol == symbol]
             origins.append(replace(origin, notes=(*origin.notes, *notes)))
         items = bars.instruments
         return Bars(items, bars.times, bars.values, bars.mask, bars.source, tuple(origins))

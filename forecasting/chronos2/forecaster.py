@@ -14,15 +14,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
-from forecasting.chronos2.profile import Profile, SymbolSettings
+from forecasting.chronos2.ohlc_context import OHLC, ohlc_context
+from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, silent
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
-from foundation.counts import counted
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
@@ -35,7 +34,6 @@ Group = Literal["none", "instant"]
 # Raised with every change that moves an answer by more than rounding: kept forecasts are then
 # computed again.
 IMPLEMENTATION = 2
-OHLC = ("open", "high", "low", "close")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -238,7 +236,7 @@ class Chronos2Forecaster:
         ----------
         context_df
             one symbol's bars in time order, with columns open, high, low and close; its last
-            `context_length` rows are the context.
+            `context_length` rows are the context. Prices are above 0 and within their bar's range.
         symbol
             in any spelling.
         prediction_length
@@ -252,20 +250,18 @@ class Chronos2Forecaster:
         Raises
         ------
         InputError
-            for lengths or bars that cannot be used.
+            for lengths or bars that cannot be used, and for rows whose timestamps, in the index or
+            a column, go back.
         """
         settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
         steps = prediction_length
         if steps is None:
             steps = (settings and settings.prediction_length) or 1
-        if not 1 <= steps <= HORIZON:
-            raise InputError(f"prediction_length: {steps} is outside 1 … {HORIZON}")
-        limit = _checkpoint(profile).context
+        steps = whole_number("prediction_length", steps, 1, HORIZON)
         length = profile.context_length if context_length is None else context_length
-        if not 3 <= length <= limit:
-            raise InputError(f"context_length: {length} is outside 3 … {limit}")
-        closes = tuple(_ohlc_columns(context_df, symbol, length))
+        length = whole_number("context_length", length, 3, _checkpoint(profile).context)
+        closes = tuple(ohlc_context(context_df, symbol, length))
         four = np.arange(len(OHLC))
         windows = Windows(
             closes=closes,
@@ -317,23 +313,3 @@ def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
         if len(times):
             starts.append(np.datetime64(times[max(int(np.searchsorted(times, begin)) - 1, 0)]))
     return min(starts)
-
-
-def _ohlc_columns(
-    context_df: pd.DataFrame, symbol: str, length: int
-) -> list[npt.NDArray[np.float64]]:
-    frame = context_df.rename(columns=lambda name: str(name).lower())
-    missing = [name for name in OHLC if name not in frame.columns]
-    if missing:
-        raise InputError(f"context_df of {symbol}: column {missing[0]!r} is missing")
-    if len(frame) < length:
-        raise InputError(
-            f"context_df of {symbol}: {counted(len(frame), 'bar')}, {length} are needed"
-        )
-    try:
-        context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"context_df of {symbol}: a price is not a number") from error
-    if not np.isfinite(context).all():
-        raise InputError(f"context_df of {symbol}: a price is not a number")
-    return list(np.ascontiguousarray(context.T))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS, Augmentation
@@ -116,6 +117,22 @@ def check_device(place: str, device: str) -> None:
     if not re.fullmatch(DEVICE, device):
         hint = did_you_mean(device, ("auto", "cpu", "cuda", "cuda:0"))
         raise InputError(f"{place}: {device!r} is none of auto, cpu, cuda, cuda:N{hint}")
+
+
+def whole_number(place: str, value: object, low: int, high: int) -> int:
+    """The value, where it is a whole number within these bounds.
+
+    place: of the setting, or an argument's name.
+
+    Raises
+    ------
+    InputError
+        naming the setting and the value.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        raise InputError(f"{place}: {value!r} is no whole number from {low} to {high}")
+    return int(value)
 
 
 def no_tf32() -> InputError:

@@ -147,6 +147,24 @@ def test_a_shorter_context_is_the_librarys_too(folder: Path, pipeline: Chronos2P
     assert_alike(ours, librarys(pipeline, df, future, 24, context_length=50), df)
 
 
+def test_lengths_may_be_of_any_integer_type(folder: Path) -> None:
+    df = hourly()
+    expected = predict_df(df, context_length=50, prediction_length=2, model=folder)
+    small = predict_df(df, context_length=np.uint8(50), prediction_length=np.uint8(2), model=folder)
+    pd.testing.assert_frame_equal(small, expected)
+
+
+@pytest.mark.parametrize("offset", [-100.0, -10_000.0])
+def test_closes_at_and_below_zero_are_forecast_as_the_library_does(
+    offset: float, folder: Path, pipeline: Chronos2Pipeline
+) -> None:
+    df = hourly()[["symbol", "timestamp", "close"]]
+    df["close"] += offset
+    df.loc[5, "close"] = 0.0
+    ours = predict_df(df, model=folder, shape="wide")
+    assert_alike(ours, librarys(pipeline, df, None, 24), df)
+
+
 def test_more_steps_than_a_pass_answers_are_the_librarys(
     folder: Path, pipeline: Chronos2Pipeline
 ) -> None:
@@ -341,7 +359,10 @@ def test_naive_timestamps_are_those_of_the_zone() -> None:
 @pytest.mark.parametrize("name", ["five minutes", "hours of the exchange, by their ends"])
 def test_gaps_are_passed_over_where_that_is_said(name: str) -> None:
     df = stamped(CLOCKS[name]).drop(index=[20, 21, 40])
-    with pytest.raises(InputError, match=r"df\.iloc\[20\] \(A\): 2 rows of its clock"):
+    with pytest.raises(
+        InputError,
+        match=r"df\.iloc\[20\] \(A\): no row for 2 steps of its clock between .*; fill the gap",
+    ):
         predict_df(df)
     answer = predict_df(df, skip_gaps=True, shape="wide")
     whole = predict_df(stamped(CLOCKS[name]), shape="wide")
@@ -384,7 +405,7 @@ BAD_ROWS = {
     ),
     "a row missing": (
         lambda df: df.drop(index=100),
-        r"df\.iloc\[100\] \(B\): 1 row of its clock between .*T09:00Z and .*T11:00Z",
+        r"df\.iloc\[100\] \(B\): no row for 1 step of its clock between .*T09:00Z and .*T11:00Z",
     ),
     "a row off the clock": (
         put(99, "timestamp", pd.Timestamp("2024-03-01T09:07:11Z")),
@@ -444,6 +465,8 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no levels": ({"quantile_levels": []}, "quantile_levels"),
     "steps": ({"prediction_length": 0}, "prediction_length: 0 is no whole number from 1 to"),
     "half a step": ({"prediction_length": 1.5}, r"prediction_length: 1\.5 is no whole number"),
+    "true for steps": ({"prediction_length": True}, "prediction_length: True is no whole number"),
+    "true for rows": ({"context_length": True}, "context_length: True is no whole number"),
     "context": ({"context_length": 513}, "context_length: 513 is no whole number from 3 to 512"),
     "words for levels": ({"quantile_levels": ["low"]}, "quantile_levels: .* are no numbers"),
     "zone": ({"zone": "EST"}, "zone: 'EST' is no zone"),

@@ -1,7 +1,8 @@
-"""A split that prices are not adjusted for is named; news and wild coins are not."""
+"""A split that prices are not adjusted for and a wrong row are named; news and coins are not."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import session_open
 from trainingdata.source import DataSettings
-from trainingdata.splits import RATIOS, split_like
+from trainingdata.splits import FEW, RATIOS, SplitLike, WrongRows, unlike_trading
 
 
 def split_at(frame: pd.DataFrame, row: int, ratio: float) -> pd.DataFrame:
@@ -39,26 +40,75 @@ def stock(closes: list[float], opens: list[float]) -> Bars:
 @given(ratio=st.sampled_from(RATIOS), drift=st.floats(-0.04, 0.04))
 def test_every_usual_ratio_is_recognised_beside_a_days_move(ratio: object, drift: float) -> None:
     after = 100 / float(ratio) * np.exp(drift)  # type: ignore[arg-type]
-    (found,) = split_like(stock([100, 100, after], [100, 100, after]))
+    (found,) = unlike_trading(stock([100, 100, after], [100, 100, after]))
+    assert isinstance(found, SplitLike)
     assert found.ratio == ratio or abs(np.log(float(found.ratio) / float(ratio))) < 0.1  # type: ignore[arg-type]
     assert found.symbol == "ACME"
 
 
 @given(change=st.floats(0.61, 1.39))
 def test_what_moves_less_is_no_split(change: float) -> None:
-    assert split_like(stock([100, 100 * change], [100, 100 * change])) == ()
+    assert unlike_trading(stock([100, 100 * change], [100, 100 * change])) == ()
 
 
 def test_a_crash_that_is_traded_through_is_none() -> None:
-    assert split_like(stock([100, 50], [100, 99])) == ()
-    assert len(split_like(stock([100, 50], [100, 50]))) == 1
+    assert unlike_trading(stock([100, 50], [100, 99])) == ()
+    assert len(unlike_trading(stock([100, 50], [100, 50]))) == 1
 
 
 def test_a_split_that_is_known_is_not_named() -> None:
     bars = stock([100, 50], [100, 50])
     known = Action("ACME", bars.times[0], ratio=2.0)
     other = Action("ACME", bars.times[0], dividend=2.0)
-    assert split_like(bars, [known]) == () != split_like(bars, [other])
+    assert unlike_trading(bars, [known]) == () != unlike_trading(bars, [other])
+
+
+@given(
+    ratio=st.sampled_from(RATIOS),
+    rows=st.integers(1, FEW),
+    open_is_right=st.booleans(),
+    drift=st.floats(-0.04, 0.04),
+)
+def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
+    ratio: Fraction, rows: int, open_is_right: bool, drift: float
+) -> None:
+    wrong = 100 / float(ratio)
+    after = 100 * np.exp(drift)
+    closes = [100, 100, *[wrong] * rows, after, after]
+    opens = [100, 100, 100 if open_is_right else wrong, *[wrong] * (rows - 1), after, after]
+    bars = stock(closes, opens)
+    (found,) = unlike_trading(bars)
+    assert isinstance(found, WrongRows)
+    assert (found.count, found.before, found.close, found.after) == (rows, 100, wrong, after)
+    assert found.at == bars.times[2] - np.timedelta64(1, "h")
+
+
+def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
+    closes = [100.0, 100, 50, 100, 50, 50, 50, 50]
+    split, row = unlike_trading(stock(closes, closes))
+    assert isinstance(split, SplitLike)
+    assert split.ratio == 2
+    assert isinstance(row, WrongRows)
+    assert (row.count, row.close) == (1, 100)
+
+
+def test_prices_that_stay_away_longer_are_two_splits() -> None:
+    closes = [100.0, 100, *[50.0] * (FEW + 1), 100, 100]
+    assert [type(one) for one in unlike_trading(stock(closes, closes))] == [SplitLike] * 2
+
+
+def test_a_wrong_row_is_noted_or_by_setting_refused_with_what_to_do(tmp_path: Path) -> None:
+    frame = table("AAA", DAYS[0])
+    prices = ["open", "high", "low", "close"]
+    frame.loc[frame.index[8], prices] = frame.loc[frame.index[8], prices] / 2
+    path = str(csv_of(tmp_path / "AAA.csv", frame))
+    (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
+    (note,) = origin.notes
+    stamp = frame["start"].iloc[8].strftime("%Y-%m-%dT%H:%MZ")
+    assert note.startswith(f"1 bar from {stamp} on: wrong prices? (")
+    assert note.endswith("): mend the file's bars there, or take them out")
+    with pytest.raises(DataError, match=r"AAA: 1 bar from .* take them out; data\.splits=note"):
+        DataSettings(dir=(path,), splits="refuse").bars([], None, None)
 
 
 def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> None:
@@ -67,7 +117,8 @@ def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> No
     (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
     (note,) = origin.notes
     assert "looks like a split of 10:1" in note
-    assert "data.actions" in note
+    # Batch, evaluate, tune and finetune have no such settings: the bars come first.
+    assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in note
     with pytest.raises(
         DataError, match=r"AAA: 2024-03-\d\d looks like a split of 10:1 .*note goes"
     ):
