@@ -18,7 +18,7 @@ CLOSE_ENOUGH = 0.001  # of a probability
 SIZES = 1.3 ** np.arange(-8.0, 5.0)  # of the gamma variables, 0.12 to 2.9 deviations
 LEAST_VARIANCE = 0.02  # of the normal part: a density that is smooth
 LEAST_SHAPE = 1e-6  # of a gamma variable that counts
-# A law's characteristic function is taken at these: probabilities are exact to 1e-9 up to 30
+# A law's characteristic function is taken at these: probabilities are within 1e-7 up to 30
 # deviations away.
 STEP = 0.1
 FREQUENCIES = STEP * (np.arange(600) + 0.5)

@@ -194,6 +194,15 @@ def test_moves_have_the_characteristic_function_that_makes_what_is_left_the_same
     assert np.abs(related).max() < 0.02, "moves are independent"
 
 
+def test_the_mean_of_the_index_is_where_it_stands_however_volatile_it_is() -> None:
+    left = np.array([1.0, 0.6, 0.3, 0.0])
+    for size in (0.1, 0.3):
+        over = np.exp(np.diff(LAW.paths(left, size, 100_000, np.random.default_rng(4)), axis=1))
+        error = over.std(axis=0) / np.sqrt(len(over))
+        assert (np.abs(over.mean(axis=0) - 1) < 4 * error).all()
+    assert np.isfinite(LAW.paths(left, 1.0, 1_000, np.random.default_rng(4))).all()
+
+
 def test_without_a_premium_condors_held_to_the_close_without_costs_come_to_nothing() -> None:
     """The whole of it: strikes, cents and a volatility index that moves from day to day."""
     rules = SpreadRules(
