@@ -70,8 +70,7 @@ from trainingdata.volatility_index import RESPONSE, volatility_index
 NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
 SIMULATED_NOTE = (
     " What a seller earns on the simulated index is the premium that is put in (index.premium),"
-    " less costs; rules that buy back before the close do too well in it, by some 4 to 16 USD a"
-    " contract (docs/STUDIES.md): judge them on bars (bars.dir, bars.vix)."
+    " less costs (docs/STUDIES.md)."
 )
 
 

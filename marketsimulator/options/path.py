@@ -61,12 +61,11 @@ class IndexDays:
 class IndexModel:
     """An index that moves as its options say, and a volatility index that reverts to a mean.
 
-    Where a session ends is drawn from the distribution that the smile implies (`ClosingLaw`),
-    narrower by the premium; on its way there the index keeps the clock that prices keep. How wild a
-    day becomes is drawn with it and is not known while it lasts: the volatility index stands from
-    open to close, and falls raise it for the next session. At a premium of 0 a spread that is held
-    to the close earns what it costs in the mean, wherever and whenever it is sold. Rules that buy
-    back on the way know more of the day than its prices do, and do too well (docs/STUDIES.md).
+    From every minute of a session on, where it ends has the distribution that the smile implies
+    then, narrower by the premium and whatever has happened by then (`ClosingLaw`); the index keeps
+    the clock that prices keep. The volatility index stands from open to close, and falls raise it
+    for the next session. At a premium of 0 prices are mean payoffs at every time, so that a spread
+    earns what it costs in the mean, wherever and whenever it is sold and bought back, by any rule.
 
     start: the index before the first session, points, 1 to 1e6.
     vix: mean of the volatility index, points, 1 to 200.
@@ -143,8 +142,6 @@ class IndexModel:
             night = rng.standard_normal(2)
             jumped = rng.random() < self.jumps / TRADING_DAYS
             jump = rng.standard_normal() * self.jump if jumped else 0.0
-            wildness = rng.random(1)
-            noise = rng.standard_normal((1, steps))
 
             opening = np.exp(log_vol) / 100 * realised * np.sqrt(self.night / TRADING_DAYS)
             # Half the variance comes off each log return: volatility alone must earn nothing.
@@ -154,7 +151,7 @@ class IndexModel:
 
             yearly = vix[d, 0] / 100 * realised
             session = yearly * np.sqrt((1 - self.night) / TRADING_DAYS)
-            moves = law.paths(session / law.deviation * left, wildness, noise)[0]
+            moves = law.paths(left, session / law.deviation, 1, rng)[0]
             spot[d] = open_ * np.exp(moves)
             level = float(spot[d, -1])
 

@@ -271,7 +271,7 @@ def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: P
 
 
 def test_by_strategy_the_account_adds_up() -> None:
-    run = SpreadSettings(strategies=("PUT", "CALL"), index=IndexModel(step=30))
+    run = SpreadSettings(strategies=("PUT", "CALL"), index=IndexModel(step=30, premium=0.0))
     account = run_summary(run, run_strategies(run, run.days()))["account"]
     parts = account["by_strategy"].values()
     assert sum(part["trades"] for part in parts) == account["trades"] > 0

@@ -112,7 +112,7 @@ def night_squares(days: IndexDays) -> Array:
 
 def mean_size(law: ClosingLaw) -> float:
     """Mean distance from where the index stands, in deviations at the money."""
-    x = np.linspace(0, 30, 30_001)
+    x = np.linspace(0, 30, 3_001)
     return float(np.trapezoid(1 - law.below(x) + law.below(-x), x))
 
 
