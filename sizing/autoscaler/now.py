@@ -51,7 +51,7 @@ def contracts_now(
     account_balance
         USD, instead of the one in the account's files.
     verbose
-        whether the lines operators grep for are logged, or printed where no logging was set up.
+        whether the lines operators grep for are logged, or printed where no handler shows them.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def contracts_now(
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
     if count.halted:
-        held = f"balance ${float(state.balance):,.2f}"
+        held = f"balance ${float(state.certain_balance):,.2f}{_other_balance(state, '.2f')}"
         notices.alert("halt", f"{TAG} {mode.upper()}: nothing is ordered: {count.why}, {held}")
     else:
         notices.end_alert("halt")
@@ -92,11 +92,24 @@ def contracts_now(
 
 
 def _say(line: str) -> None:
-    """Log a line; where no logging was set up, and nobody would see it, print it."""
-    if log.hasHandlers():
+    """Log a line; where no handler would show it, print it."""
+    if _is_shown(logging.INFO):
         log.info("%s", line)
     else:
         sys.stdout.write(f"{line}\n")
+
+
+def _is_shown(level: int) -> bool:
+    """Whether a line of this level, logged here, comes to a handler that shows it somewhere."""
+    if not log.isEnabledFor(level):
+        return False
+    place: logging.Logger | None = log
+    while place is not None:
+        for handler in place.handlers:
+            if handler.level <= level and not isinstance(handler, logging.NullHandler):
+                return True
+        place = place.parent if place.propagate else None
+    return False
 
 
 def _report_difference(state: AccountState, mode: str, notices: Notices) -> None:
@@ -187,7 +200,8 @@ def report_lines(
     if s.trades:
         rate = f"{s.win_rate:.1%}"
     return [
-        f"{TAG} Account Balance: ${float(state.balance):,.0f}",
+        f"{TAG} Account Balance: ${float(state.certain_balance):,.0f}"
+        f"{_other_balance(state, '.0f')}",
         f"{TAG} Trade History: {counted(s.trades, 'trade')}"
         f" ({counted(s.wins, 'win')}, {counted(s.losses, 'loss', 'losses')})",
         f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",
@@ -195,6 +209,16 @@ def report_lines(
         f"{TAG} Max Risk: ${float(max_risk_per_contract):,.0f} | Position Size: {count.number}"
         " contract(s)",
     ]
+
+
+def _other_balance(state: AccountState, digits: str) -> str:
+    """The file's balance, in brackets, where a lower one is sized from; else nothing.
+
+    digits: how it is written, after the comma of thousands.
+    """
+    if state.difference <= 0:
+        return ""
+    return f" (the trades' sum; the file says ${float(state.balance):,{digits}})"
 
 
 def sizing_line(state: AccountState, count: ContractCount, max_risk_per_contract: float) -> str:

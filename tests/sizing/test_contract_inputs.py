@@ -255,10 +255,31 @@ SIZED = "from sizing.contracts import calculate_position_size as size\n"
     [
         ("", 1, 0),
         ("import logging, sys; logging.basicConfig(level=logging.INFO)\n", 0, 1),
-        ("import logging; logging.basicConfig()\n", 0, 0),
+        ("import logging; logging.basicConfig()\n", 1, 0),
+        ("import logging; logging.getLogger().addHandler(logging.NullHandler())\n", 1, 0),
+        (
+            "import logging; logging.getLogger().addHandler(logging.NullHandler())\n"
+            "logging.getLogger().setLevel(logging.INFO)\n",
+            1, 0,
+        ),
+        (
+            "import logging; logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger().handlers[0].setLevel(logging.WARNING)\n",
+            1, 0,
+        ),
+        (
+            "import logging; logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger().addHandler(logging.NullHandler())\n",
+            0, 1,
+        ),
+        (
+            "import logging; logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger('sizing').propagate = False\n",
+            1, 0,
+        ),
     ],
-)
-def test_verbose_lines_are_seen_once_whether_logging_was_set_up_or_not(
+)  # fmt: skip
+def test_verbose_lines_are_seen_once_whatever_logging_was_set_up(
     tmp_path: Path, before: str, shown: int, logged: int
 ) -> None:
     script = tmp_path / "size.py"
