@@ -78,7 +78,9 @@ def contracts_now(
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
     if count.halted:
-        held = f"balance ${float(state.certain_balance):,.2f}{_other_balance(state, '.2f')}"
+        held = f"balance ${float(state.certain_balance):,.2f}"
+        if state.difference > 0:
+            held += f" by the trades, the file says ${float(state.balance):,.2f}"
         notices.alert("halt", f"{TAG} {mode.upper()}: nothing is ordered: {count.why}, {held}")
     else:
         notices.end_alert("halt")
@@ -193,6 +195,9 @@ def report_lines(
     """The lines operators grep for; fraction: of Kelly's that is sized."""
     s = statistics
     kelly = share = rate = "n/a"
+    balance = f"${float(state.balance):,.0f}"
+    if state.difference > 0:
+        balance += f", sized from the trades' ${float(state.certain_balance):,.0f}"
     name = kelly_name(fraction).capitalize().replace("kelly", "Kelly")
     if count.kelly is not None:
         kelly = f"{float(count.kelly):.2%}"
@@ -200,8 +205,7 @@ def report_lines(
     if s.trades:
         rate = f"{s.win_rate:.1%}"
     return [
-        f"{TAG} Account Balance: ${float(state.certain_balance):,.0f}"
-        f"{_other_balance(state, '.0f')}",
+        f"{TAG} Account Balance: {balance}",
         f"{TAG} Trade History: {counted(s.trades, 'trade')}"
         f" ({counted(s.wins, 'win')}, {counted(s.losses, 'loss', 'losses')})",
         f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",
@@ -209,16 +213,6 @@ def report_lines(
         f"{TAG} Max Risk: ${float(max_risk_per_contract):,.0f} | Position Size: {count.number}"
         " contract(s)",
     ]
-
-
-def _other_balance(state: AccountState, digits: str) -> str:
-    """The file's balance, in brackets, where a lower one is sized from; else nothing.
-
-    digits: how it is written, after the comma of thousands.
-    """
-    if state.difference <= 0:
-        return ""
-    return f" (the trades' sum; the file says ${float(state.balance):,{digits}})"
 
 
 def sizing_line(state: AccountState, count: ContractCount, max_risk_per_contract: float) -> str:
