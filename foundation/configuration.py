@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -37,6 +38,28 @@ _COMPACT_DATE = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
 _NO_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
+
+
+def _variable(name: str, *default: object) -> str | None:
+    """What `${oc.env:name,default}` stands for.
+
+    A variable that is empty is not set, as in a shell's `${name:-default}`. Where the default is
+    null, the word null is none.
+
+    Raises
+    ------
+    KeyError
+        for one that is not set, without a default.
+    """
+    word = os.environ.get(name, "")
+    if not word.strip():
+        if not default:
+            raise KeyError(f"Environment variable '{name}' not found")
+        return None if default[0] is None else str(default[0])
+    return None if default == (None,) and word.strip() == "null" else word
+
+
+OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
 def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str] = ()) -> Settings:

@@ -65,7 +65,7 @@ def calculate_position_size(
     mode
         `PAPER` or `LIVE`: which account.
     verbose
-        whether the lines operators grep for are logged, or printed where no logging was set up.
+        whether the lines operators grep for are logged, or printed where no handler shows them.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
             strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number), count.why
         )
     console.print(table)
-    balance = float(state.balance)
+    balance = float(state.certain_balance)
     cap = settings.MAX_CONTRACTS
     console.print(
         f"A balance of ${balance:,.0f} may well carry"

@@ -28,15 +28,19 @@ class Sight:
     account: with its open orders, and with the prices, USD, that orders were sized at.
     trades: the last trade of each symbol that may be ordered.
     at_risk: USD that open spreads can lose, and those on their way, by the root of their options.
+    balance: USD that spreads are sized from, of the account's files; none where none are sold.
     """
 
     account: Account
     trades: Mapping[str, LastTrade] = field(default_factory=dict)
     at_risk: Mapping[str, float] = field(default_factory=dict)
+    balance: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.account.equity):
             raise ValueError(f"equity must be a number, got {self.account.equity}")
+        if self.balance is not None and not math.isfinite(self.balance):
+            raise ValueError(f"balance must be a number, got {self.balance}")
         for root, risk in self.at_risk.items():
             if not 0 <= risk < math.inf:
                 raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")

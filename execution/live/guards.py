@@ -7,6 +7,7 @@ own. Only a limit price that makes no sense keeps a reduction back.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,7 +34,9 @@ class GuardSettings:
     """Bounds of what a live account may do; names are keys of the YAML below `guards`.
 
     max_order: USD, value of one order that opens, 1 to 1e9.
-    max_position: of one symbol once the order has filled, in multiples of equity, 0.01 to 10.
+    max_position: of one symbol once the order has filled, in multiples of equity, of what spreads
+        can lose in multiples of the balance that they are sized from where that is less, 0.01 to
+        10.
     max_gross: of all positions then, in multiples of equity, 0.01 to 10.
     max_orders_per_hour: orders sent in an hour, of all jobs, after which none opens, 1 to 100,000.
     collar: share of the last trade that a limit may be beyond it on the paying side, and that the
@@ -217,11 +220,12 @@ class Guards:
         before = self._exposure(intent.client_order_id, sight)
         after = before.with_order(terms)
         name, position = _position(terms, after, sight)
-        share = position / sight.account.equity
+        whole, of_what = _measure(terms, sight)
+        share = position / whole if whole > 0 else math.inf
         grows = position > _position(terms, before, sight)[1]
         if grows and not share <= settings.max_position:
             return (
-                f"{name} would come to {share:.3g} of equity;"
+                f"{name} would come to {share:.3g} of {of_what};"
                 f" guards.max_position is {settings.max_position:g}"
             )
         gross = after.gross(sight) / sight.account.equity
@@ -289,6 +293,18 @@ def _position(terms: Terms, exposure: Exposure, sight: Sight) -> tuple[str, floa
         return f"what spreads on {terms.root} can lose", exposure.at_risk.get(terms.root, 0.0)
     largest = exposure.reach(terms.symbol).largest
     return terms.symbol, float(largest) * sight.price(terms.symbol)
+
+
+def _measure(terms: Terms, sight: Sight) -> tuple[float, str]:
+    """USD that `max_position` is a share of, and what they are.
+
+    What spreads can lose has to be there in the account that they are sized from as well as at the
+    venue, which may hold more.
+    """
+    equity = sight.account.equity
+    if isinstance(terms, SpreadTerms) and sight.balance is not None and sight.balance < equity:
+        return sight.balance, f"the balance of {sight.balance:,.2f} USD"
+    return equity, "equity"
 
 
 def _is_open(symbol: str, now: np.datetime64) -> bool:

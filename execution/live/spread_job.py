@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -22,11 +21,11 @@ from execution.live.guards import Guards
 from execution.posting import Guard
 from execution.spreads.seller import SpreadSeller
 from execution.spreads.settings import SellingSettings
-from execution.spreads.state import OpenSpread, SellerState
+from execution.spreads.state import OpenSpread, SellerState, collateral
 from execution.spreads.troubles import TROUBLE, trouble_text
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
-from sizing.autoscaler.account import UnknownState
+from sizing.autoscaler.account import AccountFiles, UnknownState
 from sizing.autoscaler.now import account_files
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import DAY, new_york_date
@@ -47,6 +46,7 @@ class SpreadGuard:
     guards: look at the account.
     broker: reads it.
     at_risk: USD that open spreads can lose, by the root of their options.
+    files: of the account that spreads are sized from.
     """
 
     def __init__(
@@ -55,11 +55,13 @@ class SpreadGuard:
         guards: Guards,
         broker: AlpacaBroker,
         at_risk: Callable[[], Mapping[str, float]],
+        files: AccountFiles,
     ) -> None:
         self._guard = guard
         self._guards = guards
         self._broker = broker
         self._at_risk = at_risk
+        self._files = files
 
     def __call__(self, intent: Intent, now: np.datetime64) -> str:
         """Why an intent may not be sent; empty where it may.
@@ -70,7 +72,12 @@ class SpreadGuard:
             for a venue that does not answer; nothing was sent.
         """
         if intent.part != "reduction":
-            self._guards.see(Sight(self._broker.account(), at_risk=self._at_risk()))
+            try:
+                balance = float(self._files.read().certain_balance)
+            except UnknownState as error:
+                return f"unknown state: {error}"
+            account = self._broker.account()
+            self._guards.see(Sight(account, at_risk=self._at_risk(), balance=balance))
         return self._guard(intent, now)
 
 
@@ -114,6 +121,7 @@ class SpreadJob:
                 live.guards,
                 AlpacaBroker(settings.broker, keys, book=live.book),
                 self._secured,
+                account_files(settings.sizing, terms.mode),
             ),
             job=SPREADS,
         )
@@ -255,11 +263,6 @@ def locked_files(settings: SellingSettings) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def collateral(spreads: tuple[OpenSpread, ...]) -> Decimal:
-    """USD that the venue holds against spreads: the width of each contract that remains."""
-    return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
 
 
 def next_session(now: np.datetime64) -> Session | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from execution.spreads.cutoff import cutoff_of, taken_until
 from execution.spreads.orders import OptionLeg, SpreadVenue, legs_of, net_price
 from execution.spreads.rules import Implied, Spread, SpreadCosts, SpreadRules
-from execution.spreads.state import OpenSpread
+from execution.spreads.state import OpenSpread, collateral
 from foundation.counts import dollars_text
 from foundation.errors import InputError
 from foundation.notices import Notices
@@ -27,7 +28,6 @@ from trainingdata.volatility_index import RESPONSE, within_day
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
-LIMITLESS = 10_000  # contracts that an order may have
 CENT = Decimal("0.01")
 
 
@@ -89,11 +89,17 @@ class SpreadOffers:
         self._notices = notices
 
     def offer(
-        self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
+        self,
+        rules: SpreadRules,
+        session: Session,
+        name: str,
+        now: np.datetime64,
+        spreads: Iterable[OpenSpread],
     ) -> OpenSpread | None:
         """The spread that an entry offers; None, and the reason in the log, where it offers none.
 
         name: of the entry, which becomes the id of the trade.
+        spreads: the open ones, whose collateral comes off the balance.
         """
         terms = self._terms
         closes = self._previous_closes(session)
@@ -118,7 +124,10 @@ class SpreadOffers:
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)
         size = contracts_now(terms.sizing, terms.mode, risk, self._notices)
-        contracts = min(size.number, self._affordable(spread, name))
+        if size.number == 0 or size.balance is None:
+            return None
+        rest = size.balance - Fraction(collateral(spreads))
+        contracts = min(size.number, self._affordable(spread, rest, name))
         if contracts == 0:
             return None
         reason = (
@@ -137,23 +146,35 @@ class SpreadOffers:
             entered=new_york_text(now),
             asked=cost,
             reason=reason,
-            balance=None if size.balance is None else Decimal(f"{float(size.balance):.2f}"),
+            balance=Decimal(f"{float(size.balance):.2f}"),
         )
 
-    def _affordable(self, spread: Spread, name: str) -> int:
-        """Contracts of a spread that the venue's buying power covers."""
+    def _affordable(self, spread: Spread, rest: Fraction, name: str) -> int:
+        """Contracts of a spread that the account's balance and the venue's buying power cover.
+
+        rest: of the balance, without what is held against open spreads, USD. The venue takes that
+            off its buying power itself.
+        """
+        count = spread.covered(rest)
+        if count == 0:
+            log.warning(
+                "%s: nothing is sold: the balance without the collateral of open spreads, %s,"
+                " covers no contract",
+                name,
+                dollars_text(rest),
+            )
+            return 0
         power = self._venue.buying_power()
         kind = "buying_power"
         if power is None:
-            return LIMITLESS
-        count = spread.covered(power)
-        if count:
+            return count
+        if spread.covered(power):
             self._notices.end_alert(kind)
         else:
             self._notices.alert(
                 kind, f"{name}: nothing is sold: ${power} of buying power cover no contract"
             )
-        return count
+        return min(count, spread.covered(power))
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
         """Points that selling the legs brings in now, and that buying them back costs now.

@@ -374,7 +374,7 @@ class SpreadSeller:
         # An entry is dealt with once, whatever comes of it: its name is the id of its order, and no
         # id is sent twice.
         state = state.with_entry(name, _day_text(session))
-        offer = self._offers.offer(rules, session, name, now)
+        offer = self._offers.offer(rules, session, name, now, state.spreads)
         if offer is None:
             return self._save(state)
         state = self._save(state.with_spread(offer))

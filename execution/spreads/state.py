@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -252,6 +252,11 @@ class SellerState:
         """The state with an entry dealt with, and those of other days forgotten."""
         today = tuple(each for each in self.tried if day in each)
         return replace(self, tried=(*today, entry))
+
+
+def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
+    """USD that the venue holds against spreads: the width of each contract that remains."""
+    return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
 
 
 def read_state(folder: Path, *, missing: bool = True) -> SellerState:

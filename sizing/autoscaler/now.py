@@ -51,7 +51,7 @@ def contracts_now(
     account_balance
         USD, instead of the one in the account's files.
     verbose
-        whether the lines operators grep for are logged, or printed where no logging was set up.
+        whether the lines operators grep for are logged, or printed where no handler shows them.
 
     Raises
     ------
@@ -78,7 +78,9 @@ def contracts_now(
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
     if count.halted:
-        held = f"balance ${float(state.balance):,.2f}"
+        held = f"balance ${float(state.certain_balance):,.2f}"
+        if state.difference > 0:
+            held += f" by the trades, the file says ${float(state.balance):,.2f}"
         notices.alert("halt", f"{TAG} {mode.upper()}: nothing is ordered: {count.why}, {held}")
     else:
         notices.end_alert("halt")
@@ -92,11 +94,24 @@ def contracts_now(
 
 
 def _say(line: str) -> None:
-    """Log a line; where no logging was set up, and nobody would see it, print it."""
-    if log.hasHandlers():
+    """Log a line; where no handler would show it, print it."""
+    if _is_shown(logging.INFO):
         log.info("%s", line)
     else:
         sys.stdout.write(f"{line}\n")
+
+
+def _is_shown(level: int) -> bool:
+    """Whether a line of this level, logged here, comes to a handler that shows it somewhere."""
+    if not log.isEnabledFor(level):
+        return False
+    place: logging.Logger | None = log
+    while place is not None:
+        for handler in place.handlers:
+            if handler.level <= level and not isinstance(handler, logging.NullHandler):
+                return True
+        place = place.parent if place.propagate else None
+    return False
 
 
 def _report_difference(state: AccountState, mode: str, notices: Notices) -> None:
@@ -180,6 +195,9 @@ def report_lines(
     """The lines operators grep for; fraction: of Kelly's that is sized."""
     s = statistics
     kelly = share = rate = "n/a"
+    balance = f"${float(state.balance):,.0f}"
+    if state.difference > 0:
+        balance += f", sized from the trades' ${float(state.certain_balance):,.0f}"
     name = kelly_name(fraction).capitalize().replace("kelly", "Kelly")
     if count.kelly is not None:
         kelly = f"{float(count.kelly):.2%}"
@@ -187,7 +205,7 @@ def report_lines(
     if s.trades:
         rate = f"{s.win_rate:.1%}"
     return [
-        f"{TAG} Account Balance: ${float(state.balance):,.0f}",
+        f"{TAG} Account Balance: {balance}",
         f"{TAG} Trade History: {counted(s.trades, 'trade')}"
         f" ({counted(s.wins, 'win')}, {counted(s.losses, 'loss', 'losses')})",
         f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f} | Avg Loss: ${s.average_loss:.2f}",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import pytest
 
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
-from execution.live.exposure import Sight
 from execution.live.guards import Guards, GuardSettings
 from execution.live.halts import Halts
-from execution.live.spread_job import collateral
+from execution.live.spread_job import SpreadGuard
 from execution.orders import Account
 from execution.spreads.orders import SpreadFill, SpreadOrder
 from execution.spreads.seller import SpreadSeller
-from execution.spreads.state import read_state
+from execution.spreads.state import collateral, read_state
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from marketsimulator.options.selling import MAX_POSITION, offered_spreads, spread_account
@@ -38,50 +36,59 @@ BOOKED = (
 
 @dataclass
 class Funded:
-    """The desk, for an account of whose balance open spreads hold their collateral, guarded as a
+    """The desk, for an account of whose money open spreads hold their collateral, guarded as a
     live one is.
+
+    beyond: USD that the venue has more than the account's files.
     """
 
     here: Practising
     guards: Guards
+    beyond: int = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.here.desk, name)
 
-    def balance(self) -> Fraction:
-        starting = self.here.terms.sizing.STARTING_CAPITAL
-        return AccountFiles(self.here.folder, starting).read().balance
+    @property
+    def files(self) -> AccountFiles:
+        return AccountFiles(self.here.folder, self.here.terms.sizing.STARTING_CAPITAL)
+
+    def account(self) -> Account:
+        equity = float(self.files.read().balance) + self.beyond
+        return Account(equity, {}, {}, self.here.desk.now())
 
     def held_against(self) -> Decimal:
         spreads = read_state(self.here.folder).spreads
-        return collateral(tuple(each for each in spreads if each.stage != "opening"))
+        return collateral(each for each in spreads if each.stage != "opening")
 
     def buying_power(self) -> Decimal:
-        return Decimal(str(float(self.balance()))) - self.held_against()
+        return Decimal(str(self.account().equity)) - self.held_against()
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         now = self.here.desk.now()
-        if not order.reduces:
-            account = Account(float(self.balance()), {}, {}, now)
-            self.guards.see(Sight(account, at_risk={"SPXW": float(self.held_against())}))
+        broker: Any = self
+        at_risk = {"SPXW": float(self.held_against())}
+        guard = SpreadGuard(self.guards, self.guards, broker, lambda: at_risk, self.files)
         legs = [
             {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": leg.side}
             for leg in order.legs
         ]
         request = {"qty": str(order.contracts), "legs": legs}
-        part = "reduction" if order.reduces else "opening"
-        if why := self.guards(Intent(order.client_order_id, request, now, part=part), now):
+        intent = Intent(
+            order.client_order_id, request, now, part="reduction" if order.reduces else "opening"
+        )
+        if why := guard(intent, now):
             raise OrderRejected(why)
         return self.here.desk.submit(order)
 
 
-def sold_live(here: Practising, max_position: float, folder: Path) -> list[Row]:
+def sold_live(here: Practising, max_position: float, folder: Path, beyond: int = 0) -> list[Row]:
     """What the seller has booked after every step of the path."""
     database = Database()
     halts = Halts(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
     guards = Guards(settings, halts, IntentBook(database), folder / "KILL")
-    venue: Any = Funded(here, guards)
+    venue: Any = Funded(here, guards, beyond)
     seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
     for _ in here.market.points():
         here.desk.advance()
@@ -91,13 +98,16 @@ def sold_live(here: Practising, max_position: float, folder: Path) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("strategies", "days", "capital", "max_position", "bound"),
+    ("strategies", "days", "capital", "max_position", "bound", "beyond"),
     [
-        (("PUT", "IRON_CONDOR"), 3, 3_500.0, MAX_POSITION, "max_position"),
-        (("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut"),
+        (("PUT", "IRON_CONDOR"), 3, 3_500.0, MAX_POSITION, "max_position", 100_000),
+        (("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 100_000),
+        pytest.param(
+            ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), 8, 20_000.0, MAX_POSITION, "max_position",
-            marks=pytest.mark.slow,
+            0, marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip
@@ -108,8 +118,11 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     capital: float,
     max_position: float,
     bound: str,
+    beyond: int,
 ) -> None:
-    """Contracts, exits and results, in the order in which the account's file has them."""
+    """Contracts, exits and results, in the order in which the account's file has them, also at a
+    venue that has more money.
+    """
     here = practising_seller(
         tmp_path, days, 3, *strategies,
         entries=(30, 60, 90, 120),
@@ -122,7 +135,7 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     offers = offered_spreads(here.market.days, here.terms.rules, COSTS, SMILE)
     account = spread_account(offers, sizing, max_position)
     _, theirs = rows_of(trade_table(account.trades, here.market.days).encode())
-    ours = sold_live(here, max_position, tmp_path)
+    ours = sold_live(here, max_position, tmp_path, beyond)
     assert [[row[name] for name in BOOKED] for row in ours] == [
         [row[name] for name in BOOKED] for row in theirs
     ]
@@ -130,3 +143,29 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     assert len({row["Position_Size"] for row in ours}) > 1
     refused = {refusal.reason for refusal in account.refusals}
     assert bound in (refused | {"cut"} if account.cut else refused)
+
+
+@pytest.mark.parametrize(
+    ("max_position", "beyond", "sold"),
+    [
+        (10.0, -18_700, [3, 2]),  # 5 x 500 of the venue's 2,900
+        (0.75, -18_700, [3]),  # and 5 x 500 > 0.75 x 2,900
+        (10.0, -10_000, [3, 3]),
+        (0.1, 100_000, [3]),  # 6 x 500 > 0.1 x 21,600
+    ],
+)
+def test_spreads_are_covered_by_the_balance_and_by_the_venues_money(
+    tmp_path: Path, max_position: float, beyond: int, sold: list[int]
+) -> None:
+    """Two strategies that sell in one step."""
+    sizing = {"STARTING_CAPITAL": 21_600, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 10}
+    here = practising_seller(tmp_path, 2, 3, "PUT", "IRON_CONDOR", entries=(30,), sizing=sizing)
+    database = Database()
+    settings = GuardSettings(max_position=max_position)
+    guards = Guards(
+        settings, Halts(database, EventLog(database)), IntentBook(database), tmp_path / "KILL"
+    )
+    venue: Any = Funded(here, guards, beyond)
+    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    here.market.at = (0, list(here.market.days.minutes).index(30))
+    assert [each.contracts for each in seller.step().spreads] == sold

@@ -14,11 +14,11 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.events import EventLog
 from execution.live.halts import Halts
-from execution.live.spread_job import collateral, next_session
+from execution.live.spread_job import next_session
 from execution.orders import Account
 from execution.sell_spreads import sell
 from execution.spreads.settings import SellingSettings
-from execution.spreads.state import OpenSpread
+from execution.spreads.state import OpenSpread, collateral
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from sizing.autoscaler.account import AccountFiles

@@ -632,6 +632,19 @@ def test_what_spreads_can_lose_counts_for_every_limit() -> None:
     assert "would come to 1.11" in judged(intent(qty=21), stocks, max_gross=1.1)
 
 
+def test_what_spreads_can_lose_is_a_share_of_what_they_are_sized_from_where_that_is_less() -> None:
+    put = ("P95 sell", "P90 buy")
+    sized = replace(seen(at_risk={"SPXW": 1_000}), balance=4_000.0)
+    assert judged(spread(*put, qty=4), sized) == ""
+    assert judged(spread(*put, qty=5), sized) == (
+        "what spreads on SPXW can lose would come to 0.875 of the balance of 4,000.00 USD;"
+        " guards.max_position is 0.75"
+    )
+    assert "0.8 of equity" in judged(spread(*put, qty=14), replace(sized, balance=20_000.0))
+    assert "inf of the balance" in judged(spread(*put, qty=1), replace(sized, balance=0.0))
+    assert judged(intent(qty=70), sized) == "", "a stock is a share of equity"
+
+
 def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
     put = ("P95 sell", "P90 buy")
     desk = Desk()

@@ -210,6 +210,30 @@ def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
         autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    for name in ("MAX_CONTRACTS", "STARTING_CAPITAL", "KELLY_CONFIDENCE", "ALERT_URL"):
+        monkeypatch.setenv(name, blank)
+    assert autoscaling_settings() == AutoscalingSettings()
+    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", "4")
+    assert autoscaling_settings().MAX_CONTRACTS == 4
+    monkeypatch.setenv("MAX_CONTRACTS_PER_TRADE", blank)
+    assert autoscaling_settings().MAX_CONTRACTS == 3
+    with pytest.raises(InputError, match="variable MAX_CONTRACTS is not set"):
+        autoscaling_settings("MAX_CONTRACTS=${oc.env:MAX_CONTRACTS}")
+
+
+def test_the_word_null_is_none_in_the_environment_where_that_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("KELLY_CONFIDENCE", "DRAWDOWN_HALT_PCT", "DRAWDOWN_RESUME_PCT", "ALERT_URL"):
+        monkeypatch.setenv(name, "null")
+    assert autoscaling_settings() == AutoscalingSettings()
+    monkeypatch.setenv("MAX_CONTRACTS", "null")
+    with pytest.raises(InputError, match="'null' is no whole number"):
+        autoscaling_settings()
+
+
 def test_an_id_has_no_line_break_and_a_carriage_return_elsewhere_comes_back(root: Path) -> None:
     with pytest.raises(ValueError, match="row 1: Trade_ID 'a\\\\rb' has a line break"):
         rows_of(f'{COLUMNS}\n2024,"a\rb",PUT,,2.5,1,16:00,5,TP\n'.encode())
@@ -255,10 +279,31 @@ SIZED = "from sizing.contracts import calculate_position_size as size\n"
     [
         ("", 1, 0),
         ("import logging, sys; logging.basicConfig(level=logging.INFO)\n", 0, 1),
-        ("import logging; logging.basicConfig()\n", 0, 0),
+        ("import logging; logging.basicConfig()\n", 1, 0),
+        ("import logging; logging.getLogger().addHandler(logging.NullHandler())\n", 1, 0),
+        (
+            "import logging; logging.getLogger().addHandler(logging.NullHandler())\n"
+            "logging.getLogger().setLevel(logging.INFO)\n",
+            1, 0,
+        ),
+        (
+            "import logging; logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger().handlers[0].setLevel(logging.WARNING)\n",
+            1, 0,
+        ),
+        (
+            "import logging; logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger().addHandler(logging.NullHandler())\n",
+            0, 1,
+        ),
+        (
+            "import logging; logging.basicConfig(level=logging.INFO)\n"
+            "logging.getLogger('sizing').propagate = False\n",
+            1, 0,
+        ),
     ],
-)
-def test_verbose_lines_are_seen_once_whether_logging_was_set_up_or_not(
+)  # fmt: skip
+def test_verbose_lines_are_seen_once_whatever_logging_was_set_up(
     tmp_path: Path, before: str, shown: int, logged: int
 ) -> None:
     script = tmp_path / "size.py"

@@ -66,7 +66,7 @@ def test_the_account_of_the_specification_is_one_contract_and_says_why(
         assert calculate_position_size(max_risk_per_contract=250) == 1
     lines = [each.message for each in caplog.records if each.message.startswith("[AUTOSCALING]")]
     assert lines == [
-        "[AUTOSCALING] Account Balance: $19,995",
+        "[AUTOSCALING] Account Balance: $19,995, sized from the trades' $19,439",
         "[AUTOSCALING] Trade History: 45 trades (11 wins, 34 losses)",
         "[AUTOSCALING] Win Rate: 24.4% | Avg Win: $56.00 | Avg Loss: $34.62",
         "[AUTOSCALING] Kelly%: -22.26% | Half-Kelly%: -11.13%",
@@ -107,11 +107,25 @@ def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
     )
     (root / "paper" / "trades.csv").unlink()
     folder_of(root, [*rows, row("m", "-4500")], "20000")
-    assert calculate_position_size(max_risk_per_contract=250) == 0, "9,500 is in the halt"
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert calculate_position_size(max_risk_per_contract=250) == 0, "9,500 is in the halt"
+    assert (
+        "safety halt: balance below $10,000, balance $9,500.00 by the trades,"
+        " the file says $20,000.00"
+    ) in caplog.text
+    line = "[AUTOSCALING] Account Balance: $20,000, sized from the trades' $9,500"
+    assert line in caplog.messages
     caplog.clear()
     folder_of(root, rows, "14000.004")
-    calculate_position_size(max_risk_per_contract=250)
+    with caplog.at_level(logging.INFO):
+        calculate_position_size(max_risk_per_contract=250)
     assert "ALERT balance" not in caplog.text
+    folder_of(root, rows, "9000")
+    with caplog.at_level(logging.INFO):
+        calculate_position_size(max_risk_per_contract=250)
+    assert "[AUTOSCALING] Account Balance: $14,000" in caplog.messages
+    assert "[AUTOSCALING] Account Balance: $9,000" in caplog.messages, "the lower one is the file's"
 
 
 def test_trades_that_wait_to_be_booked_count_and_a_torn_line_loses_nothing(root: Path) -> None:
