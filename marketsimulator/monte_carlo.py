@@ -47,6 +47,8 @@ from marketsimulator.options.account_check import (
     Month,
     account_months,
     check_content,
+    learned_text,
+    trades_in_both,
     usd,
 )
 from marketsimulator.options.account_figures import doubts, summary
@@ -66,10 +68,6 @@ from trainingdata.instants import system_clock
 WARNING = (
     "Resampling repeats what happened: it cannot show a loss that the file does not hold."
     " The worst of these trades lost {worst} of what it could; {unseen}"
-)
-LEARNED = (
-    "The band of a month is learned from the trades that had closed before its first day, and runs"
-    " begin with the account as it was then; nothing later is looked at."
 )
 
 
@@ -332,22 +330,24 @@ def _check_account(
     )
     with ProgressBar():
         months = account_months(account, known, terms)
+    both = trades_in_both(account, known)
     content = {
         "check": file,
         "trades": named,
+        "trades_in_both": both,
         "runs": settings.runs,
         "seed": settings.seed,
         "block_length": settings.block,
         "uncertainty": settings.uncertainty,
-        "learned_from": LEARNED,
+        "learned_from": learned_text(both),
         **check_content(months),
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_whole({"monte_carlo_check.json": lambda path: path.write_text(text)}, output)
-    _print_months(months, content["verdict"], output / "monte_carlo_check.json")
+    _print_months(months, content, output / "monte_carlo_check.json")
 
 
-def _print_months(months: Sequence[Month], verdict: str, file: Path) -> None:
+def _print_months(months: Sequence[Month], content: Mapping[str, Any], file: Path) -> None:
     columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
     table = Table(*columns)
     for month in months:
@@ -356,7 +356,8 @@ def _print_months(months: Sequence[Month], verdict: str, file: Path) -> None:
         table.add_row(month.month, *counts, month.place or "no band")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    for line in (verdict, LEARNED, *(month.words for month in months if month.place != "within")):
+    outside = (month.words for month in months if month.place != "within")
+    for line in (content["verdict"], content["learned_from"], *outside):
         console.print(line, highlight=False, markup=False)
     console.print(str(file), soft_wrap=True, highlight=False)
 
