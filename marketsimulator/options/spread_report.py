@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,14 +60,22 @@ def report_text(summary: Mapping[str, Any]) -> str:
 
 
 def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
-    """The text of a file of closed trades, with the autoscaler's own columns."""
+    """The text of a file of closed trades, with the autoscaler's own columns.
+
+    An id is the seller's: strategy, day, minutes from the open to the entry; of several entries at
+    one point of the path the later ones have their number behind it.
+    """
     rows = []
-    for number, trade in enumerate(trades):
+    same: Counter[str] = Counter()
+    for trade in trades:
         date = days.dates[trade.day]
         strikes = "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
+        minute = days.minutes[trade.entry_row]
+        name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
+        same[name] += 1
         row = {
-            "Timestamp_ET": f"{date} {_clock_text(days.minutes[trade.entry_row])}",
-            "Trade_ID": f"{trade.spread.strategy}-{number}",
+            "Timestamp_ET": f"{date} {_clock_text(minute)}",
+            "Trade_ID": name if same[name] == 1 else f"{name}-{same[name]}",
             "Strategy": trade.spread.strategy,
             "Strikes": strikes,
             "Entry_Credit": f"{trade.credit:.4f}",
