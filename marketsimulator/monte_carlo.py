@@ -38,7 +38,7 @@ from rich.table import Table
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
-from foundation.counts import counted
+from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
@@ -49,7 +49,6 @@ from marketsimulator.options.account_check import (
     check_content,
     learned_text,
     trades_in_both,
-    usd,
 )
 from marketsimulator.options.account_figures import doubts, summary
 from marketsimulator.options.account_picture import Picture, draw
@@ -293,10 +292,10 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
     sortino = figures["sortino"]
     multiples = f"{figures['p_at_least_2x']:.1%}, {figures['p_at_least_3x']:.1%}"
     return {
-        "final balance, median": f"${final['p50']:,.0f}",
-        "5 to 95 %": f"${final['p5']:,.0f} to ${final['p95']:,.0f}",
-        "least and most": f"${final['least']:,.0f} to ${final['most']:,.0f}",
-        "mean": f"${final['mean']:,.0f}",
+        "final balance, median": usd(final["p50"]),
+        "5 to 95 %": f"{usd(final['p5'])} to {usd(final['p95'])}",
+        "least and most": f"{usd(final['least'])} to {usd(final['most'])}",
+        "mean": usd(final["mean"]),
         "standard deviation": f"${final['standard_deviation']:,.0f}",
         "P(loss)": f"{figures['p_loss']:.1%}",
         "P(at least 2x), P(at least 3x)": multiples,

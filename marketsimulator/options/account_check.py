@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.counts import counted
+from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_FILLS
 from marketsimulator.options.draws import NO_TRADE, draw_trades
@@ -119,11 +119,6 @@ class Month:
             "place": self.place,
             "words": self.words,
         }
-
-
-def usd(amount: float) -> str:
-    """Whole dollars with their sign in front: -$1,234."""
-    return f"{'-' if round(amount) < 0 else ''}${abs(amount):,.0f}"
 
 
 def account_months(account: Sequence[Flow], known: Sequence[Flow], terms: BandTerms) -> list[Month]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foundation.counts import usd
 from foundation.errors import InputError
 from marketsimulator.options.account_check import (
     BandTerms,
@@ -19,7 +20,6 @@ from marketsimulator.options.account_check import (
     check_content,
     learned_text,
     trades_in_both,
-    usd,
 )
 from marketsimulator.options.trade_sample import Flow, read_flows, trades_per_session
 from sizing.autoscaler.rules import AutoscalingSettings
