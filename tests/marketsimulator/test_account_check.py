@@ -306,7 +306,14 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
     assert found["months"][3]["p5"] <= found["months"][3]["p50"] <= found["months"][3]["p95"]
     assert found["verdict"] in " ".join(done.stdout.split())
     assert "closed before its first day" in found["learned_from"]
-    assert run_command([*command, "output=out"], cwd=tmp_path).returncode == 0, "written again"
+    early = tmp_path / "early.csv"
+    early.write_text("\n".join([HEADER, *rows[:40]]) + "\n")
+    again = run_command([*command, f"trades={early}", "output=out"], cwd=tmp_path)
+    assert again.returncode == 0, "written again"
+    found = json.loads((tmp_path / "out" / "monte_carlo_check.json").read_text())
+    assert found["trades_in_both"] == 40
+    assert [month["trades_learned_from"] for month in found["months"]] == [41, 61]
+    assert "Learned from once: 40 trades" in " ".join(again.stdout.split())
     for wrong in ([f"trades={path}"], ["check=nothing.csv"], ["runs=1_000"]):
         words = [word for word in command if not wrong[0].startswith(word.partition("=")[0] + "=")]
         refused = run_command([*words, *wrong, "output=more"], cwd=tmp_path)
