@@ -13,6 +13,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def usd(amount: float) -> str:
+    """Whole dollars with their sign in front: -$1,234."""
+    return f"{'-' if round(amount) < 0 else ''}${abs(amount):,.0f}"
+
+
 def dollars_text(amount: Fraction) -> str:
     """USD as $10,000, with cents where there are any."""
     return f"${float(amount):,.{0 if amount.denominator == 1 else 2}f}"

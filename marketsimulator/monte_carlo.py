@@ -38,7 +38,7 @@ from rich.table import Table
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
-from foundation.counts import counted
+from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
@@ -47,7 +47,8 @@ from marketsimulator.options.account_check import (
     Month,
     account_months,
     check_content,
-    usd,
+    learned_text,
+    trades_in_both,
 )
 from marketsimulator.options.account_figures import doubts, summary
 from marketsimulator.options.account_picture import Picture, draw
@@ -66,10 +67,6 @@ from trainingdata.instants import system_clock
 WARNING = (
     "Resampling repeats what happened: it cannot show a loss that the file does not hold."
     " The worst of these trades lost {worst} of what it could; {unseen}"
-)
-LEARNED = (
-    "The band of a month is learned from the trades that had closed before its first day, and runs"
-    " begin with the account as it was then; nothing later is looked at."
 )
 
 
@@ -295,10 +292,10 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
     sortino = figures["sortino"]
     multiples = f"{figures['p_at_least_2x']:.1%}, {figures['p_at_least_3x']:.1%}"
     return {
-        "final balance, median": f"${final['p50']:,.0f}",
-        "5 to 95 %": f"${final['p5']:,.0f} to ${final['p95']:,.0f}",
-        "least and most": f"${final['least']:,.0f} to ${final['most']:,.0f}",
-        "mean": f"${final['mean']:,.0f}",
+        "final balance, median": usd(final["p50"]),
+        "5 to 95 %": f"{usd(final['p5'])} to {usd(final['p95'])}",
+        "least and most": f"{usd(final['least'])} to {usd(final['most'])}",
+        "mean": usd(final["mean"]),
         "standard deviation": f"${final['standard_deviation']:,.0f}",
         "P(loss)": f"{figures['p_loss']:.1%}",
         "P(at least 2x), P(at least 3x)": multiples,
@@ -332,22 +329,24 @@ def _check_account(
     )
     with ProgressBar():
         months = account_months(account, known, terms)
+    both = trades_in_both(account, known)
     content = {
         "check": file,
         "trades": named,
+        "trades_in_both": both,
         "runs": settings.runs,
         "seed": settings.seed,
         "block_length": settings.block,
         "uncertainty": settings.uncertainty,
-        "learned_from": LEARNED,
+        "learned_from": learned_text(both),
         **check_content(months),
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     write_whole({"monte_carlo_check.json": lambda path: path.write_text(text)}, output)
-    _print_months(months, content["verdict"], output / "monte_carlo_check.json")
+    _print_months(months, content, output / "monte_carlo_check.json")
 
 
-def _print_months(months: Sequence[Month], verdict: str, file: Path) -> None:
+def _print_months(months: Sequence[Month], content: Mapping[str, Any], file: Path) -> None:
     columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
     table = Table(*columns)
     for month in months:
@@ -356,7 +355,8 @@ def _print_months(months: Sequence[Month], verdict: str, file: Path) -> None:
         table.add_row(month.month, *counts, month.place or "no band")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    for line in (verdict, LEARNED, *(month.words for month in months if month.place != "within")):
+    outside = (month.words for month in months if month.place != "within")
+    for line in (content["verdict"], content["learned_from"], *outside):
         console.print(line, highlight=False, markup=False)
     console.print(str(file), soft_wrap=True, highlight=False)
 

@@ -130,9 +130,10 @@ def whole_number(place: str, value: object, low: int, high: int) -> int:
         naming the setting and the value.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
+    number = int(value) if isinstance(value, int | np.integer) else low
+    if not whole or not low <= number <= high:
         raise InputError(f"{place}: {value!r} is no whole number from {low} to {high}")
-    return int(value)
+    return number
 
 
 def no_tf32() -> InputError:

@@ -16,17 +16,21 @@ from typing import Any, Literal
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.counts import counted
+from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_FILLS
 from marketsimulator.options.draws import NO_TRADE, draw_trades
 from marketsimulator.options.resampling import ResamplingRules, account_paths, whole_units
-from marketsimulator.options.trade_sample import Flow, sample_of
+from marketsimulator.options.trade_sample import Flow, sample_of, trades_per_session
 from sizing.autoscaler.rules import AutoscalingSettings, Drawdown
 from trainingdata.sessions import sessions_between
 
 PERCENTILES = (5, 50, 95)
 OUTSIDE = 0.1  # share of months that lie outside by chance
+LEARNED = (
+    "The band of a month is learned from the trades that had closed before its first day, and runs"
+    " begin with the account as it was then; nothing later is looked at."
+)
 ONE_DAY = np.timedelta64(1, "D")
 
 
@@ -38,7 +42,8 @@ class BandTerms:
     seed: of the draws.
     block: trades that keep their order; the band is that of the runs in blocks.
     uncertainty: whether each run first draws a history of its own.
-    trades_per_day: none takes the rate of the trades that a band is learned from.
+    trades_per_day: none takes the rate of the trades that a band is learned from, by sessions
+        within the spans of their files.
     rules: the autoscaler's.
     """
 
@@ -55,7 +60,8 @@ class Month:
     """A month of an account; USD.
 
     month: its year and number, 2024-10.
-    sessions: of the exchange; of the last month those up to its last trade.
+    sessions: of the exchange; of the first month those from its first trade, of the last those up
+        to its last.
     trades: that closed in it.
     result: of those, less FEE_PER_CONTRACT.
     balance: at its beginning.
@@ -115,22 +121,19 @@ class Month:
         }
 
 
-def usd(amount: float) -> str:
-    """Whole dollars with their sign in front: -$1,234."""
-    return f"{'-' if round(amount) < 0 else ''}${abs(amount):,.0f}"
-
-
 def account_months(account: Sequence[Flow], known: Sequence[Flow], terms: BandTerms) -> list[Month]:
     """The months of an account, from its first trade's to its last's.
 
     known: trades of another file, which are learned from too: only months after the last of them
-    are given. One that the account has as well, by its id, is learned from once.
+        are given. Those that the account has as well are learned from once; what was paid in or out
+        does not matter.
 
     Raises
     ------
     InputError
         for a row without a time, and where no month is left.
     """
+    known = [flow for flow in known if flow.size]
     _refuse_undated(account, "check")
     _refuse_undated(known, "trades")
     months = [_month_of(flow) for flow in account if flow.size]
@@ -142,10 +145,33 @@ def account_months(account: Sequence[Flow], known: Sequence[Flow], terms: BandTe
             f"check: no trade of it closed after {first - 1}, the month of the last of trades=…;"
             " leave trades out, and each month is beside what the account's earlier trades give"
         )
-    names = {flow.name for flow in account if flow.name}
-    others = [flow for flow in known if flow.size and flow.name not in names]
     numbers = np.arange(first, max(months) + 1)
-    return [_month(account, others, np.datetime64(number), terms) for number in numbers]
+    return [_month(account, known, np.datetime64(number), terms) for number in numbers]
+
+
+def trades_in_both(account: Sequence[Flow], known: Sequence[Flow]) -> int:
+    """Trades of another file that the account has as well, by id, times and result."""
+    return sum(flow.size > 0 for flow in known) - len(_others(account, known))
+
+
+def learned_text(in_both: int) -> str:
+    """What bands are learned from; in_both: trades that two files have."""
+    if not in_both:
+        return LEARNED
+    return f"{LEARNED} Learned from once: {counted(in_both, 'trade')} that trades=… has as well."
+
+
+def _others(account: Sequence[Flow], known: Sequence[Flow]) -> list[Flow]:
+    """Trades of another file that the account has not.
+
+    An id alone does not say so: each run of a simulation may have the same ones.
+    """
+    there = {_identity(flow) for flow in account if flow.size and flow.name}
+    return [flow for flow in known if flow.size and _identity(flow) not in there]
+
+
+def _identity(flow: Flow) -> tuple[object, ...]:
+    return flow.name, flow.entered, flow.closed, *flow.times, flow.amount
 
 
 def _refuse_undated(flows: Sequence[Flow], key: str) -> None:
@@ -169,17 +195,18 @@ def _month_of(flow: Flow) -> np.datetime64:
 
 
 def _month(
-    account: Sequence[Flow], others: Sequence[Flow], number: np.datetime64, terms: BandTerms
+    account: Sequence[Flow], known: Sequence[Flow], number: np.datetime64, terms: BandTerms
 ) -> Month:
     begins = number.astype("datetime64[D]")
     ends = (number + 1).astype("datetime64[D]") - ONE_DAY
     before = [flow for flow in account if _closed(flow) < begins]
     within = [flow for flow in account if flow.size and _month_of(flow) == number]
-    last = max(_closed(flow) for flow in account if flow.size)
-    sessions = len(sessions_between(begins, min(ends, last)))
+    days = [_closed(flow) for flow in account if flow.size]
+    sessions = len(sessions_between(max(begins, min(days)), min(ends, max(days))))
     fee = Fraction(str(terms.rules.FEE_PER_CONTRACT))
     result = sum((flow.amount - fee * flow.size for flow in within), Fraction(0))
-    learned = [*others, *(flow for flow in before if flow.size)]
+    traded = [flow for flow in before if flow.size]
+    learned = [*_others(account, known), *traded]
     balance = Fraction(str(terms.rules.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
     month = Month(
         month=str(number),
@@ -191,7 +218,8 @@ def _month(
     )
     if len(learned) < FEWEST_FILLS or not sessions:
         return month
-    results = _results_of_runs(before, learned, sessions, terms)
+    a_day = terms.trades_per_day or trades_per_session(learned, [known, traded])
+    results = _results_of_runs(before, learned, sessions, a_day, terms)
     low, median, high = (float(q) for q in np.percentile(results, PERCENTILES))
     return replace(
         month, band=(low, median, high), share_below=float((results < month.result).mean())
@@ -199,7 +227,11 @@ def _month(
 
 
 def _results_of_runs(
-    before: Sequence[Flow], learned: Sequence[Flow], sessions: int, terms: BandTerms
+    before: Sequence[Flow],
+    learned: Sequence[Flow],
+    sessions: int,
+    trades_a_day: float,
+    terms: BandTerms,
 ) -> Array:
     """What the runs of a month bring [R], USD.
 
@@ -219,7 +251,7 @@ def _results_of_runs(
         len(learned),
         terms.runs,
         sessions,
-        terms.trades_per_day or sample.trades_per_day,
+        trades_a_day,
         terms.seed,
         block=terms.block,
         uncertainty=terms.uncertainty,

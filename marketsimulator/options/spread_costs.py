@@ -22,34 +22,35 @@ def cost_figures(
     """Costs of trades by kind and in all, USD of all contracts; their results hold them.
 
     `slippage` is what prices were worse than the model's values, whole cents against the trader
-    among it; `commission` is the broker's, `fee` that of exchange and OCC.
+    among it, in whole cents a trade, so that the parts of an account add up; `commission` is the
+    broker's, `fee` that of exchange and OCC.
 
     costs, smile: that the trades were made with.
     """
     broker = replace(costs, fee=0.0)
     commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
     fees = sum((costs.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
-    slippage = round(_slippage(trades, days, costs, smile), 2)
+    slippage = _slippage(trades, days, costs, smile)
     return {
-        "slippage": slippage,
+        "slippage": float(slippage),
         "commission": float(commission),
         "fee": float(fees - commission),
-        "total": round(slippage + float(fees), 2),
+        "total": float(slippage + fees),
     }
 
 
 def _slippage(
     trades: Sequence[SpreadTrade], days: IndexDays, costs: SpreadCosts, smile: Smile
-) -> float:
+) -> Decimal:
     """USD by which sales brought in less than the values, and purchases cost more."""
+    is_bought = np.array([trade.orders == 2 for trade in trades], dtype=bool)
     bought = [trade for trade in trades if trade.orders == 2]
     sale_values = _values(trades, [trade.entry_row for trade in trades], days, smile)
     purchase_values = _values(bought, [trade.exit_row for trade in bought], days, smile)
-    credits = np.array([trade.credit for trade in trades])
-    payments = np.array([_payment(trade, costs) for trade in bought])
-    sold = (sale_values - credits) * [trade.contracts for trade in trades]
-    paid = (payments - purchase_values) * [trade.contracts for trade in bought]
-    return float((sold.sum() + paid.sum()) * SHARES)
+    points = sale_values - [trade.credit for trade in trades]
+    points[is_bought] += [_payment(trade, costs) for trade in bought] - purchase_values
+    cents = np.rint(points * SHARES * [trade.contracts for trade in trades] * 100).astype(int)
+    return Decimal(int(cents.sum())) / 100
 
 
 def _payment(trade: SpreadTrade, costs: SpreadCosts) -> float:

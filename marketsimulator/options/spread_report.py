@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from foundation.counts import counted
+from foundation.counts import counted, usd
 from marketsimulator.options.path import IndexDays
 from marketsimulator.options.selling import SpreadTrade
 from sizing.autoscaler.trades import COLUMNS, csv_of
@@ -59,14 +60,22 @@ def report_text(summary: Mapping[str, Any]) -> str:
 
 
 def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
-    """The text of a file of closed trades, with the autoscaler's own columns."""
+    """The text of a file of closed trades, with the autoscaler's own columns.
+
+    An id is the seller's: strategy, day, minutes from the open to the entry; of several entries at
+    one point of the path the later ones have their number behind it.
+    """
     rows = []
-    for number, trade in enumerate(trades):
+    same: Counter[str] = Counter()
+    for trade in trades:
         date = days.dates[trade.day]
         strikes = "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
+        minute = days.minutes[trade.entry_row]
+        name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
+        same[name] += 1
         row = {
-            "Timestamp_ET": f"{date} {_clock_text(days.minutes[trade.entry_row])}",
-            "Trade_ID": f"{trade.spread.strategy}-{number}",
+            "Timestamp_ET": f"{date} {_clock_text(minute)}",
+            "Trade_ID": name if same[name] == 1 else f"{name}-{same[name]}",
             "Strategy": trade.spread.strategy,
             "Strikes": strikes,
             "Entry_Credit": f"{trade.credit:.4f}",
@@ -144,7 +153,7 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
         "commission": f"{costs['commission']:,.0f}",
         "exchange, OCC": f"{costs['fee']:,.0f}",
         "most collateral": f"${figures['most_collateral']:,.0f}",
-        "final balance": f"${figures['final_balance']:,.0f}",
+        "final balance": usd(figures["final_balance"]),
         "return, drawdown": f"{figures['total_return']:+.1%}, {figures['max_drawdown']:.1%}",
         "Sortino": _text(figures, "sortino", ".2f"),
     }
@@ -154,6 +163,7 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     """The figures of trades that need no balance, by label."""
     exits = figures["exits"]
     expired = exits.get("expired", 0) + exits.get("settled", 0)
+    stopped = f"{exits.get('stop', 0):.1%}, {exits.get('gap', 0):.1%}"
     worst = _text(figures, "worst", ",.0f")
     possible = _text(figures, "largest_possible_loss", ",.0f")
     won = _text(figures, "average_win", ",.0f")
@@ -166,8 +176,8 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
         "average win, loss": f"{won}, {lost}",
         "mean, standard error": f"{mean}, {_text(figures, 'mean_error', ',.1f')}",
         "worst, possible": f"{worst}, {possible}",
-        "stopped, gapped": f"{exits.get('stop', 0):.1%}, {exits.get('gap', 0):.1%}",
-        "held to the close": f"{expired:.1%}",
+        "stopped, gapped": stopped if exits else "n/a",
+        "held to the close": f"{expired:.1%}" if exits else "n/a",
         "mean contracts": _text(figures, "mean_contracts", ".2f"),
     }
 

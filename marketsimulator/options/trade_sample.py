@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from foundation.decimals import plain_number
 from foundation.errors import DataError
@@ -59,6 +60,7 @@ class Flow:
     gain: USD that one contract could win at most, its credit; 0 for what is no trade.
     entered: New York date of its entry; none where the row has no time.
     closed: New York date of its exit; the entry's where the row does not say another.
+    times: instants of its entry and of its exit, as far as the row says them.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Flow:
     gain: Fraction
     entered: np.datetime64 | None
     closed: np.datetime64 | None
+    times: tuple[np.datetime64 | None, np.datetime64 | None] = (None, None)
 
     @property
     def result(self) -> Fraction:
@@ -115,27 +118,43 @@ def sample_of(flows: Iterable[Flow]) -> TradeSample:
         results=_units([trade.result for trade in trades]),
         risks=_units([trade.risk for trade in trades]),
         gains=_units([trade.gain for trade in trades]),
-        trades_per_day=_trades_per_session(trades),
+        trades_per_day=trades_per_session(trades, [trades]),
     )
 
 
-def _trades_per_session(trades: Sequence[Flow]) -> float:
-    """Trades a session of the exchange, from the first entry's to the last's.
+def trades_per_session(trades: Sequence[Flow], files: Iterable[Sequence[Flow]]) -> float:
+    """Trades a session of the exchange, of those from a file's first entry to its last.
 
-    Days without a trade count: of a file with a trade a week every day would else have one. A trade
-    without a time counts as a session of its own.
+    Days without a trade count: of a file with a trade a week every day would else have one. What
+    lies between two files is of neither, and a session that both span counts once. A trade without
+    a time counts as a session of its own.
+
+    trades: all of them, each once.
+    files: the trades of each file.
     """
+    spans = [_sessions_of(file) for file in files]
+    undated = sum(trade.entered is None for trade in trades)
+    sessions = len(np.unique(np.concatenate(spans)))
+    if undated < len(trades):
+        sessions = max(sessions, 1)
+    return len(trades) / (sessions + undated)
+
+
+def _sessions_of(trades: Sequence[Flow]) -> npt.NDArray[np.datetime64]:
+    """Sessions from the first entry to the last."""
     days = [trade.entered for trade in trades if trade.entered is not None]
-    sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
-    return len(trades) / (sessions + len(trades) - len(days))
+    if not days:
+        return np.array([], dtype="datetime64[D]")
+    return sessions_between(min(days), max(days))
 
 
 def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
     """The closed trade of a row; number: of the row in its file."""
     size = size_of(row)
     risk = _contract_risk(row, number)
-    entered = _entry_day(row, number, now)
-    left = _exit_day(row, number)
+    entry = _entry_of(row, number, now)
+    exit = _exit_of(row, number)
+    entered = None if entry is None else _new_york_day(entry)
     return Flow(
         name=row["Trade_ID"].strip(),
         amount=Fraction(total_of(row)),
@@ -143,7 +162,8 @@ def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
         risk=risk,
         gain=Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES,
         entered=entered,
-        closed=entered if left is None else left,
+        closed=entered if exit is None else _new_york_day(exit),
+        times=(entry, exit),
     )
 
 
@@ -186,8 +206,8 @@ def _contract_risk(row: Row, number: int) -> Fraction:
         raise ValueError(f"row {number}: {error}") from None
 
 
-def _entry_day(row: Row, number: int, now: np.datetime64) -> np.datetime64 | None:
-    """The New York date on which a row's trade was entered; None for one without a time.
+def _entry_of(row: Row, number: int, now: np.datetime64) -> np.datetime64 | None:
+    """The instant at which a row's trade was entered; None for one without a time.
 
     number: of the row in its file.
     """
@@ -200,12 +220,12 @@ def _entry_day(row: Row, number: int, now: np.datetime64) -> np.datetime64 | Non
             f"row {number}: {ENTERED} {word!r} is in the future, now is {utc_text(now)}; a closed"
             " trade is in the past, and a simulated index is begun earlier (start=…)"
         )
-    return _new_york_day(at)
+    return at
 
 
-def _exit_day(row: Row, number: int) -> np.datetime64 | None:
-    """The New York date on which a trade was left; None where the row does not say; a trade that
-    was left before it was entered is refused.
+def _exit_of(row: Row, number: int) -> np.datetime64 | None:
+    """The instant at which a trade was left; None where the row does not say; a trade that was left
+    before it was entered is refused.
 
     An exit's time alone is of the entry's day, both on New York's clock. Words that are no time,
     and an entry that names another zone, say nothing of it. number: of the row in its file.
@@ -219,14 +239,14 @@ def _exit_day(row: Row, number: int) -> np.datetime64 | None:
         exit_at = _entry_instant(left, LEFT)
     except ValueError:
         return None
-    day = _new_york_day(exit_at)
     if entry is None:
-        return day
+        return exit_at
+    day = _new_york_day(exit_at)
     # Where either is a date alone, the days are compared.
     whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
     if day < _new_york_day(entry) or (not whole_days and exit_at < entry):
         raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
-    return day
+    return exit_at
 
 
 def _new_york_day(at: np.datetime64) -> np.datetime64:

@@ -29,8 +29,8 @@ from sizing.autoscaler.trades import Row, rows_of
 from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller
 
 BOOKED = (
-    "Timestamp_ET", "Strategy", "Strikes", "Entry_Credit", "Position_Size", "Exit_Time", "P/L_$",
-    "Exit_Reason",
+    "Timestamp_ET", "Trade_ID", "Strategy", "Strikes", "Entry_Credit", "Position_Size",
+    "Exit_Time", "P/L_$", "Exit_Reason",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foundation.counts import usd
 from foundation.errors import InputError
 from marketsimulator.options.account_check import (
     BandTerms,
     Month,
     account_months,
     check_content,
-    usd,
+    learned_text,
+    trades_in_both,
 )
-from marketsimulator.options.trade_sample import Flow, read_flows
+from marketsimulator.options.trade_sample import Flow, read_flows, trades_per_session
 from sizing.autoscaler.rules import AutoscalingSettings
 from tests.commands import run_command
 from trainingdata.sessions import sessions_between
@@ -169,6 +172,71 @@ def test_a_file_of_earlier_trades_is_learned_from_and_its_own_months_are_not_jud
         account_months(known, known, terms())
 
 
+def test_what_lies_between_two_files_is_no_time_without_trades() -> None:
+    """Three a session in both: a month's trades of 50 each bring 150 a session, two years later."""
+    known = [trade(d, 50) for d in np.repeat(sessions("2022-01-03", "2022-06-30"), 3)]
+    account = [trade(d, 50) for d in np.repeat(sessions("2025-01-02", "2025-03-31"), 3)]
+    months = account_months(account, known, terms(MAX_CONTRACTS=1))
+    assert [month.band for month in months] == [(month.result,) * 3 for month in months]
+    assert [month.result for month in months] == [150 * 20, 150 * 19, 150 * 21]
+
+
+@pytest.mark.parametrize(
+    ("spans", "trades", "rate"),
+    [
+        ([("2024-01-02", "2024-01-12"), ("2024-03-04", "2024-03-15")], 38, 38 / 19),
+        ([("2024-01-02", "2024-01-12"), ("2024-01-08", "2024-01-19")], 26, 26 / 13),
+        ([("2024-01-06", "2024-01-06")], 1, 1.0),
+    ],
+    ids=["apart", "at once", "a Saturday"],
+)
+def test_a_session_that_two_files_span_counts_once(
+    spans: list[tuple[str, str]], trades: int, rate: float
+) -> None:
+    files = [[trade(np.datetime64(day), 1) for day in span] for span in spans]
+    assert trades_per_session([files[0][0]] * trades, files) == rate
+
+
+def test_the_first_month_begins_with_the_account() -> None:
+    """Of January 2025 three sessions are left from the 29th on."""
+    known = [trade(day, 50) for day in sessions("2024-01-02", "2024-06-28")]
+    account = [trade(day, 50) for day in sessions("2025-01-29", "2025-02-14")]
+    first, last = account_months(account, known, terms(MAX_CONTRACTS=1))
+    assert (first.sessions, first.result, first.place) == (3, 150, "within")
+    assert first.band == (150, 150, 150)
+    assert last.sessions == 10
+
+
+def test_trades_are_the_same_by_id_times_and_result() -> None:
+    """The first of a run is PUT-0, whatever the run."""
+    days = sessions("2024-01-02", "2024-03-28")
+    known = [trade(day, 50, name=f"PUT-{k}") for k, day in enumerate(days)]
+    another = [replace(flow, amount=Fraction(60)) for flow in known[-5:]]
+    later = [
+        trade(day, 50, name=f"PUT-{k}")
+        for k, day in enumerate(sessions("2024-04-01", "2024-04-30"))
+    ]
+    account = [*known[-10:-5], *another, *later]
+    assert trades_in_both(account, known) == 5
+    (april,) = account_months(account, known, terms())
+    assert april.learned == 61 + 5
+    assert "Learned from once: 5 trades that" in learned_text(5)
+    assert "once" not in learned_text(0)
+    morning, noon = (np.datetime64(f"2024-01-02T{hour}:00") for hour in (15, 17))
+    twice = [replace(known[0], times=(morning, at)) for at in (morning, noon)]
+    assert trades_in_both(twice[:1], twice) == 1, "left at another time, another trade"
+    unnamed = [replace(flow, name="") for flow in known]
+    assert trades_in_both(unnamed, unnamed) == 0
+
+
+def test_what_was_paid_into_the_account_of_earlier_trades_does_not_matter() -> None:
+    known = of_luck("2024-01-02", "2024-03-28", seed=0)
+    account = of_luck("2024-04-01", "2024-05-31", seed=1)
+    undated = replace(deposit("2024-05-20", 100), entered=None, closed=None)
+    paid = [*known, deposit("2024-05-20", 5_000), undated]
+    assert account_months(account, paid, terms()) == account_months(account, known, terms())
+
+
 def test_a_month_without_a_trade_has_a_result_too() -> None:
     account = [*of_luck("2024-01-02", "2024-02-29", seed=0), trade(np.datetime64("2024-04-02"), 9)]
     march = account_months(account, [], terms())[2]
@@ -193,6 +261,10 @@ def test_trades_and_deposits_are_read_with_their_days(tmp_path: Path) -> None:
         "None",
     ]
     assert [flow.size for flow in flows] == [3, 1, 0, 0]
+    assert [str(at) for at in flows[0].times] == [
+        "2024-10-01T14:00:00.000000000",
+        "2024-10-01T19:00:00.000000000",
+    ]
     assert (flows[0].result, flows[0].gain, flows[0].risk) == (100, 250, 250)
     with pytest.raises(InputError, match=r"check: result 4 of the file \(e\) is a deposit or with"):
         account_months(flows, [], terms())
@@ -234,7 +306,14 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
     assert found["months"][3]["p5"] <= found["months"][3]["p50"] <= found["months"][3]["p95"]
     assert found["verdict"] in " ".join(done.stdout.split())
     assert "closed before its first day" in found["learned_from"]
-    assert run_command([*command, "output=out"], cwd=tmp_path).returncode == 0, "written again"
+    early = tmp_path / "early.csv"
+    early.write_text("\n".join([HEADER, *rows[:40]]) + "\n")
+    again = run_command([*command, f"trades={early}", "output=out"], cwd=tmp_path)
+    assert again.returncode == 0, "written again"
+    found = json.loads((tmp_path / "out" / "monte_carlo_check.json").read_text())
+    assert found["trades_in_both"] == 40
+    assert [month["trades_learned_from"] for month in found["months"]] == [41, 61]
+    assert "Learned from once: 40 trades" in " ".join(again.stdout.split())
     for wrong in ([f"trades={path}"], ["check=nothing.csv"], ["runs=1_000"]):
         words = [word for word in command if not wrong[0].startswith(word.partition("=")[0] + "=")]
         refused = run_command([*words, *wrong, "output=more"], cwd=tmp_path)

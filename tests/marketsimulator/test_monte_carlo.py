@@ -575,6 +575,9 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
     first = (tmp_path / "out" / "monte_carlo.json").read_bytes()
     assert run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5").returncode == 0
     assert (tmp_path / "out" / "monte_carlo.json").read_bytes() == first
+    lost = file_of(tmp_path, *(f"2024-10-{k:02d},t{k},PUT,,2.50,1,x,-250,SL" for k in (1, 2)))
+    ruined = run(f"trades={lost}", "runs=9", "days=2", "STARTING_CAPITAL=100")
+    assert "-$150 to -$150" in ruined.stdout, "balances below zero have their sign in front"
     for wrong in (
         ["runs=0"],
         ["runs=1_000", f"trades={path}"],

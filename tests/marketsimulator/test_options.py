@@ -26,6 +26,7 @@ from marketsimulator.options.spread_report import trade_table
 from marketsimulator.options.trade_sample import read_sample
 from marketsimulator.spread_backtest import BarsSettings, SpreadSettings
 from sizing.autoscaler.rules import SHARES, AutoscalingSettings
+from sizing.autoscaler.trades import rows_of
 from tests.commands import run_command
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
@@ -254,6 +255,21 @@ def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
         sample.results / 10_000, [float(t.result) for t in trades], atol=0.01
     )
     np.testing.assert_allclose(sample.risks / 10_000, [t.max_loss for t in trades], atol=0.01)
+
+
+def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one() -> None:
+    """Entries at 61 and 62 minutes are both at the next point of the path, 65."""
+    days = IndexModel().days(sessions(6), 2)
+    rules = [SpreadRules(strategy="PUT", entries=(61, 62, 90)), SpreadRules(strategy="IRON_CONDOR")]
+    trades = simulate_selling(days, rules, SpreadCosts(), Smile(), SIZING)
+    _, rows = rows_of(trade_table(trades, days).encode())
+    names = [row["Trade_ID"] for row in rows]
+    day = str(days.dates[0]).replace("-", "")
+    assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-090"} <= set(names)
+    assert len(set(names)) == len(trades)
+    later = replace(days, dates=days.dates + 365)
+    _, others = rows_of(trade_table(trades, later).encode())
+    assert not set(names) & {row["Trade_ID"] for row in others}
 
 
 @pytest.mark.parametrize(

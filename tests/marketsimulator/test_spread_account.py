@@ -58,6 +58,11 @@ def offer(
     return SpreadTrade(day, entry, leave, PUT, 1.0, Fraction(str(result)), exit, **more)
 
 
+def exactly(amount: float) -> Fraction:
+    """The amount as it is written."""
+    return Fraction(str(amount))
+
+
 def rules_of(*names: str) -> list[SpreadRules]:
     return [SpreadRules(strategy=name) for name in names]
 
@@ -240,6 +245,10 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert none["account"]["worst_day"] is None
     assert none["account"]["trades"] == none["account"]["offers"] == 0
     assert re.search(r"profit factor +│ n/a, no trade", report_text(none))
+    assert re.search(r"stopped, gapped +│ n/a +│", report_text(none))
+    assert re.search(r"held to the close +│ n/a +│", report_text(none))
+    none["strategies"]["PUT"]["final_balance"] = -1234.4
+    assert re.search(r"final balance +│ -\$1,234 +│", report_text(none))
     assert "the premium that is put in" in " ".join(report_text(none).split())
     told = figures([offer(0, 1, 2, "30", contracts=1)], path(1), 20_000.0)
     assert told["profit_factor"] is None
@@ -270,16 +279,23 @@ def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: P
     assert len(rows) == 1 + summary["account"]["trades"]
 
 
-def test_by_strategy_the_account_adds_up() -> None:
-    run = SpreadSettings(strategies=("PUT", "CALL"), index=IndexModel(step=30, premium=0.0))
+@pytest.mark.parametrize(
+    ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
+)
+def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted: bool) -> None:
+    index = IndexModel(step=30, premium=0.0)
+    run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
     account = run_summary(run, run_strategies(run, run.days()))["account"]
     parts = account["by_strategy"].values()
     assert sum(part["trades"] for part in parts) == account["trades"] > 0
-    assert sum(part["profit"] for part in parts) == pytest.approx(account["profit"])
+    assert sum(exactly(part["profit"]) for part in parts) == exactly(account["profit"])
     for kind in ("slippage", "commission", "fee", "total"):
-        assert sum(part["costs"][kind] for part in parts) == pytest.approx(account["costs"][kind])
+        told = exactly(account["costs"][kind])
+        assert sum(exactly(part["costs"][kind]) for part in parts) == told
+    *kinds, total = (exactly(cost) for cost in account["costs"].values())
+    assert sum(kinds) == total
     assert account["offers"] == account["trades"] + sum(account["unsold"].values())
-    assert account["first_halt"] is not None
+    assert (account["first_halt"] is not None) == halted
 
 
 def test_the_picture_begins_with_the_capital_and_marks_the_shorter_runs() -> None:
