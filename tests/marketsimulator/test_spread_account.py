@@ -283,7 +283,7 @@ def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: P
     ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
 )
 def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted: bool) -> None:
-    index = IndexModel(step=30, premium=0.0)
+    index = IndexModel(step=30, premium=0.0 if halted else 0.3)
     run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
     account = run_summary(run, run_strategies(run, run.days()))["account"]
     parts = account["by_strategy"].values()
