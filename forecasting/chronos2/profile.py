@@ -129,11 +129,11 @@ def whole_number(place: str, value: object, low: int, high: int) -> int:
     InputError
         naming the setting and the value.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    number = int(value) if isinstance(value, int | np.integer) else low
-    if not whole or not low <= number <= high:
-        raise InputError(f"{place}: {value!r} is no whole number from {low} to {high}")
-    return number
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        number = int(value)
+        if low <= number <= high:
+            return number
+    raise InputError(f"{place}: {value!r} is no whole number from {low} to {high}")
 
 
 def no_tf32() -> InputError:
