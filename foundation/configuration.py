@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.resolvers import oc
 from pydantic import TypeAdapter, ValidationError
 
 from foundation.errors import InputError, none_of, unknown_setting
@@ -51,12 +51,12 @@ def _variable(name: str, *default: object) -> str | None:
     KeyError
         for one that is not set, without a default.
     """
-    word = os.environ.get(name, "")
-    if not word.strip():
-        if not default:
-            raise KeyError(f"Environment variable '{name}' not found")
-        return None if default[0] is None else str(default[0])
-    return None if default == (None,) and word.strip() == "null" else word
+    word: str | None = oc.env(name, *default)
+    if word is None or word.strip():
+        return None if default == (None,) and word == "null" else word
+    if not default:
+        raise KeyError(f"Environment variable '{name}' not found")
+    return None if default[0] is None else str(default[0])
 
 
 OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
