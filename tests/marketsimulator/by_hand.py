@@ -119,13 +119,13 @@ def wild(bars: Bars) -> Bars:
     return panel(parts, "synthetic bars, thinned and crashed")
 
 
-def eager(table: BeliefTable, switch: str) -> BeliefTable:
+def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     """Expected returns that are noise, large enough to trade on at every bar; coins look best
     before `switch`, then stocks.
 
     At the last decision of every second session nothing is forecast of two stocks in three.
     """
-    noise = np.random.default_rng(5).normal(0.0, 0.5, table.mu.shape)
+    noise = np.random.default_rng(seed).normal(0.0, 0.5, table.mu.shape)
     early = (table.at < np.datetime64(switch))[:, None]
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)

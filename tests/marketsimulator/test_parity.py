@@ -37,7 +37,7 @@ def runs() -> dict[float, tuple[Run, Outcome]]:
     bars = wild(settings.bars())
     first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17")
+    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
     swept = outcomes(variants, bars, beliefs, first)
     stepped = [
