@@ -50,8 +50,7 @@ class Windows:
         for s, begin in enumerate(np.broadcast_to(since, count)):
             times, values = bars.real_bars(s)
             # The last window before `since` stays: until its next bar it is a symbol's latest one.
-            before = int(np.searchsorted(times, begin)) - 1
-            rows = np.arange(max(int(lengths[s]) - 1, before), len(times))
+            rows = np.arange(max(int(lengths[s]) - 1, last_before(times, begin)), len(times))
             closes.append(values[:, CLOSE])
             symbol.append(np.full(len(rows), s))
             last.append(rows)
@@ -122,6 +121,11 @@ class Windows:
                 content = hashed[self.last[part] - length + 1 - first]
                 addresses[part] = mixed(content ^ mixed(stamps))
         return addresses
+
+
+def last_before(times: Instants, since: np.datetime64) -> int:
+    """Number of the last of rising instants before one; 0 where there is none."""
+    return max(int(np.searchsorted(times, since)) - 1, 0)
 
 
 def mixed(bits: Keys) -> Keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,11 @@ class ClassContents:
             times=np.concatenate([np.empty(0, "datetime64[ns]"), *(times for times, _ in tables)]),
             total=total,
         )
+
+    def own_times(self) -> Iterator[tuple[int, Instants]]:
+        """Each symbol's number in the panel, and when each of its bars became known."""
+        spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
+        return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def key(self, week: np.datetime64, window: int, look_back: int) -> str:
         """Digest of what a lesson comes from: its symbols' last bars and their numbers.

@@ -30,7 +30,7 @@ from forecasting.calibration.history import ClassHistory, class_sample
 from forecasting.calibration.kept import KeptLessons
 from forecasting.calibration.lesson import Lesson, learn
 from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
-from forecasting.windows import Windows
+from forecasting.windows import Windows, last_before
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
@@ -158,7 +158,7 @@ class CalibratedForecaster:
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,
         # an hourly run forecasts the last bars alone.
         latest = next(reversed(self._lessons), None)
-        if latest is not None and self._knows_all(bars, contents, since, latest):
+        if latest is not None and self._knows_all(contents, since, latest):
             raw = self.base.forecast(bars, since, progress)
             # What was learned from other weights is not used: a kept lesson counts only for the
             # source that it came from.
@@ -187,11 +187,7 @@ class CalibratedForecaster:
         self._lessons[key] = lesson
 
     def _knows_all(
-        self,
-        bars: Bars,
-        contents: Sequence[tuple[Kind, ClassContents]],
-        since: Instants,
-        latest: _Key,
+        self, contents: Sequence[tuple[Kind, ClassContents]], since: Instants, latest: _Key
     ) -> bool:
         """Whether every lesson that forecasts from `since` [S] on use is kept, as the latest is.
 
@@ -200,39 +196,29 @@ class CalibratedForecaster:
         source, _, look_back = latest
         for _, content in contents:
             weeks: set[np.datetime64] = set()
-            for s in content.members.tolist():
-                times = bars.real_bars(s)[0]
-                first = max(int(np.searchsorted(times, since[s])) - 1, 0)
-                weeks |= set(last_fridays(times[first:]))
+            for s, times in content.own_times():
+                weeks |= set(last_fridays(times[last_before(times, since[s]) :]))
             keys = (content.key(week, self.settings.window, look_back) for week in weeks)
             if not all((source, key, look_back) in self._lessons for key in keys):
                 return False
         return True
 
     def _learned_since(
-        self,
-        bars: Bars,
-        contents: Sequence[tuple[Kind, ClassContents]],
-        since: Instants,
+        self, bars: Bars, contents: Sequence[tuple[Kind, ClassContents]], since: Instants
     ) -> Instants:
         """[S] where each symbol's part in the first lesson of its class begins."""
         begin = np.full(len(since), bars.now)
         for _, content in contents:
-            times_of = {s: bars.real_bars(s)[0] for s in content.members.tolist()}
-            answered = [
-                times[max(int(np.searchsorted(times, since[s])) - 1, 0)]
-                for s, times in times_of.items()
-                if len(times)
-            ]
-            if not answered:
+            own = [(s, times) for s, times in content.own_times() if len(times)]
+            if not own:
                 continue
             # The class learns together: a symbol that was silent on a Friday is answered by an
             # earlier lesson, which the others have to have their part in.
-            week = last_fridays(np.array([min(answered)]))[0]
-            for s, times in times_of.items():
-                if len(times):
-                    end = int(np.searchsorted(times, week, side="right"))
-                    begin[s] = times[max(end - self.settings.window, 0)]
+            earliest = min(times[last_before(times, since[s])] for s, times in own)
+            week = last_fridays(np.array([earliest]))[0]
+            for s, times in own:
+                end = int(np.searchsorted(times, week, side="right"))
+                begin[s] = times[max(end - self.settings.window, 0)]
         return begin
 
 
@@ -275,6 +261,6 @@ def _answered(windows: Windows, since: Instants) -> Index:
     # The base has answered earlier ones as well, for lessons to learn from.
     parts = []
     for rows, begin in zip(windows.of_symbols(), since, strict=True):
-        before = int(np.searchsorted(windows.issued_at[rows], begin)) - 1
-        parts.append(np.arange(rows.start + max(before, 0), rows.stop))
+        before = last_before(windows.issued_at[rows], begin)
+        parts.append(np.arange(rows.start + before, rows.stop))
     return np.concatenate(parts)

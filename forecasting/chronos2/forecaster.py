@@ -20,7 +20,7 @@ from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
 from forecasting.chronos2.ohlc_context import OHLC, ohlc_context
 from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, silent
-from forecasting.windows import Keys, Windows
+from forecasting.windows import Keys, Windows, last_before
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
@@ -311,5 +311,5 @@ def _earliest(bars: Bars, since: np.datetime64 | Instants) -> np.datetime64:
     for s, begin in enumerate(np.broadcast_to(since, len(bars.symbols))):
         times = bars.real_bars(s)[0]
         if len(times):
-            starts.append(np.datetime64(times[max(int(np.searchsorted(times, begin)) - 1, 0)]))
+            starts.append(np.datetime64(times[last_before(times, begin)]))
     return min(starts)
