@@ -9,6 +9,7 @@ import numpy as np
 
 from execution.decision import Choice
 from execution.records import Run
+from foundation.cents import to_cents, usd_text
 from foundation.counts import counted
 from foundation.plugin import is_plugin
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
@@ -70,12 +71,13 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     costs: USD.
     """
     # To the cent, as the report's tables add up.
-    gross = round(profit, 2) + round(costs, 2)
-    if not costs > max(gross, 0.0):
+    paid = to_cents(costs)
+    gross = to_cents(profit) + paid
+    if paid <= 0 or paid <= gross:
         return []
     if gross > 0:
-        return [f"Costs of ${costs:,.2f} exceed the gross profit of ${gross:,.2f}."]
-    return [f"Costs of ${costs:,.2f} come on top of a gross loss of ${-gross:,.2f}."]
+        return [f"Costs of {usd_text(paid)} exceed the gross profit of {usd_text(gross)}."]
+    return [f"Costs of {usd_text(paid)} come on top of a gross loss of {usd_text(-gross)}."]
 
 
 def luck_remarks(deflated: float | None, trials: int) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from execution.records import Run
 from foundation.arrays import Array, Index, Instants
+from foundation.cents import to_cents, usd_text
 from foundation.charts import Chart
 from foundation.page import render_page
 from foundation.sample_size import FEWEST_DAYS
@@ -41,7 +42,6 @@ from marketsimulator.results.report_figures import (
     daily_weights,
     profits_to_the_cent,
     stock_leverage,
-    to_cents,
 )
 from marketsimulator.results.report_page import PAGE
 from marketsimulator.results.report_tables import (
@@ -62,7 +62,6 @@ from marketsimulator.results.report_tables import (
     trip_facts,
     trip_rows,
     trip_sums,
-    usd_text,
 )
 from marketsimulator.results.round_trips import RoundTrips, round_trips
 from marketsimulator.results.verdict import verdict

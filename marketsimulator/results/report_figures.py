@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
-from typing import TypeVar
+from decimal import Decimal
 
 import numpy as np
 
 from execution.records import Row, Run
 from foundation.arrays import Array, Index, Instants, Mask
+from foundation.cents import CENT, cents_that_add_up
 from marketsimulator.results.report_charts import DailyLeverage
 from marketsimulator.results.round_trips import RoundTrips
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import sessions_between
 
-Name = TypeVar("Name", bound=Hashable)
-CENT = Decimal("0.01")
 NEAR = 1e-3  # USD within which two sums of the same floats are the same
-
-
-def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> dict[Name, Decimal]:
-    """USD amounts rounded to the cent so that they add up to their total.
-
-    Each is rounded down; the cents that are then missing go to the largest remainders.
-
-    Raises
-    ------
-    ValueError
-        where the parts are further from the total than rounding can be.
-    """
-    exact = {name: _exact(usd) for name, usd in parts.items()}
-    cents = {name: usd.quantize(CENT, ROUND_FLOOR) for name, usd in exact.items()}
-    missing = int((total - sum(cents.values())) / CENT)
-    if not 0 <= missing <= len(parts):
-        raise ValueError(f"parts of {sum(parts.values())} USD do not add up to {total} USD")
-    by_remainder = sorted(exact, key=lambda name: exact[name] - cents[name], reverse=True)
-    for name in by_remainder[:missing]:
-        cents[name] += CENT
-    return cents
-
-
-def to_cents(usd: float | Decimal) -> Decimal:
-    """USD, to the nearest cent."""
-    return _exact(usd).quantize(CENT)
-
-
-def _exact(usd: float | Decimal) -> Decimal:
-    return usd if isinstance(usd, Decimal) else Decimal(repr(float(usd)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array
+from foundation.cents import cents_that_add_up, to_cents, usd_text
 from foundation.counts import counted
 from foundation.page import around
 from marketsimulator.results.forecast_outcomes import NOMINAL, Coverage
 from marketsimulator.results.metrics import ANNUAL
 from marketsimulator.results.report_charts import spark_path
-from marketsimulator.results.report_figures import Profits, cents_that_add_up, to_cents
+from marketsimulator.results.report_figures import Profits
 from marketsimulator.results.round_trips import RoundTrips
 from marketsimulator.results.verdict import run_label
 from trainingdata.instants import DAY, NEW_YORK
@@ -331,12 +332,6 @@ def order_rows(orders: pd.DataFrame, fills: pd.DataFrame) -> list[tuple[str, ...
         quantity = f"{order['side']} {order['qty']:,g}"
         rows.append((at, order["symbol"], quantity, *filled, order["reason"]))
     return rows
-
-
-def usd_text(usd: Decimal, *, sign: bool = False) -> str:
-    """USD to the cent: $1,234.50, -$0.10; with `sign` also +$1.00."""
-    mark = "-" if usd < 0 else "+" if sign and usd > 0 else ""
-    return f"{mark}${abs(usd):,.2f}"
 
 
 def utc_minute(at: np.datetime64) -> str:

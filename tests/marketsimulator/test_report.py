@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.orders import Fill
+from foundation.cents import cents_that_add_up, to_cents
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
@@ -32,11 +33,9 @@ from marketsimulator.results.remarks import (
 )
 from marketsimulator.results.report_charts import span_labels
 from marketsimulator.results.report_figures import (
-    cents_that_add_up,
     daily_weights,
     profits_to_the_cent,
     stock_leverage,
-    to_cents,
 )
 from marketsimulator.results.report_tables import ROWS, column_names, lead_rows
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
@@ -211,6 +210,7 @@ def test_calibration_says_by_which_distribution_it_judges(
 
 
 @given(st.integers(-10_000_000, 10_000_000), st.floats(0, 1000))
+@example(0, 0.995)
 def test_the_warning_of_costs_says_the_gross_profit_of_the_page(cents: int, costs: float) -> None:
     """-3,449.754 after costs of 48.797 is -3,400.95 of the page's amounts, and -3,400.957 exact."""
     profit = cents / 100 + 0.0044

@@ -1,0 +1,46 @@
+"""Amounts of money in whole cents, as pages write them and add them up."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from decimal import ROUND_FLOOR, Decimal
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
+CENT = Decimal("0.01")
+
+
+def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> dict[Name, Decimal]:
+    """USD amounts rounded to the cent so that they add up to their total.
+
+    Each is rounded down; the cents that are then missing go to the largest remainders.
+
+    Raises
+    ------
+    ValueError
+        where the parts are further from the total than rounding can be.
+    """
+    exact = {name: _exact(usd) for name, usd in parts.items()}
+    cents = {name: usd.quantize(CENT, ROUND_FLOOR) for name, usd in exact.items()}
+    missing = int((total - sum(cents.values())) / CENT)
+    if not 0 <= missing <= len(parts):
+        raise ValueError(f"parts of {sum(parts.values())} USD do not add up to {total} USD")
+    by_remainder = sorted(exact, key=lambda name: exact[name] - cents[name], reverse=True)
+    for name in by_remainder[:missing]:
+        cents[name] += CENT
+    return cents
+
+
+def to_cents(usd: float | Decimal) -> Decimal:
+    """USD, to the nearest cent."""
+    return _exact(usd).quantize(CENT)
+
+
+def _exact(usd: float | Decimal) -> Decimal:
+    return usd if isinstance(usd, Decimal) else Decimal(repr(float(usd)))
+
+
+def usd_text(usd: Decimal, *, sign: bool = False) -> str:
+    """USD to the cent: $1,234.50, -$0.10; with `sign` also +$1.00."""
+    mark = "-" if usd < 0 else "+" if sign and usd > 0 else ""
+    return f"{mark}${abs(usd):,.2f}"
