@@ -1,4 +1,4 @@
-"""A forecaster of one's own: the mean return of the last bars goes on, around it a random walk.
+r"""A forecaster of one's own: the mean return of the last bars goes on, around it a random walk.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-03-28 forecaster=examples.drift:Drift \

@@ -1,4 +1,4 @@
-"""Bars of one's own: a CSV file a symbol. These are synthetic, drawn from a seed.
+r"""Bars of one's own: a CSV file a symbol. These are synthetic, drawn from a seed.
 
     .venv/bin/python examples/make_bars.py outputs/example-bars
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \

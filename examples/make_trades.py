@@ -1,4 +1,4 @@
-"""Closed trades of option spreads: a CSV file as the autoscaler books it. These are synthetic.
+r"""Closed trades of option spreads: a CSV file as the autoscaler books it. These are synthetic.
 
     .venv/bin/python examples/make_trades.py outputs/example-trades.csv
     .venv/bin/python -m marketsimulator.monte_carlo trades=outputs/example-trades.csv \

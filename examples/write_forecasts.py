@@ -1,4 +1,4 @@
-"""Forecasts of another program, written to a file and traded. Here: last week's return goes on.
+r"""Forecasts of another program, written to a file and traded. Here: last week's return goes on.
 
     .venv/bin/python examples/write_forecasts.py outputs/example-bars \
         outputs/example-forecasts.parquet

@@ -1,4 +1,4 @@
-"""The named strategies side by side: the same bars, forecasts, limits, costs and margin.
+r"""The named strategies side by side: the same bars, forecasts, limits, costs and margin.
 
     python -m marketsimulator.compare_strategies [strategies=[kelly_50,risk_parity,…]] \
         ['vary={sizing.holding: [next, session]}'] [key=value …]

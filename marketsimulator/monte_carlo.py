@@ -1,4 +1,4 @@
-"""What a year of such trades may bring: resampled results with the autoscaler inside every run.
+r"""What a year of such trades may bring: resampled results with the autoscaler inside every run.
 
     python -m marketsimulator.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
         [output=DIR] [key=value …]

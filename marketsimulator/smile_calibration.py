@@ -1,4 +1,4 @@
-"""The smile that prints of same-day index options imply, and how sure it is.
+r"""The smile that prints of same-day index options imply, and how sure it is.
 
     python -m marketsimulator.smile_calibration prints.file=PRINTS prints.zone=UTC \
         bars.dir=[DIR] bars.vix=VIX.parquet

@@ -1,4 +1,4 @@
-"""Backtests of option spreads with the autoscaler in the loop.
+r"""Backtests of option spreads with the autoscaler in the loop.
 
     python -m marketsimulator.spread_backtest [years=[1,3]] [seed=0] \
         [strategies=[PUT,IRON_CONDOR]] [output=DIR] [key=value …]

@@ -1,4 +1,4 @@
-"""Every combination of some settings over the same forecasts, in one process.
+r"""Every combination of some settings over the same forecasts, in one process.
 
     python -m marketsimulator.sweep \
         'vary={sizing.fraction: [0.1, 0.5], limits.symbol_cap: [0.3, 0.6]}' [key=value …]

@@ -1,4 +1,4 @@
-"""Sizes that vary beside one size, Kelly, chance and nothing, over the same held-out sessions.
+r"""Sizes that vary beside one size, Kelly, chance and nothing, over the same held-out sessions.
 
     python -m marketsimulator.kalshi.compare variable=[A.safetensors,…] fixed=[B.safetensors,…] \
         [recorded=true] [key=value …]
