@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from difflib import get_close_matches
+from numbers import Real
 
 
 class InputError(ValueError):
@@ -110,10 +112,13 @@ def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, flo
     Raises
     ------
     InputError
-        naming the field, the value and the bounds.
+        naming the field, the value and the bounds; also for a field that is no number.
     """
     prefix = f"{group}." if group else ""
     for name, (low, high) in bounds.items():
         value = getattr(settings, name)
+        is_number = isinstance(value, Real | Decimal)
+        if not is_number:
+            raise InputError(f"{prefix}{name}: {value!r} is no number")
         if not low <= value <= high:
             raise InputError(f"{prefix}{name}: {value} is outside {low:g} … {high:g}")

@@ -30,6 +30,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from execution.spreads.cutoff import refuse_late_entries
 from execution.spreads.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
@@ -161,6 +162,7 @@ class SpreadSettings:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
         instant(self.start, name="start")
+        refuse_late_entries(self.rules)
 
     @classmethod
     def of(cls, config: DictConfig) -> SpreadSettings:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from execution.spreads.rules import SESSION, SpreadRules
+from foundation.errors import InputError
 from trainingdata.sessions import Session
 
 # Minutes before the close.
@@ -44,3 +46,23 @@ def taken_until(session: Session, cutoff: float) -> np.datetime64:
     cutoff: minutes before its close.
     """
     return session.closes - np.timedelta64(round(cutoff * 60_000), "ms")
+
+
+def refuse_late_entries(rules: SpreadRules, last_orders: float = SESSION) -> None:
+    """Refuse times of sale at which nothing is sold any more.
+
+    last_orders: minute after 09:30 from which on the broker takes no orders.
+
+    Raises
+    ------
+    InputError
+        naming the times and what ends before them.
+    """
+    latest = min(rules.latest, last_orders)
+    late = [minute for minute in rules.entries if minute >= latest]
+    if late:
+        what = "rules.leave_at" if rules.latest <= last_orders else "the broker's last orders"
+        raise InputError(
+            f"rules.entries: nothing would be sold at {late}, which is not before minute"
+            f" {latest:g} ({what})"
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from omegaconf import DictConfig
 
-from execution.spreads.cutoff import cutoff_of
+from execution.spreads.cutoff import cutoff_of, refuse_late_entries
 from execution.spreads.offers import SellerTerms
 from execution.spreads.rules import SESSION, Implied, SpreadCosts, SpreadRules
 from foundation.configuration import settings_with_inner
@@ -92,6 +92,7 @@ class SellingSettings:
                 " close"
             )
         self._refuse_late_exit()
+        refuse_late_entries(self.rules, SESSION - self.cutoff_minutes)
         if self.looks is not None and self.looks < 1:
             raise InputError(f"looks: {self.looks} is below 1")
         if not self.broker.paper:

@@ -88,7 +88,7 @@ def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow
 
     Results are totals over position sizes; risks follow from strategy, strikes and credit.
 
-    now: after which no trade can have been entered.
+    now: after which nothing can have been entered, left or paid in.
     key: of the setting that names the file.
 
     Raises
@@ -100,7 +100,8 @@ def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow
         _, rows = rows_of(path.read_bytes())
         results = [(number, row) for number, row in enumerate(rows, 1) if row["P/L_$"].strip()]
         flows = [
-            _trade(row, number, now) if is_trade(row) else _deposit(row) for number, row in results
+            _trade(row, number, now) if is_trade(row) else _deposit(row, number, now)
+            for number, row in results
         ]
     except OSError as error:
         raise DataError(f"{key}: {path} cannot be read: {error.strerror}") from error
@@ -154,6 +155,8 @@ def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
     risk = _contract_risk(row, number)
     entry = _entry_of(row, number, now)
     exit = _exit_of(row, number)
+    if exit is not None:
+        _refuse_future(exit, now, f"row {number}: {LEFT} {row[LEFT].strip()!r}")
     entered = None if entry is None else _new_york_day(entry)
     return Flow(
         name=row["Trade_ID"].strip(),
@@ -167,13 +170,17 @@ def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
     )
 
 
-def _deposit(row: Row) -> Flow:
+def _deposit(row: Row, number: int, now: np.datetime64) -> Flow:
     """What a row says that is no trade; it may have a day, of either column."""
     day = None
     for name in (LEFT, ENTERED):
-        with suppress(ValueError):
-            day = _new_york_day(_entry_instant(row.get(name, "").strip(), name))
-            break
+        try:
+            at = _entry_instant(row.get(name, "").strip(), name)
+        except ValueError:
+            continue
+        _refuse_future(at, now, f"row {number}: {name} {row[name].strip()!r}")
+        day = _new_york_day(at)
+        break
     none = Fraction(0)
     name = row["Trade_ID"].strip()
     return Flow(name, Fraction(total_of(row)), 0, none, none, day, day)
@@ -215,12 +222,17 @@ def _entry_of(row: Row, number: int, now: np.datetime64) -> np.datetime64 | None
     if not word:
         return None
     at = _entry_instant(word, f"row {number}: {ENTERED}")
+    _refuse_future(at, now, f"row {number}: {ENTERED} {word!r}")
+    return at
+
+
+def _refuse_future(at: np.datetime64, now: np.datetime64, place: str) -> None:
+    """Refuse an instant after now; place: of the file, with what it says."""
     if at > now:
         raise ValueError(
-            f"row {number}: {ENTERED} {word!r} is in the future, now is {utc_text(now)}; a closed"
-            " trade is in the past, and a simulated index is begun earlier (start=…)"
+            f"{place} is in the future, now is {utc_text(now)}; what is booked is in the past, and"
+            " a simulated index is begun earlier (start=…)"
         )
-    return at
 
 
 def _exit_of(row: Row, number: int) -> np.datetime64 | None:

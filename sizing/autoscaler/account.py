@@ -98,7 +98,7 @@ class AccountState:
         for flow in self.flows:
             balances.append(balances[-1] + flow)
         # The balance may be given instead of read, and then differs from what the flows add up to.
-        return (*balances, self.balance)
+        return (*balances, self.certain_balance)
 
 
 class AccountFiles:

@@ -38,6 +38,7 @@ RECOMMENDED_CAPS = (
     (100_000, 10),
 )
 
+LEAST_SHARE = 1e-6  # of what is to be above 0
 SHARES = 100  # an option's multiplier
 CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
 
@@ -105,27 +106,25 @@ class AutoscalingSettings:
             SAFETY_HALT_PCT=(0, 1),
             NEGATIVE_KELLY_CONTRACTS=(0, 1),
             FEE_PER_CONTRACT=(0, 1e6),
+            KELLY_FRACTION=(LEAST_SHARE, 1),
         )
-        if not 0 < self.KELLY_FRACTION <= 1:
-            raise InputError(f"KELLY_FRACTION: {self.KELLY_FRACTION} is not above 0, or above 1")
-        if self.KELLY_CONFIDENCE is not None and not 0.5 <= self.KELLY_CONFIDENCE < 1:
-            raise InputError(f"KELLY_CONFIDENCE: {self.KELLY_CONFIDENCE} is outside 0.5 … 1")
         for name in ("HEALTHCHECK_URL", "ALERT_URL"):
             check_url(name, getattr(self, name))
-        halt = self.DRAWDOWN_HALT_PCT
-        resume = self.DRAWDOWN_RESUME_PCT
-        if halt is not None and not 0 < halt <= 1:
-            raise InputError(f"DRAWDOWN_HALT_PCT: {halt} is outside 0 … 1")
-        if resume is not None and (halt is None or not 0 <= resume < halt):
-            raise InputError(
-                f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
-            )
+        if self.KELLY_CONFIDENCE is not None:
+            refuse_outside(self, KELLY_CONFIDENCE=(0.5, 0.999999))
+        halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
+        if halt is not None:
+            refuse_outside(self, DRAWDOWN_HALT_PCT=(LEAST_SHARE, 1))
+        if resume is not None:
+            refuse_outside(self, DRAWDOWN_RESUME_PCT=(0, 1))
+            if halt is None or halt <= resume:
+                raise InputError(
+                    f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
+                )
 
     @property
     def floor(self) -> Fraction:
-        """Balance below which nothing is ordered, USD, exactly: a product of floats may lie beside
-        it.
-        """
+        """Balance below which nothing is ordered, USD, exactly."""
         return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
 
     @property
@@ -280,7 +279,8 @@ def contracts_for(
         of the balance from its peak, where a drawdown halt is in force, else 0.
     """
     if balance < settings.floor:
-        floor = dollars_text(settings.floor)
+        # Balances are whole cents: one is below the floor where it is below the next cent.
+        floor = dollars_text(Fraction(math.ceil(settings.floor * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
     if fall > 0:
         return ContractCount(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -469,7 +470,9 @@ def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
 ) -> None:
     """What could not be bought back in time stays open, whatever became of its last order."""
     here = options(practice, vix)
-    terms = terms_of(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60,300]")
+    terms = terms_of(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60]")
+    # Settings refuse a sale that late, and no sale is due then either.
+    terms = replace(terms, rules=tuple(replace(r, entries=(60, 300)) for r in terms.rules))
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
     seller = SpreadSeller(spreads(here), terms, lambda: closes, Notices(None, None))
@@ -685,6 +688,10 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
         ("underlying=BTCUSD", "stock"),
         ("rules.leave_at=500", "leave_at"),
         ("rules.leave_at=null", "deliver shares"),
+        (
+            "rules.entries=[30,300,330]",
+            r"nothing would be sold at \[300, 330\], which is not before minute 300 \(rules.leave",
+        ),
         ("rules.leave_at=344.6", "leave_at: 344.6 is too late: 45 minutes .* name 344 at most"),
         ("interval=3600", "a look and an order take 3610 seconds; name 284 at most"),
         ("cutoff=100", "leave_at: 300 is too late"),

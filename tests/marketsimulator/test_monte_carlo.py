@@ -237,6 +237,23 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], sa
 
 
 @pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("2099-01-01,d,DEPOSIT,,,,,5000,", "row 2: Timestamp_ET '2099-01-01' is in the future"),
+        (",d,WITHDRAWAL,,,,2099-01-01,-50,", "row 2: Exit_Time '2099-01-01' is in the future"),
+        (
+            "2024-10-01,a,PUT,5700/5695,2.5,1,2099-01-01 15:00,30,TP",
+            "row 2: Exit_Time '2099-01-01 15:00' is in the future, now is 2024-12-02T15",
+        ),
+    ],
+)
+def test_what_is_booked_is_in_the_past(tmp_path: Path, row: str, says: str) -> None:
+    path = file_of(tmp_path, "2024-10-01,b,PUT,5700/5695,2.5,1,15:00,30,TP", row)
+    with pytest.raises(DataError, match=f"^trades: {path}: {says}"):
+        read_sample(path, NOW)
+
+
+@pytest.mark.parametrize(
     ("entered", "says"),
     [
         ("yesterday", r"row 2: Timestamp_ET: 'yesterday' is no date \(YYYY-MM-DD\) and no instant"),

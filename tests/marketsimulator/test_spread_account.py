@@ -258,6 +258,11 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     assert json.dumps(none, allow_nan=False)
 
 
+def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
+    with pytest.raises(InputError, match=r"nothing would be sold at \[210\].*minute 210 \(rules"):
+        SpreadSettings(rules=SpreadRules(leave_at=210.0))
+
+
 def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: Path) -> None:
     """One run gives both; the files of trades and the picture are those of the longer one."""
     rules = SpreadRules(entries=(60,))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from sizing.autoscaler.account import AccountState
 from sizing.autoscaler.rules import (
     AutoscalingSettings,
     Statistics,
@@ -152,6 +153,26 @@ def test_the_lower_bound_holds_as_often_as_it_says() -> None:
     assert held == pytest.approx(0.8, abs=0.07)
 
 
+def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
+    """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
+    settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
+    nothing = Statistics.of([])
+    halted = contracts_for(Fraction("4114.81"), nothing, 0, RISK, settings)
+    assert (halted.number, halted.why) == (0, "safety halt: balance below $4,114.82")
+    assert not contracts_for(Fraction("4114.82"), nothing, 0, RISK, settings).halted
+
+
+@pytest.mark.parametrize("read", ["110", "95"])
+def test_a_drawdown_is_that_of_the_balance_that_is_certain(read: str) -> None:
+    """A file that says more than its trades do lifts no halt, and hides no fall."""
+    booked = Fraction(95)
+    state = AccountState(Fraction(read), (), (Fraction(-5),), booked)
+    settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.05)
+    path = state.balances(100)
+    assert path[-1] == state.certain_balance == 95
+    assert drawdown_in_force(path, settings) == pytest.approx(0.05)
+
+
 def test_a_drawdown_halts_until_it_has_healed() -> None:
     settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.2, DRAWDOWN_RESUME_PCT=0.1)
     path = [Fraction(x) for x in (100, 120, 97)]
@@ -224,6 +245,13 @@ def test_caps_are_advice_by_balance() -> None:
         {"DRAWDOWN_RESUME_PCT": 0.1},
         {"DRAWDOWN_HALT_PCT": 0.1, "DRAWDOWN_RESUME_PCT": 0.2},
         {"FEE_PER_CONTRACT": math.nan},
+        {"MAX_CONTRACTS": "3"},
+        {"STARTING_CAPITAL": None},
+        {"KELLY_FRACTION": "half"},
+        {"KELLY_FRACTION": 0.0},
+        {"KELLY_CONFIDENCE": "0.8"},
+        {"DRAWDOWN_HALT_PCT": "0.2"},
+        {"DRAWDOWN_HALT_PCT": 0.0},
     ],
 )
 def test_settings_check_themselves(wrong: dict[str, float]) -> None:
