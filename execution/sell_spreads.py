@@ -125,7 +125,7 @@ def _follow(
         for what the last look met, a file of open spreads that the first cannot read, and a
         practice server that was begun again.
     """
-    shown_trades: tuple[str, ...] | None = None
+    shown: list[str] | None = None
     last_trouble = ""
     looks = itertools.count() if settings.looks is None else range(settings.looks)
     for number in looks:
@@ -153,11 +153,11 @@ def _follow(
         live.notices.end_alert("step")
         live.notices.beat()
         last_trouble = ""
-        trades = tuple(spread.trade_id for spread in state.spreads)
-        if trades != shown_trades:
+        lines = open_lines(state)
+        if lines != shown:
             with printing():
-                _show(state)
-            shown_trades = trades
+                sys.stdout.write("".join(f"{line}\n" for line in lines))
+            shown = lines
 
 
 def _rest(seconds: float, live: LiveAccount, wait: Callable[[float], None]) -> None:
@@ -184,14 +184,19 @@ def _told_of_the_end(notices: Notices) -> Iterator[None]:
         raise InputError(trouble_text(error)) from error
 
 
-def _show(state: SellerState) -> None:
-    """Print what is open."""
+def open_lines(state: SellerState) -> list[str]:
+    """What is open, a line each, and which of it should not be any more."""
+    lines = []
     for spread in state.spreads:
         strikes = "/".join(f"{leg.strike:g}" for leg in spread.spread.legs)
-        what = f"{spread.contracts} {spread.strategy} {strikes}"
-        sys.stdout.write(f"{spread.trade_id}: {what} sold at {spread.credit}\n")
-    if not state.spreads:
-        sys.stdout.write("nothing is open\n")
+        line = f"{spread.trade_id}: {spread.contracts} {spread.strategy} {strikes}"
+        line += f" sold at {spread.credit}"
+        if spread.why:
+            line += f"; {spread.remaining} still to be bought back ({spread.why})"
+        if spread.gone:
+            line += "; the venue holds its options otherwise"
+        lines.append(line)
+    return lines or ["nothing is open"]
 
 
 def main() -> None:

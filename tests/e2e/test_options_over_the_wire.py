@@ -38,7 +38,7 @@ from execution.account_lock import JOURNAL
 from execution.alpaca.options import AlpacaSpreads
 from execution.events import EventLog
 from execution.live.footing import AnotherAccount
-from execution.sell_spreads import sell
+from execution.sell_spreads import open_lines, sell
 from execution.spreads.offers import SellerTerms
 from execution.spreads.orders import (
     OptionLeg,
@@ -490,8 +490,11 @@ def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
     posts = len(here.posts)
     here.advance(LATE)
     for _ in range(3):
-        (left,) = seller.step().spreads
+        state = seller.step()
+        (left,) = state.spreads
     assert len(here.posts) == posts
+    (line,) = open_lines(state)
+    assert line.endswith("; 1 still to be bought back (time)")
     assert (left.trade_id, left.remaining) == (spread.trade_id, spread.contracts)
     told = "ALERT late PUT-20240220-060: PUT-20240220-060 is open with 1 contracts, and since"
     assert caplog.text.count(told) == (not lost)
