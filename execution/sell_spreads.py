@@ -62,10 +62,14 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
     shared = LiveSettings(broker=settings.broker, folder=settings.folder)
     stop = Stop()
     with ExitStack() as held:
-        held.enter_context(_told_of_the_end(notices))
-        held.enter_context(locked_files(settings))
-        account = _account_id(connection, notices, settings, wait)
-        journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
+        held.enter_context(_delivered(notices))
+        with ExitStack() as opening:
+            opening.enter_context(_told_of_the_end(notices))
+            held.enter_context(locked_files(settings))
+            account = _account_id(connection, notices, settings, wait)
+            journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
+            # The end is told before the journal is closed, which keeps what was told.
+            held.enter_context(opening.pop_all())
         live = LiveAccount(connection, journal.database, shared, keys, notices, journal.folder)
         refuse_killed(live)
         guard = LoopGuard(live.guards, stop)
@@ -168,20 +172,26 @@ def _rest(seconds: float, live: LiveAccount, wait: Callable[[float], None]) -> N
 
 
 @contextmanager
+def _delivered(notices: Notices) -> Iterator[None]:
+    """Deliver what is told until then."""
+    try:
+        with notices:
+            yield
+    except OSError as error:
+        raise InputError(trouble_text(error)) from error
+
+
+@contextmanager
 def _told_of_the_end(notices: Notices) -> Iterator[None]:
     """Alert whatever ends the seller: what is open is followed by nobody then."""
     try:
-        with notices:
-            try:
-                yield
-            except Exception as error:
-                notices.alert("stopped", f"the seller has stopped: {trouble_text(error)}")
-                raise
-            except Ended as error:
-                notices.alert("stopped", f"the seller was told to stop ({error})")
-                raise
-    except OSError as error:
-        raise InputError(trouble_text(error)) from error
+        yield
+    except Exception as error:
+        notices.alert("stopped", f"the seller has stopped: {trouble_text(error)}")
+        raise
+    except Ended as error:
+        notices.alert("stopped", f"the seller was told to stop ({error})")
+        raise
 
 
 def open_lines(state: SellerState) -> list[str]:

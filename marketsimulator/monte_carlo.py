@@ -52,7 +52,7 @@ from marketsimulator.options.account_check import (
 )
 from marketsimulator.options.account_figures import doubts, summary
 from marketsimulator.options.account_picture import Picture, draw
-from marketsimulator.options.draws import draw_trades, with_full_losses
+from marketsimulator.options.draws import draw_trades, trades_of_a_week, with_full_losses
 from marketsimulator.options.resampling import (
     UNIT,
     AccountPaths,
@@ -81,8 +81,8 @@ class MonteCarloSettings:
     seed: of the draws, 0 … 2^63.
     trades_per_day: above 0, 1000 at most, on average; none takes the file's, by sessions from its
         first trade to its last.
-    block: trades that stay together in the block bootstrap, 1 … 100,000.
-    uncertainty: whether each run first draws a history of its own.
+    block: trades that stay together in the block bootstrap, 1 … 100,000; none takes a week's.
+    uncertainty: whether each run first draws a history of its own; those of `check` always do.
     stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
         possible at 95 %, 1 - 0.05^(1/n).
     above: USD, of which the chance to end with more is given, 0 … 1e15; none: no such chance.
@@ -96,7 +96,7 @@ class MonteCarloSettings:
     days: int = 252
     seed: int = 0
     trades_per_day: float | None = None
-    block: int = 15
+    block: int | None = None
     uncertainty: bool = False
     stress: float | None = None
     above: float | None = None
@@ -104,7 +104,9 @@ class MonteCarloSettings:
     rules: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
     def __post_init__(self) -> None:
-        for name, most in (("runs", 1_000_000), ("days", 100_000), ("block", 100_000)):
+        if self.block is not None and not 1 <= self.block <= 100_000:
+            raise InputError(f"block: {self.block} is outside 1 … 100,000")
+        for name, most in (("runs", 1_000_000), ("days", 100_000)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"{name}: {getattr(self, name)} is outside 1 … {most:,}")
         if not 0 <= self.seed < 2**63:
@@ -143,16 +145,24 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks]) - fee
     risks = np.concatenate([sample.risks, sample.risks])
+    overlaps = np.concatenate([sample.overlaps, sample.overlaps])
     shape = n, settings.runs, settings.days, _trades_per_day(sample, settings), settings.seed
     single = draw_trades(*shape, uncertainty=settings.uncertainty)
-    iid = account_paths(results, risks, single, rules)
+    iid = account_paths(results, risks, single, rules, overlaps)
     worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
     del single
-    stress = account_paths(results, risks, worse, rules)
+    stress = account_paths(results, risks, worse, rules, overlaps)
     del worse
     # Blocks keep trades in their order: losses that came one after another do so again.
-    blocks = draw_trades(*shape, block=settings.block, uncertainty=settings.uncertainty)
-    return {"iid": iid, "block": account_paths(results, risks, blocks, rules), "stress": stress}
+    length = _block(sample, settings)
+    blocks = draw_trades(*shape, block=length, uncertainty=settings.uncertainty)
+    block = account_paths(results, risks, blocks, rules, overlaps)
+    return {"iid": iid, "block": block, "stress": stress}
+
+
+def _block(sample: TradeSample, settings: MonteCarloSettings) -> int:
+    """Trades of a block."""
+    return settings.block or trades_of_a_week(_trades_per_day(sample, settings))
 
 
 def _refuse_beyond_memory(sample: TradeSample, settings: MonteCarloSettings) -> None:
@@ -229,7 +239,7 @@ def write_results(
         "days": settings.days,
         "seed": settings.seed,
         # `block` is the name of a set of runs below.
-        "block_length": settings.block,
+        "block_length": _block(sample, settings),
         "uncertainty": settings.uncertainty,
         "stress_chance": stress_chance(sample, settings),
         "above": settings.above,
@@ -323,7 +333,6 @@ def _check_account(
         runs=settings.runs,
         seed=settings.seed,
         block=settings.block,
-        uncertainty=settings.uncertainty,
         trades_per_day=settings.trades_per_day,
         rules=settings.rules,
     )
@@ -337,7 +346,6 @@ def _check_account(
         "runs": settings.runs,
         "seed": settings.seed,
         "block_length": settings.block,
-        "uncertainty": settings.uncertainty,
         "learned_from": learned_text(both),
         **check_content(months),
     }

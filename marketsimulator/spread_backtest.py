@@ -64,7 +64,7 @@ from marketsimulator.options.spread_report import (
 )
 from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
 from trainingdata.bar_files import read_bars
-from trainingdata.instants import Unzoned, instant
+from trainingdata.instants import Unzoned, instant, system_clock
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
@@ -352,6 +352,16 @@ def _picture(settings: SpreadSettings, runs: list[SpreadRun]) -> BalancePicture:
     )
 
 
+def future_remark(last: np.datetime64, now: np.datetime64) -> str:
+    """What is said of a simulated index whose last session has not come; empty where it has."""
+    if last < now.astype("datetime64[D]"):
+        return ""
+    return (
+        f"The last session is of {last}, and a Monte Carlo takes no trades of days that have not"
+        " come: for one, begin earlier (start=…)."
+    )
+
+
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         output = Path(str(config.output)).expanduser()
@@ -367,6 +377,8 @@ def _run_composed(config: DictConfig) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     for part in report_parts(summary):
         console.print(part)
+    if remark := future_remark(days.dates[-1], system_clock()):
+        console.print(remark)
 
 
 def main() -> None:

@@ -31,6 +31,13 @@ MINUTE = np.timedelta64(1, "m")
 CENT = Decimal("0.01")
 
 
+def is_sold_for(credit: Decimal, rules: SpreadRules, spread: Spread) -> bool:
+    """Whether a spread is sold for a credit, points."""
+    # In binary 0.1 is above a tenth, and a credit of 0.10 would be below it. A credit of the whole
+    # width leaves no risk to size contracts from.
+    return Decimal(str(rules.credit_least)) <= credit < Decimal(str(spread.width))
+
+
 @dataclass(frozen=True, slots=True)
 class SellerTerms:
     """What a seller sells, and on which terms.
@@ -118,8 +125,7 @@ class SpreadOffers:
         if prices is None:
             return None
         credit, cost = prices
-        # A credit of the whole width leaves no risk to size contracts from.
-        if not rules.credit_least <= credit < Decimal(str(spread.width)):
+        if not is_sold_for(credit, rules, spread):
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)

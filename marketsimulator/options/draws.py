@@ -15,6 +15,11 @@ LOSING, SPREADING = 1, 2  # what else a stream of random numbers is for
 Index = npt.NDArray[np.int32]
 
 
+def trades_of_a_week(trades_a_day: float) -> int:
+    """Trades of five sessions: what happens within a week stays together in a block of so many."""
+    return max(round(5 * trades_a_day), 1)
+
+
 def draw_trades(
     n: int,
     runs: int,
@@ -38,7 +43,8 @@ def draw_trades(
     trades_a_day: above 0, on average; P is the next whole number.
     seed: of all streams.
     block: neighbours that are drawn together, so that what follows upon each other stays together.
-    uncertainty: each run draws from a history of its own, n trades drawn from the n.
+    uncertainty: each run draws from a history of its own, as many blocks as hold n trades, drawn
+        from all blocks of the n.
     """
     most = math.ceil(trades_a_day)
     parts = [
@@ -83,15 +89,16 @@ def _draw_chunk(
 ) -> Index:
     """The draws of one chunk of runs, [R, length]."""
     blocks = -(-length // block)
+    own = -(-n // block)
     # The whole chunk is drawn and the rest cut off, so that a run does not depend on how many
     # there are.
-    starts = rng.integers(n, size=(CHUNK, blocks), dtype=np.int32)[:runs]
+    starts = rng.integers(own if uncertainty else n, size=(CHUNK, blocks), dtype=np.int32)[:runs]
+    if uncertainty:
+        # A history of blocks: what follows upon each other in the trades does so in it, too.
+        history = rng.integers(n, size=(CHUNK, own), dtype=np.int32)[:runs]
+        starts = np.take_along_axis(history, starts, axis=1)
     places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
-    draws: Index = np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
-    if not uncertainty:
-        return draws
-    histories = rng.integers(n, size=(CHUNK, n), dtype=np.int32)[:runs]
-    return np.take_along_axis(histories, draws, axis=1)
+    return np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
 
 
 def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:

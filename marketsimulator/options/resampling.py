@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined
-from marketsimulator.options.draws import Index
+from marketsimulator.options.draws import NO_TRADE, Index
 from sizing.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
 
 UNIT = 10_000  # of a dollar
@@ -126,12 +126,21 @@ class AccountPaths:
 
 
 def account_paths(
-    results: Units, risks: Units, draws: Index, rules: ResamplingRules
+    results: Units,
+    risks: Units,
+    draws: Index,
+    rules: ResamplingRules,
+    overlaps: Units | None = None,
 ) -> AccountPaths:
     """Runs along draws [R, D, P] of trades [N]: results and risks per contract, in units.
 
     A draw below 0 is no trade, and the day is over.
+
+    overlaps: [N] trades in front of each that were still open when it was entered. It is sized
+        without their results, as it was; at a day's end everything is closed. None: none were.
     """
+    if overlaps is None:
+        overlaps = np.zeros(len(results), dtype=np.int64)
     runs, days, _ = draws.shape
     balances = np.empty((runs, days), dtype=np.int64)
     figures = np.empty((runs, 9))
@@ -143,7 +152,14 @@ def account_paths(
             rows = slice(share[0], share[-1] + 1)
             jobs.append(
                 pool.submit(
-                    _follow, results, risks, draws[rows], rules, balances[rows], figures[rows]
+                    _follow,
+                    results,
+                    risks,
+                    overlaps,
+                    draws[rows],
+                    rules,
+                    balances[rows],
+                    figures[rows],
                 )
             )
         for job in jobs:
@@ -228,6 +244,7 @@ def _next_contracts(
 def _follow(
     results: Units,
     risks: Units,
+    overlaps: Units,
     draws: Index,
     rules: ResamplingRules,
     balances: Units,
@@ -241,19 +258,62 @@ def _follow(
     # The last trades lie in a ring. One that leaves the window is taken off the sums; those of
     # gains and losses are whole numbers, so that nothing is lost by it.
     ring = np.zeros(rules.window, dtype=np.int64)
+    trades_of_day = np.empty(draws.shape[2], dtype=np.int64)
+    sizes = np.empty(draws.shape[2], dtype=np.int64)
     for r in range(draws.shape[0]):
         balance = rules.start
         peak = rules.peak
         slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
+        halted = False
         squares_won = squares_lost = drawdown = 0.0
         stopped = rules.stopped
         below_peak = longest = 0
         high = rules.start
         for d in range(draws.shape[1]):
-            for t in range(draws.shape[2]):
-                k = draws[r, d, t]
-                if k < 0 or balance < rules.floor or stopped:
+            decided = booked = 0
+            goes_on = True
+            for t in range(draws.shape[2] + 1):
+                k = draws[r, d, t] if goes_on and t < draws.shape[2] else NO_TRADE
+                # What was open when a trade was entered says nothing to its size; at the day's end
+                # nothing is open.
+                still_open = overlaps[k] if k >= 0 else 0
+                while decided - booked > still_open:
+                    result = results[trades_of_day[booked]]
+                    size = sizes[booked]
+                    booked += 1
+                    # Whether a trade won is a coin to the processor, which guesses branches: there
+                    # are none. What has left the window is 0 while it is not full.
+                    old = ring[slot] if n == rules.window else 0
+                    old_gain = max(old, 0)
+                    gain = max(result, 0)
+                    old_loss = old_gain - old
+                    loss = gain - result
+                    wins += (result > 0) - (old > 0)
+                    won += gain - old_gain
+                    lost += loss - old_loss
+                    squares_won += float(gain) * gain - float(old_gain) * old_gain
+                    squares_lost += float(loss) * loss - float(old_loss) * old_loss
+                    n = min(n + 1, rules.window)
+                    ring[slot] = result
+                    slot = slot + 1 if slot + 1 < rules.window else 0
+                    closed += 1
+                    total += size
+                    balance += size * result
+                    peak = max(peak, balance)
+                    fall = max(fall, peak - balance)
+                    # Of whole numbers, this is the quotient that exact fractions round to: at the
+                    # very edge of a halt 1 - balance / peak lies beside it.
+                    drop = (peak - balance) / peak
+                    drawdown = max(drawdown, drop)
+                    stopped = rules.halt > 0.0 and (
+                        drop >= rules.halt or (stopped and drop > rules.resume)
+                    )
+                if k < 0:
                     break
+                if balance < rules.floor or stopped:
+                    halted = True
+                    goes_on = False
+                    continue
                 size = 0
                 if d >= rules.past:
                     size = _next_contracts(
@@ -269,38 +329,14 @@ def _follow(
                         rules,
                     )
                     if size == 0:
-                        break
+                        goes_on = False
+                        continue
                     trades += 1
                     winners += results[k] > 0
                     at_cap += size == rules.most
-                result = results[k]
-                # Whether a trade won is a coin to the processor, which guesses branches: there are
-                # none. What has left the window is 0 while it is not full.
-                old = ring[slot] if n == rules.window else 0
-                old_gain = max(old, 0)
-                gain = max(result, 0)
-                old_loss = old_gain - old
-                loss = gain - result
-                wins += (result > 0) - (old > 0)
-                won += gain - old_gain
-                lost += loss - old_loss
-                squares_won += float(gain) * gain - float(old_gain) * old_gain
-                squares_lost += float(loss) * loss - float(old_loss) * old_loss
-                n = min(n + 1, rules.window)
-                ring[slot] = result
-                slot = slot + 1 if slot + 1 < rules.window else 0
-                closed += 1
-                total += size
-                balance += size * result
-                peak = max(peak, balance)
-                fall = max(fall, peak - balance)
-                # Of whole numbers, this is the quotient that exact fractions round to: at the very
-                # edge of a halt 1 - balance / peak lies beside it.
-                drop = (peak - balance) / peak
-                drawdown = max(drawdown, drop)
-                stopped = rules.halt > 0.0 and (
-                    drop >= rules.halt or (stopped and drop > rules.resume)
-                )
+                trades_of_day[decided] = k
+                sizes[decided] = size
+                decided += 1
             balances[r, d] = balance
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
@@ -308,8 +344,8 @@ def _follow(
         figures[r, 0] = drawdown
         figures[r, 1] = fall
         figures[r, 2] = longest
-        # A halt lasts to the run's end, also one that the last trade of all brought.
-        figures[r, 3] = 1.0 if balance < rules.floor or stopped else 0.0
+        # Also one that the last trade of all brought.
+        figures[r, 3] = 1.0 if halted or balance < rules.floor or stopped else 0.0
         figures[r, 4] = 1.0 if balance >= high else 0.0
         figures[r, 5] = total
         figures[r, 6] = trades

@@ -36,12 +36,14 @@ class TradeSample:
     risks: what each could lose [N], the same unit.
     gains: what each could win at most, its credit [N], the same unit.
     trades_per_day: mean number of trades a session, from the session of the first to the last's.
+    overlaps: trades in front of each that were still open when it was entered [N].
     """
 
     results: Units
     risks: Units
     gains: Units
     trades_per_day: float
+    overlaps: Units
 
     @property
     def maximal(self) -> int:
@@ -119,8 +121,24 @@ def sample_of(flows: Iterable[Flow]) -> TradeSample:
         results=_units([trade.result for trade in trades]),
         risks=_units([trade.risk for trade in trades]),
         gains=_units([trade.gain for trade in trades]),
+        overlaps=np.array([_still_open(trades, k) for k in range(len(trades))], dtype=np.int64),
         trades_per_day=trades_per_session(trades, [trades]),
     )
+
+
+def _still_open(trades: Sequence[Flow], number: int) -> int:
+    """Trades right before one, in the order of their closing, that closed after it was entered.
+
+    None where the row does not say when.
+    """
+    entered = trades[number].times[0]
+    count = 0
+    while entered is not None and count < number:
+        left = trades[number - count - 1].times[1]
+        if left is None or left <= entered:
+            break
+        count += 1
+    return count
 
 
 def trades_per_session(trades: Sequence[Flow], files: Iterable[Sequence[Flow]]) -> float:

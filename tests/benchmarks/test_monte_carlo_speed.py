@@ -82,7 +82,7 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     )
     risks = np.full(200, 250 * UNIT)
     rules = AutoscalingSettings()
-    sample = TradeSample(results, risks, risks, float(A_DAY))
+    sample = TradeSample(results, risks, risks, float(A_DAY), np.zeros_like(results))
     simulate_accounts(sample, MonteCarloSettings(runs=10, days=5))  # compiled, or read from disk
     began = time.perf_counter()
     computing = time.process_time()

@@ -8,9 +8,11 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -670,6 +672,11 @@ def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
     assert "Traceback" not in ended.stderr
     (told,) = [body["text"] for _, _, body in heard if body["kind"] == "stopped"]
     assert told == "the seller was told to stop (SIGTERM)"
+    assert "not in the journal" not in ended.stderr
+    (journal,) = tmp_path.glob("data/live/*/" + JOURNAL)
+    with closing(sqlite3.connect(journal)) as database:
+        kept = database.execute("SELECT text FROM notices WHERE kind = 'stopped'").fetchall()
+    assert kept == [(told,)]
 
 
 def test_a_seller_whose_account_is_gone_tells_somebody(

@@ -35,7 +35,7 @@ NONE = Fraction(0)
 
 def terms(**more: Any) -> BandTerms:
     rules = {name: more.pop(name) for name in list(more) if name.isupper()}
-    usual = {"runs": 400, "seed": 1, "block": 1, "uncertainty": False, "trades_per_day": None}
+    usual = {"runs": 400, "seed": 1, "block": 1, "trades_per_day": None}
     return BandTerms(**{**usual, **more, "rules": AutoscalingSettings(**rules)})
 
 
@@ -278,11 +278,11 @@ def test_dollars_have_their_sign_in_front(amount: float, text: str) -> None:
 
 
 def test_a_verdict_says_how_likely_so_many_are() -> None:
-    """Of two months both lie outside by chance one time in a hundred."""
+    """By chance both of two months lie outside 0.15 x 0.15 times."""
     month = Month("2024-01", 21, 40, -500.0, 20_000.0, 60, (-100.0, 0.0, 100.0), 0.0)
     told = check_content([month, month])
-    assert told["p_so_many"] == pytest.approx(0.01)
-    assert told["verdict"].startswith("2 of 2 months outside the band, where one in ten is")
+    assert told["p_so_many"] == pytest.approx(0.15**2)
+    assert told["verdict"].startswith("2 of 2 months outside the band, as were 15% of the months")
     early = Month("2024-01", 21, 40, -500.0, 20_000.0, 12)
     assert check_content([early])["verdict"].startswith("No month has 30 trades before it")
     assert check_content([early])["p_so_many"] is None

@@ -51,36 +51,51 @@ FIFTY_CREDITS = np.full(50, 250 * UNIT)
 NOW = np.datetime64("2024-12-02T15:00", "ns")
 
 
+def alone(results: Units, risks: Units, gains: Units, trades_per_day: float) -> TradeSample:
+    """Trades each of which had closed before the next was entered."""
+    return TradeSample(results, risks, gains, trades_per_day, np.zeros_like(results))
+
+
 def exactly(
-    results: Units, risks: Units, draws: Iterable[Iterable[int]], rules: AutoscalingSettings
+    results: Units,
+    risks: Units,
+    overlaps: Units,
+    draws: Iterable[Iterable[int]],
+    rules: AutoscalingSettings,
 ) -> tuple[list[Fraction], bool, int]:
     """One run [D, P] in exact fractions, by the function that sizes real orders: balances by
     day, halted, contracts.
     """
-    balance = Fraction(str(rules.STARTING_CAPITAL))
     history: list[Fraction] = []
-    path = [balance]
+    path = [Fraction(str(rules.STARTING_CAPITAL))]
     days = []
     halted = False
     total = 0
+
+    def book(size: int, result: Fraction) -> None:
+        history.append(result)
+        path.append(path[-1] + size * result)
+
     for day in draws:
+        waiting: list[tuple[int, Fraction]] = []
         for k in day:
+            while len(waiting) > overlaps[k]:
+                book(*waiting.pop(0))
             window = Statistics.of(history[-rules.ROLLING_WINDOW :])
             fall = drawdown_in_force(path, rules)
             sized = contracts_for(
-                balance, window, len(history), Fraction(int(risks[k]), UNIT), rules, fall
+                path[-1], window, len(history), Fraction(int(risks[k]), UNIT), rules, fall
             )
             halted |= "halt" in sized.why
             if sized.number == 0:
                 break
-            result = Fraction(int(results[k]), UNIT)
-            history.append(result)
+            waiting.append((sized.number, Fraction(int(results[k]), UNIT)))
             total += sized.number
-            balance += sized.number * result
-            path.append(balance)
-        days.append(balance)
+        for each in waiting:
+            book(*each)
+        days.append(path[-1])
     fall = drawdown_in_force(path, rules)
-    last = contracts_for(balance, Statistics.of([]), 0, Fraction(1), rules, fall)
+    last = contracts_for(path[-1], Statistics.of([]), 0, Fraction(1), rules, fall)
     return days, halted or last.halted, total
 
 
@@ -104,17 +119,19 @@ RULES = st.builds(
     RULES,
     st.lists(st.integers(-400, 300), min_size=1, max_size=12),
     st.integers(0, 10_000),
-    st.sampled_from([1, 3]),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([0, 1, 9]),
 )
 def test_every_run_is_the_one_that_real_orders_would_have_made(
-    rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: int
+    rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: int, most_open: int
 ) -> None:
     results = np.array(dollars, dtype=np.int64) * UNIT
+    overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
     risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
     draws = draw_trades(len(results), 4, 12, a_day, seed)
-    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules), overlaps)
     for r in range(4):
-        days, halted, total = exactly(results, risks, draws[r], rules)
+        days, halted, total = exactly(results, risks, overlaps, draws[r], rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
         assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
 
@@ -129,7 +146,7 @@ def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> Non
     found = account_paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(3):
         assert found.balances[r].tolist() == [
-            float(b) for b in exactly(results, risks, draws[r], rules)[0]
+            float(b) for b in exactly(results, risks, np.zeros_like(risks), draws[r], rules)[0]
         ]
 
 
@@ -149,9 +166,23 @@ def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
     )
 
 
+def test_an_own_history_keeps_what_follows_upon_each_other_and_widens_what_comes_of_it() -> None:
+    """Months of 20 trades of a file in which twelve alike always come together."""
+    luck = np.repeat(np.random.default_rng(0).standard_normal(60), 12)
+
+    def spread(block: int, *, own: bool) -> float:
+        draws = draw_trades(720, 4_000, 20, 12, seed=1, block=block, uncertainty=own)
+        return float(luck[draws].sum(axis=(1, 2)).std())
+
+    assert spread(15, own=True) > spread(15, own=False) > 1.8 * spread(1, own=False)
+    flat = draw_trades(720, 50, 20, 12, seed=1, block=15, uncertainty=True).reshape(50, -1)
+    steps = np.diff(flat, axis=1) % 720
+    assert (np.delete(steps, range(14, 239, 15), axis=1) == 1).all()
+
+
 def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
     """Fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
-    sample = TradeSample(
+    sample = alone(
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     told = MonteCarloSettings(
@@ -162,7 +193,7 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
-    seen = TradeSample(
+    seen = alone(
         results=np.append(sample.results, -250 * UNIT),
         risks=np.append(sample.risks, 250 * UNIT),
         gains=np.append(sample.gains, 250 * UNIT),
@@ -173,7 +204,7 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
 
 def test_figures_are_those_of_the_runs() -> None:
     pair = np.array([400, 400]) * UNIT
-    sample = TradeSample(np.array([100, -50]) * UNIT, pair, pair, 1.0)
+    sample = alone(np.array([100, -50]) * UNIT, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
     told = summary(runs, above=20_500)
     final = runs.balances[:, -1]
@@ -347,14 +378,14 @@ def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
 
 
 def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
-    sample = TradeSample(
+    sample = alone(
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     told = MonteCarloSettings(runs=300, days=20)
     write_results(sample, told, simulate_accounts(sample, told), tmp_path)
     found = json.loads((tmp_path / "monte_carlo.json").read_text())
     assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
-    assert found["block_length"] == told.block
+    assert found["block_length"] == 10
     assert set(found["block"]) == set(found["iid"])
     assert found["block"]["final_balance"] != found["iid"]["final_balance"]
     assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]
@@ -364,7 +395,7 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("runs", "days"), [(3, 1), (7, 11), (40, 10)])
 def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
-    sample = TradeSample(
+    sample = alone(
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     sets = simulate_accounts(sample, MonteCarloSettings(runs=runs, days=days, seed=3))
@@ -384,7 +415,7 @@ def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None
 
 
 def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:
-    sample = TradeSample(
+    sample = alone(
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     told = MonteCarloSettings(runs=1200, days=20, seed=3)
@@ -471,7 +502,7 @@ def test_runs_with_days_of_one_less_are_those_of_real_orders(
     found = account_paths(results, risks, draws, ResamplingRules.of(rules))
     for r in range(2):
         by_day = [[k for k in day if k >= 0] for day in draws[r]]
-        days, halted, total = exactly(results, risks, by_day, rules)
+        days, halted, total = exactly(results, risks, np.zeros_like(risks), by_day, rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
         assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
 
@@ -546,7 +577,7 @@ def test_what_is_absurd_is_said(
     results: list[int], figures: dict[str, Any], says: list[str]
 ) -> None:
     credits = np.full(len(results), 250 * UNIT)
-    sample = TradeSample(np.array(results) * UNIT, credits, credits, 2.0)
+    sample = alone(np.array(results) * UNIT, credits, credits, 2.0)
     found = doubts(sample, {"iid": figures, "block": figures}, 20_000.0, 3)
     assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
     assert not [each for each in doubts(sample, {"iid": figures}, 2e4, 1) if "MAX_CON" in each]
@@ -554,7 +585,7 @@ def test_what_is_absurd_is_said(
 
 def test_warnings_are_in_the_file_with_the_shares_they_rest_on(tmp_path: Path) -> None:
     credits = np.full(12, 250 * UNIT)
-    sample = TradeSample(np.full(12, 300 * UNIT), credits, credits, 2.4)
+    sample = alone(np.full(12, 300 * UNIT), credits, credits, 2.4)
     told = MonteCarloSettings(runs=50, days=20, above=50_000)
     sets = simulate_accounts(sample, told)
     found = write_results(sample, told, sets, tmp_path)
@@ -569,7 +600,7 @@ def test_warnings_are_in_the_file_with_the_shares_they_rest_on(tmp_path: Path) -
 
 def test_more_runs_than_memory_are_refused_before_they_are_drawn() -> None:
     credits = np.full(2, 250 * UNIT)
-    sample = TradeSample(np.array([100, -50]) * UNIT, credits, credits, 2.4)
+    sample = alone(np.array([100, -50]) * UNIT, credits, credits, 2.4)
     with pytest.raises(InputError, match=r"runs: 1,000,000 of 100,000 days .* GB"):
         simulate_accounts(sample, MonteCarloSettings(runs=1_000_000, days=100_000))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from execution.spreads.offers import is_sold_for
 from execution.spreads.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from foundation.compose import composed_config
 from foundation.errors import InputError
@@ -33,6 +35,7 @@ from marketsimulator.options.spread_report import report_text
 from marketsimulator.spread_backtest import (
     BarsSettings,
     SpreadSettings,
+    future_remark,
     run_strategies,
     run_summary,
     write_results,
@@ -256,6 +259,22 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     none["strategies"]["PUT"] |= told
     assert re.search(r"profit factor +│ n/a, no loss", report_text(none))
     assert json.dumps(none, allow_nan=False)
+
+
+def test_an_index_of_days_that_have_not_come_is_said_to_be_none_for_a_monte_carlo() -> None:
+    now = np.datetime64("2026-11-23T12:00", "ns")
+    assert "2027-01-06, and a Monte Carlo takes no" in future_remark(
+        np.datetime64("2027-01-06"), now
+    )
+    assert future_remark(np.datetime64("2026-11-22"), now) == ""
+
+
+@given(st.integers(1, 499), st.integers(1, 100))
+def test_a_seller_takes_the_credits_that_a_simulation_takes(cents: int, least: int) -> None:
+    spread = spread_of("PUT", 5000.0, distance=20, width=5)
+    rules = SpreadRules(strategy="PUT", credit_least=least / 100)
+    assert is_sold_for(Decimal(cents) / 100, rules, spread) == (cents >= least)
+    assert (rules.credit_least <= cents / 100 < spread.width) == (cents >= least)
 
 
 def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
