@@ -139,10 +139,10 @@ def main() -> None:
         flags = _arguments()
         if flags.noise is not None and flags.runs:
             raise InputError(f"--noise: it takes no runs, and {flags.runs[0]} is named")
-        if flags.noise is None and not flags.runs:
-            raise InputError("RUN: name two or more runs, or --noise 1000 (see --help)")
         if flags.noise is None and flags.seed is not None:
             raise InputError("--seed: it is of the noise; name --noise 1000 as well")
+        if flags.noise is None and not flags.runs:
+            raise InputError("RUN: name two or more runs, or --noise 1000 (see --help)")
         log_to_file("overfitting")
         if flags.noise is None:
             _print_runs(compare_runs([read_run(path) for path in run_paths(flags.runs)]))

@@ -64,7 +64,7 @@ def overfitting(returns: Array, blocks: int = BLOCKS) -> Overfitting | None:
     returns
         daily returns [V, D] of all variants over the same days.
     blocks
-        that the days are cut into, an even number; their lengths differ by a day at most.
+        that the days are cut into, an even number; the first may be a day longer than the last.
     """
     days = returns.shape[1]
     if days < max(FEWEST_DAYS, 2 * blocks):
@@ -112,7 +112,8 @@ class _Moments:
 def _block_moments(returns: Array, blocks: int) -> _Moments:
     """Of the variants [V, D] that move at all."""
     days = returns.shape[1]
-    edges = np.linspace(0, days, blocks + 1).astype(np.int64)
+    lengths = days // blocks + (np.arange(blocks) < days % blocks)
+    edges = np.append(0, np.cumsum(lengths))
     means = returns.mean(axis=1)
     # From each variant's own mean, as the difference of large squares would be rounding.
     sums = np.empty((blocks, len(returns)))
@@ -125,7 +126,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
     moves = deviation > STILL * np.abs(means)
     unit = deviation[moves]
     return _Moments(
-        days=np.diff(edges).astype(np.float64),
+        days=lengths.astype(np.float64),
         sums=sums[:, moves] / unit,
         squares=squares[:, moves] / unit**2,
         means=means[moves] / unit,
@@ -139,7 +140,7 @@ def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
     while chosen := list(itertools.islice(others, portion)):
         halves = np.zeros((len(chosen), blocks))
         halves[:, 0] = 1.0
-        halves[np.arange(len(chosen))[:, None], np.array(chosen)] = 1.0
+        halves[np.arange(len(chosen))[:, None], np.array(chosen, dtype=np.int64)] = 1.0
         yield halves
 
 
