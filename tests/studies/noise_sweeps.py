@@ -1,10 +1,12 @@
-"""What deflating leaves of luck as variants grow alike: sweeps without skill, at each correlation.
+"""What is said of sweeps without skill, beside `python -m marketsimulator.overfitting --noise N`.
 
-    python tests/studies/noise_sweeps.py [SWEEPS]
+    python tests/studies/noise_sweeps.py alike [SWEEPS]
+    python tests/studies/noise_sweeps.py markets [MARKETS]
 
-Normal returns of 252 days; the share of sweeps whose best variant has a deflated Sharpe ratio above
-95 %, in per cent with its standard error. `python -m marketsimulator.overfitting --noise 1000` has
-the laws with fat tails and clusters, and the probability of backtest overfitting.
+alike    normal returns of 252 days, the more correlated the fewer trials they amount to: the share
+         of sweeps whose best variant has a deflated Sharpe ratio above 95 %, standard errors
+markets  the simulator's own sweeps, 36 variants over half a year of three stocks of synthetic
+         markets without an edge: the prior alone, and the shipped network's raw forecasts
 """
 
 from __future__ import annotations
@@ -13,13 +15,27 @@ import sys
 
 import numpy as np
 
-from marketsimulator.results.noise_sweeps import DEVIATION
+from foundation.compose import composed_config
+from marketsimulator.results.noise_sweeps import DEVIATION, Judged, noise_figures
 from marketsimulator.results.remarks import LIKELY
 from marketsimulator.results.significance import deflated_sharpe
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.sweep import run_sweep
 
 CORRELATIONS = (0.0, 0.5, 0.8, 0.95, 0.99)
 VARIANTS = (2, 10, 50)
 DAYS = 252
+SPAN = ("data.start=2023-09-01", "start=2024-01-02", "end=2024-06-28", "data.end=2024-06-28")
+MARKET = ("symbols=[SYA,SYB,SYC]", "data.edge=0", "trials=null")
+FORECASTERS = (
+    ("forecaster=ewma",),
+    ("forecaster=chronos2", "forecaster.calibrated=false", "forecaster.cache=null"),
+)
+VARY = {
+    "sizing.fraction": [0.1, 0.25, 0.5, 1.0],
+    "limits.symbol_cap": [0.1, 0.2, 0.4],
+    "prior.stock_sharpe": [0.1, 0.3, 0.6],
+}
 
 
 def deceived(variants: int, correlation: float, sweeps: int) -> float:
@@ -36,14 +52,51 @@ def deceived(variants: int, correlation: float, sweeps: int) -> float:
     return count / sweeps
 
 
-def main() -> None:
-    """The table, a line a number of variants."""
-    sweeps = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+def alike(sweeps: int) -> None:
+    """A line a number of variants."""
     print("| variants | " + " | ".join(f"{value:g}" for value in CORRELATIONS) + " |")
     for variants in VARIANTS:
         shares = [deceived(variants, correlation, sweeps) for correlation in CORRELATIONS]
         cells = [f"{s:.1%} ± {np.sqrt(s * (1 - s) / sweeps):.1%}" for s in shares]
         print(f"| {variants} | " + " | ".join(cells) + " |", flush=True)
+
+
+def markets(count: int) -> None:
+    """A line a forecaster."""
+    for forecaster in FORECASTERS:
+        words = [*SPAN, *MARKET, *forecaster]
+        judged, ratios, losses, correlations = [], [], [], []
+        for seed in range(count):
+            config = composed_config("backtest", [*words, f"data.seed={seed}"])
+            runs = run_sweep(BacktestSettings.of(config), VARY).runs
+            if runs.overfitting is None:
+                print(f"{forecaster[0]}, market {seed}: not told", flush=True)
+                continue
+            best = runs.ranking()[0]
+            judged.append(Judged(runs.overfitting.probability, float(runs.deflated[best]), 0.0))
+            ratios.append(float(np.nanmean(runs.sharpes)))
+            losses.append(runs.overfitting.loss)
+            alone = ~np.eye(len(runs.names), dtype=bool)
+            returns = np.diff(runs.daily, axis=1) / runs.daily[:, :-1]
+            correlations.append(float(np.corrcoef(returns)[alone].mean()))
+        found = noise_figures(judged)
+        print(
+            f"{forecaster[0]}, {found.sweeps} markets: overfitting {found.probability:.1%} ±"
+            f" {found.error:.1%} ({found.low:.0%} to {found.high:.0%}), deceived"
+            f" {found.deceived:.1%}, at most {found.deceived_most:.1%}; mean Sharpe ratio"
+            f" {np.mean(ratios):+.2f}, of all variants, the chosen one loses in"
+            f" {np.mean(losses):.0%}, correlation {np.mean(correlations):.2f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Either table."""
+    which, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    if which == "alike":
+        alike(count or 10_000)
+    else:
+        markets(count or 100)
 
 
 if __name__ == "__main__":
