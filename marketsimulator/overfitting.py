@@ -83,8 +83,7 @@ def noise_sweeps(count: int, seed: int, progress: Progress = silent) -> dict[str
 def _print_noise(found: dict[str, NoiseFigures]) -> None:
     count = next(iter(found.values())).sweeps
     table = Table(
-        *("law", "probability of overfitting", "5 to 95% of sweeps"),
-        *("deceived", "… without deflating"),
+        *("law", "overfitting", "5 to 95% of sweeps", "deceived", "… undeflated"),
         title=f"{count:,} synthetic sweeps without skill: {VARIANTS} variants, {DAYS} days",
     )
     for name, figures in found.items():
@@ -97,9 +96,11 @@ def _print_noise(found: dict[str, NoiseFigures]) -> None:
         )
     _print(
         table,
-        f"Deceived: sweeps whose best variant has a deflated Sharpe ratio above {LIKELY:.0%}, at"
-        " most with a confidence of 95%; ± is one standard error. A mean of 50% says that the best"
-        " of one half is nothing special in the other; a single sweep is anywhere in the range.",
+        "Overfitting: the probability of backtest overfitting, its mean over the sweeps. Deceived:"
+        f" sweeps whose best variant has a deflated Sharpe ratio above {LIKELY:.0%},"
+        " at most with a confidence of 95%; ± is one standard error. A mean of 50% says that the"
+        " best of one half is nothing special in the other; a single sweep is anywhere in the"
+        " range.",
     )
 
 

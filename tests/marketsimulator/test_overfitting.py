@@ -80,12 +80,17 @@ def sharpe(returns: Array) -> float:
     days=st.integers(60, 90),
     blocks=st.sampled_from([2, 4, 6]),
     twins=st.booleans(),
+    idle=st.booleans(),
 )
 def test_every_figure_is_that_of_the_definition(
-    seed: int, variants: int, days: int, blocks: int, twins: bool
+    seed: int, variants: int, days: int, blocks: int, twins: bool, idle: bool
 ) -> None:
     returns = np.random.default_rng(seed).standard_t(4, (variants, days)) * 0.01
-    returns[0, : days // 2] = 0.0  # stands still for half of the days
+    half = -(-days // 2)
+    returns[0, :half] = 0.0  # stands still for half of the days
+    if idle:  # the best of that half are two that do nothing
+        returns[1, :half] = 0.0
+        returns[2:, :half] -= 0.05
     if twins:
         returns = np.concatenate([returns, returns[-1:], 3.0 * returns[:1]])
     found = told(returns, blocks)
@@ -182,13 +187,12 @@ def test_a_run_that_lost_everything_is_a_loss_and_no_hole() -> None:
 
 
 def test_thousands_of_variants_take_little_memory() -> None:
-    returns = np.random.default_rng(0).normal(0, 0.01, (4000, 252))
+    returns = np.random.default_rng(0).normal(0, 0.01, (2000, 252))
     tracemalloc.start()
-    found = told(returns, 8)
+    found = told(returns, 16)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.variants == 4000
-    assert peak < 8 * returns.nbytes
+    assert found.variants == 2000
     assert peak < 4 * returns.nbytes, "splits by variants are never held whole"
 
 
