@@ -250,7 +250,7 @@ def overfitting_text(runs: RunSet) -> str:
         return f"{text}."
     root = float(np.sqrt(runs.per_year))
     inside, outside = found.inside * root, found.outside * root
-    return f"{text}; its mean Sharpe ratio falls from {inside:.2f} a year to {outside:.2f}."
+    return f"{text}; its mean Sharpe ratio is {inside:.2f} a year in the one, {outside:.2f} there."
 
 
 def overfitting_figures(runs: RunSet) -> dict[str, float | int | None] | None:

@@ -254,7 +254,9 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(
     assert found is not None
     sentence = f"The probability of backtest overfitting is {found.probability:.0%}: so often"
     root = comparison.runs.per_year**0.5
-    rest = f"falls from {found.inside * root:.2f} a year to {found.outside * root:.2f}."
+    rest = (
+        f"ratio is {found.inside * root:.2f} a year in the one, {found.outside * root:.2f} there."
+    )
     _print_comparison(comparison, tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
     page = comparison.page(tmp_path)
