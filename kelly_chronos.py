@@ -25,6 +25,7 @@ COMMANDS = {
         "marketsimulator.sweep",
         "marketsimulator.compare_strategies",
         "marketsimulator.compare",
+        "marketsimulator.overfitting",
         "marketsimulator.audit",
         "marketsimulator.drift",
         "marketsimulator.alpaca_server",

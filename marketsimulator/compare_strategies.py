@@ -43,9 +43,10 @@ from marketsimulator.results.comparison import (
     Comparison,
     column_headings,
     comparison_remarks,
+    variants_set,
     write_comparison,
 )
-from marketsimulator.results.metrics import daily_equity
+from marketsimulator.results.metrics import daily_equity, returns_until_ruin
 from marketsimulator.results.significance import FIGURES, intervals
 from marketsimulator.results.summary import Results
 from marketsimulator.results.variant_table import (
@@ -114,6 +115,8 @@ def compare(
 
     built = (variant.forecaster.build(bars.symbols) for _, variant in variants)
     forecasters = tuple(dict.fromkeys(forecaster.name for forecaster in built))
+    varied = {key: tuple(each[key] for each, _ in variants) for key in variants[0][0]}
+    runs = variants_set(settings, bars, at, table, varied, equity, forecasters, names)
     choice = walk_forward(returns, folds)
     series = {WALK_FORWARD: choice.returns}
     series |= zip(names, returns[:, choice.days], strict=True)
@@ -121,8 +124,7 @@ def compare(
         settings=settings,
         bars=bars,
         table=table,
-        names=names,
-        varied={key: tuple(each[key] for each, _ in variants) for key in variants[0][0]},
+        runs=runs,
         at=at,
         equity=equity,
         choice=choice,
@@ -181,7 +183,7 @@ def _run_variants(
         at, equity = run.curve()
         daily, per_year = daily_equity(at, equity, capital=variant.capital, coins=results.coins)
         curves.append(equity)
-        returns.append(_returns_until_ruin(daily))
+        returns.append(returns_until_ruin(daily))
         rows.append(
             {
                 "variant": name,
@@ -210,19 +212,6 @@ def _variant_trader(
         first = int(np.searchsorted(bars.times, variant.span(bars)[0]))
         traders[key] = variant.trader_with_beliefs(trader, bars, first, progress)
     return replace(trader, table=traders[key].table)
-
-
-def _returns_until_ruin(daily: Array) -> Array:
-    """Returns [D] of daily equity [1 + D]: -1 on the day that nothing is left, then 0.
-
-    Without it a variant that lost everything would have no returns, and drop out of the choice
-    instead of being the worst of it.
-    """
-    before = daily[:-1]
-    alive = np.minimum.accumulate(before) > 0
-    growth = np.ones(len(before))
-    np.divide(np.maximum(daily[1:], 0.0), before, out=growth, where=alive)
-    return growth - 1.0
 
 
 def _sharpe(returns: Array, per_year: int) -> float | None:

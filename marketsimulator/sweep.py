@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from forecasting.forecast import Progress, silent
-from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import dotted_keys, hydra_command
 from foundation.configuration import output_of
@@ -36,8 +35,14 @@ from foundation.counts import counted
 from foundation.errors import InputError, did_you_mean
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
-from marketsimulator.results.comparison import ranked_table, short_remarks, variants_page
+from marketsimulator.results.comparison import (
+    ranked_table,
+    short_remarks,
+    variants_page,
+    variants_set,
+)
 from marketsimulator.results.comparison_charts import setting_text, value_text
+from marketsimulator.results.run_set import RunSet, overfitting_figures, overfitting_text
 from marketsimulator.results.variant_table import (
     Variation,
     add_deflated_sharpe,
@@ -102,28 +107,19 @@ class Sweep:
     table: [V] rows.
     varied: names of the settings.
     bars: the panel of all of them.
-    first: number of the instant that the runs begin at.
-    equity: [V, N] USD after each instant's fills.
+    runs: the same as a set over the same days.
     settings: of what was not varied.
     """
 
     table: pd.DataFrame
     varied: tuple[str, ...]
     bars: Bars
-    first: int
-    equity: Array
+    runs: RunSet
     settings: BacktestSettings
 
     def page(self) -> str:
         """`comparison.html`."""
-        return variants_page(
-            self.settings,
-            self.bars,
-            self.first,
-            self.table,
-            {name: tuple(self.table[name]) for name in self.varied},
-            self.equity,
-        )
+        return variants_page(self.settings, self.bars, self.table, self.runs)
 
 
 def run_sweep(
@@ -147,10 +143,15 @@ def run_sweep(
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
     ranked = ranked_table(table)
     equity = np.array([results[k].equity for k in ranked.index])
-    return Sweep(ranked.reset_index(drop=True), tuple(vary), bars, begin, equity, settings)
+    table = ranked.reset_index(drop=True)
+    values = {name: tuple(table[name]) for name in vary}
+    names = [trader.forecaster.name]
+    runs = variants_set(settings, bars, bars.times[begin:], table, values, equity, names)
+    return Sweep(table, tuple(vary), bars, runs, settings)
 
 
-def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> None:
+def _print_table(sweep: Sweep, output: Path) -> None:
+    table, varied = sweep.table, sweep.varied
     title = f"{counted(len(table), 'variant')}, {int(table['trials'].iloc[0])} tried on these data"
     shown = Table(*varied, *map(figure_heading, COLUMNS), title=title)
     for row in table_rows(table.head(SHOWN)):
@@ -159,7 +160,7 @@ def _print_table(table: pd.DataFrame, varied: Sequence[str], output: Path) -> No
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(shown)
     names = [" ".join(setting_text(key, row[key]) for key in varied) for row in table_rows(table)]
-    for remark in short_remarks(table.assign(variant=names)):
+    for remark in (overfitting_text(sweep.runs), *short_remarks(table.assign(variant=names))):
         console.print(remark, soft_wrap=True, highlight=False)
     files = f"All of them: {output / 'sweep.parquet'}, {output / 'comparison.html'}"
     console.print(files, soft_wrap=True, highlight=False)
@@ -171,6 +172,7 @@ def _write(sweep: Sweep, output: Path) -> None:
     summary = {
         "data": sweep.bars.source,
         "symbols": list(sweep.bars.symbols),
+        "overfitting": overfitting_figures(sweep.runs),
         "variants": json.loads(table.to_json(orient="records")),
     }
     page = sweep.page()
@@ -200,7 +202,7 @@ def _run_composed(config: DictConfig) -> None:
             sweep = run_sweep(settings, vary, progress)
         _write(sweep, output)
     print_coverage(sweep.bars, settings.start, settings.end)
-    _print_table(sweep.table, sweep.varied, output)
+    _print_table(sweep, output)
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ from foundation.files import write_whole
 from foundation.sample_size import FEWEST_DAYS
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
+from marketsimulator.results.metrics import returns_until_ruin
+from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
 from marketsimulator.results.run_set import (
     RunSet,
@@ -25,6 +27,8 @@ from marketsimulator.results.run_set import (
     annual_remarks,
     best_first,
     daily_marks,
+    overfitting_figures,
+    overfitting_text,
 )
 from marketsimulator.results.variant_table import (
     figure_heading,
@@ -54,8 +58,7 @@ class Comparison:
     settings: of what was not varied.
     bars: the panel of all of them.
     table: a row a variant.
-    names: of the variants [V].
-    varied: values [V] of each setting that was.
+    runs: the variants as a set over the same days.
     at: instants [N].
     equity: USD after each instant's fills [V, N].
     choice: what choosing among the variants by their past would have held.
@@ -68,8 +71,7 @@ class Comparison:
     settings: BacktestSettings
     bars: Bars
     table: pd.DataFrame
-    names: tuple[str, ...]
-    varied: dict[str, tuple[Any, ...]]
+    runs: RunSet
     at: Instants
     equity: Array
     choice: WalkForward
@@ -77,6 +79,11 @@ class Comparison:
     sharpes: dict[str, float | None]
     forecasters: tuple[str, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the variants, [V]."""
+        return self.runs.names
 
     def ranked(self) -> pd.DataFrame:
         """The table, the best first."""
@@ -98,6 +105,7 @@ class Comparison:
             "start": pd.Timestamp(self.at[0], tz="UTC").isoformat(),
             "end": pd.Timestamp(self.at[-1], tz="UTC").isoformat(),
             "variants": variants,
+            "overfitting": overfitting_figures(self.runs),
             "walk_forward": walk_forward,
             "remarks": list(self.remarks),
         }
@@ -110,24 +118,15 @@ class Comparison:
         ]
 
     def sentences(self) -> list[str]:
-        """What choosing by the past would have been worth, then the remarks."""
-        return [self._choice_text(), *short_remarks(self.ranked()), *self.remarks]
+        """What choosing the best, and by the past, would have been worth, then the remarks."""
+        chosen = [overfitting_text(self.runs), self._choice_text()]
+        return [*chosen, *short_remarks(self.ranked()), *self.remarks]
 
     def page(self) -> str:
         """The content of `comparison.html`."""
-        runs = variants_set(
-            self.settings,
-            self.bars,
-            self.at,
-            self.table,
-            self.varied,
-            self.equity,
-            self.forecasters,
-            self.names,
-        )
         warnings = self._no_results
         return render_comparison(
-            runs,
+            self.runs,
             _subtitle(self.bars),
             list(map(_heading, COLUMNS)),
             [[_page_cell(row, name) for name in COLUMNS] for row in table_rows(self.table)],
@@ -237,11 +236,12 @@ def variants_set(
     starts = varied.get("capital", (settings.capital,) * len(table))
     coins = bool(bars.crypto.any())
     marks = [daily_marks(at, equity[k], starts[k], coins=coins) for k in each]
+    daily = np.array([values for _, values in marks])
     return RunSet(
         names=tuple(names or labels),
         varied=varied,
         at=marks[0][0],
-        daily=np.array([daily for _, daily in marks]),
+        daily=daily,
         end=at[-1],
         final=equity[:, -1],
         per_year=int(table["periods_per_year"].iloc[0]),
@@ -249,23 +249,15 @@ def variants_set(
         annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
         trials=int(table["trials"].iloc[0]),
+        overfitting=overfitting(returns_until_ruin(daily)),
         seed=settings.seed,
         no_result=no_result({"forecaster": " ".join(forecasters), "data": bars.source}),
     )
 
 
-def variants_page(
-    settings: BacktestSettings,
-    bars: Bars,
-    first: int,
-    table: pd.DataFrame,
-    varied: Mapping[str, tuple[Any, ...]],
-    equity: Array,
-) -> str:
-    """The page of a sweep; first: number of the instant that the runs begin at."""
+def variants_page(settings: BacktestSettings, bars: Bars, table: pd.DataFrame, runs: RunSet) -> str:
+    """The page of a sweep; runs: a row of the table each."""
     forecaster = settings.forecaster.build(bars.symbols).name
-    at = bars.times[first:]
-    runs = variants_set(settings, bars, at, table, varied, equity, [forecaster])
     columns = [name for name in COLUMNS if name in table]
     named = table.assign(variant=list(runs.names), sharpe_low=None)
     return render_comparison(

@@ -112,11 +112,13 @@ _BODY = """
 </tbody></table>{% endcall %}
 <p class="muted">After spread, slippage, fees and interest; Sharpe ratios from the equity at 16:00
 New York, {{ per_year }} days a year; ranges are 90 % intervals by the stationary bootstrap of daily
-returns. Deflated: the probability that a ratio is above zero after all that was tried. Against the
-best, {{ best }}: final equity over its own, both at the end of the runs, and the interval of whole
-days' differences up to the last 16:00, which holds for all compared pairs at once: over bootstrap
-draws of the same days for all runs, the largest deviation of any pair decides how wide all are
-(Romano and Wolf 2005).
+returns. Deflated: the probability that a ratio is above zero after all that was tried. The
+probability of backtest overfitting, by combinatorially symmetric cross-validation (Bailey, Borwein,
+López de Prado and Zhu 2017), tells whether the best of these runs stays among the better ones on
+other days, and not whether it earns anything there. Against the best, {{ best }}: final equity over
+its own, both at the end of the runs, and the interval of whole days' differences up to the last
+16:00, which holds for all compared pairs at once: over bootstrap draws of the same days for all
+runs, the largest deviation of any pair decides how wide all are (Romano and Wolf 2005).
 {%- if pinned %} The return beyond {{ pinned }} has the interval of that pair alone.{% endif %}
 A page shows {{ rule }}
 {%- if pinned %}; {{ pinned }}, which only holds, goes by its days alone{% endif %}.</p>

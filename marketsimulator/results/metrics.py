@@ -138,6 +138,19 @@ def daily_returns(daily: Array) -> Array:
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
+def returns_until_ruin(daily: Array) -> Array:
+    """Returns [..., D] of daily equity [..., 1 + D]: -1 on the day that nothing is left, then 0.
+
+    Without it a variant that lost everything would have no returns, and drop out of a choice
+    instead of being the worst of it.
+    """
+    before = daily[..., :-1]
+    alive = np.minimum.accumulate(before, axis=-1) > 0
+    growth = np.ones(before.shape)
+    np.divide(np.maximum(daily[..., 1:], 0.0), before, out=growth, where=alive)
+    return growth - 1.0
+
+
 def deepest_fall(equity: Array) -> float:
     """The deepest fall of equity [N] below its earlier peak, a fraction ≤ 0."""
     return float((equity / np.maximum.accumulate(equity) - 1).min())

@@ -42,15 +42,18 @@ class ComparePage(Callback):
             write_comparison_of_runs,
         )
         from marketsimulator.results.run_folders import read_run, run_paths
+        from marketsimulator.results.run_set import overfitting_text
 
         try:
             runs = [read_run(path) for path in run_paths(within)]
-            write_comparison_of_runs(compare_runs(runs), folder)
+            comparison = compare_runs(runs)
+            write_comparison_of_runs(comparison, folder)
         except InputError as error:
             # The runs are done and stay: what cannot be compared costs them nothing.
             log.warning("no comparison: %s", error)
             print(f"No comparison of these runs: {error}")  # noqa: T201
             return
+        print(overfitting_text(comparison.runs))  # noqa: T201
         print(f"All of them side by side: {folder / 'comparison.html'}")  # noqa: T201
 
 

@@ -18,7 +18,8 @@ from foundation.counts import counted
 from foundation.files import write_whole
 from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
-from marketsimulator.results.metrics import daily_performance
+from marketsimulator.results.metrics import daily_performance, returns_until_ruin
+from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_folders import (
     RunFolder,
@@ -27,7 +28,12 @@ from marketsimulator.results.run_folders import (
     shared_days,
     varied_settings,
 )
-from marketsimulator.results.run_set import RunSet, separation, set_verdict
+from marketsimulator.results.run_set import (
+    RunSet,
+    overfitting_figures,
+    separation,
+    set_verdict,
+)
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.variant_table import (
     add_deflated_sharpe,
@@ -86,6 +92,7 @@ class RunComparison:
             "start": utc_text(self.runs.at[0]),
             "end": utc_text(self.runs.end),
             "days": self.runs.days,
+            "overfitting": overfitting_figures(self.runs),
             "runs": rows,
             "warnings": list(self.warnings),
             "notes": list(self.notes),
@@ -167,6 +174,7 @@ def compare_runs(folders: Sequence[RunFolder]) -> RunComparison:
         annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
         trials=len(folders),
+        overfitting=overfitting(returns_until_ruin(shared.daily)),
         seed=0,
         no_result=next(filter(None, reasons), ""),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from foundation.arrays import Array, Instants, Mask
 from foundation.counts import counted
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
 from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.overfitting import BLOCKS, Overfitting
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
 from marketsimulator.results.significance import LEVEL, Lead, simultaneous_leads
 from marketsimulator.results.verdict import Verdict
@@ -37,6 +38,7 @@ class RunSet:
     annual: [V] whether there is enough of a run to show figures that are scaled to a year.
     deflated: [V] probability that it is above 0 after all trials; NaN where it is not defined.
     trials: that the ratios are deflated by.
+    overfitting: what choosing the best of them comes to; None where there is too little to say.
     seed: of the bootstrap.
     no_result: why the figures are no result whatever they are; empty where they may be one.
     """
@@ -52,6 +54,7 @@ class RunSet:
     annual: Mask
     deflated: Array
     trials: int
+    overfitting: Overfitting | None
     seed: int
     no_result: str = ""
 
@@ -222,11 +225,43 @@ def _rest(runs: RunSet, found: Separation, deflated: float, ruined: Sequence[str
     if np.isfinite(deflated):
         text += f"{after} is above zero with a probability of {deflated:.0%}"
         text += ", luck is not ruled out" if deflated < LIKELY else ""
-    text += f".{_intervals_text(found)}"
+    text += f". {overfitting_text(runs)}{_intervals_text(found)}"
     if left_out := found.relations.count("left out"):
         which = "that lost the most" if runs.all_lost else "with the lowest ratios"
         text += f" The {left_out:,} {which} are not compared."
     return f"{text} Nothing was left of {_few(ruined)}." if ruined else text
+
+
+def overfitting_text(runs: RunSet) -> str:
+    """What choosing the best of the runs comes to on other days, or why that is not told."""
+    found = runs.overfitting
+    if found is None:
+        why = "fewer than two of the runs have a return that moves"
+        if runs.days < FEWEST_DAYS:
+            why = f"{counted(runs.days, 'day')}, and {BLOCKS} blocks of them take {FEWEST_DAYS}"
+        return f"The probability of backtest overfitting is not told: {why}."
+    text = (
+        f"The probability of backtest overfitting is {found.probability:.0%}: so often the best of"
+        f" one half of the days is below the median of {found.variants:,} in the other half"
+        f" ({found.splits:,} splits; a choice by chance comes to 50%), and below zero in"
+        f" {found.loss:.0%}"
+    )
+    if not runs.annual.any():
+        return f"{text}."
+    root = float(np.sqrt(runs.per_year))
+    inside, outside = found.inside * root, found.outside * root
+    return f"{text}; its mean Sharpe ratio is {inside:.2f} a year in the one, {outside:.2f} there."
+
+
+def overfitting_figures(runs: RunSet) -> dict[str, float | int | None] | None:
+    """The same as figures, Sharpe ratios a year; None where there is too little to say."""
+    found = runs.overfitting
+    if found is None:
+        return None
+    figures = asdict(found)
+    for name in ("inside", "outside"):
+        figures[f"sharpe_{name}"] = figures.pop(name) * float(np.sqrt(runs.per_year))
+    return figures
 
 
 def _intervals_text(found: Separation) -> str:

@@ -23,6 +23,7 @@ from marketsimulator.compare import _print_comparison
 from marketsimulator.results.comparison_charts import GREY, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
+from marketsimulator.results.overfitting import overfitting
 from marketsimulator.results.run_comparison import (
     RunComparison,
     compare_runs,
@@ -58,6 +59,7 @@ def set_of(returns: Array, varied: Mapping[str, tuple[object, ...]] | None = Non
         annual=np.full(count, days >= 60),
         deflated=np.full(count, 0.5),
         trials=count,
+        overfitting=overfitting(returns),
         seed=0,
     )
 

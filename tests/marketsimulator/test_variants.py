@@ -108,8 +108,7 @@ def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
     assert (again["trials"] == 8).all()
     one = table[(table["sizing.fraction"] == 0.1) & (table["limits.symbol_cap"] == 0.2)].iloc[0]
     assert one["deflated_sharpe"] < 1
-    returns = sweep.equity[:, -1] / settings.capital - 1
-    np.testing.assert_allclose(returns, table["total_return"])
+    np.testing.assert_allclose(sweep.runs.totals, table["total_return"])
     page = sweep.page()
     assert not table["annual_figures"].any(), "too few days to show ratios of a year"
     for words in ("6 runs", "Return by limits.symbol_cap and sizing.fraction", "No result"):

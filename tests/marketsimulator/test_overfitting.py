@@ -1,0 +1,345 @@
+"""The probability of backtest overfitting: what it is, what it does not depend on, what it says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tracemalloc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+from marketsimulator.compare import _print_comparison
+from marketsimulator.overfitting import noise_sweeps
+from marketsimulator.results.metrics import returns_until_ruin
+from marketsimulator.results.multirun import ComparePage
+from marketsimulator.results.noise_sweeps import LAWS, judge, noise_figures
+from marketsimulator.results.overfitting import Overfitting, overfitting
+from marketsimulator.results.run_comparison import compare_runs
+from marketsimulator.results.run_folders import read_run
+from tests.commands import run_command
+from tests.marketsimulator.run_folder_files import write_run
+
+NOISE = np.random.default_rng(5).normal(0.0, 0.01, (8, 120))
+
+
+def told(returns: Array, blocks: int = 8) -> Overfitting:
+    found = overfitting(returns, blocks)
+    assert found is not None
+    return found
+
+
+def by_hand(returns: Array, blocks: int) -> Mapping[str, float]:
+    """The definition, split by split and day by day."""
+    parts = np.array_split(np.arange(returns.shape[1]), blocks)
+    moving = returns[np.ptp(returns, axis=1) > 0]
+    worse, inside, outside, losses = [], [], [], []
+    for chosen in itertools.combinations(range(blocks), blocks // 2):
+        days = np.concatenate([parts[k] for k in chosen])
+        rest = np.setdiff1d(np.arange(returns.shape[1]), days)
+        one, other = (np.array([sharpe(row[half]) for row in moving]) for half in (days, rest))
+        best = np.flatnonzero(one > one.max() - 1e-9)
+        logits = [logit(mean_rank(other, ratio), len(moving)) for ratio in other[best]]
+        worse.append(np.mean([(x < -1e-12) + (abs(x) <= 1e-12) / 2 for x in logits]))
+        inside.append(one.max())
+        outside.append(other[best].mean())
+        losses.append((other[best] < 0).mean())
+    slope = np.cov(inside, outside)[0, 1] / np.var(inside, ddof=1)
+    means = (np.mean(values) for values in (worse, inside, outside, losses))
+    return dict(
+        zip(("probability", "inside", "outside", "loss", "slope"), (*means, slope), strict=True)
+    )
+
+
+def mean_rank(ratios: Array, ratio: float) -> float:
+    alike = (abs(ratios - ratio) <= 1e-9).sum()
+    return float((ratios < ratio - 1e-9).sum() + (alike + 1) / 2)
+
+
+def logit(rank: float, count: int) -> float:
+    relative = rank / (count + 1)
+    return float(np.log(relative / (1 - relative)))
+
+
+def sharpe(returns: Array) -> float:
+    return float(returns.mean() / returns.std(ddof=1)) if np.ptp(returns) > 0 else 0.0
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    variants=st.integers(2, 7),
+    days=st.integers(60, 90),
+    blocks=st.sampled_from([2, 4, 6]),
+    twins=st.booleans(),
+    idle=st.booleans(),
+)
+def test_every_figure_is_that_of_the_definition(
+    seed: int, variants: int, days: int, blocks: int, twins: bool, idle: bool
+) -> None:
+    returns = np.random.default_rng(seed).standard_t(4, (variants, days)) * 0.01
+    half = -(-days // 2)
+    returns[0, :half] = 0.0  # stands still for half of the days
+    if idle:  # the best of that half are two that do nothing
+        returns[1, :half] = 0.0
+        returns[2:, :half] -= 0.05
+    if twins:
+        returns = np.concatenate([returns, returns[-1:], 3.0 * returns[:1]])
+    found = told(returns, blocks)
+    for name, value in by_hand(returns, blocks).items():
+        assert getattr(found, name) == pytest.approx(value, abs=1e-8), name
+
+
+def test_sixteen_blocks_are_split_in_12870_ways() -> None:
+    found = overfitting(NOISE)
+    assert found is not None
+    assert (found.splits, found.variants, found.days) == (12_870, 8, 120)
+
+
+def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:
+    early = np.tile([0.02, 0.0], 15)
+    late = np.tile([0.01, -0.01], 15)
+    fading = np.array([np.append(early, -early), np.append(-early, early)])
+    assert told(fading, 2).probability == 1.0
+    steady = np.array([np.append(early, early), np.append(late, late)])
+    assert told(steady, 2).probability == 0.0
+    assert told(steady, 2).slope is None, "its ratio is always the same"
+
+
+@given(st.permutations(range(8)), st.lists(st.floats(0.01, 100.0), min_size=8, max_size=8))
+@settings(max_examples=20)
+def test_neither_the_order_of_variants_nor_their_leverage_matters(
+    order: list[int], scales: list[float]
+) -> None:
+    twins = np.concatenate([NOISE[:6], NOISE[4:6]])
+    before = told(twins)
+    after = told((twins * np.array(scales)[:, None])[order])
+    for name in ("probability", "inside", "outside", "slope", "loss"):
+        assert getattr(after, name) == pytest.approx(getattr(before, name), abs=1e-9), name
+
+
+@pytest.mark.parametrize("level", [0.0, 0.0003, -0.02])
+def test_a_variant_that_never_moves_is_left_out(level: float) -> None:
+    still = np.full((1, 120), level)
+    assert told(np.concatenate([NOISE, still])) == told(NOISE)
+    assert overfitting(np.concatenate([NOISE[:1], still])) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_variants_alike_come_to_a_half_whatever_they_earned(count: int) -> None:
+    for level in (-0.01, 0.0, 0.01):
+        same = np.tile(NOISE[:1] + level, (count, 1))
+        levered = same * np.linspace(0.1, 3.7, count)[:, None]
+        assert told(same).probability == 0.5
+        assert told(levered).probability == 0.5
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_noise_comes_to_a_half_for_odd_and_even_numbers(count: int) -> None:
+    found = [
+        told(np.random.default_rng(seed).normal(0, 0.01, (count, 64)), 4).probability
+        for seed in range(400)
+    ]
+    assert abs(np.mean(found) - 0.5) < 4 * np.std(found) / 20
+
+
+def test_a_variant_with_skill_is_found() -> None:
+    returns = np.random.default_rng(1).normal(0, 0.01, (50, 504))
+    returns[17] += 0.003
+    found = overfitting(returns)
+    assert found is not None
+    assert found.probability < 0.05
+    assert found.loss < 0.05
+    assert found.outside == pytest.approx(0.3, abs=0.06)
+    assert judge(returns).deflated > 0.95
+
+
+def test_the_best_of_losers_may_stay_the_best_and_still_lose() -> None:
+    level = -0.001 * np.arange(1, 9)[:, None]
+    found = told(NOISE + level - NOISE.mean(axis=1, keepdims=True))
+    assert found.probability < 0.2
+    assert found.loss > 0.7
+
+
+@pytest.mark.parametrize("days", [0, 1, 16, 59])
+def test_too_few_days_say_nothing(days: int) -> None:
+    assert overfitting(NOISE[:, :days]) is None
+    assert overfitting(NOISE[:1]) is None
+    assert overfitting(NOISE[:, :60]) is not None
+
+
+def test_a_run_that_lost_everything_is_a_loss_and_no_hole() -> None:
+    daily = np.cumprod(np.concatenate([np.ones((3, 1)), 1 + NOISE[:3]], axis=1), axis=1)
+    daily[1, 30:] = -5.0
+    returns = returns_until_ruin(daily)
+    assert returns[1, 29] == -1.0
+    assert not returns[1, 30:].any()
+    np.testing.assert_allclose(returns[[0, 2]], NOISE[[0, 2]])
+    assert told(returns).variants == 3
+
+
+def test_thousands_of_variants_take_little_memory() -> None:
+    returns = np.random.default_rng(0).normal(0, 0.01, (2000, 252))
+    tracemalloc.start()
+    found = told(returns, 16)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.variants == 2000
+    assert peak < 4 * returns.nbytes, "splits by variants are never held whole"
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda name: name.replace(" ", "-"))
+def test_on_noise_half_is_said_and_hardly_any_sweep_deceives(law: str) -> None:
+    sweeps = [judge(LAWS[law](np.random.default_rng([7, k]), 30, 250)) for k in range(40)]
+    found = noise_figures(sweeps)
+    assert abs(found.probability - 0.5) < 4 * found.error < 0.16
+    assert found.deceived <= 0.1
+    assert found.deceived_alone >= found.deceived
+    if law.startswith("independent"):
+        assert found.deceived_alone > 0.4, "what deflating is for"
+
+
+@pytest.mark.slow
+def test_a_thousand_sweeps_on_noise_deceive_in_one_of_twenty_at_most() -> None:
+    for law, found in noise_sweeps(1000, 0).items():
+        assert found.sweeps == 1000
+        assert 0.45 < found.probability < 0.55, law
+        assert found.error < 0.01
+        assert found.deceived <= 0.05, law
+
+
+def test_the_laws_of_noise_are_what_their_names_say() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {name: law(rng, 40, 4000) for name, law in LAWS.items()}
+    plain, clustered, one, rules = drawn.values()
+    for name, returns in drawn.items():
+        assert returns.shape == (40, 4000), name
+        assert returns.std() == pytest.approx(0.01, rel=0.2), name
+        assert abs(returns.mean()) < 0.001, name
+    kurtosis = [((x / x.std(axis=1, keepdims=True)) ** 4).mean() for x in (plain, clustered)]
+    assert kurtosis[0] == pytest.approx(3, abs=0.1)
+    assert kurtosis[1] > 5
+    memory = [
+        np.corrcoef(sizes[:, 1:].ravel(), sizes[:, :-1].ravel())[0, 1]
+        for sizes in map(np.abs, drawn.values())
+    ]
+    assert abs(memory[0]) < 0.01
+    assert min(memory[1:]) > 0.05
+    off = ~np.eye(40, dtype=bool)
+    assert abs(np.corrcoef(clustered)[off].mean()) < 0.02
+    assert np.corrcoef(one)[off].mean() == pytest.approx(0.8, abs=0.05)
+    neighbours = np.diagonal(np.corrcoef(rules), 1)
+    assert neighbours[5:].min() > 0.7
+
+
+def comparison_of(folder: Path, returns: Array) -> Any:
+    for k, row in enumerate(returns):
+        write_run(folder / str(k), returns=row, settings={"sizing": {"fraction": k}})
+    return compare_runs([read_run(folder / str(k)) for k in range(len(returns))])
+
+
+def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison = comparison_of(tmp_path, NOISE)
+    found = overfitting(NOISE)
+    assert found is not None
+    sentence = f"The probability of backtest overfitting is {found.probability:.0%}: so often"
+    root = comparison.runs.per_year**0.5
+    rest = (
+        f"ratio is {found.inside * root:.2f} a year in the one, {found.outside * root:.2f} there."
+    )
+    _print_comparison(comparison, tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    page = comparison.page(tmp_path)
+    for text in (shown, page):
+        assert sentence in text
+        assert rest in text
+    figures = json.loads(json.dumps(comparison.summary()))["overfitting"]
+    assert figures["probability"] == pytest.approx(found.probability)
+    assert figures["sharpe_inside"] == pytest.approx(found.inside * root)
+    assert (figures["splits"], figures["variants"], figures["days"]) == (12_870, 8, 120)
+
+
+@pytest.mark.parametrize(
+    ("returns", "says"),
+    [
+        (NOISE[:, :59], "is not told: 59 days, and 16 blocks of them take 60."),
+        (NOISE[:2] * [[1], [0]], "is not told: fewer than two of the runs have a return that"),
+    ],
+)
+def test_where_nothing_can_be_said_the_reason_is_and_no_number(
+    returns: Array, says: str, tmp_path: Path
+) -> None:
+    comparison = comparison_of(tmp_path, returns)
+    assert f"The probability of backtest overfitting {says}" in comparison.page(tmp_path)
+    assert comparison.summary()["overfitting"] is None
+
+
+def test_runs_over_other_days_are_judged_by_those_they_share(tmp_path: Path) -> None:
+    early = write_run(tmp_path / "early", returns=NOISE[0])
+    late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
+    runs = compare_runs([read_run(early), read_run(late)]).runs
+    assert runs.overfitting is not None
+    assert runs.overfitting.days == runs.days < 120
+
+
+def test_a_multirun_says_it_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(3):
+        write_run(tmp_path / str(k), returns=NOISE[k], settings={"sizing": {"fraction": k}})
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    ComparePage().on_multirun_end(config)
+    assert "The probability of backtest overfitting is" in capsys.readouterr().out
+    assert "backtest overfitting is" in (tmp_path / "comparison.html").read_text()
+
+
+def test_the_command_judges_runs_and_noise_and_writes_nothing(tmp_path: Path) -> None:
+    for k in range(3):
+        write_run(tmp_path / "runs" / str(k), returns=NOISE[k], settings={"a": k})
+    before = sorted(tmp_path.rglob("*"))
+    words = ["-m", "marketsimulator.overfitting"]
+    runs = run_command([*words, "runs"], cwd=tmp_path)
+    assert runs.returncode == 0, runs.stderr
+    assert "deflated Sharpe ratio of the best" in runs.stdout
+    assert "12,870" in runs.stdout
+    noise = [run_command([*words, "--noise", "2", "--seed", seed], cwd=tmp_path) for seed in "01"]
+    assert noise[0].returncode == 0, noise[0].stderr
+    assert "2 synthetic sweeps without skill" in noise[0].stdout
+    assert noise[0].stdout != noise[1].stdout
+    assert noise_sweeps(2, 1) == noise_sweeps(2, 1)
+    assert [path for path in sorted(tmp_path.rglob("*")) if "logs" not in path.parts] == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "RUN: name two or more runs, or --noise 1000"),
+        (["nowhere"], "RUN: nowhere is no folder"),
+        (["--seed", "3"], "--seed: it is of the noise"),
+        (["--noise", "3", "runs"], "--noise: it takes no runs, and runs is named"),
+        (["--noise", "1"], "--noise: 1 sweeps; a mean with its error takes 2"),
+        (["--noise", "much"], "--noise: 'much' is no whole number"),
+        (["--noise", "3", "--seed", "-1"], "--seed: -1 is below 0"),
+        (["noise=3"], "noise=3: noise is a flag here; write --noise 3"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line(words: list[str], says: str, tmp_path: Path) -> None:
+    done = run_command(["-m", "marketsimulator.overfitting", *words], cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    [line] = done.stderr.splitlines()
+    assert says in line
+
+
+def test_a_number_of_sweeps_that_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match="takes 2 to 100,000"):
+        noise_sweeps(10**6, 0)
