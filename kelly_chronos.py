@@ -27,6 +27,7 @@ COMMANDS = {
         "marketsimulator.compare",
         "marketsimulator.audit",
         "marketsimulator.drift",
+        "marketsimulator.stress",
         "marketsimulator.alpaca_server",
         "marketsimulator.kalshi_server",
         "marketsimulator.kalshi.train",
