@@ -24,7 +24,7 @@ from marketsimulator.account.timeline import timeline
 from marketsimulator.results.stress_book import HeldBook
 from marketsimulator.results.stress_scenarios import Moves
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import VOLUME, Bars, panel
+from trainingdata.bars import FIELDS, VOLUME, Bars, panel
 from trainingdata.instants import HOUR, hour_begun
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, stock_grid
@@ -202,8 +202,20 @@ def moved_bars(book: HeldBook, moves: Moves) -> tuple[Bars, int]:
         tables.append(
             (item, np.concatenate([times, later]), np.concatenate([values, flat], axis=0))
         )
-    bars = panel(tables, book.source)
+    # Sessions close whether anything of the book trades in them or not.
+    bars = _with_instants(panel(tables, book.source), ends)
     return bars, int(np.searchsorted(bars.times, book.at))
+
+
+def _with_instants(bars: Bars, instants: Instants) -> Bars:
+    """The panel, which has these instants as well, with no bar where there was none."""
+    times = np.union1d(bars.times, instants)
+    rows = np.searchsorted(times, bars.times)
+    values = np.full((len(bars.symbols), len(times), len(FIELDS)), np.nan)
+    mask = np.zeros((len(bars.symbols), len(times)), dtype=bool)
+    values[:, rows] = bars.values
+    mask[:, rows] = bars.mask
+    return Bars(bars.instruments, times, values, mask, bars.source)
 
 
 def _history(book: HeldBook, s: int) -> tuple[Instants, Array]:
