@@ -139,7 +139,7 @@ def stressed(
     return stress(book, chosen, SettlementTerms.of(simulation), window)
 
 
-def _named_run(words: Sequence[str], settings: StressSettings) -> Path | None:
+def named_run(words: Sequence[str], settings: StressSettings) -> Path | None:
     """The run that the words name; none where it is the account.
 
     Raises
@@ -186,7 +186,7 @@ def main() -> None:
         overrides = [word for word in words if is_override(word)]
         config = composed_config("stress", overrides)
         settings = StressSettings.of(config)
-        run = _named_run(words, settings)
+        run = named_run(words, settings)
         log_to_file("stress")
         output = _output(config, settings, run)
         found = stressed(config, settings, run, overrides)
