@@ -187,8 +187,8 @@ def main() -> None:
         config = composed_config("stress", overrides)
         settings = StressSettings.of(config)
         run = named_run(words, settings)
-        log_to_file("stress")
         output = _output(config, settings, run)
+        log_to_file("stress")
         found = stressed(config, settings, run, overrides)
         text = json.dumps(stress_json(found), indent=1, allow_nan=False) + "\n"
         page = stress_page(found)
