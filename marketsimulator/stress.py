@@ -31,12 +31,14 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from forecasting.forecast import Progress, silent
 from foundation.command import Parser, is_override, log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
 from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
 from foundation.files import check_file, check_output, write_whole
+from foundation.progress import ProgressBar
 from marketsimulator.results.stress_account import account_book
 from marketsimulator.results.stress_book import CHANGEABLE, run_book
 from marketsimulator.results.stress_outcomes import Stress, stress
@@ -118,7 +120,11 @@ def run_changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
 
 
 def stressed(
-    config: DictConfig, settings: StressSettings, run: Path | None, words: Sequence[str]
+    config: DictConfig,
+    settings: StressSettings,
+    run: Path | None,
+    words: Sequence[str],
+    progress: Progress = silent,
 ) -> Stress:
     """The book of a run, or of the account where none is named, under the chosen scenarios.
 
@@ -136,7 +142,7 @@ def stressed(
     else:
         book, simulation = run_book(run, settings.at, run_changes(config, words))
     window = simulation.correlation.session_window
-    return stress(book, chosen, SettlementTerms.of(simulation), window)
+    return stress(book, chosen, SettlementTerms.of(simulation), window, progress)
 
 
 def named_run(words: Sequence[str], settings: StressSettings) -> Path | None:
@@ -189,7 +195,8 @@ def main() -> None:
         run = named_run(words, settings)
         output = _output(config, settings, run)
         log_to_file("stress")
-        found = stressed(config, settings, run, overrides)
+        with ProgressBar() as progress:
+            found = stressed(config, settings, run, overrides, progress)
         text = json.dumps(stress_json(found), indent=1, allow_nan=False) + "\n"
         page = stress_page(found)
         write_whole(

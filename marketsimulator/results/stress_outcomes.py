@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import numpy as np
 
+from forecasting.forecast import Progress, silent
 from foundation.cents import cents_that_add_up, to_cents
 from marketsimulator.results.stress_book import HeldBook
-from marketsimulator.results.stress_scenarios import Moves, NotComputed, Scenario, moves_of
+from marketsimulator.results.stress_scenarios import Moves, NotComputed, Scenario, moves_of, unmoved
 from marketsimulator.results.stress_settlement import Settled, SettlementTerms, settle
 
 OPTIONS = "options"  # under which the greatest loss of open options stands
@@ -52,6 +53,7 @@ class Stress:
     leverage: gross over equity before; none without equity.
     outcomes: of the scenarios, in their order.
     skipped: why there is none, by scenario.
+    unmoved: what the broker does to the book at prices that do not move.
     """
 
     book: HeldBook
@@ -59,6 +61,7 @@ class Stress:
     leverage: float | None
     outcomes: tuple[Outcome, ...]
     skipped: Mapping[str, str]
+    unmoved: Settled
 
     @property
     def worst(self) -> Outcome | None:
@@ -71,7 +74,11 @@ class Stress:
 
 
 def stress(
-    book: HeldBook, scenarios: Sequence[Scenario], terms: SettlementTerms, window: int
+    book: HeldBook,
+    scenarios: Sequence[Scenario],
+    terms: SettlementTerms,
+    window: int,
+    progress: Progress = silent,
 ) -> Stress:
     """The book under each scenario.
 
@@ -84,7 +91,8 @@ def stress(
     """
     outcomes = []
     skipped = {}
-    for scenario in scenarios:
+    for number, scenario in enumerate(scenarios, 1):
+        progress("scenarios", number, len(scenarios))
         try:
             moves = moves_of(scenario, book, window)
         except NotComputed as error:
@@ -97,6 +105,7 @@ def stress(
         leverage=_leverage(book.gross, book.equity),
         outcomes=tuple(outcomes),
         skipped=skipped,
+        unmoved=settle(book, unmoved(book), terms),
     )
 
 

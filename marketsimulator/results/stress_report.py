@@ -21,6 +21,7 @@ from marketsimulator.results.stress_words import (
     liquidated_text,
     liquidation_rows,
     remarks,
+    source_text,
 )
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import utc_text
@@ -46,7 +47,8 @@ def print_stress(found: Stress, console: Console) -> None:
         table.add_row(*_cells(found, outcome))
     console.print(table)
     console.print(_by_symbol(found))
-    for line in (*_sources(found), *remarks(found), RULES):
+    sources = [f"{o.scenario.name}: {source_text(found, o)}" for o in found.outcomes]
+    for line in (*sources, *remarks(found), RULES):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -88,10 +90,6 @@ def _loss_rows(found: Stress) -> list[tuple[str, ...]]:
         rows.append((OPTIONS, "", "", *losses))
     rows.append(("sum", "", "", *(usd_text(outcome.loss) for outcome in found.outcomes)))
     return rows
-
-
-def _sources(found: Stress) -> list[str]:
-    return [f"{outcome.scenario.name}: {outcome.scenario.source}." for outcome in found.outcomes]
 
 
 _STYLE = COLOURS + SHEET + "td.words { text-align: left; white-space: normal; min-width: 9rem }"
@@ -167,7 +165,7 @@ def _details(found: Stress, outcome: Outcome) -> dict[str, Any]:
     rows = zip(found.book.symbols, moves.fractions.tolist(), moves.basis, strict=True)
     return {
         "name": outcome.scenario.name,
-        "source": outcome.scenario.source,
+        "source": source_text(found, outcome),
         "moves": [(symbol, f"{move:+.2%}", basis) for symbol, move, basis in rows],
         "liquidations": [
             (

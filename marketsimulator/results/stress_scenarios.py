@@ -17,6 +17,7 @@ from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, last_four_pm, session_of
 
 LARGEST = "largest"
+OWN_BARS = "own bars"  # what a basis begins with where they decided
 FEWEST_RETURNS = 20  # of a symbol, from which a deviation is estimated
 _WHOLE_LOSS = -1.0
 
@@ -173,6 +174,12 @@ def moves_of(scenario: Scenario, book: HeldBook, window: int) -> Moves:
     return Moves(moves, basis, halted, notes)
 
 
+def unmoved(book: HeldBook) -> Moves:
+    """No move at all."""
+    still = np.zeros(len(book.symbols))
+    return Moves(still, ("none",) * len(still), still != 0)
+
+
 def _halted(scenario: Scenario, book: HeldBook) -> tuple[Mask, tuple[str, ...]]:
     """[S] what stops trading, and what is to be said of it."""
     halted = np.zeros(len(book.symbols), dtype=bool)
@@ -229,7 +236,7 @@ def _own_moves(
         base = closes[np.searchsorted(times, before.closes, side="right") - 1]
         moves[:, s] = closes[np.searchsorted(times, instants, side="right") - 1] / base - 1.0
     worst = int(np.argmin(moves @ book.values))
-    words = f"own bars, {utc_text(before.closes)} to {utc_text(instants[worst])}"
+    words = f"{OWN_BARS}, {utc_text(before.closes)} to {utc_text(instants[worst])}"
     found = tuple(words if s in own else basis[s] for s in range(len(basis)))
     return np.asarray(moves[worst]), found
 

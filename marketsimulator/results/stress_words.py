@@ -9,7 +9,8 @@ from typing import Any
 from foundation.cents import cents_that_add_up, to_cents, usd_text
 from foundation.counts import counted
 from marketsimulator.results.stress_outcomes import Outcome, Stress
-from marketsimulator.results.stress_settlement import SESSIONS, Ending, Liquidation
+from marketsimulator.results.stress_scenarios import OWN_BARS
+from marketsimulator.results.stress_settlement import SESSIONS, Ending, Liquidation, Settled
 from trainingdata.instants import utc_text
 
 ENDINGS: Mapping[Ending, str] = {
@@ -115,9 +116,26 @@ def end_leverage(outcome: Outcome) -> float | None:
     return settled.gross / settled.equity if settled.equity > 0 else None
 
 
+def source_text(found: Stress, outcome: Outcome) -> str:
+    """Where the moves of a scenario are from, and of which symbols their own bars decided."""
+    own: dict[str, list[str]] = {}
+    for symbol, basis in zip(found.book.symbols, outcome.moves.basis, strict=True):
+        if basis.startswith(OWN_BARS):
+            own.setdefault(basis, []).append(symbol)
+    said = [f"{outcome.scenario.source}."]
+    said += [f"By {basis}: {', '.join(symbols)}." for basis, symbols in own.items()]
+    return " ".join(said)
+
+
 def remarks(found: Stress) -> list[str]:
     """What a reader should know: of the book, of scenarios, and of those that were not computed."""
     lines = list(found.book.notes)
+    if found.unmoved.called:
+        lines.append(
+            f"Without any move the close of {utc_text(found.unmoved.close)} calls for"
+            f" {usd_text(to_cents(found.unmoved.missing))} already: more is held than a night"
+            " allows, which a trader may cut before then."
+        )
     for outcome in found.outcomes:
         lines += [f"{outcome.scenario.name}: {note}" for note in outcome.moves.notes]
     lines += [f"{name} was not computed: {why}." for name, why in found.skipped.items()]
@@ -153,6 +171,7 @@ def stress_json(found: Stress) -> dict[str, Any]:
             ],
         },
         "scenarios": [_outcome_json(found, outcome) for outcome in found.outcomes],
+        "unmoved": _margin_json(found.unmoved),
         "skipped": dict(found.skipped),
         "remarks": remarks(found),
     }
@@ -172,14 +191,7 @@ def _outcome_json(found: Stress, outcome: Outcome) -> dict[str, Any]:
         "losses": {symbol: str(usd) for symbol, usd in outcome.losses.items()},
         "equity_after": str(outcome.equity),
         "leverage_after": outcome.leverage,
-        "margin": {
-            "close": utc_text(settled.close),
-            "required": str(to_cents(settled.required)),
-            "collateral": str(to_cents(settled.collateral)),
-            "called": settled.called,
-            "missing": str(to_cents(settled.missing)),
-            "intraday_deficit": settled.deficit,
-        },
+        "margin": _margin_json(settled),
         "liquidations": [
             {
                 "symbol": each.symbol,
@@ -197,6 +209,17 @@ def _outcome_json(found: Stress, outcome: Outcome) -> dict[str, Any]:
         "leverage_end": end_leverage(outcome),
         "carrying": str(carrying(outcome)),
         "wiped_out": outcome.wiped_out,
+    }
+
+
+def _margin_json(settled: Settled) -> dict[str, Any]:
+    return {
+        "close": utc_text(settled.close),
+        "required": str(to_cents(settled.required)),
+        "collateral": str(to_cents(settled.collateral)),
+        "called": settled.called,
+        "missing": str(to_cents(settled.missing)),
+        "intraday_deficit": settled.deficit,
     }
 
 

@@ -21,7 +21,7 @@ from marketsimulator.results.stress_outcomes import Stress, stress
 from marketsimulator.results.stress_report import stress_page
 from marketsimulator.results.stress_scenarios import Scenario, chosen_scenarios, moves_of
 from marketsimulator.results.stress_settlement import SettlementTerms
-from marketsimulator.results.stress_words import claim, consequence, stress_json
+from marketsimulator.results.stress_words import claim, consequence, remarks, stress_json
 from marketsimulator.stress import StressSettings, named_run, stressed
 from tests.commands import run_command
 from tests.marketsimulator.stressed import (
@@ -174,6 +174,19 @@ def test_an_account_that_is_wiped_out_is_said_to_owe() -> None:
     assert outcome.settled.ending == "nothing_left"
     assert "The account is wiped out: it ends owing $100," in consequence(found)
     assert "wiped out" in stress_page(found)
+
+
+def test_a_book_that_no_night_allows_is_said_to_be_called_without_any_move() -> None:
+    """Four times equity at 11:30, which a trader cuts at 15:30."""
+    noon = np.datetime64("2024-10-04T15:30", "ns")
+    found = stress(book_of({"AAA": (400, 100.0)}, 10_000, noon), SHIPPED, terms(), 120)
+    assert found.unmoved.called
+    assert any("Without any move the close of 2024-10-04T20:00Z" in r for r in remarks(found))
+    held = stress(book_of({"AAA": (200, 100.0)}, 10_000, noon), SHIPPED, terms(), 120)
+    assert not held.unmoved.called
+    assert not any("Without any move" in remark for remark in remarks(held))
+    gap = found.outcomes[2].settled
+    assert gap.deficit, "at 4x the fall exceeds the margin of the day before its close"
 
 
 def test_shorts_lose_in_a_rise_and_are_bought_back() -> None:
