@@ -84,7 +84,7 @@ def _loss_rows(found: Stress) -> list[tuple[str, ...]]:
     rows = []
     for symbol, quantity, mark in held:
         losses = (usd_text(outcome.losses[symbol]) for outcome in found.outcomes)
-        rows.append((symbol, f"{quantity:,.10g}", f"{mark:,.2f}", *losses))
+        rows.append((symbol, f"{quantity:,.10g}", f"{mark:,.6g}", *losses))
     if book.option_risk:
         losses = (usd_text(outcome.losses[OPTIONS]) for outcome in found.outcomes)
         rows.append((OPTIONS, "", "", *losses))
@@ -92,7 +92,12 @@ def _loss_rows(found: Stress) -> list[tuple[str, ...]]:
     return rows
 
 
-_STYLE = COLOURS + SHEET + "td.words { text-align: left; white-space: normal; min-width: 9rem }"
+_STYLE = (
+    COLOURS
+    + SHEET
+    + "tbody th { white-space: nowrap } td.words { text-align: left; white-space: normal;"
+    + " min-width: 9rem }"
+)
 
 _BODY = """
 <h1>Stress</h1>
