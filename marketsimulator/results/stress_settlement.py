@@ -18,7 +18,7 @@ from execution.orders import Fill
 from foundation.arrays import Array, Instants
 from marketsimulator.account.book import Book, hold, new_book
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.margin import required_equity
+from marketsimulator.account.margin import close_margin, required_equity
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import timeline
 from marketsimulator.results.stress_book import HeldBook
@@ -27,7 +27,7 @@ from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import FIELDS, VOLUME, Bars, panel
 from trainingdata.instants import HOUR, hour_begun
 from trainingdata.instruments import Kind
-from trainingdata.sessions import beyond_calendar, stock_grid
+from trainingdata.sessions import beyond_calendar, in_session, stock_grid
 
 SESSIONS = 10  # closes that a call may take to end
 # none: no call; met: what was closed ended it; nothing_left: it stands, and nothing more could be
@@ -77,7 +77,8 @@ class Settled:
     close: the first close after the move.
     required: USD that its stocks needed then.
     collateral: USD of equity without coins then, after the night's charges.
-    called: whether that was a margin call.
+    standing: whether a margin call stood before the move already, as the close before had left it.
+    called: whether there was a margin call, before or then.
     deficit: whether the intraday margin was exceeded before it.
     liquidations: in their order.
     ending: of the call.
@@ -89,6 +90,7 @@ class Settled:
     close: np.datetime64
     required: float
     collateral: float
+    standing: bool
     called: bool
     deficit: bool
     liquidations: tuple[Liquidation, ...]
@@ -99,7 +101,7 @@ class Settled:
 
     @property
     def missing(self) -> float:
-        """USD of collateral that the call is for; below 0 what is there beyond what is needed."""
+        """USD of collateral that is missing at the close; below 0 what is there beyond need."""
         return self.required - self.collateral
 
 
@@ -121,6 +123,10 @@ def settle(book: HeldBook, moves: Moves, terms: SettlementTerms) -> Settled:
     if book.option_risk:
         broker.deposit(-book.option_risk)
     state = account.account[0]
+    if not in_session(bars.times[first : first + 1])[0]:
+        # What the close before has called is closed at the next opens, moved or not.
+        close_margin(account, line.days[line.day[first]])
+    standing = bool(state["called"])
     closes = np.flatnonzero(line.nights > 0)
     closes = closes[closes > first]
     broker.advance(int(closes[0]))
@@ -128,8 +134,10 @@ def settle(book: HeldBook, moves: Moves, terms: SettlementTerms) -> Settled:
     required = float(required_equity(account, 0.0))
     collateral = float(state["equity"] - state["coins"])
     called = bool(state["called"])
+    ending: Ending = "none"
+    if called or standing:
+        ending = "standing" if called else "met"
     deficit = bool(state["deficits"])
-    ending: Ending = "standing" if called else "none"
     sessions = 1
     while ending == "standing" and sessions < len(closes):
         sold = len(broker.fills)
@@ -144,7 +152,8 @@ def settle(book: HeldBook, moves: Moves, terms: SettlementTerms) -> Settled:
         close=close,
         required=required,
         collateral=collateral,
-        called=called,
+        standing=standing,
+        called=called or standing,
         deficit=deficit,
         liquidations=tuple(_liquidation(fill, prices[fill.symbol]) for fill in broker.fills),
         ending=ending,

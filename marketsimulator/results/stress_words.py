@@ -59,11 +59,14 @@ def _call_sentence(outcome: Outcome) -> str:
     settled = outcome.settled
     if not settled.called:
         return f"No margin call: {usd_text(to_cents(-settled.missing))} of collateral to spare."
-    closed = liquidated_text(outcome)
-    return (
-        f"The broker calls for {usd_text(to_cents(settled.missing))} at the close of"
-        f" {utc_text(settled.close)} and closes {closed}."
-    )
+    return f"The broker {_called_for(settled)} and closes {liquidated_text(outcome)}."
+
+
+def _called_for(settled: Settled) -> str:
+    if settled.missing <= 0:
+        return "has called before the move"
+    usd = usd_text(to_cents(settled.missing))
+    return f"calls for {usd} at the close of {utc_text(settled.close)}"
 
 
 def leverage_text(leverage: float | None) -> str:
@@ -75,9 +78,10 @@ def call_text(outcome: Outcome) -> str:
     """Whether the broker calls, and by how much."""
     settled = outcome.settled
     deficit = "; intraday deficit" if settled.deficit else ""
-    if settled.called:
+    if settled.missing > 0:
         return f"call, {usd_text(to_cents(settled.missing))} short{deficit}"
-    return f"none, {usd_text(to_cents(-settled.missing))} to spare{deficit}"
+    before = "a call of before, then" if settled.standing else "none,"
+    return f"{before} {usd_text(to_cents(-settled.missing))} to spare{deficit}"
 
 
 def liquidated_text(outcome: Outcome) -> str:
@@ -130,7 +134,9 @@ def source_text(found: Stress, outcome: Outcome) -> str:
 def remarks(found: Stress) -> list[str]:
     """What a reader should know: of the book, of scenarios, and of those that were not computed."""
     lines = list(found.book.notes)
-    if found.unmoved.called:
+    if found.unmoved.standing:
+        lines.append("A margin call of the close before stands already, before anything moves.")
+    elif found.unmoved.called:
         lines.append(
             f"Without any move the close of {utc_text(found.unmoved.close)} calls for"
             f" {usd_text(to_cents(found.unmoved.missing))} already: more is held than a night"
@@ -217,6 +223,7 @@ def _margin_json(settled: Settled) -> dict[str, Any]:
         "close": utc_text(settled.close),
         "required": str(to_cents(settled.required)),
         "collateral": str(to_cents(settled.collateral)),
+        "standing": settled.standing,
         "called": settled.called,
         "missing": str(to_cents(settled.missing)),
         "intraday_deficit": settled.deficit,

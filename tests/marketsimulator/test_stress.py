@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from foundation.command import is_override
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.stress_book import HeldBook, run_book
+from marketsimulator.results.stress_book import run_book
 from marketsimulator.results.stress_outcomes import Stress, stress
 from marketsimulator.results.stress_report import stress_page
 from marketsimulator.results.stress_scenarios import Scenario, chosen_scenarios, moves_of
@@ -91,7 +91,7 @@ def test_a_call_comes_at_the_move_that_maintenance_says_and_at_none_below_it(
     assert above.settled.missing > 0
 
 
-@given(st.floats(0.0, 0.9), st.floats(0.0, 0.9), st.floats(1.0, 4.0))
+@given(st.floats(0.0, 0.9), st.floats(0.0, 0.9), st.floats(1.0, 2.5))
 @settings(max_examples=40)
 def test_a_larger_fall_loses_more_and_is_called_for_more(
     one: float, other: float, leverage: float
@@ -139,28 +139,25 @@ def test_a_liquidation_ends_with_margin_met_or_with_nothing_left(
 
 
 def test_a_call_and_a_liquidation_by_hand() -> None:
-    """3,000 shares at 100 on 100,000: at 75 they need 67,500, and 25,000 are there. The debit is
-    above 100,000 in one stock: it needs 50 %, 112,500. What is kept needs 95 % of 25,000.
+    """2,400 shares at 100 on 121,000: at 75 they are worth 180,000, and 61,000 are there. The debit
+    is above 100,000, all of it in one stock: it needs 50 %, 90,000. What is kept needs 95 % of
+    61,000.
     """
-    outcome = outcome_of(book_of({"AAA": (3_000, 100.0)}, 100_000), stocks=-0.25)
+    book = book_of({"AAA": (2_400, 100.0)}, 121_000)
+    found = stress(book, [Scenario("one", "a test", stocks=-0.25)], terms(), 120)
+    outcome = found.outcomes[0]
     settled = outcome.settled
-    assert outcome.loss == Decimal("75000.00")
-    assert (settled.required, settled.collateral, settled.missing) == (112_500, 25_000, 87_500)
-    share = 1 - 25_000 * 0.95 / 112_500
-    assert sold(outcome) == {"AAA": -float(np.ceil(3_000 * share))}
+    assert outcome.loss == Decimal("60000.00")
+    assert (settled.required, settled.collateral, settled.missing) == (90_000, 61_000, 29_000)
+    share = 1 - 61_000 * 0.95 / 90_000
+    assert sold(outcome) == {"AAA": -float(np.ceil(2_400 * share))}
     assert settled.ending == "met"
+    assert not settled.standing
     first = settled.liquidations[0]
     assert first.proceeds == pytest.approx(-first.quantity * 75 - first.cost)
     assert first.at == np.datetime64("2024-10-08T14:30", "ns"), "the first bar of the next session"
-    assert claim_of(outcome_book()) == "Worst case: one loses $75,000.00, 75.0% of equity."
-
-
-def outcome_book() -> HeldBook:
-    return book_of({"AAA": (3_000, 100.0)}, 100_000)
-
-
-def claim_of(book: HeldBook) -> str:
-    return claim(stress(book, [Scenario("one", "a test", stocks=-0.25)], terms(), 120))
+    assert claim(found) == "Worst case: one loses $60,000.00, 49.6% of equity."
+    assert "calls for $29,000.00 at the close of 2024-10-07T20:00Z" in consequence(found)
 
 
 def test_an_account_that_is_wiped_out_is_said_to_owe() -> None:
@@ -216,7 +213,7 @@ def test_a_coin_is_no_collateral_and_calls_nothing_and_is_never_closed() -> None
 
 
 def test_what_is_halted_keeps_its_price_and_is_not_sold_and_the_rest_is_sold_without_it() -> None:
-    book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 90_000)
+    book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
     outcome = outcome_of(book, stocks=-0.3, coins=-0.3, against=True, halted="largest")
     assert outcome.losses == {
         "AAA": Decimal(0),
@@ -252,7 +249,7 @@ def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
 
 
 def test_options_count_as_lost_in_every_scenario() -> None:
-    book = book_of({"AAA": (3_000, 100.0)}, 100_000, option_risk=1_234.56)
+    book = book_of({"AAA": (1_000, 100.0)}, 100_000, option_risk=1_234.56)
     outcome = outcome_of(book)
     assert outcome.losses == {"AAA": Decimal(0), "options": Decimal("1234.56")}
     assert outcome.settled.collateral == pytest.approx(100_000 - 1_234.56)
@@ -339,6 +336,28 @@ def test_stress_is_what_a_backtest_through_the_same_crash_does(
     assert at_close.equity - at_close.gross_crypto == pytest.approx(settled.collateral, abs=1e-6)
     closes = [at for at in rows if at >= settled.close and at in stock_grid().closes]
     assert rows[closes[settled.sessions - 1]].equity == pytest.approx(settled.equity, abs=1e-6)
+
+
+def test_a_call_that_stands_already_is_answered_at_the_next_opens(tmp_path: Path) -> None:
+    """The book of the crash's own close, at prices that stand still, as they do in the run."""
+    data = write_bars(tmp_path / "bars", {"AAA": 0.75, "BBB": 0.9, "BTCUSD": 0.5}, sessions=12)
+    run, its = run_through(tmp_path / "run", data, HELD, *LENT)
+    through = [fill for fill in run.fills if fill.client_order_id.startswith("liquidation")]
+    for at in ("2024-10-07T20:00Z", "2024-10-08T03:00Z"):
+        book, _ = run_book(tmp_path / "run", at, OmegaConf.create())
+        found = stress(book, [Scenario("still", "a test")], SettlementTerms.of(its), 120)
+        settled = found.outcomes[0].settled
+        assert (settled.standing, settled.called, settled.ending) == (True, True, "met")
+        assert [(fill.symbol, float(fill.qty), fill.price) for fill in through] == [
+            (each.symbol, each.quantity, each.price) for each in settled.liquidations
+        ]
+        assert "A margin call of the close before stands already, before anything moves." in (
+            remarks(found)
+        )
+        assert "has called before the move and closes AAA" in consequence(found)
+    noon, _ = run_book(tmp_path / "run", "2024-10-07T18:30Z", OmegaConf.create())
+    same = outcome_of(noon, SettlementTerms.of(its)).settled
+    assert (same.standing, same.called) == (False, True)
 
 
 def test_a_book_is_that_of_the_end_of_an_instant_or_the_one_with_the_most_leverage(
