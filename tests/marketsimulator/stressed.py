@@ -148,4 +148,4 @@ def _order(symbol: str, quantity: str) -> Order:
     size = Decimal(quantity)
     side = "buy" if size > 0 else "sell"
     force = "gtc" if symbol.endswith("USD") else "day"
-    return Order(f"by-hand-{symbol}", symbol, side, abs(size), "test", tif=force)  # type: ignore[arg-type]
+    return Order(f"by-hand-{symbol}{quantity}", symbol, side, abs(size), "test", tif=force)  # type: ignore[arg-type]
