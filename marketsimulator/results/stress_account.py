@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from foundation.counts import counted
 from foundation.errors import InputError
 from marketsimulator.results.stress_book import HeldBook
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars, panel
+from trainingdata.bar_files import find_files
+from trainingdata.bars import FIELDS, Bars, panel
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Instrument, instrument, is_symbol
+from trainingdata.instruments import Instrument, instrument
 
 SHARES = 100  # that an option is on
 
@@ -87,17 +89,16 @@ def _bars(
     settings: BacktestSettings, instruments: Sequence[Instrument], now: np.datetime64
 ) -> Bars | None:
     """The bars of files that were known now, without any of a symbol that has no file."""
-    symbols = [item.symbol for item in instruments if is_symbol(item.symbol)]
-    if not settings.data.dir or not symbols:
+    if not settings.data.dir:
+        return None
+    files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
+    symbols = [item.symbol for item in instruments if item.symbol in files]
+    if not symbols:
         return None
     bars = settings.view(settings.data.bars_up_to(symbols, now))
-    tables = []
-    for item in instruments:
-        rows = slice(None) if item.symbol in bars.symbols else slice(0)
-        times, values = bars.real_bars(
-            bars.symbols.index(item.symbol) if rows == slice(None) else 0
-        )
-        tables.append((item, times[rows], values[rows]))
+    real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
+    nothing = (np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS))))
+    tables = [(item, *real.get(item.symbol, nothing)) for item in instruments]
     return panel(tables, bars.source)
 
 

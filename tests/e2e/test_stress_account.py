@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from execution.account_lock import KILL_FILE
@@ -18,7 +20,9 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressSettings, stressed
 from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
+from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.sessions import started_at
 
 SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
 
@@ -69,6 +73,45 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
     assert here.posts == []
     assert trading(here).get_all_positions() == before
     assert trading(here).get_orders() == []
+
+
+def write_bars(here: Practice, folder: Path, symbols: Sequence[str]) -> Path:
+    """The venue's bars in files, all of its days."""
+    folder.mkdir()
+    bars = here.venue.bars
+    for s, item in enumerate(bars.instruments):
+        if item.symbol in symbols:
+            times, values = bars.real_bars(s)
+            starts = pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC")
+            frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
+            frame.to_csv(folder / f"{item.symbol}.csv", index=False)
+    return folder
+
+
+def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = write_bars(here, tmp_path / "every", ("SYA", "SYB", "SYXUSD"))
+    day = '{name: then, day: "2024-02-15", stocks: -0.5, coins: -0.5, source: "a test"}'
+    words = ("only=[then,correlation]", f"own=[{day}]")
+    found = found_at(here, monkeypatch, *words, f"data.dir=[{every}]")
+    assert found.skipped == {}
+    assert found.book.notes == ()
+    assert found.book.known is not None
+    assert found.book.known.now <= found.book.at, "later bars are not known"
+    correlation, then = found.outcomes
+    assert correlation.loss > 0
+    assert all(basis.startswith("own bars, 2024-02-14T21:00Z") for basis in then.moves.basis)
+
+    one = write_bars(here, tmp_path / "one", ("SYA",))
+    found = found_at(here, monkeypatch, *words, f"data.dir=[{one}]")
+    moves = found.outcomes[0].moves
+    assert moves.basis[0].startswith("own bars")
+    assert moves.basis[1:] == ("stated of its class",) * 2
+    assert abs(moves.fractions[0]) < 0.1
+    assert found.skipped["correlation"].startswith("SYB has 0 daily returns")
+    assert any("nothing bounds a liquidation" in note for note in found.book.notes)
+    assert here.posts == []
 
 
 def test_the_command_reads_the_account_beside_a_kill_file(here: Practice, tmp_path: Path) -> None:
