@@ -28,6 +28,7 @@ COMMANDS = {
         "marketsimulator.overfitting",
         "marketsimulator.audit",
         "marketsimulator.drift",
+        "marketsimulator.stress",
         "marketsimulator.alpaca_server",
         "marketsimulator.kalshi_server",
         "marketsimulator.kalshi.train",

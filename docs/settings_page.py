@@ -28,6 +28,7 @@ from marketsimulator.monte_carlo import MonteCarloSettings
 from marketsimulator.settings import BacktestSettings, VenueSettings
 from marketsimulator.smile_calibration import SmileCalibrationSettings
 from marketsimulator.spread_backtest import SpreadSettings
+from marketsimulator.stress import StressSettings
 from sizing.autoscaler.rules import AutoscalingSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
@@ -42,6 +43,7 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "venue": (VenueSettings,),
     "live": (LiveSettings, BacktestSettings),
     "drift": (LiveSettings, BacktestSettings),
+    "stress": (StressSettings, BacktestSettings),
     "autoscaling": (AutoscalingSettings,),
     "spreads": (SpreadSettings, AutoscalingSettings),
     "sell_spreads": (SellingSettings, AutoscalingSettings),

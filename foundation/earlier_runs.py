@@ -21,6 +21,7 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "spreads.json": (("index", "strategies"),),
     "smile.json": (("smile", "standard_errors"),),
     "replay.json": (("instants", "equity"),),
+    "stress.json": (("book", "scenarios"),),
     "training.json": (("model", "steps"),),
     "finetune.json": (("base_digest", "kept"),),
     "sweep.parquet": (("total_return", "sharpe"),),

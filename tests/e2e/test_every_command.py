@@ -212,6 +212,7 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
         ["marketsimulator.sweep", "vary={sizing.fraction: [0.1]}", "output=out"],
         ["marketsimulator.compare_strategies", "output=out"],
         ["marketsimulator.compare", "a", "b", "--output", "out"],
+        ["marketsimulator.stress", "a", "output=out"],
         ["forecasting.evaluate", "output=out"],
         ["marketsimulator.monte_carlo", "trades=trades.csv", "output=out"],
         ["marketsimulator.spread_backtest", "output=out"],

@@ -1,0 +1,215 @@
+"""What a book would lose on bad days, whether the broker would call, and what it would close.
+
+    python -m marketsimulator.stress RUN [at=worst] [only=[gap,coin]] [output=DIR] [key=value …]
+    python -m marketsimulator.stress account=venue ['data.dir=[DIR]'] [key=value …]
+
+RUN is the folder of a backtest: its book at the end, at=worst that with the most leverage, or at an
+instant. The account is the one that the keys in the environment open, paper unless
+broker.paper=false; it is read, and nothing is sent. Scenarios are in configs/stress.yaml; own=[{…}]
+adds some. On a day that has a name a symbol's own bars decide, where data.dir or the run's data
+hold it. Margin and liquidation are the simulator's settlement.
+
+stress.html and stress.json are left in RUN, of an account in outputs/stress-TIME.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("marketsimulator.stress", __doc__, settings="stress")
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from forecasting.forecast import Progress, silent
+from foundation.command import Parser, is_override, log_to_file, one_line_errors
+from foundation.compose import composed_config
+from foundation.configuration import may_overwrite, settings_of
+from foundation.earlier_runs import is_of_an_earlier_run
+from foundation.errors import InputError
+from foundation.files import check_file, check_output, write_whole
+from foundation.progress import ProgressBar
+from marketsimulator.results.stress_account import account_book
+from marketsimulator.results.stress_book import CHANGEABLE, run_book
+from marketsimulator.results.stress_outcomes import Stress, stress
+from marketsimulator.results.stress_report import print_stress, stress_page
+from marketsimulator.results.stress_scenarios import Scenario, chosen_scenarios
+from marketsimulator.results.stress_settlement import SettlementTerms
+from marketsimulator.results.stress_words import stress_json
+from marketsimulator.settings import BacktestSettings
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+
+JSON, PAGE = "stress.json", "stress.html"
+
+
+@dataclass(frozen=True, slots=True)
+class StressSettings:
+    """What is put under stress.
+
+    account: `venue` for the account at the venue; none for the run that is named.
+    at: of a run: `end`, `worst` for the most leverage, a New York date or an instant with a zone.
+    only: names of scenarios; none means all.
+    output: folder; none means that of the run, or outputs/stress-TIME of an account.
+    broker: how the venue is reached.
+    scenarios: what may happen.
+    own: scenarios of the user's.
+    """
+
+    account: Literal["venue"] | None = None
+    at: str = "end"
+    only: tuple[str, ...] = ()
+    output: str | None = None
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    scenarios: tuple[Scenario, ...] = ()
+    own: tuple[Scenario, ...] = ()
+
+    @classmethod
+    def of(cls, config: DictConfig) -> StressSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        names = [each.name for each in fields(cls)]
+        return settings_of(cls, OmegaConf.masked_copy(config, names), lists=("only",))
+
+    @property
+    def chosen(self) -> tuple[Scenario, ...]:
+        """The scenarios that are wanted.
+
+        Raises
+        ------
+        InputError
+            for a name that none has, or two have.
+        """
+        return chosen_scenarios((*self.scenarios, *self.own), self.only)
+
+
+def run_changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
+    """What the words of a command line change of a run's own settings.
+
+    Raises
+    ------
+    InputError
+        for a word that changes what has happened in the run already.
+    """
+    changes = OmegaConf.create()
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        group = key.partition(".")[0]
+        if group in {each.name for each in fields(StressSettings)} | {"overwrite"}:
+            continue
+        if group not in CHANGEABLE:
+            raise InputError(
+                f"{key}: a run has its own; of {', '.join(CHANGEABLE)} it may be changed here"
+            )
+        OmegaConf.update(changes, key, OmegaConf.select(config, key), force_add=True)
+    return changes
+
+
+def stressed(
+    config: DictConfig,
+    settings: StressSettings,
+    run: Path | None,
+    words: Sequence[str],
+    progress: Progress = silent,
+) -> Stress:
+    """The book of a run, or of the account where none is named, under the chosen scenarios.
+
+    Raises
+    ------
+    InputError
+        for what cannot be used; the message names it.
+    """
+    chosen = settings.chosen
+    if run is None:
+        keys = Keys.of(os.environ)
+        names = {each.name for each in fields(BacktestSettings)} - {"output"}
+        simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
+        book = account_book(settings.broker, keys, simulation)
+    else:
+        book, simulation = run_book(run, settings.at, run_changes(config, words))
+    window = simulation.correlation.session_window
+    return stress(book, chosen, SettlementTerms.of(simulation), window, progress)
+
+
+def named_run(words: Sequence[str], settings: StressSettings) -> Path | None:
+    """The run that the words name; none where it is the account.
+
+    Raises
+    ------
+    InputError
+        unless it is one of the two.
+    """
+    runs = [word for word in words if not is_override(word)]
+    if settings.account is None and len(runs) == 1:
+        return Path(runs[0]).expanduser()
+    if settings.account is None:
+        said = f"RUN: {len(runs)} are named" if runs else "RUN: none is named"
+        raise InputError(f"{said}; name the folder of a backtest, or say account=venue")
+    if runs:
+        raise InputError(f"RUN: {runs[0]} is named beside account=venue; leave one of them")
+    if settings.at != "end":
+        raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
+    return None
+
+
+def _output(config: DictConfig, settings: StressSettings, run: Path | None) -> Path:
+    """The folder of the files, once they may be written there."""
+    if run is not None and settings.output is None:
+        check_file(run / PAGE, "output")
+        check_file(
+            run / JSON,
+            "output",
+            lambda path: is_of_an_earlier_run(path, JSON),
+            overwrite=may_overwrite(config),
+        )
+        return run
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    output = Path(settings.output or f"outputs/stress-{stamp}").expanduser()
+    check_output(output, JSON, overwrite=may_overwrite(config))
+    return output
+
+
+def main() -> None:
+    """Command line."""
+    parser = Parser()
+    parser.add_argument("words", nargs="*", metavar="RUN, key=value")
+    words: list[str] = parser.parse_args().words
+    with one_line_errors("nothing was written"):
+        overrides = [word for word in words if is_override(word)]
+        config = composed_config("stress", overrides)
+        settings = StressSettings.of(config)
+        run = named_run(words, settings)
+        output = _output(config, settings, run)
+        log_to_file("stress")
+        with ProgressBar() as progress:
+            found = stressed(config, settings, run, overrides, progress)
+        text = json.dumps(stress_json(found), indent=1, allow_nan=False) + "\n"
+        page = stress_page(found)
+        write_whole(
+            {
+                JSON: lambda path: path.write_text(text, encoding="utf-8"),
+                PAGE: lambda path: path.write_text(page, encoding="utf-8"),
+            },
+            output,
+        )
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    print_stress(found, console)
+    console.print(f"Page: {output / PAGE}", soft_wrap=True, highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The account at the practice venue under stress: it is read, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from execution.account_lock import KILL_FILE
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.results.stress_account import account_book, option_risk
+from marketsimulator.results.stress_outcomes import Stress
+from marketsimulator.settings import BacktestSettings
+from marketsimulator.stress import StressSettings, stressed
+from tests.commands import run_command
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
+from trainingdata.bars import FIELDS
+from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.sessions import started_at
+
+SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
+
+
+@pytest.fixture
+def here(practice: Start) -> Practice:
+    """An account with a stock long, a stock short and a coin."""
+    server = practice("symbols=[SYA,SYB,SYXUSD]", "fills.volume_share=null", "capital=100000")
+    server.advance("2024-02-20T16:00:00Z")
+    mine = broker(server)
+    mine.submit([order("coin", "SYXUSD", qty="2.5", tif="gtc")])
+    server.advance("2024-02-20T16:30:00Z")
+    mine = broker(server)
+    mine.submit([order("long", "SYA", qty="900")])
+    mine.submit([order("short", "SYB", "sell", "300")])
+    server.posts.clear()
+    return server
+
+
+def found_at(here: Practice, monkeypatch: pytest.MonkeyPatch, *words: str) -> Stress:
+    for name, value in SHOWN.items():
+        monkeypatch.setenv(name, value)
+    told = ["account=venue", f"broker.url_override={here.url}", *words]
+    config = composed_config("stress", told)
+    return stressed(config, StressSettings.of(config), None, told)
+
+
+def test_the_book_is_what_the_venue_says_and_nothing_is_sent(
+    here: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = trading(here).get_all_positions()
+    found = found_at(here, monkeypatch, "only=[gap,halt,coin]")
+    book = found.book
+    assert book.symbols == ("SYA", "SYB", "SYXUSD")
+    state = broker(here).account()
+    assert book.equity == pytest.approx(state.equity)
+    assert book.proceeds[1] == pytest.approx(state.short_proceeds)
+    assert {symbol: float(q) for symbol, q in state.positions.items()} == dict(
+        zip(book.symbols, book.quantities, strict=True)
+    )
+    gap, halt, coin = found.outcomes
+    stocks = abs(book.values[:2]).sum()
+    assert float(gap.loss) == pytest.approx(0.2 * stocks, abs=0.01)
+    assert gap.losses["SYB"] > 0, "against the book a short rises"
+    assert halt.losses["SYA"] == 0
+    assert float(coin.loss) == pytest.approx(book.values[2] / 2, abs=0.01)
+    assert any("data.dir=[DIR]" in note for note in book.notes)
+    assert here.posts == []
+    assert trading(here).get_all_positions() == before
+    assert trading(here).get_orders() == []
+
+
+def write_bars(here: Practice, folder: Path, symbols: Sequence[str]) -> Path:
+    """The venue's bars in files, all of its days."""
+    folder.mkdir()
+    bars = here.venue.bars
+    for s, item in enumerate(bars.instruments):
+        if item.symbol in symbols:
+            times, values = bars.real_bars(s)
+            starts = pd.DatetimeIndex(started_at(item.kind, times)).tz_localize("UTC")
+            frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
+            frame.to_csv(folder / f"{item.symbol}.csv", index=False)
+    return folder
+
+
+def test_files_of_bars_decide_days_by_name_and_deviations_and_bound_liquidations(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = write_bars(here, tmp_path / "every", ("SYA", "SYB", "SYXUSD"))
+    day = '{name: then, day: "2024-02-15", stocks: -0.5, coins: -0.5, source: "a test"}'
+    words = ("only=[then,correlation]", f"own=[{day}]")
+    found = found_at(here, monkeypatch, *words, f"data.dir=[{every}]")
+    assert found.skipped == {}
+    assert found.book.notes == ()
+    assert found.book.known is not None
+    assert found.book.known.now <= found.book.at, "later bars are not known"
+    correlation, then = found.outcomes
+    assert correlation.loss > 0
+    assert all(basis.startswith("own bars, 2024-02-14T21:00Z") for basis in then.moves.basis)
+
+    one = write_bars(here, tmp_path / "one", ("SYA",))
+    found = found_at(here, monkeypatch, *words, f"data.dir=[{one}]")
+    moves = found.outcomes[0].moves
+    assert moves.basis[0].startswith("own bars")
+    assert moves.basis[1:] == ("stated of its class",) * 2
+    assert abs(moves.fractions[0]) < 0.1
+    assert found.skipped["correlation"].startswith("SYB has 0 daily returns")
+    assert any("nothing bounds a liquidation" in note for note in found.book.notes)
+    assert here.posts == []
+
+
+def test_the_command_reads_the_account_beside_a_kill_file(here: Practice, tmp_path: Path) -> None:
+    kill = tmp_path / "data" / "live" / "any" / KILL_FILE
+    kill.parent.mkdir(parents=True)
+    kill.write_text("by a test")
+    words = ["account=venue", f"broker.url_override={here.url}", "output=out"]
+    environment = {**SHOWN, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = run_command(["-m", "marketsimulator.stress", *words], cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Worst case: ")
+    assert "correlation was not computed" in done.stdout
+    written = (tmp_path / "out" / "stress.json").read_text()
+    assert json.loads(written)["source"].startswith("paper account at 2024-02-20")
+    assert all(key not in written + done.stdout for key in SHOWN.values())
+    assert kill.read_text() == "by a test"
+    assert {path.name for path in tmp_path.iterdir()} - {"logs"} == {"data", "out"}
+    assert here.posts == []
+
+
+def test_an_account_without_positions_and_one_that_does_not_answer_are_refused(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = practice("symbols=[SYA]")
+    server.advance(OPENING)
+    with pytest.raises(InputError, match="nothing is held"):
+        found_at(server, monkeypatch)
+    with pytest.raises(InputError, match="the account"):
+        account_book(
+            BrokerSettings(url_override="http://127.0.0.1:9", attempts=1, deadline=1.0),
+            KEYS,
+            BacktestSettings(),
+        )
+
+
+def row(symbol: str, quantity: int, price: float, kind: str = "us_option") -> dict[str, Any]:
+    units = 100 if kind == "us_option" else 1
+    return {
+        "symbol": symbol,
+        "qty": str(quantity),
+        "asset_class": kind,
+        "current_price": str(price),
+        "market_value": str(Decimal(str(price)) * quantity * units),
+    }
+
+
+def test_open_spreads_count_with_the_most_that_they_can_lose() -> None:
+    """A put spread 5 wide that was sold twice, worth 0.80 a share now: 2 · (500 - 80) is left."""
+    spread = [row("SPY250117P00500000", -2, 1.3), row("SPY250117P00495000", 2, 0.5)]
+    risk, text = option_risk([*spread, row("SYA", 5, 100.0, "us_equity")])
+    assert risk == pytest.approx(2 * (500 - 80))
+    assert "$840.00" in text
+    # Of a condor the two wings cannot be lost together.
+    calls = [row("SPY250117C00520000", -2, 1.0), row("SPY250117C00525000", 2, 0.4)]
+    assert option_risk([*spread, *calls])[0] == pytest.approx(2 * (500 - 80 - 60))
+    assert option_risk([row("SYA", 5, 100.0, "us_equity")]) == (0.0, "")
+    # What was bought counts for nothing in an account's cash, so nothing of it is left to lose.
+    assert option_risk([row("SPY250117P00500000", 1, 1.0)])[0] == 0.0
+    with pytest.raises(InputError, match="no bound"):
+        option_risk([row("SPY250117C00520000", -1, 1.0)])

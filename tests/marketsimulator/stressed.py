@@ -1,0 +1,151 @@
+"""Books for stress by hand, and runs through a crash as they lie in their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from execution.fees import FeeSchedule, TradingCosts
+from execution.lending import MarginTerms
+from execution.orders import Order
+from execution.records import Run, writers_of
+from foundation.compose import composed_config
+from marketsimulator.account.terms import FillTerms
+from marketsimulator.results.stress_book import HeldBook
+from marketsimulator.results.stress_outcomes import Outcome, stress
+from marketsimulator.results.stress_scenarios import Scenario
+from marketsimulator.results.stress_settlement import SettlementTerms
+from marketsimulator.results.summary import _plain
+from marketsimulator.settings import BacktestSettings
+from trainingdata.instruments import instrument
+from trainingdata.sessions import stock_grid
+
+CLOSE = np.datetime64("2024-10-04T20:00", "ns")  # a Friday, 16:00 New York
+CRASH = "2024-10-07"
+COINS_AT = np.datetime64("2024-10-02T15:00", "ns")
+STOCKS_AT = np.datetime64("2024-10-02T15:30", "ns")
+FREE = TradingCosts(0, 0, 0, 0, 0, 0)
+CHEAP = TradingCosts()
+HOUR = np.timedelta64(1, "h")
+
+
+def book_of(
+    positions: Mapping[str, tuple[float, float]],
+    equity: float,
+    at: np.datetime64 = CLOSE,
+    option_risk: float = 0.0,
+) -> HeldBook:
+    """A book without bars: symbol → quantity and mark; what equity lacks is borrowed."""
+    symbols = sorted(positions)
+    quantities = np.array([positions[symbol][0] for symbol in symbols], dtype=float)
+    marks = np.array([positions[symbol][1] for symbol in symbols], dtype=float)
+    stocks = np.array([not symbol.endswith("USD") for symbol in symbols])
+    return HeldBook(
+        at=at,
+        source="by hand",
+        instruments=tuple(instrument(symbol) for symbol in symbols),
+        quantities=quantities,
+        marks=marks,
+        cash=equity - float(quantities @ marks),
+        proceeds=np.rint(np.where(stocks, np.maximum(-quantities, 0) * marks, 0) * 1e6) / 1e6,
+        option_risk=option_risk,
+    )
+
+
+def terms(costs: TradingCosts = FREE, **margin: float) -> SettlementTerms:
+    """What a book is settled by; nothing costs anything unless it is said."""
+    lent = MarginTerms(**{"interest_rate": 0.0, **margin})  # type: ignore[arg-type]
+    return SettlementTerms(costs, FeeSchedule(), lent, FillTerms())
+
+
+def outcome_of(
+    book: HeldBook, settled_by: SettlementTerms | None = None, **scenario: object
+) -> Outcome:
+    """What one scenario does to a book."""
+    one = Scenario(**{"name": "one", "source": "a test", **scenario})  # type: ignore[arg-type]
+    found = stress(book, [one], settled_by or terms(), 120)
+    assert not found.skipped, found.skipped
+    return found.outcomes[0]
+
+
+def sold(outcome: Outcome) -> dict[str, float]:
+    """Signed quantities that the broker closes, by symbol."""
+    quantities: dict[str, float] = {}
+    for each in outcome.settled.liquidations:
+        quantities[each.symbol] = quantities.get(each.symbol, 0.0) + each.quantity
+    return quantities
+
+
+def write_bars(
+    folder: Path, factors: Mapping[str, float], sessions: int = 10, volume: float = 1e6
+) -> Path:
+    """Files of bars on a wave around 100 until the crash, at a factor of it from then on."""
+    grid = stock_grid()
+    crash = int(np.searchsorted(grid.dates, np.datetime64(CRASH)))
+    first, last = grid.opens[crash - sessions], grid.closes[crash + sessions]
+    folder.mkdir(parents=True)
+    for number, (symbol, factor) in enumerate(factors.items()):
+        if symbol.endswith("USD"):
+            starts = np.arange(first.astype("datetime64[D]"), last, HOUR).astype("datetime64[ns]")
+        else:
+            inside = (grid.starts >= first) & (grid.starts < last)
+            starts = grid.starts[inside]
+        wave = 100 + np.round(3 * np.sin(np.arange(len(starts)) * (0.7 + 0.1 * number)), 2)
+        # The last close before the crash is 100, so that the factor is the whole move.
+        before = starts < (CLOSE if symbol.endswith("USD") else grid.opens[crash])
+        price = np.where(before, wave, 100.0 * factor)
+        price[np.flatnonzero(before)[-1]] = 100.0
+        frame = pd.DataFrame(
+            {
+                "timestamp": pd.DatetimeIndex(starts).tz_localize("UTC"),
+                "open": price,
+                "high": price + np.where(before, 0.5, 0.0),
+                "low": price - np.where(before, 0.5, 0.0),
+                "close": price,
+                "volume": volume,
+            }
+        )
+        frame.to_csv(folder / f"{symbol}.csv", index=False)
+    return folder
+
+
+def run_through(
+    folder: Path, data: Path, orders: Sequence[tuple[str, str]], *words: str, capital: float = 1.2e5
+) -> tuple[Run, BacktestSettings]:
+    """A run that trades once, two sessions before the crash, and then holds; in its folder."""
+    told = [f"data.dir=[{data}]", "trials=null", f"capital={capital:.0f}", *words]
+    settings = BacktestSettings.of(composed_config("backtest", told))
+    bars = settings.bars()
+    # Coins are bought with cash that nobody has lent, and so before any stock.
+    first = int(np.searchsorted(bars.times, np.datetime64("2024-10-02T15:00", "ns")))
+    broker = settings.broker(bars, first)
+    rows = []
+    for index in range(first, len(bars.times)):
+        if index > first:
+            broker.advance(index)
+        traded = {COINS_AT: True, STOCKS_AT: False}.get(broker.now())
+        broker.submit(
+            [_order(symbol, size) for symbol, size in orders if symbol.endswith("USD") == traded]
+        )
+        rows.append(broker.row())
+    run = Run("by hand", [], broker.fills, rows, broker.margin_events())
+    folder.mkdir(parents=True)
+    for name, write in writers_of(run).items():
+        write(folder / name)
+    (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(settings))))
+    (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
+    return run, settings
+
+
+def _order(symbol: str, quantity: str) -> Order:
+    size = Decimal(quantity)
+    side = "buy" if size > 0 else "sell"
+    force = "gtc" if symbol.endswith("USD") else "day"
+    return Order(f"by-hand-{symbol}{quantity}", symbol, side, abs(size), "test", tif=force)  # type: ignore[arg-type]
