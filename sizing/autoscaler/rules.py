@@ -38,7 +38,6 @@ RECOMMENDED_CAPS = (
     (100_000, 10),
 )
 
-LEAST_SHARE = 1e-6  # of what is to be above 0
 SHARES = 100  # an option's multiplier
 CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
 
@@ -106,21 +105,22 @@ class AutoscalingSettings:
             SAFETY_HALT_PCT=(0, 1),
             NEGATIVE_KELLY_CONTRACTS=(0, 1),
             FEE_PER_CONTRACT=(0, 1e6),
-            KELLY_FRACTION=(LEAST_SHARE, 1),
+            KELLY_FRACTION=(0, 1),
         )
-        for name in ("HEALTHCHECK_URL", "ALERT_URL"):
-            check_url(name, getattr(self, name))
-        if self.KELLY_CONFIDENCE is not None:
-            refuse_outside(self, KELLY_CONFIDENCE=(0.5, 0.999999))
+        check_url("HEALTHCHECK_URL", self.HEALTHCHECK_URL)
+        check_url("ALERT_URL", self.ALERT_URL)
         halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
-        if halt is not None:
-            refuse_outside(self, DRAWDOWN_HALT_PCT=(LEAST_SHARE, 1))
-        if resume is not None:
-            refuse_outside(self, DRAWDOWN_RESUME_PCT=(0, 1))
-            if halt is None or halt <= resume:
-                raise InputError(
-                    f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
-                )
+        shares = {"KELLY_CONFIDENCE": 0.5, "DRAWDOWN_HALT_PCT": 0.0, "DRAWDOWN_RESUME_PCT": 0.0}
+        for name, least in shares.items():
+            if getattr(self, name) is not None:
+                refuse_outside(self, "", **{name: (least, 1)})
+        for name, end in (("KELLY_FRACTION", 0), ("KELLY_CONFIDENCE", 1), ("DRAWDOWN_HALT_PCT", 0)):
+            if getattr(self, name) == end:
+                raise InputError(f"{name}: {end} itself is none")
+        if resume is not None and (halt is None or resume >= halt):
+            raise InputError(
+                f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
+            )
 
     @property
     def floor(self) -> Fraction:
