@@ -18,7 +18,7 @@ from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, measure_drift
-from marketsimulator.results.drift_report import Drift, drift_json
+from marketsimulator.results.drift_report import Drift, drift_json, origins_json
 from marketsimulator.results.drift_terms import CENT, cents
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
@@ -69,6 +69,15 @@ def named_terms(drift: Drift) -> dict[str, Decimal]:
     terms = cents(drift.terms)
     assert sum(terms.values()) == CENT * round(drift.difference * 100)
     assert drift.rest == 0
+    told = origins_json(drift)
+    for side, profit in (("live", drift.live.profit), ("simulated", drift.simulated.profit)):
+        whole = CENT * round(profit * 100)
+        for table in (told["symbols"], told["hours"], {"": told["all"]}):
+            assert sum(Decimal(of[side]) for row in table.values() for of in row.values()) == whole
+        for part, amounts in told["all"].items():
+            for table in (told["symbols"], told["hours"]):
+                of_part = [Decimal(row[part][side]) for row in table.values()]
+                assert sum(of_part) == Decimal(amounts[side]), (side, part)
     return {name: value for name, value in terms.items() if value}
 
 
