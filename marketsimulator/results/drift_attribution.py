@@ -32,7 +32,12 @@ from marketsimulator.results.attribution import (
     plans_of,
 )
 from marketsimulator.results.attribution_tables import Cents, part_totals
-from marketsimulator.results.drift_journal import LiveRecord, Reading
+from marketsimulator.results.drift_journal import (
+    JournaledActivity,
+    JournaledFill,
+    LiveRecord,
+    Reading,
+)
 from marketsimulator.results.drift_orders import SPLIT
 from marketsimulator.results.drift_sides import SimulatedHours
 from marketsimulator.results.drift_terms import ZERO, Side
@@ -92,8 +97,8 @@ def live_origins(record: LiveRecord, start: Reading, hours: Hours, side: Side) -
     """Of the live account. side: the same account, as drift compares it."""
     end = hours.at[-1]
     books = _Books(hours, side)
-    bought: dict[str, float] = {}
-    for fill in record.fills_between(start.at, end):
+    fills = record.fills_between(start.at, end)
+    for fill in fills:
         k = hours.row(fill.at)
         own = books.of(fill.symbol)
         units = SHARES_OF_AN_OPTION if is_option(fill.symbol) else 1
@@ -103,15 +108,14 @@ def live_origins(record: LiveRecord, start: Reading, hours: Hours, side: Side) -
         met = hours.open_met(fill.symbol, fill.at)
         if met is not None:
             own.in_prices[k] += quantity * (price - met)
-        bought[fill.symbol] = price
     for each in record.activities:
         if each.kind in TRANSFERS or not start.at < each.listed_at <= end:
             continue
         k = hours.row(each.listed_at)
         own = books.of(each.symbol)
         own.changes[k] += float(each.quantity)
-        if each.kind == COIN_FEE and each.symbol in bought:
-            own.in_coin[k] -= float(each.quantity) * bought[each.symbol]
+        if each.kind == COIN_FEE:
+            own.in_coin[k] -= float(each.quantity) * _bought_at(fills, each)
         if each.kind in ("FEE", COIN_FEE):
             own.charges[k] -= float(each.amount)
         else:
@@ -158,6 +162,15 @@ def simulated_origins(
     return books.attribution(
         (decision.at, decision.choices, decision.equity) for decision in simulated.decisions
     )
+
+
+def _bought_at(fills: Iterable[JournaledFill], fee: JournaledActivity) -> float:
+    """The price of the last purchase before a fee in coin was listed, USD; 0 where none is."""
+    price = 0.0
+    for fill in fills:
+        if fill.symbol == fee.symbol and fill.quantity > 0 and fill.at <= fee.listed_at:
+            price = float(fill.price)
+    return price
 
 
 class _Books:

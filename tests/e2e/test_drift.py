@@ -81,6 +81,15 @@ def named_terms(drift: Drift) -> dict[str, Decimal]:
     return {name: value for name, value in terms.items() if value}
 
 
+def parts_apart(drift: Drift) -> dict[str, Decimal]:
+    """The parts of the two profits that differ in any symbol, by a cent or more."""
+    apart: dict[str, Decimal] = {}
+    for row in origins_json(drift)["symbols"].values():
+        for part, amounts in row.items():
+            apart[part] = apart.get(part, Decimal(0)) + Decimal(amounts["difference"])
+    return {part: usd for part, usd in apart.items() if usd}
+
+
 def outcomes(drift: Drift) -> set[str]:
     return {order.outcome for order in drift.orders}
 
@@ -112,6 +121,11 @@ def test_a_replayed_journal_does_not_drift(
     assert drift.agrees
     for row in drift.slippage:
         assert row.realised == row.simulated != 0
+    assert parts_apart(drift) == {}
+    known = "forecast" if BOTH_WAYS[0] in words else "sizing"
+    earned = origins_json(drift)["all"]
+    for part in (known, "costs"):
+        assert Decimal(earned[part]["live"]) != 0
     if BOTH_WAYS[0] in words:
         assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
 
@@ -262,6 +276,7 @@ def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: 
     assert set(terms) == {"prices"}
     traded = sum(abs(trade.value) for trade in drift.live.trades.values())
     assert float(terms["prices"]) == pytest.approx(float(traded) * 9e-4, rel=0.01)
+    assert float(parts_apart(drift)["costs"]) == pytest.approx(float(terms["prices"]), abs=0.02)
     for row in drift.slippage:
         assert row.charged == pytest.approx(11)
         assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
@@ -290,7 +305,10 @@ def test_what_the_venue_books_counts_by_its_kind(
         noted(here, kind, -12.34)
 
     journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: book})
-    assert named_terms(drift_of(journal, *WORDS)) == {term: Decimal("-12.34")}
+    drift = drift_of(journal, *WORDS)
+    assert named_terms(drift) == {term: Decimal("-12.34")}
+    part = "costs" if kind == "FEE" else "financing"
+    assert parts_apart(drift) == {part: Decimal("-12.34")}
 
 
 def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) -> None:
@@ -298,7 +316,10 @@ def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) ->
         here.venue.broker.deposit(-7.0)
 
     journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: take})
-    assert named_terms(drift_of(journal, *WORDS)) == {"unlisted": Decimal("-7.00")}
+    drift = drift_of(journal, *WORDS)
+    assert named_terms(drift) == {"unlisted": Decimal("-7.00")}
+    assert parts_apart(drift) == {"financing": Decimal("-7.00")}
+    assert origins_json(drift)["symbols"]["unlisted"]["financing"]["live"] == "-7.00"
 
 
 def test_what_was_held_before_the_journal_is_held_by_the_simulation(
