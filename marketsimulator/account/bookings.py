@@ -25,6 +25,8 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.account.timeline import Timeline
 
+DUST = 1e-9  # USD
+
 
 class Before(NamedTuple):
     """The book as a step meets it: the account's flows, and what is held of each symbol [S]."""
@@ -104,33 +106,38 @@ class BookingLog:
         at: instant of the fills.
         fills: rows of FILL.
         opens: [S] that they met; NaN where none.
-        orders: by number. Those that fill elsewhere than at an open share what the other fills
-            leave of the instant's costs, by what they traded.
+        orders: by number. Those that fill elsewhere than at an open or their own limit, which costs
+            nothing, share what the other fills leave of the instant's costs, by what they traded.
         """
         elsewhere: dict[int, float] = {}
+        limited: dict[int, float] = {}
         for _, number, why, s, quantity, price, _ in fills:
             if why in (BY_COIN_FEE, BY_SPLIT):
                 continue
             if number != NO_ORDER and not _meets_opens(orders[number]):
-                elsewhere[s] = elsewhere.get(s, 0.0) + abs(quantity) * price
+                rest = limited if price == orders[number].limit_price else elsewhere
+                rest[s] = rest.get(s, 0.0) + abs(quantity) * price
                 continue
             reference = float(opens[s])
             paid = abs(quantity) * abs(price - reference)
             half = float(self._holding[s]["half_spread"])
             spread = min(paid, abs(quantity) * reference * half)
             self._note(at, s, spread, paid - spread)
-        if elsewhere:
+        # A limit that the open had reached pays spread up to its own price, now and then exactly.
+        payers = elsewhere or limited
+        if payers:
             account = self._account[0]
             left = [float(account[name]) - usd for name, usd in self._noted.items()]
-            traded = sum(elsewhere.values())
-            for s, value in elsewhere.items():
+            traded = sum(payers.values())
+            for s, value in payers.items():
                 self._note(at, s, *(usd * value / traded for usd in left))
 
     def _note(self, at: np.datetime64, s: int, spread: float, slippage: float) -> None:
         kinds: dict[BookingKind, float] = {"spread": spread, "slippage": slippage}
         for kind, usd in kinds.items():
             self._noted[kind] += usd
-            if usd:
+            # What sums of floats leave over is no cost.
+            if usd > DUST:
                 self.entries.append(Booking(at, self._symbols[s], kind, -usd))
 
     def _actions(self, t: int, at: np.datetime64, before: Before, fills: Records) -> list[Booking]:
