@@ -214,15 +214,15 @@ def attribution(
 def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Attribution:
     """Of a run that begins without positions. actions: those that its account was booked."""
     at, _ = run.curve()
-    row = {instant: k for k, instant in enumerate(at.tolist())}
     histories = {}
     fills: dict[str, list[tuple[int, float, float, float, str]]] = {s: [] for s in bars.symbols}
-    for fill in run.fills:
+    for k, fill in zip(_rows(at, [fill.at for fill in run.fills]), run.fills, strict=True):
         entry = (float(fill.qty), fill.price, fill.fee, fill.client_order_id)
-        fills[fill.symbol].append((row[_number(fill.at)], *entry))
-    bookings: dict[str, list[Booking]] = {}
-    for booking in run.bookings:
-        bookings.setdefault(booking.symbol, []).append(booking)
+        fills[fill.symbol].append((k, *entry))
+    bookings: dict[str, list[tuple[int, Booking]]] = {}
+    booked_at = [booking.at for booking in run.bookings]
+    for k, booking in zip(_rows(at, booked_at), run.bookings, strict=True):
+        bookings.setdefault(booking.symbol, []).append((k, booking))
     for s, symbol in enumerate(bars.symbols):
         if not fills[symbol]:
             histories[symbol] = _still(len(at))
@@ -239,7 +239,7 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
             if price == 0.0 and order == last[0]:
                 in_coin[k] -= quantity * last[1]
             last = order, price
-        booked = _booked(bookings.get(symbol, ()), row, len(at))
+        booked = _booked(bookings.get(symbol, ()), len(at))
         histories[symbol] = History(
             marks=marks,
             before=(float(marks[0]), 0.0),
@@ -252,12 +252,12 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
             financing=booked["financing"],
         )
     decided: dict[str, list[tuple[int, Choice, float]]] = {}
-    for decision in run.decisions:
-        k = row[_number(decision.at)]
+    decided_at = [decision.at for decision in run.decisions]
+    for k, decision in zip(_rows(at, decided_at), run.decisions, strict=True):
         for choice in decision.choices:
             decided.setdefault(choice.symbol, []).append((k, choice, decision.equity))
     plans = {symbol: plans_of(own) for symbol, own in decided.items() if fills.get(symbol)}
-    return attribution(at, histories, plans, _booked(bookings.get("", ()), row, len(at)))
+    return attribution(at, histories, plans, _booked(bookings.get("", ()), len(at)))
 
 
 def marks_of(
@@ -305,13 +305,13 @@ def _planned(plans: Plans, grown: Array, count: int) -> Array:
 
 
 def _booked(
-    bookings: Iterable[Booking], row: Mapping[int, int], count: int
+    bookings: Iterable[tuple[int, Booking]], count: int
 ) -> dict[Part, npt.NDArray[np.float64]]:
     """[N] costs and financing, signed."""
     booked: dict[Part, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
-    for booking in bookings:
+    for k, booking in bookings:
         part: Part = "costs" if booking.kind in _COST_KINDS else "financing"
-        booked[part][row[_number(booking.at)]] += booking.usd
+        booked[part][k] += booking.usd
     return booked
 
 
@@ -326,6 +326,7 @@ def _table(names: Sequence[str], usd: Array) -> dict[str, dict[Part, float]]:
     return {name: dict(zip(PARTS, amounts, strict=True)) for name, amounts in rows}
 
 
-def _number(at: np.datetime64) -> int:
-    """An instant as an integer, which dictionaries find faster."""
-    return int(at.astype("datetime64[ns]").astype(np.int64))
+def _rows(at: Instants, instants: Sequence[np.datetime64]) -> list[int]:
+    """The numbers of the instants at which something happened; the last one for what came later."""
+    rows = np.searchsorted(at, np.array(instants, dtype=at.dtype))
+    return np.minimum(rows, len(at) - 1).tolist()  # type: ignore[no-any-return]

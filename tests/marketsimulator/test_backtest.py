@@ -31,6 +31,7 @@ FILES = {
     "summary.json",
     "equity.parquet",
     "fills.parquet",
+    "bookings.parquet",
     "decisions.parquet",
     "report.html",
 }
