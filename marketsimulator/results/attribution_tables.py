@@ -35,7 +35,7 @@ class AttributionTables:
     parts: a row a part, and the profit: an amount, and a bar around nothing.
     meanings: of each of these rows.
     symbols: (name, cells) of each symbol and of the account; the last row is the sum of all.
-    hours: the same of each hour of day.
+    hours: the same of each hour of day at which anything was earned or paid.
     chart: the profit by hour of day.
     """
 
@@ -59,6 +59,8 @@ def attribution_tables(
     ValueError
         where the parts do not add up to the profits.
     """
+    # Coins have bars at every hour of the day, also where no coin was held.
+    hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     by_symbol = symbol_profits(profits, bookings)
     totals = part_totals(symbols.values(), profits.total)
     earned = {hour: sum(parts.values()) for hour, parts in hours.items()}
