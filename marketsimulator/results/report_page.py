@@ -179,8 +179,8 @@ _MONEY = """
 <td class="words">{{ money.meanings[loop.index0] }}</td></tr>{% endfor %}</tbody></table>
 {% endcall %}
 <p class="muted">Each is a part of what was held, times the move of its price. What was wanted
-before limits may be many times what an account can hold: its profit and what limits took of it
-belong together. Definitions: docs/BACKTEST.md.</p>
+before limits and costs may be many times what was held: what it would have earned, and what limits
+and sizing took of that, belong together. Definitions: docs/BACKTEST.md.</p>
 <h3>By symbol</h3>{{ parts_of(money.symbols, "Parts by symbol") }}
 <h3>By hour of day</h3>{{ drawn(money.chart) }}{{ parts_of(money.hours, "Parts by hour of day") }}
 <p class="muted">New York's time at which the bar became known; the first bar of a session brings
