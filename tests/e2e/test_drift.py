@@ -410,6 +410,7 @@ def test_the_command_ends_with_0_where_nothing_drifts(practice: Start, tmp_path:
     same = command(journal, tmp_path, *WORDS)
     assert same.returncode == 0, same.stderr
     assert "No drift." in same.stdout
+    assert "where the money came from, USD" in same.stdout
 
 
 def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
@@ -423,6 +424,8 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
     assert told == json.loads((tmp_path / "d.json").read_text())
     profit = told["profit"]
     assert profit["terms"]["fees"] == profit["difference"] != "0.00"
+    assert told["origins"]["all"]["costs"]["difference"] == profit["difference"]
+    assert told["origins"]["symbols"].keys() == {"SYA", "SYB", "account", "unlisted"}
     assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])
     assert profit["rest"] == "0.00"
     assert told["slippage"]["SYA"]["fills"] == 1

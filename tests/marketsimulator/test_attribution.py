@@ -19,10 +19,11 @@ from execution.decision import NO_BASIS, Basis, Choice, Decision
 from execution.lending import MarginTerms, SymbolRate
 from execution.orders import Order
 from execution.records import LIMITS, Row, Run, writers_of
+from foundation.cents import to_cents
 from foundation.compose import composed_config
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.account_figures import costs_by_kind
+from marketsimulator.results.account_figures import contributions, costs_by_kind
 from marketsimulator.results.attribution import (
     ACCOUNT,
     PARTS,
@@ -33,11 +34,14 @@ from marketsimulator.results.attribution import (
     run_attribution,
     symbol_parts,
 )
+from marketsimulator.results.attribution_tables import attribution_tables
+from marketsimulator.results.report_figures import profits_to_the_cent
+from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.test_invariants import ACTIONS, COSTS, FEES, SYMBOLS, bars_of
-from trainingdata.bars import CLOSE, Bars
+from trainingdata.bars import CLOSE, Bars, closes_of
 
 NAN = float("nan")
 CAPITAL = 100_000.0
@@ -127,7 +131,7 @@ RUNS = {
 }
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(**RUNS)
 def test_the_bookings_of_an_instant_are_its_flows(
     seed: int, capital: float, wild: float, big: float
@@ -146,7 +150,7 @@ def test_the_bookings_of_an_instant_are_its_flows(
         assert sum(kinds.get(kind, 0.0) for kind in named) == pytest.approx(row.other, abs=1e-8)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(**RUNS)
 def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     seed: int, capital: float, wild: float, big: float
@@ -178,6 +182,33 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     assert found.parts()["financing"] == pytest.approx(got, abs=near)
 
 
+@settings(max_examples=20)
+@given(**RUNS)
+def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
+    seed: int, capital: float, wild: float, big: float
+) -> None:
+    """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
+    run, bars = wild_run(seed, Nature(), capital, wild, big)
+    trips = round_trips(run.fills, closes_of(bars), run.rows[-1].at)
+    profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
+    parts = run_attribution(run, bars, ACTIONS).as_dict()
+    shown = attribution_tables(
+        parts["symbols"], parts["hours"], profits=profits, bookings=run.bookings
+    )
+    assert profits.total == to_cents(run.rows[-1].equity - capital)
+    in_all = [cents(bar.cells[0]) for bar in shown.parts]
+    assert sum(in_all[:-1]) == in_all[-1] == profits.total
+    for table in (shown.symbols, shown.hours):
+        amounts = [[cents(cell) for cell in cells] for _, cells in table]
+        assert amounts[-1] == in_all
+        assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == in_all
+        assert all(sum(row[:-1]) == row[-1] for row in amounts)
+
+
+def cents(cell: str) -> Decimal:
+    return Decimal(cell.replace("$", "").replace(",", ""))
+
+
 def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
     seen: dict[str, float] = {}
     for seed in range(12):
@@ -205,6 +236,7 @@ def test_what_no_decision_knew_has_no_part(
     assert all(parts[name] for name in ("premium", "forecast", "limits") if name in parts)
 
 
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
     run, bars = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
