@@ -82,8 +82,16 @@ def wild_run(
     """Random decisions with random orders, some for more than the account can carry."""
     rng = np.random.default_rng(seed)
     bars = bars_of(rng, wild, 4 * capital)
+    impact = float(seed % 2)
     broker = account_on(
-        bars, capital, costs=COSTS, fees=FEES, fills=FillTerms(), margin=MARGIN, actions=ACTIONS
+        bars,
+        capital,
+        costs=replace(COSTS, stock_impact=impact, crypto_impact=impact),
+        fees=FEES,
+        fills=FillTerms(remainder="carry" if seed % 3 else "cancel"),
+        margin=MARGIN,
+        impact=bool(impact),
+        actions=ACTIONS,
     )
     decisions: list[Decision] = []
     rows: list[Row] = []
