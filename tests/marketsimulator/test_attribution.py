@@ -41,7 +41,9 @@ from marketsimulator.results.summary import Results
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.test_invariants import ACTIONS, COSTS, FEES, SYMBOLS, bars_of
+from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars, closes_of
+from trainingdata.sessions import session_open
 
 NAN = float("nan")
 CAPITAL = 100_000.0
@@ -446,6 +448,34 @@ def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
     assert paid["BBB", "spread"] == pytest.approx(1.01)
     assert {kind for symbol, kind in paid if symbol == "AAA"} == {"spread", "slippage"}
     assert row.spread == pytest.approx(1.01)
+
+
+def test_a_dividend_a_fraction_of_a_share_and_a_loan_worked_by_hand() -> None:
+    """15 shares: 20 cents each, then three for two at 100: 22 shares and half of one at 66.67.
+
+    9 shorts at 100 pay 36 % of 900 a year, 90 cents a night.
+    """
+    ends = stock_ends("2024-03-04", 14)
+    bars = panel_of({name: (ends, [(100.0,) * 4] * len(ends)) for name in ("AAA", "BBB")})
+    opens = session_open(np.datetime64("2024-03-05", "D"))
+    assert opens is not None
+    broker = account_on(
+        bars,
+        margin=MarginTerms(borrow_rates=(SymbolRate("BBB", 0.36),)),
+        actions=(Action("AAA", opens, 1.5, 0.2),),
+    )
+    broker.submit([market("a", "AAA", 15), market("b", "BBB", -9)])
+    found = []
+    for t in range(1, 8):
+        broker.advance(t)
+        found.append(broker.row())
+    booked = {(each.symbol, each.kind): each.usd for each in broker.bookings.entries}
+    assert booked == {
+        ("BBB", "borrow"): -0.9,
+        ("AAA", "dividend"): 3.0,
+        ("AAA", "split"): 33.33,
+    }
+    assert sum(row.other for row in found) == pytest.approx(35.43)
 
 
 def test_the_parts_need_a_cell_of_every_symbol_and_hour() -> None:
