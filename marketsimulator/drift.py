@@ -6,8 +6,9 @@
 Settings are those of configs/live.yaml: say the words that the live run was started with. The
 simulation begins with the account of the first journaled decision and ends at the last reading of
 the account. Every decision and every fill is compared, and the difference of the profits is split
-into terms that add up to the cent. With each=true (the default) every journaled instant is decided
-anew on the account as journaled too: what differs there comes from other bars, settings or code.
+into terms that add up to the cent; either profit is split by where it came from, as a backtest's
+is. With each=true (the default) every journaled instant is decided anew on the account as journaled
+too: what differs there comes from other bars, settings or code.
 
 The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input that cannot be used.
 """

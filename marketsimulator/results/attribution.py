@@ -50,8 +50,8 @@ from trainingdata.instants import NEW_YORK
 Part = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
 PARTS: tuple[Part, ...] = get_args(Part)
 ACCOUNT = "account"  # what no symbol pays or gets alone
-_PREMIUM, _FORECAST, _SIZING, _LIMITS, _COSTS, _FINANCING, _TIMING = range(len(PARTS))
 _PLANNED = slice(0, 4)  # the parts of a quantity that was ordered
+_COSTS, _FINANCING, _TIMING = range(4, 7)
 _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
 
 
