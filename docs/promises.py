@@ -13,6 +13,7 @@ import yaml
 
 from docs.settings_page import PAGE
 from execution.records import (
+    BOOKING_COLUMNS,
     DECISION_COLUMNS,
     EQUITY_COLUMNS,
     FILL_COLUMNS,
@@ -25,6 +26,7 @@ from marketsimulator import BacktestSettings, run_backtest
 PROMISES = Path(__file__).resolve().parent / "promises.yaml"
 ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
 FILES = {
+    "bookings.parquet": BOOKING_COLUMNS,
     "decisions.parquet": DECISION_COLUMNS,
     "equity.parquet": EQUITY_COLUMNS,
     "fills.parquet": FILL_COLUMNS,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,20 @@ DECISION_COLUMNS = (
     *("until", "held", "price", "cost"),
     *(f"plan_{name}" for name in Basis._fields),
     *(f"shadow_{name}" for name in LIMITS),
+    "equity",
 )
-TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason"}
+BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
+TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"}
+BookingKind = Literal[
+    "spread",
+    "slippage",
+    "dividend",
+    "split",
+    "borrow",
+    "interest",
+    "cash_interest",
+    "rounding",
+]
 
 
 class Row(NamedTuple):
@@ -72,6 +84,22 @@ class Row(NamedTuple):
     dividends: float
 
 
+class Booking(NamedTuple):
+    """What one symbol, or the account, paid or got beside the price and the fee of a fill.
+
+    at: instant of the row that it is in.
+    symbol: empty for what the account as a whole pays or gets.
+    kind: `spread` and `slippage` are in the prices of fills already; `split` is cash for a fraction
+        of a share; `cash_interest` is got, `rounding` is that of a day's fees.
+    usd: below 0 where it is paid.
+    """
+
+    at: np.datetime64
+    symbol: str
+    kind: BookingKind
+    usd: float
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One decider's decisions, fills and account rows, in time order.
@@ -81,6 +109,7 @@ class Run:
     fills: everything on the tape.
     rows: the account at each instant at which a bar became known.
     margin: how often the broker stepped in, by what for.
+    bookings: the rows' flows by symbol, without fees.
     """
 
     name: str
@@ -88,6 +117,7 @@ class Run:
     fills: list[Fill]
     rows: list[Row]
     margin: dict[str, int]
+    bookings: list[Booking] = field(default_factory=list)
 
     def equity(self) -> pd.DataFrame:
         """USD; a row for every instant at which a bar became known."""
@@ -120,6 +150,10 @@ class Run:
         ]
         return _frame(FILL_COLUMNS, rows)
 
+    def booking_frame(self) -> pd.DataFrame:
+        """usd below 0 where it is paid; symbol empty for the account."""
+        return _frame(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
+
     def order_frame(self) -> pd.DataFrame:
         """Every order that was sent, and why; qty above 0."""
         rows: list[tuple[Any, ...]] = []
@@ -135,7 +169,8 @@ class Run:
         mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, over the span
         that decided, as `Basis` has it; kelly (before any limit, over that span), held and target
         as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a limit,
-        in equity, would add to the plan's expected return net of risk, 0 where it does not bind.
+        in equity, would add to the plan's expected return net of risk, 0 where it does not bind;
+        equity of the account in USD, which the weights are multiples of.
         """
         return _frame(
             DECISION_COLUMNS, [_choice_row(d, c) for d in self.decisions for c in d.choices]
@@ -166,7 +201,7 @@ def prior_share(run: Run) -> float | None:
 def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
     shadows = [c.binding.get(name, 0.0) for name in LIMITS]
     first = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
-    return (*first, d.until, c.held, c.price, c.change_cost, *c.basis, *shadows)
+    return (*first, d.until, c.held, c.price, c.change_cost, *c.basis, *shadows, d.equity)
 
 
 def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
@@ -190,7 +225,8 @@ def writers_of(run: Run) -> dict[str, Callable[[Path], object]]:
         "orders.parquet": run.order_frame,
         "decisions.parquet": run.decision_frame,
     }
-    frames |= {"equity.parquet": run.equity} if run.rows else {}
+    if run.rows:
+        frames |= {"equity.parquet": run.equity, "bookings.parquet": run.booking_frame}
     return {name: partial(_write_parquet, frame, run.name) for name, frame in frames.items()}
 
 

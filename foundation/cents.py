@@ -7,6 +7,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import TypeVar
 
 Name = TypeVar("Name", bound=Hashable)
+Column = TypeVar("Column", bound=Hashable)
 CENT = Decimal("0.01")
 
 
@@ -29,6 +30,42 @@ def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> 
     for name in by_remainder[:missing]:
         cents[name] += CENT
     return cents
+
+
+def table_that_adds_up(
+    cells: Mapping[Name, Mapping[Column, float]],
+    rows: Mapping[Name, Decimal],
+    columns: Mapping[Column, Decimal],
+) -> dict[Name, dict[Column, Decimal]]:
+    """USD amounts rounded to the cent so that every row and every column adds up to its total.
+
+    Columns are rounded first. Rows that then have a cent too many give it to rows that lack one, in
+    a column in which both have something: what is nothing stays nothing wherever that can be.
+
+    Raises
+    ------
+    ValueError
+        where the cells are further from the totals than rounding can be.
+    """
+    if sum(rows.values()) != sum(columns.values()):
+        raise ValueError(
+            f"rows of {sum(rows.values())} USD, columns of {sum(columns.values())} USD"
+        )
+    table: dict[Name, dict[Column, Decimal]] = {row: {} for row in cells}
+    for column, total in columns.items():
+        parts = {row: own[column] for row, own in cells.items()}
+        for row, usd in cents_that_add_up(parts, total).items():
+            table[row][column] = usd
+    missing = {row: int((rows[row] - sum(own.values())) / CENT) for row, own in table.items()}
+    if any(abs(count) > 2 * len(columns) for count in missing.values()):
+        raise ValueError("the cells of a row do not add up to its total")
+    givers = [row for row, count in missing.items() for _ in range(-count)]
+    takers = [row for row, count in missing.items() for _ in range(count)]
+    for giver, taker in zip(givers, takers, strict=True):
+        column = max(columns, key=lambda c: min(abs(cells[giver][c]), abs(cells[taker][c])))
+        table[giver][column] -= CENT
+        table[taker][column] += CENT
+    return table
 
 
 def to_cents(usd: float | Decimal) -> Decimal:

@@ -39,10 +39,11 @@ from marketsimulator.account.book import (
     Book,
     new_tape,
 )
+from marketsimulator.account.bookings import BookingLog
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline, advance, open_bars
-from trainingdata.bars import Bars
+from trainingdata.bars import OPEN, Bars
 from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class SimulatedBroker:
     ) -> None:
         """book: an account as it begins, whose arrays the broker takes over."""
         self.fills: list[Fill] = []
+        self.bookings = BookingLog(book, line, bars.symbols)
         self._bars = bars
         self._line = line
         self._book = book
@@ -107,12 +109,15 @@ class SimulatedBroker:
         """
         self._open()
         self._flows[...] = 0.0
+        self.bookings.begin()
         for step in range(self._index + 1, index + 1):
             self._opening = None
             self._index = step
+            before = self.bookings.before(step)
             tape = self._tape()
             advance(self._book, self._line, tape, step)
-            self._record(tape)
+            self.bookings.note_step(step, before, tape)
+            self._record(tape, self._line.bars[step, :, OPEN])
             if step < index:
                 self._open()
         self._drop_done_orders()
@@ -175,7 +180,7 @@ class SimulatedBroker:
         day = line.days[line.day[t]]
         now = int(line.now[t])
         send_orders(self._book, day, tape, t, first, opens, volumes, volatility, now)
-        fills = self._record(tape)
+        fills = self._record(tape, opens)
         self._drop_done_orders()
         return fills
 
@@ -290,7 +295,7 @@ class SimulatedBroker:
         if self._opening is None:
             tape = self._tape()
             self._opening = open_bars(self._book, self._line, tape, self._index)
-            self._record(tape)
+            self._record(tape, self._opening[0])
         return self._opening
 
     def _tape(self) -> Records:
@@ -305,14 +310,15 @@ class SimulatedBroker:
             self._room = new_tape(needed)
         return self._room
 
-    def _record(self, tape: Records) -> list[Fill]:
-        """The fills on the tape as values, appended to all that there were."""
+    def _record(self, tape: Records, opens: np.ndarray) -> list[Fill]:
+        """The fills on the tape as values, appended to all that there were; opens: [S] met."""
         fills: list[Fill] = []
-        count = int(self._book.account["fills"][0])
-        if count == 0:
+        made = tape[: int(self._book.account["fills"][0])].tolist()
+        if not made:
             return fills
         instant = self.now()
-        for _, number, why, s, quantity, price, fee in tape[:count].tolist():
+        self.bookings.note_fills(instant, made, opens, self._orders)
+        for _, number, why, s, quantity, price, fee in made:
             symbol = self._bars.symbols[s]
             if number == NO_ORDER:
                 cause = "liquidation" if why == BY_LIQUIDATION else "split"

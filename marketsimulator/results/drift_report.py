@@ -13,11 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from marketsimulator.results.attribution import PARTS
+from marketsimulator.results.attribution_tables import Cents
+from marketsimulator.results.drift_attribution import Origins, origin_cents
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison, DecisionDifference
 from marketsimulator.results.drift_orders import Filled, OrderComparison, Slippage
 from marketsimulator.results.drift_terms import CENT, MEANINGS, ZERO, Side, Term, cents
 from trainingdata.instants import utc_text
 
+NOTHING: Cents = dict.fromkeys(PARTS, Decimal(0))  # of a symbol that one side never met
 SHOWN = 12  # differences on the terminal; JSON has them all
 
 
@@ -33,6 +37,7 @@ class Drift:
     each: the same beside those made anew for every account as journaled; none where it was not.
     orders: of either side.
     slippage: by symbol.
+    origins: where the profits came from.
     """
 
     source: str
@@ -45,6 +50,7 @@ class Drift:
     each: DecisionComparison | None
     orders: tuple[OrderComparison, ...]
     slippage: tuple[Slippage, ...]
+    origins: Origins
 
     def __post_init__(self) -> None:
         if self.rest != 0:
@@ -88,6 +94,7 @@ def drift_json(drift: Drift) -> dict[str, Any]:
             "terms": {name: str(value) for name, value in terms.items()},
             "rest": _usd(drift.rest),
         },
+        "origins": origins_json(drift),
         "decisions": {
             "whole": _decisions_json(drift.whole),
             "each": None if drift.each is None else _decisions_json(drift.each),
@@ -106,6 +113,7 @@ def drift_json(drift: Drift) -> dict[str, Any]:
 def print_drift(drift: Drift, console: Console) -> None:
     """Tables of the profit, the decisions, the orders and the slippage."""
     _print_profit(drift, console)
+    _print_origins(drift, console)
     comparisons = [("simulated from the beginning", drift.whole)]
     if drift.each is not None:
         comparisons.append(("each on the account as journaled", drift.each))
@@ -133,6 +141,47 @@ def _print_profit(drift: Drift, console: Console) -> None:
     if drift.live.transfers:
         paid = float(drift.live.transfers)
         console.print(f"Paid in less taken out: {paid:+,.2f} USD, no profit.", highlight=False)
+
+
+def origins_json(drift: Drift) -> dict[str, Any]:
+    """Each part of both profits and its difference: of all, by symbol and by hour of day."""
+    live, simulated = _both_origins(drift)
+    told: dict[str, Any] = {}
+    for table in live:
+        told[table] = {
+            name: _parts_json(live[table].get(name, NOTHING), simulated[table].get(name, NOTHING))
+            for name in dict.fromkeys([*live[table], *simulated[table]])
+        }
+    return {**told, "all": told["all"][""]}
+
+
+def _parts_json(live: Cents, simulated: Cents) -> dict[str, dict[str, str]]:
+    return {
+        part: {
+            "live": str(live[part]),
+            "simulated": str(simulated[part]),
+            "difference": str(live[part] - simulated[part]),
+        }
+        for part in PARTS
+    }
+
+
+def _both_origins(drift: Drift) -> tuple[dict[str, dict[str, Cents]], dict[str, dict[str, Cents]]]:
+    live = origin_cents(drift.origins.live, CENT * round(drift.live.profit * 100))
+    simulated = origin_cents(drift.origins.simulated, CENT * round(drift.simulated.profit * 100))
+    return live, simulated
+
+
+def _print_origins(drift: Drift, console: Console) -> None:
+    live, simulated = (tables["all"][""] for tables in _both_origins(drift))
+    table = Table("", "live", "simulated", "difference", title="where the money came from, USD")
+    rows = [(part, live[part], simulated[part]) for part in PARTS]
+    sums = sum(live.values(), Decimal(0)), sum(simulated.values(), Decimal(0))
+    for part, mine, other in [*rows, ("profit", *sums)]:
+        table.add_row(part, *(f"{usd:+,.2f}" for usd in (mine, other, mine - other)))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
 
 
 def _print_decisions(name: str, comparison: DecisionComparison, console: Console) -> None:

@@ -14,6 +14,8 @@ from foundation.cents import to_cents, usd_text
 from foundation.charts import Chart
 from foundation.page import render_page
 from foundation.sample_size import FEWEST_DAYS
+from marketsimulator.results.attribution import PARTS
+from marketsimulator.results.attribution_tables import attribution_tables
 from marketsimulator.results.forecast_outcomes import (
     REGIMES,
     ForecastOutcomes,
@@ -129,6 +131,8 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
         files=evidence.files,
         **_curve_values(summary, evidence),
         **_symbol_values(summary, evidence, profits),
+        money=attribution_tables(**summary["attribution"], profits=profits, bookings=main.bookings),
+        part_names=PARTS,
         **_trip_values(trips, profits),
         **_forecast_values(evidence),
     )

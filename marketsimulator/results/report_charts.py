@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, Mask
 from foundation.charts import (
     HEIGHT,
     WIDTH,
@@ -185,6 +185,28 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
         Line("80 % of the forecast's normal", "first area", cones(wide)),
         Line("50 %", "first area deep", cones(narrow)),
         Line("price", "third", path),
+    )
+
+
+def hour_chart(hours: Sequence[str], usd: Sequence[float]) -> Chart:
+    """What was earned at each hour of day; hours: [H] as 10:30, USD of each."""
+    values = np.array(usd)
+    axis = axis_of(min(0.0, *usd), max(0.0, *usd))
+    places = np.linspace(0.0, WIDTH, len(values) + 1)
+    zero = float(axis.heights(np.zeros(1))[0])
+
+    def bars(kept: Mask) -> str:
+        return area_path(places, axis.heights(np.where(kept, values, np.nan)), zero)
+
+    said = ", ".join(f"{hour} {_usd(value)}" for hour, value in zip(hours, usd, strict=True))
+    middle = hours[len(hours) // 2]
+    return chart_of(
+        f"Profit by hour of day, New York: {said}",
+        (hours[0], middle, hours[-1]) if len(hours) > 2 else tuple(hours),
+        axis,
+        _usd,
+        Line("losses", "third area deep", bars(values < 0)),
+        Line("gains", "first area deep", bars(values > 0)),
     )
 
 

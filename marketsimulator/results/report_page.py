@@ -163,6 +163,31 @@ borrow, interest on cash and the rounding of fees.</p></section>
 {% else %}<p class="muted">{{ no_rolling }}</p>{% endif %}</section></div>
 """
 
+_MONEY = """
+{% macro parts_of(rows, name) %}{% call box(name, True) %}<table><thead><tr><th></th>
+{% for part in part_names %}<th>{{ part }}</th>{% endfor %}<th>profit</th></tr></thead><tbody>
+{% for name, cells in rows %}<tr{% if loop.last %} class="sum"{% endif %}>
+<th scope="row">{{ name }}</th>{% for cell in cells %}
+<td{% if loop.last %} class="{{ "loss" if "-" in cell else "gain" if "+" in cell }}"{% endif %}>
+{{- cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table>{% endcall %}{% endmacro %}
+<section class="wide"><h2>Where the money came from</h2>
+{% call box("Where the money came from") %}<table class="bars"><thead><tr><th>part</th>
+<th>USD</th><th class="words spare">loss · gain</th><th class="words">what it is</th></tr></thead>
+<tbody>{% for bar in money.parts %}<tr{% if loop.last %} class="sum"{% endif %}>
+<th scope="row">{{ bar.name }}</th><td>{{ bar.cells[0] }}</td>
+{% if loop.last %}<td class="spare"></td>{% else %}{{ bar_cell(bar, axis=True) }}{% endif %}
+<td class="words">{{ money.meanings[loop.index0] }}</td></tr>{% endfor %}</tbody></table>
+{% endcall %}
+<p class="muted">Each is a part of what was held, times the move of its price. What was wanted
+before limits and costs may be many times what was held: what it would have earned, and what limits
+and sizing took of that, belong together. Definitions: docs/BACKTEST.md.</p>
+<h3>By symbol</h3>{{ parts_of(money.symbols, "Parts by symbol") }}
+<h3>By hour of day</h3>{{ drawn(money.chart) }}{{ parts_of(money.hours, "Parts by hour of day") }}
+<p class="muted">New York's time at which the bar became known; the first bar of a session brings
+the night before it along. <em>account</em> is interest and the rounding of a day's fees, which no
+symbol pays alone.</p></section>
+"""
+
 _TRIPS = """
 <section class="wide"><h2>Round trips</h2>
 <dl class="facts">{% for name, text in trip_facts %}
@@ -242,6 +267,7 @@ PAGE = (
     + _FIGURES
     + _CURVES
     + _SYMBOLS
+    + _MONEY
     + _TRIPS
     + _FORECASTS
     + _ORDERS

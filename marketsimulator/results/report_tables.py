@@ -164,6 +164,14 @@ def cost_bars(costs: dict[str, float], notional: float) -> list[Bar]:
     return [*rows, Bar("all", last, 0.0, 0.0, "long")]
 
 
+def bar_around_zero(name: str, usd: Decimal, largest: Decimal) -> Bar:
+    """A signed amount, its bar to the right of the middle where it is a gain.
+
+    largest: amount whose bar reaches the edge, above 0.
+    """
+    return _bar(name, (usd_text(usd, sign=True),), float(usd / largest), begin=50.0, whole=50.0)
+
+
 @dataclass(frozen=True, slots=True)
 class SymbolRow:
     """A symbol's share in a run.
@@ -195,8 +203,7 @@ def symbol_rows(
     zero = 50.0 if (weights < 0).any() else 100.0
 
     def bar(name: str) -> Bar:
-        cells = (usd_text(cents[name], sign=True),)
-        return _bar(name, cells, float(cents[name] / largest), begin=50.0, whole=50.0)
+        return bar_around_zero(name, cents[name], largest)
 
     rows = []
     for s in sorted(range(len(symbols)), key=lambda s: cents[symbols[s]], reverse=True):

@@ -26,6 +26,7 @@ from marketsimulator.results.account_figures import (
     exposure,
     trade_count,
 )
+from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.forecast_coverage import centre_remarks, coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
@@ -174,6 +175,7 @@ class Results:
             **significance,
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
             "leads": self.leads(),
+            "attribution": self.attribution(),
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
@@ -212,6 +214,11 @@ class Results:
                 at_end = ahead.to_the_end(growth, growth_other)
                 found[run.name] = {**asdict(at_end), "beyond": at_end.beyond}
         return found
+
+    def attribution(self) -> dict[str, Any]:
+        """Where the main run's profit came from, USD by part, of every symbol and hour of day."""
+        actions = self.settings.data.corporate_actions()
+        return run_attribution(self.main, self.bars, actions).as_dict()
 
     def performance(self, run: Run) -> Performance:
         """Return and risk of one run."""

@@ -67,7 +67,8 @@ def simulate_trading(
                     _log_decision(level, name, decision, rows[-1], settings.capital)
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
-    return Run(name, decisions, broker.fills, rows, broker.margin_events())
+    bookings = broker.bookings.entries
+    return Run(name, decisions, broker.fills, rows, broker.margin_events(), bookings)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, measure_drift
-from marketsimulator.results.drift_report import Drift, drift_json
+from marketsimulator.results.drift_report import Drift, drift_json, origins_json
 from marketsimulator.results.drift_terms import CENT, cents
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
@@ -69,7 +69,25 @@ def named_terms(drift: Drift) -> dict[str, Decimal]:
     terms = cents(drift.terms)
     assert sum(terms.values()) == CENT * round(drift.difference * 100)
     assert drift.rest == 0
+    told = origins_json(drift)
+    for side, profit in (("live", drift.live.profit), ("simulated", drift.simulated.profit)):
+        whole = CENT * round(profit * 100)
+        for table in (told["symbols"], told["hours"], {"": told["all"]}):
+            assert sum(Decimal(of[side]) for row in table.values() for of in row.values()) == whole
+        for part, amounts in told["all"].items():
+            for table in (told["symbols"], told["hours"]):
+                of_part = [Decimal(row[part][side]) for row in table.values()]
+                assert sum(of_part) == Decimal(amounts[side]), (side, part)
     return {name: value for name, value in terms.items() if value}
+
+
+def parts_apart(drift: Drift) -> dict[str, Decimal]:
+    """The parts of the two profits that differ in any symbol, by a cent or more."""
+    apart: dict[str, Decimal] = {}
+    for row in origins_json(drift)["symbols"].values():
+        for part, amounts in row.items():
+            apart[part] = apart.get(part, Decimal(0)) + Decimal(amounts["difference"])
+    return {part: usd for part, usd in apart.items() if usd}
 
 
 def outcomes(drift: Drift) -> set[str]:
@@ -103,6 +121,11 @@ def test_a_replayed_journal_does_not_drift(
     assert drift.agrees
     for row in drift.slippage:
         assert row.realised == row.simulated != 0
+    assert parts_apart(drift) == {}
+    known = "forecast" if BOTH_WAYS[0] in words else "sizing"
+    earned = origins_json(drift)["all"]
+    for part in (known, "costs"):
+        assert Decimal(earned[part]["live"]) != 0
     if BOTH_WAYS[0] in words:
         assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
 
@@ -253,6 +276,7 @@ def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: 
     assert set(terms) == {"prices"}
     traded = sum(abs(trade.value) for trade in drift.live.trades.values())
     assert float(terms["prices"]) == pytest.approx(float(traded) * 9e-4, rel=0.01)
+    assert float(parts_apart(drift)["costs"]) == pytest.approx(float(terms["prices"]), abs=0.02)
     for row in drift.slippage:
         assert row.charged == pytest.approx(11)
         assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
@@ -281,7 +305,10 @@ def test_what_the_venue_books_counts_by_its_kind(
         noted(here, kind, -12.34)
 
     journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: book})
-    assert named_terms(drift_of(journal, *WORDS)) == {term: Decimal("-12.34")}
+    drift = drift_of(journal, *WORDS)
+    assert named_terms(drift) == {term: Decimal("-12.34")}
+    part = "costs" if kind == "FEE" else "financing"
+    assert parts_apart(drift) == {part: Decimal("-12.34")}
 
 
 def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) -> None:
@@ -289,7 +316,10 @@ def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) ->
         here.venue.broker.deposit(-7.0)
 
     journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: take})
-    assert named_terms(drift_of(journal, *WORDS)) == {"unlisted": Decimal("-7.00")}
+    drift = drift_of(journal, *WORDS)
+    assert named_terms(drift) == {"unlisted": Decimal("-7.00")}
+    assert parts_apart(drift) == {"financing": Decimal("-7.00")}
+    assert origins_json(drift)["symbols"]["unlisted"]["financing"]["live"] == "-7.00"
 
 
 def test_what_was_held_before_the_journal_is_held_by_the_simulation(
@@ -380,6 +410,7 @@ def test_the_command_ends_with_0_where_nothing_drifts(practice: Start, tmp_path:
     same = command(journal, tmp_path, *WORDS)
     assert same.returncode == 0, same.stderr
     assert "No drift." in same.stdout
+    assert "where the money came from, USD" in same.stdout
 
 
 def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
@@ -393,6 +424,8 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
     assert told == json.loads((tmp_path / "d.json").read_text())
     profit = told["profit"]
     assert profit["terms"]["fees"] == profit["difference"] != "0.00"
+    assert told["origins"]["all"]["costs"]["difference"] == profit["difference"]
+    assert told["origins"]["symbols"].keys() == {"SYA", "SYB", "account", "unlisted"}
     assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])
     assert profit["rest"] == "0.00"
     assert told["slippage"]["SYA"]["fills"] == 1

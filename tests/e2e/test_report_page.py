@@ -33,7 +33,7 @@ def test_in_a_browser_nothing_is_cut_off_at_any_width_and_the_page_follows_the_s
     program = installed()
     if program is None:
         pytest.skip("no Chromium is installed")
-    titles = ("No result", "Figures", "Round trips", "Orders and why")
+    titles = ("No result", "Figures", "Where the money came from", "Orders and why")
     with browsing(program) as page:
         look_at_all_widths(page, page_file, titles)
 

@@ -31,6 +31,7 @@ FILES = {
     "summary.json",
     "equity.parquet",
     "fills.parquet",
+    "bookings.parquet",
     "decisions.parquet",
     "report.html",
 }
@@ -386,6 +387,7 @@ def test_the_files_are_those_that_were_promised(written: Path, results: Results)
         ),
         *("shadow_symbol_cap", "shadow_long_only", "shadow_stock_gross"),
         *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint", "shadow_financing"),
+        "equity",
     ]
     for frame in (equity, fills, decisions):
         assert str(frame["at"].dtype).endswith("UTC]")

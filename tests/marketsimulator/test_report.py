@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.orders import Fill
-from foundation.cents import cents_that_add_up, to_cents
+from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
@@ -288,6 +288,69 @@ def test_rounded_amounts_add_up_and_none_is_a_cent_away(parts: dict[str, float])
 def test_amounts_that_are_no_parts_of_their_total_are_refused() -> None:
     with pytest.raises(ValueError, match="do not add up"):
         cents_that_add_up({"a": 1.0, "b": 2.0}, Decimal("3.50"))
+
+
+AMOUNTS = st.one_of(st.just(0.0), st.floats(-1e5, 1e5))
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=2), st.fixed_dictionaries(dict.fromkeys("xyz", AMOUNTS)), min_size=1
+    )
+)
+def test_a_table_adds_up_both_ways_and_what_is_nothing_stays_nothing(
+    cells: dict[str, dict[str, float]],
+) -> None:
+    by_row = {row: sum(Decimal(repr(usd)) for usd in own.values()) for row, own in cells.items()}
+    by_column = {c: sum(Decimal(repr(own[c])) for own in cells.values()) for c in "xyz"}
+    total = Decimal(sum(by_row.values())).quantize(Decimal("0.01"))
+    rows, columns = cents_that_add_up(by_row, total), cents_that_add_up(by_column, total)
+    table = table_that_adds_up(cells, rows, columns)
+    for row, own in table.items():
+        assert sum(own.values()) == rows[row]
+        for column, usd in own.items():
+            assert abs(float(usd) - cells[row][column]) <= 0.01 * (len(cells) + 1) + 1e-9
+    for column, sums in columns.items():
+        assert sum(own[column] for own in table.values()) == sums
+        if not any(own[column] for own in cells.values()):
+            assert not any(own[column] for own in table.values())
+
+
+def test_a_table_that_does_not_add_up_is_refused() -> None:
+    cells = {"a": {"x": 1.0}, "b": {"x": 2.0}}
+    columns = {"x": Decimal("3.00")}
+    with pytest.raises(ValueError, match=r"rows of 4\.00 USD, columns of 3\.00 USD"):
+        table_that_adds_up(cells, {"a": Decimal("1.00"), "b": Decimal("3.00")}, columns)
+    with pytest.raises(ValueError, match="row do not add up"):
+        table_that_adds_up(cells, {"a": Decimal("2.00"), "b": Decimal("1.00")}, columns)
+
+
+def test_the_parts_on_the_page_add_up_to_the_profit_to_the_cent(
+    both: tuple[str, dict[str, Any]],
+) -> None:
+    """By symbol, by hour and in all; a symbol's sum is what it contributes, as nothing is lent."""
+    page, summary = both
+    money = section(page, "Where the money came from")
+    first, by_symbol, by_hour = (rows_of(part) for part in money.split("</table>")[:3])
+    profit = to_cents(summary["total_return"] * 100_000)
+    assert usd(first.pop("profit")[0]) == profit
+    assert sum(usd(cells[0]) for cells in first.values()) == profit
+    contributed = rows_of(section(page, "By symbol"))
+    for rows, names in ((by_symbol, "symbols"), (by_hour, "hours")):
+        total = [usd(cell) for cell in rows.pop("total")]
+        named = summary["attribution"][names].items()
+        assert set(rows) == {n for n, own in named if names == "symbols" or any(own.values())}
+        cents = [[usd(cell) for cell in cells] for cells in rows.values()]
+        assert [sum(column) for column in zip(*cents, strict=True)] == total
+        assert total == [*(usd(cells[0]) for cells in first.values()), profit]
+        for (name, row), own in zip(rows.items(), cents, strict=True):
+            assert sum(own[:-1]) == own[-1], row
+            exact = summary["attribution"][names][name].values()
+            assert all(
+                abs(float(cent) - part) < 0.03 for cent, part in zip(own, exact, strict=False)
+            )
+    for symbol in summary["symbols"]:
+        assert by_symbol[symbol][-1] == contributed[symbol][3]
 
 
 def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 0) -> Fill:
@@ -570,6 +633,7 @@ def test_instants_have_a_zone_and_fees_a_currency(both: tuple[str, dict[str, Any
                 r.main,
                 fills=[],
                 decisions=[],
+                bookings=[],
                 rows=[row._replace(gross_stock=0.0, gross_crypto=0.0) for row in r.main.rows],
             ),
         ),
@@ -592,6 +656,19 @@ def test_a_run_has_a_page(
     summary = run.summary()
     off = summary["total_return"] - sum(summary["contributions"].values())
     summary["contributions"]["other"] += off
+    profit = summary["total_return"] * run.settings.capital
+    parts = summary["attribution"]
+    for symbol in summary["symbols"]:
+        earned = summary["contributions"][symbol] * run.settings.capital
+        parts["symbols"][symbol]["timing"] += earned - sum(parts["symbols"][symbol].values())
+    for name, row in (("symbols", "account"), ("hours", next(iter(parts["hours"])))):
+        timing = sum(own["timing"] for own in parts["symbols"].values())
+        if name == "hours":
+            parts["hours"][row]["timing"] += timing - sum(
+                own["timing"] for own in parts["hours"].values()
+            )
+        rest = profit - sum(sum(own.values()) for own in parts[name].values())
+        parts[name][row]["financing"] += rest
     write_results(run, summary, tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h2>Equity</h2>" in page

@@ -1,0 +1,332 @@
+"""Where the money came from: the profit of an account in seven parts, by symbol and hour of day.
+
+At instant i a symbol has the mark m (its last known close) and, after the fills of i, the quantity
+q. A share of i - 1 has become r shares by i (1 but for splits). From i - 1 to i it earns
+
+    q[i-1] (r m[i] - m[i-1]) + sum over fills (dq m[i] - paid) + whatever is paid or got beside
+
+Its last decision by i - 1, for an equity E at a price p, had named four quantities: what the
+strategy wanted before limits, W = kelly E / p; the target, T = target E / p; and what orders were
+sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
+
+    premium    W |earned| / (|earned| + |forecast|), both as the decision's basis has them
+    forecast   W |forecast| / (|earned| + |forecast|)
+    limits     T - W where a limit is named as binding, else 0
+    sizing     the rest of Q: T - W where none is (the plan, costs of moving, what others hold), the
+               rounding to increments Q - T, and all of W where the basis expects nothing. Where W
+               is not known (buy and hold, a symbol that nothing sized) it is Q
+    timing     q[i-1] - Q: filled later or in part, fees taken in coin, cut by the broker, not
+               decided at all
+
+each times r m[i] - m[i-1]; and beside them, by what happened at i,
+
+    costs      spread, slippage and impact, fees, coin fees at the price of their fill, rounding
+    financing  interest, borrow, dividends, cash for fractions of a share
+    timing     quantity times (m[i] less the price before costs) of each fill, which for what was
+               decided at i is the way from the decision's price to the open it met
+
+They add up to the profit by definition. A split changes W, T and Q as it changes q. What a symbol
+was wanted, but never held, is in no part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from execution.decision import Choice
+from execution.records import LIMITS, Booking, BookingKind, Run
+from foundation.arrays import Array, Index, Instants
+from trainingdata.actions import Action
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import NEW_YORK
+
+Part = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
+PARTS: tuple[Part, ...] = get_args(Part)
+ACCOUNT = "account"  # what no symbol pays or gets alone
+_PLANNED = slice(0, 4)  # the parts of a quantity that was ordered
+_COSTS, _FINANCING, _TIMING = range(4, 7)
+_COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Attribution:
+    """A profit by symbol, hour of day and part.
+
+    symbols: the last one is the account itself.
+    hours: New York's time of the instants at which it was earned, as 10:30.
+    usd: [symbols, hours, PARTS].
+    """
+
+    symbols: tuple[str, ...]
+    hours: tuple[str, ...]
+    usd: Array
+
+    def __post_init__(self) -> None:
+        shape = (len(self.symbols), len(self.hours), len(PARTS))
+        if self.usd.shape != shape:
+            raise ValueError(f"usd must have the shape {shape}, got {self.usd.shape}")
+
+    @property
+    def profit(self) -> float:
+        """Of the account, USD."""
+        return float(self.usd.sum())
+
+    def parts(self) -> dict[Part, float]:
+        """USD of each part."""
+        return dict(zip(PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
+
+    def by_symbol(self) -> dict[str, dict[Part, float]]:
+        """USD of each part, of every symbol and of the account."""
+        return _table(self.symbols, self.usd.sum(axis=1))
+
+    def by_hour(self) -> dict[str, dict[Part, float]]:
+        """USD of each part, of every hour of day."""
+        return _table(self.hours, self.usd.sum(axis=0))
+
+    def as_dict(self) -> dict[str, dict[str, dict[Part, float]]]:
+        """The parts by symbol and by hour, as `summary.json` has them."""
+        return {"symbols": self.by_symbol(), "hours": self.by_hour()}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class History:
+    """One symbol of an account at N instants; USD, and signed shares or coins.
+
+    marks: [N] last known price.
+    before: mark and quantity before the first instant.
+    ratios: [N] new shares that one old share became as the instant came.
+    changes: [N] by which its quantity changed, splits included.
+    paid: [N] sum of quantity times price of its fills.
+    in_prices: [N] spread and slippage within that, above 0.
+    in_coin: [N] worth of what was taken in coin, at the price of the fill.
+    charges: [N] costs beside the prices, above 0.
+    financing: [N] got, below 0 paid.
+    """
+
+    marks: Array
+    before: tuple[float, float]
+    ratios: Array
+    changes: Array
+    paid: Array
+    in_prices: Array
+    in_coin: Array
+    charges: Array
+    financing: Array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plans:
+    """What was decided of one symbol, in time order.
+
+    rows: [D] numbers of the instants from whose fills on each counts.
+    quantities: [D, 4] premium, forecast, sizing and limits of what was ordered, shares or coins.
+    """
+
+    rows: Index
+    quantities: Array
+
+
+def plans_of(decided: Iterable[tuple[int, Choice, float]]) -> Plans:
+    """The plans of one symbol. decided: (number of the instant, choice, equity) in time order."""
+    rows = []
+    quantities = []
+    for row, choice, equity in decided:
+        rows.append(row)
+        quantities.append(planned_parts(choice, equity))
+    shape = (len(rows), len(quantities[0]) if quantities else 4)
+    return Plans(np.array(rows, dtype=np.int64), np.array(quantities).reshape(shape))
+
+
+def planned_parts(choice: Choice, equity: float) -> tuple[float, float, float, float]:
+    """(premium, forecast, sizing, limits) of the quantity that a choice ordered. equity: USD."""
+    unit = equity / choice.price
+    target = choice.target * unit
+    ordered = choice.held * unit + float(choice.qty)
+    # An account without equity has no weights: whatever it holds is closed.
+    if not math.isfinite(ordered):
+        ordered = target
+    wanted = choice.kelly * unit
+    if not math.isfinite(wanted):
+        return 0.0, 0.0, ordered, 0.0
+    limited = any(name in LIMITS for name in choice.binding)
+    limits = target - wanted if limited else 0.0
+    earned, forecast = abs(choice.basis.earned), abs(choice.basis.forecast)
+    expected = earned + forecast
+    if not (expected > 0 and math.isfinite(expected)):
+        return 0.0, 0.0, ordered - limits, limits
+    premium = wanted * (earned / expected)
+    predicted = wanted * (forecast / expected)
+    return premium, predicted, ordered - premium - predicted - limits, limits
+
+
+def symbol_parts(history: History, plans: Plans) -> Array:
+    """[N, PARTS] USD that one symbol earned up to each instant since the one before."""
+    h = history
+    count = len(h.marks)
+    mark, quantity = h.before
+    held = np.append(quantity, quantity + np.cumsum(h.changes)[:-1])
+    move = h.ratios * h.marks - np.append(mark, h.marks[:-1])
+    grown = np.asarray(np.cumprod(h.ratios), dtype=np.float64)
+    planned = _planned(plans, grown, count)
+    parts = np.zeros((count, len(PARTS)))
+    parts[:, _PLANNED] = planned * move[:, None]
+    parts[:, _COSTS] = 0.0 - h.in_prices - h.in_coin - h.charges
+    parts[:, _FINANCING] = h.financing
+    otherwise = (held - planned.sum(axis=1)) * move
+    traded = (h.changes - (h.ratios - 1.0) * held) * h.marks - h.paid
+    parts[:, _TIMING] = otherwise + traded + h.in_prices + h.in_coin
+    return parts
+
+
+def attribution(
+    at: Instants,
+    histories: Mapping[str, History],
+    plans: Mapping[str, Plans],
+    account: Mapping[Part, Array],
+) -> Attribution:
+    """The profit of an account at N instants.
+
+    Parameters
+    ----------
+    at: [N] increasing.
+    histories, plans: by symbol.
+    account: [N] of each part that is no symbol's.
+    """
+    hour, labels = hours_of(at)
+    symbols = (*histories, ACCOUNT)
+    usd = np.zeros((len(symbols), len(labels), len(PARTS)))
+    none = plans_of(())
+    for s, (symbol, history) in enumerate(histories.items()):
+        if history.before[1] or history.changes.any():
+            np.add.at(usd[s], hour, symbol_parts(history, plans.get(symbol, none)))
+    for part, amounts in account.items():
+        np.add.at(usd[-1, :, PARTS.index(part)], hour, amounts)
+    return Attribution(symbols, labels, usd)
+
+
+def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Attribution:
+    """Of a run that begins without positions. actions: those that its account was booked."""
+    at, _ = run.curve()
+    histories = {}
+    fills: dict[str, list[tuple[int, float, float, float, str]]] = {s: [] for s in bars.symbols}
+    for k, fill in zip(_rows(at, [fill.at for fill in run.fills]), run.fills, strict=True):
+        entry = (float(fill.qty), fill.price, fill.fee, fill.client_order_id)
+        fills[fill.symbol].append((k, *entry))
+    bookings: dict[str, list[tuple[int, Booking]]] = {}
+    booked_at = [booking.at for booking in run.bookings]
+    for k, booking in zip(_rows(at, booked_at), run.bookings, strict=True):
+        bookings.setdefault(booking.symbol, []).append((k, booking))
+    for s, symbol in enumerate(bars.symbols):
+        if not fills[symbol]:
+            histories[symbol] = _still(len(at))
+            continue
+        own = [action for action in actions if action.symbol == symbol]
+        marks, ratios = marks_of(bars, s, at, own)
+        changes, paid, in_coin, fees = (np.zeros(len(at)) for _ in range(4))
+        last = ("", 0.0)
+        for k, quantity, price, fee, order in fills[symbol]:
+            changes[k] += quantity
+            paid[k] += quantity * price
+            fees[k] += fee
+            # A fee in coin follows the purchase that it is of; a split is no order's.
+            if price == 0.0 and order == last[0]:
+                in_coin[k] -= quantity * last[1]
+            last = order, price
+        booked = _booked(bookings.get(symbol, ()), len(at))
+        histories[symbol] = History(
+            marks=marks,
+            before=(float(marks[0]), 0.0),
+            ratios=ratios,
+            changes=changes,
+            paid=paid,
+            in_prices=-booked["costs"],
+            in_coin=in_coin,
+            charges=fees,
+            financing=booked["financing"],
+        )
+    decided: dict[str, list[tuple[int, Choice, float]]] = {}
+    decided_at = [decision.at for decision in run.decisions]
+    for k, decision in zip(_rows(at, decided_at), run.decisions, strict=True):
+        for choice in decision.choices:
+            decided.setdefault(choice.symbol, []).append((k, choice, decision.equity))
+    plans = {symbol: plans_of(own) for symbol, own in decided.items() if fills.get(symbol)}
+    return attribution(at, histories, plans, _booked(bookings.get("", ()), len(at)))
+
+
+def marks_of(
+    bars: Bars, s: int, at: Instants, actions: Sequence[Action] = ()
+) -> tuple[Array, Array]:
+    """(last known close of a symbol at each instant, shares that one became), [N] each.
+
+    Before its first close it has that one. actions: of the symbol, in the bars' own prices.
+    """
+    times, values = bars.real_bars(s)
+    latest = np.searchsorted(times, at, side="right") - 1
+    marks = values[np.maximum(latest, 0), CLOSE].copy()
+    known = times[np.maximum(latest, 0)]
+    ratios = np.ones(len(at))
+    for action in actions:
+        k = int(np.searchsorted(at, action.opens))
+        if action.ratio == 1.0 or not 0 < k < len(at):
+            continue
+        ratios[k] *= action.ratio
+        old = np.arange(len(at)) >= k
+        marks[old & (known < at[k])] /= action.ratio
+    return marks, ratios
+
+
+def hours_of(at: Instants) -> tuple[Index, tuple[str, ...]]:
+    """(number of the hour of each instant [N], New York's times of day as 10:30)."""
+    local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(NEW_YORK)
+    minutes, number = np.unique(local.hour * 60 + local.minute, return_inverse=True)
+    labels = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in minutes.tolist())
+    return number.astype(np.int64), labels
+
+
+def _planned(plans: Plans, grown: Array, count: int) -> Array:
+    """[N, 4] of what was ordered by the instant before, in shares of then.
+
+    grown: [N] shares that one before the first instant has become.
+    """
+    planned = np.zeros((count, 4))
+    latest = np.searchsorted(plans.rows, np.arange(count), side="left") - 1
+    decided = latest >= 0
+    chosen = latest[decided]
+    before = np.append(1.0, grown[:-1])[decided]
+    planned[decided] = plans.quantities[chosen] * (before / grown[plans.rows[chosen]])[:, None]
+    return planned
+
+
+def _booked(
+    bookings: Iterable[tuple[int, Booking]], count: int
+) -> dict[Part, npt.NDArray[np.float64]]:
+    """[N] costs and financing, signed."""
+    booked: dict[Part, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
+    for k, booking in bookings:
+        part: Part = "costs" if booking.kind in _COST_KINDS else "financing"
+        booked[part][k] += booking.usd
+    return booked
+
+
+def _still(count: int) -> History:
+    """Of a symbol that was never held."""
+    nothing = np.zeros(count)
+    return History(nothing, (0.0, 0.0), np.ones(count), *([nothing] * 6))
+
+
+def _table(names: Sequence[str], usd: Array) -> dict[str, dict[Part, float]]:
+    rows = zip(names, usd.tolist(), strict=True)
+    return {name: dict(zip(PARTS, amounts, strict=True)) for name, amounts in rows}
+
+
+def _rows(at: Instants, instants: Sequence[np.datetime64]) -> list[int]:
+    """The numbers of the instants at which something happened; the last one for what came later."""
+    rows = np.searchsorted(at, np.array(instants, dtype=at.dtype))
+    return np.minimum(rows, len(at) - 1).tolist()  # type: ignore[no-any-return]

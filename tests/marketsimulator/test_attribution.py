@@ -1,0 +1,483 @@
+"""Where the money came from: the parts add up to the profit over symbols, hours and kinds, whatever
+was decided and whatever happened, and each is what its definition says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from execution.decision import NO_BASIS, Basis, Choice, Decision
+from execution.lending import MarginTerms, SymbolRate
+from execution.orders import Order
+from execution.records import LIMITS, Row, Run, writers_of
+from foundation.cents import to_cents
+from foundation.compose import composed_config
+from marketsimulator.account.terms import FillTerms
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.account_figures import contributions, costs_by_kind
+from marketsimulator.results.attribution import (
+    ACCOUNT,
+    PARTS,
+    Attribution,
+    History,
+    planned_parts,
+    plans_of,
+    run_attribution,
+    symbol_parts,
+)
+from marketsimulator.results.attribution_tables import attribution_tables
+from marketsimulator.results.report_figures import profits_to_the_cent
+from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.summary import Results
+from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
+from tests.marketsimulator.test_invariants import ACTIONS, COSTS, FEES, SYMBOLS, bars_of
+from trainingdata.actions import Action
+from trainingdata.bars import CLOSE, Bars, closes_of
+from trainingdata.sessions import session_open
+
+NAN = float("nan")
+CAPITAL = 100_000.0
+MARGIN = MarginTerms(
+    borrow_rate=0.02,
+    borrow_rates=(SymbolRate("BBB", 0.4),),
+    cash_rate=0.03,
+    requirements=(SymbolRate("BBB", 0.6),),
+)
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What random decisions have: whether they expect anything, and whether limits bind."""
+
+    premium: bool = True
+    forecast: bool = True
+    limits: bool = True
+
+
+def basis(rng: np.random.Generator, nature: Nature) -> Basis:
+    if rng.random() < 0.1:
+        return NO_BASIS
+    earned = float(rng.normal(0, 0.01)) if nature.premium else 0.0
+    forecast = float(rng.normal(0, 0.01)) if nature.forecast else 0.0
+    return NO_BASIS._replace(earned=earned, forecast=forecast)
+
+
+def binding(rng: np.random.Generator, nature: Nature) -> dict[str, float]:
+    if nature.limits and rng.random() < 0.5:
+        return dict.fromkeys(rng.choice(LIMITS, 2).tolist(), 0.001)
+    return {"cost": NAN} if rng.random() < 0.3 else {}
+
+
+def wild_run(
+    seed: int, nature: Nature, capital: float, wild: float, big: float
+) -> tuple[Run, Bars]:
+    """Random decisions with random orders, some for more than the account can carry."""
+    rng = np.random.default_rng(seed)
+    bars = bars_of(rng, wild, 4 * capital)
+    impact = float(seed % 2)
+    broker = account_on(
+        bars,
+        capital,
+        costs=replace(COSTS, stock_impact=impact, crypto_impact=impact),
+        fees=FEES,
+        fills=FillTerms(remainder="carry" if seed % 3 else "cancel"),
+        margin=MARGIN,
+        impact=bool(impact),
+        actions=ACTIONS,
+    )
+    decisions: list[Decision] = []
+    rows: list[Row] = []
+    for t in range(len(bars.times)):
+        if t:
+            broker.advance(t)
+        account = broker.account()
+        choices, orders = [], []
+        for number, symbol in enumerate(rng.permutation(SYMBOLS)[: rng.integers(0, 4)].tolist()):
+            price = account.prices.get(symbol)
+            if price is None:
+                continue
+            worth = max(account.equity, 1_000.0) * big * rng.normal(0.1, 0.4)
+            qty = round(worth / price, 3) if symbol.endswith("USD") else float(int(worth / price))
+            weights = rng.normal(0, 2, 2).tolist()
+            held = float(account.exposure.get(symbol, 0)) * price
+            held = held / account.equity if account.equity > 0 else NAN
+            kelly = NAN if rng.random() < 0.1 else weights[0]
+            basis_, limits = basis(rng, nature), binding(rng, nature)
+            amount = Decimal(repr(qty))
+            choices.append(
+                Choice(
+                    symbol, 0.0, 0.01, kelly, held, weights[1], amount, price, limits, 0.0, basis_
+                )
+            )
+            orders += [market(f"o{t}-{number}", symbol, qty)] if qty else []
+        decisions.append(decision_at(account.as_of, account.equity, choices, orders))
+        broker.submit(orders)
+        rows.append(broker.row())
+    margin = broker.margin_events()
+    return Run("wild", decisions, broker.fills, rows, margin, broker.bookings.entries), bars
+
+
+def decision_at(
+    at: np.datetime64, equity: float, choices: list[Choice], orders: list[Order]
+) -> Decision:
+    return Decision(at, at, equity, 1.0, tuple(choices), tuple(orders))
+
+
+RUNS = {
+    "seed": st.integers(0, 10**6),
+    "capital": st.sampled_from([1_500.0, 26_000.0, 2_000_000.0]),
+    "wild": st.sampled_from([0.005, 0.03]),
+    "big": st.sampled_from([0.4, 2.0]),
+}
+
+
+@settings(max_examples=20)
+@given(**RUNS)
+def test_the_bookings_of_an_instant_are_its_flows(
+    seed: int, capital: float, wild: float, big: float
+) -> None:
+    run, _ = wild_run(seed, Nature(), capital, wild, big)
+    booked: dict[Any, dict[str, float]] = {row.at: {} for row in run.rows}
+    for booking in run.bookings:
+        kinds = booked[booking.at]
+        kinds[booking.kind] = kinds.get(booking.kind, 0.0) + booking.usd
+    for row in run.rows:
+        kinds = booked[row.at]
+        for kind in ("spread", "slippage", "borrow", "interest", "rounding"):
+            assert kinds.get(kind, 0.0) == pytest.approx(-getattr(row, kind), abs=1e-8), kind
+        assert kinds.get("dividend", 0.0) == pytest.approx(row.dividends, abs=1e-8)
+        named = ("borrow", "rounding", "dividend", "split", "cash_interest")
+        assert sum(kinds.get(kind, 0.0) for kind in named) == pytest.approx(row.other, abs=1e-8)
+
+
+@settings(max_examples=30)
+@given(**RUNS)
+def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
+    seed: int, capital: float, wild: float, big: float
+) -> None:
+    run, bars = wild_run(seed, Nature(), capital, wild, big)
+    found = run_attribution(run, bars, ACTIONS)
+    profit = run.rows[-1].equity - capital
+    near = 1e-9 * (capital + np.abs(found.usd).sum())
+    assert found.profit == pytest.approx(profit, abs=near)
+    closes = dict(zip(bars.symbols, bars.last_closes().tolist(), strict=True))
+    earned = {symbol: 0.0 for symbol in (*bars.symbols, "")}
+    for fill in run.fills:
+        worth = float(fill.qty) * (closes[fill.symbol] - fill.price)
+        earned[fill.symbol] += worth - fill.fee
+    for booking in run.bookings:
+        if booking.kind not in ("spread", "slippage"):
+            earned[booking.symbol] += booking.usd
+    tables = found.by_symbol(), found.by_hour()
+    for symbol, parts in tables[0].items():
+        whose = "" if symbol == ACCOUNT else symbol
+        assert sum(parts.values()) == pytest.approx(earned[whose], abs=near), symbol
+    for table in tables:
+        for part, usd in found.parts().items():
+            assert sum(row[part] for row in table.values()) == pytest.approx(usd, abs=near)
+    costs = costs_by_kind(run.rows)
+    paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "coin_fees"))
+    assert found.parts()["costs"] == pytest.approx(-paid, abs=near)
+    got = sum(row.other + row.rounding - row.interest for row in run.rows)
+    assert found.parts()["financing"] == pytest.approx(got, abs=near)
+
+
+@settings(max_examples=20)
+@given(**RUNS)
+def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
+    seed: int, capital: float, wild: float, big: float
+) -> None:
+    """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
+    run, bars = wild_run(seed, Nature(), capital, wild, big)
+    trips = round_trips(run.fills, closes_of(bars), run.rows[-1].at)
+    profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
+    parts = run_attribution(run, bars, ACTIONS).as_dict()
+    shown = attribution_tables(
+        parts["symbols"], parts["hours"], profits=profits, bookings=run.bookings
+    )
+    assert profits.total == to_cents(run.rows[-1].equity - capital)
+    in_all = [cents(bar.cells[0]) for bar in shown.parts]
+    assert sum(in_all[:-1]) == in_all[-1] == profits.total
+    for table in (shown.symbols, shown.hours):
+        amounts = [[cents(cell) for cell in cells] for _, cells in table]
+        assert amounts[-1] == in_all
+        assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == in_all
+        assert all(sum(row[:-1]) == row[-1] for row in amounts)
+
+
+def cents(cell: str) -> Decimal:
+    return Decimal(cell.replace("$", "").replace(",", ""))
+
+
+def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
+    seen: dict[str, float] = {}
+    for seed in range(12):
+        run, _ = wild_run(seed, Nature(), 26_000.0, 0.03, 2.0)
+        for booking in run.bookings:
+            seen[booking.kind] = seen.get(booking.kind, 0.0) + abs(booking.usd)
+        for fill in run.fills:
+            for name in ("liquidation", "split"):
+                seen[name] = seen.get(name, 0.0) + (name in fill.client_order_id)
+            seen["coin fee"] = seen.get("coin fee", 0.0) + (fill.price == 0 and fill.qty < 0)
+        seen["calls"] = seen.get("calls", 0) + run.margin["margin_calls"]
+    kinds = ("spread", "slippage", "dividend", "split", "borrow", "interest", "rounding")
+    for name in (*kinds, "cash_interest", "liquidation", "coin fee", "calls"):
+        assert seen.get(name, 0) > 0, name
+
+
+@settings(max_examples=20)
+@given(**RUNS, nature=st.sampled_from(["premium", "forecast", "limits"]))
+def test_what_no_decision_knew_has_no_part(
+    seed: int, capital: float, wild: float, big: float, nature: str
+) -> None:
+    run, bars = wild_run(seed, replace(Nature(), **{nature: False}), capital, wild, big)
+    parts = run_attribution(run, bars, ACTIONS).parts()
+    assert parts.pop(nature) == 0.0  # type: ignore[call-overload]
+    assert all(parts[name] for name in ("premium", "forecast", "limits") if name in parts)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6))
+def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
+    run, bars = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
+    assert not run.fills
+    found = run_attribution(run, bars, ACTIONS)
+    idle = sum(row.other for row in run.rows)
+    assert found.parts() == {part: 0.0 for part in PARTS} | {"financing": pytest.approx(idle)}
+    assert not found.usd[:-1].any()
+
+
+WORDS = (
+    *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
+    *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "forecaster.calibrated=false"),
+    *("data.edge=0.4", "prior.crypto_sharpe=0.5"),
+)
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return run_backtest(BacktestSettings.of(composed_config("backtest", list(WORDS))))
+
+
+def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
+    """USD of each part by symbol and instant, from the files of a run and its bars' closes."""
+    decisions, fills, equity, bookings = (
+        pd.read_parquet(folder / f"{name}.parquet")
+        for name in ("decisions", "fills", "equity", "bookings")
+    )
+    rows = []
+    for symbol in closes["symbol"].unique():
+        frame = equity[["at"]].copy()
+        own = closes[closes["symbol"] == symbol][["at", "close"]]
+        frame = pd.merge_asof(frame, own, on="at").rename(columns={"close": "mark"})
+        traded = fills[fills["symbol"] == symbol].copy()
+        traded["paid"] = traded["qty"] * traded["price"]
+        traded["coin"] = np.where(traded["price"] == 0, -traded["qty"] * traded["price"].shift(), 0)
+        at = traded.groupby("at")[["qty", "paid", "fee", "coin"]].sum()
+        frame = frame.join(at, on="at").fillna(0.0)
+        frame["held"] = frame["qty"].cumsum().shift(fill_value=0.0)
+        frame["move"] = frame["mark"].diff().fillna(0.0)
+        d = decisions[decisions["symbol"] == symbol].copy()
+        unit = d["equity"] / d["price"]
+        d["ordered"] = d["held"] * unit + d["qty"]
+        wanted = d["kelly"] * unit
+        earned, forecast = d["plan_earned"].abs(), d["plan_forecast"].abs()
+        d["premium"] = (wanted * earned / (earned + forecast)).fillna(0.0)
+        d["forecast"] = (wanted * forecast / (earned + forecast)).fillna(0.0)
+        bound = d["binding"].str.split("+").map(lambda names: bool({*names} & {*LIMITS}))
+        d["limits"] = np.where(bound & wanted.notna(), d["target"] * unit - wanted, 0.0)
+        d["sizing"] = d["ordered"] - d["premium"] - d["forecast"] - d["limits"]
+        names = ["premium", "forecast", "sizing", "limits"]
+        frame = pd.merge_asof(
+            frame, d[["at", "ordered", *names]], on="at", allow_exact_matches=False
+        ).fillna(0.0)
+        frame[names] = frame[names].mul(frame["move"], axis=0)
+        other = bookings[bookings["symbol"] == symbol]
+        inside = other["kind"].isin(["spread", "slippage"])
+        within = other[inside].groupby("at")["usd"].sum()
+        beside = other[~inside].groupby("at")["usd"].sum()
+        frame["within"] = frame["at"].map(within).fillna(0.0)
+        frame["costs"] = frame["within"] - frame["fee"] - frame["coin"]
+        frame["financing"] = frame["at"].map(beside).fillna(0.0)
+        frame["timing"] = (frame["held"] - frame["ordered"]) * frame["move"]
+        frame["timing"] += frame["qty"] * frame["mark"] - frame["paid"]
+        frame["timing"] += frame["coin"] - frame["within"]
+        rows.append(frame.assign(symbol=symbol)[["at", "symbol", *PARTS]])
+    of_account = bookings[bookings["symbol"] == ""]
+    frame = of_account[["at"]].assign(symbol=ACCOUNT, **dict.fromkeys(PARTS, 0.0))
+    rounding = of_account["kind"] == "rounding"
+    frame["costs"] = of_account["usd"].where(rounding, 0.0)
+    frame["financing"] = of_account["usd"].where(~rounding, 0.0)
+    return pd.concat([*rows, frame])
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
+    results: Results, tmp_path: Path, number: int
+) -> None:
+    """The configured trader, its random walk, and buying and holding."""
+    run = results.runs[number]
+    for name, write in writers_of(run).items():
+        write(tmp_path / name)
+    closes = []
+    for s, symbol in enumerate(results.bars.symbols):
+        at, values = results.bars.real_bars(s)
+        known = pd.DatetimeIndex(at).tz_localize("UTC")
+        closes.append(pd.DataFrame({"at": known, "symbol": symbol, "close": values[:, CLOSE]}))
+    read = by_pandas(tmp_path, pd.concat(closes))
+    found = run_attribution(run, results.bars)
+    assert read[list(PARTS)].abs().sum().sum() > 0
+    for name, table, keys in (
+        ("symbols", found.by_symbol(), read["symbol"]),
+        (
+            "hours",
+            found.by_hour(),
+            read["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M"),
+        ),
+    ):
+        mine = read.groupby(keys)[list(PARTS)].sum()
+        for row, parts in table.items():
+            for part, usd in parts.items():
+                expected = mine.loc[row, part] if row in mine.index else 0.0
+                assert usd == pytest.approx(expected, rel=1e-9, abs=1e-6), (name, row, part)
+
+
+def test_the_parts_of_a_walk_of_buy_and_hold_and_of_a_forecast(results: Results) -> None:
+    main, walk, held = (run_attribution(run, results.bars).parts() for run in results.runs)
+    assert all(main[part] for part in ("premium", "forecast", "limits", "sizing", "costs"))
+    assert walk["forecast"] == 0.0 != walk["premium"]
+    assert (held["premium"], held["forecast"], held["limits"]) == (0.0, 0.0, 0.0)
+    assert held["sizing"] != 0.0
+
+
+CHOICE = Choice(
+    symbol="AAA",
+    mu=0.0,
+    sigma=0.01,
+    kelly=1.2,
+    held=0.1,
+    target=0.5,
+    qty=Decimal(39),
+    price=100.0,
+    binding={"symbol_cap": 0.01},
+    cost=0.0,
+    basis=NO_BASIS._replace(earned=0.01, forecast=-0.03),
+)
+
+
+def test_the_quantities_of_a_decision_worked_by_hand() -> None:
+    """10,000 USD at 100: a weight of 1 is 100 shares. 120 wanted, 50 allowed, 10 held, 49 ordered.
+
+    A quarter of what is wanted rests on the premium, by the sizes of what is expected.
+    """
+    premium, forecast, sizing, limits = planned_parts(CHOICE, 10_000.0)
+    assert (premium, forecast, limits) == (30.0, 90.0, -70.0)
+    assert sizing == pytest.approx(-1.0)
+    free = CHOICE._replace(binding={"cost": NAN})
+    assert planned_parts(free, 10_000.0) == pytest.approx((30.0, 90.0, -71.0, 0.0))
+    unknown = CHOICE._replace(basis=NO_BASIS)
+    assert planned_parts(unknown, 10_000.0) == pytest.approx((0.0, 0.0, 119.0, -70.0))
+    unsized = CHOICE._replace(kelly=NAN)
+    assert planned_parts(unsized, 10_000.0) == pytest.approx((0.0, 0.0, 49.0, 0.0))
+    closed = CHOICE._replace(held=NAN, target=0.0, kelly=NAN, qty=Decimal(-10))
+    assert planned_parts(closed, -5.0) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
+    """49 shares are ordered at 100 and 40 are filled at 101.1 after an open of 101: 10 were held.
+
+    Then the price rises to 104, each share becomes two, and both rise to 53.
+    """
+    history = History(
+        marks=np.array([100.0, 104.0, 53.0]),
+        before=(100.0, 10.0),
+        ratios=np.array([1.0, 1.0, 2.0]),
+        changes=np.array([40.0, 0.0, 50.0]),
+        paid=np.array([40 * 101.1, 0.0, 0.0]),
+        in_prices=np.array([4.0, 0.0, 0.0]),
+        in_coin=np.zeros(3),
+        charges=np.array([0.5, 0.0, 0.0]),
+        financing=np.array([0.0, 0.0, 7.0]),
+    )
+    plans = plans_of([(0, CHOICE, 10_000.0)])
+    parts = [dict(zip(PARTS, row, strict=True)) for row in symbol_parts(history, plans).tolist()]
+    nothing = dict.fromkeys(PARTS, 0.0)
+    assert parts[0] == pytest.approx({**nothing, "costs": -4.5, "timing": -40.0})
+    assert parts[1] == pytest.approx(
+        {**nothing, "premium": 120, "forecast": 360, "limits": -280, "sizing": -4, "timing": 4}
+    )
+    assert parts[2] == pytest.approx(
+        {
+            **nothing,
+            "premium": 60,
+            "forecast": 180,
+            "limits": -140,
+            "sizing": -2,
+            "timing": 2,
+            "financing": 7,
+        }
+    )
+
+
+def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
+    """Of three orders in a bar the market order pays at the open, the stop at 101, the limit no."""
+    ends = stock_ends("2024-03-04", 4)
+    rows = [(100.0, 102.0, 97.0, 100.0)] * 4
+    bars = panel_of({"AAA": (ends, rows), "BBB": (ends, rows)})
+    broker = account_on(bars, costs=replace(FREE, stock_half_spread_bps=10, stock_slippage_bps=5))
+    broker.submit([market("a", "AAA", 10)])
+    stop = replace(market("b", "BBB", 10), type="stop", stop_price=101.0)
+    limit = replace(market("c", "AAA", 10), type="limit", limit_price=98.0)
+    broker.submit([stop, limit])
+    broker.advance(1)
+    row = broker.row()
+    paid = {(b.symbol, b.kind): -b.usd for b in broker.bookings.entries}
+    assert paid["AAA", "spread"] == pytest.approx(1.0)
+    assert paid["AAA", "slippage"] == pytest.approx(0.5)
+    assert len(broker.fills) == 3
+    assert paid["BBB", "spread"] == pytest.approx(1.01)
+    assert {kind for symbol, kind in paid if symbol == "AAA"} == {"spread", "slippage"}
+    assert row.spread == pytest.approx(1.01)
+
+
+def test_a_dividend_a_fraction_of_a_share_and_a_loan_worked_by_hand() -> None:
+    """15 shares: 20 cents each, then three for two at 100: 22 shares and half of one at 66.67.
+
+    9 shorts at 100 pay 36 % of 900 a year, 90 cents a night.
+    """
+    ends = stock_ends("2024-03-04", 14)
+    bars = panel_of({name: (ends, [(100.0,) * 4] * len(ends)) for name in ("AAA", "BBB")})
+    opens = session_open(np.datetime64("2024-03-05", "D"))
+    assert opens is not None
+    broker = account_on(
+        bars,
+        margin=MarginTerms(borrow_rates=(SymbolRate("BBB", 0.36),)),
+        actions=(Action("AAA", opens, 1.5, 0.2),),
+    )
+    broker.submit([market("a", "AAA", 15), market("b", "BBB", -9)])
+    found = []
+    for t in range(1, 8):
+        broker.advance(t)
+        found.append(broker.row())
+    booked = {(each.symbol, each.kind): each.usd for each in broker.bookings.entries}
+    assert booked == {
+        ("BBB", "borrow"): -0.9,
+        ("AAA", "dividend"): 3.0,
+        ("AAA", "split"): 33.33,
+    }
+    assert sum(row.other for row in found) == pytest.approx(35.43)
+
+
+def test_the_parts_need_a_cell_of_every_symbol_and_hour() -> None:
+    with pytest.raises(ValueError, match=r"usd must have the shape \(1, 2, 7\)"):
+        Attribution(("AAA",), ("10:30", "11:30"), np.zeros((1, 1, 7)))
