@@ -18,7 +18,7 @@ from sizing.allocation import Allocation
 from sizing.binding import binding_limits, with_drawdown
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits, spendable_ceilings
-from sizing.optimum import DrawdownBound, GrowthOptimum, aversion_of, optimum_of
+from sizing.optimum import DrawdownBound, GrowthOptimum, aversion_of, bounded_optimum, optimum_of
 from sizing.scenarios import Copula, block_returns, check_scenarios
 from sizing.situation import Situation
 from sizing.solver.growth import GrowthProgram, expansion, growth_and_slopes
@@ -126,10 +126,12 @@ class GrowthKelly:
         # What neither decides nor is held has no part in any book: it needs no scenarios.
         rows = np.flatnonzero(situation.deciding | (situation.held != 0))
         program = growth_program(situation, limits, rows, self.settings, self.aversion)
-        whole = program._replace(share=float(not self.bounded and self.aversion > 0))
-        found = optimum_of(whole, bounded=self.bounded)
-        solved = whole._replace(share=found.share)
-        return _named(situation, limits, rows, solved, found, bounded=self.bounded)
+        if self.bounded:
+            found = bounded_optimum(program)
+        else:
+            program = program._replace(share=float(self.aversion > 0))
+            found = optimum_of(program)
+        return _named(situation, limits, rows, program, found, bounded=self.bounded)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""
@@ -185,7 +187,7 @@ def growth_program(
         cost=np.ascontiguousarray(np.stack([s.cost, *later.cost])[:, rows]),
         lower=lower,
         upper=upper,
-        coefficients=np.vstack([coefficients[:, rows], worst]),
+        coefficients=np.ascontiguousarray(np.vstack([coefficients[:, rows], worst])),
         limits=np.append(rooms, 1.0 - settings.floor),
         toll=np.array([s.toll, *later.toll]),
     )
@@ -223,7 +225,6 @@ def _named(
     coefficients[:, rows] = program.coefficients
     deciding = s.deciding[rows]
     # The weights before any limit are those of the objective alone; the drawdown bound is a limit.
-    free = program._replace(share=0.0) if bounded else program
 
     def scattered(weights: Array) -> Array:
         out = np.full(count, np.nan)
@@ -231,10 +232,10 @@ def _named(
         return out
 
     def together(span: int) -> Array:
-        return scattered(_unlimited(free, deciding, span))
+        return scattered(_unlimited(program, deciding, span))
 
     def beside(span: int) -> Array:
-        return scattered(_beside(free, deciding, found.weights[0], span))
+        return scattered(_beside(program, deciding, found.weights[0], span))
 
     unlimited = together(len(program.returns))
     binding = binding_limits(
@@ -253,19 +254,19 @@ def _named(
     )
     if bounded and found.share > 0:
         held_back = np.zeros(count, dtype=bool)
-        held_back[rows] = deciding & _grows_beyond(free, found.weights)
+        held_back[rows] = deciding & _grows_beyond(program, found.weights)
         price = found.share / (1.0 - found.share) if found.share < 1 else np.nan
         binding = with_drawdown(binding, held_back, price)
     return spanned(s, Allocation(unlimited, target, binding), together, beside)
 
 
-def _grows_beyond(free: GrowthProgram, weights: Array) -> Mask:
+def _grows_beyond(program: GrowthProgram, weights: Array) -> Mask:
     """[S] whether moving each first weight on outwards would add to growth net of its trade."""
-    slope = growth_and_slopes(free, weights)[1].sum(axis=0)
+    slope = growth_and_slopes(program, weights)[1].sum(axis=0)
     first = weights[0]
     outward = np.where((first < 0) | ((first == 0) & (slope < 0)), -1.0, 1.0)
-    returns_to_held = (free.held - first) * outward > 0
-    saved = np.where(returns_to_held, free.cost[0], -free.cost[0])
+    returns_to_held = (program.held - first) * outward > 0
+    saved = np.where(returns_to_held, program.cost[0], -program.cost[0])
     return np.asarray(outward * slope + saved > NOTHING)
 
 

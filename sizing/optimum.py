@@ -1,13 +1,18 @@
 """The answer to a plan by expected log growth, with the bound on how far it can be from the best.
 
-`solver.growth` and `solver.drawdown` compute it. Here it is checked once: an answer whose gap is
-not closed is none.
+    maximise  E log of the plan's wealth,  or that  subject to  E (wealth)^-λ ≤ 1
+
+The first, and any power utility, is `solver.growth`'s. The second is risk-constrained Kelly
+(Busseti, Ryu and Boyd 2016). The logarithm of its constraint is the power term of `solver.growth`,
+summed over the blocks and net of costs and tolls, and concave. One multiplier therefore joins it to
+the growth in one objective, and what is left is to find the power term's share of it. An answer
+whose gap is not closed is none.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,19 +20,24 @@ from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, failure_text
 from sizing.solver.active_set import SOLVED
-from sizing.solver.drawdown import constrained_optimum
 from sizing.solver.growth import (
     RUINED,
     GrowthProgram,
+    charged_tolls,
     expansion,
     feasible_start,
     growth_and_slopes,
     growth_optimum,
     growth_parts,
+    plan_costs,
 )
 from sizing.solver.multi_period import LaterBlocks
 
 GAP = 1e-8  # a return: an answer that may lie further below the best is refused
+TIGHT = 1e-10  # a return: how far the drawdown bound may stay from where it binds
+ROUNDED = 1e-14  # a return: how far below 0 it is met
+STILL = 1e-15  # of a fraction of Kelly
+TRIALS = 60  # of the multiplier
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,8 @@ class GrowthOptimum:
     slopes: [K, S] of the objective's growth term, by weight.
     share: of the power term in the objective; share / (1 - share) is what the drawdown bound costs
         in growth, by one more of it. 0 where it does not bind, 1 where no plan meets it.
-    slack: what is left of the drawdown bound, a return; infinite where there is none.
+    slack: the power term net of costs, a return: at least 0 where the drawdown bound of the
+        program's aversion is met; 0 less costs without an aversion.
     gap: no other answer is better by more than this, a return (`solver.growth.duality_gap`).
     """
 
@@ -85,26 +96,74 @@ class GrowthOptimum:
     gap: float
 
 
-def optimum_of(program: GrowthProgram, *, bounded: bool) -> GrowthOptimum:
-    """Solve a plan; with `bounded` for full growth under the drawdown bound of its aversion.
+def optimum_of(program: GrowthProgram) -> GrowthOptimum:
+    """Solve a plan for the objective with the program's own share of the power term.
 
     Raises
     ------
     SolverFailed
         where what is fixed ruins, bounds leave no answer, or the gap is not closed to GAP.
     """
-    start = feasible_start(program)
-    share = program.share
-    slack = np.inf
-    if bounded:
-        status, share, slack, weights, prices, gap = constrained_optimum(program, start)
-        program = program._replace(share=share)
-    else:
-        status, weights, prices, gap = growth_optimum(program, start)
+    return _optimum_from(program, feasible_start(program))
+
+
+def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
+    """The largest growth under the drawdown bound of the program's aversion.
+
+    Where no plan meets the bound (getting out of what is held may cost more than anything earns)
+    the answer is the plan that comes nearest to it, of share 1. The gap is that of the objective
+    with the share that is found.
+
+    Raises
+    ------
+    SolverFailed
+        as `optimum_of`.
+    """
+    beyond = _optimum_from(program._replace(share=0.0), feasible_start(program))
+    if beyond.slack >= -ROUNDED:
+        return beyond
+    within = _optimum_from(program._replace(share=1.0), beyond.weights)
+    if within.slack <= TIGHT:
+        return within
+    # In the fraction of Kelly that a share stands for, the slack over the fraction is a line where
+    # returns are small: the secant then needs few steps.
+    low, high = _fraction(program, 1.0), 1.0
+    low_slope, high_slope = within.slack / low, beyond.slack
+    last_within: bool | None = None
+    for _ in range(TRIALS):
+        fraction = low + (high - low) * low_slope / (low_slope - high_slope)
+        if not low < fraction < high:
+            fraction = 0.5 * (low + high)
+        share = (1.0 / fraction - 1.0) / program.aversion
+        found = _optimum_from(program._replace(share=share), within.weights)
+        is_within = found.slack >= -ROUNDED
+        # One end that stays lets the secant creep (Dowell and Jarratt 1971).
+        if is_within:
+            high_slope *= 0.5 if last_within is True else 1.0
+            low, low_slope, within = fraction, found.slack / fraction, found
+        else:
+            low_slope *= 0.5 if last_within is False else 1.0
+            high, high_slope = fraction, found.slack / fraction
+        last_within = is_within
+        if within.slack <= TIGHT or high - low <= STILL:
+            break
+    return replace(within, gap=within.gap + within.share * max(within.slack, 0.0))
+
+
+def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
+    """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings."""
+    status, weights, prices, gap = growth_optimum(program, start)
     if status != SOLVED or not gap <= GAP:
         raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
     _, slopes = growth_and_slopes(program, weights)
-    return GrowthOptimum(weights, prices, slopes, float(share), float(slack), float(gap))
+    costs = plan_costs(program, charged_tolls(program), weights)
+    slack = growth_parts(program, weights)[1] - costs
+    return GrowthOptimum(weights, prices, slopes, program.share, float(slack), float(gap))
+
+
+def _fraction(program: GrowthProgram, share: float) -> float:
+    """The fraction of Kelly that a share of the power term stands for."""
+    return 1.0 / (1.0 + share * program.aversion)
 
 
 def expected_growth(program: GrowthProgram, weights: Array) -> float:

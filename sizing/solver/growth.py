@@ -20,6 +20,7 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined, reordered
 from sizing.solver.active_set import SOLVED
+from sizing.solver.cholesky import RIDGE
 from sizing.solver.multi_period import (
     FAR,
     LaterBlocks,
@@ -140,7 +141,7 @@ def feasible_start(program: GrowthProgram) -> Array:
         for g in range(len(program.limits)):
             # A ceiling that what is fixed passes leaves no room, and is passed by nothing else.
             fixed = fixed_use(program.coefficients[g], program.lower, program.upper)
-            use = np.dot(program.coefficients[g], np.abs(weights[0]))
+            use = dot(program.coefficients[g], np.abs(weights[0]))
             fits &= use <= max(program.limits[g], fixed) * (1.0 + 1e-12)
         if fits and least_wealth(program.returns, weights) > LEAST_WEALTH:
             return weights
@@ -156,6 +157,7 @@ def expansion_optimum(
 ) -> tuple[int, Array, Array]:
     """The best weights [K, S] of the expansion at `weights`, whose slopes [K, S] are given."""
     pull, risk = expansion(program, weights, slopes)
+    _offset_ridge(program, weights, pull, risk)
     later = LaterBlocks(pull[1:], risk[1:], program.toll[1:], program.cost[1:])
     return optimal_weights(
         pull[0],
@@ -170,6 +172,31 @@ def expansion_optimum(
         program.toll[0],
         later,
     )
+
+
+@inlined
+def _offset_ridge(program: GrowthProgram, weights: Array, pull: Array, risk: Array) -> None:
+    """Add to pull [K, S] what the ridge of `active_set` takes from the slopes at these weights."""
+    # The ridge draws weights and changes towards zero by 1e-10 of the largest number. Every step
+    # would end beside the optimum by as much, and the gap would not close.
+    blocks = len(weights)
+    largest = 0.0
+    for i in range(len(program.held)):
+        if program.upper[i] > program.lower[i]:
+            gain = 0.0
+            variance = 0.0
+            for k in range(blocks - 1, -1, -1):
+                gain += pull[k, i]
+                variance += risk[k, i, i]
+                for j in range(len(program.held)):
+                    if program.upper[j] == program.lower[j]:
+                        gain -= risk[k, i, j] * program.lower[j]
+                largest = max(largest, abs(gain), variance)
+    for k in range(blocks):
+        for i in range(len(program.held)):
+            change = weights[k, i] - (weights[k - 1, i] if k > 0 else 0.0)
+            after = weights[k + 1, i] - weights[k, i] if k + 1 < blocks else 0.0
+            pull[k, i] += RIDGE * largest * (change - after)
 
 
 @compiled
@@ -193,7 +220,7 @@ def growth_parts(program: GrowthProgram, weights: Array) -> tuple[float, float]:
         logs = _log_wealth(program.returns[k], weights[k])
         if logs[0] == -np.inf:
             return -np.inf, -np.inf
-        growth += np.dot(program.chance, logs)
+        growth += dot(program.chance, logs)
         if program.aversion > 0.0:
             power += _tilted(program.chance, logs, program.aversion)[0]
     return growth, power
@@ -237,7 +264,7 @@ def duality_gap(
     gap = 0.0
     for g in range(ceilings):
         fixed = fixed_use(program.coefficients[g], program.lower, program.upper)
-        use = np.dot(program.coefficients[g], np.abs(weights[0]))
+        use = dot(program.coefficients[g], np.abs(weights[0]))
         gap += max(prices[g], 0.0) * max(max(program.limits[g], fixed) - use, 0.0)
     for k in range(blocks):
         borrowed = _borrowed(program, weights, k)
@@ -303,7 +330,7 @@ def growth_and_slopes(program: GrowthProgram, weights: Array) -> tuple[float, Ar
         if logs[0] == -np.inf:
             return -np.inf, slopes
         tilted, odds = _tilted(program.chance, logs, program.aversion)
-        value += (1.0 - program.share) * np.dot(program.chance, logs) + program.share * tilted
+        value += (1.0 - program.share) * dot(program.chance, logs) + program.share * tilted
         pull = np.exp(-logs)
         for s in range(len(logs)):
             pull[s] *= (1.0 - program.share) * program.chance[s] + program.share * odds[s]
