@@ -26,7 +26,7 @@ from sizing.spans import spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
 
-NOTHING = 1e-12  # a return below this is rounding
+NOTHING = 1e-12  # a return, or a weight, below this is rounding
 NEWTON_STEPS = 40  # of the weights without limits
 HALVINGS = 40
 STILL = 1e-6  # relative: a last step of them, whose square is what it leaves
@@ -287,7 +287,8 @@ def _unlimited(program: GrowthProgram, deciding: Mask) -> Array:
         if length == 1.0 and np.abs(step).max() <= STILL * max(np.abs(weights).max(), 1.0):
             break
     out = np.full(len(deciding), np.nan)
-    out[chosen] = weights
+    # Where nothing is expected the mean over scenarios is a rounding error, and so is its weight.
+    out[chosen] = np.where(np.abs(weights) > NOTHING, weights, 0.0)
     return out
 
 
