@@ -24,7 +24,7 @@ BOUND = DrawdownBound(alpha=0.7, beta=0.1)
 def outcomes(days: int = 60) -> tuple[Array, Array]:
     """Returns [N, 3] of a morning spread, an afternoon spread and the contract; chances [N]."""
     rng = np.random.default_rng(7)
-    calm = rng.random(days) < 0.85
+    calm = rng.random(days) < 0.72
     rows = []
     chance = []
     for is_calm in calm:

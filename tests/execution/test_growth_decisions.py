@@ -98,6 +98,12 @@ def test_only_who_asks_for_shapes_gets_them(market: Bars) -> None:
     assert joined_beliefs([tables["kelly_50"], tables["kelly_50"]]).shapes is None
 
 
+def test_beliefs_without_shapes_are_refused_by_who_reads_them(market: Bars) -> None:
+    table = trader("kelly_50").belief_table(market, SINCE)
+    with pytest.raises(ValueError, match="no shapes of forecasts, and log_50 reads them"):
+        replace(trader("log_50"), table=table)
+
+
 def test_a_skewed_forecast_is_held_less_of_than_its_moments_say(market: Bars) -> None:
     panel = market.until(np.datetime64(WHEN[0], "ns"))
     free = TradingCosts(0, 0, 0, 0, 0, 0)
