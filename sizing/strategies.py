@@ -8,6 +8,7 @@ hold a pattern leave a weight alone while it is within `band` of its place, a qu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,9 @@ from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
 KELLY = re.compile(r"(kelly|premium|log)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 RISK_CONSTRAINED = "risk_constrained"
-ROUNDS = 500  # of risk parity's descent at most
-CLOSE = 1e-10  # relative: where the descent ends
+ROUNDS = 500  # of risk parity's steps at most
+FULL_STEP = 0.25  # decrement below which Newton's step is taken whole
+CLOSE = 1e-10  # relative: where the steps end
 SCENARIOS = GrowthSettings()
 
 
@@ -214,13 +216,13 @@ def risk_parity(s: Situation) -> Array:
 def equal_risk(covariance: Array) -> Array:
     """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ.
 
-    By cyclical coordinate descent (Griveau-Billion et al. 2013). Each step solves σᵢ²wᵢ² +
-    (Σw − σᵢ²wᵢ)ᵢwᵢ = 1/S for wᵢ, where the gradient of ½w'Σw − Σ ln(wᵢ)/S vanishes (Spinu 2013).
+    Newton's steps to where the gradient of ½w'Σw − Σ ln(wᵢ)/S vanishes (Spinu 2013). S times that
+    is self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
 
     Raises
     ------
     InputError
-        where a variance is not above zero.
+        where a variance is not above zero, or no such weights were found.
     """
     variance = np.diag(covariance)
     if not (variance > 0).all():
@@ -228,13 +230,14 @@ def equal_risk(covariance: Array) -> Array:
     n = len(variance)
     weights = 1.0 / np.sqrt(variance * n)
     for _ in range(ROUNDS):
-        before = weights.copy()
-        for i in range(n):
-            rest = float(covariance[i] @ weights - variance[i] * weights[i])
-            weights[i] = (np.sqrt(rest * rest + 4 * variance[i] / n) - rest) / (2 * variance[i])
-        if np.abs(weights - before).max() <= CLOSE * weights.max():
-            break
-    return np.asarray(weights / weights.sum())
+        gradient = covariance @ weights - 1.0 / (n * weights)
+        curvature = covariance + np.diag(1.0 / (n * weights**2))
+        step = -np.linalg.solve(curvature, gradient)
+        decrement = math.sqrt(max(-n * float(gradient @ step), 0.0))
+        weights = weights + step / (1.0 + (decrement if decrement > FULL_STEP else 0.0))
+        if decrement <= CLOSE:
+            return np.asarray(weights / weights.sum())
+    raise InputError(f"risk_parity: no weights of equal risk found for {n} symbols")
 
 
 def comparable_symbols(s: Situation) -> Index | None:
