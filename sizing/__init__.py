@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
     from sizing.situation import Situation as Situation
+    from sizing.uncertainty import binary_shrinkage as binary_shrinkage
+    from sizing.uncertainty import drawdown_fraction as drawdown_fraction
+    from sizing.uncertainty import proven_share as proven_share
+    from sizing.uncertainty import shrinkage as shrinkage
 
 __getattr__, __dir__, __all__ = public(
     __name__,
@@ -33,9 +37,13 @@ __getattr__, __dir__, __all__ = public(
         "SolverFailed": "kelly",
         "Strategy": "allocation",
         "allocate": "allocation",
+        "binary_shrinkage": "uncertainty",
         "check_strategy": "conformance",
+        "drawdown_fraction": "uncertainty",
         "get_qty": "quantity",
         "kelly_weights": "kelly",
+        "proven_share": "uncertainty",
+        "shrinkage": "uncertainty",
         "unconstrained_kelly": "kelly",
     },
 )
