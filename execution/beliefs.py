@@ -50,6 +50,8 @@ class Belief:
     signal: [S] root mean square of what such a centre is worth over its whole life, a return.
     premium: [S] return a year, for a Sharpe ratio of one of the symbol's class.
     correlation: [K, S, S] of returns over each block.
+    shapes: [K, S, Q] float32, quantiles of the price at the forecast's levels over its median, of a
+        step as long as each block; NaN without a forecast. None where no strategy asks for them.
     """
 
     symbols: tuple[str, ...]
@@ -66,6 +68,7 @@ class Belief:
     signal: Array
     premium: Array
     correlation: Array
+    shapes: Array32 | None = None
 
     @property
     def until(self) -> np.datetime64:
@@ -94,6 +97,7 @@ class BeliefTable:
     premium: [T, S].
     matrix: [T] number of the correlation matrix in force.
     correlations: [D, S, S] float32, the matrices.
+    shapes: [T, K, S, Q] float32 as in `Belief`, or None.
     """
 
     symbols: tuple[str, ...]
@@ -113,6 +117,7 @@ class BeliefTable:
     premium: Array
     matrix: Index
     correlations: Array32
+    shapes: Array32 | None = None
 
     def of(self, now: np.datetime64) -> Belief | None:
         """The belief of an instant; None where nothing decides then."""
@@ -137,6 +142,7 @@ class BeliefTable:
             signal=self.signal[t],
             premium=self.premium[t],
             correlation=correlation,
+            shapes=None if self.shapes is None else self.shapes[t],
         )
 
 
@@ -149,8 +155,9 @@ def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     numbers = [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
     for field in fields(BeliefTable):
-        if field.name not in ("symbols", "crypto", "matrix"):
-            arrays[field.name] = np.concatenate([getattr(part, field.name) for part in parts])
+        values = [getattr(part, field.name) for part in parts]
+        if field.name not in ("symbols", "crypto", "matrix") and values[0] is not None:
+            arrays[field.name] = np.concatenate(values)
     return replace(parts[0], matrix=np.concatenate(numbers), **arrays)
 
 

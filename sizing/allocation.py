@@ -225,16 +225,18 @@ def _named_allocation(
     s: Situation, limits: Limits, unlimited: Array, target: Array, gradient: Array, prices: Array
 ) -> Allocation:
     """The allocation with the names of what binds; gradient [S], prices as of `binding_limits`."""
+    rows, rooms = spendable_ceilings(
+        s.held, s.cost, s.crypto, s.stock_ceiling, s.unborrowed, limits.caps
+    )
     binding = binding_limits(
         s.held,
         s.cost,
-        s.crypto,
         s.long_only,
         s.deciding,
         s.equity,
-        s.stock_ceiling,
-        s.unborrowed,
         limits.caps,
+        rows,
+        rooms,
         unlimited,
         target,
         gradient,

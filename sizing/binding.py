@@ -14,15 +14,18 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined
-from sizing.limits import CEILINGS, spendable_ceilings
+from sizing.limits import CEILINGS
 
+# The rows of ceilings: those of every strategy, and one that strategies of whole distributions add.
+ROWS = (*CEILINGS, "no_ruin")
 # Whatever can hold a weight where it is. The place of a name is its bit in what `_limits_met` says.
-BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")
+BINDING = ("symbol_cap", "long_only", *ROWS, "financing", "cost")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
 FIRST_CEILING = 2
-FINANCING = 2 + len(CEILINGS)
-COST = 3 + len(CEILINGS)
+FINANCING = 2 + len(ROWS)
+COST = 3 + len(ROWS)
+DRAWDOWN = "drawdown"  # beside them: it holds whole books
 
 TOUCH = 1e-6  # a limit this close, in weight, binds
 NOTHING = 1e-12  # a return below this is rounding
@@ -41,13 +44,12 @@ _NAMES = [_names_of(bits) for bits in range(1 << len(BINDING))]
 def binding_limits(
     held: Array,
     cost: Array,
-    crypto: Mask,
     long_only: Mask,
     deciding: Mask,
     equity: float,
-    stock_ceiling: float,
-    unborrowed: float,
     caps: tuple[float, float, float],
+    rows: Array,
+    rooms: Array,
     unlimited: Array,
     target: Array,
     gradient: Array,
@@ -57,32 +59,34 @@ def binding_limits(
 
     Parameters
     ----------
-    held, cost, crypto, long_only, deciding, equity, stock_ceiling, unborrowed, caps
+    held, cost, long_only, deciding, equity, caps
         as of `allocation.best_weights`.
+    rows, rooms : [G, S], [G]
+        coefficients and limits of the first G of ROWS.
     unlimited, target : [S]
         weights before any limit, and under every limit.
     gradient : [S]
         of return net of risk, by weight; NaN where targets are not chosen by return.
-    prices : [4 + 1 + L]
-        of the CEILINGS, then of what is borrowed in each block.
+    prices : [G + 1 + L]
+        of the ceilings, then of what is borrowed in each block.
     """
     limits_met, bound_prices = _limits_met(
         held,
         cost,
-        crypto,
         long_only,
         deciding,
         equity,
-        stock_ceiling,
-        unborrowed,
         caps,
+        rows,
+        rooms,
         unlimited,
         target,
         gradient,
         prices,
     )
-    ceiling_prices = prices[: len(CEILINGS)].tolist()
-    financing = float(prices[len(CEILINGS) :].sum())
+    count = len(rooms)
+    ceiling_prices = [*prices[:count].tolist(), *[np.nan] * (len(ROWS) - count)]
+    financing = float(prices[count:].sum())
     binding = []
     # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
     # serves all of them. What names a bound of the symbol itself has a price of its own.
@@ -98,17 +102,31 @@ def binding_limits(
     return tuple(binding)
 
 
+def with_drawdown(
+    binding: tuple[Mapping[str, float], ...], held_back: Mask, price: float
+) -> tuple[Mapping[str, float], ...]:
+    """The same names with the drawdown bound where it holds a weight back.
+
+    Where nothing else did but the cost of moving, it is the bound that makes moving not pay.
+    held_back: [S]; price: what one more of the bound would add to growth.
+    """
+    named = []
+    for names, bound in zip(binding, held_back.tolist(), strict=True):
+        kept = {name: value for name, value in names.items() if name != BINDING[COST]}
+        named.append({**kept, DRAWDOWN: price} if bound else names)
+    return tuple(named)
+
+
 @compiled
 def _limits_met(
     held: Array,
     cost: Array,
-    crypto: Mask,
     long_only: Mask,
     deciding: Mask,
     equity: float,
-    stock_ceiling: float,
-    unborrowed: float,
     caps: tuple[float, float, float],
+    rows: Array,
+    rooms: Array,
     unlimited: Array,
     target: Array,
     gradient: Array,
@@ -120,7 +138,6 @@ def _limits_met(
     gradient, towards the weight before limits.
     """
     symbol_cap, _, margin_equity = caps
-    rows, rooms = spendable_ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
     limits_met = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
@@ -167,7 +184,7 @@ def _limits_met(
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
     """What one more of a weight pays to everything that has a price, and what holds it, in bits.
 
-    row [4]: what the weight takes of each ceiling; full [4]: which ceilings are; financing: price
+    row [G]: what the weight takes of each ceiling; full [G]: which ceilings are; financing: price
     of what is borrowed for it.
     """
     taken = financing

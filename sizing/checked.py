@@ -16,6 +16,7 @@ from foundation.plugin import own_code, place
 from sizing.allocation import Allocation, Strategy
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from sizing.scenarios import Shape
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 from trainingdata.instruments import Kind
@@ -59,6 +60,11 @@ class CheckedStrategy:
     def uses_premium(self) -> bool:
         """Whether the premium of its class counts for a symbol's expected return."""
         return bool(self.inner.uses_premium)
+
+    @property
+    def uses_shape(self) -> bool:
+        """Whether it reads the shapes of returns beside their moments."""
+        return bool(getattr(self.inner, "uses_shape", False))
 
     @property
     def holding(self) -> Holding | None:
@@ -130,7 +136,10 @@ def copy_of(situation: Situation, *, writeable: bool = True) -> Situation:
     later = None
     if situation.later is not None:
         later = LaterBlocks(*(arrays.pop(f"later.{name}") for name in LaterBlocks._fields))
-    return replace(situation, **arrays, later=later)
+    shape = None
+    if situation.shape is not None:
+        shape = Shape(*(arrays.pop(f"shape.{name}") for name in Shape._fields))
+    return replace(situation, **arrays, later=later, shape=shape)
 
 
 def changed_arrays(before: Situation, after: Situation) -> list[str]:
@@ -146,8 +155,9 @@ def changed_arrays(before: Situation, after: Situation) -> list[str]:
 def _arrays(situation: Situation) -> dict[str, Array]:
     """Every array of a situation by its name."""
     values = {field.name: getattr(situation, field.name) for field in fields(situation)}
-    if situation.later is not None:
-        values |= {f"later.{name}": value for name, value in situation.later._asdict().items()}
+    for name in ("later", "shape"):
+        if values[name] is not None:
+            values |= {f"{name}.{part}": value for part, value in values[name]._asdict().items()}
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 

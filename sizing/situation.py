@@ -11,6 +11,7 @@ import numpy as np
 
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
+from sizing.scenarios import Shape
 from sizing.solver.multi_period import LaterBlocks, no_later_blocks
 from trainingdata.instants import utc_text
 
@@ -63,6 +64,7 @@ class Situation:
     symbols: [S] their names; empty for a fixed weight that is counted beside them, and none at all
         where nobody has named them.
     at: the instant of the decision, if there is one.
+    shape: of the log returns in the blocks, for strategies that ask for it; None: not known.
     """
 
     mu: Array
@@ -82,6 +84,7 @@ class Situation:
     leverage: float | None = None
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
+    shape: Shape | None = None
 
     @property
     def granted(self) -> float:
@@ -109,6 +112,7 @@ class Situation:
         toll: float = 0.0,
         later: LaterBlocks | None = None,
         at: np.datetime64 | None = None,
+        shape: Shape | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
 
@@ -151,6 +155,7 @@ class Situation:
             leverage=leverage,
             symbols=tuple(symbols),
             at=at,
+            shape=shape,
         )
 
     def with_fixed(self, weights: Array, crypto: Mask) -> Situation:
@@ -175,6 +180,7 @@ class Situation:
             universe=np.append(self.universe, no),
             years=np.append(self.years, none),
             later=self.later and self.later.padded(len(weights)),
+            shape=self.shape and self.shape.padded(len(weights)),
             symbols=self.symbols and (*self.symbols, *[""] * len(weights)),
         )
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from sizing.kelly import binary_kelly, unconstrained_kelly
+from sizing.optimum import DrawdownBound
 from sizing.solver.validation import check_problem, float_array
 
 
@@ -118,25 +119,16 @@ def binary_shrinkage(
     return np.asarray(np.divide(stake**2, total, out=np.zeros(total.shape), where=stake > 0))
 
 
-def drawdown_fraction(alpha: float, beta: float) -> float:
-    """Fraction of Kelly at which wealth ever falls to a share alpha with probability beta at most.
+def drawdown_fraction(bound: DrawdownBound) -> float:
+    """Fraction of Kelly that keeps a drawdown bound where returns are small and their law is known.
 
         2 / (1 + λ),   λ = log beta / log alpha
 
-    For small returns of known mean and covariance: the risk constraint E[(1 + r'w)^-λ] ≤ 1 of
-    Busseti, Ryu and Boyd (2016, Risk-Constrained Kelly Gambling) to second order, and the chance of
-    a Brownian motion with drift to fall so far, alpha^(2/fraction - 1), solved for the fraction.
-    alpha 0.7 with beta 0.1 is 0.27 of Kelly; half-Kelly falls to alpha with probability alpha³.
-
-    Raises
-    ------
-    ValueError
-        where one is not between 0 and 1.
+    The bound E[(1 + r'w)^-λ] ≤ 1 to second order; and the chance of a Brownian motion with drift to
+    fall so far, alpha^(2/fraction - 1), solved for the fraction. alpha 0.7 with beta 0.1 is 0.27 of
+    Kelly; half-Kelly falls to alpha with probability alpha³.
     """
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must be above 0 and below 1, got {value}")
-    return float(2.0 / (1.0 + np.log(beta) / np.log(alpha)))
+    return 2.0 / (1.0 + bound.aversion)
 
 
 class _Edge(NamedTuple):

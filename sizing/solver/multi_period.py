@@ -150,12 +150,12 @@ def optimal_weights(
     room = np.empty(len(counted))
     # What all weights are together beyond 1 is borrowed. Of what is fixed sizes count, as the
     # proceeds of a short sale do not offset what is borrowed.
-    unfixed = 1.0 - _fixed_use(np.ones(len(mu)), lower, upper)
+    unfixed = 1.0 - fixed_use(np.ones(len(mu)), lower, upper)
     for row in range(len(counted)):
         g = counted[row]
         if g < m:
             groups[row, :n] = coefficients[g][free]
-            room[row] = max(limits[g] - _fixed_use(coefficients[g], lower, upper), 0.0)
+            room[row] = max(limits[g] - fixed_use(coefficients[g], lower, upper), 0.0)
         else:
             groups[row, : n * (g - m + 1)] = 1.0
             room[row] = unfixed
@@ -204,7 +204,7 @@ def _tolls(
     groups = len(limits)
     blocks = 1 + len(later.toll)
     tolls = np.full(groups + blocks, np.inf)
-    free_of_toll = _never_borrows(lower, upper, coefficients, limits)
+    free_of_toll = never_borrows(lower, upper, coefficients, limits)
     for k in range(blocks):
         if free_of_toll:
             tolls[groups + k] = 0.0
@@ -214,7 +214,7 @@ def _tolls(
 
 
 @inlined
-def _never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Array) -> bool:
+def never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Array) -> bool:
     """Whether bounds or a ceiling keep all sizes of the first block together at 1."""
     # Such an account cannot borrow, so no later block is charged for more than 1 either. Otherwise
     # a plan would hold back today because of interest that nobody will ever pay.
@@ -226,7 +226,7 @@ def _never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Arra
         for i in range(len(lower)):
             least = min(least, coefficients[g, i])
         if 0.0 < least < np.inf:
-            most = min(most, max(limits[g], _fixed_use(coefficients[g], lower, upper)) / least)
+            most = min(most, max(limits[g], fixed_use(coefficients[g], lower, upper)) / least)
     return bool(most <= 1.0 + 1e-9)
 
 
@@ -264,7 +264,7 @@ def _add_block(
 
 
 @inlined
-def _fixed_use(coefficients: Array, lower: Array, upper: Array) -> float:
+def fixed_use(coefficients: Array, lower: Array, upper: Array) -> float:
     """What fixed weights take of a group with these coefficients [S]."""
     total = 0.0
     for i in range(len(lower)):

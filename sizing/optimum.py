@@ -1,0 +1,206 @@
+"""The answer to a plan by expected log growth, with the bound on how far it can be from the best.
+
+    maximise  E log of the plan's wealth,  or that  subject to  E (wealth)^-λ ≤ 1
+
+The first, and any power utility, is `solver.growth`'s. The second is risk-constrained Kelly
+(Busseti, Ryu and Boyd 2016). The logarithm of its constraint is the power term of `solver.growth`,
+summed over the blocks and net of costs and tolls, and concave. One multiplier therefore joins it to
+the growth in one objective, and what is left is to find the power term's share of it. An answer
+whose gap is not closed is none.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+from sizing.kelly import SizingProblem, SolverFailed, failure_text
+from sizing.solver.active_set import SOLVED
+from sizing.solver.growth import (
+    RUINED,
+    GrowthProgram,
+    charged_tolls,
+    expansion,
+    feasible_start,
+    growth_and_slopes,
+    growth_optimum,
+    growth_parts,
+    plan_costs,
+)
+from sizing.solver.multi_period import LaterBlocks
+
+GAP = 1e-8  # a return: an answer that may lie further below the best is refused
+TIGHT = 1e-10  # a return: how far the drawdown bound may stay from where it binds
+ROUNDED = 1e-14  # a return: how far below 0 it is met
+STILL = 1e-15  # of a fraction of Kelly
+TRIALS = 60  # of the multiplier
+
+
+@dataclass(frozen=True, slots=True)
+class DrawdownBound:
+    """Wealth is to fall below a share of what it was with no more than some probability.
+
+    alpha: the share, above 0 and below 1.
+    beta: the probability, above 0 and below 1.
+
+    E (wealth)^-λ ≤ 1 with λ = log β / log α keeps it: a wealth whose every bet keeps that, whatever
+    came before, falls below α with probability β at most (Busseti, Ryu and Boyd 2016), because
+    wealth^-λ is then a supermartingale. For a normal return of small variance the largest such bet
+    is 2 / (1 + λ) of full Kelly: 27 % at 0.7 and 0.1.
+    """
+
+    alpha: float = 0.7
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise InputError(f"{name}: {value:g} is not above 0 and below 1")
+
+    @property
+    def aversion(self) -> float:
+        """λ = log β / log α."""
+        return math.log(self.beta) / math.log(self.alpha)
+
+
+def aversion_of(fraction: float) -> float:
+    """The risk aversion beside log wealth whose expansion is this fraction of Kelly: 1/f - 1."""
+    return 1.0 / fraction - 1.0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GrowthOptimum:
+    """The best weights of a plan over K blocks for S symbols under G ceilings.
+
+    weights: [K, S] of every block.
+    prices: [G + K] what one more of each ceiling would add to the objective, then one more of what
+        is not borrowed in each block.
+    slopes: [K, S] of the objective's growth term, by weight.
+    share: of the power term in the objective; share / (1 - share) is what the drawdown bound costs
+        in growth, by one more of it. 0 where it does not bind, 1 where no plan meets it.
+    slack: the power term net of costs, a return: at least 0 where the drawdown bound of the
+        program's aversion is met; 0 less costs without an aversion.
+    gap: no other answer is better by more than this, a return (`solver.growth.duality_gap`).
+    """
+
+    weights: Array
+    prices: Array
+    slopes: Array
+    share: float
+    slack: float
+    gap: float
+
+
+def optimum_of(program: GrowthProgram) -> GrowthOptimum:
+    """Solve a plan for the objective with the program's own share of the power term.
+
+    Raises
+    ------
+    SolverFailed
+        where what is fixed ruins, bounds leave no answer, or the gap is not closed to GAP.
+    """
+    return _optimum_from(program, feasible_start(program))
+
+
+def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
+    """The largest growth under the drawdown bound of the program's aversion.
+
+    Where no plan meets the bound (getting out of what is held may cost more than anything earns)
+    the answer is the plan that comes nearest to it, of share 1. The gap is that of the objective
+    with the share that is found.
+
+    Raises
+    ------
+    SolverFailed
+        as `optimum_of`.
+    """
+    beyond = _optimum_from(program._replace(share=0.0), feasible_start(program))
+    if beyond.slack >= -ROUNDED:
+        return beyond
+    within = _optimum_from(program._replace(share=1.0), beyond.weights)
+    if within.slack <= TIGHT:
+        return within
+    # In the fraction of Kelly that a share stands for, the slack over the fraction is a line where
+    # returns are small: the secant then needs few steps.
+    low, high = _fraction(program, 1.0), 1.0
+    low_slope, high_slope = within.slack / low, beyond.slack
+    last_within: bool | None = None
+    for _ in range(TRIALS):
+        fraction = low + (high - low) * low_slope / (low_slope - high_slope)
+        if not low < fraction < high:
+            fraction = 0.5 * (low + high)
+        share = (1.0 / fraction - 1.0) / program.aversion
+        found = _optimum_from(program._replace(share=share), within.weights)
+        is_within = found.slack >= -ROUNDED
+        # One end that stays lets the secant creep (Dowell and Jarratt 1971).
+        if is_within:
+            high_slope *= 0.5 if last_within is True else 1.0
+            low, low_slope, within = fraction, found.slack / fraction, found
+        else:
+            low_slope *= 0.5 if last_within is False else 1.0
+            high, high_slope = fraction, found.slack / fraction
+        last_within = is_within
+        if within.slack <= TIGHT or high - low <= STILL:
+            break
+    return replace(within, gap=within.gap + within.share * max(within.slack, 0.0))
+
+
+def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
+    """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings."""
+    status, weights, prices, gap = growth_optimum(program, start)
+    if status != SOLVED or not gap <= GAP:
+        raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
+    _, slopes = growth_and_slopes(program, weights)
+    costs = plan_costs(program, charged_tolls(program), weights)
+    slack = growth_parts(program, weights)[1] - costs
+    return GrowthOptimum(weights, prices, slopes, program.share, float(slack), float(gap))
+
+
+def _fraction(program: GrowthProgram, share: float) -> float:
+    """The fraction of Kelly that a share of the power term stands for."""
+    return 1.0 / (1.0 + share * program.aversion)
+
+
+def expected_growth(program: GrowthProgram, weights: Array) -> float:
+    """E log of wealth over all blocks with weights [K, S], before costs; -inf where one ruins."""
+    return float(growth_parts(program, weights)[0])
+
+
+def _failure(status: int, gap: float, symbols: int) -> str:
+    """Why there is no answer, in words."""
+    if status == RUINED:
+        return (
+            f"the sizing problem of {symbols} symbols has no answer: what cannot be traded now"
+            " loses everything in a scenario"
+        )
+    if status == SOLVED:
+        return (
+            f"the sizing problem of {symbols} symbols was not solved: the best may be better by"
+            f" {gap:.1e} of equity, and {GAP:.0e} is allowed"
+        )
+    return failure_text(status, symbols)
+
+
+def _near_problem(program: GrowthProgram) -> SizingProblem:
+    """The quadratic program that the plan is near while weights are small."""
+    nothing = np.zeros(program.cost.shape)
+    _, slopes = growth_and_slopes(program, nothing)
+    pull, risk = expansion(program, nothing, slopes)
+    return SizingProblem(
+        pull[0],
+        risk[0],
+        program.held,
+        program.cost[0],
+        program.lower,
+        program.upper,
+        program.coefficients,
+        program.limits,
+        1.0,
+        float(program.toll[0]),
+        LaterBlocks(pull[1:], risk[1:], program.toll[1:], program.cost[1:]),
+    )
