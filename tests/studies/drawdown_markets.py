@@ -23,9 +23,9 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
+from sizing.optimum import DrawdownBound
 from sizing.uncertainty import proven_share, shrinkage
-from tests.studies.estimation_error import ALPHA, BETA, BOUND, FARTHEST, returns_of
-from tests.studies.plain_growth import growth_bets, risk_constrained_bets
+from tests.studies.estimation_error import BOUND, FARTHEST, best_bets, returns_of
 
 PAST = 250  # returns that parameters are estimated from
 LAW = 4096  # points of the shape that sizing knows
@@ -82,20 +82,17 @@ def market(rng: np.random.Generator, symbols: int, tails: float | None, prior: f
 
 
 @cache
-def sizes(tails: float | None, bound: float | None) -> tuple[Array, Array]:
+def sizes(tails: float | None, bound: DrawdownBound | None) -> tuple[Array, Array]:
     """[E], [E]: edges of one return of deviation one, and the best size of a bet on each."""
-    edges = np.concatenate([[0.0], np.geomspace(1e-4, 2.0, 200)])
+    edges = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 200)])
     law = returns_of(1, tails, LAW, 3)
-    if bound is None:
-        return edges, growth_bets(edges[:, None], law, 0.0)[:, 0]
-    bets = risk_constrained_bets(edges[1:, None], law, bound)[:, 0]
-    return edges, np.concatenate([[0.0], bets])
+    return edges, best_bets(edges[:, None], law, bound=bound)[:, 0]
 
 
 def along(
-    mean: Array, covariance: Array, tails: float | None, share: float, bound: float | None
+    mean: Array, covariance: Array, tails: float | None, share: float, bound: DrawdownBound | None
 ) -> Array:
-    """[n] the best weights for a share of a mean, with E[(1 + r'w)^-bound] ≤ 1 if there is one.
+    """[n] the best weights for a share of a mean, under a drawdown bound if there is one.
 
     Returns look alike from every side, so the weights lie along Σ⁻¹m and are a bet on one return.
     """
@@ -211,7 +208,7 @@ class Figures:
     """What a rule does in all markets of a kind.
 
     holds: share of markets in which the bound holds.
-    falls: probability of a fall below ALPHA over markets and paths.
+    falls: probability of a fall below BOUND.alpha over markets and paths.
     share: mean growth over that of the best weights for the known parameters; -inf where some
         market ruins, NaN where nothing can be earned.
     error: of the share.
@@ -233,9 +230,9 @@ def study(
     table = {}
     for name, rule in RULES.items():
         drift, deviation, growth = grown([rule(m) for m in drawn], drawn)
-        chance = chances(drift, deviation, paths, ALPHA)
+        chance = chances(drift, deviation, paths, BOUND.alpha)
         share, error = share_of(growth, best)
-        holds = float((chance <= BETA).mean())
+        holds = float((chance <= BOUND.beta).mean())
         table[name] = Figures(holds, float(chance.mean()), share, error)
     return table
 

@@ -24,8 +24,9 @@ from scipy import stats
 from scipy.stats import qmc
 
 from foundation.arrays import Array
+from sizing.optimum import DrawdownBound
+from sizing.stakes import growth_stakes
 from sizing.uncertainty import proven_share, shrinkage
-from tests.studies.plain_growth import growth_bets, risk_constrained_bets
 
 CORRELATION = 0.4
 ERROR = 0.1  # of a stated mean, in deviations
@@ -37,8 +38,8 @@ SCENARIOS = 1024  # that sizing looks at
 TRUTH = 8192  # returns that growth is measured on
 LESSON = 3000  # forecasts that a slope is learned from
 ERRORS = 3.0  # standard errors that a slope has to be beyond, as in `forecasting.calibration`
-ALPHA, BETA = 0.7, 0.1
-BOUND = float(np.log(BETA) / np.log(ALPHA))
+BOUND = DrawdownBound(0.7, 0.1)
+LARGEST = 10.0  # size of a bet on a return of deviation one, far beyond any that survives
 STEPS = 252  # decisions of a path
 COEFFICIENTS = (0.0, 0.05, 0.1, 0.3)
 
@@ -99,6 +100,24 @@ def returns_of(symbols: int, tails: float | None, count: int, seed: int) -> Arra
     return np.asarray(both @ np.linalg.inv(have).T @ np.linalg.cholesky(correlated(symbols)).T)
 
 
+def best_bets(
+    means: Array, outcomes: Array, fraction: float = 1.0, bound: DrawdownBound | None = None
+) -> Array:
+    """[D, n] growth-optimal bets on equally likely outcomes [N, n] around means [D, n]."""
+    chance = np.full(len(outcomes), 1 / len(outcomes))
+    bets = np.zeros(means.shape)
+    for d in np.flatnonzero(means.any(axis=1)):
+        bets[d] = growth_stakes(
+            means[d] + outcomes,
+            chance,
+            fraction=fraction,
+            drawdown=bound,
+            lower=-LARGEST,
+            upper=LARGEST,
+        ).weights
+    return bets
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Forecasts:
     """D decisions of a world.
@@ -116,16 +135,16 @@ class Forecasts:
     deviation: Array
     learned: Array
 
-    def bets(self, slope: Array | float = 1.0, aversion: float | None = 0.0) -> Array:
-        """[D, n] weights by whole distributions, of a stated mean times a slope.
-
-        aversion: of `growth_bets`; None for risk-constrained ones.
-        """
+    def bets(
+        self,
+        slope: Array | float = 1.0,
+        fraction: float = 1.0,
+        bound: DrawdownBound | None = None,
+    ) -> Array:
+        """[D, n] weights by whole distributions, of a stated mean times a slope."""
         means = self.stated / self.deviation * np.reshape(slope, (-1, 1))
         outcomes = returns_of(self.world.symbols, self.world.tails, SCENARIOS, 1)
-        if aversion is None:
-            return risk_constrained_bets(means, outcomes, BOUND) / self.deviation
-        return growth_bets(means, outcomes, aversion) / self.deviation
+        return best_bets(means, outcomes, fraction, bound) / self.deviation
 
     def plug_in(self) -> Array:
         """[D, n] full Kelly to second order, Σ⁻¹m."""
@@ -183,10 +202,10 @@ def weights_of(f: Forecasts) -> dict[str, Array]:
         "calibrated, full": plug_in * learned,
         "calibrated, half": plug_in * learned / 2,
         "distribution, full": f.bets(),
-        "distribution, half": f.bets(aversion=1.0),
-        "distribution, calibrated, half": f.bets(f.learned, 1.0),
-        "risk-constrained": f.bets(aversion=None),
-        "risk-constrained, calibrated": f.bets(f.learned, None),
+        "distribution, half": f.bets(fraction=0.5),
+        "distribution, calibrated, half": f.bets(f.learned, 0.5),
+        "risk-constrained": f.bets(bound=BOUND),
+        "risk-constrained, calibrated": f.bets(f.learned, bound=BOUND),
     }
 
 
@@ -200,7 +219,7 @@ def best_of(f: Forecasts, margin: float) -> Array:
     weights = f.stated * w.slope @ np.linalg.inv(correlated(w.symbols))
     sharpe = np.sqrt((weights * f.stated * w.slope).sum(axis=1, keepdims=True))
     one = returns_of(w.symbols, w.tails, TRUTH, 2)[:, :1]
-    deviation = np.minimum(growth_bets(sharpe / doubt, one, 0.0) / doubt, margin)
+    deviation = np.minimum(best_bets(sharpe / doubt, one) / doubt, margin)
     return np.asarray(weights / np.maximum(sharpe, TINY) * deviation)
 
 
@@ -224,7 +243,7 @@ class Figures:
     growth: log growth a decision.
     share: of the best attainable, and its standard error; NaN where there is none.
     error: of the share, or of the growth where there is none.
-    falls: share of paths that fall below ALPHA within STEPS decisions.
+    falls: share of paths that fall below BOUND.alpha within STEPS decisions.
     ruins: share of paths that lose everything.
     """
 
@@ -248,7 +267,7 @@ def figures(f: Forecasts, weights: Array, best: Array, paths: int, seed: int) ->
             apart.std(ddof=1) / np.sqrt(len(levels)) / (attainable if attainable > 0 else 1)
         )
     ruins = float((least <= 0).mean())
-    return Figures(float(levels.mean()), share, error, float((least < ALPHA).mean()), ruins)
+    return Figures(float(levels.mean()), share, error, float((least < BOUND.alpha).mean()), ruins)
 
 
 def lowest(f: Forecasts, weights: Array, paths: int, seed: int) -> Array:
