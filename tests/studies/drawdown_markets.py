@@ -1,6 +1,6 @@
 """How often a bound on drawdowns holds in markets whose parameters are estimated.
 
-    python tests/studies/drawdown_markets.py [--markets 1000] [--paths 1000] [--steps 2520]
+    python -m tests.studies.drawdown_markets [--markets 1000] [--paths 1000] [--steps 2520]
         [--seed 0] [--quick]
 
 Simulated truth. Each market has means and a covariance of its own; sizing knows the shape of its

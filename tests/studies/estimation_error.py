@@ -1,7 +1,7 @@
 """What sizing loses to the errors of what it is told: growth and falls of every kind of Kelly.
 
-    python tests/studies/estimation_error.py [--decisions 600] [--paths 2000] [--seed 0] [--quick]
-        [--only bets|markets] [--markets 1000]
+    python -m tests.studies.estimation_error [--decisions 400] [--paths 2000] [--seed 0] [--quick]
+        [--unbounded]
 
 First bets on forecasts, in simulated truth: returns of deviation one, correlated 0.4, normal or of
 a Student-t(4), none farther than ten deviations. A forecast is exact, or it states the mean with an
@@ -312,7 +312,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--decisions", type=int, default=600)
+    parser.add_argument("--decisions", type=int, default=400)
     parser.add_argument("--paths", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unbounded", action="store_true")
