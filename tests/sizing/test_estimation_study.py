@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tests.studies import drawdown_markets, estimation_error
+from tests.studies import daily_estimates, drawdown_markets, estimation_error
 from tests.studies.drawdown_markets import chances, shocks
 from tests.studies.estimation_error import MARGIN, STEPS, World
 
@@ -110,3 +110,22 @@ def test_the_drawdown_bound_holds_in_markets_with_estimated_means_for_a_proven_m
     for name in ("risk-constrained", "… the mean's error as variance", "… Baker–McHale"):
         assert found[name].holds < 0.75, name
         assert found[name].share > proven.share, name
+
+
+def test_a_week_of_real_bars_is_sized_by_the_days_before_it_alone() -> None:
+    rng = np.random.default_rng(0)
+    days = 0.001 + 0.01 * rng.normal(size=(160, 3))
+    later = days.copy()
+    later[140:] *= -3
+    for name, rule in daily_estimates.RULES.items():
+        weeks = daily_estimates.earned(days, rule, 100)
+        assert len(weeks) == 12
+        assert (daily_estimates.earned(later, rule, 100)[:8] == weeks[:8]).all(), name
+        traded = daily_estimates.earned(0 * days + days[:1], rule, 100)[0]
+        assert np.isfinite(traded), name
+
+
+def test_equal_weights_pay_for_coming_in_once() -> None:
+    days = np.full((110, 2), 0.01)
+    weeks = daily_estimates.earned(days, daily_estimates.RULES["equal weights"], 100)
+    assert weeks == pytest.approx([(1 - daily_estimates.COST) * 1.01**5 - 1, 1.01**5 - 1])
