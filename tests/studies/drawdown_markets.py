@@ -245,6 +245,24 @@ def cell(f: Figures) -> str:
     return f"{text}; {f.share:.2f} ± {f.error:.2f}" if np.isfinite(f.share) else f"{text}; ruin"
 
 
+def table(
+    symbols: int, tails: float | None, markets: int, count: int, steps: int, seed: int
+) -> str:
+    """Markdown: a line a rule, a column a prior."""
+    rng = np.random.default_rng([seed, 11])
+    paths = shocks(rng, count * steps, 1, tails).reshape(count, -1)
+    columns = [study(symbols, tails, prior, markets, paths, seed) for prior in PRIORS]
+    lines = [
+        f"\nn = {symbols}, {'normal' if tails is None else f't{tails:g}'}\n",
+        "| | " + " | ".join(f"{prior:g}" for prior in PRIORS) + " |",
+        "| --- " * (1 + len(PRIORS)) + "|",
+    ]
+    for name in RULES:
+        cells = [cell(column[name]) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Draw markets, size, and print the tables."""
     parser = argparse.ArgumentParser(
@@ -259,17 +277,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if asked.quick:
         asked.markets, asked.paths = 100, 200
     for symbols, tails in itertools.product((1, 8), TAILS):
-        rng = np.random.default_rng([asked.seed, 11])
-        paths = shocks(rng, asked.paths * asked.steps, 1, tails).reshape(asked.paths, -1)
-        columns = [
-            study(symbols, tails, prior, asked.markets, paths, asked.seed) for prior in PRIORS
-        ]
-        print(f"\nn = {symbols}, {'normal' if tails is None else f't{tails:g}'}\n")
-        print("| | " + " | ".join(f"{prior:g}" for prior in PRIORS) + " |")
-        print("| --- " * (1 + len(PRIORS)) + "|")
-        for name in RULES:
-            cells = [cell(column[name]) for column in columns]
-            print(f"| {name} | " + " | ".join(cells) + " |")
+        print(table(symbols, tails, asked.markets, asked.paths, asked.steps, asked.seed))
 
 
 if __name__ == "__main__":
