@@ -8,7 +8,7 @@ a Student-t(4), none farther than ten deviations. A forecast is exact, or it sta
 error of a tenth of a deviation (as the mean of 100 returns has) and deviations with errors of 30 %.
 Its information coefficient is its correlation with the return. The best attainable knows what the
 forecast is worth. Every rule keeps to a broker's margin: a book of 8 % deviation a decision, which
-nothing ruins. Without it, `--unbounded`, the script prints how many paths are ruined.
+nothing ruins. Without it, `--unbounded`, printed are the paths that fall, and those that lose all.
 """
 
 from __future__ import annotations
@@ -297,11 +297,14 @@ def study(
     return table
 
 
-def cell(figure: Figures) -> str:
-    """A figure in words: share of growth and its error, or growth in basis points; falls."""
-    if not np.isfinite(figure.growth):
-        return f"ruin {figure.ruins:.1%}"
+def cell(figure: Figures, margin: float) -> str:
+    """A share of growth with its error, or growth in basis points; falls. Without a margin: ruins.
+
+    Growth over days that may ruin is minus infinity for every rule that bets enough.
+    """
     falls = f"{figure.falls:.1%}"
+    if margin == np.inf:
+        return f"{falls}; {figure.ruins:.1%}"
     if np.isnan(figure.share):
         return f"{1e4 * figure.growth:+.1f} ± {1e4 * figure.error:.1f} bp; {falls}"
     return f"{figure.share:.2f} ± {figure.error:.2f}; {falls}"
@@ -331,7 +334,7 @@ def main(words: Sequence[str] | None = None) -> None:
         print("| | " + " | ".join(heads) + " |")
         print("| --- " * (1 + len(heads)) + "|")
         for name in table[worlds[0]]:
-            print(f"| {name} | " + " | ".join(cell(table[w][name]) for w in worlds) + " |")
+            print(f"| {name} | " + " | ".join(cell(table[w][name], margin) for w in worlds) + " |")
 
 
 if __name__ == "__main__":
