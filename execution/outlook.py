@@ -202,9 +202,14 @@ class _Moments(NamedTuple):
 
     def at(self, kept: Mask) -> _Moments:
         """Those of the instants that are kept, [T]."""
-        shapes = None if self.shapes is None else self.shapes[kept]
-        moments = (part[kept] for part in (self.mu, self.sigma, self.variance))
-        return _Moments(*moments, self.worth[kept], self.signal[kept], shapes)
+        return _Moments(
+            self.mu[kept],
+            self.sigma[kept],
+            self.variance[kept],
+            self.worth[kept],
+            self.signal[kept],
+            None if self.shapes is None else self.shapes[kept],
+        )
 
 
 def _assembled_beliefs(

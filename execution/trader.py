@@ -173,6 +173,14 @@ class Trader:
     margin: MarginTerms = field(default_factory=MarginTerms)
     table: BeliefTable | None = None
 
+    def __post_init__(self) -> None:
+        shapeless = self.table is not None and self.table.shapes is None
+        if shapeless and self.sizing.reads_shapes():
+            raise ValueError(
+                f"table: the beliefs have no shapes of forecasts, and {self.sizing.strategy} reads"
+                " them"
+            )
+
     @property
     def blocks(self) -> Blocks:
         """The spans of time that its decisions look at."""

@@ -21,15 +21,15 @@ from sizing.limits import Limits, spendable_ceilings
 from sizing.optimum import DrawdownBound, GrowthOptimum, aversion_of, bounded_optimum, optimum_of
 from sizing.scenarios import Copula, block_returns, check_scenarios
 from sizing.situation import Situation
-from sizing.solver.growth import GrowthProgram, expansion, growth_and_slopes
-from sizing.spans import spanned
+from sizing.solver.growth import GrowthProgram, Point, expansion, point_at
+from sizing.spans import spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
 
-NOTHING = 1e-12  # a return below this is rounding
+NOTHING = 1e-12  # a return, or a weight, below this is rounding
 NEWTON_STEPS = 40  # of the weights without limits
 HALVINGS = 40
-STILL = 1e-10  # relative, of those weights
+STILL = 1e-6  # relative: a last step of them, whose square is what it leaves
 LEAST_KEPT = 0.1  # of wealth: what a later block's fixed weights may leave at least
 
 
@@ -224,20 +224,10 @@ def _named(
     coefficients = np.zeros((len(program.limits), count))
     coefficients[:, rows] = program.coefficients
     deciding = s.deciding[rows]
-    # The weights before any limit are those of the objective alone; the drawdown bound is a limit.
 
-    def scattered(weights: Array) -> Array:
-        out = np.full(count, np.nan)
-        out[rows] = weights
-        return out
-
-    def together(span: int) -> Array:
-        return scattered(_unlimited(program, deciding, span))
-
-    def beside(span: int) -> Array:
-        return scattered(_beside(program, deciding, found.weights[0], span))
-
-    unlimited = together(len(program.returns))
+    # The weights before any limit are those of the growth alone: the drawdown bound is a limit.
+    unlimited = np.full(count, np.nan)
+    unlimited[rows] = _unlimited(program, deciding)
     binding = binding_limits(
         s.held,
         s.cost,
@@ -257,12 +247,14 @@ def _named(
         held_back[rows] = deciding & _grows_beyond(program, found.weights)
         price = found.share / (1.0 - found.share) if found.share < 1 else np.nan
         binding = with_drawdown(binding, held_back, price)
-    return spanned(s, Allocation(unlimited, target, binding), together, beside)
+    # Which span of blocks explains a target its moments tell: it is a matter of signs.
+    fraction = 1.0 if bounded else 1.0 / (1.0 + program.aversion)
+    return spanned_kelly(s, Allocation(unlimited, target, binding), fraction)
 
 
 def _grows_beyond(program: GrowthProgram, weights: Array) -> Mask:
     """[S] whether moving each first weight on outwards would add to growth net of its trade."""
-    slope = growth_and_slopes(program, weights)[1].sum(axis=0)
+    slope = point_at(program, weights).slopes.sum(axis=0)
     first = weights[0]
     outward = np.where((first < 0) | ((first == 0) & (slope < 0)), -1.0, 1.0)
     returns_to_held = (program.held - first) * outward > 0
@@ -270,42 +262,38 @@ def _grows_beyond(program: GrowthProgram, weights: Array) -> Mask:
     return np.asarray(outward * slope + saved > NOTHING)
 
 
-def _unlimited(program: GrowthProgram, deciding: Mask, span: int) -> Array:
-    """Growth-optimal weights [S] held through the first `span` blocks, without limits or costs.
+def _unlimited(program: GrowthProgram, deciding: Mask) -> Array:
+    """Growth-optimal weights [S] held through all blocks, without limits or costs.
 
     Of what decides, together and alone; NaN for the rest. By Newton's method.
     """
     chosen = np.flatnonzero(deciding)
-    part = program._replace(returns=np.ascontiguousarray(program.returns[:span, chosen]))
+    span = len(program.returns)
+    part = program._replace(returns=np.ascontiguousarray(program.returns[:, chosen]))
     weights = np.zeros(len(chosen))
-    value, slopes = growth_and_slopes(part, np.tile(weights, (span, 1)))
+    point = point_at(part, np.zeros((span, len(chosen))))
     for _ in range(NEWTON_STEPS):
-        book = np.tile(weights, (span, 1))
-        risk = expansion(part, book, slopes)[1].sum(axis=0)
-        step = unconstrained_kelly(slopes.sum(axis=0), risk, 1.0)
+        risk = expansion(part, np.broadcast_to(weights, point.slopes.shape).copy(), point)[1]
+        step = unconstrained_kelly(point.slopes.sum(axis=0), risk.sum(axis=0), 1.0)
+        value = _utility(part, point)
         length = 1.0
         for _ in range(HALVINGS):
             tried = weights + length * step
-            found, slopes = growth_and_slopes(part, np.tile(tried, (span, 1)))
-            if found >= value - 1e-15:
+            point = point_at(part, np.broadcast_to(tried, point.slopes.shape).copy())
+            if _utility(part, point) >= value - 1e-15:
                 break
             length *= 0.5
-        value = found
         weights = tried
         if length == 1.0 and np.abs(step).max() <= STILL * max(np.abs(weights).max(), 1.0):
             break
     out = np.full(len(deciding), np.nan)
-    out[chosen] = weights
+    # Where nothing is expected the mean over scenarios is a rounding error, and so is its weight.
+    out[chosen] = np.where(np.abs(weights) > NOTHING, weights, 0.0)
     return out
 
 
-def _beside(program: GrowthProgram, deciding: Mask, target: Array, span: int) -> Array:
-    """Weight of each symbol [S] by one Newton step over `span` blocks, all others at `target`."""
-    part = program._replace(returns=np.ascontiguousarray(program.returns[:span]))
-    book = np.tile(target, (span, 1))
-    value, slopes = growth_and_slopes(part, book)
-    if not np.isfinite(value):
-        return np.full(len(deciding), np.nan)
-    risk = np.einsum("kss->s", expansion(part, book, slopes)[1])
-    variance = np.where(deciding & (risk > 0), risk, np.nan)
-    return np.asarray(target + slopes.sum(axis=0) / variance)
+def _utility(program: GrowthProgram, point: Point) -> float:
+    """The objective before costs; -inf where a scenario ruins."""
+    if point.growth == -np.inf:
+        return -np.inf
+    return (1.0 - program.share) * point.growth + program.share * point.power

@@ -20,21 +20,13 @@ from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, failure_text
 from sizing.solver.active_set import SOLVED
-from sizing.solver.growth import (
-    RUINED,
-    GrowthProgram,
-    charged_tolls,
-    expansion,
-    feasible_start,
-    growth_and_slopes,
-    growth_optimum,
-    growth_parts,
-    plan_costs,
-)
+from sizing.solver.duality import charged_tolls, plan_costs
+from sizing.solver.growth import GrowthProgram, expansion, point_at
 from sizing.solver.multi_period import LaterBlocks
+from sizing.solver.proximal import RUINED, feasible_start, growth_optimum
 
 GAP = 1e-8  # a return: an answer that may lie further below the best is refused
-TIGHT = 1e-10  # a return: how far the drawdown bound may stay from where it binds
+TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it binds
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
 TRIALS = 60  # of the multiplier
@@ -81,16 +73,18 @@ class GrowthOptimum:
     prices: [G + K] what one more of each ceiling would add to the objective, then one more of what
         is not borrowed in each block.
     slopes: [K, S] of the objective's growth term, by weight.
+    growth: expected log of wealth over all blocks, before costs.
     share: of the power term in the objective; share / (1 - share) is what the drawdown bound costs
         in growth, by one more of it. 0 where it does not bind, 1 where no plan meets it.
     slack: the power term net of costs, a return: at least 0 where the drawdown bound of the
         program's aversion is met; 0 less costs without an aversion.
-    gap: no other answer is better by more than this, a return (`solver.growth.duality_gap`).
+    gap: no other answer is better by more than this, a return (`solver.duality`).
     """
 
     weights: Array
     prices: Array
     slopes: Array
+    growth: float
     share: float
     slack: float
     gap: float
@@ -155,20 +149,17 @@ def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
     status, weights, prices, gap = growth_optimum(program, start)
     if status != SOLVED or not gap <= GAP:
         raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
-    _, slopes = growth_and_slopes(program, weights)
-    costs = plan_costs(program, charged_tolls(program), weights)
-    slack = growth_parts(program, weights)[1] - costs
-    return GrowthOptimum(weights, prices, slopes, program.share, float(slack), float(gap))
+    point = point_at(program, weights)
+    slack = point.power - plan_costs(program, charged_tolls(program), weights)
+    share = program.share
+    return GrowthOptimum(
+        weights, prices, point.slopes, float(point.growth), share, float(slack), float(gap)
+    )
 
 
 def _fraction(program: GrowthProgram, share: float) -> float:
     """The fraction of Kelly that a share of the power term stands for."""
     return 1.0 / (1.0 + share * program.aversion)
-
-
-def expected_growth(program: GrowthProgram, weights: Array) -> float:
-    """E log of wealth over all blocks with weights [K, S], before costs; -inf where one ruins."""
-    return float(growth_parts(program, weights)[0])
 
 
 def _failure(status: int, gap: float, symbols: int) -> str:
@@ -189,8 +180,7 @@ def _failure(status: int, gap: float, symbols: int) -> str:
 def _near_problem(program: GrowthProgram) -> SizingProblem:
     """The quadratic program that the plan is near while weights are small."""
     nothing = np.zeros(program.cost.shape)
-    _, slopes = growth_and_slopes(program, nothing)
-    pull, risk = expansion(program, nothing, slopes)
+    pull, risk = expansion(program, nothing, point_at(program, nothing))
     return SizingProblem(
         pull[0],
         risk[0],

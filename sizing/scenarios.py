@@ -27,6 +27,7 @@ SEED = 20161107  # of the scrambling; any number serves, and another one gives o
 ROUNDS = 30  # of the search for the location and scale of log returns
 NEAR = 1e-2  # relative: moments this close are reached by a linear map of returns
 SINGULAR = 1e-12  # of a variance: what is left of it beside the other symbols
+TOGETHER = 32  # symbols whose draws do not depend on how many of them there are
 LEAST_SCENARIOS, MOST_SCENARIOS = 64, 65_536
 
 
@@ -58,9 +59,11 @@ class Draws(NamedTuple):
     stretch: Array
 
 
-@lru_cache(maxsize=16)
 def base_draws(scenarios: int, symbols: int, copula: Copula, degrees: float) -> Draws:
     """The draws that every decision over so many symbols starts from.
+
+    The first symbols have the same draws however many there are beside them, up to a multiple of
+    32: another symbol in the book is not to move the rest by the luck of other draws.
 
     Parameters
     ----------
@@ -77,17 +80,24 @@ def base_draws(scenarios: int, symbols: int, copula: Copula, degrees: float) -> 
         for a number of scenarios that is no power of two within bounds.
     """
     check_scenarios(scenarios)
+    dimensions = -(-(symbols + 1) // TOGETHER) * TOGETHER
+    draws = _draws(scenarios, dimensions, copula, degrees)
+    return Draws(draws.scores[:symbols], draws.stretch)
+
+
+@lru_cache(maxsize=16)
+def _draws(scenarios: int, dimensions: int, copula: Copula, degrees: float) -> Draws:
+    """Draws of one symbol fewer than there are dimensions; the first one stretches the rest."""
     # scipy's distributions take half a second to import, and most jobs draw nothing.
     from scipy.stats import chi2, norm, qmc
 
-    heavy = copula == "t"
-    points = qmc.Sobol(symbols + heavy, scramble=True, rng=SEED).random(scenarios)
+    points = qmc.Sobol(dimensions, scramble=True, rng=SEED).random(scenarios)
     # A scrambled point may lie at 0 itself, where a normal has no quantile.
     points = np.clip(points, 2.0**-40, 1.0 - 2.0**-40)
-    scores = np.ascontiguousarray(norm.ppf(points[:, :symbols]).T)
+    scores = np.ascontiguousarray(norm.ppf(points[:, 1:]).T)
     stretch = np.ones(scenarios)
-    if heavy:
-        stretch = np.sqrt(degrees / chi2.ppf(points[:, symbols], degrees))
+    if copula == "t":
+        stretch = np.sqrt(degrees / chi2.ppf(points[:, 0], degrees))
     return Draws(scores, stretch)
 
 

@@ -7,7 +7,6 @@ weight over all blocks through which it is held does. The two may have opposite 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,43 +36,15 @@ def of_first_block(allocation: Allocation) -> SpannedAllocation:
 
 
 def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float) -> Allocation:
-    """A Kelly allocation that says over which span of blocks its weights explain its targets.
+    """A Kelly allocation whose every unlimited weight is that of the span that explains its target.
 
-    fraction: of full Kelly.
+    It is the longest span of blocks, from the first one on, whose Kelly weight lies where the
+    target was moved to, or beyond the limit that holds it. A weight that hedges what others may not
+    hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
+    it is that of the whole plan. fraction: of full Kelly.
     """
     later = situation.later_blocks
-    target = allocation.target
-
-    def moments(span: int) -> tuple[Array, Array]:
-        mu = situation.mu + later.mu[: span - 1].sum(axis=0)
-        return mu, situation.covariance + later.covariance[: span - 1].sum(axis=0)
-
-    def together(span: int) -> Array:
-        return _kelly_together(*moments(span), situation.deciding, fraction)
-
-    def beside(span: int) -> Array:
-        return _kelly_beside(*moments(span), situation.deciding, target, fraction)
-
-    return spanned(situation, allocation, together, beside)
-
-
-def spanned(
-    situation: Situation,
-    allocation: Allocation,
-    together: Callable[[int], Array],
-    beside: Callable[[int], Array],
-) -> SpannedAllocation:
-    """An allocation whose every unlimited weight is that of the span that explains its target.
-
-    It is the longest span of blocks, from the first one on, whose weight lies where the target was
-    moved to, or beyond the limit that holds it. A weight that hedges what others may not hold
-    explains nothing: then it is the weight beside the others' targets. Where none does it is that
-    of the whole plan.
-
-    together, beside: number of blocks → weights [S] before limits and costs, of everything that
-    decides together, and of each symbol with all others at their targets; NaN for the rest.
-    """
-    count = 1 + len(situation.later_blocks.mu)
+    count = 1 + len(later.mu)
     target = allocation.target
     blocks = np.full(len(target), count)
     unlimited = allocation.unlimited
@@ -82,9 +53,11 @@ def spanned(
     if not open_.any():
         return SpannedAllocation(unlimited, target, allocation.binding, blocks)
     unlimited = unlimited.copy()
-    for weights_of in (together, beside):
+    for weights_of in (_kelly_together, _kelly_beside):
         for span in range(count, 0, -1):
-            weights = weights_of(span)
+            mu = situation.mu + later.mu[: span - 1].sum(axis=0)
+            covariance = situation.covariance + later.covariance[: span - 1].sum(axis=0)
+            weights = weights_of(mu, covariance, situation.deciding, target, fraction)
             found = open_ & _explains(weights, target, ways)
             unlimited[found] = weights[found]
             blocks[found] = span
@@ -94,7 +67,9 @@ def spanned(
     return SpannedAllocation(unlimited, target, allocation.binding, blocks)
 
 
-def _kelly_together(mu: Array, covariance: Array, deciding: Mask, fraction: float) -> Array:
+def _kelly_together(
+    mu: Array, covariance: Array, deciding: Mask, target: Array, fraction: float
+) -> Array:
     """Fractional Kelly of everything that decides, together, [S]; NaN for the rest."""
     chosen = np.flatnonzero(deciding)
     weights = np.full(len(mu), np.nan)

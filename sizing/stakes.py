@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array
-from sizing.optimum import DrawdownBound, aversion_of, bounded_optimum, expected_growth, optimum_of
+from sizing.optimum import DrawdownBound, aversion_of, bounded_optimum, optimum_of
 from sizing.solver.growth import GrowthProgram
 from sizing.solver.validation import Group, check_problem, check_shapes, float_array, group_arrays
 
@@ -117,8 +117,7 @@ def growth_stakes(
     else:
         found = bounded_optimum(program)
         multiplier = found.share / (1.0 - found.share) if found.share < 1 else np.inf
-    growth = expected_growth(program, found.weights)
-    return Stakes(found.weights[0], growth, found.gap, multiplier)
+    return Stakes(found.weights[0], found.growth, found.gap, multiplier)
 
 
 def _one_a_bet(name: str, value: npt.ArrayLike, bets: int) -> Array:

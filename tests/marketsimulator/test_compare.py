@@ -60,9 +60,12 @@ def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
     assert (found.table["max_leverage"] <= 4.1).all()
 
 
-def test_a_strategys_row_is_its_own_backtest(settings: BacktestSettings, found: Comparison) -> None:
-    alone = run_backtest(with_changes(settings, {"sizing.strategy": "risk_parity"}))
-    k = found.names.index("risk_parity")
+@pytest.mark.parametrize("strategy", ["risk_parity", "log_50"])
+def test_a_strategys_row_is_its_own_backtest(
+    settings: BacktestSettings, found: Comparison, strategy: str
+) -> None:
+    alone = run_backtest(with_changes(settings, {"sizing.strategy": strategy}))
+    k = found.names.index(strategy)
     _, equity = alone.main.curve()
     np.testing.assert_array_equal(found.equity[k], equity)
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
