@@ -37,7 +37,9 @@ LEAST_KEPT = 0.1  # of wealth: what a later block's fixed weights may leave at l
 class GrowthSettings:
     """How scenarios are drawn, and what no book may risk in them.
 
-    copula: how symbols move together, `normal` or `t`, in which they fall together.
+    copula: how symbols move together, `normal` or `t`, in which they fall together. The few
+        scenarios in which all of them do decide much: weights of a t copula of 5 degrees depend on
+        the draws by 5 to 10 % at 1,024 scenarios, by 2 to 5 % at 8,192; normal ones by 1 %.
     degrees: of freedom of the t copula, above 2, 1,000 at most.
     scenarios: number of them, a power of two; more where there are many symbols.
     floor: share of equity that is left if every symbol does at once what it does in its own worst
@@ -46,7 +48,7 @@ class GrowthSettings:
     beta: with what probability at most, above 0 and below 1.
     """
 
-    copula: Copula = "t"
+    copula: Copula = "normal"
     degrees: float = 5.0
     scenarios: int = 1024
     floor: float = 0.1

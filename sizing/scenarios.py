@@ -1,12 +1,13 @@
 """Joint scenarios of returns, from moments, quantile shapes and a copula, the same every time.
 
-Quasi-random draws (Owen-scrambled Sobol points of a fixed seed) become latent scores, normal or
-Student-t, coloured by the correlation. A monotone map takes each symbol's scores to its forecast's
-quantiles: linear in the score between two levels, and beyond the outermost ones as between the last
-two, so that the tails of a t copula stay those of a t. The mapped scores are log returns but for
-location and scale: no price falls below zero. These are set so that the sample has exactly the
-expected returns and the covariance of the situation. What is sized by scenarios then differs from
-what is sized by moments by the higher moments alone.
+Quasi-random draws (Owen-scrambled Sobol points of a fixed seed and their mirror images) become
+latent scores, normal or Student-t, coloured by the correlation. A monotone map takes each symbol's
+scores to its forecast's quantiles: linear in the score between two levels, and beyond the outermost
+ones as between the last two, so that the tails of a t copula stay those of a t. The mapped scores
+are log returns but for location and scale: no price falls below zero. These are set so that the
+sample has exactly the expected returns and the covariance of the situation (where moments are such
+that no prices above zero have them, as with deviations near 1, a scenario may fall below -1). What
+is sized by scenarios then differs from what is sized by moments by the higher moments alone.
 """
 
 from __future__ import annotations
@@ -91,14 +92,16 @@ def _draws(scenarios: int, dimensions: int, copula: Copula, degrees: float) -> D
     # scipy's distributions take half a second to import, and most jobs draw nothing.
     from scipy.stats import chi2, norm, qmc
 
-    points = qmc.Sobol(dimensions, scramble=True, rng=SEED).random(scenarios)
+    points = qmc.Sobol(dimensions, scramble=True, rng=SEED).random(scenarios // 2)
     # A scrambled point may lie at 0 itself, where a normal has no quantile.
     points = np.clip(points, 2.0**-40, 1.0 - 2.0**-40)
-    scores = np.ascontiguousarray(norm.ppf(points[:, 1:]).T)
-    stretch = np.ones(scenarios)
+    half = norm.ppf(points[:, 1:]).T
+    stretch = np.ones(len(points))
     if copula == "t":
         stretch = np.sqrt(degrees / chi2.ppf(points[:, 0], degrees))
-    return Draws(scores, stretch)
+    # Every point beside its mirror image: a skew of the sample that is none of the forecast's would
+    # move weights between symbols that are alike.
+    return Draws(np.hstack([half, -half]), np.tile(stretch, 2))
 
 
 @lru_cache(maxsize=16)

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
+from scipy.stats import t as student
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing import Limits, Situation, check_strategy
+from sizing import Limits, Situation, check_strategy, scenarios
 from sizing.conformance import random_situation
 from sizing.growth import GrowthKelly, GrowthSettings, growth_program
 from sizing.optimum import GAP, bounded_optimum, optimum_of
@@ -270,6 +271,23 @@ def test_who_has_no_part_in_the_book_changes_no_bit() -> None:
     first = named("log_50").allocate(s, WIDE).target
     assert np.array_equal(first, named("log_50").allocate(more, WIDE).target[:2])
     assert np.array_equal(first, named("log_50").allocate(s, WIDE).target)
+
+
+def test_the_luck_of_the_draws_moves_no_weight_by_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    sigma = [0.115, 0.06, 0.06, 0.1, 0.12, 0.15]
+    s = book([0.084 * x for x in sigma], sigma, 0.5)
+    levels = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+    s = replace(s, shape=Shape(levels, np.tile(student.ppf(levels, 5), (1, 6, 1))))
+    drawn = []
+    for seed in range(8):
+        monkeypatch.setattr(scenarios, "SEED", seed)
+        scenarios._draws.cache_clear()
+        drawn.append(named("log_50").allocate(s, WIDE).target)
+    scenarios._draws.cache_clear()
+    weights = np.array(drawn)
+    assert (weights.std(axis=0) < 0.015 * weights.mean(axis=0)).all()
+    second = named("kelly_50").allocate(s, WIDE).target
+    assert np.abs(weights.mean(axis=0) / second - 1).max() > 0.015
 
 
 @pytest.mark.parametrize("name", ["log_50", "log_100", "risk_constrained"])
