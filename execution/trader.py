@@ -51,7 +51,7 @@ class Decider(Protocol):
 class SizingSettings:
     """How much.
 
-    strategy: one of `sizing.strategies`.
+    strategy: one of `sizing.strategies`; docs/STUDIES.md says why the default is half-Kelly.
     fraction: of full Kelly, 0 to 1, instead of the one in a Kelly strategy's name.
     volatility: the rule that reads sigma from quantiles.
     holding: a `plan`, or one interval, `next` or `session`.

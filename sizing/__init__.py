@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from sizing.situation import Situation as Situation
     from sizing.stakes import Stakes as Stakes
     from sizing.stakes import growth_stakes as growth_stakes
+    from sizing.uncertainty import binary_shrinkage as binary_shrinkage
+    from sizing.uncertainty import drawdown_fraction as drawdown_fraction
+    from sizing.uncertainty import proven_share as proven_share
+    from sizing.uncertainty import shrinkage as shrinkage
 
 __getattr__, __dir__, __all__ = public(
     __name__,
@@ -38,10 +42,14 @@ __getattr__, __dir__, __all__ = public(
         "Stakes": "stakes",
         "Strategy": "allocation",
         "allocate": "allocation",
+        "binary_shrinkage": "uncertainty",
         "check_strategy": "conformance",
+        "drawdown_fraction": "uncertainty",
         "get_qty": "quantity",
         "growth_stakes": "stakes",
         "kelly_weights": "kelly",
+        "proven_share": "uncertainty",
+        "shrinkage": "uncertainty",
         "unconstrained_kelly": "kelly",
     },
 )

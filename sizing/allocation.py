@@ -40,7 +40,10 @@ class Allocation:
 
 
 class Strategy(Protocol):
-    """How much of everything, from a situation and the limits."""
+    """How much of everything, from a situation and the limits.
+
+    One whose class also says `uses_shape = True` gets the forecasts' shapes in `Situation.shape`.
+    """
 
     @property
     def uses_forecast(self) -> bool:

@@ -41,7 +41,8 @@ class GrowthSettings:
         scenarios in which all of them do decide much: weights of a t copula of 5 degrees depend on
         the draws by 5 to 10 % at 1,024 scenarios, by 2 to 5 % at 8,192; normal ones by 1 %.
     degrees: of freedom of the t copula, above 2, 1,000 at most.
-    scenarios: number of them, a power of two; more where there are many symbols.
+    scenarios: number of them, 64 to 65,536, rounded up to a power of two; more where there are many
+        symbols.
     floor: share of equity that is left if every symbol does at once what it does in its own worst
         scenario of the first block, either way; 0 to 1.
     alpha: share of equity that `risk_constrained` is not to fall below, above 0 and below 1.

@@ -74,13 +74,7 @@ def base_draws(scenarios: int, symbols: int, copula: Copula, degrees: float) -> 
         S.
     copula, degrees
         `normal`, or `t` with so many degrees of freedom.
-
-    Raises
-    ------
-    InputError
-        for a number of scenarios that is no power of two within bounds.
     """
-    check_scenarios(scenarios)
     dimensions = -(-(symbols + 1) // TOGETHER) * TOGETHER
     draws = _draws(scenarios, dimensions, copula, degrees)
     return Draws(draws.scores[:symbols], draws.stretch)
@@ -114,18 +108,16 @@ def _knots(levels: tuple[float, ...], copula: Copula, degrees: float) -> Array:
 
 
 def check_scenarios(scenarios: int) -> None:
-    """Refuse a number of scenarios that Sobol points do not balance, or that is no number of them.
+    """Refuse a number of scenarios that is too small to size by, or too large to keep.
 
     Raises
     ------
     InputError
         with the number.
     """
-    within = LEAST_SCENARIOS <= scenarios <= MOST_SCENARIOS
-    if not within or scenarios & (scenarios - 1):
+    if not LEAST_SCENARIOS <= scenarios <= MOST_SCENARIOS:
         raise InputError(
-            f"scenarios: {scenarios} is no power of two within {LEAST_SCENARIOS} …"
-            f" {MOST_SCENARIOS:,}, and other numbers do not balance the draws; 1024 serves"
+            f"scenarios: {scenarios} is outside {LEAST_SCENARIOS} … {MOST_SCENARIOS:,}; 1024 serves"
         )
 
 
@@ -152,7 +144,7 @@ def block_returns(
     shape
         quantiles of log returns; none: every symbol has the copula's own marginal.
     scenarios
-        N, a power of two; the next one above 4·S where that is more.
+        N at least; the next power of two, as Sobol points balance, and 4·S where that is more.
     copula, degrees
         as of `base_draws`.
 
@@ -164,7 +156,7 @@ def block_returns(
     blocks, symbols = mu.shape
     check_scenarios(scenarios)
     # With fewer scenarios than symbols no sample has a covariance of full rank.
-    count = max(scenarios, 1 << (4 * symbols - 1).bit_length())
+    count = 1 << (max(scenarios, 4 * symbols) - 1).bit_length()
     draws = base_draws(count, symbols, copula, degrees)
     if shape is None:
         knots = np.zeros(2)

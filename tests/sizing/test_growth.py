@@ -312,7 +312,7 @@ def test_names_fractions_and_phrases() -> None:
     ("field", "value", "says"),
     [
         ("degrees", 2.0, "growth.degrees: 2 is outside"),
-        ("scenarios", 1000, "growth.scenarios: 1000 is no power of two"),
+        ("scenarios", 10, "growth.scenarios: 10 is outside 64"),
         ("floor", 1.0, "growth.floor: 1 is outside"),
         ("alpha", 1.0, "growth.alpha: 1 is not above 0"),
         ("beta", 0.0, "growth.beta: 0 is not above 0"),

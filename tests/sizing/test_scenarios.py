@@ -99,7 +99,13 @@ def test_more_symbols_than_scenarios_get_more_scenarios() -> None:
     assert np.cov(returns[0], bias=True) == pytest.approx(np.eye(40) * 1e-4, abs=1e-13)
 
 
-@pytest.mark.parametrize("count", [0, 32, 1000, 1 << 20])
-def test_a_number_of_draws_that_does_not_balance_is_refused(count: int) -> None:
-    with pytest.raises(InputError, match=f"scenarios: {count} is no power of two"):
+def test_any_number_of_draws_becomes_a_power_of_two() -> None:
+    asked = block_returns(np.zeros((1, 2)), np.eye(2)[None] * 1e-4, scenarios=1000)
+    full = block_returns(np.zeros((1, 2)), np.eye(2)[None] * 1e-4, scenarios=1024)
+    assert np.array_equal(asked, full)
+
+
+@pytest.mark.parametrize("count", [0, 32, 1 << 20])
+def test_a_number_of_draws_out_of_bounds_is_refused(count: int) -> None:
+    with pytest.raises(InputError, match=f"scenarios: {count} is outside 64"):
         block_returns(np.zeros((1, 1)), np.ones((1, 1, 1)), scenarios=count)
