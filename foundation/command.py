@@ -218,8 +218,11 @@ def ended_by_signals() -> Iterator[None]:
         within, at whatever it does then.
     """
 
+    told: list[signal.Signals] = []
+
     def end(number: int, _: object) -> NoReturn:
-        raise Ended(signal.Signals(number))
+        told.append(signal.Signals(number))
+        raise Ended(told[0])
 
     def interrupt(number: int, _: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -232,7 +235,14 @@ def ended_by_signals() -> Iterator[None]:
         handled_signals((signal.SIGTERM, signal.SIGHUP), end),
         handled_signals((signal.SIGINT,), interrupt),
     ):
-        yield
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            # A library may make an interruption of its own of whatever a handler raises, as Ray
+            # does where it waits.
+            if told and not isinstance(error, Ended):
+                raise Ended(told[0]) from error
+            raise
 
 
 @contextmanager

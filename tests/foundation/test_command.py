@@ -124,11 +124,21 @@ def test_other_faults_of_what_is_printed_are_faults() -> None:
         raise ValueError("meant")
 
 
+def _interrupted_by_whatever_is_raised(number: signal.Signals) -> None:
+    """What Ray does where it waits."""
+    try:
+        os.kill(os.getpid(), number)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_the_process_is_met_as_an_interruption(number: signal.Signals) -> None:
     # The tests themselves may have been started by nohup.
     before = signal.signal(number, signal.SIG_DFL)
     try:
+        with pytest.raises(Ended, match=number.name), ended_by_signals():
+            _interrupted_by_whatever_is_raised(number)
         with pytest.raises(Ended, match=number.name), ended_by_signals():
             os.kill(os.getpid(), number)
         assert signal.getsignal(number) is signal.SIG_DFL
