@@ -46,8 +46,7 @@ UNDER = "SYC"
 LAST = "2024-03-08"
 STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 RULES = (
-    *("rules.entries=[60,120,180,240,300]", "rules.vix_most=90", "rules.credit_least=0.05"),
-    "rules.distance=0.4",
+    *("rules.vix_most=90", "rules.credit_least=0.05", "rules.distance=0.4"),
     *("costs.commission=0.65", "costs.fee=0.05", "patience=0.2", "interval=0"),
     *("MAX_CONTRACTS=4", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
 )
@@ -257,12 +256,14 @@ class SellingSchedule:
 def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> list[str]:
     """Settings of the command."""
     strategies = ",".join(rng.sample(STRATEGIES, rng.choice((2, 3))))
+    leave_at = rng.choice(LEAVE_AT)
+    entries = "60,120,180,240" if leave_at else "60,120,180,240,300"
     return [
         *(f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", *RULES),
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
         # The practice server settles in cash whatever expires.
         "delivers=false",
-        f"rules.leave_at={rng.choice(LEAVE_AT) or 'null'}",
+        *(f"rules.entries=[{entries}]", f"rules.leave_at={leave_at or 'null'}"),
         f"STARTING_CAPITAL={rng.choice(CAPITALS)}",
         f"AUTOSCALING_DATA_DIR={folder / 'account'}",
     ]
