@@ -286,9 +286,10 @@ class SpreadSeller:
         # What the broker has closed by itself does not settle at the close. The clock is read after
         # what is held: once the session has ended nothing is, whoever has closed it.
         agree = self._positions_agree(state, lambda option: option in spread.options)
-        if spread.gone or agree or self._venue.now() >= session.closes:
+        # One answer may be wrong: what is held again was never closed.
+        if spread.gone != agree or self._venue.now() >= session.closes:
             return state
-        return self._save(state.with_spread(replace(spread, gone=True)))
+        return self._save(state.with_spread(replace(spread, gone=not agree)))
 
     def _settle(
         self, state: SellerState, spread: OpenSpread, session: Session | None, now: np.datetime64

@@ -68,8 +68,8 @@ class OpenSpread:
     attempts: closing orders so far.
     closed: contracts that were bought back.
     paid: points for all contracts that were bought back.
-    gone: whether the venue was seen to hold its options otherwise once it took no more orders for
-        them: somebody else has closed it.
+    gone: whether the venue, once it took no more orders for its options, was last seen to hold them
+        otherwise: somebody else has closed it.
     balance: of the account when it was sized, USD; none in what an earlier version wrote.
     """
 

@@ -1007,6 +1007,20 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
 
 
+def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
+    here.terms = replace(here.terms, cutoff=45.0, delivers=True)
+    _to(here, 0, 30)
+    here.seller().step()
+    held = dict(here.desk.positions)
+    here.desk.positions.clear()
+    _to(here, 0, 350)
+    assert [each.gone for each in here.seller().step().spreads] == [True]
+    here.desk.positions.update(held)
+    _to(here, 0, 380)
+    assert [each.gone for each in here.seller().step().spreads] == [False]
+
+
 def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
     here.terms = replace(here.terms, cutoff=45.0)
