@@ -13,12 +13,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from foundation.cents import CENT
 from marketsimulator.results.attribution import PARTS
 from marketsimulator.results.attribution_tables import Cents
 from marketsimulator.results.drift_attribution import Origins, origin_cents
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison, DecisionDifference
 from marketsimulator.results.drift_orders import Filled, OrderComparison, Slippage
-from marketsimulator.results.drift_terms import CENT, MEANINGS, ZERO, Side, Term, cents
+from marketsimulator.results.drift_terms import MEANINGS, ZERO, Side, Term, cents
 from trainingdata.instants import utc_text
 
 NOTHING: Cents = dict.fromkeys(PARTS, Decimal(0))  # of a symbol that one side never met

@@ -19,6 +19,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, get_args
 
+from foundation.cents import CENT
+
 Term = Literal[
     "start",
     "missed",
@@ -64,7 +66,6 @@ MEANINGS: Mapping[Term, str] = {
     "unlisted": "what the account was worth beyond everything that is listed",
     "marking": "prices at which the holdings are valued",
 }
-CENT = Decimal("0.01")
 ZERO = Fraction(0)
 
 

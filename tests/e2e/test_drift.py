@@ -14,12 +14,13 @@ import pytest
 
 from execution.account_lock import JOURNAL
 from execution.live.halts import HaltKind
+from foundation.cents import CENT
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, measure_drift
 from marketsimulator.results.drift_report import Drift, drift_json, origins_json
-from marketsimulator.results.drift_terms import CENT, cents
+from marketsimulator.results.drift_terms import cents
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
 from tests.e2e.test_live_account import Desk

@@ -19,6 +19,7 @@ from execution.intents import Intent, Part, State
 from execution.orders import Account, Order
 from execution.records import Run
 from execution.trader import Decider
+from foundation.cents import CENT
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered
@@ -39,7 +40,6 @@ from marketsimulator.results.drift_orders import (
     slippage,
 )
 from marketsimulator.results.drift_terms import (
-    CENT,
     TERMS,
     Flow,
     Side,
