@@ -10,6 +10,7 @@ import numpy as np
 
 from foundation.arrays import Array, Mask
 from foundation.compiled import compiled
+from foundation.errors import InputError
 from sizing.binding import binding_limits
 from sizing.kelly import SizingProblem, SolverFailed, failure_text, unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, bounds_of, spendable_ceilings
@@ -65,6 +66,21 @@ class Strategy(Protocol):
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """The line operators grep for."""
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuse a fraction of full Kelly that is none.
+
+    Raises
+    ------
+    InputError
+        for one that is not above 0, or above 1.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(
+            f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
+            " and beyond 1 an account grows more slowly at more risk"
+        )
 
 
 def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocation:

@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.errors import InputError
-from sizing.allocation import Allocation
+from sizing.allocation import Allocation, check_fraction
 from sizing.binding import binding_limits, with_drawdown
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits, spendable_ceilings
@@ -102,11 +102,7 @@ class GrowthKelly:
     uses_shape: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise InputError(
-                f"sizing.fraction: {self.fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
-                " and beyond 1 an account grows more slowly at more risk"
-            )
+        check_fraction(self.fraction)
 
     @property
     def aversion(self) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.errors import InputError, did_you_mean
 from foundation.plugin import build_plugin, is_plugin, load_plugin
-from sizing.allocation import Allocation, Strategy, allocate, nearest
+from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.checked import CheckedStrategy, checked_rule
 from sizing.growth import GrowthKelly, GrowthSettings
 from sizing.limits import Limits
@@ -59,11 +59,7 @@ class Kelly:
     uses_premium: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise InputError(
-                f"sizing.fraction: {self.fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
-                " and beyond 1 an account grows more slowly at more risk"
-            )
+        check_fraction(self.fraction)
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
