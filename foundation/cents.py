@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
+from fractions import Fraction
 from typing import TypeVar
+
+from foundation.decimals import as_written
 
 Name = TypeVar("Name", bound=Hashable)
 Column = TypeVar("Column", bound=Hashable)
 CENT = Decimal("0.01")
 
 
-def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> dict[Name, Decimal]:
+def cents_that_add_up(
+    parts: Mapping[Name, Fraction | Decimal | float], total: Decimal
+) -> dict[Name, Decimal]:
     """USD amounts rounded to the cent so that they add up to their total.
 
     Each is rounded down; the cents that are then missing go to the largest remainders.
@@ -21,15 +27,16 @@ def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> 
     ValueError
         where the parts are further from the total than rounding can be.
     """
-    exact = {name: _exact(usd) for name, usd in parts.items()}
-    cents = {name: usd.quantize(CENT, ROUND_FLOOR) for name, usd in exact.items()}
-    missing = int((total - sum(cents.values())) / CENT)
+    exact = {name: 100 * as_written(usd) for name, usd in parts.items()}
+    whole = {name: math.floor(cents) for name, cents in exact.items()}
+    missing = int(total / CENT) - sum(whole.values())
     if not 0 <= missing <= len(parts):
-        raise ValueError(f"parts of {sum(parts.values())} USD do not add up to {total} USD")
-    by_remainder = sorted(exact, key=lambda name: exact[name] - cents[name], reverse=True)
+        added = float(sum(exact.values()) / 100)
+        raise ValueError(f"parts of {added} USD do not add up to {total} USD")
+    by_remainder = sorted(exact, key=lambda name: exact[name] - whole[name], reverse=True)
     for name in by_remainder[:missing]:
-        cents[name] += CENT
-    return cents
+        whole[name] += 1
+    return {name: CENT * cents for name, cents in whole.items()}
 
 
 def table_that_adds_up(
@@ -68,13 +75,9 @@ def table_that_adds_up(
     return table
 
 
-def to_cents(usd: float | Decimal) -> Decimal:
+def to_cents(usd: Fraction | Decimal | float) -> Decimal:
     """USD, to the nearest cent."""
-    return _exact(usd).quantize(CENT)
-
-
-def _exact(usd: float | Decimal) -> Decimal:
-    return usd if isinstance(usd, Decimal) else Decimal(repr(float(usd)))
+    return CENT * round(100 * as_written(usd))
 
 
 def usd_text(usd: Decimal, *, sign: bool = False) -> str:

@@ -38,6 +38,11 @@ def plain_number(text: str) -> Decimal:
     return Decimal(text)
 
 
+def as_written(number: Fraction | Decimal | float) -> Fraction:
+    """The number as it is written: 0.1 is a tenth."""
+    return Fraction(number if isinstance(number, Fraction | Decimal) else repr(float(number)))
+
+
 def exact_number(value: object, name: str) -> Fraction:
     """A number that a caller gave, as the fraction that its digits are.
 

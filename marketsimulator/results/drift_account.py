@@ -16,8 +16,9 @@ import numpy as np
 from execution.live.marking import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
+from foundation.decimals import as_written
 from marketsimulator.results.drift_journal import JournaledDecision, LiveRecord
-from marketsimulator.results.drift_terms import ZERO, exact
+from marketsimulator.results.drift_terms import ZERO
 from trainingdata.sessions import stock_grid
 
 
@@ -74,8 +75,8 @@ def _shorts(record: LiveRecord, decision: JournaledDecision) -> tuple[Fraction, 
     for fill in record.fills_between(start.at, decision.decided_at):
         symbol = fill.symbol
         before = held.get(symbol, ZERO)
-        quantity = exact(fill.quantity)
-        value = quantity * exact(fill.price)
+        quantity = as_written(fill.quantity)
+        value = quantity * as_written(fill.price)
         held[symbol] = before + quantity
         if not is_stock(symbol):
             continue

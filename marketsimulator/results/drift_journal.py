@@ -19,8 +19,9 @@ from execution.intents import Intent, Progress
 from execution.live.journal import TAKEN_BACK, choice_of_entry
 from execution.orders import Order
 from foundation.database import Row, rows_of
+from foundation.decimals import as_written
 from foundation.errors import InputError
-from marketsimulator.results.drift_terms import ZERO, exact
+from marketsimulator.results.drift_terms import ZERO
 
 _INTENT_COLUMNS = (
     "client_order_id, request, sent_at, state, why, job, decision, part, reason, filled,"
@@ -188,30 +189,30 @@ class LiveRecord:
         """
         known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
         values = self.marks[known - 1].values if known else {}
-        positions = {symbol: exact(held) for symbol, held in decision.positions.items() if held}
-        prices = {symbol: exact(choice.price) for symbol, choice in decision.choices.items()}
+        positions = {s: as_written(held) for s, held in decision.positions.items() if held}
+        prices = {symbol: as_written(choice.price) for symbol, choice in decision.choices.items()}
         for symbol, held in positions.items():
             if symbol in prices:
                 continue
             if symbol not in values:
                 raise InputError(f"{decision.name}: the journal has no price of {symbol} then")
-            prices[symbol] = exact(values[symbol]) / held
-        return Reading(decision.decided_at, exact(decision.equity), positions, prices)
+            prices[symbol] = as_written(values[symbol]) / held
+        return Reading(decision.decided_at, as_written(decision.equity), positions, prices)
 
     def _marked(self, mark: JournaledMark) -> Reading:
         """The account at a mark, which says what positions are worth and not how many they are."""
         start = self.beginning()
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
-            held[fill.symbol] = held.get(fill.symbol, ZERO) + exact(fill.quantity)
+            held[fill.symbol] = held.get(fill.symbol, ZERO) + as_written(fill.quantity)
         for each in self.activities:
             if each.symbol and start.at < each.listed_at <= mark.at:
-                held[each.symbol] = held.get(each.symbol, ZERO) + exact(each.quantity)
+                held[each.symbol] = held.get(each.symbol, ZERO) + as_written(each.quantity)
         positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
         known = {symbol: value for symbol, value in mark.values.items() if symbol in positions}
-        prices = {symbol: exact(value) / positions[symbol] for symbol, value in known.items()}
+        prices = {symbol: as_written(value) / positions[symbol] for symbol, value in known.items()}
         priced = {symbol: quantity for symbol, quantity in positions.items() if symbol in prices}
-        return Reading(mark.at, exact(mark.equity), priced, prices)
+        return Reading(mark.at, as_written(mark.equity), priced, prices)
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[JournaledFill]:
         """What an account that was read at two instants did between them."""

@@ -16,8 +16,9 @@ from execution.fees import BASIS_POINT, TradingCosts
 from execution.intents import UNSENT, Intent
 from execution.live.cycle import OLDEST_BAR
 from execution.orders import Fill, strategy_of
+from foundation.decimals import as_written
 from marketsimulator.results.drift_journal import JournaledPass, LiveRecord
-from marketsimulator.results.drift_terms import ZERO, Term, exact
+from marketsimulator.results.drift_terms import ZERO, Term
 from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument, is_coin
 
@@ -105,13 +106,13 @@ def simulated_orders(decisions: Iterable[Decision], fills: Iterable[Fill]) -> di
     orders: dict[str, Filled] = {}
     for decision in decisions:
         for order in decision.orders:
-            orders[order.client_order_id] = Filled(ordered=exact(order.signed_qty))
+            orders[order.client_order_id] = Filled(ordered=as_written(order.signed_qty))
     for fill in fills:
         # A fill at price 0 is a fee in coin or a split. Neither fills an order.
         if fill.price > 0:
             name = fill_name(fill)
             before = orders.get(name, Filled())
-            orders[name] = before.plus(exact(fill.qty), exact(fill.price), fill.at)
+            orders[name] = before.plus(as_written(fill.qty), as_written(fill.price), fill.at)
     return orders
 
 
@@ -132,7 +133,7 @@ def live_orders(
     for fill in record.fills_between(since, until):
         name = fill.order or foreign_name(fill.symbol, fill.at)
         before = orders.get(name, Filled())
-        orders[name] = before.plus(exact(fill.quantity), exact(fill.price), fill.at)
+        orders[name] = before.plus(as_written(fill.quantity), as_written(fill.price), fill.at)
     return orders
 
 
@@ -291,5 +292,5 @@ def _error(values: list[float]) -> float:
 
 
 def _ordered(intent: Intent) -> Fraction:
-    quantity = exact(Decimal(str(intent.request["qty"])))
+    quantity = as_written(Decimal(str(intent.request["qty"])))
     return quantity if intent.request["side"] == "buy" else -quantity

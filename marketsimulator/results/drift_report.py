@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foundation.cents import CENT
+from foundation.cents import to_cents
 from marketsimulator.results.attribution import PARTS
 from marketsimulator.results.attribution_tables import Cents
 from marketsimulator.results.drift_attribution import Origins, origin_cents
@@ -168,8 +168,8 @@ def _parts_json(live: Cents, simulated: Cents) -> dict[str, dict[str, str]]:
 
 
 def _both_origins(drift: Drift) -> tuple[dict[str, dict[str, Cents]], dict[str, dict[str, Cents]]]:
-    live = origin_cents(drift.origins.live, CENT * round(drift.live.profit * 100))
-    simulated = origin_cents(drift.origins.simulated, CENT * round(drift.simulated.profit * 100))
+    live = origin_cents(drift.origins.live, to_cents(drift.live.profit))
+    simulated = origin_cents(drift.origins.simulated, to_cents(drift.simulated.profit))
     return live, simulated
 
 
@@ -313,4 +313,4 @@ def _instant(at: np.datetime64) -> str:
 
 
 def _usd(value: Fraction) -> str:
-    return str(CENT * round(value * 100))
+    return str(to_cents(value))

@@ -11,9 +11,10 @@ from execution.decision import Decision
 from execution.orders import Account, Fill, strategy_of
 from execution.records import Row
 from execution.spreads.orders import is_option
+from foundation.decimals import as_written
 from marketsimulator.results.drift_journal import LiveRecord, Reading
 from marketsimulator.results.drift_orders import SPLIT, fill_name, foreign_name
-from marketsimulator.results.drift_terms import ZERO, Flow, Side, Term, Trade, exact
+from marketsimulator.results.drift_terms import ZERO, Flow, Side, Term, Trade
 
 _TERM_OF_KIND: Mapping[str, Term] = {
     "FEE": "fees",
@@ -49,15 +50,15 @@ def simulated_side(hours: SimulatedHours) -> Side:
     What it was charged as its last instant came is among its flows as little as it is among those
     that a venue lists by then.
     """
-    start = {symbol: exact(held) for symbol, held in hours.begins.positions.items()}
+    start = {symbol: as_written(held) for symbol, held in hours.begins.positions.items()}
     trades: dict[str, Trade] = {}
     flows: list[Flow] = []
     for fill in hours.fills:
         if fill.price > 0:
-            _add(trades, fill_name(fill), fill.symbol, exact(fill.qty), exact(fill.price))
+            _add(trades, fill_name(fill), fill.symbol, as_written(fill.qty), as_written(fill.price))
         else:
             term: Term = "splits" if strategy_of(fill.client_order_id) == SPLIT else "coin_fees"
-            flows.append(Flow(term, ZERO, fill.symbol, exact(fill.qty)))
+            flows.append(Flow(term, ZERO, fill.symbol, as_written(fill.qty)))
     flows += _flows_of(hours.rows)
     return Side(
         start=start,
@@ -81,17 +82,17 @@ def live_side(
     for fill in record.fills_between(start.at, end.at):
         name = fill.order or foreign_name(fill.symbol, fill.at)
         units = SHARES_OF_AN_OPTION if is_option(fill.symbol) else 1
-        _add(trades, name, fill.symbol, exact(fill.quantity), exact(fill.price) * units)
+        _add(trades, name, fill.symbol, as_written(fill.quantity), as_written(fill.price) * units)
     flows: list[Flow] = []
     transfers = ZERO
     for each in record.activities:
         if not start.at < each.listed_at <= end.at:
             continue
-        amount = exact(each.amount)
+        amount = as_written(each.amount)
         if each.kind in TRANSFERS:
             transfers += amount
         else:
-            flows.append(Flow(_term_of(each.kind), amount, each.symbol, exact(each.quantity)))
+            flows.append(Flow(_term_of(each.kind), amount, each.symbol, as_written(each.quantity)))
     return Side(
         start=start.positions,
         start_marks=start.prices,
@@ -119,21 +120,21 @@ def _flows_of(rows: Sequence[Row]) -> list[Flow]:
     flows = []
     for row in rows:
         parts: Mapping[Term, Fraction] = {
-            "fees": -exact(row.fees) - exact(row.rounding),
-            "interest": -exact(row.interest),
-            "dividends": exact(row.dividends),
+            "fees": -as_written(row.fees) - as_written(row.rounding),
+            "interest": -as_written(row.interest),
+            "dividends": as_written(row.dividends),
             # Borrow, interest on idle cash, and the cash for a fraction of a share after a split.
-            "other": exact(row.other) + exact(row.rounding) - exact(row.dividends),
+            "other": as_written(row.other) + as_written(row.rounding) - as_written(row.dividends),
         }
         flows += [Flow(term, usd) for term, usd in parts.items() if usd]
     return flows
 
 
 def _marks(account: Account) -> dict[str, Fraction]:
-    return {symbol: exact(price) for symbol, price in account.prices.items()}
+    return {symbol: as_written(price) for symbol, price in account.prices.items()}
 
 
 def _equity(account: Account) -> Fraction:
     marks = _marks(account)
-    held = (exact(quantity) * marks[symbol] for symbol, quantity in account.positions.items())
-    return exact(account.cash) + sum(held, ZERO)
+    held = (as_written(quantity) * marks[symbol] for symbol, quantity in account.positions.items())
+    return as_written(account.cash) + sum(held, ZERO)

@@ -19,7 +19,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, get_args
 
-from foundation.cents import CENT
+from foundation.cents import cents_that_add_up, to_cents
 
 Term = Literal[
     "start",
@@ -221,19 +221,5 @@ def _add_trade(
 
 
 def cents(terms: Mapping[Term, Fraction]) -> dict[Term, Decimal]:
-    """The terms in whole cents, whose sum is the exact sum in whole cents.
-
-    Each is rounded down, and the cents that are missing then go to the terms that lost most. A term
-    of less than half a cent is 0 where all are.
-    """
-    whole = {name: (value * 100).__floor__() for name, value in terms.items()}
-    missing = round(sum(terms.values(), ZERO) * 100) - sum(whole.values())
-    by_loss = sorted(terms, key=lambda name: whole[name] - terms[name] * 100)
-    for name in by_loss[:missing]:
-        whole[name] += 1
-    return {name: CENT * number for name, number in whole.items()}
-
-
-def exact(number: Decimal | float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth."""
-    return Fraction(number if isinstance(number, Decimal) else repr(number))
+    """The terms in whole cents, whose sum is the exact sum in whole cents."""
+    return cents_that_add_up(terms, to_cents(sum(terms.values(), ZERO)))

@@ -65,7 +65,15 @@ def overfitting(returns: Array, blocks: int = BLOCKS) -> Overfitting | None:
         daily returns [V, D] of all variants over the same days.
     blocks
         that the days are cut into, an even number; the first may be a day longer than the last.
+
+    Raises
+    ------
+    ValueError
+        for a return that is no number: its variant could be neither chosen nor ranked.
     """
+    if not np.isfinite(returns).all():
+        variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
+        raise ValueError(f"returns must be finite, those of variant {variant} are not")
     days = returns.shape[1]
     if days < max(FEWEST_DAYS, 2 * blocks):
         return None

@@ -19,8 +19,9 @@ from execution.intents import Intent, Part, State
 from execution.orders import Account, Order
 from execution.records import Run
 from execution.trader import Decider
-from foundation.cents import CENT
+from foundation.cents import to_cents
 from foundation.compose import composed_config
+from foundation.decimals import as_written
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered
 from marketsimulator.results.drift_account import journaled_account
@@ -46,7 +47,6 @@ from marketsimulator.results.drift_terms import (
     Term,
     Trade,
     cents,
-    exact,
     profit_terms,
 )
 from marketsimulator.runs.simulate import simulate_trading
@@ -66,9 +66,9 @@ FLOWS: tuple[Term, ...] = (
 NAMES = ("a", "b", "c", "d", "e")
 CAUSES: tuple[Term, ...] = ("missed", "withheld", "unfilled", "decided", "by_hand")
 
-quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(exact)
-prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(exact)
-usd = st.decimals(-10_000, 10_000, places=6, allow_nan=False).map(exact)
+quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(as_written)
+prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(as_written)
+usd = st.decimals(-10_000, 10_000, places=6, allow_nan=False).map(as_written)
 
 
 def ledger(
@@ -134,8 +134,8 @@ def test_the_terms_of_any_two_accounts_add_up_exactly(
     assert sum(terms.values()) == live.profit - simulated.profit
     assert terms["unlisted"] == 0, "a ledger is worth what it lists"
     whole = cents(terms)
-    assert sum(whole.values()) == CENT * round((live.profit - simulated.profit) * 100)
-    assert all(abs(exact(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
+    assert sum(whole.values()) == to_cents(live.profit - simulated.profit)
+    assert all(abs(as_written(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
 
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
@@ -164,8 +164,8 @@ def test_a_deposit_is_no_profit(side: Side, paid: Fraction) -> None:
 def test_noise_below_a_cent_is_no_cent(values: list[Fraction], noise: float) -> None:
     """Whole cents stay what they are; what a float has added to one of them is not seen."""
     terms = {name: Fraction(round(v * 100), 100) for name, v in zip(TERMS, values, strict=False)}
-    noisy = {**terms, TERMS[0]: terms[TERMS[0]] + exact(noise)}
-    assert {name: exact(value) for name, value in cents(noisy).items()} == terms
+    noisy = {**terms, TERMS[0]: terms[TERMS[0]] + as_written(noise)}
+    assert {name: as_written(value) for name, value in cents(noisy).items()} == terms
 
 
 MARKS = {"AAA": Fraction(110), "BBB": Fraction(20)}
@@ -176,7 +176,7 @@ def bought(
     quantity: int, price: int | str, *flows: Flow, name: str = "a", **more: Fraction
 ) -> Side:
     """Ten AAA held from the beginning, and one trade of it."""
-    value = quantity * exact(Decimal(price))
+    value = quantity * as_written(Decimal(price))
     trades = {name: Trade("AAA", Fraction(quantity), value)} if quantity else {}
     return ledger({"AAA": Fraction(10)}, FIRST, MARKS, trades, flows, **more)
 
@@ -225,8 +225,8 @@ def test_holdings_valued_otherwise_at_either_end_are_marking() -> None:
     """Ten shares: bought at the end for 0.30 more each, and met at the beginning for 0.10 more."""
     live = ledger(
         {"AAA": Fraction(10)},
-        {"AAA": exact(100.1)},
-        {"AAA": exact(110.3)},
+        {"AAA": as_written(100.1)},
+        {"AAA": as_written(110.3)},
         {},
     )
     terms = profit_terms(live, bought(0, 0), {})
@@ -394,8 +394,8 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
     second = "kelly_50-20240220T153000Z-AAA-1-0"
     journal = record(intent(), replace(intent(), client_order_id=second))
     there = {
-        NAME: filled(0).plus(Fraction(10), exact(100.1), AT),
-        second: filled(0).plus(Fraction(10), exact(100.3), AT),
+        NAME: filled(0).plus(Fraction(10), as_written(100.1), AT),
+        second: filled(0).plus(Fraction(10), as_written(100.3), AT),
     }
     orders = compare_orders(there, {}, journal, {})
     (row,) = slippage(orders, journal, [], TradingCosts())
@@ -408,7 +408,7 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
 
 def test_a_sale_below_its_price_paid_slippage() -> None:
     sale = replace(intent(), request={"symbol": "AAA", "qty": "10", "side": "sell"})
-    there = {NAME: filled(0, ordered=-10).plus(Fraction(-10), exact(99.9), AT)}
+    there = {NAME: filled(0, ordered=-10).plus(Fraction(-10), as_written(99.9), AT)}
     orders = compare_orders(there, {}, record(sale), {})
     (row,) = slippage(orders, record(sale), [], TradingCosts())
     assert row.realised == pytest.approx(10.0)

@@ -343,3 +343,11 @@ def test_what_cannot_be_judged_is_one_line(words: list[str], says: str, tmp_path
 def test_a_number_of_sweeps_that_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="takes 2 to 100,000"):
         noise_sweeps(10**6, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_return_that_is_no_number_is_refused_and_not_left_out(value: float) -> None:
+    broken = NOISE.copy()
+    broken[3, 7] = value
+    with pytest.raises(ValueError, match="those of variant 3 are not"):
+        overfitting(broken)

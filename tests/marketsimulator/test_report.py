@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.orders import Fill
-from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
+from foundation.cents import to_cents
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
@@ -273,56 +273,6 @@ def test_monthly_returns_compound_to_the_total_return(hourly: list[float]) -> No
     grown = np.prod([1 + value for _, value in months if value is not None])
     assert grown == pytest.approx(equity[-1] / 1000.0)
     assert len({month for month, _ in months}) == len(months)
-
-
-@given(st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), min_size=1, max_size=30))
-def test_rounded_amounts_add_up_and_none_is_a_cent_away(parts: dict[str, float]) -> None:
-    exact = sum((Decimal(repr(value)) for value in parts.values()), Decimal(0))
-    total = exact.quantize(Decimal("0.01"))
-    cents = cents_that_add_up(parts, total)
-    assert sum(cents.values()) == total
-    for name, usd_cents in cents.items():
-        assert abs(usd_cents - Decimal(repr(parts[name]))) <= Decimal("0.01")
-
-
-def test_amounts_that_are_no_parts_of_their_total_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not add up"):
-        cents_that_add_up({"a": 1.0, "b": 2.0}, Decimal("3.50"))
-
-
-AMOUNTS = st.one_of(st.just(0.0), st.floats(-1e5, 1e5))
-
-
-@given(
-    st.dictionaries(
-        st.text(max_size=2), st.fixed_dictionaries(dict.fromkeys("xyz", AMOUNTS)), min_size=1
-    )
-)
-def test_a_table_adds_up_both_ways_and_what_is_nothing_stays_nothing(
-    cells: dict[str, dict[str, float]],
-) -> None:
-    by_row = {row: sum(Decimal(repr(usd)) for usd in own.values()) for row, own in cells.items()}
-    by_column = {c: sum(Decimal(repr(own[c])) for own in cells.values()) for c in "xyz"}
-    total = Decimal(sum(by_row.values())).quantize(Decimal("0.01"))
-    rows, columns = cents_that_add_up(by_row, total), cents_that_add_up(by_column, total)
-    table = table_that_adds_up(cells, rows, columns)
-    for row, own in table.items():
-        assert sum(own.values()) == rows[row]
-        for column, usd in own.items():
-            assert abs(float(usd) - cells[row][column]) <= 0.01 * (len(cells) + 1) + 1e-9
-    for column, sums in columns.items():
-        assert sum(own[column] for own in table.values()) == sums
-        if not any(own[column] for own in cells.values()):
-            assert not any(own[column] for own in table.values())
-
-
-def test_a_table_that_does_not_add_up_is_refused() -> None:
-    cells = {"a": {"x": 1.0}, "b": {"x": 2.0}}
-    columns = {"x": Decimal("3.00")}
-    with pytest.raises(ValueError, match=r"rows of 4\.00 USD, columns of 3\.00 USD"):
-        table_that_adds_up(cells, {"a": Decimal("1.00"), "b": Decimal("3.00")}, columns)
-    with pytest.raises(ValueError, match="row do not add up"):
-        table_that_adds_up(cells, {"a": Decimal("2.00"), "b": Decimal("1.00")}, columns)
 
 
 def test_the_parts_on_the_page_add_up_to_the_profit_to_the_cent(
