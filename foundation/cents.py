@@ -47,7 +47,7 @@ def table_that_adds_up(
     """USD amounts rounded to the cent so that every row and every column adds up to its total.
 
     Columns are rounded first. Rows that then have a cent too many give it to rows that lack one, in
-    a column in which both have something: what is nothing stays nothing wherever that can be.
+    a column in which both have something, or one of them: nothing in all rows stays nothing.
 
     Raises
     ------
@@ -69,7 +69,8 @@ def table_that_adds_up(
     givers = [row for row, count in missing.items() for _ in range(-count)]
     takers = [row for row, count in missing.items() for _ in range(count)]
     for giver, taker in zip(givers, takers, strict=True):
-        column = max(columns, key=lambda c: min(abs(cells[giver][c]), abs(cells[taker][c])))
+        both = {c: sorted((abs(cells[giver][c]), abs(cells[taker][c]))) for c in columns}
+        column = max(columns, key=both.__getitem__)
         table[giver][column] -= CENT
         table[taker][column] += CENT
     return table

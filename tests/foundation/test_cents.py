@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
@@ -34,6 +34,13 @@ AMOUNTS = st.one_of(st.just(0.0), st.floats(-1e5, 1e5))
     st.dictionaries(
         st.text(max_size=2), st.fixed_dictionaries(dict.fromkeys("xyz", AMOUNTS)), min_size=1
     )
+)
+@example(
+    {
+        "a": {"x": 0.0, "y": 0.0, "z": 1.5625},
+        "b": {"x": 0.0, "y": 1.625, "z": 0.0},
+        "c": {"x": 0.0, "y": 0.0, "z": 1.375},
+    }
 )
 def test_a_table_adds_up_both_ways_and_what_is_nothing_stays_nothing(
     cells: dict[str, dict[str, float]],

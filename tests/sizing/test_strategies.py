@@ -192,7 +192,7 @@ def test_risk_parity_gives_every_symbol_the_same_part_of_the_variance(seed: int,
     assert w.sum() == pytest.approx(1)
     assert (w > 0).all()
     parts = w * (covariance @ w)
-    np.testing.assert_allclose(parts, parts.mean(), rtol=1e-5)
+    np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
 def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> (
