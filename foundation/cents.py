@@ -22,7 +22,7 @@ def cents_that_add_up(parts: Mapping[Name, float | Decimal], total: Decimal) -> 
         where the parts are further from the total than rounding can be.
     """
     exact = {name: _exact(usd) for name, usd in parts.items()}
-    cents = {name: usd.quantize(CENT, ROUND_FLOOR) for name, usd in exact.items()}
+    cents = {name: usd.quantize(CENT, ROUND_FLOOR) + 0 for name, usd in exact.items()}
     missing = int((total - sum(cents.values())) / CENT)
     if not 0 <= missing <= len(parts):
         raise ValueError(f"parts of {sum(parts.values())} USD do not add up to {total} USD")
@@ -69,8 +69,8 @@ def table_that_adds_up(
 
 
 def to_cents(usd: float | Decimal) -> Decimal:
-    """USD, to the nearest cent."""
-    return _exact(usd).quantize(CENT)
+    """USD, to the nearest cent; nothing has no sign."""
+    return _exact(usd).quantize(CENT) + 0
 
 
 def _exact(usd: float | Decimal) -> Decimal:

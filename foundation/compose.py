@@ -321,8 +321,8 @@ def _list_text(key: str, value: str, there: object) -> str:
     """An example of a list: of groups where the value, or the key within the list, is of one."""
     if value.startswith("{"):
         return f"[{value}]"
-    groups = all(isinstance(each, DictConfig) for each in cast(ListConfig, there))
-    return f"[{{{key}: {value}, …}}]" if groups and key.isidentifier() else "[A,B]"
+    has_groups = any(isinstance(each, DictConfig) for each in cast(ListConfig, there))
+    return f"[{{{key}: {value}, …}}]" if has_groups and key.isidentifier() else "[A,B]"
 
 
 def _unknown_key(place: str, name: str, words: Sequence[str]) -> str:
