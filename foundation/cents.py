@@ -77,7 +77,7 @@ def table_that_adds_up(
 
 
 def to_cents(usd: Fraction | Decimal | float) -> Decimal:
-    """USD, to the nearest cent."""
+    """USD, to the nearest cent; nothing has no sign."""
     return CENT * round(100 * as_written(usd))
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from foundation.command import fail, one_line_errors
@@ -312,8 +312,17 @@ def _not_merged_text(place: str, value: str, name: str) -> str:
         example = f", as {group}.{keys[0]}=…" if keys else ""
         return f"{place}: {value} is no group of settings; name one of its keys{example}"
     if OmegaConf.is_list(there):
-        return f"{place}: it is a list; write all of it, {group}=[A,B]"
+        example = _list_text(place.removeprefix(group).lstrip("."), value, there)
+        return f"{place}: it is a list; write all of it, {group}={example}"
     return f"{place}: {value} does not fit there"
+
+
+def _list_text(key: str, value: str, there: object) -> str:
+    """An example of a list: of groups where the value, or the key within the list, is of one."""
+    if value.startswith("{"):
+        return f"[{value}]"
+    has_groups = any(isinstance(each, DictConfig) for each in cast(ListConfig, there))
+    return f"[{{{key}: {value}, …}}]" if has_groups and key.isidentifier() else "[A,B]"
 
 
 def _unknown_key(place: str, name: str, words: Sequence[str]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -33,6 +34,8 @@ _KINDS = {
     "tuple_type": "no list, [A,B]",
     "dataclass_type": "no group of settings; name one of its keys",
 }
+_MAPPINGS = (Mapping, dict)
+_LISTS = (tuple, list)
 _NUMBERS = ("float_parsing", "float_type", "int_parsing", "int_type")
 _COMPACT_DATE = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
@@ -81,12 +84,12 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
         raise InputError(_unresolved_text(error)) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
-    _refuse_unknown(plain, asdict(kind()), "")  # type: ignore[call-overload]
+    _refuse_unknown(plain, kind)
     for key in lists:
         _wrap_in_list(plain, key)
     _refuse_infinite(plain, "")
-    _refuse_truth(plain, kind, "")
-    _refuse_underscores(plain, kind, "", config)
+    _refuse_truth(plain, kind)
+    _refuse_underscores(plain, kind, config)
     try:
         return _validated(kind, plain)
     except ValidationError as error:
@@ -251,63 +254,77 @@ def _wrap_in_list(settings: Any, key: str) -> None:
             )
 
 
-def _refuse_unknown(values: Any, defaults: Any, place: str) -> None:
-    # A mapping without a default key of its own (the arguments of a plug-in) takes any.
-    if not (isinstance(values, dict) and isinstance(defaults, dict) and defaults):
-        return
-    for key, value in values.items():
-        if key not in defaults:
-            raise unknown_setting(f"{place}{key}", defaults)
-        _refuse_unknown(value, defaults[key], f"{place}{key}.")
+def _parts(value: Any, kind: Any) -> list[tuple[str, Any, Any]]:
+    """The fields, values or elements of what is configured: name, value and kind, None if any."""
+    kinds = _alternatives(kind)
+    if isinstance(value, dict):
+        known = _kinds_of_fields(kinds)
+        others = next((get_args(each)[1] for each in kinds if get_origin(each) in _MAPPINGS), None)
+        return [(str(name), inner, known.get(name, others)) for name, inner in value.items()]
+    if isinstance(value, list):
+        element = next((get_args(each)[0] for each in kinds if get_origin(each) in _LISTS), None)
+        return [(str(number), inner, element) for number, inner in enumerate(value)]
+    return []
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _kinds_of_fields(kinds: Iterable[Any]) -> dict[str, Any]:
+    """The fields of the settings classes among kinds; none where no class says them."""
+    known: dict[str, Any] = {}
+    for each in kinds:
+        if is_dataclass(each):
+            hints = get_type_hints(each)
+            known |= {field.name: hints[field.name] for field in fields(each)}
+    return known
+
+
+def _refuse_unknown(values: Any, kind: Any, place: str = "") -> None:
+    # A mapping (the arguments of a plug-in) takes any key; what no class describes does, too.
+    known = _kinds_of_fields(_alternatives(kind))
+    for name, inner, its_kind in _parts(values, kind):
+        if known and name not in known and isinstance(values, dict):
+            raise unknown_setting(f"{place}{name}", known)
+        _refuse_unknown(inner, its_kind, f"{place}{name}.")
 
 
 def _refuse_infinite(values: Any, place: str) -> None:
     """Refuse nan and inf in words: no setting means either, and their checks speak of bounds."""
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(values, dict):
-        items = values.items()
-    elif isinstance(values, list):
-        items = enumerate(values)
-    for key, value in items:
-        if isinstance(value, float) and not math.isfinite(value):
-            word = "no number" if math.isnan(value) else "infinite"
-            raise InputError(f"{place}{key}: {value} is {word}; an ordinary number is needed")
-        _refuse_infinite(value, f"{place}{key}.")
+    for name, inner, _ in _parts(values, None):
+        if isinstance(inner, float) and not math.isfinite(inner):
+            word = "no number" if math.isnan(inner) else "infinite"
+            raise InputError(f"{place}{name}: {inner} is {word}; an ordinary number is needed")
+        _refuse_infinite(inner, f"{place}{name}.")
 
 
-def _refuse_truth(value: Any, kind: Any, key: str) -> None:
+def _refuse_truth(values: Any, kind: Any, place: str = "") -> None:
     """Refuse true and false where a number is meant: pydantic takes them for 1 and 0."""
-    kinds = (kind, *get_args(kind))
-    if isinstance(value, bool):
-        if bool not in kinds and not {int, float}.isdisjoint(kinds):
-            raise InputError(f"{key}: {str(value).lower()} is no number")
-    elif isinstance(value, dict):
-        classes = [each for each in kinds if is_dataclass(each)]
-        hints = get_type_hints(classes[0]) if classes else {}
-        for name, inner in value.items():
-            _refuse_truth(inner, hints.get(name), f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        elements = [get_args(each)[0] for each in kinds if get_origin(each) in (tuple, list)]
-        for inner in value:
-            _refuse_truth(inner, elements[0] if elements else None, key)
+    for name, inner, its_kind in _parts(values, kind):
+        if isinstance(inner, bool) and _is_numeric(its_kind, bool):
+            raise InputError(f"{place}{name}: {str(inner).lower()} is no number")
+        _refuse_truth(inner, its_kind, f"{place}{name}.")
 
 
-def _refuse_underscores(values: Any, kind: Any, key: str, config: DictConfig) -> None:
+def _refuse_underscores(values: Any, kind: Any, config: DictConfig, place: str = "") -> None:
     """Refuse a number in words, as the environment has them, of the form 1_000.
 
     pydantic reads it as 1000; where a slip of the hand put the line it is another number.
     """
-    hints = get_type_hints(kind) if is_dataclass(kind) else {}
-    for name, value in values.items() if isinstance(values, dict) else ():
-        place = f"{key}.{name}" if key else str(name)
-        kinds = (hints.get(name), *get_args(hints.get(name)))
-        numeric = str not in kinds and not {int, float}.isdisjoint(kinds)
-        if isinstance(value, str) and numeric and "_" in value:
+    for name, inner, its_kind in _parts(values, kind):
+        if isinstance(inner, str) and "_" in inner and _is_numeric(its_kind, str):
             raise InputError(
-                f"{place}: {value!r} is no number, write it without underscores"
-                f"{_variable_text(config, place)}"
+                f"{place}{name}: {inner!r} is no number, write it without underscores"
+                f"{_variable_text(config, f'{place}{name}')}"
             )
-        _refuse_underscores(value, next(filter(is_dataclass, kinds), None), place, config)
+        _refuse_underscores(inner, its_kind, config, f"{place}{name}.")
+
+
+def _is_numeric(kind: Any, other: type) -> bool:
+    """Whether a setting of a kind takes a number, and nothing of the other type."""
+    kinds = _alternatives(kind)
+    return other not in kinds and not {int, float}.isdisjoint(kinds)
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -317,13 +334,15 @@ def _first_problem(error: ValidationError) -> str:
     reason = problem.get("ctx", {}).get("error")
     if isinstance(reason, InputError):
         return str(reason)
-    place = ".".join(str(part) for part in problem["loc"])
+    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     value: Any = problem.get("input")
     if isinstance(value, list) and problem["type"] in _NUMBERS:
         text = ",".join(map(str, value))
         return f"{place}: {text} is a list; one number is needed, without commas"
     if problem["type"] == "string_type":
         return f"{place}: {_no_word_text(place, value)}"
+    if problem["type"] == "dataclass_type" and place.rpartition(".")[2].isdigit():
+        return f"{place}: {value!r} is no group of settings; write {{key: value}} in its place"
     if kind := _KINDS.get(problem["type"]):
         return f"{place}: {value!r} is {kind}"
     if problem["type"] == "literal_error":

@@ -18,6 +18,8 @@ _OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _OTHER_THAN_PLAIN = re.compile(r"[^\w\s/\-\\+.$%*@?|:]", re.ASCII)  # what Hydra reads unquoted
+_NAMED = re.compile(r"([{,]\s*)(\w+)\s*[=:]\s*")  # the names of a group's settings
+_PLAIN_PART = re.compile(r"(?<=: )[^,\[\]{}]+")  # what stands behind them
 _UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _EMPTY = ("", "''", '""')
 _PAIRS = {"]": "[", "}": "{", ")": "("}
@@ -120,6 +122,10 @@ def unreadable_text(word: str) -> str:
     marks = sorted(set(_OTHER_THAN_PLAIN.findall(_elements(value).replace(",", ""))))
     if not marks or not {"'", '"'}.isdisjoint(marks):
         return f"{word!r} cannot be read as key=value; quotes go around a whole value"
+    if "{" in marks:
+        key = word.partition("=")[0]
+        mended = shlex.quote(f"{key}={_mended_groups(value)}")
+        return f"{word!r} cannot be read; groups of settings are written {mended}"
     return (
         f"{word!r} cannot be read: a value with {' '.join(marks)} in it stands in quotes of its"
         f" own, {quoted_word(word)}"
@@ -143,6 +149,14 @@ def quoted_value(value: str) -> str:
 def _elements(value: str) -> str:
     """The value without the brackets of a list."""
     return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
+
+def _mended_groups(value: str) -> str:
+    """The value with a colon behind each name of its groups, and quotes where Hydra needs them."""
+    with_colons = _NAMED.sub(r"\1\2: ", value)
+    return _PLAIN_PART.sub(
+        lambda part: f'"{part[0]}"' if _OTHER_THAN_PLAIN.search(part[0]) else part[0], with_colons
+    )
 
 
 def _unclosed(value: str) -> str:

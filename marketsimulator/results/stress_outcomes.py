@@ -28,6 +28,8 @@ class Outcome:
     equity: USD after the move, before the broker does anything.
     leverage: gross over equity then; none without equity.
     settled: what the broker does.
+    costs: USD of spread, slippage and fees that liquidations cost.
+    carrying: USD that the nights until then cost beside them: interest, borrowing and rounding.
     """
 
     scenario: Scenario
@@ -37,11 +39,18 @@ class Outcome:
     equity: Decimal
     leverage: float | None
     settled: Settled
+    costs: Decimal
+    carrying: Decimal
+
+    @property
+    def equity_end(self) -> Decimal:
+        """USD once the broker is done: what the move leaves less costs and carrying."""
+        return self.equity - self.costs - self.carrying
 
     @property
     def wiped_out(self) -> bool:
         """Whether the account is worth less than nothing, after the move or at the end."""
-        return self.equity < 0 or self.settled.equity < 0
+        return self.equity < 0 or self.equity_end < 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,6 +125,8 @@ def _outcome(book: HeldBook, scenario: Scenario, moves: Moves, terms: Settlement
     loss = to_cents(sum(parts.values()))
     equity = book.equity - sum(parts.values())
     gross = float(np.abs(book.values * (1.0 + moves.fractions)).sum())
+    settled = settle(book, moves, terms)
+    costs = to_cents(sum(each.cost for each in settled.liquidations))
     return Outcome(
         scenario=scenario,
         moves=moves,
@@ -123,7 +134,9 @@ def _outcome(book: HeldBook, scenario: Scenario, moves: Moves, terms: Settlement
         loss=loss,
         equity=to_cents(book.equity) - loss,
         leverage=_leverage(gross, equity),
-        settled=settle(book, moves, terms),
+        settled=settled,
+        costs=costs,
+        carrying=to_cents(equity - settled.equity - float(costs)),
     )
 
 

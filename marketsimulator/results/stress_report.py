@@ -8,12 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from foundation.cents import to_cents, usd_text
+from foundation.cents import usd_text
 from foundation.page import COLOURS, SHEET, SHEET_MACROS, content_policy, render_page
 from marketsimulator.results.stress_outcomes import OPTIONS, Outcome, Stress
 from marketsimulator.results.stress_words import (
     call_text,
-    carrying,
     claim,
     consequence,
     end_leverage,
@@ -64,7 +63,7 @@ def _cells(found: Stress, outcome: Outcome) -> tuple[str, ...]:
         f"{leverage_text(found.leverage)} to {leverage_text(outcome.leverage)}",
         call_text(outcome),
         liquidated_text(outcome),
-        usd_text(to_cents(outcome.settled.equity)),
+        usd_text(outcome.equity_end),
         leverage_text(end_leverage(outcome)),
     )
 
@@ -185,5 +184,5 @@ def _details(found: Stress, outcome: Outcome) -> dict[str, Any]:
             )
             for each, came, cost in liquidation_rows(outcome)
         ],
-        "carrying": usd_text(carrying(outcome)),
+        "carrying": usd_text(outcome.carrying),
     }

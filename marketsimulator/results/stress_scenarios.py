@@ -20,6 +20,7 @@ LARGEST = "largest"
 OWN_BARS = "own bars"  # what a basis begins with where they decided
 FEWEST_RETURNS = 20  # of a symbol, from which a deviation is estimated
 _WHOLE_LOSS = -1.0
+_LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Scenario:
     name: of the scenario.
     source: where its moves are from and of which date, or that they are an assumption.
     day: New York date of a session; a symbol's own bars decide where there are any of that day.
-    stocks: move of every stock, a fraction above -1, 10 at most.
+    stocks: move of every stock, a fraction above -1, 20 at most.
+    shorts: the same of every stock that is held short, in the place of `stocks`; none: as `stocks`.
     coins: the same of every coin.
     symbols: moves of single symbols, in the place of their class's.
     against: whether these moves are of what is held long, and what is short moves the other way.
@@ -44,6 +46,7 @@ class Scenario:
     source: str
     day: str | None = None
     stocks: float = 0.0
+    shorts: float | None = None
     coins: float = 0.0
     symbols: Mapping[str, float] = field(default_factory=dict)
     against: bool = False
@@ -55,17 +58,42 @@ class Scenario:
         for key in ("name", "source"):
             if not getattr(self, key).strip():
                 raise InputError(f"scenarios: {self.name or 'one'} has no {key}, and needs one")
-        for key, move in (("stocks", self.stocks), ("coins", self.coins), *self.symbols.items()):
-            if not _WHOLE_LOSS < move <= 10:
-                raise InputError(
-                    f"scenarios: {self.name}: a move of {move:g} ({key}) is outside -1 … 10; -0.2"
-                    " is a fall of 20 %"
-                )
-        for symbol in (*self.symbols, *([] if self.halted in (None, LARGEST) else [self.halted])):
-            instrument(str(symbol))
+        self._check_moves()
+        self._check_symbols()
         if self.day is not None:
             self.session()
         self._check_correlation()
+
+    def _check_moves(self) -> None:
+        place = f"scenarios: {self.name}"
+        if self.against and self.shorts is not None:
+            raise InputError(f"{place}: against and shorts both say how a short moves; leave one")
+        classes = {"stocks": self.stocks, "shorts": self.shorts or 0.0, "coins": self.coins}
+        for key, move in (*classes.items(), *self.symbols.items()):
+            if self.against and key != "coins" and abs(move) >= 1:
+                raise InputError(
+                    f"{place}: a move of {move:g} ({key}) against the book is a fall of 100 % or"
+                    f" more on one of its sides; a squeeze is shorts: {min(abs(move), 20):g} in the"
+                    " place of against"
+                )
+            if not _WHOLE_LOSS < move <= _LARGEST_RISE:
+                raise InputError(
+                    f"{place}: a move of {move:g} ({key}) is outside -1 … {_LARGEST_RISE:g}; -0.2"
+                    " is a fall of 20 %"
+                )
+
+    def _check_symbols(self) -> None:
+        place = f"scenarios: {self.name}"
+        halted = [] if self.halted in (None, LARGEST) else [str(self.halted)]
+        try:
+            symbols = [instrument(symbol).symbol for symbol in self.symbols]
+            for symbol in halted:
+                instrument(symbol)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+        for symbol in symbols:
+            if symbols.count(symbol) > 1:
+                raise InputError(f"{place}: symbols names {symbol} twice; leave one of them")
 
     def _check_correlation(self) -> None:
         if (self.correlation is None) != (self.deviations is None):
@@ -79,10 +107,11 @@ class Scenario:
             raise InputError(
                 f"scenarios: {self.name}: deviations: {self.deviations:g} is outside 0 … 20"
             )
-        if self.stocks or self.coins or self.symbols or self.day:
+        own = (self.stocks, self.shorts, self.coins, self.symbols, self.day, self.against)
+        if any(own):
             raise InputError(
                 f"scenarios: {self.name}: with a correlation the moves follow from the book; leave"
-                " day, stocks, coins and symbols"
+                " day, stocks, shorts, coins, symbols and against"
             )
 
     def session(self) -> Session | None:
@@ -157,21 +186,21 @@ def moves_of(scenario: Scenario, book: HeldBook, window: int) -> Moves:
     """
     halted, notes = _halted(scenario, book)
     if scenario.correlation is not None and scenario.deviations is not None:
-        moves = _book_move(book, window, scenario.correlation, scenario.deviations)
+        moves = _book_move(book, ~halted, window, scenario.correlation, scenario.deviations)
         basis = (f"{scenario.deviations:g} deviations of the book",) * len(book.symbols)
     else:
         moves, basis = _stated_moves(scenario, book)
         session = scenario.session()
         if session is not None and book.bars is not None:
-            moves, basis = _own_moves(book, book.bars, session, moves, basis)
+            moves, basis = _own_moves(book, book.bars, ~halted, session, moves, basis)
     if (moves <= _WHOLE_LOSS).any():
         raise NotComputed(
-            f"{scenario.name}: {book.symbols[int(np.argmin(moves))]} would fall by all that it is"
-            " worth and more; name fewer deviations"
+            f"{book.symbols[int(np.argmin(moves))]} would fall by all that it is worth and more;"
+            " name fewer deviations"
         )
-    moves = np.where(halted, 0.0, moves)
+    moves = np.where(halted, 0.0, moves) + 0.0  # no move has no sign
     basis = tuple("halted" if h else words for h, words in zip(halted, basis, strict=True))
-    return Moves(moves, basis, halted, notes)
+    return Moves(moves, basis, halted, (*notes, *_absent(scenario, book)))
 
 
 def unmoved(book: HeldBook) -> Moves:
@@ -198,10 +227,21 @@ def _halted(scenario: Scenario, book: HeldBook) -> tuple[Mask, tuple[str, ...]]:
     return halted, (f"{book.symbols[int(np.argmax(stocks))]} is halted at its last price.",)
 
 
+def _absent(scenario: Scenario, book: HeldBook) -> tuple[str, ...]:
+    """What is to be said of symbols that a scenario moves and the book does not hold."""
+    named = [instrument(symbol).symbol for symbol in scenario.symbols]
+    absent = [symbol for symbol in named if symbol not in book.symbols]
+    if not absent:
+        return ()
+    return (f"not held, so that their moves change nothing: {', '.join(absent)}.",)
+
+
 def _stated_moves(scenario: Scenario, book: HeldBook) -> tuple[Array, tuple[str, ...]]:
     """[S] the moves that the scenario states, and whose they are."""
     own = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
-    moves = np.where(book.crypto, scenario.coins, scenario.stocks)
+    shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
+    stocks = np.where(book.quantities < 0, shorts, scenario.stocks)
+    moves = np.where(book.crypto, scenario.coins, stocks)
     basis = []
     for s, symbol in enumerate(book.symbols):
         moves[s] = own.get(symbol, moves[s])
@@ -213,18 +253,23 @@ def _stated_moves(scenario: Scenario, book: HeldBook) -> tuple[Array, tuple[str,
 
 
 def _own_moves(
-    book: HeldBook, bars: Bars, session: Session, stated: Array, basis: tuple[str, ...]
+    book: HeldBook,
+    bars: Bars,
+    trading: Mask,
+    session: Session,
+    stated: Array,
+    basis: tuple[str, ...],
 ) -> tuple[Array, tuple[str, ...]]:
     """[S] moves of a day by the symbols' own bars, where they are there; else those stated.
 
     They are from the close of the session before to the close of the bar of that day at which the
-    book has lost most: all of them at one instant.
+    book has lost most: all of them at one instant. What is not trading loses nothing.
     """
     before = session_of(session.before)
     if before is None:
         return stated, basis
     tables = {s: bars.real_bars(s) for s in range(len(book.symbols))}
-    own = [s for s, (times, _) in tables.items() if _holds(times, before, session)]
+    own = [s for s in np.flatnonzero(trading) if _holds(tables[s][0], before, session)]
     if not own:
         return stated, basis
     known: Instants = np.unique(np.concatenate([tables[s][0] for s in own]))
@@ -235,7 +280,7 @@ def _own_moves(
         closes = values[:, CLOSE]
         base = closes[np.searchsorted(times, before.closes, side="right") - 1]
         moves[:, s] = closes[np.searchsorted(times, instants, side="right") - 1] / base - 1.0
-    worst = int(np.argmin(moves @ book.values))
+    worst = int(np.argmin(moves @ np.where(trading, book.values, 0.0)))
     words = f"{OWN_BARS}, {utc_text(before.closes)} to {utc_text(instants[worst])}"
     found = tuple(words if s in own else basis[s] for s in range(len(basis)))
     return np.asarray(moves[worst]), found
@@ -249,11 +294,13 @@ def _holds(times: Instants, before: Session, session: Session) -> bool:
     )
 
 
-def _book_move(book: HeldBook, window: int, correlation: float, deviations: float) -> Array:
+def _book_move(
+    book: HeldBook, trading: Mask, window: int, correlation: float, deviations: float
+) -> Array:
     """[S] the likeliest returns of a day on which the book loses k of its deviations.
 
     -k Σv / √(vᵀΣv) with Σ = diag(σ) R diag(σ), R of one correlation off its diagonal, v the book's
-    values in USD and σ the deviations of its daily log returns.
+    values in USD and σ the deviations of its daily log returns; of what is trading alone.
 
     Raises
     ------
@@ -263,18 +310,25 @@ def _book_move(book: HeldBook, window: int, correlation: float, deviations: floa
     advice = "data.dir=[DIR] names bars of it"
     if book.known is None:
         raise NotComputed(f"deviations need bars of {', '.join(book.symbols)}; {advice}")
-    returns = session_returns(book.known, last_four_pm(book.at), window)
+    moves = np.zeros(len(book.symbols))
+    moving = np.flatnonzero(trading)
+    if not len(moving):
+        return moves
+    returns = session_returns(book.known, last_four_pm(book.at), window)[:, moving]
     counts = np.isfinite(returns).sum(axis=0)
     if counts.min() < FEWEST_RETURNS:
         s = int(np.argmin(counts))
         raise NotComputed(
-            f"{book.symbols[s]} has {counts[s]} daily returns by {utc_text(book.at)}, and a"
+            f"{book.symbols[moving[s]]} has {counts[s]} daily returns by {utc_text(book.at)}, and a"
             f" deviation takes {FEWEST_RETURNS}; {advice}"
         )
     sigma = np.nanstd(returns, axis=0, ddof=1)
     matrix = np.full((len(sigma), len(sigma)), correlation)
     np.fill_diagonal(matrix, 1.0)
     covariance = sigma[:, None] * matrix * sigma[None, :]
-    spread = covariance @ book.values
-    deviation = float(np.sqrt(book.values @ spread))
-    return np.zeros(len(sigma)) if deviation == 0 else -deviations * spread / deviation
+    values = book.values[moving]
+    spread = covariance @ values
+    deviation = float(np.sqrt(values @ spread))
+    if deviation > 0:
+        moves[moving] = -deviations * spread / deviation
+    return moves

@@ -39,7 +39,7 @@ def consequence(found: Stress) -> str:
     left = f"Equity after it is {usd_text(worst.equity)}, leverage {leverage_text(worst.leverage)}."
     sentences = [left, _call_sentence(worst)]
     if worst.wiped_out:
-        owed = min(worst.equity, to_cents(worst.settled.equity))
+        owed = min(worst.equity, worst.equity_end)
         sentences.append(f"The account is wiped out: it ends owing {usd_text(-owed)}.")
     others = [o.scenario.name for o in found.outcomes if o.settled.called and o is not worst]
     if others:
@@ -58,15 +58,20 @@ def _share(found: Stress, outcome: Outcome) -> str:
 def _call_sentence(outcome: Outcome) -> str:
     settled = outcome.settled
     if not settled.called:
-        return f"No margin call: {usd_text(to_cents(-settled.missing))} of collateral to spare."
+        return f"No margin call: {usd_text(-missing(settled))} of collateral to spare."
     return f"The broker {_called_for(settled)} and closes {liquidated_text(outcome)}."
 
 
 def _called_for(settled: Settled) -> str:
     if settled.missing <= 0:
         return "has called before the move"
-    usd = usd_text(to_cents(settled.missing))
+    usd = usd_text(missing(settled))
     return f"calls for {usd} at the close of {utc_text(settled.close)}"
+
+
+def missing(settled: Settled) -> Decimal:
+    """USD of collateral that is missing at the close; below 0 what is there beyond need."""
+    return to_cents(settled.required) - to_cents(settled.collateral)
 
 
 def leverage_text(leverage: float | None) -> str:
@@ -79,9 +84,9 @@ def call_text(outcome: Outcome) -> str:
     settled = outcome.settled
     deficit = "; intraday deficit" if settled.deficit else ""
     if settled.missing > 0:
-        return f"call, {usd_text(to_cents(settled.missing))} short{deficit}"
+        return f"call, {usd_text(missing(settled))} short{deficit}"
     before = "a call of before, then" if settled.standing else "none,"
-    return f"{before} {usd_text(to_cents(-settled.missing))} to spare{deficit}"
+    return f"{before} {usd_text(-missing(settled))} to spare{deficit}"
 
 
 def liquidated_text(outcome: Outcome) -> str:
@@ -95,23 +100,13 @@ def liquidated_text(outcome: Outcome) -> str:
     closed = ", ".join(f"{symbol} {quantity:+,.10g}" for symbol, quantity in quantities.items())
     if not closed:
         return f"nothing: {ENDINGS[settled.ending]}"
-    sums = f"proceeds {usd_text(proceeds(outcome))}, costs {usd_text(costs(outcome))}"
+    sums = f"proceeds {usd_text(proceeds(outcome))}, costs {usd_text(outcome.costs)}"
     return f"{closed} ({sums}), {ENDINGS[settled.ending]}"
 
 
 def proceeds(outcome: Outcome) -> Decimal:
     """USD that liquidations bring, after fees; what buying shorts back takes counts below 0."""
     return to_cents(sum(each.proceeds for each in outcome.settled.liquidations))
-
-
-def costs(outcome: Outcome) -> Decimal:
-    """USD of spread, slippage and fees that liquidations cost."""
-    return to_cents(sum(each.cost for each in outcome.settled.liquidations))
-
-
-def carrying(outcome: Outcome) -> Decimal:
-    """USD that the nights until then cost beside liquidations: interest, borrowing and rounding."""
-    return outcome.equity - to_cents(outcome.settled.equity) - costs(outcome)
 
 
 def end_leverage(outcome: Outcome) -> float | None:
@@ -139,7 +134,7 @@ def remarks(found: Stress) -> list[str]:
     elif found.unmoved.called:
         lines.append(
             f"Without any move the close of {utc_text(found.unmoved.close)} calls for"
-            f" {usd_text(to_cents(found.unmoved.missing))} already: more is held than a night"
+            f" {usd_text(missing(found.unmoved))} already: more is held than a night"
             " allows, which a trader may cut before then."
         )
     for outcome in found.outcomes:
@@ -152,7 +147,7 @@ def liquidation_rows(outcome: Outcome) -> list[tuple[Liquidation, Decimal, Decim
     """Each liquidation in its order with its proceeds and costs, which add up to their sums."""
     listed = dict(enumerate(outcome.settled.liquidations))
     came = cents_that_add_up({k: each.proceeds for k, each in listed.items()}, proceeds(outcome))
-    cost = cents_that_add_up({k: each.cost for k, each in listed.items()}, costs(outcome))
+    cost = cents_that_add_up({k: each.cost for k, each in listed.items()}, outcome.costs)
     return [(each, came[k], cost[k]) for k, each in listed.items()]
 
 
@@ -211,9 +206,9 @@ def _outcome_json(found: Stress, outcome: Outcome) -> dict[str, Any]:
         ],
         "ending": settled.ending,
         "sessions": settled.sessions,
-        "equity_end": str(to_cents(settled.equity)),
+        "equity_end": str(outcome.equity_end),
         "leverage_end": end_leverage(outcome),
-        "carrying": str(carrying(outcome)),
+        "carrying": str(outcome.carrying),
         "wiped_out": outcome.wiped_out,
     }
 
@@ -225,7 +220,7 @@ def _margin_json(settled: Settled) -> dict[str, Any]:
         "collateral": str(to_cents(settled.collateral)),
         "standing": settled.standing,
         "called": settled.called,
-        "missing": str(to_cents(settled.missing)),
+        "missing": str(missing(settled)),
         "intraday_deficit": settled.deficit,
     }
 

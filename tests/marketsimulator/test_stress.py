@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -272,6 +273,98 @@ def test_a_move_of_the_whole_book_loses_as_many_deviations_of_it(tmp_path: Path)
     assert (moves.fractions * np.sign(book.values) < 0)[[0, 2]].all()
 
 
+def test_the_bar_of_a_day_is_the_worst_of_what_still_trades(tmp_path: Path) -> None:
+    """AAA, the largest, is worst at the end of the day and BBB at its beginning; AAA is halted."""
+    data = write_bars(tmp_path / "bars", {"AAA": 0.6, "BBB": 1.0})
+    path = data / "BBB.csv"
+    frame = pd.read_csv(path)
+    dip = frame["timestamp"] == f"{CRASH} 13:30:00+00:00"
+    assert dip.sum() == 1
+    frame.loc[dip, ["open", "low", "close", "high"]] = 80.0
+    frame.to_csv(path, index=False)
+    path = data / "AAA.csv"
+    frame = pd.read_csv(path)
+    frame.loc[frame["timestamp"] == f"{CRASH} 13:30:00+00:00", ["open", "high", "low", "close"]] = (
+        100.0
+    )
+    frame.to_csv(path, index=False)
+    run_through(tmp_path / "run", data, [("AAA", "900"), ("BBB", "300")])
+    book, _ = run_book(tmp_path / "run", "2024-10-04T20:00Z", OmegaConf.create())
+    halted = moves_of(Scenario("day", "a test", day=CRASH, halted="largest"), book, 120)
+    assert halted.fractions == pytest.approx([0.0, -0.2])
+    assert halted.basis[0] == "halted"
+    assert moves_of(Scenario("day", "a test", day=CRASH), book, 120).fractions == pytest.approx(
+        [-0.4, 0.0]
+    )
+
+
+def test_what_is_halted_has_no_part_in_the_deviations_of_the_book(tmp_path: Path) -> None:
+    data = write_bars(tmp_path / "bars", {"AAA": 1.0, "BBB": 1.0}, sessions=30)
+    run_through(tmp_path / "run", data, [("AAA", "300"), ("BBB", "-200")])
+    book, _ = run_book(tmp_path / "run", "2024-10-04T20:00Z", OmegaConf.create())
+    assert book.known is not None
+    scenario = Scenario("all", "a test", correlation=0.9, deviations=3.0, halted="AAA")
+    sigma = np.nanstd(session_returns(book.known, CLOSE, 120)[:, 1], ddof=1)
+    assert moves_of(scenario, book, 120).fractions == pytest.approx([0.0, 3 * sigma])
+
+
+def test_a_squeeze_loses_a_short_several_times_its_worth_and_the_account_with_it() -> None:
+    """100 short at 20 rise to 80, which costs 6,000; the long falls by a fifth of 5,000."""
+    book = book_of({"AAA": (50, 100.0), "BBB": (-100, 20.0), "BTCUSD": (1, 900.0)}, 5_000)
+    outcome = outcome_of(book, stocks=-0.2, shorts=3.0)
+    assert outcome.losses == {"AAA": 1_000, "BBB": 6_000, "BTCUSD": 0}
+    assert outcome.equity == -2_000
+    assert outcome.wiped_out
+    assert sold(outcome)["BBB"] == 100
+    single = outcome_of(book, stocks=-0.2, shorts=3.0, symbols={"BBB": 10.0})
+    assert single.losses["BBB"] == 20_000
+
+
+def test_symbols_that_are_not_held_are_named() -> None:
+    book = book_of({"AAA": (10, 100.0)}, 1_000)
+    one = Scenario("mine", "a test", symbols={"ZZZ": -0.3, "AAA": -0.1, "ETH/USD": -0.2})
+    found = stress(book, [one, Scenario("other", "a test")], terms(), 120)
+    note = "mine: not held, so that their moves change nothing: ZZZ, ETHUSD."
+    assert remarks(found) == [note]
+    assert stress_json(found)["remarks"] == [note]
+    assert note in stress_page(found)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from((*STOCKS, "BTCUSD")),
+        st.tuples(st.floats(0.001, 2_000).map(lambda x: round(x, 3)), st.floats(10.0, 300.0)),
+        min_size=1,
+    ),
+    st.floats(0.0, 0.9),
+    st.floats(0.8, 3.0),
+)
+@settings(max_examples=40)
+def test_every_figure_of_equity_is_the_one_before_less_losses_and_costs(
+    held: dict[str, tuple[float, float]], fall: float, leverage: float
+) -> None:
+    gross = sum(quantity * mark for quantity, mark in held.values())
+    found = stress(
+        book_of(held, gross / leverage), [Scenario("one", "t", stocks=-fall)], terms(CHEAP), 120
+    )
+    told = stress_json(found)
+    one = told["scenarios"][0]
+    before, after = Decimal(told["book"]["equity"]), Decimal(one["equity_after"])
+    assert before - Decimal(one["loss"]) == after
+    costs = sum(Decimal(each["cost"]) for each in one["liquidations"])
+    assert after - costs - Decimal(one["carrying"]) == Decimal(one["equity_end"])
+    assert str(one["moves"][found.book.symbols[0]]["move"]) != "-0.0"
+    if not one["liquidations"]:
+        assert after == Decimal(one["equity_end"]), "nothing costs anything"
+    margin = one["margin"]
+    missing = Decimal(margin["required"]) - Decimal(margin["collateral"])
+    assert missing == Decimal(margin["missing"])
+    assert "-0.00" not in json.dumps(told)
+    page = stress_page(found)
+    assert "-$0.00" not in page
+    assert "-0.00%" not in page
+
+
 def test_without_bars_a_correlation_is_said_to_be_not_computed() -> None:
     found = stress(book_of({"AAA": (10, 100.0)}, 1_000), SHIPPED, terms(), 120)
     assert set(found.skipped) == {"correlation"}
@@ -403,7 +496,13 @@ def test_other_bars_than_those_of_the_run_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"stocks": -1.0}, "is outside -1 … 10"),
+        ({"stocks": -1.0}, "is outside -1 … 20"),
+        ({"shorts": 20.5}, "is outside -1 … 20"),
+        ({"shorts": 3.0, "against": True}, "both say how a short moves"),
+        ({"stocks": -3.0, "against": True}, "a squeeze is shorts: 3 in the place of against"),
+        ({"symbols": {"GME": 1.5}, "against": True}, "a move of 1.5 \\(GME\\) against the book"),
+        ({"correlation": 0.9, "deviations": 2, "against": True}, "follow from the book"),
+        ({"symbols": {"BTCUSD": -0.1, "BTC/USD": -0.2}}, "symbols names BTCUSD twice"),
         ({"symbols": {"NVDA": -20}}, "a fall of 20 %"),
         ({"source": " "}, "has no source"),
         ({"day": "2024-08-04"}, "no session"),
@@ -411,7 +510,7 @@ def test_other_bars_than_those_of_the_run_are_refused(tmp_path: Path) -> None:
         ({"correlation": 0.9}, "go together"),
         ({"correlation": 1.0, "deviations": 2}, "outside 0 … 0.999"),
         ({"correlation": 0.9, "deviations": 2, "stocks": -0.1}, "follow from the book"),
-        ({"halted": "no stock!"}, "neither a stock"),
+        ({"halted": "no stock!"}, "one: .*neither a stock"),
     ],
 )
 def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object], says: str) -> None:
@@ -472,6 +571,18 @@ def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: 
         (["{run}", "margin.leverage=0.5"], "margin.leverage: 0.5 is below 1"),
         (["{run}", "own=[{{name: x, stocks: -30, source: y}}]"], "a move of -30 "),
         (["{run}", "own=[{{stocks: -0.3}}]"], "own.0.name: "),
+        (
+            ["{run}", "own=[{{name: x, stcks: -0.3, source: y}}]"],
+            "own.0.stcks: there is no such setting; did you mean own.0.stocks?",
+        ),
+        (
+            ["{run}", "scenarios=[{{name: x, stocs: -0.3, source: y}}]"],
+            "scenarios.0.stocs: there is no such setting; did you mean scenarios.0.stocks?",
+        ),
+        (["{run}", "own=[{{name: x, source: y, symbols: {{AAA: true}}}}]"], "own.0.symbols.AAA: t"),
+        (["{run}", "own={{name: x, source: y}}"], "all of it, own=[{{name: x, source: y}}]"),
+        (["{run}", "own=[{{name=x,source=y}}]"], "written 'own=[{{name: x,source: y}}]'"),
+        (["{run}", "own=[{{name: x, source: S&P}}]"], """'own=[{{name: x, source: "S&P"}}]'"""),
         (["{run}", "at=2024-10-01T15:30Z"], "outside the run"),
         (["account=venue", "at=worst"], "an account is read as it is now"),
         (["account=broker"], "account: 'broker' is none of venue"),
@@ -479,7 +590,7 @@ def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: 
 )
 def test_what_cannot_be_used_is_refused_in_words(run: Path, words: list[str], says: str) -> None:
     told = [word.format(run=run) for word in words]
-    with pytest.raises(InputError, match=re.escape(says)):
+    with pytest.raises(InputError, match=re.escape(says.format())):
         put_under_stress(told)
 
 
