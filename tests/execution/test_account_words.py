@@ -100,7 +100,7 @@ def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
     assert account.equity == pytest.approx(float(cash) + sum(q * p for q, p, _ in shares))
     free = float(cash) - sold
     settled = free if marginless is None else float(marginless)
-    assert account.unborrowed_cash == pytest.approx(max(0.0, min(free, settled)))
+    assert account.unborrowed_cash == pytest.approx(min(free, settled))
     assert account.unsettled >= 0
 
 
