@@ -13,10 +13,12 @@ from execution.records import Run
 from foundation.arrays import Array
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from sizing.situation import Situation
 from tests.e2e.practice import SPAN, Live, Start, broker
 
+CASH = "unborrowed_cash"  # the limit that a cut purchase names
 TURN = 4  # hours that a coin is held
 WORDS = (
     "symbols=[SYXUSD,SYYUSD]",
@@ -91,3 +93,19 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
     filled = [name for name, ticket in here.venue.tickets.items() if ticket.status == "filled"]
     assert filled == [o.client_order_id for d in decisions[:-1] for o in d.orders]
     assert here.venue.broker.row().equity == expected.rows[-1].equity
+
+
+def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
+    settings = alone(*REFUSES, "sizing.strategy=kelly_100")
+    bars, first = settings.panel()
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    trader = trader.over(bars, bars.times[first])
+    assert trader.table is not None
+    run = simulate_trading(settings, bars, first, "alone", trader)
+    (outcome,) = outcomes([settings], bars, trader.table, first)
+    assert rotations(run) > 10
+    assert run.margin["refusals"] == 0
+    cut = [c for d in run.decisions for c in d.choices if np.isnan(c.binding.get(CASH, 0.0))]
+    assert len(cut) > 10
+    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=1e-6)
+    assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills)
