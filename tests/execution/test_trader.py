@@ -466,7 +466,7 @@ def test_limits_hold_for_any_forecast_account_and_time(
                 min(
                     1.0,
                     1 - before_stock / ceiling,
-                    before_coins + held.unborrowed_cash / held.equity,
+                    before_coins + max(held.unborrowed_cash, 0.0) / held.equity,
                 ),
             )
             + 1e-6
