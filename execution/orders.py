@@ -307,8 +307,11 @@ class Account:
         if collateral <= 0:
             return self
         share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
+        # What is set aside is no debt: it takes the cash there is, and nothing of what a coin that
+        # is sold will bring.
+        reserved = min(collateral, max(self.unborrowed_cash, 0.0))
         return replace(
-            self, free=max(share, LEAST_FREE), unsettled=max(self.unsettled, 0.0) + collateral
+            self, free=max(share, LEAST_FREE), unsettled=max(self.unsettled, 0.0) + reserved
         )
 
     @property
@@ -348,12 +351,12 @@ class Account:
 
     @property
     def unborrowed_cash(self) -> float:
-        """Cash in USD that may buy coins, at least 0."""
+        """Cash in USD that may buy coins; below 0 what is missing until there is any."""
         # Coins are bought with settled cash alone. Proceeds of stocks settle a session later, what
         # open shorts were sold for is held against them, and open bids will take their part.
         proceeds = max(self.unsettled, 0.0)
         bids = coin_bids(self.open_orders, self.prices)
-        return max(0.0, self.cash - proceeds - self.short_proceeds - bids)
+        return self.cash - self.short_proceeds - proceeds - bids
 
 
 def coin_bids(orders: Iterable[Order], prices: Mapping[str, float]) -> float:

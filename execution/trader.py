@@ -25,7 +25,7 @@ from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import Strategy
+from sizing.allocation import Strategy, affordable
 from sizing.growth import GrowthSettings
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
@@ -317,7 +317,7 @@ class Trader:
             # a premium that the strategy counted would turn its direction around.
             try:
                 situation = self._situation(bars, account, belief, rule, ceiling)
-                allocation = rule.allocate(situation, limits)
+                allocation = affordable(situation, rule.allocate(situation, limits))
             except NoEquity as error:
                 return SizingAnswer(failure=str(error))
             except SolverFailed as error:

@@ -13,7 +13,7 @@ from foundation.compiled import compiled
 from foundation.errors import InputError
 from sizing.binding import binding_limits
 from sizing.kelly import SizingProblem, SolverFailed, failure_text, unconstrained_kelly
-from sizing.limits import CEILINGS, Limits, bounds_of, spendable_ceilings
+from sizing.limits import CEILINGS, Limits, affordable_weights, bounds_of, spendable_ceilings
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cholesky import factored_solve
@@ -140,6 +140,27 @@ def nearest(situation: Situation, limits: Limits, desired: Array) -> Allocation:
     no_gradient = np.full(n, np.nan)
     no_prices = np.full(len(CEILINGS) + 1, np.nan)
     return _named_allocation(situation, limits, unlimited, target, no_gradient, no_prices)
+
+
+def affordable(situation: Situation, allocation: Allocation) -> Allocation:
+    """The allocation with purchases of coins as large as the venue takes them.
+
+    It takes them only with cash that is there, what coins sold in the same decision bring included.
+    What it does not take yet is left to the next decision.
+    """
+    s = situation
+    target = affordable_weights(
+        allocation.target, s.held, s.cost, s.crypto, s.unborrowed, s.order_margin
+    )
+    cut = target != allocation.target
+    if not cut.any():
+        return allocation
+    unpriced = {"unborrowed_cash": np.nan}
+    binding = tuple(
+        {**bound, **unpriced} if less else bound
+        for bound, less in zip(allocation.binding, cut.tolist(), strict=True)
+    )
+    return replace(allocation, target=target, binding=binding)
 
 
 def _solve(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array]:

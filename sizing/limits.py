@@ -172,6 +172,46 @@ def spendable_ceilings(
 
 
 @compiled
+def affordable_weights(
+    weights: Array,
+    held: Array,
+    cost: Array,
+    crypto: Mask,
+    unborrowed: float,
+    order_margin: float,
+) -> Array:
+    """The weights [S], purchases of coins cut alike to what the venue takes of them.
+
+    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins.
+
+    unborrowed: a multiple of equity at the venue's check (cash / order_margin); below 0, what has
+        to be paid back before a coin can be bought.
+    order_margin: times their price, at which the venue checks market buys.
+    """
+    # `ceilings_of` bounds what coins come to: there a sale frees its whole worth. The venue checks
+    # the purchase above its price against the cash that the sale has brought, and refuses all of it
+    # where that falls short.
+    needed = 0.0
+    freed = 0.0
+    for s in range(len(held)):
+        change = weights[s] - held[s]
+        if crypto[s] and change > 0.0:
+            needed += change * (1.0 + cost[s])
+        elif crypto[s]:
+            freed -= change * (1.0 - cost[s])
+    payable = max(unborrowed + freed / order_margin, 0.0)
+    # A full ceiling is full up to the rounding of the program.
+    if needed <= payable + ROUNDED:
+        return weights
+    affordable = weights.copy()
+    share = payable / needed
+    for s in range(len(held)):
+        if crypto[s] and weights[s] > held[s]:
+            affordable[s] = held[s] + share * (weights[s] - held[s])
+    return affordable
+
+
+@compiled
 def ceilings_of(
     crypto: Mask, held: Array, stock_ceiling: float, crypto_leverage: float, unborrowed: float
 ) -> tuple[Array, Array]:

@@ -37,7 +37,7 @@ class AccountLike(Protocol):
 
     @property
     def unborrowed_cash(self) -> float:
-        """USD that may buy coins."""
+        """USD that may buy coins; not above 0 where there is none."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,7 +57,7 @@ class Situation:
     years: [S] each symbol's own open time in the first block, in years.
     equity: USD.
     stock_ceiling: stock gross that orders may reach now, in multiples of equity.
-    unborrowed: cash that may buy coins, a multiple of equity.
+    unborrowed: cash that may buy coins, a multiple of equity; below 0 where there is none.
     toll: price of one USD borrowed in the first block, USD.
     later: the blocks after it, if a plan looks at them.
     leverage: stock gross granted now, of which orders reach `stock_ceiling`; None for all of it.
@@ -65,6 +65,7 @@ class Situation:
         where nobody has named them.
     at: the instant of the decision, if there is one.
     shape: of the log returns in the blocks, for strategies that ask for it; None: not known.
+    order_margin: times their price, at which the venue checks market buys.
     """
 
     mu: Array
@@ -85,6 +86,7 @@ class Situation:
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
     shape: Shape | None = None
+    order_margin: float = 1.0
 
     @property
     def granted(self) -> float:
@@ -156,6 +158,7 @@ class Situation:
             symbols=tuple(symbols),
             at=at,
             shape=shape,
+            order_margin=order_margin,
         )
 
     def with_fixed(self, weights: Array, crypto: Mask) -> Situation:

@@ -80,10 +80,12 @@ def account_of(
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
     settled = AccountFacts.settled.of(facts)
-    unsettled = covered
+    bids = coin_bids(open_orders, prices)
+    free = cash - holdings.short_proceeds - bids
+    # Options that were bought are no debt either: they take no more than the cash there is.
+    unsettled = min(covered, max(free, 0.0))
     if settled is not None:
-        bids = coin_bids(open_orders, prices)
-        unsettled = max(cash - holdings.short_proceeds - float(settled) - bids, covered)
+        unsettled = max(free - float(settled), unsettled)
     account = Account(
         cash=cash,
         positions=holdings.quantities,

@@ -32,7 +32,7 @@ from marketsimulator.account.terms import day_table
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import best_weights
-from sizing.limits import granted_leverage, kept_share
+from sizing.limits import affordable_weights, granted_leverage, kept_share
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import LaterBlocks, later_costs
 from sizing.strategies import Kelly
@@ -323,7 +323,7 @@ def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Reco
     leverage = inputs.leverage[1] if inputs.overnight[row] else inputs.leverage[0]
     reachable = granted_leverage(inputs.lent[0], equity, inputs.lent[1]) / inputs.order_margin
     ceiling = granted_leverage(min(leverage, reachable), equity, inputs.caps[2])
-    unborrowed = max(0.0, unborrowed_cash(account)) / equity / inputs.order_margin
+    unborrowed = unborrowed_cash(account) / equity / inputs.order_margin
     matrix = inputs.correlations[inputs.matrix[row]]
     years, correlation = years_and_correlations(
         inputs.years[row], matrix, inputs.crypto, inputs.shared[row]
@@ -350,7 +350,9 @@ def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Reco
             inputs.toll[row, 0],
             LaterBlocks(mu[1:], covariance[1:], inputs.toll[row, 1:], leaving_cost),
         )
-        weights = plan[0]
+        weights = affordable_weights(
+            plan[0], held, inputs.cost, inputs.crypto, unborrowed, inputs.order_margin
+        )
     # Stocks that nothing has sized are cut for the night in proportion; after a failure those are
     # all stocks.
     unsized = ~inputs.crypto & ~deciding

@@ -44,7 +44,7 @@ def account_answer(venue: Venue) -> Answer:
         "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
         "regt_buying_power": repr(max(2 * marginable - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
-        "options_buying_power": repr(account.unborrowed_cash),
+        "options_buying_power": repr(max(account.unborrowed_cash, 0.0)),
         "options_approved_level": 3 if venue.options.desks else 0,
         "long_market_value": repr(sum(v for v in worth if v > 0)),
         "short_market_value": repr(sum(v for v in worth if not v > 0)),

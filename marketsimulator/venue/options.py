@@ -66,7 +66,7 @@ class VenueOptions:
         broker = self._broker
 
         def free_cash() -> float:
-            return broker.account().unborrowed_cash
+            return max(broker.account().unborrowed_cash, 0.0)
 
         def cash_flow(usd: Decimal) -> None:
             broker.deposit(float(usd))

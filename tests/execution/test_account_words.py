@@ -100,7 +100,7 @@ def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
     assert account.equity == pytest.approx(float(cash) + sum(q * p for q, p, _ in shares))
     free = float(cash) - sold
     settled = free if marginless is None else float(marginless)
-    assert account.unborrowed_cash == pytest.approx(max(0.0, min(free, settled)))
+    assert account.unborrowed_cash == pytest.approx(min(free, settled))
     assert account.unsettled >= 0
 
 
@@ -548,3 +548,13 @@ def test_a_bid_for_a_coin_is_taken_off_once_whether_the_venue_has_or_not(marginl
     bid = open_order(symbol="BTCUSD", qty="3", type="limit", limit_price="100", time_in_force="gtc")
     account = read({"non_marginable_buying_power": marginless}, None, [bid])
     assert account.unborrowed_cash == 700.0
+
+
+def test_what_options_and_spreads_reserve_is_no_debt_that_a_sold_coin_pays() -> None:
+    """A loan is: it is paid back before a coin is bought with what another one brings."""
+    bought = {"symbol": "SPY250620P00495000", "qty": "30", "market_value": "24000"}
+    sold = {"symbol": "SPY250620P00500000", "qty": "-30", "market_value": "-27000"}
+    assert read({"cash": "20000"}, [sold, bought]).secured(15_000).unborrowed_cash == 0
+    assert read({"cash": "-3000"}, [held("NVDA", "910", "10")]).unborrowed_cash == -3_000
+    lent = {"cash": "-3000", "non_marginable_buying_power": "-5000"}
+    assert read(lent, [held("NVDA", "910", "10")]).unborrowed_cash == -5_000

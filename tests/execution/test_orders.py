@@ -95,7 +95,7 @@ def test_the_exposure_counts_held_and_open() -> None:
 def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
     assert Account(100.0, {}, {}, AT, unsettled=30.0, short_proceeds=50.0).unborrowed_cash == 20.0
     assert Account(100.0, {}, {}, AT, unsettled=-30.0).unborrowed_cash == 100.0
-    assert Account(-5.0, {}, {}, AT).unborrowed_cash == 0.0
+    assert Account(-5.0, {}, {}, AT).unborrowed_cash == -5.0
 
 
 def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
@@ -107,7 +107,7 @@ def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
     )
     prices = {"BTCUSD": 100.0, "ETHUSD": 12.0, "NVDA": 7.0}
     assert Account(100.0, {}, prices, AT, open_orders=sent).unborrowed_cash == 30.0
-    assert Account(60.0, {}, prices, AT, open_orders=sent).unborrowed_cash == 0.0
+    assert Account(60.0, {}, prices, AT, open_orders=sent).unborrowed_cash == -10.0
 
 
 def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:

@@ -466,7 +466,7 @@ def test_limits_hold_for_any_forecast_account_and_time(
                 min(
                     1.0,
                     1 - before_stock / ceiling,
-                    before_coins + held.unborrowed_cash / held.equity,
+                    before_coins + max(held.unborrowed_cash, 0.0) / held.equity,
                 ),
             )
             + 1e-6
@@ -517,11 +517,32 @@ def test_what_is_ordered_passes_the_venues_check_above_its_price(
         sold += (before - kept) * prices[choice.symbol] if kind == "coin" else 0.0
     # Orders that reduce come first, and what a coin brings pays for another at once.
     if opened["coin"]:
-        assert opened["coin"] <= held.unborrowed_cash + sold + 1e-3
-        assert 1.03 * (opened["coin"] - sold) <= held.unborrowed_cash + 1e-3
+        assert 1.03 * opened["coin"] <= held.unborrowed_cash + sold + 1e-3
     if opened["stock"]:
         marginable = held.equity - stays["coin"] - opened["coin"]
         assert stays["stock"] + 1.03 * opened["stock"] <= lent * marginable + 1e-3
+
+
+@pytest.mark.parametrize(("stock", "share"), [(0.0, 1.0), (0.5, 0.5), (1.5, 0.0)])
+def test_a_coin_that_is_sold_pays_back_a_loan_before_it_buys_another(
+    market: Bars, stock: float, share: float
+) -> None:
+    """Half of equity in one coin, the rest in stocks: cash of 0.5 - stock is left, or lent."""
+    panel = known(market, NIGHT)
+    prices = account(panel).prices
+    coins = 50_000 / prices["SYXUSD"]
+    shares = round(stock * 100_000 / prices["SYA"])
+    cash = 50_000 - shares * prices["SYA"]
+    held = replace(account(panel, cash=cash, SYXUSD=coins, SYA=float(shares)), leverage=4.0)
+    who = trader(Limits(symbol_cap=1.5), SYXUSD=-300.0, SYYUSD=300.0)
+    decision = decided(market, NIGHT, who, held)
+    sold = [o for o in decision.orders if o.side == "sell"]
+    assert [(o.symbol, float(o.qty)) for o in sold] == [("SYXUSD", coins)]
+    bought = sum(float(o.qty) for o in decision.orders if o.side == "buy") * prices["SYYUSD"]
+    cost = COSTS.expected(panel.crypto, FEES).max()
+    paid = max(cash + 50_000 * (1 - cost), 0.0) / 1.03 / (1 + cost)
+    assert bought == pytest.approx(paid, abs=2 * prices["SYYUSD"])
+    assert paid == pytest.approx(share * 100_000 / 1.03, rel=0.02)
 
 
 def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_reach(

@@ -121,9 +121,7 @@ class Pair:
         assert row.gross_stock == pytest.approx(ledger.gross(coins=False), abs=1e-5)
         assert row.gross_crypto == pytest.approx(ledger.gross(coins=True), abs=1e-5)
         assert account.unsettled == pytest.approx(ledger.unsettled_sales, abs=1e-3)
-        assert account.unborrowed_cash == pytest.approx(
-            max(ledger.power("BTCUSD", False), 0.0), abs=1e-3
-        )
+        assert account.unborrowed_cash == pytest.approx(ledger.power("BTCUSD", False), abs=1e-3)
         assert account.short_proceeds == pytest.approx(sum(ledger.sold.values()), abs=1e-3)
         for name in (
             "interest",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.limits import CEILINGS, Limits
+from sizing.limits import CEILINGS, Limits, affordable_weights
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
 SYMBOL = st.tuples(
@@ -136,3 +136,41 @@ def test_a_limit_ends_where_it_says(field: str, good: list[float], bad: list[flo
     for value in bad:
         with pytest.raises(InputError, match=f"limits.{field}"):
             Limits(**{field: value})
+
+
+CHANGES = st.lists(
+    st.tuples(st.booleans(), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.01)),
+    min_size=1,
+    max_size=6,
+)  # coin, held, weight, cost
+
+
+@given(CHANGES, st.floats(-1, 1), st.floats(1, 2))
+def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_check(
+    changes: list[tuple[bool, float, float, float]], cash: float, margin: float
+) -> None:
+    coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
+    after = affordable_weights(weights, held, cost, coin, cash / margin, margin)
+    bought = coin & (weights > held)
+    sold = coin & (weights < held)
+    np.testing.assert_array_equal(after[~bought], weights[~bought])
+    assert (after[bought] >= held[bought]).all()
+    assert (after[bought] <= weights[bought]).all()
+    brought = cash + ((held - weights) * (1 - cost))[sold].sum()
+    checked = margin * ((after - held) * (1 + cost))[bought].sum()
+    assert checked <= max(brought, 0.0) + 1e-8
+    if (after != weights).any():
+        assert checked == pytest.approx(max(brought, 0.0), abs=1e-8), "all that can be paid for"
+
+
+def test_a_full_rotation_by_hand() -> None:
+    """100 of A, sold at a cost of 1 %, bring 99: at 1.10 of the price and 1 % more, 89.11 of B."""
+    held, target = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    cost, coins = np.full(2, 0.01), np.ones(2, dtype=bool)
+    after = affordable_weights(target, held, cost, coins, 0.0, 1.1)
+    np.testing.assert_allclose(after, [0.0, 0.99 / 1.1 / 1.01])
+    # A debt of 50 is paid back first, and one of 99 leaves nothing.
+    after = affordable_weights(target, held, cost, coins, -0.5 / 1.1, 1.1)
+    np.testing.assert_allclose(after, [0.0, 0.49 / 1.1 / 1.01])
+    after = affordable_weights(target, held, cost, coins, -0.99 / 1.1, 1.1)
+    np.testing.assert_allclose(after, [0.0, 0.0], atol=1e-15)

@@ -1,0 +1,111 @@
+"""All of one coin sold and another bought with it in one decision: what the venue takes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from execution.decision import Decision
+from execution.records import Run
+from foundation.arrays import Array
+from foundation.compose import composed_config
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.runs.variants import outcomes
+from marketsimulator.settings import BacktestSettings
+from sizing.situation import Situation
+from tests.e2e.practice import SPAN, Live, Start, broker
+
+CASH = "unborrowed_cash"  # the limit that a cut purchase names
+TURN = 4  # hours that a coin is held
+WORDS = (
+    "symbols=[SYXUSD,SYYUSD]",
+    "limits.symbol_cap=1.0",
+    f"sizing.strategy={__name__}:all_in_one_coin",
+)
+REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
+
+
+def all_in_one_coin(situation: Situation) -> Array:
+    """Everything in one coin, and every four hours in the other one."""
+    hours = int(situation.at.astype("datetime64[h]").astype(int)) if situation.at else 0
+    weights = np.zeros(len(situation.held))
+    weights[(hours // TURN) % 2] = 1.0
+    return weights
+
+
+def rotations(run: Run) -> int:
+    """Decisions that sell one coin and buy the other."""
+    return sum({o.side for o in d.orders} == {"buy", "sell"} for d in run.decisions)
+
+
+def sent(decisions: Sequence[Decision]) -> list[tuple[str, Decimal]]:
+    """Orders by id, which names symbol and instant, with their signed quantities."""
+    return [(o.client_order_id, o.signed_qty) for d in decisions for o in d.orders]
+
+
+def alone(*words: str) -> BacktestSettings:
+    span = ["start=2024-02-20", "end=2024-02-23"]
+    return BacktestSettings.of(composed_config("backtest", [*SPAN, *span, *WORDS, *words]))
+
+
+@pytest.mark.parametrize("capital", [1_000.0, 100_000.0, 300_000.0])
+def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float) -> None:
+    """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
+    settings = alone(*REFUSES, f"capital={capital}")
+    bars, first = settings.panel()
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    run = simulate_trading(settings, bars, first, "alone", trader.over(bars, bars.times[first]))
+    assert rotations(run) > 10
+    assert run.margin["refusals"] == 0
+    # No bar starts at the last instant.
+    decisions = [d for d in run.decisions if d.at < bars.times[-1]]
+    ordered = {o.client_order_id: o.qty for d in decisions for o in d.orders}
+    traded = dict.fromkeys(ordered, Decimal(0))
+    for fill in run.fills:
+        if fill.price > 0:
+            traded[fill.client_order_id] += abs(fill.qty)
+    assert traded == ordered, "nothing is lost, nothing is sent twice"
+    for row in run.rows[1:]:
+        assert row.gross_crypto > 0.95 * row.equity, "no hour is spent in cash"
+
+
+def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None:
+    here = practice(*WORDS, *REFUSES, "increments=original")
+    settings = alone(*REFUSES)
+    bars, first = here.venue.bars, here.venue.first
+    oracle = settings.forecaster.build(bars.symbols)
+    trader = settings.trader(oracle).over(bars, bars.times[first])
+    expected = simulate_trading(settings, bars, first, "alone", trader)
+    live = Live.at(here, *WORDS)
+    decisions = []
+    while True:
+        cycle = live.cycle(broker(here))
+        decisions += [cycle.decision] if cycle.decision is not None else []
+        if here.venue.over:
+            break
+        here.advance()
+    assert rotations(expected) > 10
+    assert sent(decisions) == sent(expected.decisions)
+    assert here.venue.broker.margin_events()["refusals"] == 0
+    filled = [name for name, ticket in here.venue.tickets.items() if ticket.status == "filled"]
+    assert filled == [o.client_order_id for d in decisions[:-1] for o in d.orders]
+    assert here.venue.broker.row().equity == expected.rows[-1].equity
+
+
+def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
+    settings = alone(*REFUSES, "sizing.strategy=kelly_100")
+    bars, first = settings.panel()
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    trader = trader.over(bars, bars.times[first])
+    assert trader.table is not None
+    run = simulate_trading(settings, bars, first, "alone", trader)
+    (outcome,) = outcomes([settings], bars, trader.table, first)
+    assert rotations(run) > 10
+    assert run.margin["refusals"] == 0
+    cut = [c for d in run.decisions for c in d.choices if np.isnan(c.binding.get(CASH, 0.0))]
+    assert len(cut) > 10
+    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=1e-6)
+    assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills)
