@@ -21,7 +21,7 @@ from sizing.limits import Limits, spendable_ceilings
 from sizing.optimum import DrawdownBound, GrowthOptimum, aversion_of, bounded_optimum, optimum_of
 from sizing.scenarios import Copula, block_returns, check_scenarios
 from sizing.situation import Situation
-from sizing.solver.growth import GrowthProgram, Point, expansion, point_at
+from sizing.solver.growth import GrowthProgram, expansion, point_at
 from sizing.spans import spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
@@ -274,12 +274,12 @@ def _unlimited(program: GrowthProgram, deciding: Mask) -> Array:
     for _ in range(NEWTON_STEPS):
         risk = expansion(part, np.broadcast_to(weights, point.slopes.shape).copy(), point)[1]
         step = unconstrained_kelly(point.slopes.sum(axis=0), risk.sum(axis=0), 1.0)
-        value = _utility(part, point)
+        value = point.value
         length = 1.0
         for _ in range(HALVINGS):
             tried = weights + length * step
             point = point_at(part, np.broadcast_to(tried, point.slopes.shape).copy())
-            if _utility(part, point) >= value - 1e-15:
+            if point.value >= value - 1e-15:
                 break
             length *= 0.5
         weights = tried
@@ -289,10 +289,3 @@ def _unlimited(program: GrowthProgram, deciding: Mask) -> Array:
     # Where nothing is expected the mean over scenarios is a rounding error, and so is its weight.
     out[chosen] = np.where(np.abs(weights) > NOTHING, weights, 0.0)
     return out
-
-
-def _utility(program: GrowthProgram, point: Point) -> float:
-    """The objective before costs; -inf where a scenario ruins."""
-    if point.growth == -np.inf:
-        return -np.inf
-    return (1.0 - program.share) * point.growth + program.share * point.power

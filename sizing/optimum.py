@@ -20,12 +20,11 @@ from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, failure_text
 from sizing.solver.active_set import SOLVED
+from sizing.solver.certificate import wealth_gap
 from sizing.solver.duality import charged_tolls, plan_costs
 from sizing.solver.growth import GrowthProgram, expansion, point_at
-from sizing.solver.multi_period import LaterBlocks
-from sizing.solver.proximal import RUINED, feasible_start, growth_optimum
+from sizing.solver.proximal import GAP, RUINED, feasible_start, growth_optimum, near_program
 
-GAP = 1e-8  # a return: an answer that may lie further below the best is refused
 TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it binds
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
@@ -147,6 +146,8 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
 def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
     """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings."""
     status, weights, prices, gap = growth_optimum(program, start)
+    if status == SOLVED and not gap <= GAP and len(weights) == 1:
+        gap = wealth_gap(program, weights, prices)
     if status != SOLVED or not gap <= GAP:
         raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
     point = point_at(program, weights)
@@ -181,16 +182,4 @@ def _near_problem(program: GrowthProgram) -> SizingProblem:
     """The quadratic program that the plan is near while weights are small."""
     nothing = np.zeros(program.cost.shape)
     pull, risk = expansion(program, nothing, point_at(program, nothing))
-    return SizingProblem(
-        pull[0],
-        risk[0],
-        program.held,
-        program.cost[0],
-        program.lower,
-        program.upper,
-        program.coefficients,
-        program.limits,
-        1.0,
-        float(program.toll[0]),
-        LaterBlocks(pull[1:], risk[1:], program.toll[1:], program.cost[1:]),
-    )
+    return SizingProblem(*near_program(program, pull, risk))
