@@ -19,7 +19,7 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, failure_text
-from sizing.solver.active_set import SOLVED
+from sizing.solver.active_set import INFEASIBLE, SOLVED, UNFINISHED
 from sizing.solver.certificate import wealth_gap
 from sizing.solver.duality import charged_tolls, plan_costs
 from sizing.solver.growth import GrowthProgram, expansion, point_at
@@ -29,6 +29,7 @@ TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it bind
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
 TRIALS = 60  # of the multiplier
+LEAST_CHANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
 def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
     """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings."""
     status, weights, prices, gap = growth_optimum(program, start)
-    if status == SOLVED and not gap <= GAP and len(weights) == 1:
-        gap = wealth_gap(program, weights, prices)
+    if status not in (RUINED, INFEASIBLE) and not gap <= GAP and len(weights) == 1:
+        status, weights, prices, gap = _optimum_beside_ruin(program)
     if status != SOLVED or not gap <= GAP:
         raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
     point = point_at(program, weights)
@@ -156,6 +157,28 @@ def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
     return GrowthOptimum(
         weights, prices, point.slopes, float(point.growth), share, float(slack), float(gap)
     )
+
+
+def _optimum_beside_ruin(program: GrowthProgram) -> tuple[int, Array, Array, float]:
+    """As `growth_optimum`, of one block, where some outcomes are all but impossible.
+
+    Steps do not feel an outcome of small chance before it has all but ruined, and then they cannot
+    get away from it. So every outcome has a larger chance at first.
+    """
+    start = feasible_start(program)
+    best: tuple[int, Array, Array, float] = (UNFINISHED, start, np.empty(0), np.inf)
+    for least in LEAST_CHANCES:
+        raised = np.maximum(program.chance, least)
+        near = program._replace(chance=raised / raised.sum())
+        status, weights, prices, gap = growth_optimum(near, start)
+        if status == SOLVED and point_at(program, weights).value > -np.inf:
+            gap = wealth_gap(program, weights, prices)
+            if not gap >= best[3]:
+                best = (status, weights, prices, gap)
+            start = weights
+        if best[3] <= GAP:
+            break
+    return best
 
 
 def _fraction(program: GrowthProgram, share: float) -> float:
