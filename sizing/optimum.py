@@ -29,7 +29,7 @@ TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it bind
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
 TRIALS = 60  # of the multiplier
-LEAST_CHANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 0.0)
+LEAST_CHANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 1.1e-9, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _optimum_beside_ruin(program: GrowthProgram) -> tuple[int, Array, Array, flo
         near = program._replace(chance=raised / raised.sum())
         status, weights, prices, gap = growth_optimum(near, start)
         if status == SOLVED and point_at(program, weights).value > -np.inf:
-            gap = wealth_gap(program, weights, prices)
+            gap = wealth_gap(program, weights, prices, near.chance)
             if not gap >= best[3]:
                 best = (status, weights, prices, gap)
             start = weights

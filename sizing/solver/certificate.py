@@ -19,15 +19,19 @@ ROUNDS = 50
 HALVINGS = 30
 LEAST_LEFT = 0.1  # of a slope by wealth: what a step leaves at least
 ENOUGH = 1e-10  # a gap, a return, below which no step is taken
+NEAR_RUIN = 1e-3
 STILL = 1e-13  # in weight: what is so close to a knot is at it
 SINGULAR = 1e-14  # of the largest curvature
 
 
-def wealth_gap(program: GrowthProgram, weights: Array, prices: Array) -> float:
+def wealth_gap(
+    program: GrowthProgram, weights: Array, prices: Array, raised: Array | None = None
+) -> float:
     """By how much other weights may be better than these at most, a return; of one block.
 
     weights: [1, S] that survive every outcome.
     prices: [G + 1] of the ceilings and of what is borrowed, as `duality_gap` takes them.
+    raised: [N] chances for which the weights were found, if they are not the program's.
     """
     returns = program.returns[0]
     tolls = charged_tolls(program)
@@ -44,6 +48,13 @@ def wealth_gap(program: GrowthProgram, weights: Array, prices: Array) -> float:
 
     at = wealth
     gap, slopes, odds = gap_at(at)
+    if raised is not None:
+        # Less wealth weighs on the slopes as more chance does. Far from ruin neither is needed.
+        tried = np.where(wealth < NEAR_RUIN, wealth * program.chance / raised, wealth)
+        found = gap_at(tried)
+        if found[0] < gap:
+            at = tried
+            gap, slopes, odds = found
     for _ in range(ROUNDS):
         if gap <= ENOUGH or not free.any():
             break
