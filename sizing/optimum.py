@@ -29,7 +29,8 @@ TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it bind
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
 TRIALS = 60  # of the multiplier
-LEAST_CHANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 1.1e-9, 0.0)
+# Of wealth: what outcomes that are all but impossible leave on the way to LEAST_WEALTH.
+LEFT = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 1.1e-9, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +166,12 @@ def _optimum_beside_ruin(program: GrowthProgram) -> tuple[int, Array, Array, flo
     Steps do not feel an outcome of small chance before it has all but ruined, and then they cannot
     get away from it. So every outcome has a larger chance at first.
     """
+    # The power term alone leaves in an outcome what grows as this root of its chance.
+    root = 1.0 + program.aversion if program.share == 1.0 else 1.0
     start = feasible_start(program)
     best: tuple[int, Array, Array, float] = (UNFINISHED, start, np.empty(0), np.inf)
-    for least in LEAST_CHANCES:
-        raised = np.maximum(program.chance, least)
+    for left in LEFT:
+        raised = np.maximum(program.chance, left**root)
         near = program._replace(chance=raised / raised.sum())
         status, weights, prices, gap = growth_optimum(near, start)
         if status == SOLVED and point_at(program, weights).value > -np.inf:

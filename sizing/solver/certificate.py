@@ -50,7 +50,8 @@ def wealth_gap(
     gap, slopes, odds = gap_at(at)
     if raised is not None:
         # Less wealth weighs on the slopes as more chance does. Far from ruin neither is needed.
-        tried = np.where(wealth < NEAR_RUIN, wealth * program.chance / raised, wealth)
+        less = (program.chance / raised) ** (1.0 / (1.0 + program.share * program.aversion))
+        tried = np.where(wealth < NEAR_RUIN, wealth * less, wealth)
         found = gap_at(tried)
         if found[0] < gap:
             at = tried
