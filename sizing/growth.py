@@ -19,7 +19,7 @@ from sizing.binding import binding_limits, with_drawdown
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits, spendable_ceilings
 from sizing.optimum import DrawdownBound, GrowthOptimum, aversion_of, bounded_optimum, optimum_of
-from sizing.scenarios import Copula, block_returns, check_scenarios
+from sizing.scenarios import Copula, block_returns, check_copula, check_scenarios
 from sizing.situation import Situation
 from sizing.solver.growth import GrowthProgram, expansion, point_at
 from sizing.spans import spanned_kelly
@@ -57,14 +57,10 @@ class GrowthSettings:
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 2 < self.degrees <= 1000:
-            raise InputError(
-                f"sizing.growth.degrees: {self.degrees:g} is outside 2 … 1,000; with 2 and fewer"
-                " degrees of freedom a t has no variance"
-            )
         if not 0 <= self.floor < 1:
-            raise InputError(f"sizing.growth.floor: {self.floor:g} is outside 0 … 1")
+            raise InputError(f"sizing.growth.floor: {self.floor:g} is not at least 0 and below 1")
         try:
+            check_copula(self.copula, self.degrees)
             check_scenarios(self.scenarios)
             _ = self.drawdown
         except InputError as error:

@@ -29,6 +29,7 @@ TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it bind
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
 TRIALS = 60  # of the multiplier
+CLOSED = 1e-10  # a gap, a return, beyond which no smaller chances are tried
 # Of wealth: what outcomes that are all but impossible leave on the way to LEAST_WEALTH.
 LEFT = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 1.1e-9, 0.0)
 
@@ -142,7 +143,10 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
         last_within = is_within
         if within.slack <= TIGHT or high - low <= STILL:
             break
-    return replace(within, gap=within.gap + within.share * max(within.slack, 0.0))
+    gap = within.gap + within.share * max(within.slack, 0.0)
+    if not gap <= GAP:
+        raise SolverFailed(_failure(SOLVED, gap, len(program.held)), _near_problem(program))
+    return replace(within, gap=gap)
 
 
 def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
@@ -179,7 +183,7 @@ def _optimum_beside_ruin(program: GrowthProgram) -> tuple[int, Array, Array, flo
             if not gap >= best[3]:
                 best = (status, weights, prices, gap)
             start = weights
-        if best[3] <= GAP:
+        if best[3] <= CLOSED:
             break
     return best
 

@@ -61,9 +61,7 @@ def wealth_gap(
             break
         curvature = _curvature(program, returns[free], at, odds)
         ridge = SINGULAR * max(float(np.diag(curvature).max()), 1e-300)
-        move = np.linalg.solve(
-            curvature + ridge * np.eye(len(curvature)), (slopes - asked)[free]
-        )
+        move = np.linalg.solve(curvature + ridge * np.eye(len(curvature)), (slopes - asked)[free])
         change = -(move @ returns[free]) / at
         length = min(1.0, (1.0 - LEAST_LEFT) / max(float(-change.min()), 1e-300))
         for _ in range(HALVINGS):
