@@ -1,4 +1,4 @@
-"""Stakes in bets that are nearly certain, or nearly hopeless, at long odds: answered, and proven."""
+"""Stakes in bets nearly certain or nearly hopeless, at long odds: answered, and proven."""
 
 from __future__ import annotations
 
