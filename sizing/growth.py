@@ -19,9 +19,9 @@ from sizing.binding import binding_limits, with_drawdown
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import Limits, spendable_ceilings
 from sizing.optimum import DrawdownBound, GrowthOptimum, aversion_of, bounded_optimum, optimum_of
-from sizing.scenarios import Copula, block_returns, check_scenarios
+from sizing.scenarios import Copula, block_returns, check_copula, check_scenarios
 from sizing.situation import Situation
-from sizing.solver.growth import GrowthProgram, Point, expansion, point_at
+from sizing.solver.growth import GrowthProgram, expansion, point_at
 from sizing.spans import spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
@@ -57,14 +57,10 @@ class GrowthSettings:
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 2 < self.degrees <= 1000:
-            raise InputError(
-                f"sizing.growth.degrees: {self.degrees:g} is outside 2 … 1,000; with 2 and fewer"
-                " degrees of freedom a t has no variance"
-            )
         if not 0 <= self.floor < 1:
-            raise InputError(f"sizing.growth.floor: {self.floor:g} is outside 0 … 1")
+            raise InputError(f"sizing.growth.floor: {self.floor:g} is not at least 0 and below 1")
         try:
+            check_copula(self.copula, self.degrees)
             check_scenarios(self.scenarios)
             _ = self.drawdown
         except InputError as error:
@@ -274,12 +270,12 @@ def _unlimited(program: GrowthProgram, deciding: Mask) -> Array:
     for _ in range(NEWTON_STEPS):
         risk = expansion(part, np.broadcast_to(weights, point.slopes.shape).copy(), point)[1]
         step = unconstrained_kelly(point.slopes.sum(axis=0), risk.sum(axis=0), 1.0)
-        value = _utility(part, point)
+        value = point.value
         length = 1.0
         for _ in range(HALVINGS):
             tried = weights + length * step
             point = point_at(part, np.broadcast_to(tried, point.slopes.shape).copy())
-            if _utility(part, point) >= value - 1e-15:
+            if point.value >= value - 1e-15:
                 break
             length *= 0.5
         weights = tried
@@ -289,10 +285,3 @@ def _unlimited(program: GrowthProgram, deciding: Mask) -> Array:
     # Where nothing is expected the mean over scenarios is a rounding error, and so is its weight.
     out[chosen] = np.where(np.abs(weights) > NOTHING, weights, 0.0)
     return out
-
-
-def _utility(program: GrowthProgram, point: Point) -> float:
-    """The objective before costs; -inf where a scenario ruins."""
-    if point.growth == -np.inf:
-        return -np.inf
-    return (1.0 - program.share) * point.growth + program.share * point.power

@@ -19,17 +19,19 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed, failure_text
-from sizing.solver.active_set import SOLVED
+from sizing.solver.active_set import INFEASIBLE, SOLVED, UNFINISHED
+from sizing.solver.certificate import wealth_gap
 from sizing.solver.duality import charged_tolls, plan_costs
 from sizing.solver.growth import GrowthProgram, expansion, point_at
-from sizing.solver.multi_period import LaterBlocks
-from sizing.solver.proximal import RUINED, feasible_start, growth_optimum
+from sizing.solver.proximal import GAP, RUINED, feasible_start, growth_optimum, near_program
 
-GAP = 1e-8  # a return: an answer that may lie further below the best is refused
 TIGHT = 1e-9  # a return: how far the drawdown bound may stay from where it binds
 ROUNDED = 1e-14  # a return: how far below 0 it is met
 STILL = 1e-15  # of a fraction of Kelly
 TRIALS = 60  # of the multiplier
+CLOSED = 1e-10  # a gap, a return, beyond which no smaller chances are tried
+# Of wealth: what outcomes that are all but impossible leave on the way to LEAST_WEALTH.
+LEFT = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 2e-9, 1.1e-9, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +143,17 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
         last_within = is_within
         if within.slack <= TIGHT or high - low <= STILL:
             break
-    return replace(within, gap=within.gap + within.share * max(within.slack, 0.0))
+    gap = within.gap + within.share * max(within.slack, 0.0)
+    if not gap <= GAP:
+        raise SolverFailed(_failure(SOLVED, gap, len(program.held)), _near_problem(program))
+    return replace(within, gap=gap)
 
 
 def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
     """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings."""
     status, weights, prices, gap = growth_optimum(program, start)
+    if status not in (RUINED, INFEASIBLE) and not gap <= GAP and len(weights) == 1:
+        status, weights, prices, gap = _optimum_beside_ruin(program)
     if status != SOLVED or not gap <= GAP:
         raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
     point = point_at(program, weights)
@@ -155,6 +162,30 @@ def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
     return GrowthOptimum(
         weights, prices, point.slopes, float(point.growth), share, float(slack), float(gap)
     )
+
+
+def _optimum_beside_ruin(program: GrowthProgram) -> tuple[int, Array, Array, float]:
+    """As `growth_optimum`, of one block, where some outcomes are all but impossible.
+
+    Steps do not feel an outcome of small chance before it has all but ruined, and then they cannot
+    get away from it. So every outcome has a larger chance at first.
+    """
+    # The power term alone leaves in an outcome what grows as this root of its chance.
+    root = 1.0 + program.aversion if program.share == 1.0 else 1.0
+    start = feasible_start(program)
+    best: tuple[int, Array, Array, float] = (UNFINISHED, start, np.empty(0), np.inf)
+    for left in LEFT:
+        raised = np.maximum(program.chance, left**root)
+        near = program._replace(chance=raised / raised.sum())
+        status, weights, prices, gap = growth_optimum(near, start)
+        if status == SOLVED and point_at(program, weights).value > -np.inf:
+            gap = wealth_gap(program, weights, prices, near.chance)
+            if not gap >= best[3]:
+                best = (status, weights, prices, gap)
+            start = weights
+        if best[3] <= CLOSED:
+            break
+    return best
 
 
 def _fraction(program: GrowthProgram, share: float) -> float:
@@ -181,16 +212,4 @@ def _near_problem(program: GrowthProgram) -> SizingProblem:
     """The quadratic program that the plan is near while weights are small."""
     nothing = np.zeros(program.cost.shape)
     pull, risk = expansion(program, nothing, point_at(program, nothing))
-    return SizingProblem(
-        pull[0],
-        risk[0],
-        program.held,
-        program.cost[0],
-        program.lower,
-        program.upper,
-        program.coefficients,
-        program.limits,
-        1.0,
-        float(program.toll[0]),
-        LaterBlocks(pull[1:], risk[1:], program.toll[1:], program.cost[1:]),
-    )
+    return SizingProblem(*near_program(program, pull, risk))

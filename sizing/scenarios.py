@@ -13,7 +13,7 @@ is sized by scenarios then differs from what is sized by moments by the higher m
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -30,6 +30,7 @@ NEAR = 1e-2  # relative: moments this close are reached by a linear map of retur
 SINGULAR = 1e-12  # of a variance: what is left of it beside the other symbols
 TOGETHER = 32  # symbols whose draws do not depend on how many of them there are
 LEAST_SCENARIOS, MOST_SCENARIOS = 64, 65_536
+LEAST_DEGREES, MOST_DEGREES = 2, 1000  # of freedom
 
 
 class Shape(NamedTuple):
@@ -115,9 +116,27 @@ def check_scenarios(scenarios: int) -> None:
     InputError
         with the number.
     """
-    if not LEAST_SCENARIOS <= scenarios <= MOST_SCENARIOS:
+    if not LEAST_SCENARIOS <= scenarios <= MOST_SCENARIOS or scenarios != int(scenarios):
         raise InputError(
-            f"scenarios: {scenarios} is outside {LEAST_SCENARIOS} … {MOST_SCENARIOS:,}; 1024 serves"
+            f"scenarios: {scenarios} is no whole number of {LEAST_SCENARIOS} … {MOST_SCENARIOS:,};"
+            " 1024 serves"
+        )
+
+
+def check_copula(copula: str, degrees: float) -> None:
+    """Refuse a copula that is not known, and degrees of freedom that leave it no variance.
+
+    Raises
+    ------
+    InputError
+        with the name or the number.
+    """
+    if copula not in get_args(Copula):
+        raise InputError(f"copula: {copula!r} is none of {', '.join(get_args(Copula))}")
+    if not LEAST_DEGREES < degrees <= MOST_DEGREES:
+        raise InputError(
+            f"degrees: {degrees:g} is not above {LEAST_DEGREES} and {MOST_DEGREES:,} at most; a t"
+            f" copula of {LEAST_DEGREES} has no variance, and one of {MOST_DEGREES:,} is normal"
         )
 
 
@@ -151,10 +170,13 @@ def block_returns(
     Raises
     ------
     InputError
-        for a number of scenarios that cannot be.
+        for a number of scenarios, a copula or an expected return that cannot be.
     """
     blocks, symbols = mu.shape
     check_scenarios(scenarios)
+    check_copula(copula, degrees)
+    if not (mu > -1).all():
+        raise InputError(f"mu: an expected return must be above -1, got {mu[~(mu > -1)][0]:g}")
     # With fewer scenarios than symbols no sample has a covariance of full rank.
     count = 1 << (max(scenarios, 4 * symbols) - 1).bit_length()
     draws = base_draws(count, symbols, copula, degrees)

@@ -145,4 +145,4 @@ def _check_outcomes(outcomes: Array, chance: Array) -> None:
     if not (chance >= 0).all():
         raise ValueError(f"probability must not be negative, got {chance.min()}")
     if not abs(chance.sum() - 1) <= 1e-9:
-        raise ValueError(f"probability must add up to 1, it adds up to {chance.sum():.9g}")
+        raise ValueError(f"probability must add up to 1, it adds up to {chance.sum():.12g}")

@@ -58,9 +58,15 @@ def proven_share(
 
     The bet w earns mu'w, which the estimate states as m'w = m'Σ⁻¹m. The difference has the mean
     tr(Σ⁻¹E), as w leans to where m is too large, and the variance w'Ew + tr(Σ⁻¹EΣ⁻¹E) as far as one
-    can say without mu. So mu'w ≥ c·m'w with the probability that a normal variable is below
-    `errors`: 95 % with 1.645. What is promised for a mean of c·m then holds as often. One bet of
-    mean m with error s: c = 1 - 1/t² - errors·√(1 + 1/t²)/t at t = m/s, nothing below t = 2.25.
+    can say without mu. So the number within max( , 0) is below mu'w / m'w with the probability that
+    a normal variable is below `errors`: 95 % with 1.645.
+
+    Where c > 0 it is that number, so that mu'w < c·m'w with c > 0, the bet on a mean of c·m that
+    is worse than promised, happens in 5 % of all estimates at most. Where c = 0 nothing is promised
+    of w: mu'w may well be below 0, and no bet keeps the promise, which is the bet on a mean of 0.
+    Of the estimates with c > 0 alone more than 5 % may be worse, the more so the fewer they are.
+    One bet of mean m with error s: c = 1 - 1/t² - errors·√(1 + 1/t²)/t at t = m/s, nothing below
+    t = 2.25.
 
     Parameters
     ----------

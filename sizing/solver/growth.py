@@ -51,14 +51,16 @@ class GrowthProgram(NamedTuple):
 class Point(NamedTuple):
     """The objective at weights [K, S], before costs.
 
+    value: (1 - share)·growth + share·power; -inf where a scenario ruins.
     growth: E log of wealth over all blocks; -inf where a scenario ruins, and then nothing else
         counts.
     power: the power term, 0 without an aversion.
-    slopes: [K, S] of (1 - share)·growth + share·power, by weight.
+    slopes: [K, S] of the value, by weight.
     wealth: [K, N] what each scenario leaves of 1.
     odds: [K, N] chances tilted to the poor scenarios, in proportion to chance·wealth^-aversion.
     """
 
+    value: float
     growth: float
     power: float
     slopes: Array
@@ -98,7 +100,7 @@ def point_at(program: GrowthProgram, weights: Array) -> Point:
         for s in range(scenarios):
             wealth[k, s] = 1.0 + logs[s]
         if not logs.min() > LEAST_WEALTH - 1.0:
-            return Point(-np.inf, -np.inf, slopes, wealth, odds)
+            return Point(-np.inf, -np.inf, -np.inf, slopes, wealth, odds)
         for s in range(scenarios):
             logs[s] = np.log1p(logs[s])
         growth += dot(program.chance, logs)
@@ -108,7 +110,8 @@ def point_at(program: GrowthProgram, weights: Array) -> Point:
             pull[s] = ((1.0 - share) * program.chance[s] + share * odds[k, s]) / wealth[k, s]
         for i in range(weights.shape[1]):
             slopes[k, i] = dot(program.returns[k, i], pull)
-    return Point(growth, power, slopes, wealth, odds)
+    value = (1.0 - share) * growth + share * power
+    return Point(value, growth, power, slopes, wealth, odds)
 
 
 @compiled
@@ -162,21 +165,23 @@ def _returns_of_book(returns: Array, weights: Array) -> Array:
 def _tilt(chance: Array, logs: Array, aversion: float, odds: Array) -> float:
     """-log(E exp(-aversion·logs)) / aversion; odds [N]: written, chances tilted by the exponent."""
     most = -aversion * logs.min()
-    if most > LARGE:
-        total = 0.0
+    if most <= LARGE:
+        # Growth over an hour is a millionth: 1 + it would lose half of its digits.
+        beyond = 0.0
         for s in range(len(logs)):
-            odds[s] = chance[s] * np.exp(-aversion * logs[s] - most)
-            total += odds[s]
-        odds /= total
-        return float(-(most + np.log(total)) / aversion)
-    # Growth over an hour is a millionth: 1 + it would lose half of its digits.
-    beyond = 0.0
+            part = np.expm1(-aversion * logs[s])
+            beyond += chance[s] * part
+            odds[s] = chance[s] * (1.0 + part)
+        # What wins in nearly every scenario leaves nothing of 1 + it, not even the few it loses in.
+        if beyond > -0.5:
+            odds /= 1.0 + beyond
+            return float(-np.log1p(beyond) / aversion)
+    total = 0.0
     for s in range(len(logs)):
-        part = np.expm1(-aversion * logs[s])
-        beyond += chance[s] * part
-        odds[s] = chance[s] * (1.0 + part)
-    odds /= 1.0 + beyond
-    return float(-np.log1p(beyond) / aversion)
+        odds[s] = chance[s] * np.exp(-aversion * logs[s] - most)
+        total += odds[s]
+    odds /= total
+    return float(-(most + np.log(total)) / aversion)
 
 
 @reordered

@@ -28,8 +28,13 @@ from sizing.solver.growth import (
 )
 from sizing.solver.multi_period import LaterBlocks, fixed_use, optimal_weights
 
+NearProgram = tuple[
+    Array, Array, Array, Array, Array, Array, Array, Array, float, float, LaterBlocks
+]
+
 RUINED = 3  # a status beside those of `active_set`: what is fixed loses everything in a scenario
 STEPS = 100
+GAP = 1e-8  # a return: an answer that may lie further below the best is refused
 CLOSE = 1e-11  # a gap, in units of return, below which no step is taken
 STILL = 1e-11  # in weight
 HALVINGS = 60
@@ -65,7 +70,7 @@ def growth_optimum(program: GrowthProgram, start: Array) -> tuple[int, Array, Ar
     gap = np.inf
     if point.growth == -np.inf:
         return RUINED, weights, prices, gap
-    value = _value(program, tolls, weights, point)
+    value = point.value - plan_costs(program, tolls, weights)
     for _ in range(STEPS):
         status, target, prices = _expansion_optimum(program, weights, point)
         if status != SOLVED:
@@ -79,15 +84,19 @@ def growth_optimum(program: GrowthProgram, start: Array) -> tuple[int, Array, Ar
         for _ in range(HALVINGS):
             tried = target if length == 1.0 else weights + length * move
             point = point_at(program, tried)
-            found = _value(program, tolls, tried, point)
+            found = point.value - plan_costs(program, tolls, tried)
             # A gain below the rounding of the value itself cannot be seen in it.
             if found >= value + 1e-4 * length * gain - 1e-15:
                 break
             length *= 0.5
         weights = tried
         value = found
+        before = gap
         gap = duality_gap(program, tolls, weights, point.slopes, prices)
-        if length == 1.0 and (gap <= CLOSE or np.abs(move).max() <= STILL):
+        # Beside a ruin in a scenario of small chance slopes are steep: what hardly moves may still
+        # be on its way, as long as the gap falls.
+        ends = gap <= GAP or not gap <= 0.5 * before
+        if length == 1.0 and (gap <= CLOSE or (ends and np.abs(move).max() <= STILL)):
             break
     return SOLVED, weights, prices, gap
 
@@ -127,8 +136,13 @@ def _expansion_optimum(
     """Status, weights [K, S] and prices of the quadratic program that is near at `weights`."""
     pull, risk = expansion(program, weights, point)
     _offset_ridge(program, weights, pull, risk)
-    later = LaterBlocks(pull[1:], risk[1:], program.toll[1:], program.cost[1:])
-    return optimal_weights(
+    return optimal_weights(*near_program(program, pull, risk))
+
+
+@compiled
+def near_program(program: GrowthProgram, pull: Array, risk: Array) -> NearProgram:
+    """What `optimal_weights` is to solve, of pull [K, S] and risk [K, S, S] of an expansion."""
+    return (
         pull[0],
         risk[0],
         program.held,
@@ -139,7 +153,7 @@ def _expansion_optimum(
         program.limits,
         1.0,
         program.toll[0],
-        later,
+        LaterBlocks(pull[1:], risk[1:], program.toll[1:], program.cost[1:]),
     )
 
 
@@ -166,12 +180,3 @@ def _offset_ridge(program: GrowthProgram, weights: Array, pull: Array, risk: Arr
             change = weights[k, i] - (weights[k - 1, i] if k > 0 else 0.0)
             after = weights[k + 1, i] - weights[k, i] if k + 1 < blocks else 0.0
             pull[k, i] += RIDGE * largest * (change - after)
-
-
-@inlined
-def _value(program: GrowthProgram, tolls: Array, weights: Array, point: Point) -> float:
-    """The objective net of costs and tolls; -inf where a scenario ruins."""
-    if point.growth == -np.inf:
-        return -np.inf
-    terms = (1.0 - program.share) * point.growth + program.share * point.power
-    return float(terms - plan_costs(program, tolls, weights))

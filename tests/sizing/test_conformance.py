@@ -12,6 +12,7 @@ import pytest
 from foundation.errors import InputError
 from sizing.allocation import Allocation
 from sizing.conformance import check_strategy, random_situation
+from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.strategies import NAMES, Kelly, named
@@ -82,6 +83,29 @@ CHANCE = np.random.default_rng(0)
 def test_each_fault_is_named(strategy: Bent, fault: str) -> None:
     faults = check_strategy(strategy)  # type: ignore[arg-type]
     assert any(fault in sentence for sentence in faults), faults
+
+
+class Seldom(Kelly):
+    """Half-Kelly that has no answer to some books."""
+
+    def __init__(self, unanswered: Callable[[Situation], bool]) -> None:
+        super().__init__()
+        object.__setattr__(self, "unanswered", unanswered)
+
+    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+        answer = super().allocate(situation, limits)
+        if self.unanswered(situation):  # type: ignore[attr-defined]
+            raise SolverFailed("no\nanswer", None)  # type: ignore[arg-type]
+        return answer
+
+
+def test_a_strategy_without_answers_is_told_so() -> None:
+    for unanswered in (lambda s: True, lambda s: len(s.held) == 1):
+        (fault,) = check_strategy(Seldom(unanswered))
+        assert "of 100 books have no answer, and at most 5% may" in fault
+        assert "SolverFailed: no answer (book " in fault
+    assert check_strategy(Seldom(lambda s: True))[0].startswith("100 of 100 books")
+    assert check_strategy(Seldom(lambda s: len(s.held) == 1 and not s.deciding.all())) == ()
 
 
 @pytest.fixture

@@ -311,9 +311,11 @@ def test_names_fractions_and_phrases() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("degrees", 2.0, "growth.degrees: 2 is outside"),
-        ("scenarios", 10, "growth.scenarios: 10 is outside 64"),
-        ("floor", 1.0, "growth.floor: 1 is outside"),
+        ("degrees", 2.0, "growth.degrees: 2 is not above 2"),
+        ("scenarios", 10, "growth.scenarios: 10 is no whole number of 64"),
+        ("floor", 1.0, "growth.floor: 1 is not at least 0 and below 1"),
+        ("copula", "gauss", "growth.copula: 'gauss' is none of normal, t"),
+        ("scenarios", 100.5, "growth.scenarios: 100.5 is no whole number"),
         ("alpha", 1.0, "growth.alpha: 1 is not above 0"),
         ("beta", 0.0, "growth.beta: 0 is not above 0"),
     ],
