@@ -269,7 +269,7 @@ def _own_moves(
     if before is None:
         return stated, basis
     tables = {s: bars.real_bars(s) for s in range(len(book.symbols))}
-    own = [s for s in np.flatnonzero(trading) if _holds(tables[s][0], before, session)]
+    own = [s for s in np.flatnonzero(trading).tolist() if _holds(tables[s][0], before, session)]
     if not own:
         return stated, basis
     known: Instants = np.unique(np.concatenate([tables[s][0] for s in own]))
