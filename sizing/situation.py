@@ -65,6 +65,8 @@ class Situation:
         where nobody has named them.
     at: the instant of the decision, if there is one.
     shape: of the log returns in the blocks, for strategies that ask for it; None: not known.
+    earned: [1 + L, S] what the stated premium expects in the blocks, the forecast being the rest of
+        `mu` and of the later blocks' returns; None: not known.
     """
 
     mu: Array
@@ -85,6 +87,7 @@ class Situation:
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
     shape: Shape | None = None
+    earned: Array | None = None
 
     @property
     def granted(self) -> float:
@@ -113,6 +116,7 @@ class Situation:
         later: LaterBlocks | None = None,
         at: np.datetime64 | None = None,
         shape: Shape | None = None,
+        earned: Array | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
 
@@ -156,6 +160,7 @@ class Situation:
             symbols=tuple(symbols),
             at=at,
             shape=shape,
+            earned=earned,
         )
 
     def with_fixed(self, weights: Array, crypto: Mask) -> Situation:
@@ -181,6 +186,7 @@ class Situation:
             years=np.append(self.years, none),
             later=self.later and self.later.padded(len(weights)),
             shape=self.shape and self.shape.padded(len(weights)),
+            earned=None if self.earned is None else np.pad(self.earned, ((0, 0), added[1])),
             symbols=self.symbols and (*self.symbols, *[""] * len(weights)),
         )
 

@@ -12,27 +12,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
+from foundation.compiled import compiled
 from sizing.allocation import Allocation
 from sizing.kelly import unconstrained_kelly
 from sizing.situation import Situation
+from sizing.solver.cholesky import factored_solve, solve_in_place
 
 NEAR = 1e-6  # in weight
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SpannedAllocation(Allocation):
-    """An allocation that says which part of a plan it rests on.
+    """An allocation that says which part of a plan, and which expectations, it rests on.
 
     blocks: [S] number of blocks that `unlimited` is reckoned over, from the first one on.
+    premium, forecast: [S] what of `unlimited` would be held on each alone; NaN for what does not
+        decide, and where the premium's part of what is expected is not known. Kelly's weight
+        without limits is linear in what is expected, and they add up to it. What they leave of
+        `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
     """
 
     blocks: Index
+    premium: Array
+    forecast: Array
 
 
-def of_first_block(allocation: Allocation) -> SpannedAllocation:
-    """The allocation of a rule that reads nothing but the first block."""
-    blocks = np.ones(len(allocation.target), dtype=np.int64)
-    return SpannedAllocation(allocation.unlimited, allocation.target, allocation.binding, blocks)
+def of_first_block(allocation: Allocation, directed: Mask) -> SpannedAllocation:
+    """The allocation of a rule that reads nothing but the first block, and no premium.
+
+    directed: [S] whether the forecast alone gives the weight its direction.
+    """
+    unlimited = allocation.unlimited
+    none = np.where(np.isnan(unlimited), np.nan, 0.0)
+    return SpannedAllocation(
+        unlimited,
+        allocation.target,
+        allocation.binding,
+        blocks=np.ones(len(unlimited), dtype=np.int64),
+        premium=none,
+        forecast=np.where(directed, unlimited, none),
+    )
 
 
 def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float) -> Allocation:
@@ -43,28 +62,101 @@ def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float)
     hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
     it is that of the whole plan. fraction: of full Kelly.
     """
-    later = situation.later_blocks
-    count = 1 + len(later.mu)
+    count = 1 + len(situation.later_blocks.mu)
     target = allocation.target
     blocks = np.full(len(target), count)
+    beside = np.zeros(len(target), dtype=bool)
     unlimited = allocation.unlimited
     ways = _ways(situation, allocation)
     open_ = situation.deciding & ~_explains(unlimited, target, ways)
-    if not open_.any():
-        return SpannedAllocation(unlimited, target, allocation.binding, blocks)
-    unlimited = unlimited.copy()
-    for weights_of in (_kelly_together, _kelly_beside):
-        for span in range(count, 0, -1):
-            mu = situation.mu + later.mu[: span - 1].sum(axis=0)
-            covariance = situation.covariance + later.covariance[: span - 1].sum(axis=0)
-            weights = weights_of(mu, covariance, situation.deciding, target, fraction)
-            found = open_ & _explains(weights, target, ways)
-            unlimited[found] = weights[found]
-            blocks[found] = span
-            open_ &= ~found
-            if not open_.any():
-                break
-    return SpannedAllocation(unlimited, target, allocation.binding, blocks)
+    if open_.any():
+        unlimited = unlimited.copy()
+        for weights_of in (_kelly_together, _kelly_beside):
+            for span in range(count, 0, -1):
+                mu, covariance = _moments(situation, span)
+                weights = weights_of(mu, covariance, situation.deciding, target, fraction)
+                found = open_ & _explains(weights, target, ways)
+                unlimited[found] = weights[found]
+                blocks[found] = span
+                beside[found] = weights_of is _kelly_beside
+                open_ &= ~found
+                if not open_.any():
+                    break
+    parts = _parts(situation, blocks, beside, fraction)
+    return SpannedAllocation(unlimited, target, allocation.binding, blocks, *parts)
+
+
+def _moments(situation: Situation, span: int) -> tuple[Array, Array]:
+    """Expected returns [S] and covariance [S, S] over the first blocks, so many."""
+    later = situation.later_blocks
+    mu = situation.mu + later.mu[: span - 1].sum(axis=0)
+    return mu, situation.covariance + later.covariance[: span - 1].sum(axis=0)
+
+
+def _parts(
+    situation: Situation, blocks: Index, beside: Mask, fraction: float
+) -> tuple[Array, Array]:
+    """Fractional Kelly on the premium alone and on the forecast alone, [S] each.
+
+    blocks: [S] as of `SpannedAllocation`; beside: [S] whether the others are at their targets.
+    """
+    count = len(blocks)
+    deciding = situation.deciding
+    premium = np.full(count, np.nan)
+    forecast = np.full(count, np.nan)
+    if situation.earned is None:
+        return premium, forecast
+    for span in set(blocks[deciding].tolist()):
+        mu, covariance = _moments(situation, span)
+        earned = situation.earned[0] + situation.earned[1:span].sum(axis=0)
+        rows = deciding & (blocks == span)
+        if (together := rows & ~beside).any():
+            weights = _kelly_of_both(earned, mu, covariance, deciding, fraction)
+            premium[together] = weights[0, together]
+            forecast[together] = weights[1, together]
+        if (alone := rows & beside).any():
+            unit = fraction / np.diag(covariance)[alone]
+            premium[alone] = unit * earned[alone]
+            forecast[alone] = unit * (mu - earned)[alone]
+    return premium, forecast
+
+
+def _kelly_of_both(
+    earned: Array, mu: Array, covariance: Array, deciding: Mask, fraction: float
+) -> Array:
+    """Fractional Kelly together on the premium, and on the rest of mu, [2, S]; NaN for the rest."""
+    factored, weights = _factored_kelly(earned, mu, covariance, deciding, fraction)
+    if not factored:
+        chosen = np.flatnonzero(deciding)
+        risk = covariance[np.ix_(chosen, chosen)]
+        for row, expected in enumerate((earned, mu)):
+            weights[row, chosen] = unconstrained_kelly(expected[chosen], risk, fraction)
+    weights[1] -= weights[0]
+    return weights
+
+
+@compiled
+def _factored_kelly(
+    earned: Array, mu: Array, covariance: Array, deciding: Mask, fraction: float
+) -> tuple[bool, Array]:
+    """Fractional Kelly [2, S] of what decides for two expected returns; NaN for the rest.
+
+    And whether the covariance has a factor: where it has none, the weights are none.
+    """
+    chosen = np.flatnonzero(deciding)
+    risk = np.empty((len(chosen), len(chosen)))
+    for a in range(len(chosen)):
+        for b in range(a + 1):
+            risk[a, b] = covariance[chosen[a], chosen[b]]
+    first = earned[chosen] * fraction
+    second = mu[chosen] * fraction
+    factored = factored_solve(risk, first)
+    if factored:
+        solve_in_place(risk, second)
+    weights = np.full((2, len(mu)), np.nan)
+    weights[0, chosen] = first
+    weights[1, chosen] = second
+    return factored, weights
 
 
 def _kelly_together(
