@@ -100,63 +100,103 @@ def _parts(
 
     blocks: [S] as of `SpannedAllocation`; beside: [S] whether the others are at their targets.
     """
-    count = len(blocks)
-    deciding = situation.deciding
-    premium = np.full(count, np.nan)
-    forecast = np.full(count, np.nan)
-    if situation.earned is None:
-        return premium, forecast
-    for span in set(blocks[deciding].tolist()):
-        mu, covariance = _moments(situation, span)
-        earned = situation.earned[0] + situation.earned[1:span].sum(axis=0)
-        rows = deciding & (blocks == span)
-        if (together := rows & ~beside).any():
-            weights = _kelly_of_both(earned, mu, covariance, deciding, fraction)
-            premium[together] = weights[0, together]
-            forecast[together] = weights[1, together]
-        if (alone := rows & beside).any():
-            unit = fraction / np.diag(covariance)[alone]
-            premium[alone] = unit * earned[alone]
-            forecast[alone] = unit * (mu - earned)[alone]
-    return premium, forecast
-
-
-def _kelly_of_both(
-    earned: Array, mu: Array, covariance: Array, deciding: Mask, fraction: float
-) -> Array:
-    """Fractional Kelly together on the premium, and on the rest of mu, [2, S]; NaN for the rest."""
-    factored, weights = _factored_kelly(earned, mu, covariance, deciding, fraction)
-    if not factored:
-        chosen = np.flatnonzero(deciding)
-        risk = covariance[np.ix_(chosen, chosen)]
+    s = situation
+    if s.earned is None:
+        unknown = np.full(len(blocks), np.nan)
+        return unknown, unknown
+    later = s.later_blocks
+    singular, weights = _kelly_of_both(
+        s.mu,
+        s.covariance,
+        s.earned,
+        later.mu,
+        later.covariance,
+        s.deciding,
+        blocks,
+        beside,
+        fraction,
+    )
+    for span in np.flatnonzero(singular).tolist():
+        mu, covariance = _moments(s, span)
+        rows = s.deciding & (blocks == span) & ~beside
+        earned = s.earned[0] + s.earned[1:span].sum(axis=0)
         for row, expected in enumerate((earned, mu)):
-            weights[row, chosen] = unconstrained_kelly(expected[chosen], risk, fraction)
-    weights[1] -= weights[0]
-    return weights
+            together = _kelly_together(expected, covariance, s.deciding, blocks, fraction)
+            weights[row, rows] = together[rows]
+    return weights[0], weights[1] - weights[0]
 
 
 @compiled
-def _factored_kelly(
-    earned: Array, mu: Array, covariance: Array, deciding: Mask, fraction: float
-) -> tuple[bool, Array]:
-    """Fractional Kelly [2, S] of what decides for two expected returns; NaN for the rest.
+def _kelly_of_both(
+    mu: Array,
+    covariance: Array,
+    earned: Array,
+    later_mu: Array,
+    later_covariance: Array,
+    deciding: Mask,
+    blocks: Index,
+    beside: Mask,
+    fraction: float,
+) -> tuple[Mask, Array]:
+    """Fractional Kelly on the premium alone, and on all that is expected, [2, S].
 
-    And whether the covariance has a factor: where it has none, the weights are none.
+    Each of what decides over its own number of blocks, together or, where `beside` says so, by its
+    own variance alone; NaN for the rest. And [2 + L] at which number of blocks the covariance has
+    no factor: there the weights together are none.
     """
     chosen = np.flatnonzero(deciding)
-    risk = np.empty((len(chosen), len(chosen)))
-    for a in range(len(chosen)):
-        for b in range(a + 1):
-            risk[a, b] = covariance[chosen[a], chosen[b]]
-    first = earned[chosen] * fraction
-    second = mu[chosen] * fraction
-    factored = factored_solve(risk, first)
-    if factored:
-        solve_in_place(risk, second)
+    singular = np.zeros(2 + len(later_mu), dtype=np.bool_)
     weights = np.full((2, len(mu)), np.nan)
-    weights[0, chosen] = first
-    weights[1, chosen] = second
-    return factored, weights
+    for span in range(1, len(singular)):
+        here = blocks[chosen] == span
+        alone = beside[chosen]
+        if not here.any():
+            continue
+        both, risk = _sums_over(
+            mu, covariance, earned, later_mu, later_covariance, chosen, span, fraction
+        )
+        for a in np.flatnonzero(here & alone):
+            weights[:, chosen[a]] = both[:, a] / risk[a, a]
+        together = np.flatnonzero(here & ~alone)
+        if len(together) > 0:
+            singular[span] = not factored_solve(risk, both[0])
+            solve_in_place(risk, both[1])
+            for a in together:
+                weights[:, chosen[a]] = both[:, a]
+    return singular, weights
+
+
+@compiled
+def _sums_over(
+    mu: Array,
+    covariance: Array,
+    earned: Array,
+    later_mu: Array,
+    later_covariance: Array,
+    chosen: Index,
+    span: int,
+    fraction: float,
+) -> tuple[Array, Array]:
+    """What the premium, and all, expects of the chosen over the first blocks, so many, [2, n].
+
+    Times the fraction; and their covariance [n, n], its lower triangle.
+    """
+    count = len(chosen)
+    both = np.zeros((2, count))
+    risk = np.zeros((count, count))
+    for a in range(count):
+        i = chosen[a]
+        # Both sums run in one order: where the forecast is nothing they are the same.
+        for k in range(1, span):
+            both[0, a] += earned[k, i]
+            both[1, a] += later_mu[k - 1, i]
+        both[0, a] = fraction * (both[0, a] + earned[0, i])
+        both[1, a] = fraction * (both[1, a] + mu[i])
+        for b in range(a + 1):
+            risk[a, b] = covariance[i, chosen[b]]
+            for k in range(1, span):
+                risk[a, b] += later_covariance[k - 1, i, chosen[b]]
+    return both, risk
 
 
 def _kelly_together(
