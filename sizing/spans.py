@@ -121,7 +121,7 @@ def _parts(
         rows = s.deciding & (blocks == span) & ~beside
         earned = s.earned[0] + s.earned[1:span].sum(axis=0)
         for row, expected in enumerate((earned, mu)):
-            together = _kelly_together(expected, covariance, s.deciding, blocks, fraction)
+            together = _kelly_together(expected, covariance, s.deciding, s.held, fraction)
             weights[row, rows] = together[rows]
     return weights[0], weights[1] - weights[0]
 

@@ -149,6 +149,22 @@ def test_the_parts_of_every_symbol_and_hour_are_what_the_account_earned(results:
                 assert found.usd[s, h].sum() == pytest.approx(expected, abs=1e-5), (symbol, name)
 
 
+def test_costs_and_financing_of_every_symbol_are_what_it_paid(results: Results) -> None:
+    run = results.main
+    found = run_attribution(run, results.bars, results.settings.data.corporate_actions())
+    fills = run.fill_frame()
+    usd = run.booking_frame().groupby(["symbol", "kind"])["usd"].sum()
+    for symbol, parts in found.by_symbol().items():
+        own = fills[fills["symbol"] == symbol]
+        in_coin = (own["price"] == 0) & ~own["client_order_id"].str.startswith("split")
+        fees = own["fee"].sum() - (own["qty"] * own["price"].shift())[in_coin].sum()
+        booked = usd.get("" if symbol == ACCOUNT else symbol, pd.Series(dtype=float))
+        within = booked.reindex(["spread", "slippage", "rounding"]).sum()
+        assert parts["costs"] == pytest.approx(within - fees, abs=1e-5), symbol
+        beside = booked.drop(["spread", "slippage", "rounding"], errors="ignore").sum()
+        assert parts["financing"] == pytest.approx(beside, abs=1e-5), symbol
+
+
 def test_everything_befalls_these_accounts(results: Results) -> None:
     """A call and what it sells, a split of what is held, a fee in coin, a halt, an end; and a
     dividend that a short pays. One account is ruined and closed to the last share.
