@@ -92,8 +92,11 @@ def basis_of(belief: Belief, allocation: Allocation, sharpe: Array, forecast: bo
     """
     symbols = np.arange(len(sharpe))
     last = np.full(len(symbols), len(belief.ends) - 1)
+    of_premium = of_forecast = np.full(len(symbols), np.nan)
     if isinstance(allocation, SpannedAllocation):
         last = allocation.blocks[: len(symbols)] - 1
+        of_premium = allocation.premium[: len(symbols)]
+        of_forecast = allocation.forecast[: len(symbols)]
     days = (belief.ends[last] - belief.at) / DAY
     premium = belief.premium * sharpe
     earned = premium * belief.years.cumsum(axis=0)[last, symbols]
@@ -110,6 +113,8 @@ def basis_of(belief: Belief, allocation: Allocation, sharpe: Array, forecast: bo
         expected.tolist(),
         worth,
         deviation.tolist(),
+        of_premium.tolist(),
+        of_forecast.tolist(),
     )
     return [Basis(*row) for row in zip(*columns, strict=True)]
 

@@ -29,6 +29,7 @@ _WORTH = "%s (worth %.2f bp)"
 # Which of the two it is, nobody has reckoned: that would take a second solution of the program.
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
 SHOWN = 0.0005  # from which on two weights differ in a line
+_PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
 class Basis(NamedTuple):
@@ -44,6 +45,9 @@ class Basis(NamedTuple):
     forecast: expected return over the span.
     worth: what the forecaster's centre was multiplied by; none where it was not.
     deviation: of the return, over the span.
+    premium_weight, forecast_weight: what the strategy would hold on each alone, before any limit or
+        cost, multiples of equity; both are 0 for a rule that goes by neither, and NaN where nobody
+        says it. What they do not add up to of `Choice.kelly` is the strategy's own.
     """
 
     days: float
@@ -53,6 +57,8 @@ class Basis(NamedTuple):
     forecast: float
     worth: float | None
     deviation: float
+    premium_weight: float = math.nan
+    forecast_weight: float = math.nan
 
 
 _NAN = float("nan")
@@ -182,7 +188,9 @@ def reason_text(choice: Choice, hours: float) -> str:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += plan_text(choice.basis, hours)
         # What the night alone cuts has no weight of the strategy's.
-        unlimited = "" if math.isnan(choice.kelly) else f" unconstrained {choice.kelly:+.3f},"
+        unlimited = ""
+        if not math.isnan(choice.kelly):
+            unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.basis)},"
         text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
     if not choice.binding and choice.cost > 0 and is_kept_off(choice.kelly, choice.target):
         text += f", {KEPT_OFF}"
@@ -195,6 +203,12 @@ def reason_text(choice: Choice, hours: float) -> str:
 def is_kept_off(kelly: float, target: float) -> bool:
     """Whether a line shows a target elsewhere than at the weight before any limit or cost."""
     return abs(kelly - target) >= SHOWN
+
+
+def parts_text(basis: Basis) -> str:
+    """What a weight rests on where it rests on both, in brackets; else empty."""
+    parts = basis.premium_weight, basis.forecast_weight
+    return _PARTS % parts if all(abs(part) >= SHOWN for part in parts) else ""
 
 
 def plan_text(basis: Basis, hours: float) -> str:

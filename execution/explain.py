@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from execution.account_lock import JOURNAL
-from execution.decision import KEPT_OFF, Basis, is_kept_off, plan_text
+from execution.decision import KEPT_OFF, Basis, is_kept_off, parts_text, plan_text
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError, did_you_mean, nearest_or_all
@@ -30,8 +30,8 @@ from sizing.binding import DRAWDOWN
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
-# Runs of before there were plans and shadow prices have no columns of them.
-_SINCE = ("plan_", "shadow_")
+# Runs of before there were plans and shadow prices have no columns of them, and no equity.
+_SINCE = ("plan_", "shadow_", "equity")
 FILES = {
     "decisions": tuple(name for name in DECISION_COLUMNS if not name.startswith(_SINCE)),
     "orders": ORDER_COLUMNS,
@@ -163,12 +163,14 @@ def _decision_lines(row: dict[Any, Any]) -> list[str]:
         f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}",
         f"  expected return {mu:+.2f} bp, deviation {sigma:.2f} bp",
     ]
-    plan = plan_text(_basis(row), hours).lstrip("; ")
+    basis = _basis(row)
+    plan = plan_text(basis, hours).lstrip("; ")
     if plan:
         lines.append(f"  {plan}")
     # What the night alone cuts has no weight of the strategy's.
     if not np.isnan(row["kelly"]):
-        lines.append(f"  weight before any limit {row['kelly']:+.4f} of equity")
+        parts = parts_text(basis)
+        lines.append(f"  weight before any limit {row['kelly']:+.4f} of equity{parts}")
     lines.append(f"  held {row['held']:+.4f}, target {row['target']:+.4f}")
     for limit in str(row["binding"]).split("+") if row["binding"] else []:
         price = row.get(f"shadow_{limit}", np.nan)

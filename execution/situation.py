@@ -83,8 +83,11 @@ def situation_of(
     )
     tolls = margin.nightly_rate(np.array([belief.at])) * belief.nights
     cost = costs.expected(crypto, fees)
+    earned = np.zeros(mu.shape)
+    symbols = len(belief.symbols)
+    earned[:, :symbols] = np.where(belief.deciding, belief.premium * sharpe * belief.years, 0.0)
     signal = np.zeros(len(crypto))
-    signal[: len(belief.symbols)] = belief.signal if forecast else 0.0
+    signal[:symbols] = belief.signal if forecast else 0.0
     situation = Situation.of(
         (*belief.symbols, *outside),
         account,
@@ -106,6 +109,7 @@ def situation_of(
             mu[1:], covariance[1:], tolls[1:], later_costs(cost, signal, len(mu) - 1)
         ),
         shape=_shape(belief, len(outside)),
+        earned=earned,
     )
     if not account.open_orders:
         return situation

@@ -52,6 +52,7 @@ from marketsimulator.results.drift_attribution import (
     hours_between,
     live_origins,
     simulated_origins,
+    unstated_choices,
 )
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_journal import LiveRecord, Reading, read_journal
@@ -191,6 +192,7 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
         origins=Origins(
             live=live_origins(record, start, valued, live),
             simulated=simulated_origins(hours, bookings, valued, simulated),
+            unstated=unstated_choices(record, end.at),
         ),
     )
 

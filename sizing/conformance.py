@@ -103,6 +103,7 @@ def random_situation(rng: np.random.Generator) -> Situation:
         toll=float(rng.choice([0.0, 2e-4])),
         later=later,
         symbols=tuple(f"SY{chr(65 + k)}" for k in range(symbols)),
+        earned=np.outer([1.0] if later is None else [1.0, 3.0, 40.0], 0.02 * deviation),
     )
 
 

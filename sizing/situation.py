@@ -66,6 +66,8 @@ class Situation:
     at: the instant of the decision, if there is one.
     shape: of the log returns in the blocks, for strategies that ask for it; None: not known.
     order_margin: times their price, at which the venue checks market buys.
+    earned: [1 + L, S] what the stated premium expects in the blocks, the forecast being the rest of
+        `mu` and of the later blocks' returns; None: not known.
     """
 
     mu: Array
@@ -87,6 +89,7 @@ class Situation:
     at: np.datetime64 | None = None
     shape: Shape | None = None
     order_margin: float = 1.0
+    earned: Array | None = None
 
     @property
     def granted(self) -> float:
@@ -115,6 +118,7 @@ class Situation:
         later: LaterBlocks | None = None,
         at: np.datetime64 | None = None,
         shape: Shape | None = None,
+        earned: Array | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
 
@@ -159,6 +163,7 @@ class Situation:
             at=at,
             shape=shape,
             order_margin=order_margin,
+            earned=earned,
         )
 
     def with_fixed(self, weights: Array, crypto: Mask) -> Situation:
@@ -184,6 +189,7 @@ class Situation:
             years=np.append(self.years, none),
             later=self.later and self.later.padded(len(weights)),
             shape=self.shape and self.shape.padded(len(weights)),
+            earned=None if self.earned is None else np.pad(self.earned, ((0, 0), added[1])),
             symbols=self.symbols and (*self.symbols, *[""] * len(weights)),
         )
 

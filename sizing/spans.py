@@ -12,27 +12,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
+from foundation.compiled import compiled
 from sizing.allocation import Allocation
 from sizing.kelly import unconstrained_kelly
 from sizing.situation import Situation
+from sizing.solver.cholesky import factored_solve, solve_in_place
 
 NEAR = 1e-6  # in weight
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SpannedAllocation(Allocation):
-    """An allocation that says which part of a plan it rests on.
+    """An allocation that says which part of a plan, and which expectations, it rests on.
 
     blocks: [S] number of blocks that `unlimited` is reckoned over, from the first one on.
+    premium, forecast: [S] what of `unlimited` would be held on each alone; NaN for what does not
+        decide, and where the premium's part of what is expected is not known. Kelly's weight
+        without limits is linear in what is expected, and they add up to it. What they leave of
+        `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
     """
 
     blocks: Index
+    premium: Array
+    forecast: Array
 
 
-def of_first_block(allocation: Allocation) -> SpannedAllocation:
-    """The allocation of a rule that reads nothing but the first block."""
-    blocks = np.ones(len(allocation.target), dtype=np.int64)
-    return SpannedAllocation(allocation.unlimited, allocation.target, allocation.binding, blocks)
+def of_first_block(allocation: Allocation, directed: Mask) -> SpannedAllocation:
+    """The allocation of a rule that reads nothing but the first block, and no premium.
+
+    directed: [S] whether the forecast alone gives the weight its direction.
+    """
+    unlimited = allocation.unlimited
+    none = np.where(np.isnan(unlimited), np.nan, 0.0)
+    return SpannedAllocation(
+        unlimited,
+        allocation.target,
+        allocation.binding,
+        blocks=np.ones(len(unlimited), dtype=np.int64),
+        premium=none,
+        forecast=np.where(directed, unlimited, none),
+    )
 
 
 def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float) -> Allocation:
@@ -43,28 +62,141 @@ def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float)
     hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
     it is that of the whole plan. fraction: of full Kelly.
     """
-    later = situation.later_blocks
-    count = 1 + len(later.mu)
+    count = 1 + len(situation.later_blocks.mu)
     target = allocation.target
     blocks = np.full(len(target), count)
+    beside = np.zeros(len(target), dtype=bool)
     unlimited = allocation.unlimited
     ways = _ways(situation, allocation)
     open_ = situation.deciding & ~_explains(unlimited, target, ways)
-    if not open_.any():
-        return SpannedAllocation(unlimited, target, allocation.binding, blocks)
-    unlimited = unlimited.copy()
-    for weights_of in (_kelly_together, _kelly_beside):
-        for span in range(count, 0, -1):
-            mu = situation.mu + later.mu[: span - 1].sum(axis=0)
-            covariance = situation.covariance + later.covariance[: span - 1].sum(axis=0)
-            weights = weights_of(mu, covariance, situation.deciding, target, fraction)
-            found = open_ & _explains(weights, target, ways)
-            unlimited[found] = weights[found]
-            blocks[found] = span
-            open_ &= ~found
-            if not open_.any():
-                break
-    return SpannedAllocation(unlimited, target, allocation.binding, blocks)
+    if open_.any():
+        unlimited = unlimited.copy()
+        for weights_of in (_kelly_together, _kelly_beside):
+            for span in range(count, 0, -1):
+                mu, covariance = _moments(situation, span)
+                weights = weights_of(mu, covariance, situation.deciding, target, fraction)
+                found = open_ & _explains(weights, target, ways)
+                unlimited[found] = weights[found]
+                blocks[found] = span
+                beside[found] = weights_of is _kelly_beside
+                open_ &= ~found
+                if not open_.any():
+                    break
+    parts = _parts(situation, blocks, beside, fraction)
+    return SpannedAllocation(unlimited, target, allocation.binding, blocks, *parts)
+
+
+def _moments(situation: Situation, span: int) -> tuple[Array, Array]:
+    """Expected returns [S] and covariance [S, S] over the first blocks, so many."""
+    later = situation.later_blocks
+    mu = situation.mu + later.mu[: span - 1].sum(axis=0)
+    return mu, situation.covariance + later.covariance[: span - 1].sum(axis=0)
+
+
+def _parts(
+    situation: Situation, blocks: Index, beside: Mask, fraction: float
+) -> tuple[Array, Array]:
+    """Fractional Kelly on the premium alone and on the forecast alone, [S] each.
+
+    blocks: [S] as of `SpannedAllocation`; beside: [S] whether the others are at their targets.
+    """
+    s = situation
+    if s.earned is None:
+        unknown = np.full(len(blocks), np.nan)
+        return unknown, unknown
+    later = s.later_blocks
+    singular, weights = _kelly_of_both(
+        s.mu,
+        s.covariance,
+        s.earned,
+        later.mu,
+        later.covariance,
+        s.deciding,
+        blocks,
+        beside,
+        fraction,
+    )
+    for span in np.flatnonzero(singular).tolist():
+        mu, covariance = _moments(s, span)
+        rows = s.deciding & (blocks == span) & ~beside
+        earned = s.earned[0] + s.earned[1:span].sum(axis=0)
+        for row, expected in enumerate((earned, mu)):
+            together = _kelly_together(expected, covariance, s.deciding, s.held, fraction)
+            weights[row, rows] = together[rows]
+    return weights[0], weights[1] - weights[0]
+
+
+@compiled
+def _kelly_of_both(
+    mu: Array,
+    covariance: Array,
+    earned: Array,
+    later_mu: Array,
+    later_covariance: Array,
+    deciding: Mask,
+    blocks: Index,
+    beside: Mask,
+    fraction: float,
+) -> tuple[Mask, Array]:
+    """Fractional Kelly on the premium alone, and on all that is expected, [2, S].
+
+    Each of what decides over its own number of blocks, together or, where `beside` says so, by its
+    own variance alone; NaN for the rest. And [2 + L] at which number of blocks the covariance has
+    no factor: there the weights together are none.
+    """
+    chosen = np.flatnonzero(deciding)
+    singular = np.zeros(2 + len(later_mu), dtype=np.bool_)
+    weights = np.full((2, len(mu)), np.nan)
+    for span in range(1, len(singular)):
+        here = blocks[chosen] == span
+        alone = beside[chosen]
+        if not here.any():
+            continue
+        both, risk = _sums_over(
+            mu, covariance, earned, later_mu, later_covariance, chosen, span, fraction
+        )
+        for a in np.flatnonzero(here & alone):
+            weights[:, chosen[a]] = both[:, a] / risk[a, a]
+        together = np.flatnonzero(here & ~alone)
+        if len(together) > 0:
+            singular[span] = not factored_solve(risk, both[0])
+            solve_in_place(risk, both[1])
+            for a in together:
+                weights[:, chosen[a]] = both[:, a]
+    return singular, weights
+
+
+@compiled
+def _sums_over(
+    mu: Array,
+    covariance: Array,
+    earned: Array,
+    later_mu: Array,
+    later_covariance: Array,
+    chosen: Index,
+    span: int,
+    fraction: float,
+) -> tuple[Array, Array]:
+    """What the premium, and all, expects of the chosen over the first blocks, so many, [2, n].
+
+    Times the fraction; and their covariance [n, n], its lower triangle.
+    """
+    count = len(chosen)
+    both = np.zeros((2, count))
+    risk = np.zeros((count, count))
+    for a in range(count):
+        i = chosen[a]
+        # Both sums run in one order: where the forecast is nothing they are the same.
+        for k in range(1, span):
+            both[0, a] += earned[k, i]
+            both[1, a] += later_mu[k - 1, i]
+        both[0, a] = fraction * (both[0, a] + earned[0, i])
+        both[1, a] = fraction * (both[1, a] + mu[i])
+        for b in range(a + 1):
+            risk[a, b] = covariance[i, chosen[b]]
+            for k in range(1, span):
+                risk[a, b] += later_covariance[k - 1, i, chosen[b]]
+    return both, risk
 
 
 def _kelly_together(

@@ -81,6 +81,7 @@ class Kelly:
                 later.toll / self.multiplier,
                 later.cost / times,
             ),
+            earned=None if situation.earned is None else situation.earned / times,
         )
         allocation = allocate(stretched, limits, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
@@ -104,6 +105,7 @@ class WeightPattern:
     band: within which a weight is left alone, relative to where it belongs.
     holding: as in `Strategy`.
     uses_forecast: whether the rule reads expected returns.
+    directed: whether the forecast alone gives every weight its direction.
     """
 
     name: str
@@ -111,6 +113,7 @@ class WeightPattern:
     band: float = 0.0
     holding: Holding | None = "session"
     uses_forecast: bool = False
+    directed: bool = False
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, situation: Situation, limits: Limits) -> Allocation:
@@ -118,7 +121,8 @@ class WeightPattern:
         desired = self.rule(situation)
         near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
         wanted = np.where(near, situation.held, desired)
-        return of_first_block(nearest(situation, limits, wanted))
+        directed = np.full(len(wanted), self.directed)
+        return of_first_block(nearest(situation, limits, wanted), directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """Its name."""
@@ -149,7 +153,8 @@ class Legacy:
             held = nearest(turn, limits, np.where(turn.deciding, unlimited, held)).target
         # One more look at all of them together names what binds each in the book as it ends.
         allocation = nearest(situation, limits, held)
-        return of_first_block(replace(allocation, unlimited=unlimited))
+        # Half of equity in a coin is no answer to what is expected of it.
+        return of_first_block(replace(allocation, unlimited=unlimited), ~situation.crypto)
 
     def _unlimited_weight(self, s: Situation, k: int) -> float:
         """What the rule asks for of symbol k, before limits."""
@@ -281,6 +286,7 @@ def _fixed_fraction(p: PatternSettings) -> Strategy:
         p.band,
         holding=None,
         uses_forecast=True,
+        directed=True,
     )
 
 

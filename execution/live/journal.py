@@ -325,18 +325,21 @@ def choice_entry(choice: Choice) -> dict[str, Any]:
 def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
     """The choice that an entry of the journal was written of.
 
+    What earlier versions did not write of a basis is not a number.
+
     Raises
     ------
     LookupError, TypeError, ValueError, ArithmeticError
         for an entry that is none.
     """
-    basis = {key: _number(entry["basis"][key]) for key in Basis._fields if key != "worth"}
+    written = Basis._field_defaults | entry["basis"]
+    basis = {key: _number(written[key]) for key in Basis._fields if key != "worth"}
     numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
     return Choice(
         symbol=entry["symbol"],
         qty=Decimal(entry["qty"]),
         binding={key: _number(value) for key, value in entry["binding"].items()},
-        basis=Basis(worth=entry["basis"]["worth"], **basis),
+        basis=Basis(worth=written["worth"], **basis),
         **{key: _number(entry[key]) for key in numbers},
     )
 

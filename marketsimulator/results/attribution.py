@@ -9,12 +9,14 @@ Its last decision by i - 1, for an equity E at a price p, had named four quantit
 strategy wanted before limits, W = kelly E / p; the target, T = target E / p; and what orders were
 sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
 
-    premium    W |earned| / (|earned| + |forecast|), both as the decision's basis has them
-    forecast   W |forecast| / (|earned| + |forecast|)
+    premium    E times what it would have held on the premium alone, / p
+    forecast   E times what it would have held on the forecast alone, / p, both without limits and
+               as the decision's basis has them, each with the sign of its own; 0 where nobody says
     limits     T - W where a limit is named as binding, else 0
-    sizing     the rest of Q: T - W where none is (the plan, costs of moving, what others hold), the
-               rounding to increments Q - T, and all of W where the basis expects nothing. Where W
-               is not known (buy and hold, a symbol that nothing sized) it is Q
+    sizing     the rest of Q: T - W where none is (the plan, costs of moving), the rounding to
+               increments Q - T, and what of W rests on neither (hedges of what others hold, the
+               shape of returns, rules). Where W is not known (buy and hold, a symbol that nothing
+               sized) it is Q
     timing     q[i-1] - Q: filled later or in part, fees taken in coin, cut by the broker, not
                decided at all
 
@@ -157,13 +159,11 @@ def planned_parts(choice: Choice, equity: float) -> tuple[float, float, float, f
         return 0.0, 0.0, ordered, 0.0
     limited = any(name in LIMITS for name in choice.binding)
     limits = target - wanted if limited else 0.0
-    earned, forecast = abs(choice.basis.earned), abs(choice.basis.forecast)
-    expected = earned + forecast
-    if not (expected > 0 and math.isfinite(expected)):
+    premium = choice.basis.premium_weight * unit
+    forecast = choice.basis.forecast_weight * unit
+    if not (math.isfinite(premium) and math.isfinite(forecast)):
         return 0.0, 0.0, ordered - limits, limits
-    premium = wanted * (earned / expected)
-    predicted = wanted * (forecast / expected)
-    return premium, predicted, ordered - premium - predicted - limits, limits
+    return premium, forecast, ordered - premium - forecast - limits, limits
 
 
 def symbol_parts(history: History, plans: Plans) -> Array:

@@ -17,9 +17,9 @@ from marketsimulator.results.report_tables import Bar, bar_around_zero
 Parts = Mapping[Part, float]
 Cents = Mapping[Part, Decimal]
 MEANINGS: Mapping[Part, str] = {
-    "premium": "what the stated premium wanted, before limits",
-    "forecast": "what the forecast wanted, before limits",
-    "sizing": "plan, costs of moving, whole increments; all of what rests on neither",
+    "premium": "what the stated premium alone wanted, before limits",
+    "forecast": "what the forecast alone wanted, before limits",
+    "sizing": "plan, costs of moving, hedges, whole increments; what rests on neither",
     "limits": "what limits took from, or gave to, what was wanted",
     "costs": "spread, slippage, impact, fees",
     "financing": "interest, borrow, dividends",

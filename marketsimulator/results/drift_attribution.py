@@ -8,6 +8,7 @@ account is worth beyond all that is listed stands under `unlisted`, as financing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -81,10 +82,15 @@ class Hours:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Origins:
-    """Where the money of both accounts came from."""
+    """Where the money of both accounts came from.
+
+    live, simulated: the accounts.
+    unstated: journaled choices that were sized and do not say what premium and forecast wanted.
+    """
 
     live: Attribution
     simulated: Attribution
+    unstated: int = 0
 
 
 def hours_between(bars: Bars, first: int, end: Reading, actions: Sequence[Action]) -> Hours:
@@ -122,6 +128,19 @@ def live_origins(record: LiveRecord, start: Reading, hours: Hours, side: Side) -
             own.financing[k] += float(each.amount)
     return books.attribution(
         (decision.at, decision.choices.values(), decision.equity) for decision in record.decisions
+    )
+
+
+def unstated_choices(record: LiveRecord, end: np.datetime64) -> int:
+    """How many choices of a journal, up to an instant, do not say what premium and forecast wanted.
+
+    Earlier versions did not write it, and a strategy of a user's own need not say it.
+    """
+    return sum(
+        math.isfinite(choice.kelly) and not math.isfinite(choice.basis.premium_weight)
+        for decision in record.decisions
+        if decision.at <= end
+        for choice in decision.choices.values()
     )
 
 

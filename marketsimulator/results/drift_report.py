@@ -23,6 +23,10 @@ from marketsimulator.results.drift_terms import MEANINGS, ZERO, Side, Term, cent
 from trainingdata.instants import utc_text
 
 NOTHING: Cents = dict.fromkeys(PARTS, Decimal(0))  # of a symbol that one side never met
+UNSTATED = (
+    "What premium and forecast wanted is not known of {:,} live choices, of an earlier version or a"
+    " strategy that does not say it: all of it is in sizing."
+)
 SHOWN = 12  # differences on the terminal; JSON has them all
 
 
@@ -145,7 +149,10 @@ def _print_profit(drift: Drift, console: Console) -> None:
 
 
 def origins_json(drift: Drift) -> dict[str, Any]:
-    """Each part of both profits and its difference: of all, by symbol and by hour of day."""
+    """Each part of both profits and its difference: of all, by symbol and by hour of day.
+
+    And how many journaled choices do not say what premium and forecast wanted.
+    """
     live, simulated = _both_origins(drift)
     told: dict[str, Any] = {}
     for table in live:
@@ -153,7 +160,7 @@ def origins_json(drift: Drift) -> dict[str, Any]:
             name: _parts_json(live[table].get(name, NOTHING), simulated[table].get(name, NOTHING))
             for name in dict.fromkeys([*live[table], *simulated[table]])
         }
-    return {**told, "all": told["all"][""]}
+    return {**told, "all": told["all"][""], "unstated": drift.origins.unstated}
 
 
 def _parts_json(live: Cents, simulated: Cents) -> dict[str, dict[str, str]]:
@@ -183,6 +190,8 @@ def _print_origins(drift: Drift, console: Console) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)
+    if drift.origins.unstated:
+        console.print(UNSTATED.format(drift.origins.unstated), soft_wrap=True, highlight=False)
 
 
 def _print_decisions(name: str, comparison: DecisionComparison, console: Console) -> None:

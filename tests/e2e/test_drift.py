@@ -6,11 +6,13 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from execution.account_lock import JOURNAL
 from execution.live.halts import HaltKind
@@ -19,7 +21,7 @@ from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, measure_drift
-from marketsimulator.results.drift_report import Drift, drift_json, origins_json
+from marketsimulator.results.drift_report import Drift, drift_json, origins_json, print_drift
 from marketsimulator.results.drift_terms import cents
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
@@ -129,6 +131,48 @@ def test_a_replayed_journal_does_not_drift(
         assert Decimal(earned[part]["live"]) != 0
     if BOTH_WAYS[0] in words:
         assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
+
+
+def test_a_journal_of_before_the_parts_were_written_makes_none_up(
+    practice: Start, tmp_path: Path
+) -> None:
+    """All that it wanted is sizing's, it says so, and nothing else is another figure."""
+    words = (STOCKS, *BOTH_WAYS, "prior.stock_sharpe=0.5")
+    here = practice(STOCKS)
+    here.advance(OPENING)
+    journal = passes(here, tmp_path, *words, count=5)
+    known = drift_of(journal, *words)
+    assert known.origins.unstated == 0
+    assert parts_apart(known) == {}
+    choices = 0
+    database = Database(journal)
+    for name, written in database.rows("SELECT id, choices FROM decisions"):
+        entries = json.loads(written)
+        choices += len(entries)
+        for entry in entries:
+            for weight in ("premium_weight", "forecast_weight"):
+                assert entry["basis"].pop(weight)
+        database.execute(
+            "UPDATE decisions SET choices = ? WHERE id = ?", (json.dumps(entries), name)
+        )
+    database.close()
+    unknown = drift_of(journal, *words)
+    assert unknown.agrees
+    assert unknown.origins.unstated == choices > 0
+    before, after = (origins_json(drift)["all"] for drift in (known, unknown))
+    assert origins_json(unknown)["unstated"] == choices
+    wanted = ("premium", "forecast", "sizing")
+    for part, amounts in after.items():
+        assert amounts["simulated"] == before[part]["simulated"]
+        if part not in wanted:
+            assert amounts["live"] == before[part]["live"], part
+    assert [Decimal(after[part]["live"]) for part in wanted[:2]] == [0, 0]
+    assert Decimal(before["premium"]["live"]) != 0 != Decimal(before["forecast"]["live"])
+    whole = sum(Decimal(before[part]["live"]) for part in wanted)
+    assert abs(Decimal(after["sizing"]["live"]) - whole) <= 3 * CENT
+    console = Console(width=200, record=True, file=StringIO())
+    print_drift(unknown, console)
+    assert f"is not known of {choices} live choices" in console.export_text()
 
 
 WORDS = (STOCKS, *STEADY)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from execution.decision import SHOWN
 from execution.explain import explain
 from foundation.compose import composed_config
 from foundation.errors import InputError
@@ -15,6 +17,7 @@ from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 
+WEIGHTS = ("plan_premium_weight", "plan_forecast_weight")
 SPAN = [
     *(
         "start=2024-02-26",
@@ -85,8 +88,33 @@ def test_a_target_that_a_limit_holds_lies_on_the_side_of_the_weight_it_is_explai
     assert (capped["kelly"].abs() >= capped["target"].abs() - 1e-6).all()
     both = capped.merge(orders, on=["at", "symbol"], suffixes=("", "_order"))
     for row in both.itertuples():
-        shown = f"unconstrained {row.kelly:+.3f}, weight {row.held:+.3f}"
+        shown = f"unconstrained {row.kelly:+.3f}{rests_on(row)}, weight {row.held:+.3f}"
         assert shown in str(row.reason)
+
+
+def rests_on(row: Any) -> str:
+    """What the weight of a row of decisions rests on, as reasons and stories say it."""
+    parts = row.plan_premium_weight, row.plan_forecast_weight
+    if min(map(abs, parts)) < SHOWN:
+        return ""
+    return f" (premium {parts[0]:+.3f}, forecast {parts[1]:+.3f})"
+
+
+def test_a_story_says_what_premium_and_forecast_want_where_it_is_written(
+    run: Path, tmp_path: Path
+) -> None:
+    """A run of before they were written has neither columns of them nor an equity."""
+    decisions, orders, fills = frames(run)
+    both = decisions[(decisions[list(WEIGHTS)].abs() >= SHOWN).all(axis=1)]
+    row = next(each for each in both.itertuples() if each.qty)
+    asked = {"symbol": row.symbol, "at": f"{row.at:%Y-%m-%dT%H:%MZ}"}
+    weight = f"weight before any limit {row.kelly:+.4f} of equity"
+    assert f"{weight}{rests_on(row)}\n" in explain(run, **asked)
+    orders.to_parquet(tmp_path / "orders.parquet")
+    fills.to_parquet(tmp_path / "fills.parquet")
+    earlier = decisions.drop(columns=[*WEIGHTS, "equity"])
+    earlier.to_parquet(tmp_path / "decisions.parquet")
+    assert f"{weight}\n" in explain(tmp_path, **asked)
 
 
 def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:

@@ -67,9 +67,9 @@ class Nature:
 def basis(rng: np.random.Generator, nature: Nature) -> Basis:
     if rng.random() < 0.1:
         return NO_BASIS
-    earned = float(rng.normal(0, 0.01)) if nature.premium else 0.0
-    forecast = float(rng.normal(0, 0.01)) if nature.forecast else 0.0
-    return NO_BASIS._replace(earned=earned, forecast=forecast)
+    premium = float(rng.normal(0, 2)) if nature.premium else 0.0
+    forecast = float(rng.normal(0, 2)) if nature.forecast else 0.0
+    return NO_BASIS._replace(premium_weight=premium, forecast_weight=forecast)
 
 
 def binding(rng: np.random.Generator, nature: Nature) -> dict[str, float]:
@@ -291,9 +291,8 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
         unit = d["equity"] / d["price"]
         d["ordered"] = d["held"] * unit + d["qty"]
         wanted = d["kelly"] * unit
-        earned, forecast = d["plan_earned"].abs(), d["plan_forecast"].abs()
-        d["premium"] = (wanted * earned / (earned + forecast)).fillna(0.0)
-        d["forecast"] = (wanted * forecast / (earned + forecast)).fillna(0.0)
+        d["premium"] = (d["plan_premium_weight"] * unit).fillna(0.0)
+        d["forecast"] = (d["plan_forecast_weight"] * unit).fillna(0.0)
         bound = d["binding"].str.split("+").map(lambda names: bool({*names} & {*LIMITS}))
         d["limits"] = np.where(bound & wanted.notna(), d["target"] * unit - wanted, 0.0)
         d["sizing"] = d["ordered"] - d["premium"] - d["forecast"] - d["limits"]
@@ -371,20 +370,20 @@ CHOICE = Choice(
     price=100.0,
     binding={"symbol_cap": 0.01},
     cost=0.0,
-    basis=NO_BASIS._replace(earned=0.01, forecast=-0.03),
+    basis=NO_BASIS._replace(premium_weight=2.0, forecast_weight=-0.7),
 )
 
 
 def test_the_quantities_of_a_decision_worked_by_hand() -> None:
     """10,000 USD at 100: a weight of 1 is 100 shares. 120 wanted, 50 allowed, 10 held, 49 ordered.
 
-    A quarter of what is wanted rests on the premium, by the sizes of what is expected.
+    The premium wants 200 and the forecast 70 short; 10 fewer hedge what others hold.
     """
     premium, forecast, sizing, limits = planned_parts(CHOICE, 10_000.0)
-    assert (premium, forecast, limits) == (30.0, 90.0, -70.0)
-    assert sizing == pytest.approx(-1.0)
+    assert (premium, forecast, limits) == (200.0, -70.0, -70.0)
+    assert sizing == pytest.approx(-11.0)
     free = CHOICE._replace(binding={"cost": NAN})
-    assert planned_parts(free, 10_000.0) == pytest.approx((30.0, 90.0, -71.0, 0.0))
+    assert planned_parts(free, 10_000.0) == pytest.approx((200.0, -70.0, -81.0, 0.0))
     unknown = CHOICE._replace(basis=NO_BASIS)
     assert planned_parts(unknown, 10_000.0) == pytest.approx((0.0, 0.0, 119.0, -70.0))
     unsized = CHOICE._replace(kelly=NAN)
@@ -414,15 +413,15 @@ def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
     nothing = dict.fromkeys(PARTS, 0.0)
     assert parts[0] == pytest.approx({**nothing, "costs": -4.5, "timing": -40.0})
     assert parts[1] == pytest.approx(
-        {**nothing, "premium": 120, "forecast": 360, "limits": -280, "sizing": -4, "timing": 4}
+        {**nothing, "premium": 800, "forecast": -280, "limits": -280, "sizing": -44, "timing": 4}
     )
     assert parts[2] == pytest.approx(
         {
             **nothing,
-            "premium": 60,
-            "forecast": 180,
+            "premium": 400,
+            "forecast": -140,
             "limits": -140,
-            "sizing": -2,
+            "sizing": -22,
             "timing": 2,
             "financing": 7,
         }

@@ -384,6 +384,8 @@ def test_the_files_are_those_that_were_promised(written: Path, results: Results)
             "plan_forecast",
             "plan_worth",
             "plan_deviation",
+            "plan_premium_weight",
+            "plan_forecast_weight",
         ),
         *("shadow_symbol_cap", "shadow_long_only", "shadow_stock_gross"),
         *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint", "shadow_no_ruin"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.arrays import Array
 from sizing.conformance import random_situation
 from sizing.limits import Limits
 from sizing.situation import Situation
@@ -81,6 +82,9 @@ def test_a_rule_of_weights_rests_on_the_next_decision_alone() -> None:
         allocation = named(name).allocate(situation, Limits())
         assert isinstance(allocation, SpannedAllocation)
         assert allocation.blocks.tolist() == [1]
+        # Both go by the direction of the forecast and count no premium.
+        assert allocation.premium.tolist() == [0.0]
+        assert allocation.forecast.tolist() == allocation.unlimited.tolist()
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))
@@ -102,6 +106,116 @@ def test_whatever_is_shown_is_the_kelly_weight_of_the_blocks_it_names(
         assert min(abs(shown - kelly[chosen == k][0]), abs(shown - beside)) < 1e-6 * (
             1 + abs(shown)
         )
+
+
+def moments(situation: Situation, blocks: int) -> tuple[Array, Array, Array]:
+    """Returns of the premium and of all, and covariance, over so many blocks."""
+    later = situation.later_blocks
+    assert situation.earned is not None
+    earned = situation.earned[:blocks].sum(axis=0)
+    mu = situation.mu + later.mu[: blocks - 1].sum(axis=0)
+    covariance = situation.covariance + later.covariance[: blocks - 1].sum(axis=0)
+    return earned, mu, covariance
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    fraction=st.sampled_from([0.1, 0.5, 1.0]),
+    multiplier=st.sampled_from([1.0, 4.0]),
+)
+def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
+    seed: int, fraction: float, multiplier: float
+) -> None:
+    """Together they are the weight; beside others at their targets the hedge of those is left."""
+    situation = random_situation(np.random.default_rng(seed))
+    found = Kelly(fraction, multiplier).allocate(situation, Limits())
+    assert isinstance(found, SpannedAllocation)
+    chosen = np.flatnonzero(situation.deciding)
+    times = np.where(situation.crypto, 1.0, multiplier)
+    for k in chosen:
+        earned, mu, covariance = moments(situation, int(found.blocks[k]))
+        earned, mu, covariance = earned / times, mu / times, covariance / np.outer(times, times)
+        inverse = np.zeros_like(covariance)
+        together = np.ix_(chosen, chosen)
+        inverse[together] = np.linalg.inv(covariance[together])
+        whole = fraction * inverse[k] @ mu
+        premium = fraction * inverse[k] @ earned
+        forecast = fraction * inverse[k] @ (mu - earned)
+        shown = found.unlimited[k]
+        near = 1e-9 * (1 + abs(premium) + abs(forecast))
+        if abs(shown - whole) > near:
+            variance = covariance[k, k]
+            premium = fraction * earned[k] / variance
+            forecast = fraction * (mu - earned)[k] / variance
+            hedge = found.target[k] - covariance[k] @ found.target / variance
+            assert found.premium[k] + found.forecast[k] + hedge == pytest.approx(shown, abs=near)
+        else:
+            assert found.premium[k] + found.forecast[k] == pytest.approx(shown, abs=near)
+        assert found.premium[k] == pytest.approx(premium, abs=near)
+        assert found.forecast[k] == pytest.approx(forecast, abs=near)
+    undecided = ~situation.deciding
+    assert np.isnan(found.premium[undecided]).all()
+    assert np.isnan(found.forecast[undecided]).all()
+
+
+def test_a_forecast_against_the_premium_wants_a_short_where_the_premium_wants_a_long() -> None:
+    """The month earns 3 % and is forecast to lose 2 %: 1 % is left, and a third of its long."""
+    situation = replace(plan(0.0, 100.0), earned=np.array([[0.0], [300e-4]]))
+    found = answer(situation)
+    unit = 0.1 / (3e-3 + 2e-5)
+    assert found.premium[0] == pytest.approx(300e-4 * unit)
+    assert found.forecast[0] == pytest.approx(-200e-4 * unit)
+    assert found.unlimited[0] == pytest.approx(100e-4 * unit)
+
+
+def test_a_forecast_of_one_symbol_wants_a_hedge_in_the_other() -> None:
+    """Two stocks of correlation 0.8; the first alone is forecast, the second alone has a premium.
+
+    Half of inv([[1, .8], [.8, 1]]) / 0.01 is [[138.9, -111.1], [-111.1, 138.9]].
+    """
+    yes = np.ones(2, dtype=bool)
+    covariance = 0.01 * np.array([[1.0, 0.8], [0.8, 1.0]])
+    situation = replace(
+        plan(0.0, 0.0),
+        **dict.fromkeys(("held", "cost"), np.zeros(2)),
+        **dict.fromkeys(("crypto", "long_only"), ~yes),
+        **dict.fromkeys(("deciding", "universe"), yes),
+        mu=np.array([1e-3, 1e-3]),
+        covariance=covariance,
+        years=np.full(2, 1 / 1764),
+        later=None,
+        earned=np.array([[0.0, 1e-3]]),
+    )
+    found = answer(situation, 0.5)
+    assert found.premium == pytest.approx([-0.1111111, 0.1388889], abs=1e-7)
+    assert found.forecast == pytest.approx([0.1388889, -0.1111111], abs=1e-7)
+    assert found.unlimited == pytest.approx([0.0277778, 0.0277778], abs=1e-7)
+
+
+def test_what_nobody_says_of_the_premium_is_not_known() -> None:
+    found = answer(plan(20.0, 10.0))
+    assert np.isnan(found.premium).all()
+    assert np.isnan(found.forecast).all()
+
+
+def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None:
+    yes = np.ones(2, dtype=bool)
+    situation = replace(
+        plan(0.0, 0.0),
+        held=np.full(2, 0.025),
+        cost=np.full(2, 1e-3),
+        **dict.fromkeys(("crypto", "long_only"), ~yes),
+        **dict.fromkeys(("deciding", "universe"), yes),
+        mu=np.array([1e-3, 1e-3]),
+        covariance=np.full((2, 2), 0.01),
+        years=np.full(2, 1 / 1764),
+        later=None,
+        earned=np.array([[4e-3, 4e-3]]),
+    )
+    found = answer(situation, 0.5)
+    assert found.premium == pytest.approx([0.1, 0.1])
+    assert found.forecast == pytest.approx([-0.075, -0.075])
+    assert found.unlimited == pytest.approx([0.025, 0.025])
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))
