@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -67,8 +67,9 @@ class SpreadMarket:
 
     def trades(self, sessions: int, seed: int) -> tuple[list[Fraction], Array]:
         """Results in USD a contract, and [N] over what the contract can lose before costs."""
-        exits = dict.fromkeys(("stop_multiple", "stop_usd", "target", "trail_from"))
-        rules = SpreadRules(strategy=self.strategy, entries=(120,), **(exits if self.held else {}))
+        rules = SpreadRules(strategy=self.strategy, entries=(120,))
+        if self.held:
+            rules = replace(rules, stop_multiple=None, stop_usd=None, target=None, trail_from=None)
         smile = Smile()
         calendar = stock_grid().dates
         dates = calendar[calendar >= np.datetime64("2001-01-02")][:sessions]

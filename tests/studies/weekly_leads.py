@@ -3,8 +3,8 @@
     python -m tests.studies.weekly_leads COMPARISON [--beside kelly_50] [--capital 100000]
         [--seed 0]
 
-COMPARISON is a folder that `marketsimulator.compare_strategies` wrote. Weeks end with Sunday in UTC,
-the last one with the data. The interval is 90 %, by the stationary bootstrap of
+COMPARISON is a folder that `marketsimulator.compare_strategies` wrote. Weeks end with Sunday in
+UTC, the last one with the data. The interval is 90 %, by the stationary bootstrap of
 `marketsimulator.results.significance` on the weeks' differences.
 """
 
