@@ -86,6 +86,7 @@ def test_the_autoscaler_of_the_study_is_the_autoscaler() -> None:
 def test_a_fall_is_one_below_the_start_of_its_own_stretch() -> None:
     logs = np.zeros(3 * 252 + 100)
     logs[300] = math.log(0.69)
+    logs[301] = math.log(1.5)
     logs[600] = math.log(0.71)
     logs[-1] = math.log(0.1)
     assert path_falls(logs).tolist() == [False, True, False]
