@@ -59,12 +59,19 @@ class Once:
     """A forecaster asked once for the same bars."""
 
     inner: Forecaster
-    known: dict[Any, ForecastTable] = field(default_factory=dict)
+    known: dict[str, ForecastTable] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.inner.name
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
-        if since not in self.known:
-            self.known[since] = self.inner.forecast(bars, since, progress)
-        return self.known[since]
+        """Forecast of the inner one, made once for every instant to begin at."""
+        asked = str(since)
+        if asked not in self.known:
+            self.known[asked] = self.inner.forecast(bars, since, progress)
+        return self.known[asked]
 
 
 def market(edge: float, seed: int) -> list[dict[str, Any]]:
@@ -82,7 +89,7 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
     forecaster = Once(settings.forecaster.build(bars.symbols))
     for name, blocks in BLOCKS.items():
         chosen = with_changes(settings, blocks)
-        found = chosen.beliefs(chosen.trader(forecaster), bars, begin)
+        found = chosen.belief_table(chosen.trader(forecaster), bars, begin)
         ways = [(name, found), (name + PAID, replace(found, signal=0.0 * found.signal))]
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.spreads.rules import CLOCK, SESSION, TRADING_DAYS
-from foundation.arrays import Array
+from foundation.arrays import Array, Mask
 from marketsimulator.options.closing_law import ClosingLaw
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
@@ -56,7 +56,7 @@ def with_error(values: Array, figure: Callable[[Array], Array], seed: int) -> tu
     return figure(values), np.std(drawn, axis=0)
 
 
-def part_of(days: IndexDays, kept: Array) -> IndexDays:
+def part_of(days: IndexDays, kept: Mask) -> IndexDays:
     """The sessions that are kept [D]."""
     return IndexDays(days.dates[kept], days.minutes, days.spot[kept], days.vix[kept], days.source)
 

@@ -69,7 +69,7 @@ def markets(count: int) -> None:
         ratios.append(float(np.nanmean(runs.sharpes)))
         others = ~np.eye(len(runs.names), dtype=bool)
         returns = np.diff(runs.daily, axis=1) / runs.daily[:, :-1]
-        correlations.append(float(np.corrcoef(returns)[others].mean()))
+        correlations.append(float(np.atleast_2d(np.corrcoef(returns))[others].mean()))
     found = noise_figures(judged)
     error = np.std(ratios, ddof=1) / np.sqrt(count)
     print(

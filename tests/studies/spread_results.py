@@ -26,7 +26,7 @@ LEVELS = (0.73, 0.88)  # of the smile, a standard error to either side of its de
 
 def means() -> dict[str, tuple[str, ...]]:
     """One contract a trade: the settings of each row."""
-    rows = {}
+    rows: dict[str, tuple[str, ...]] = {}
     for exits, name in (((), "as configured"), (HELD, "held to the close")):
         rows[name] = exits
         rows[f"{name}, half the slippage"] = (*exits, *HALF)
