@@ -118,8 +118,8 @@ def check_scenarios(scenarios: int) -> None:
     """
     if not LEAST_SCENARIOS <= scenarios <= MOST_SCENARIOS or scenarios != int(scenarios):
         raise InputError(
-            f"scenarios: {scenarios} is no whole number of {LEAST_SCENARIOS} … {MOST_SCENARIOS:,};"
-            " 1024 serves"
+            f"scenarios: {scenarios} is outside {LEAST_SCENARIOS} … {MOST_SCENARIOS:,}, or no whole"
+            " number; 1024 serves"
         )
 
 

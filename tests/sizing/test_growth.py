@@ -312,7 +312,7 @@ def test_names_fractions_and_phrases() -> None:
     ("field", "value", "says"),
     [
         ("degrees", 2.0, "growth.degrees: 2 is not above 2"),
-        ("scenarios", 10, "growth.scenarios: 10 is no whole number of 64"),
+        ("scenarios", 10, "growth.scenarios: 10 is outside 64"),
         ("floor", 1.0, "growth.floor: 1 is not at least 0 and below 1"),
         ("copula", "gauss", "growth.copula: 'gauss' is none of normal, t"),
         ("scenarios", 100.5, "growth.scenarios: 100.5 is no whole number"),

@@ -16,7 +16,7 @@ from sizing.scenarios import block_returns
         (np.nan, {}, "mu: an expected return must be above -1, got nan$"),
         (0.0, {"copula": "gauss"}, "copula: 'gauss' is none of normal, t$"),
         (0.0, {"copula": "t", "degrees": 1.0}, "degrees: 1 is not above 2 and 1,000 at most"),
-        (0.0, {"scenarios": 100.5}, "scenarios: 100.5 is no whole number of 64"),
+        (0.0, {"scenarios": 100.5}, "scenarios: 100.5 is outside 64 … 65,536, or no whole number"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(mu: float, more: dict[str, object], says: str) -> None:
