@@ -315,7 +315,7 @@ def test_names_fractions_and_phrases() -> None:
         ("scenarios", 10, "growth.scenarios: 10 is outside 64"),
         ("floor", 1.0, "growth.floor: 1 is not at least 0 and below 1"),
         ("copula", "gauss", "growth.copula: 'gauss' is none of normal, t"),
-        ("scenarios", 100.5, "growth.scenarios: 100.5 is no whole number"),
+        ("scenarios", 100.5, "growth.scenarios: 100.5 is outside 64"),
         ("alpha", 1.0, "growth.alpha: 1 is not above 0"),
         ("beta", 0.0, "growth.beta: 0 is not above 0"),
     ],
