@@ -86,6 +86,8 @@ def situation_of(
     earned = np.zeros(mu.shape)
     symbols = len(belief.symbols)
     earned[:, :symbols] = np.where(belief.deciding, belief.premium * sharpe * belief.years, 0.0)
+    increments = np.zeros(len(crypto))
+    increments[:symbols] = [float(item.increment) for item in bars.instruments]
     signal = np.zeros(len(crypto))
     signal[:symbols] = belief.signal if forecast else 0.0
     situation = Situation.of(
@@ -110,6 +112,7 @@ def situation_of(
         ),
         shape=_shape(belief, len(outside)),
         earned=earned,
+        increments=increments,
     )
     if not account.open_orders:
         return situation

@@ -13,7 +13,7 @@ from foundation.compiled import compiled
 from foundation.errors import InputError
 from sizing.binding import binding_limits
 from sizing.kelly import SizingProblem, SolverFailed, failure_text, unconstrained_kelly
-from sizing.limits import CEILINGS, Limits, affordable_weights, bounds_of, spendable_ceilings
+from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, bounds_of, spendable_ceilings
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cholesky import factored_solve
@@ -149,8 +149,16 @@ def affordable(situation: Situation, allocation: Allocation) -> Allocation:
     What it does not take yet is left to the next decision.
     """
     s = situation
+    increment = np.zeros(len(s.held)) if s.increment is None else s.increment
     target = affordable_weights(
-        allocation.target, s.held, s.cost, s.crypto, s.unborrowed, s.order_margin
+        allocation.target,
+        s.held,
+        s.cost,
+        s.crypto,
+        increment,
+        CENT / s.equity,
+        s.unborrowed,
+        s.order_margin,
     )
     cut = target != allocation.target
     if not cut.any():

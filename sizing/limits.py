@@ -10,6 +10,8 @@ from foundation.arrays import Array, Mask
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
 
+CENT = 0.01  # USD
+FUZZ = 1e-6  # of an increment: a float that fell just short of a whole one is that one
 ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
@@ -171,19 +173,36 @@ def spendable_ceilings(
     return ceilings_of(crypto, held, stock_ceiling, caps[1], spendable)
 
 
+@inlined
+def _whole_sale(held: float, weight: float, increment: float) -> float:
+    """What is sold on the way from one weight to a lower one, in whole increments.
+
+    What is left is a whole number of them as well; a sale of everything is not rounded.
+    """
+    if weight == 0.0 or increment == 0.0:
+        return held - weight
+    left = np.floor(weight / increment + FUZZ) * increment
+    return float(np.floor((held - left) / increment + FUZZ) * increment)
+
+
 @compiled
 def affordable_weights(
     weights: Array,
     held: Array,
     cost: Array,
     crypto: Mask,
+    increment: Array,
+    cent: float,
     unborrowed: float,
     order_margin: float,
 ) -> Array:
     """The weights [S], purchases of coins cut alike to what the venue takes of them.
 
-    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins.
+    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. What a sale
+    brings is in whole increments, unless it closes, less a fee that is rounded up to the cent.
 
+    increment: [S] weight of one increment.
+    cent: weight of one cent.
     unborrowed: a multiple of equity at the venue's check (cash / order_margin); below 0, what has
         to be paid back before a coin can be bought.
     order_margin: times their price, at which the venue checks market buys.
@@ -197,8 +216,9 @@ def affordable_weights(
         change = weights[s] - held[s]
         if crypto[s] and change > 0.0:
             needed += change * (1.0 + cost[s])
-        elif crypto[s]:
-            freed -= change * (1.0 - cost[s])
+        elif crypto[s] and change < 0.0:
+            sold = _whole_sale(held[s], weights[s], increment[s])
+            freed += max(sold * (1.0 - cost[s]) - cent, 0.0)
     payable = max(unborrowed + freed / order_margin, 0.0)
     # A full ceiling is full up to the rounding of the program.
     if needed <= payable + ROUNDED:

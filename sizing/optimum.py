@@ -100,7 +100,8 @@ def optimum_of(program: GrowthProgram) -> GrowthOptimum:
     SolverFailed
         where what is fixed ruins, bounds leave no answer, or the gap is not closed to GAP.
     """
-    return _optimum_from(program, feasible_start(program))
+    status, found = _tried_from(program, feasible_start(program))
+    return _proven(program, status, found)
 
 
 def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
@@ -115,12 +116,13 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
     SolverFailed
         as `optimum_of`.
     """
-    beyond = _optimum_from(program._replace(share=0.0), feasible_start(program))
+    # Only the answer has to be proven: full growth beside ruin is where proofs are hard.
+    status, beyond = _tried_from(program._replace(share=0.0), feasible_start(program))
     if beyond.slack >= -ROUNDED:
-        return beyond
-    within = _optimum_from(program._replace(share=1.0), beyond.weights)
+        return _proven(program, status, beyond)
+    status, within = _tried_from(program._replace(share=1.0), beyond.weights)
     if within.slack <= TIGHT:
-        return within
+        return _proven(program, status, within)
     # In the fraction of Kelly that a share stands for, the slack over the fraction is a line where
     # returns are small: the secant then needs few steps.
     low, high = _fraction(program, 1.0), 1.0
@@ -131,12 +133,12 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
         if not low < fraction < high:
             fraction = 0.5 * (low + high)
         share = (1.0 / fraction - 1.0) / program.aversion
-        found = _optimum_from(program._replace(share=share), within.weights)
+        tried, found = _tried_from(program._replace(share=share), within.weights)
         is_within = found.slack >= -ROUNDED
         # One end that stays lets the secant creep (Dowell and Jarratt 1971).
         if is_within:
             high_slope *= 0.5 if last_within is True else 1.0
-            low, low_slope, within = fraction, found.slack / fraction, found
+            low, low_slope, within, status = fraction, found.slack / fraction, found, tried
         else:
             low_slope *= 0.5 if last_within is False else 1.0
             high, high_slope = fraction, found.slack / fraction
@@ -144,22 +146,30 @@ def bounded_optimum(program: GrowthProgram) -> GrowthOptimum:
         if within.slack <= TIGHT or high - low <= STILL:
             break
     gap = within.gap + within.share * max(within.slack, 0.0)
-    if not gap <= GAP:
-        raise SolverFailed(_failure(SOLVED, gap, len(program.held)), _near_problem(program))
-    return replace(within, gap=gap)
+    return _proven(program, status, replace(within, gap=gap))
 
 
-def _optimum_from(program: GrowthProgram, start: Array) -> GrowthOptimum:
-    """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings."""
+def _proven(program: GrowthProgram, status: int, found: GrowthOptimum) -> GrowthOptimum:
+    """What was found, if it is near enough to the best."""
+    if status != SOLVED or not found.gap <= GAP:
+        raise SolverFailed(_failure(status, found.gap, len(program.held)), _near_problem(program))
+    return found
+
+
+def _tried_from(program: GrowthProgram, start: Array) -> tuple[int, GrowthOptimum]:
+    """The optimum of one objective, from weights [K, S] that keep to bounds and ceilings.
+
+    With its status: it may be further from the best than GAP.
+    """
     status, weights, prices, gap = growth_optimum(program, start)
     if status not in (RUINED, INFEASIBLE) and not gap <= GAP and len(weights) == 1:
         status, weights, prices, gap = _optimum_beside_ruin(program)
-    if status != SOLVED or not gap <= GAP:
+    if status in (RUINED, INFEASIBLE):
         raise SolverFailed(_failure(status, gap, len(program.held)), _near_problem(program))
     point = point_at(program, weights)
     slack = point.power - plan_costs(program, charged_tolls(program), weights)
     share = program.share
-    return GrowthOptimum(
+    return status, GrowthOptimum(
         weights, prices, point.slopes, float(point.growth), share, float(slack), float(gap)
     )
 

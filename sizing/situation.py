@@ -66,6 +66,7 @@ class Situation:
     at: the instant of the decision, if there is one.
     shape: of the log returns in the blocks, for strategies that ask for it; None: not known.
     order_margin: times their price, at which the venue checks market buys.
+    increment: [S] weight of one increment of each; None where quantities are not rounded.
     earned: [1 + L, S] what the stated premium expects in the blocks, the forecast being the rest of
         `mu` and of the later blocks' returns; None: not known.
     """
@@ -89,6 +90,7 @@ class Situation:
     at: np.datetime64 | None = None
     shape: Shape | None = None
     order_margin: float = 1.0
+    increment: Array | None = None
     earned: Array | None = None
 
     @property
@@ -119,10 +121,12 @@ class Situation:
         at: np.datetime64 | None = None,
         shape: Shape | None = None,
         earned: Array | None = None,
+        increments: Array | None = None,
     ) -> Situation:
         """The situation of an account over these symbols, valued at these prices.
 
         order_margin: times their price, at which the venue checks market buys.
+        increments: [S] shares or coins that quantities are whole numbers of.
 
         Raises
         ------
@@ -143,6 +147,10 @@ class Situation:
             if symbol not in prices:
                 raise InputError(f"account: {symbol} is held or ordered and has no price")
             held[k] = float(exposure[symbol]) * prices[symbol] / equity
+        increment = None
+        if increments is not None:
+            known = np.array([prices.get(symbol, 0.0) for symbol in symbols])
+            increment = increments * known / equity
         return cls(
             mu=mu,
             covariance=covariance,
@@ -163,6 +171,7 @@ class Situation:
             at=at,
             shape=shape,
             order_margin=order_margin,
+            increment=increment,
             earned=earned,
         )
 
@@ -189,6 +198,7 @@ class Situation:
             years=np.append(self.years, none),
             later=self.later and self.later.padded(len(weights)),
             shape=self.shape and self.shape.padded(len(weights)),
+            increment=None if self.increment is None else np.append(self.increment, none),
             earned=None if self.earned is None else np.pad(self.earned, ((0, 0), added[1])),
             symbols=self.symbols and (*self.symbols, *[""] * len(weights)),
         )

@@ -32,7 +32,7 @@ from marketsimulator.account.terms import day_table
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import best_weights
-from sizing.limits import affordable_weights, granted_leverage, kept_share
+from sizing.limits import CENT, affordable_weights, granted_leverage, kept_share
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import LaterBlocks, later_costs
 from sizing.strategies import Kelly
@@ -351,7 +351,14 @@ def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Reco
             LaterBlocks(mu[1:], covariance[1:], inputs.toll[row, 1:], leaving_cost),
         )
         weights = affordable_weights(
-            plan[0], held, inputs.cost, inputs.crypto, unborrowed, inputs.order_margin
+            plan[0],
+            held,
+            inputs.cost,
+            inputs.crypto,
+            book.holding["increment"] * marks / equity,
+            CENT / equity,
+            unborrowed,
+            inputs.order_margin,
         )
     # Stocks that nothing has sized are cut for the night in proportion; after a failure those are
     # all stocks.

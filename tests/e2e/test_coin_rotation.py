@@ -36,6 +36,11 @@ def all_in_one_coin(situation: Situation) -> Array:
     return weights
 
 
+def half_in_each_and_half_in_one(situation: Situation) -> Array:
+    """Half of the account spread over both coins, the other half in the coin of the hour."""
+    return 0.25 + 0.5 * all_in_one_coin(situation)
+
+
 def rotations(run: Run) -> int:
     """Decisions that sell one coin and buy the other."""
     return sum({o.side for o in d.orders} == {"buy", "sell"} for d in run.decisions)
@@ -70,6 +75,23 @@ def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float
     assert traded == ordered, "nothing is lost, nothing is sent twice"
     for row in run.rows[1:]:
         assert row.gross_crypto > 0.95 * row.equity, "no hour is spent in cash"
+
+
+@pytest.mark.parametrize("increments", ["original", "broker"])
+@pytest.mark.parametrize("capital", [1_500.0, 100_000.0])
+def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
+    capital: float, increments: str
+) -> None:
+    words = (f"sizing.strategy={__name__}:half_in_each_and_half_in_one", "limits.crypto_leverage=1")
+    settings = alone(*REFUSES, *words, f"capital={capital}", f"increments={increments}")
+    bars, first = settings.panel()
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    run = simulate_trading(settings, bars, first, "alone", trader.over(bars, bars.times[first]))
+    assert rotations(run) > 10
+    assert run.margin["refusals"] == 0
+    least = 0.6 if increments == "original" and capital < 10_000 else 0.95
+    for row in run.rows[2:]:
+        assert row.gross_crypto > least * row.equity, "no hour is spent in cash"
 
 
 def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None:

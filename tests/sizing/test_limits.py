@@ -138,6 +138,7 @@ def test_a_limit_ends_where_it_says(field: str, good: list[float], bad: list[flo
             Limits(**{field: value})
 
 
+NO_INCREMENT = np.zeros(6)
 CHANGES = st.lists(
     st.tuples(st.booleans(), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.01)),
     min_size=1,
@@ -150,7 +151,9 @@ def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_chec
     changes: list[tuple[bool, float, float, float]], cash: float, margin: float
 ) -> None:
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
-    after = affordable_weights(weights, held, cost, coin, cash / margin, margin)
+    after = affordable_weights(
+        weights, held, cost, coin, NO_INCREMENT[: len(held)], 0.0, cash / margin, margin
+    )
     bought = coin & (weights > held)
     sold = coin & (weights < held)
     np.testing.assert_array_equal(after[~bought], weights[~bought])
@@ -167,10 +170,26 @@ def test_a_full_rotation_by_hand() -> None:
     """100 of A, sold at a cost of 1 %, bring 99: at 1.10 of the price and 1 % more, 89.11 of B."""
     held, target = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     cost, coins = np.full(2, 0.01), np.ones(2, dtype=bool)
-    after = affordable_weights(target, held, cost, coins, 0.0, 1.1)
+    after = affordable_weights(target, held, cost, coins, NO_INCREMENT[:2], 0.0, 0.0, 1.1)
     np.testing.assert_allclose(after, [0.0, 0.99 / 1.1 / 1.01])
     # A debt of 50 is paid back first, and one of 99 leaves nothing.
-    after = affordable_weights(target, held, cost, coins, -0.5 / 1.1, 1.1)
+    after = affordable_weights(target, held, cost, coins, NO_INCREMENT[:2], 0.0, -0.5 / 1.1, 1.1)
     np.testing.assert_allclose(after, [0.0, 0.49 / 1.1 / 1.01])
-    after = affordable_weights(target, held, cost, coins, -0.99 / 1.1, 1.1)
+    after = affordable_weights(target, held, cost, coins, NO_INCREMENT[:2], 0.0, -0.99 / 1.1, 1.1)
     np.testing.assert_allclose(after, [0.0, 0.0], atol=1e-15)
+
+
+@given(CHANGES, st.floats(0.001, 0.3), st.floats(0, 0.01))
+def test_sales_in_whole_increments_with_fees_in_whole_cents_pay_for_what_is_bought(
+    changes: list[tuple[bool, float, float, float]], increment: float, cent: float
+) -> None:
+    coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
+    steps = np.full(len(held), increment)
+    after = affordable_weights(weights, held, cost, coin, steps, cent, 0.0, 1.03)
+    left = np.floor(after / increment + 1e-6) * increment
+    sold = np.floor((held - left) / increment + 1e-6) * increment
+    sold = np.where(after == 0, held, sold)
+    sales = coin & (after < held)
+    brought = np.maximum(sold * (1 - cost) - cent, 0.0)[sales].sum()
+    checked = 1.03 * ((after - held) * (1 + cost))[coin & (after > held)].sum()
+    assert checked <= brought + 1e-8
