@@ -79,7 +79,9 @@ def growth_stakes(
     ValueError
         naming the argument that cannot be.
     SolverFailed
-        if the bounds leave no stakes that survive every outcome, or the gap is not closed.
+        if the bounds leave no stakes that survive every outcome, or the gap is not closed: full
+        growth of many bets that are all but certain stands beside ruin by every one of them. A
+        group that leaves something, such as a ceiling of 0.99, is answered.
     """
     outcomes = float_array("returns", returns)
     chance = float_array("probability", probability)

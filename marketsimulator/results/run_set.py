@@ -241,10 +241,10 @@ def overfitting_text(runs: RunSet) -> str:
             why = f"{counted(runs.days, 'day')}, and {BLOCKS} blocks of them take {FEWEST_DAYS}"
         return f"The probability of backtest overfitting is not told: {why}."
     text = (
-        f"The probability of backtest overfitting is {found.probability:.0%}: so often the best of"
+        f"The probability of backtest overfitting is {found.probability:.1%}: so often the best of"
         f" one half of the days is below the median of {found.variants:,} in the other half"
         f" ({found.splits:,} splits; a choice by chance comes to 50%), and below zero in"
-        f" {found.loss:.0%}"
+        f" {found.loss:.1%}"
     )
     if not runs.annual.any():
         return f"{text}."

@@ -192,7 +192,8 @@ def _run_files(folder: Path, changes: DictConfig) -> _RunFiles:
         raise InputError(f"RUN: {folder} is {what}; name the folder of a backtest's results")
     if not (folder / SUMMARY).is_file():
         within = sorted(path.parent.name for path in folder.glob(f"*/{SUMMARY}"))
-        hint = f"; name one of its runs: {', '.join(within[:5])}" if within else ""
+        more = f" and {len(within) - 5} more" if len(within) > 5 else ""
+        hint = f"; name one of its runs: {', '.join(within[:5])}{more}" if within else ""
         raise InputError(f"RUN: {folder} holds no {SUMMARY}: it is no backtest's folder{hint}")
     settings = _settings(folder / CONFIG, changes)
     fills = _table(folder / FILLS, FILL_COLUMNS)

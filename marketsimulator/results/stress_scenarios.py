@@ -13,7 +13,7 @@ from marketsimulator.results.stress_book import HeldBook
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import session_returns
 from trainingdata.instants import instant, new_york_date, utc_text
-from trainingdata.instruments import instrument
+from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import Session, last_four_pm, session_of
 
 LARGEST = "largest"
@@ -87,10 +87,11 @@ class Scenario:
         halted = [] if self.halted in (None, LARGEST) else [str(self.halted)]
         try:
             symbols = [instrument(symbol).symbol for symbol in self.symbols]
-            for symbol in halted:
-                instrument(symbol)
+            coins = [symbol for symbol in halted if instrument(symbol).kind is Kind.CRYPTO]
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
+        for symbol in coins:
+            raise InputError(f"{place}: halted: {symbol} is a coin, whose venues halt no trading")
         for symbol in symbols:
             if symbols.count(symbol) > 1:
                 raise InputError(f"{place}: symbols names {symbol} twice; leave one of them")
@@ -219,7 +220,7 @@ def _halted(scenario: Scenario, book: HeldBook) -> tuple[Mask, tuple[str, ...]]:
         if name not in book.symbols:
             return halted, (f"{name} is not held: nothing is halted.",)
         halted[book.symbols.index(name)] = True
-        return halted, ()
+        return halted, (f"{name} is halted at its last price.",)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
     if not stocks.any():
         return halted, ("No stock is held: nothing is halted.",)

@@ -350,16 +350,9 @@ def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Reco
             inputs.toll[row, 0],
             LaterBlocks(mu[1:], covariance[1:], inputs.toll[row, 1:], leaving_cost),
         )
-        weights = affordable_weights(
-            plan[0],
-            held,
-            inputs.cost,
-            inputs.crypto,
-            book.holding["increment"] * marks / equity,
-            CENT / equity,
-            unborrowed,
-            inputs.order_margin,
-        )
+        increment = book.holding["increment"] * marks / equity
+        check = CENT / equity, unborrowed, inputs.order_margin
+        weights = affordable_weights(plan[0], held, inputs.cost, inputs.crypto, increment, *check)
     # Stocks that nothing has sized are cut for the night in proportion; after a failure those are
     # all stocks.
     unsized = ~inputs.crypto & ~deciding

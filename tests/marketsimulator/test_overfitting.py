@@ -252,7 +252,7 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(
     comparison = comparison_of(tmp_path, NOISE)
     found = overfitting(NOISE)
     assert found is not None
-    sentence = f"The probability of backtest overfitting is {found.probability:.0%}: so often"
+    sentence = f"The probability of backtest overfitting is {found.probability:.1%}: so often"
     root = comparison.runs.per_year**0.5
     rest = (
         f"ratio is {found.inside * root:.2f} a year in the one, {found.outside * root:.2f} there."

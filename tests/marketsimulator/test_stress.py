@@ -511,6 +511,7 @@ def test_other_bars_than_those_of_the_run_are_refused(tmp_path: Path) -> None:
         ({"correlation": 1.0, "deviations": 2}, "outside 0 … 0.999"),
         ({"correlation": 0.9, "deviations": 2, "stocks": -0.1}, "follow from the book"),
         ({"halted": "no stock!"}, "one: .*neither a stock"),
+        ({"halted": "BTCUSD"}, "halted: BTCUSD is a coin"),
     ],
 )
 def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object], says: str) -> None:

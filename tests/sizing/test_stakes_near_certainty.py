@@ -292,3 +292,20 @@ def test_an_answer_under_the_bound_with_an_open_gap_is_refused(
     monkeypatch.setattr("sizing.optimum.TIGHT", 0.0)
     with pytest.raises(SolverFailed, match="the best may be better by"):
         growth_stakes([[1.0], [-1.0]], [0.8, 0.2], drawdown=BOUND)
+
+
+def test_many_contracts_that_are_all_but_certain_are_sized_under_a_bound_or_a_ceiling() -> None:
+    chance = np.full(8, 0.999)
+    price = np.array([0.98, 0.981, 0.982, 0.983, 0.984, 0.985, 0.986, 0.987])
+    won = np.array(list(product([True, False], repeat=8)))
+    returns = np.where(won, 1 / price - 1, -1.0)
+    joint = np.where(won, chance, 1 - chance).prod(axis=1)
+    joint /= joint.sum()
+    bounded = growth_stakes(returns, joint, drawdown=DrawdownBound())
+    assert bounded.gap <= 1e-8
+    assert bounded.weights[0] > bounded.weights[1] > 0.3
+    left = growth_stakes(returns, joint, groups=[(np.ones(8), 0.99)])
+    assert left.gap <= 1e-8
+    assert left.weights.sum() == pytest.approx(0.99)
+    # Full growth without either stands at 0.0183638 (by another solver).
+    assert bounded.growth < left.growth < 0.0183638
