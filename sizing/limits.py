@@ -9,9 +9,9 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
+from sizing.increments import whole_steps
 
 CENT = 0.01  # USD
-FUZZ = 1e-6  # of an increment: a float that fell just short of a whole one is that one
 ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
@@ -181,8 +181,8 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
     """
     if weight == 0.0 or increment == 0.0:
         return held - weight
-    left = np.floor(weight / increment + FUZZ) * increment
-    return float(np.floor((held - left) / increment + FUZZ) * increment)
+    left = whole_steps(weight, increment) * increment
+    return whole_steps(held - left, increment) * increment
 
 
 @compiled

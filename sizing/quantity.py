@@ -17,6 +17,7 @@ from foundation.arrays import Array, Mask
 from foundation.compiled import inlined
 from foundation.errors import InputError
 from sizing.allocation import Strategy
+from sizing.increments import whole_steps
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.situation import AccountLike, NoEquity, Situation
@@ -31,8 +32,6 @@ Fallback = Literal["none", "legacy"]
 
 HALF_KELLY = Kelly()
 MOST_COINS = 1e11  # quantity of one order, whatever it is worth
-ROUNDING = 1.2e-16  # relative, of a division
-FUZZ = 1e-6  # of an increment: a float that fell just short of a whole step is that step
 
 
 class MomentsLike(Protocol):
@@ -49,17 +48,6 @@ class MomentsLike(Protocol):
     @property
     def sigma(self) -> Array:
         """[M] or [K, M] standard deviation."""
-
-
-@inlined
-def whole_steps(quantity: float, step: float) -> float:
-    """How many whole steps a quantity holds, signed, rounded towards zero."""
-    size = abs(quantity)
-    count = size if step == 1.0 else size / step
-    # 0.3 / 0.1 is a hair below 3. Rounded down it would be 2 steps, and a weight computed from what
-    # is held would stand for one step less than what is held.
-    count = np.floor(count + count * ROUNDING + FUZZ)
-    return float(count if quantity > 0 else -count)
 
 
 @inlined

@@ -14,7 +14,8 @@ from foundation.arrays import Array, Index, Records
 from foundation.compiled import inlined
 from marketsimulator.account.book import BY_ORDER, NO_ORDER, Record, on_grid
 from marketsimulator.account.settlement import trade_at_market
-from sizing.quantity import largest_coin_order, part_count, part_steps, whole_steps
+from sizing.increments import whole_steps
+from sizing.quantity import largest_coin_order, part_count, part_steps
 
 
 @inlined

@@ -73,8 +73,8 @@ class Scenario:
             if self.against and key != "coins" and abs(move) >= 1:
                 raise InputError(
                     f"{place}: a move of {move:g} ({key}) against the book is a fall of 100 % or"
-                    f" more on one of its sides; a squeeze is shorts: {min(abs(move), 20):g} in the"
-                    " place of against"
+                    f" more on one of its sides; a squeeze is shorts:"
+                    f" {min(abs(move), _LARGEST_RISE):g} in the place of against"
                 )
             if not _WHOLE_LOSS < move <= _LARGEST_RISE:
                 raise InputError(
