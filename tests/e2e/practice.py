@@ -24,6 +24,7 @@ from alpaca.trading.requests import (
 )
 
 from execution.alpaca.broker import AlpacaBroker
+from execution.decision import Decision
 from execution.live.cycle import Cycle, run_cycle
 from execution.live.settings import LiveSettings
 from execution.orders import Order
@@ -178,6 +179,16 @@ class Live:
         symbols = settings.symbols or bars.symbols
         data = MarketData(settings.broker, KEYS, "iex", settings.data.adjustment)
         return cls(settings, BarFeed(data, symbols, settings.history_days, patience), trader)
+
+    def through(self, here: Practice) -> list[Decision]:
+        """The decisions of one pass after the other to the end of what the venue plays."""
+        decisions = []
+        while True:
+            cycle = self.cycle(broker(here))
+            decisions += [cycle.decision] if cycle.decision is not None else []
+            if here.venue.over:
+                return decisions
+            here.advance()
 
     def cycle(self, mine: AlpacaBroker, **more: Any) -> Cycle:
         """One pass that sends its orders."""

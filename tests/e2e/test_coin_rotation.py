@@ -16,7 +16,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from sizing.situation import Situation
-from tests.e2e.practice import SPAN, Live, Start, broker
+from tests.e2e.practice import SPAN, Live, Start
 
 CASH = "unborrowed_cash"  # the limit that a cut purchase names
 TURN = 4  # hours that a coin is held
@@ -101,14 +101,7 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
     oracle = settings.forecaster.build(bars.symbols)
     trader = settings.trader(oracle).over(bars, bars.times[first])
     expected = simulate_trading(settings, bars, first, "alone", trader)
-    live = Live.at(here, *WORDS)
-    decisions = []
-    while True:
-        cycle = live.cycle(broker(here))
-        decisions += [cycle.decision] if cycle.decision is not None else []
-        if here.venue.over:
-            break
-        here.advance()
+    decisions = Live.at(here, *WORDS).through(here)
     assert rotations(expected) > 10
     assert sent(decisions) == sent(expected.decisions)
     assert here.venue.broker.margin_events()["refusals"] == 0

@@ -78,14 +78,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     expected = simulate_trading(
         alone, bars, first, "alone", alone.trader(oracle).over(bars, bars.times[first])
     )
-    live = Live.at(here, *words)
-    decisions = []
-    while True:
-        cycle = live.cycle(broker(here))
-        decisions += [cycle.decision] if cycle.decision is not None else []
-        if here.venue.over:
-            break
-        here.advance()
+    decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
     assert [d.orders for d in decisions] == [d.orders for d in expected.decisions]
     traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]

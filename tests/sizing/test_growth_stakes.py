@@ -13,6 +13,7 @@ from scipy.optimize import brentq, minimize
 from foundation.arrays import Array
 from sizing import DrawdownBound, SolverFailed, growth_stakes
 from sizing.kelly import binary_kelly
+from tests.sizing.stake_utility import utility
 
 chances = st.floats(0.02, 0.98)
 prices = st.floats(0.02, 0.98)
@@ -21,16 +22,6 @@ prices = st.floats(0.02, 0.98)
 def contract(price: float) -> Array:
     """Returns [2, 1] of one dollar in contracts that pay $1 or nothing."""
     return np.array([[1 / price - 1], [-1.0]])
-
-
-def utility(weights: Array, returns: Array, chance: Array, aversion: float) -> float:
-    """What a fraction of Kelly maximises: -log(E wealth^-aversion) / aversion, or E log wealth."""
-    wealth = 1 + returns @ weights
-    if (wealth <= 0).any():
-        return -np.inf
-    if aversion == 0:
-        return float(chance @ np.log(wealth))
-    return float(-np.log(chance @ wealth**-aversion) / aversion)
 
 
 @given(chances, prices)

@@ -16,6 +16,7 @@ from sizing import DrawdownBound, SolverFailed, Stakes, growth_stakes
 from sizing.optimum import GAP
 from sizing.solver.certificate import wealth_gap
 from sizing.solver.growth import GrowthProgram
+from tests.sizing.stake_utility import utility
 
 BOUND = DrawdownBound()
 seeds = st.integers(0, 2**32 - 1)
@@ -36,16 +37,6 @@ def solved(returns: object, chance: object, **more: object) -> Stakes:
     found = growth_stakes(returns, chance, **more)  # type: ignore[arg-type]
     assert 0 <= found.gap <= GAP
     return found
-
-
-def worth(weights: Array, returns: Array, chance: Array, aversion: float) -> float:
-    """-log(E wealth^-aversion) / aversion, in logs; E log wealth without an aversion."""
-    wealth = 1 + returns @ weights
-    if (wealth <= 0).any():
-        return -np.inf
-    if aversion == 0:
-        return float(chance @ np.log(wealth))
-    return float(-np.logaddexp.reduce(np.log(chance) - aversion * np.log(wealth)) / aversion)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +74,7 @@ def test_the_drawdown_bound_of_a_bet_of_any_odds_is_met_at_its_root(
     found = solved(returns, chance, drawdown=bound)
 
     def slack(w: float) -> float:
-        return worth(np.array([w]), returns, chance, bound.aversion)
+        return utility(np.array([w]), returns, chance, bound.aversion)
 
     assert slack(found.weights[0]) >= -1e-12
     kelly = max(1 - q - q / b, 0.0)
@@ -140,14 +131,14 @@ def test_several_extreme_bets_have_stakes_that_none_pass(
     bound = objective.get("drawdown")
     aversion = 0.0 if bound else 1 / float(objective["fraction"]) - 1  # type: ignore[arg-type]
     if isinstance(bound, DrawdownBound):
-        assert worth(found.weights, returns, chance, bound.aversion) >= -1e-12
+        assert utility(found.weights, returns, chance, bound.aversion) >= -1e-12
         return
-    reached = worth(found.weights, returns, chance, aversion)
+    reached = utility(found.weights, returns, chance, aversion)
     for _ in range(100):
         size = 10 ** rng.uniform(-12, 0)
         near = found.weights + size * rng.normal(0, 1, len(found.weights))
         for other in (np.clip(near, 0, 1), rng.uniform(0, 1, len(near)) ** 4):
-            assert worth(other, returns, chance, aversion) <= reached + found.gap + 1e-12
+            assert utility(other, returns, chance, aversion) <= reached + found.gap + 1e-12
 
 
 @given(seeds, st.sampled_from([0.0, 1.0]), st.sampled_from([0.5, 6.45, 99.0]))
@@ -175,7 +166,7 @@ def test_the_gap_of_bad_stakes_covers_what_they_lack(
 
     def net(weights: Array) -> float:
         paid = float(program.cost[0] @ np.abs(weights - program.held))
-        return worth(weights, returns, chance, share * aversion) - paid
+        return utility(weights, returns, chance, share * aversion) - paid
 
     def fitting() -> Array:
         weights = rng.uniform(-0.2, 1, count) * 10 ** rng.uniform(-2, 0)
@@ -258,18 +249,18 @@ def test_spreads_and_contracts_reach_what_a_grid_finds(
     aversion = 1.0 if "fraction" in objective else 0.0
 
     def value(weights: Array) -> float:
-        if bounded and worth(weights, returns, chance, BOUND.aversion) < 0:
+        if bounded and utility(weights, returns, chance, BOUND.aversion) < 0:
             return -np.inf
-        return worth(weights, returns, chance, aversion)
+        return utility(weights, returns, chance, aversion)
 
     best = best_on_a_grid(value, np.ones(count), *((11, 10) if count == 3 else (41, 8)))
-    reached = worth(found.weights, returns, chance, aversion)
-    assert found.growth == pytest.approx(worth(found.weights, returns, chance, 0.0), abs=1e-12)
+    reached = utility(found.weights, returns, chance, aversion)
+    assert found.growth == pytest.approx(utility(found.weights, returns, chance, 0.0), abs=1e-12)
     assert found.weights.max() > 0.01
     assert best <= reached + 1e-8 + (1 + found.drawdown_price) * found.gap
     assert best >= reached - 1e-4
     if bounded:
-        assert worth(found.weights, returns, chance, BOUND.aversion) >= -1e-12
+        assert utility(found.weights, returns, chance, BOUND.aversion) >= -1e-12
 
 
 def test_one_never_holds_yes_and_no_of_one_contract() -> None:

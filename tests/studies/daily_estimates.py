@@ -24,6 +24,7 @@ from marketsimulator.results.significance import Lead, lead
 from sizing.kelly import kelly_weights
 from sizing.optimum import DrawdownBound
 from sizing.uncertainty import drawdown_fraction, proven_share, shrinkage
+from tests.studies.markdown import markdown
 
 HOLD = 5  # days that weights are held
 YEAR = 252
@@ -85,10 +86,8 @@ def earned(returns: Array, rule: Rule, past: int) -> Array:
 
 def table(books: dict[str, Array], seed: int) -> str:
     """Markdown: a line a rule."""
-    lines = [
-        "| | growth a year | deviation | Sharpe | largest fall | beyond half-Kelly, all years |"
-    ]
-    lines.append("| --- " * 6 + "|")
+    heads = ["growth a year", "deviation", "Sharpe", "largest fall", "beyond half-Kelly, all years"]
+    rows = []
     for name, weeks in books.items():
         logs = np.log1p(weeks)
         wealth = np.exp(np.concatenate([[0.0], np.cumsum(logs)]))
@@ -98,8 +97,8 @@ def table(books: dict[str, Array], seed: int) -> str:
         sharpe = weeks.mean() * a_year / deviation if deviation > 0 else 0.0
         beyond = lead(weeks, books[REFERENCE], seed=seed) if name != REFERENCE else None
         cells = [f"{logs.mean() * a_year:+.1%}", f"{deviation:.1%}", f"{sharpe:.2f}", f"{fall:.0%}"]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {_words(beyond)} |")
-    return "\n".join(lines)
+        rows.append((name, [*cells, _words(beyond)]))
+    return markdown(heads, rows)
 
 
 def _words(beyond: Lead | None) -> str:

@@ -26,6 +26,7 @@ from foundation.compiled import compiled
 from sizing.optimum import DrawdownBound
 from sizing.uncertainty import proven_share, shrinkage
 from tests.studies.estimation_error import BOUND, FARTHEST, best_bets, returns_of
+from tests.studies.markdown import markdown
 
 PAST = 250  # returns that parameters are estimated from
 LAW = 4096  # points of the shape that sizing knows
@@ -252,15 +253,9 @@ def table(
     rng = np.random.default_rng([seed, 11])
     paths = shocks(rng, count * steps, 1, tails).reshape(count, -1)
     columns = [study(symbols, tails, prior, markets, paths, seed) for prior in PRIORS]
-    lines = [
-        f"\nn = {symbols}, {'normal' if tails is None else f't{tails:g}'}\n",
-        "| | " + " | ".join(f"{prior:g}" for prior in PRIORS) + " |",
-        "| --- " * (1 + len(PRIORS)) + "|",
-    ]
-    for name in RULES:
-        cells = [cell(column[name]) for column in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    heading = f"\nn = {symbols}, {'normal' if tails is None else f't{tails:g}'}\n\n"
+    rows = [(name, [cell(column[name]) for column in columns]) for name in RULES]
+    return heading + markdown([f"{prior:g}" for prior in PRIORS], rows)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -27,6 +27,7 @@ from foundation.arrays import Array
 from sizing.optimum import DrawdownBound
 from sizing.stakes import growth_stakes
 from sizing.uncertainty import proven_share, shrinkage
+from tests.studies.markdown import markdown
 
 CORRELATION = 0.4
 ERROR = 0.1  # of a stated mean, in deviations
@@ -331,10 +332,8 @@ def main(words: Sequence[str] | None = None) -> None:
         table = study(worlds, asked.decisions, asked.paths, asked.seed, margin)
         heads = [f"{'noisy' if w.noisy else 'exact'}, {w.coefficient:g}" for w in worlds]
         print(f"\nn = {symbols}, {'normal' if tails is None else f't{tails:g}'}\n")
-        print("| | " + " | ".join(heads) + " |")
-        print("| --- " * (1 + len(heads)) + "|")
-        for name in table[worlds[0]]:
-            print(f"| {name} | " + " | ".join(cell(table[w][name], margin) for w in worlds) + " |")
+        rows = [(name, [cell(table[w][name], margin) for w in worlds]) for name in table[worlds[0]]]
+        print(markdown(heads, rows))
 
 
 if __name__ == "__main__":

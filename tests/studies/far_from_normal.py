@@ -31,6 +31,7 @@ from sizing.kelly import binary_kelly
 from sizing.optimum import DrawdownBound
 from sizing.stakes import growth_stakes
 from sizing.uncertainty import binary_shrinkage, proven_share
+from tests.studies.markdown import markdown
 from trainingdata.sessions import stock_grid
 
 BOUND = DrawdownBound(0.7, 0.1)
@@ -316,11 +317,9 @@ def contract_study(
 
 def table(columns: Mapping[str, Mapping[str, Figures]]) -> str:
     """Markdown: a line a rule, a column a market."""
-    lines = ["| | " + " | ".join(columns) + " |", "| --- " * (1 + len(columns)) + "|"]
-    for name in next(iter(columns.values())):
-        cells = [column[name].cell() for column in columns.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    names = next(iter(columns.values()))
+    rows = [(name, [column[name].cell() for column in columns.values()]) for name in names]
+    return markdown(list(columns), rows)
 
 
 def main(words: Sequence[str] | None = None) -> None:
