@@ -38,7 +38,7 @@ bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANC
 settings-page: $(VENV)/.installed     ## write docs/SETTINGS.md anew from the configurations and the settings classes
 	$(BIN)/python docs/settings_page.py
 
-promises: $(VENV)/.installed          ## write docs/promises.yaml anew, at a release: what a version promises to keep
+promises: $(VENV)/.installed          ## write docs/promises.yaml anew: what a version promises to keep
 	$(BIN)/python -m docs.promises
 
 # On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.

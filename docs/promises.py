@@ -1,17 +1,15 @@
 """Write docs/promises.yaml: what a version promises to keep, gathered from the code as it is now.
 
-make promises, when a version is released. Until the next first number, what stands there stays.
+make promises. Settings keys are promised from the first release on.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
-from docs.settings_page import PAGE
 from execution.records import (
     BOOKING_COLUMNS,
     DECISION_COLUMNS,
@@ -39,15 +37,14 @@ SMALL = (
     "data.end=2024-03-28",
     "start=2024-03-25",
 )
-HEAD = "# Made by `make promises` at a release; CHANGELOG.md says what it means.\n"
+HEAD = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
 
 
 def promises() -> dict[str, dict[str, list[str]]]:
-    """As they are now: commands, public names a room, keys a configuration, columns a file."""
+    """As they are now: commands, public names a room, columns a file, entries of a summary."""
     return {
         "commands": {"kelly-chronos": sorted(COMMANDS.values())},
         "names": {room: sorted(importlib.import_module(room).__all__) for room in ROOMS},
-        "settings": _settings(PAGE.read_text().splitlines()),
         "columns": {name: list(columns) for name, columns in FILES.items()},
         "entries": {"summary.json": list(run_backtest(_small_run()).summary())},
     }
@@ -55,18 +52,6 @@ def promises() -> dict[str, dict[str, list[str]]]:
 
 def _small_run() -> BacktestSettings:
     return BacktestSettings.of(composed_config("backtest", list(SMALL)))
-
-
-def _settings(lines: Iterable[str]) -> dict[str, list[str]]:
-    """The keys of every configuration, in the order of the page that has them."""
-    keys: dict[str, list[str]] = {}
-    place: list[str] = []
-    for line in lines:
-        if line.startswith("#"):
-            place = keys.setdefault(line.lstrip("# "), [])
-        elif line.startswith("| `"):
-            place.append(line.split("`")[1])
-    return {name: found for name, found in keys.items() if found}
 
 
 if __name__ == "__main__":
