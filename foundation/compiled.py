@@ -1,13 +1,13 @@
 """Functions compiled to machine code by numba, kept on disk between processes.
 
-numba drops a function from its cache when the function's own file changes, not when a function that
-it calls in another file does. So the cache lies in a folder named after the content of every file
-that holds compiled functions: no stale arithmetic is ever run.
+numba drops a function from its cache when the function's own file changes, not when a function or a
+number that it takes from another file does. So what is kept lies under the digest of all that the
+function's module and the modules that it imports execute: no stale arithmetic is ever run, and
+another docstring compiles its own file again at most. Functions outside the house are not kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from numba.core import config, event
 from numba.extending import intrinsic, overload
 from platformdirs import user_cache_path
 
+from foundation.executed import digest_of, is_of_the_house
+
 log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., object])
 AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
-
-ROOMS = ("foundation", "trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
 
 
 def compiled(function: Function) -> Function:
@@ -59,9 +59,11 @@ def _with_cache(function: Function, **options: Any) -> Function:
     # numba takes the folder of its cache from its settings, when the function is decorated.
     settings: Any = config
     before = settings.CACHE_DIR
-    settings.CACHE_DIR = str(_cache_folder())
+    kept = is_of_the_house(function.__module__)
     try:
-        decorate = numba.njit(cache=True, error_model="numpy", nogil=True, **options)
+        if kept:
+            settings.CACHE_DIR = str(_cache_folder() / digest_of(function.__module__)[:16])
+        decorate = numba.njit(cache=kept, error_model="numpy", nogil=True, **options)
         return cast(Function, decorate(function))
     finally:
         settings.CACHE_DIR = before
@@ -84,28 +86,12 @@ _events.register("numba:compile", _CompilationLog())
 
 @cache
 def _cache_folder() -> Path:
-    """The cache beside this file, or the user's own where that cannot be written.
-
-    Its name has the digest of the code in either place: numba's own second choice has none, and
-    would go on with what was compiled before an upgrade.
-    """
+    """The cache beside this file, or the user's own where that cannot be written."""
     room = Path(__file__).resolve().parent
-    name = f"compiled-{digest_of(room.parent)[:16]}"
     beside = room / "__pycache__"
     if os.access(beside if beside.exists() else room, os.W_OK | os.X_OK):
-        return beside / name
-    return user_cache_path("kelly-chronos") / name
-
-
-def digest_of(root: Path) -> str:
-    """SHA-256 of every file under the rooms of `root`, wings included, with compiled functions."""
-    digest = hashlib.sha256()
-    paths = [path for room in ROOMS for path in (root / room).rglob("*.py")]
-    for path in sorted(paths):
-        text = path.read_bytes()
-        if b"foundation.compiled import" in text:
-            digest.update(text)
-    return digest.hexdigest()
+        return beside / "compiled"
+    return user_cache_path("kelly-chronos") / "compiled"
 
 
 def unowned(array: AnyArray) -> AnyArray:

@@ -1,38 +1,105 @@
-"""No stale machine code: what is kept is named after every source that holds compiled functions."""
+"""No stale machine code: what is kept is named after all that a compiled function executes."""
 
 from __future__ import annotations
 
+import ast
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import numba
 import pytest
 
-from foundation.compiled import ROOMS, digest_of
+from foundation import executed
+from foundation.compiled import compiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KERNEL = (
-    "from foundation.compiled import compiled\n\n\n@compiled\ndef double(x: float) -> float:\n   "
-    " return 2.0 * x\n"
-)
+KERNEL = """from sizing.inner import inner
+from foundation.compiled import compiled
+
+
+@compiled
+def double(x: float) -> float:
+    \"\"\"Twice.\"\"\"
+    return 2.0 * inner(x)
+"""
+INNER = "from execution.rates import RATE\n\n\ndef inner(x):\n    return RATE * x\n"
+RATES = 'RATE = 0.5\nSIDES = frozenset({"buy", "sell", "short"})\n'
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A kernel, what it calls in another file, and a number that this takes from a third."""
+    for room in ("sizing", "execution", "forecasting"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").touch()
+    (tmp_path / "sizing" / "kernel.py").write_text(KERNEL)
+    (tmp_path / "sizing" / "inner.py").write_text(INNER)
+    (tmp_path / "execution" / "rates.py").write_text(RATES)
+    (tmp_path / "forecasting" / "other.py").write_text("WORDS = 1\n")
+    return tmp_path
+
+
+def digest(house: Path) -> str:
+    """As a new process takes it."""
+    for each in (executed.digest_of, executed._imports, executed._files, executed._code_of):
+        each.cache_clear()
+    return executed.digest_of("sizing.kernel", house)
 
 
 @pytest.mark.parametrize(
-    "place", ["sizing/kernel.py", "sizing/solver/kernel.py", "foundation/a/b/kernel.py"]
+    ("place", "before", "after"),
+    [
+        ("sizing/kernel.py", "2.0", "3.0"),
+        ("sizing/inner.py", "RATE * x", "RATE + x"),
+        ("execution/rates.py", "0.5", "0.25"),
+        ("execution/rates.py", "short", "cover"),
+    ],
 )
-def test_a_change_of_a_kernel_in_a_room_or_a_wing_compiles_anew(tmp_path: Path, place: str) -> None:
-    kernel = tmp_path / place
-    beside = tmp_path / "sizing" / "words.py"
-    for path in (kernel, beside):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    kernel.write_text(KERNEL)
-    beside.write_text("WORDS = 1\n")
-    before = digest_of(tmp_path)
-    beside.write_text("WORDS = 2\n")
-    assert digest_of(tmp_path) == before
-    kernel.write_text(KERNEL.replace("2.0", "3.0"))
-    assert digest_of(tmp_path) != before
+def test_whatever_a_kernel_executes_compiles_it_anew(
+    house: Path, place: str, before: str, after: str
+) -> None:
+    first = digest(house)
+    path = house / place
+    path.write_text(path.read_text().replace(before, after))
+    assert digest(house) != first
+
+
+@pytest.mark.parametrize(
+    ("place", "before", "after"),
+    [
+        ("sizing/kernel.py", "Twice.", "Two times\n    its half."),
+        ("sizing/inner.py", "def", "# why\n\n\ndef"),
+        ("forecasting/other.py", "1", "2"),
+    ],
+)
+def test_words_and_what_is_not_imported_compile_nothing(
+    house: Path, place: str, before: str, after: str
+) -> None:
+    first = digest(house)
+    path = house / place
+    path.write_text(path.read_text().replace(before, after))
+    assert digest(house) == first
+
+
+def test_the_digest_is_the_same_in_every_process() -> None:
+    code = "from foundation.executed import digest_of; print(digest_of('sizing.allocation'))"
+    seeds = ("0", "1", "2")
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in seeds
+    }
+    assert len(found) == 1
+    assert found != {""}
 
 
 def test_what_is_compiled_is_named_so_that_the_first_minute_is_not_silent(
@@ -42,16 +109,34 @@ def test_what_is_compiled_is_named_so_that_the_first_minute_is_not_silent(
         return 2.0 * x
 
     with caplog.at_level(logging.INFO):
-        assert numba.njit(doubled)(1.5) == 3.0
+        assert compiled(doubled)(1.5) == 3.0
     assert [line.split(".")[-1] for line in caplog.messages] == ["doubled"]
     assert caplog.messages[0].startswith("compiling ")
 
 
-def test_every_file_that_compiles_anything_is_looked_at() -> None:
-    decorated = re.compile(r"^@(compiled|inlined|reordered|numba\.)|^@?(n?jit)\b", re.MULTILINE)
+def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
+    """What is executed is read without assertions; and outside the rooms nothing is kept."""
+    decorated = re.compile(r"^@(compiled|inlined|reordered)\b", re.MULTILINE)
     files = [
-        path for room in ROOMS for path in (ROOT / room).rglob("*.py") if path.name != "compiled.py"
+        path
+        for path in ROOT.rglob("*.py")
+        if not {".venv", "tests", "build"} & set(path.relative_to(ROOT).parts)
     ]
     kernels = [path for path in files if decorated.search(path.read_text())]
     assert len(kernels) > 20
-    assert [path for path in kernels if "foundation.compiled import" not in path.read_text()] == []
+    outside = [path for path in kernels if path.relative_to(ROOT).parts[0] not in executed.ROOMS]
+    assert outside == []
+    asserting = [
+        path
+        for path in kernels
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef) and _is_compiled(function)
+        for each in ast.walk(function)
+        if isinstance(each, ast.Assert)
+    ]
+    assert asserting == []
+
+
+def _is_compiled(function: ast.FunctionDef) -> bool:
+    names = {getattr(each, "id", "") for each in function.decorator_list}
+    return bool(names & {"compiled", "inlined", "reordered"})
