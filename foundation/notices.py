@@ -61,14 +61,15 @@ class _Outbox:
     a new one waits for no pause.
     """
 
-    def __init__(self, alerts: Iterable[_Alert]) -> None:
+    def __init__(self, alerts: Iterable[_Alert], clock: Callable[[], float]) -> None:
         self.alerts = deque(alerts, maxlen=KEPT)
+        self._clock = clock
         self._pause = FIRST_REPEAT
         self._again_at = math.inf
 
     def due(self) -> _Alert | None:
         """The alert to send now."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._again_at:
             self._again_at = math.inf
             for each in self.alerts:
@@ -81,7 +82,7 @@ class _Outbox:
 
     def seconds_to_wait(self) -> float | None:
         """Until an alert is sent again; None where none waits."""
-        return max(self._again_at - time.monotonic(), 0.0) if self.alerts else None
+        return max(self._again_at - self._clock(), 0.0) if self.alerts else None
 
     def note_taken(self, alert: _Alert) -> None:
         """The address takes alerts: those that were in vain are soon sent again."""
@@ -90,13 +91,13 @@ class _Outbox:
             self.alerts.remove(alert)
         self._pause = FIRST_REPEAT
         if self._again_at < math.inf:
-            self._again_at = min(self._again_at, time.monotonic() + FIRST_REPEAT)
+            self._again_at = min(self._again_at, self._clock() + FIRST_REPEAT)
 
 
 class Notices:
     """Sends heartbeats and alerts; None for an address sends none.
 
-    Left as a context, it waits up to ten seconds for alerts to be taken.
+    Left as a context, it waits up to ten seconds for alerts to be taken and for its thread to end.
 
     healthcheck: address that is read at every heartbeat.
     alerts: address that a JSON object {text, content, kind} is posted to; text and content are the
@@ -122,7 +123,7 @@ class Notices:
         self._changed = threading.Condition()
         self._beat_due = False
         self._ended = False
-        self._outbox = _Outbox(self._kept_alerts())
+        self._outbox = _Outbox(self._kept_alerts(), clock)
         self._thread: threading.Thread | None = None
         if self._outbox.alerts:
             self._wake()
@@ -136,10 +137,13 @@ class Notices:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        end = time.monotonic() + PARTING
         self.flush(PARTING)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(max(end - time.monotonic(), 0.0))
 
     def keep_in(self, record: Callable[[str, str], None]) -> None:
         """Have every alert that is raised from now on kept somewhere too, by kind and text."""
