@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
     from forecasting.forecast import QuantileForecast as QuantileForecast
-    from forecasting.frames import predict_df as predict_df
     from forecasting.from_file import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
 
@@ -38,6 +37,5 @@ __getattr__, __dir__, __all__ = public(
         "QuantileForecast": "forecast",
         "RandomWalk": "baseline",
         "check_forecaster": "conformance",
-        "predict_df": "frames",
     },
 )

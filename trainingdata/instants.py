@@ -146,15 +146,6 @@ def instants_of_column(
         place = f"{path}: row {before + row + 1}: {column.name}"
         return DataError(f"{place} {what.format(value=cell_text(column.iloc[row]))}")
 
-    return instants_of(column, unzoned, fault)
-
-
-def instants_of(column: pd.Series, unzoned: Unzoned, fault: Fault) -> Instants:
-    """UTC instants [N] of a column of text or stamps, at least a row.
-
-    unzoned: what those without a zone mean.
-    fault: what is raised for the first row without an instant, or without a zone.
-    """
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
         stamps = _stamps_of_text(column.astype(str).str.strip(), unzoned, fault)
     elif pd.api.types.is_datetime64_any_dtype(column):
@@ -176,7 +167,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     if stamps.isna().any():
         raise fault(first_row(stamps.isna().to_numpy()), unzoned.no_date)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
-    zoned = has_zone(text)
+    zoned = _has_zone(text)
     if zoned.all():
         return stamps
     if unzoned.zone is None:
@@ -191,7 +182,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     return moved if not zoned.any() else stamps.where(zoned, moved)
 
 
-def has_zone(text: pd.Series) -> Mask:
+def _has_zone(text: pd.Series) -> Mask:
     """Whether each date and time [N] ends with a zone or an offset."""
     return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 

@@ -56,15 +56,11 @@ class Checkpoint:
 
     @property
     def rebuilt(self) -> bool:
-        """Whether `network` stands for the library's model at the steps of every forecast."""
-        return self.rebuilt_at(HORIZON)
-
-    def rebuilt_at(self, steps: int) -> bool:
-        """Whether `network` stands for the library's model at so many steps.
+        """Whether `network` stands for the library's model.
 
         Otherwise the library answers, in several passes where one answers too few steps.
         """
-        return self.standard and self.max_steps >= steps
+        return self.standard and self.max_steps >= HORIZON
 
     @property
     def digest(self) -> str:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,11 +26,11 @@ from forecasting.chronos2.compilation import (
     Compiled,
     multiplying,
     out_of_memory,
-    reason_of,
     release,
 )
-from forecasting.chronos2.covariates import CovariateNetwork, library_network
 from forecasting.chronos2.devices import default_batch_size, device_of, kind_of
+from forecasting.chronos2.library import library_network, load
+from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Compile, Dtype, Profile, no_tf32
 from forecasting.chronos2.transfer import Arrival, Return
 from forecasting.forecast import HORIZON, LEVELS, Progress
@@ -38,9 +38,6 @@ from forecasting.windows import Windows
 from foundation.activity import doing
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
-
-if TYPE_CHECKING:
-    from chronos import Chronos2Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +52,7 @@ class Engine:
     """A network on a device, and what its answers depend on.
 
     network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
-        float32. One that is not compiled takes what is known of the future, too: [B, H], NaN where
-        nothing is.
+        float32.
     device: where it computes.
     batch_size: windows a pass; halved when memory runs out.
     weights: digest of what was loaded.
@@ -125,7 +121,7 @@ class Engine:
             if reason:
                 self._go_on_without_compilation(reason)
             else:
-                self.go_on_with_less_memory(size, group)
+                self._go_on_with_less_memory(size, group)
 
     def _windows_a_pass(self, count: int, group: int) -> int:
         """Windows, padding included, that each pass of a call for `count` of them takes."""
@@ -150,7 +146,7 @@ class Engine:
         self.way = "eager"
         release(self.device)
 
-    def go_on_with_less_memory(self, size: int, group: int) -> None:
+    def _go_on_with_less_memory(self, size: int, group: int) -> None:
         """Halve the batch after a pass of `size` windows, in groups, for which memory ran out.
 
         Raises
@@ -238,13 +234,10 @@ class Engine:
         yield from waiting
 
 
-def engine(
-    checkpoint: Checkpoint, profile: Profile, batch_size: int | None, steps: int = HORIZON
-) -> Engine:
+def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
     """The weights that lie in the checkpoint now, on their device, compiled where configured.
 
-    The engine is kept for the next call. Where a number of steps other than 24 is asked for, it is
-    `network` that answers them; `quantiles` is for 24.
+    The engine is kept for the next call.
 
     profile: device, dtype, compilation; the length of its contexts where `batch_size` is none.
 
@@ -262,7 +255,7 @@ def engine(
     compile = profile.compile if way_of(place, profile.compile) == "compiled" else False
     for _ in range(ATTEMPTS):
         try:
-            return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size, steps)
+            return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size)
         except _WrittenOver:
             continue
     raise InputError(
@@ -283,12 +276,11 @@ def _cached_engine(
     dtype: Dtype,
     compile: Compile,
     batch_size: int,
-    steps: int,
 ) -> Engine:
     device = torch.device(place)
     packed = compile is False and device.type == "cpu"
-    network = _cached_network(checkpoint, digest, place, dtype, steps, packed)
-    if not isinstance(network, CovariateNetwork):
+    network = _cached_network(checkpoint, digest, place, dtype, packed)
+    if not isinstance(network, Network):
         return Engine(network, device, batch_size, digest, way="library", dtype=dtype)
     if compile is False:
         return Engine(network, device, batch_size, digest, dtype=dtype)
@@ -301,18 +293,16 @@ def _cached_engine(
 # share a network.
 @lru_cache(maxsize=4)
 def _cached_network(
-    checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, steps: int, packed: bool
+    checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, packed: bool
 ) -> Callable[..., torch.Tensor]:
     device = torch.device(place)
     with doing("loading the checkpoint"), checkpoint.frozen() as frozen:
         if frozen.digest != digest:
             raise _WrittenOver
         pipeline = load(frozen, device)
-        if not frozen.rebuilt_at(steps):
-            return library_network(pipeline, frozen, steps)
-        return CovariateNetwork(
-            pipeline.model, steps, frozen.levels, dtype, device, packed=packed
-        ).eval()
+        if not frozen.rebuilt:
+            return library_network(pipeline, frozen)
+        return Network(pipeline.model, HORIZON, frozen.levels, dtype, device, packed=packed).eval()
 
 
 def way_of(place: str, compile: Compile) -> Way:
@@ -329,43 +319,6 @@ def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: in
         checkpoint, place, profile.context_length, profile.dtype
     )
     return _computation_text(kind_of(place), way, size)
-
-
-def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
-    """The library's pipeline on a checkpoint, from safetensors only.
-
-    Raises
-    ------
-    InputError
-        where memory does not suffice, or the checkpoint is none of Chronos-2.
-    """
-    from chronos import Chronos2Pipeline
-    from safetensors import SafetensorError
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.getLogger("chronos").setLevel(logging.WARNING)
-    try:
-        return Chronos2Pipeline.from_pretrained(
-            str(checkpoint.folder), device_map=str(device), use_safetensors=True
-        )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        AssertionError,
-        SafetensorError,
-    ) as error:
-        if out_of_memory(error):
-            raise InputError(
-                f"forecaster.device: {device.type} has too little memory for {checkpoint.name}"
-            ) from error
-        reason = reason_of(error)
-        raise InputError(
-            f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}"
-        ) from error
 
 
 def _computation_text(kind: str, way: Way, batch_size: int) -> str:

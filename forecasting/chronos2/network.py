@@ -137,17 +137,6 @@ class Network(nn.Module):
 
         run: computes a layer; `run_layer`, or what it is compiled to.
         """
-        return self.ahead(located, self.tail.expand(len(located), -1, -1), group, complete, run)
-
-    def ahead(
-        self,
-        located: Tensor,
-        tail: Tensor,
-        group: int,
-        complete: bool,
-        run: RunLayer = run_layer,
-    ) -> Tensor:
-        """What `in_deviations` answers, with the tokens [B, 1 + future, d] behind the contexts."""
         batch, length = located.shape
         patches = math.ceil(length / self.patch)
         x = torch.arcsinh(located) if self.arcsinh else located
@@ -159,7 +148,8 @@ class Network(nn.Module):
         time = time.to(self.dtype).view(1, patches, self.patch).expand(batch, -1, -1)
         values = torch.where(observed, x, 0.0)
         features = torch.cat([time, values, observed.to(self.dtype)], dim=-1)  # [B, T, 3P]
-        h = torch.cat([self.embedded(features), tail], dim=1)
+        tail = self.tail.expand(batch, -1, -1)
+        h = torch.cat([self._embedded(features), tail], dim=1)
         turn = self._turn(h)
         for layer in self.layers[:-1]:
             h = run(layer, h, turn, 0, group, padding, self.epsilon)
@@ -173,7 +163,7 @@ class Network(nn.Module):
         y = y.view(batch, self.future_patches * self.patch, self.levels)[:, : self.steps].float()
         return torch.sinh(y) if self.arcsinh else y
 
-    def embedded(self, features: Tensor) -> Tensor:
+    def _embedded(self, features: Tensor) -> Tensor:
         """Tokens [B, T, d] of times, values and whether they are observed, [B, T, 3P]."""
         projected = self.embed(features)
         hidden = projected[..., : self.embed_width]

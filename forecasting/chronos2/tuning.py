@@ -25,8 +25,8 @@ from safetensors.torch import save
 from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import out_of_memory
 from forecasting.chronos2.devices import device_of
-from forecasting.chronos2.engine import load
 from forecasting.chronos2.learning import cosine, pinball
+from forecasting.chronos2.library import load
 from forecasting.chronos2.profile import Device, check_device
 from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.windows import Windows

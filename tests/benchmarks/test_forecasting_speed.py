@@ -18,10 +18,10 @@ import pytest
 import torch
 from chronos import Chronos2Pipeline
 
-from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.library import load
 from forecasting.chronos2.profile import WORTH_COMPILING, Profile
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Windows
@@ -214,7 +214,7 @@ def a_year(
     answer = forecaster.answer(windows, check, profile, by=engine)
     difference = np.abs(answer - on_the_cpu(model, windows, check))
     error = difference / windows.contexts(check).std(axis=1)[:, None, None]
-    layers = len(engines.load(checkpoint(model), torch.device("cpu")).model.encoder.block)
+    layers = len(load(checkpoint(model), torch.device("cpu")).model.encoder.block)
     rate = len(windows) * gates.flops_a_window(checkpoint(model), layers, 100) / taken
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     peak = gates.peak_of(device, dtype)

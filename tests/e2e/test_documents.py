@@ -181,16 +181,21 @@ def test_every_command_of_a_page_runs_in_the_order_it_is_read(page: str, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_lines_of_python_in_the_readme_run(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(
+    ("page", "prints"),
+    [("README", r"[+-]\d+\.\d\d%\n"), ("docs/FORECASTS", r" +symbol +timestamp")],
+)
+def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Path) -> None:
+    text = (ROOT / f"{page}.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    make = next(line for line in lines_of("README") if "make_bars" in line)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    make = next(line for line in lines_of(page) if "make_bars" in line)
+    for name in ("examples", "forecasting"):
+        (tmp_path / name).symlink_to(ROOT / name)
     assert run_command(shlex.split(make)[1:], cwd=tmp_path).returncode == 0
     (tmp_path / "own.py").write_text(code)
     done = run_command(["own.py"], cwd=tmp_path, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert re.match(r"[+-]\d+\.\d\d%\n", done.stdout)
+    assert re.match(prints, done.stdout)
 
 
 def test_every_command_that_a_page_names_is_there() -> None:

@@ -31,6 +31,7 @@ from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import Compiled, graph_length, multiplying, release
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.library import load
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
@@ -46,7 +47,7 @@ PATCH = 8
 @pytest.fixture(scope="module")
 def network() -> Network:
     """The shipped network as it is compiled."""
-    model = engines.load(checkpoint(str(SHIPPED)), CPU).model
+    model = load(checkpoint(str(SHIPPED)), CPU).model
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
 
@@ -195,7 +196,7 @@ def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
 
 
 def test_layers_but_the_last_share_a_graph_whatever_their_number(traced: list[int]) -> None:
-    model = Chronos2Model(engines.load(checkpoint(str(SHIPPED)), CPU).model.config)
+    model = Chronos2Model(load(checkpoint(str(SHIPPED)), CPU).model.config)
     model.encoder.block.extend(model.encoder.block[1:])
     network = Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
     assert len(network.layers) == 5
@@ -483,7 +484,7 @@ def test_weights_that_do_not_fit_into_memory_are_said_in_one_line(
     with pytest.raises(
         InputError, match=r"^forecaster\.device: cpu has too little memory for small$"
     ):
-        engines.load(checkpoint(str(SHIPPED)), CPU)
+        load(checkpoint(str(SHIPPED)), CPU)
 
 
 def test_memory_is_given_back_on_a_device_and_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from forecasting.chronos2 import devices, transfer
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2.covariates import CovariateNetwork
 from forecasting.chronos2.devices import (
     LEAST,
     MOST,
@@ -32,6 +31,8 @@ from forecasting.chronos2.devices import (
 )
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.library import load
+from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import (
     WORTH_COMPILING,
     Profile,
@@ -161,8 +162,8 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
 def test_what_a_pass_really_holds_is_near_what_is_reckoned(tmp_path: Path) -> None:
     """Tensors that are alive at once, counted while a network runs as on a GPU."""
     model = checkpoint(str(random_checkpoint(tmp_path, width=256, heads=4)))
-    loaded = engines.load(model, CPU).model
-    network = CovariateNetwork(loaded, HORIZON, model.levels, "fp32", CPU, packed=False).eval()
+    loaded = load(model, CPU).model
+    network = Network(loaded, HORIZON, model.levels, "fp32", CPU, packed=False).eval()
     for length in (100, 1000):
         context = torch.linspace(1, 2, length).repeat(16, 1)
         with torch.inference_mode(), most_bytes() as most:

@@ -16,6 +16,7 @@ import torch
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.chronos2 import checkpoint as checkpoints
 from forecasting.chronos2 import engine as engines
+from forecasting.chronos2 import library
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
@@ -181,7 +182,7 @@ def test_weights_written_over_while_they_load_are_named_by_what_was_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between digest and load, and between load and the first answer."""
-    real = engines.load
+    real = library.load
     loads = 0
 
     def load(*arguments: object) -> object:
