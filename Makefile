@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 MINUTES ?= 8
+SEED ?= $(shell date -u +%Y%m%d)
+MONEY := 'money_property and not slow and not long and not gpu and not bench'
 # Libraries are installed without bytecode, which the first import writes: without it each takes seconds, every time.
 export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-.PHONY: backtest test check slow long bench settings-page promises gpu wheels mutants lock clean
+.PHONY: backtest test check money slow long bench settings-page promises gpu wheels mutants lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02 placebo=true
@@ -25,6 +27,11 @@ check: $(VENV)/.installed-dev         ## format, lint, types, layers, default te
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(TESTS) --dist loadfile
+
+money: $(VENV)/.installed-dev         ## properties of what money rests on, with more examples and with a seed of the day
+	HYPOTHESIS_PROFILE=thorough $(TESTS) -m $(MONEY) --dist loadfile
+	@echo "random examples of the seed $(SEED)"
+	HYPOTHESIS_PROFILE=dated $(TESTS) -m $(MONEY) --dist loadfile --hypothesis-seed $(SEED)
 
 slow: $(VENV)/.installed-dev          ## the longer tests
 	$(TESTS) -m slow --dist loadgroup

@@ -3,13 +3,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 
+from tests.money import COLLECTED, money_files, name_of
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
@@ -17,8 +20,12 @@ from trainingdata.synthetic import SyntheticMarket
 pytest.register_assert_rewrite("tests.e2e", "tests.marketsimulator", "tests.sizing")
 
 ROOT = Path(__file__).resolve().parent.parent
+SLOWEST = 25  # tests that a run names at its end
+COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=100)
+hypothesis.settings.register_profile("dated", deadline=None, database=None, max_examples=100)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -32,11 +39,64 @@ def pytest_configure(config: pytest.Config) -> None:
     """All other tests compute on the CPU, also where there is a GPU: their numbers are the same
     everywhere.
     """
+    config.stash[COSTS] = {}
+    config.pluginmanager.register(Workers(config))
     if not sees_the_gpu(config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # A shell's background job ignores Ctrl-C, and so would every command that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before any marker leaves tests out: note what there is, and mark the properties of money."""
+    config.stash[COLLECTED] = list(items)
+    files = money_files()
+    for item in items:
+        if hasattr(getattr(item, "obj", None), "hypothesis") and name_of(item)[0] in files:
+            item.add_marker(pytest.mark.money_property)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note what a test costs: seconds, and seconds of this process's processor."""
+    begun, worked = time.monotonic(), time.process_time()
+    try:
+        return (yield)
+    finally:
+        cost = (time.monotonic() - begun, time.process_time() - worked)
+        item.config.stash[COSTS][item.nodeid] = cost
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands what its tests cost to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["costs"] = session.config.stash[COSTS]
+
+
+class Workers:
+    """What the workers of a run hand in."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what the tests of a worker cost."""
+        self._config.stash[COSTS].update(getattr(node, "workeroutput", {}).get("costs", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The slowest tests, and what all of them come to: what is slow is to be seen every day."""
+    costs = config.stash[COSTS]
+    if len(costs) < 100:
+        return
+    seconds = sum(cost[0] for cost in costs.values())
+    worked = sum(cost[1] for cost in costs.values())
+    terminalreporter.section(f"slowest of {len(costs)} tests: {seconds:.0f} s, {worked:.0f} s here")
+    for name, cost in sorted(costs.items(), key=lambda each: -each[1][0])[:SLOWEST]:
+        terminalreporter.write_line(f"{cost[0]:7.1f} s {cost[1]:7.1f} s here  {name}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
