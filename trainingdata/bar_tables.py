@@ -1,310 +1,227 @@
-"""Tables of bars as people have them: which column is which, and what each row's stamp means."""
+"""Files of bars as tables: CSV (UTF-8, commas) or Parquet, under a head that is known.
+
+No row of a file is lost in silence: where it is unclear what a row holds, the file is refused.
+"""
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Index, Instants, first_row
-from foundation.counts import counted
-from foundation.errors import DataError, InputError, in_one_line
-from trainingdata.bars import FIELDS, Origin, check_bars, regular_bars
-from trainingdata.instants import REFUSED, Unzoned, cell_text, instants_of_column, utc_text
-from trainingdata.instruments import Instrument, Kind, data_symbol
-from trainingdata.resampling import PARTS, hours_of, usual_minutes
-from trainingdata.sessions import stock_grid
-from trainingdata.stamp_checks import refuse_misread
+from foundation.arrays import first_row
+from foundation.errors import DataError, InputError
+from trainingdata.heads import HEADS, Head, head_of
+from trainingdata.instruments import data_symbol
 
-# Headings of the column that says when a bar starts.
-STAMPS = ("timestamp", "datetime", "date", "time")
-# Headings of the column that says which symbol a row is of.
-SYMBOLS = ("symbol", "ticker", "sym", "instrument", "pair", "asset")
-ADJUSTED_CLOSE = ("adj close", "adj_close", "adjclose", "adjusted close")
-
-# Units of numbers that count since 1970, to a second; their values from 1990 to 2199 share none.
-_UNITS = {"s": 1, "ms": 10**3, "µs": 10**6, "ns": 10**9}
-_SECONDS = (631_152_000, 7_258_118_400)
-_COUNT = re.compile(r"\d{9,19}(\.0*)?")
-_BARE_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]00:00(:00)?)?")
-_OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
-_HOUR = np.timedelta64(1, "h")
-_NEARLY_ALL = 0.9
-_LOOKED_AT = 100  # first rows, for the order of all
-_ON_ANY_CLOCK = Unzoned("UTC")  # an order shows without the zone
-_REPEATED = 0.2  # of the stamps: more than a slip
-_NEARLY_A_DAY = np.timedelta64(20, "h")
-
-_DAILY = (
-    "daily bars: forecasts, trading and correlations here need bars of an hour or less (1 to 60"
-    " minutes); of daily files only a volatility index is read (bars.vix, options.vix)"
-)
+_PRICE, _TICKER = "Price", "Ticker"  # of yfinance's first two lines
+_NAMING = {_PRICE, *(head.symbol for head in HEADS if head.symbol)}
+_SURPLUS = "\0surplus"
+_TOO_WIDE = re.compile(r"line (\d+), saw (\d+)")
 
 
-def heading(name: object) -> str:
-    """A column's heading as it is looked up: in small letters, without blanks around it."""
-    return str(name).strip().lower()
+@dataclass(frozen=True, eq=False, slots=True)
+class BarTable:
+    """The rows of a file.
 
-
-def stamp_column(names: Sequence[str], path: str) -> str:
-    """Which of a table's headings says when a bar starts, all fields being there as well.
-
-    Raises
-    ------
-    DataError
-        where one is missing, or there is more than one.
+    path: of the file, for messages.
+    head: under which it is read.
+    frame: a column for each of the file's, text where the head says text.
     """
-    found = [name for name in STAMPS if name in names]
-    has = in_one_line(", ".join(names))
-    if not found:
-        raise DataError(
-            f"{path}: no column says when a bar starts ({', '.join(STAMPS)}); it has {has};"
-            " the first line has to hold the headings, with commas, semicolons, tabs or | between"
-            " them"
-        )
-    if len(found) > 1 and "timestamp" not in found:
-        raise DataError(
-            f"{path}: columns {' and '.join(map(repr, found))} both say when; make them one,"
-            " timestamp"
-        )
-    missing = [name for name in FIELDS if name not in names]
-    if missing:
-        raise DataError(f"{path}: column {missing[0]!r} is missing; it has {has}")
-    for name in (found[0], *FIELDS):
-        if names.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} is there twice; keep one")
-    return found[0]
+
+    path: str
+    head: Head
+    frame: pd.DataFrame
+
+    def spellings(self) -> dict[str, str]:
+        """The symbols that a column names, and how it spells them; none without such a column.
+
+        Raises
+        ------
+        DataError
+            for a row that names none, and one symbol in two spellings.
+        """
+        if self.head.symbol not in self.frame.columns:
+            return {}
+        column = self.frame[self.head.symbol]
+        if column.isna().any():
+            row = first_row(column.isna().to_numpy(bool)) + 1
+            raise DataError(f"{self.path}: row {row}: {self.head.symbol} is empty")
+        cells = sorted(column.astype(str).unique())
+        spelled = {_symbol_in(cell, self.head): cell for cell in cells}
+        for cell in cells:
+            if (other := spelled[_symbol_in(cell, self.head)]) != cell:
+                raise DataError(
+                    f"{self.path}: {cell!r} and {other!r} are one symbol; spell it alike"
+                )
+        return spelled
+
+    def rows_of(self, symbol: str) -> tuple[pd.DataFrame, str]:
+        """The rows of a symbol in the file's order, and where they are, for messages.
+
+        They are all, where no column says whose they are.
+        """
+        spellings = self.spellings()
+        if len(spellings) < 2:
+            return self.frame, self.path
+        rows = self.frame[self.frame[self.head.symbol] == spellings[symbol]]
+        return rows, f"{self.path}, rows of {spellings[symbol]}"
 
 
-def read_table(
-    frame: pd.DataFrame, item: Instrument, path: str, unzoned: Unzoned = REFUSED
-) -> tuple[Instants, Array, Origin]:
-    """Known-at instants [N] and values [N, 5] of hours, and how they stood in the table.
-
-    frame: headings as `heading` gives them.
-    path: where the table is from, for messages.
-    unzoned: what stamps without a zone mean.
-
-    Raises
-    ------
-    DataError
-        for anything in it that cannot be trusted.
-    """
-    name = stamp_column(list(frame.columns), path)
-    if frame.empty:
-        raise DataError(f"{path}: the file holds no bars")
-    place = path
-    notes = _symbol_notes(frame, item, path)
-    if _newest_first(frame[name]):
-        frame = frame.iloc[::-1]
-        place = f"{path} (newest first: rows are counted from the last)"
-        notes.append("rows stand newest first and are read from the last on")
-    starts, zone = _starts(frame[name], place, unzoned)
-    _refuse_repeats(starts, name, place)
-    _refuse_coarse(starts, path)
-    values = _read_values(place, frame)
-    minutes = usual_minutes(starts)
-    if item.kind is Kind.STOCK and minutes in (*PARTS, 60):
-        refuse_misread(starts, minutes, zone, unzoned, path)
-    notes += _stamp_notes(frame, name, starts, unzoned)
-    notes += [f"{column} is ignored" for column in ADJUSTED_CLOSE if column in frame.columns]
-    outside = 0
-    if minutes in PARTS:
-        check_bars(starts, values, place)
-        hours = hours_of(starts, values, item.kind, minutes, place)
-        times, bars = hours.times, hours.values
-        outside = hours.outside
-        notes.append(f"{minutes}-minute bars are put together to hours")
-        if hours.lacking:
-            verb = "lacks" if hours.lacking == 1 else "lack"
-            notes.append(f"{hours.lacking:,} of {counted(len(times), 'hour')} {verb} some of them")
-        if hours.cut:
-            cut = counted(hours.cut, "hour")
-            notes.append(f"left out: {cut} in which the file begins or ends")
-    else:
-        minutes = 60
-        times, bars = regular_bars(starts, values, item, place)
-        outside = len(starts) - len(times)
-    if outside:
-        notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
-        if zone == unzoned.zone and item.kind is Kind.STOCK:
-            _refuse_wrong_zone(times, unzoned, outside, path)
-    return times, bars, Origin(path, zone, minutes, tuple(notes))
-
-
-def _symbol_notes(frame: pd.DataFrame, item: Instrument, path: str) -> list[str]:
-    """That a table names another symbol than its file does; one of several symbols is refused."""
-    notes = []
-    for column in SYMBOLS:
-        if list(frame.columns).count(column) != 1:
-            continue
-        held = sorted({str(cell).strip() for cell in frame[column].dropna().unique()})
-        if len(held) > 1:
-            raise DataError(
-                f"{path}: its column {column!r} holds {len(held):,} symbols,"
-                f" {cell_text(held[0])} and {cell_text(held[1])}{' …' if len(held) > 2 else ''};"
-                " one file a symbol: split it by that column into files named after the symbols,"
-                " as NVDA.csv or BTCUSD.csv"
-            )
-        if held and not _means(held[0], item):
-            named = f"column {column} says {cell_text(held[0])}"
-            notes.append(f"{named}, the bars are taken for {item.symbol} as the file is called")
-    return notes
-
-
-def _means(name: str, item: Instrument) -> bool:
-    """Whether a symbol in a table is that of an instrument, a coin without its dollar, too."""
-    if item.symbol == f"{name.upper()}USD":
-        return True
+def _symbol_in(cell: str, head: Head) -> str:
+    """The symbol that a cell names; its text where it names none."""
+    match = re.fullmatch(head.spelled, cell)
     try:
-        return item.symbol == data_symbol(name)
+        return data_symbol(match[1]) if match else cell
     except InputError:
-        return False
+        return cell
 
 
-def _newest_first(column: pd.Series) -> bool:
-    """Whether nearly all of a table's first rows start before the row above."""
-    try:
-        starts, _ = _starts(column.iloc[:_LOOKED_AT], "", _ON_ANY_CLOCK)
-    except DataError:
-        return False
-    back = np.diff(starts) < np.timedelta64(0)
-    return bool(back.sum() > _NEARLY_ALL * len(back))
+def symbols_inside(path: Path) -> tuple[str, ...]:
+    """The symbols that a column of a file names; none where it has no such column.
 
-
-def _stamp_notes(frame: pd.DataFrame, name: str, starts: Instants, unzoned: Unzoned) -> list[str]:
-    """Which column the starts are from, where another one might say when, and says otherwise."""
-    others = [other for other in STAMPS if other != name and other in frame.columns]
-    ignored = [other for other in others if not _says(frame[other], starts, unzoned)]
-    return [f"{other} is ignored, {name} says when bars start" for other in ignored]
-
-
-def _says(column: pd.Series, starts: Instants, unzoned: Unzoned) -> bool:
-    try:
-        return bool(np.array_equal(_starts(column, "", unzoned)[0], starts))
-    except DataError:
-        return False
-
-
-def _refuse_repeats(starts: Instants, name: str, path: str) -> None:
-    """Refuse rows of which many start with another: they are of several symbols.
-
-    name: of their column.
+    Nor has a file that cannot be read: `read_table` says what is wrong with it.
     """
-    again = pd.Series(starts).duplicated().to_numpy()
-    if again.sum() <= max(2, _REPEATED * len(starts)):
-        return
-    row = first_row(again)
-    raise DataError(
-        f"{path}: row {row + 1}: {name} {utc_text(starts[row])} repeats, as {again.sum():,} of"
-        f" {len(starts):,} do: rows of several symbols, or the same twice; one file a symbol, split"
-        " it into files named after the symbols, as NVDA.csv or BTCUSD.csv"
-    )
+    try:
+        if not _NAMING & {*_columns(path)}:
+            return ()
+        return tuple(read_table(path).spellings())
+    except (DataError, OSError, ValueError):
+        return ()
 
 
-def _starts(column: pd.Series, path: str, unzoned: Unzoned) -> tuple[Instants, str]:
-    """When each bar starts, [N], and the zone of the stamps in words."""
-    text = pd.api.types.is_string_dtype(column) or column.dtype == object
-    first = str(column.iloc[0]).strip()
-    if pd.api.types.is_numeric_dtype(column) or (text and _COUNT.fullmatch(first)):
-        return _counted(column, path)
-    bare = [_BARE_DATE.fullmatch(str(value).strip()) for value in column.iloc[:3]]
-    if len(bare) == 3 and all(bare):
-        raise DataError(f"{path}: {_DAILY}")
-    starts = instants_of_column(column, path, unzoned=unzoned)
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return starts, str(column.dtype.tz)
-    offset = _OFFSET.search(first[10:])
-    if text and first.upper().endswith("Z"):
-        return starts, "UTC"
-    if text and offset is not None:
-        return starts, "UTC" if set(offset[0]) <= set("+-0:") else offset[0]
-    return starts, str(unzoned.zone)
+def _columns(path: Path) -> list[str]:
+    """The headings of a file, or the cells of its first line."""
+    with path.open("rb") as file:
+        if path.suffix.lower() != ".parquet":
+            return _cells(file.readline())
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(file).names)
 
 
-def _counted(column: pd.Series, path: str) -> tuple[Instants, str]:
-    """Instants [N] of counts since the epoch, 1970, and their unit in words."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers
-    first = exact.iloc[0]
-    unit = next(
-        (
-            name
-            for name, scale in _UNITS.items()
-            if pd.notna(first) and _SECONDS[0] * scale <= first < _SECONDS[1] * scale
-        ),
-        "s",
-    )
-    scale = _UNITS[unit]
-    fits = exact.between(_SECONDS[0] * scale, _SECONDS[1] * scale, inclusive="left")
-    fits &= exact % 1 == 0
-    right = fits.fillna(False).to_numpy(dtype=bool)
-    if not right.all():
-        row = first_row(~right)
+def read_table(path: Path) -> BarTable:
+    """The table of a file.
+
+    Raises
+    ------
+    DataError
+        for a file that cannot be read, and one in which it is unclear what a row holds.
+    """
+    try:
+        if path.suffix.lower() != ".parquet":
+            return _of_csv(path.read_bytes(), str(path))
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            # What pandas keeps as an index is a column like any other here.
+            frame = file.read().to_pandas(ignore_metadata=True)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    return BarTable(str(path), head_of(list(frame.columns), str(path)), frame)
+
+
+def _of_csv(raw: bytes, path: str) -> BarTable:
+    _refuse_damage(raw, path)
+    text = raw.removeprefix(codecs.BOM_UTF8)
+    first, _, rest = text.partition(b"\n")
+    names = _cells(first)
+    if not any(names):
+        raise DataError(f"{path}: the file is empty, or begins with an empty line")
+    if names[0] == _PRICE:
+        return _of_yfinance(names, rest, path)
+    head = head_of(names, path)
+    body, columns = (text, head.columns) if head.headless else (rest, names)
+    # What is a date may not be taken for a number.
+    words = () if head.epochs else head.stamp
+    return BarTable(path, head, _frame(body, columns, (*words, head.symbol), path))
+
+
+def _refuse_damage(text: bytes, path: str) -> None:
+    """Refuse bytes that are no text: of another encoding, or of a file that was cut off."""
+    if b"\0" in text:
+        line = text.count(b"\n", 0, text.index(b"\0")) + 1
         raise DataError(
-            f"{path}: row {row + 1}: {column.name} {cell_text(column.iloc[row])} is no date and"
-            f" time, and no count of {unit} since 1970; write it as 2024-10-01T13:30Z"
+            f"{path}: line {line} holds zero bytes, as of UTF-16 or of a file that was cut off;"
+            " write it again, in UTF-8"
         )
-    counts: Index = np.asarray(exact, dtype=np.int64)
-    return (counts * (10**9 // scale)).view("datetime64[ns]"), f"UTC, epoch {unit}"
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line} is no UTF-8; save the file as UTF-8") from None
 
 
-def _refuse_coarse(starts: Instants, path: str) -> None:
-    """Refuse bars that are all more than an hour apart: those of a coin would pass for hours."""
-    if len(starts) < 3:
-        return
-    least = np.diff(starts).min()
-    if least >= _NEARLY_A_DAY:
-        raise DataError(f"{path}: {_DAILY}")
-    if least > _HOUR:
-        minutes = int(least / np.timedelta64(1, "m"))
+def _cells(line: bytes) -> list[str]:
+    return line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n").split(",")
+
+
+def _of_yfinance(names: list[str], rest: bytes, path: str) -> BarTable:
+    """The table that `yfinance.download` writes: a line of fields, one of tickers, one of stamps.
+
+    Its columns stand side by side; here the tickers' rows stand one after the other.
+    """
+    second, _, rest = rest.partition(b"\n")
+    third, _, body = rest.partition(b"\n")
+    tickers = _cells(second)
+    stamp = _cells(third)[0]
+    if tickers[0] != _TICKER or len(tickers) != len(names):
+        raise DataError(f"{path}: a line of fields (Price,…) has to be followed by one of tickers")
+    columns = [stamp, *(f"{name}\0{ticker}" for name, ticker in zip(names, tickers, strict=True))]
+    columns.remove(f"{_PRICE}\0{_TICKER}")
+    head = head_of([stamp, *dict.fromkeys(names[1:]), _TICKER], path)
+    frame = _frame(body, columns, (stamp,), path)
+    parts = []
+    for ticker in dict.fromkeys(tickers[1:]):
+        own = {column: column.partition("\0")[0] for column in columns if column.endswith(ticker)}
+        part = frame[[stamp, *own]].rename(columns=own)
+        # A row is there for every ticker, also where only another one traded.
+        part = part[part[list(own.values())].notna().any(axis=1)]
+        parts.append(part.assign(**{_TICKER: ticker}))
+    return BarTable(path, head, pd.concat(parts))
+
+
+def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
+    """The rows of a CSV text without its headings; a line is a row, whatever marks it holds.
+
+    text: columns that are kept as text.
+
+    Raises
+    ------
+    DataError
+        for a row with more cells than headings.
+    """
+    if not body.strip():
+        return pd.DataFrame(columns=pd.Index(names))
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(body),
+            header=None,
+            names=[*names, _SURPLUS],
+            index_col=False,
+            dtype=dict.fromkeys(text, str),
+            keep_default_na=False,
+            na_values=[""],
+            quoting=csv.QUOTE_NONE,
+            low_memory=False,
+        )
+    except pd.errors.ParserError as error:
+        found = _TOO_WIDE.search(str(error))
+        place = f": row {found[1]} has {found[2]} cells" if found else f": {error}".rstrip()
+        raise DataError(f"{path}: cannot be read{place} under {len(names)} headings") from error
+    surplus = frame.pop(_SURPLUS).notna().to_numpy()
+    if surplus.any():
+        row = first_row(surplus) + 1
         raise DataError(
-            f"{path}: its bars are {minutes} minutes apart and more; bars of"
-            f" {', '.join(map(str, PARTS))} or 60 minutes can be used"
+            f"{path}: cannot be read: row {row} has {len(names) + 1} cells under {len(names)}"
+            " headings"
         )
-
-
-def _refuse_wrong_zone(times: Instants, unzoned: Unzoned, outside: int, path: str) -> None:
-    """Refuse sessions none of which has its first bar, or none its last: the clock is another's."""
-    grid = stock_grid()
-    k = np.searchsorted(grid.ends, times)
-    if len(np.unique(grid.session[k])) < 2:
-        return
-    if np.isin(grid.starts[k], grid.opens).any() and np.isin(times, grid.closes).any():
-        return
-    verb = "lies" if outside == 1 else "lie"
-    raise DataError(
-        f"{path}: read on the clock of {unzoned.zone}, {counted(outside, 'row')} {verb} outside"
-        " New York's sessions and none opens or none closes one; correct"
-        f" {unzoned.setting or 'the zone'}"
-    )
-
-
-def _read_values(path: str, frame: pd.DataFrame) -> Array:
-    """Open, high, low, close and volume, [N, 5] float64, finite."""
-    columns = []
-    for name in FIELDS:
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        finite = np.isfinite(column)
-        # True and false would pass for 1 and 0.
-        if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
-            row = 0 if finite.all() else first_row(~finite)
-            value = frame[name].iloc[row]
-            raise DataError(
-                f"{path}: row {row + 1}: {name} is {cell_text(value)}, not a number"
-                f"{_cell_advice(value)}"
-            )
-        columns.append(column)
-    return np.stack(columns, axis=1)
-
-
-def _cell_advice(value: object) -> str:
-    """What to do about a cell that is no number."""
-    if isinstance(value, str) and re.search(r"\d", value):
-        return "; write plain numbers, a decimal point and nothing between thousands, 1234.5"
-    if isinstance(value, bool | np.bool_):
-        return ""
-    return "; leave the row out where there was no trade, a missing bar is counted as a gap"
+    return frame

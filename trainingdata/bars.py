@@ -48,12 +48,19 @@ class Origin:
     zone: of its stamps, in words.
     minutes: that a row lasts: 60, or less where rows were put together to hours.
     notes: what of it is ignored, left out or taken for something else.
+    ends: whether a stamp is the end of its bar, not its begin.
     """
 
     file: str
     zone: str
     minutes: int
     notes: tuple[str, ...] = ()
+    ends: bool = False
+
+    @property
+    def stamps(self) -> str:
+        """What its stamps are, in words."""
+        return f"{self.zone}, {'end' if self.ends else 'begin'}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

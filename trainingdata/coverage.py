@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from foundation.arrays import Array, Index, Instants
@@ -22,11 +21,11 @@ from trainingdata.sessions import following_bar_ends, started_at, stock_grid
 JUMP = 0.2
 
 _NAMED = 6
-_UNBOUNDED = 1000  # characters; no table is as wide
 _MEANING = (
-    "zone: of the stamps in the file; gaps: stretches of bars that the calendar has and the file"
-    f" lacks, the longest in bars; jumps: closes more than {JUMP:.0%} from the one before, as by a"
-    " split, a wrong row or news, the largest with its date"
+    "stamps: their zone in the file, and whether they are the begin or the end of a bar; gaps:"
+    " stretches of bars that the calendar has and the file lacks, the longest in bars; jumps:"
+    f" closes more than {JUMP:.0%} from the one before, as by a split, a wrong row or news, the"
+    " largest with its date"
 )
 
 
@@ -171,11 +170,7 @@ def print_coverage(bars: Bars, start: str | None = None, end: str | None = None)
     lines: list[str] = []
     if bars.origins:
         rows = coverage(bars)
-        table = _table(rows)
-        unbounded = console.options.update_width(_UNBOUNDED)
-        narrow = Measurement.get(console, unbounded, table).maximum > console.width
-        console.print(_narrow_table(rows) if narrow else table)
-        lines += _in_words(rows) if narrow else []
+        console.print(_table(rows))
         lines += _grouped((note, row) for row in rows for note in _notes(row))
         lines.append(_MEANING)
     for line in (*lines, *clipped(bars, start, end)):
@@ -184,51 +179,23 @@ def print_coverage(bars: Bars, start: str | None = None, end: str | None = None)
 
 
 def _table(rows: Iterable[Coverage]) -> Table:
-    table = Table("symbol", "first bar, UTC", "last bar, UTC", "zone", title="Bars read")
+    table = Table(title="Bars read")
+    for name in ("symbol", "first bar, UTC", "last bar, UTC", "stamps"):
+        table.add_column(name, overflow="fold")
     for name in ("bars", "gaps", "longest gap", f"jumps > {JUMP:.0%}"):
-        table.add_column(name, justify="right")
+        table.add_column(name, overflow="fold", justify="right")
     for row in rows:
-        jump = f"{row.jumps:,}: {_largest_jump(row)}" if row.jumps else "0"
         table.add_row(
             row.symbol,
             _minute(row.first),
             _minute(row.last),
-            row.origin.zone if row.origin else "",
+            row.origin.stamps if row.origin else "",
             f"{row.bars:,}",
             f"{row.gaps:,}",
-            _longest_gap(row) if row.gaps else "",
-            jump,
+            "" if row.longest_at is None else f"{row.longest:,} from {_day(row.longest_at)}",
+            f"{row.jumps:,}: {row.largest:+.0%} {_day(row.largest_at)}" if row.jumps else "0",
         )
     return table
-
-
-def _narrow_table(rows: Iterable[Coverage]) -> Table:
-    """The table without what `_in_words` says; where it is too wide still, cells are folded."""
-    table = Table(title="Bars read")
-    for name in ("symbol", "first bar, UTC", "last bar, UTC"):
-        table.add_column(name, overflow="fold")
-    for name in ("bars", "gaps", f"jumps > {JUMP:.0%}"):
-        table.add_column(name, overflow="fold", justify="right")
-    for row in rows:
-        counts = (f"{number:,}" for number in (row.bars, row.gaps, row.jumps))
-        table.add_row(row.symbol, _minute(row.first), _minute(row.last), *counts)
-    return table
-
-
-def _in_words(rows: Iterable[Coverage]) -> Iterator[str]:
-    """Zones, longest gaps and largest jumps."""
-    said = [(f"zone {row.origin.zone}", row) for row in rows if row.origin]
-    said += [(f"longest gap {_longest_gap(row)}", row) for row in rows if row.gaps]
-    said += [(f"largest jump {_largest_jump(row)}", row) for row in rows if row.jumps]
-    return _grouped(said)
-
-
-def _longest_gap(row: Coverage) -> str:
-    return "" if row.longest_at is None else f"{row.longest:,} from {_day(row.longest_at)}"
-
-
-def _largest_jump(row: Coverage) -> str:
-    return f"{row.largest:+.0%} {_day(row.largest_at)}"
 
 
 def _minute(at: np.datetime64) -> str:

@@ -38,7 +38,7 @@ from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.files import check_output, staged_file
 from foundation.progress import ProgressBar
-from trainingdata.bar_files import bars_of_frame
+from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
@@ -132,11 +132,9 @@ def _stored_bars(path: Path, item: Instrument, start: np.datetime64) -> tuple[In
     if not path.exists():
         return nothing
     try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: cannot be read: {reason}; move it away") from error
-    times, values = bars_of_frame(frame, item, str(path))
+        times, values = read_bars([path], [item.symbol]).real_bars(0)
+    except DataError as error:
+        raise DataError(f"{error}; move it away") from error
     return (times, values) if len(times) and times[0] <= start + SLACK else nothing
 
 

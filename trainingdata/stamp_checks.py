@@ -1,4 +1,4 @@
-"""Whether a stock's stamps mean what they say: the begin of a bar, at an instant of their zone.
+"""Whether a stock's stamps mean what they say: one side of a bar, at an instant of their zone.
 
 The exchange's calendar decides. Stamps are doubted only where they miss the begins or the ends of
 nearly all sessions, and another reading has nearly all of both: files with hours before and after
@@ -7,7 +7,7 @@ the session, with half-days, holes or few rows are left alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -15,7 +15,8 @@ import pandas as pd
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.instants import Unzoned, utc_text
+from trainingdata.instants import Unzoned
+from trainingdata.instruments import Kind
 from trainingdata.sessions import stock_grid
 
 # A day's trading, before and after the session included, in hours from New York's midnight.
@@ -23,6 +24,8 @@ _EARLY, _LATE = 4, 20
 _FEWEST_SESSIONS = 2
 _SUMMER_TIME = np.timedelta64(4, "h")  # of New York, behind UTC
 _HOURS_OFF = (1, -1, 2, -2, 3, -3)
+_SIDES = {True: "the ends of bars", False: "the begins of bars"}
+_COLUMNS = {True: "end", False: "timestamp"}
 _NEW_YORK = "America/New_York"
 _UTC = "UTC"
 
@@ -74,100 +77,84 @@ def fit(starts: Instants, minutes: int) -> Fit:
     return Fit(len(sessions), float(trading.mean()), len(opening) / count, len(closing) / count)
 
 
-def refuse_misread(starts: Instants, minutes: int, zone: str, unzoned: Unzoned, path: str) -> None:
-    """Refuse stamps of a stock that fit the calendar only if they mean something else.
+def begun_at(kind: Kind, ends: Instants, minutes: int) -> Instants:
+    """When bars of so many minutes that end at these instants begin, [N].
 
-    Parameters
-    ----------
-    starts
-        when each bar starts if the stamps mean what they say, [N].
-    minutes
-        that a bar lasts, 1 … 60.
-    zone
-        of the stamps, in words.
-    unzoned
-        what those without a zone mean.
-    path
-        where they are from, for messages.
+    A stock's last bar of a session may be shorter.
+    """
+    step = np.timedelta64(minutes, "m")
+    if kind is Kind.CRYPTO:
+        return np.asarray(ends - step)
+    grid = stock_grid()
+    k = np.minimum(np.searchsorted(grid.closes, ends), len(grid.closes) - 1)
+    length = (grid.closes[k] - grid.opens[k]) % step
+    shorter = (grid.closes[k] == ends) & (length > np.timedelta64(0))
+    return np.asarray(ends - np.where(shorter, length, step))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the stamps of a stock's bars are said to be.
+
+    minutes: that a bar lasts, 1 … 60.
+    zone: of the stamps, in words.
+    ends: whether they are the ends of bars, not the begins.
+    """
+
+    minutes: int
+    zone: str
+    ends: bool = False
+
+    def starts(self, stamps: Instants) -> Instants:
+        """When bars with these stamps begin, [N]."""
+        return begun_at(Kind.STOCK, stamps, self.minutes) if self.ends else stamps
+
+
+def refuse_misread(stamps: Instants, said: Reading, unzoned: Unzoned, path: str) -> None:
+    """Refuse stamps [N] of a stock that fit the calendar only if they mean something else.
+
+    said: what they are said to be.
+    unzoned: what those without a zone mean.
+    path: where they are from, for messages.
 
     Raises
     ------
     DataError
         saying what they look like and what to do.
     """
-    stated = fit(starts, minutes)
-    if stated.poor:
-        _refuse_other_meaning(starts, minutes, zone, unzoned, path, stated)
-    _refuse_hours_off(starts, minutes, unzoned, path)
-
-
-def _refuse_other_meaning(
-    starts: Instants, minutes: int, zone: str, unzoned: Unzoned, path: str, stated: Fit
-) -> None:
-    """Refuse stamps that are the ends of bars, or of another clock, or both.
-
-    stated: how they fit as they stand.
-
-    Raises
-    ------
-    DataError
-        saying what they look like and what to do.
-    """
-    # Ends last: hourly stamps on a clock an hour west of New York's fit as ends on the stated one.
-    for ends, clock in product((False, True), (None, *_other_clocks(zone))):
-        moved = starts if clock is None else _on_other_clock(starts, _clock_of(zone), clock)
-        begins = _begins_of(moved, minutes) if ends else moved
-        meant = fit(begins, minutes)
-        if meant.good and _from_the_open(begins, minutes):
-            seen = _seen(clock, zone, unzoned, ends=ends)
-            cures = [] if clock is None else [_clock_cure(clock, zone, unzoned)]
-            cures += [_ends_cure(minutes)] if ends else []
-            shares = _shares(stated, "read so", meant)
-            raise DataError(f"{path}: {seen}: {shares}; {', and '.join(cures)}")
-
-
-def _refuse_hours_off(starts: Instants, minutes: int, unzoned: Unzoned, path: str) -> None:
-    """Refuse stamps that lie whole hours beside the sessions, all year or half of it.
-
-    Raises
-    ------
-    DataError
-        saying when and by how much, and what to do.
-    """
+    place = f"{path}: read as {_SIDES[said.ends]} on the clock of {said.zone}, its stamps"
+    starts = said.starts(stamps)
+    if fit(starts, said.minutes).poor:
+        _refuse_other_meaning(stamps, said, unzoned, place)
     summer = _wall(starts, _NEW_YORK).to_numpy("datetime64[ns]") - starts == -_SUMMER_TIME
-    halves = {"": starts, " in summer": starts[summer], " in winter": starts[~summer]}
-    for half, part in halves.items():
-        if not len(part) or not (stated := fit(part, minutes)).poor:
+    for half, rows in (("", summer | True), (" in summer", summer), (" in winter", ~summer)):
+        if not rows.any() or not fit(starts[rows], said.minutes).poor:
             continue
         for hours in _HOURS_OFF:
-            meant = fit(part + np.timedelta64(hours, "h"), minutes)
-            if meant.good:
+            moved = said.starts(stamps[rows] + np.timedelta64(hours, "h"))
+            if fit(moved, said.minutes).good:
                 off = f"{abs(hours)} h too {'early' if hours > 0 else 'late'}"
                 raise DataError(
-                    f"{path}: the stamps lie {off}{half}, {utc_text(part[0])} to"
-                    f" {utc_text(part[-1])}: {_shares(stated, 'moved', meant)};"
-                    f" {_offset_cure(unzoned)}"
+                    f"{place} lie {off} for New York's sessions{half}; write them in UTC,"
+                    f" 2024-03-04T14:30Z, or without a zone and set {unzoned.setting or 'the zone'}"
+                    " to the clock they were written on (Etc/GMT+5: New York's winter all year)"
                 )
 
 
-def _shares(stated: Fit, change: str, meant: Fit) -> str:
-    """The shares of sessions with a first and a last bar, before a change of the stamps and after.
-
-    change: in words.
-    """
-    return (
-        f"as they stand {stated.opened:.0%} of the sessions have their first bar and"
-        f" {stated.closed:.0%} their last, {change} {meant.opened:.0%} and {meant.closed:.0%}"
-    )
-
-
-def _offset_cure(unzoned: Unzoned) -> str:
-    if unzoned.zone is None:
-        return "write them in UTC, 2024-03-04T14:30Z"
-    return (
-        f"set {unzoned.setting or 'the zone'} to the clock that they were written on"
-        " (Etc/GMT+5 is New York's winter time all year), or write them in UTC"
-    )
+def _refuse_other_meaning(stamps: Instants, said: Reading, unzoned: Unzoned, place: str) -> None:
+    """Refuse stamps that are the other side of bars, or of another clock, or both."""
+    # The other side of a bar last: hourly stamps on a clock an hour west of New York's fit as ends
+    # on the stated one.
+    for ends, clock in product((said.ends, not said.ends), (None, *_other_clocks(said.zone))):
+        moved = stamps if clock is None else _on_other_clock(stamps, _clock_of(said.zone), clock)
+        begins = replace(said, ends=ends).starts(moved)
+        if fit(begins, said.minutes).good and _from_the_open(begins, said.minutes):
+            cures = [] if clock is None else [_clock_cure(clock, said.zone, unzoned)]
+            cures += [] if ends is said.ends else [f"call their column {_COLUMNS[ends]}"]
+            raise DataError(
+                f"{place} miss New York's sessions, which they fit as {_SIDES[ends]} on the clock"
+                f" of {clock or said.zone}; {', and '.join(cures)}"
+            )
 
 
 def _from_the_open(begins: Instants, minutes: int) -> bool:
@@ -193,17 +180,6 @@ def _clock_of(zone: str) -> str:
     return zone if "/" in zone else ""
 
 
-def _seen(clock: str | None, zone: str, unzoned: Unzoned, *, ends: bool) -> str:
-    bars = "the ends of bars"
-    if clock is None:
-        return f"the stamps look like {bars}"
-    both = f", and like {bars}" if ends else ""
-    if zone == unzoned.zone:
-        return f"read on the clock of {zone} the stamps look wrong, and like that of {clock}{both}"
-    written = "written with Z or +00:00" if zone == _UTC else f"written as {zone}"
-    return f"the stamps look like the clock of {clock} {written}{both}"
-
-
 def _clock_cure(clock: str, zone: str, unzoned: Unzoned) -> str:
     setting = unzoned.setting or "the zone"
     if zone == unzoned.zone:
@@ -211,21 +187,6 @@ def _clock_cure(clock: str, zone: str, unzoned: Unzoned) -> str:
     if clock == _UTC:
         return "write them in UTC, 2024-03-04T14:30Z"
     return f"write them without a zone, 2024-03-04 09:30, and set {setting}={clock}"
-
-
-def _ends_cure(minutes: int) -> str:
-    last = " (30 off the last of a session, 16:00)" if minutes == 60 else ""
-    return f"take {minutes} minutes off each{last}: a stamp is the begin of its bar"
-
-
-def _begins_of(ends: Instants, minutes: int) -> Instants:
-    """When bars that end at these instants begin, [N]; the last of a session may be shorter."""
-    grid = stock_grid()
-    k = np.minimum(np.searchsorted(grid.closes, ends), len(grid.closes) - 1)
-    step = np.timedelta64(minutes, "m")
-    length = (grid.closes[k] - grid.opens[k]) % step
-    shorter = (grid.closes[k] == ends) & (length > np.timedelta64(0))
-    return np.asarray(ends - np.where(shorter, length, step))
 
 
 def _wall(instants: Instants, clock: str) -> pd.DatetimeIndex:

@@ -9,10 +9,11 @@ import pandas as pd
 from foundation.arrays import first_row
 from foundation.counts import counted
 from foundation.errors import InputError
-from trainingdata.bar_tables import STAMPS
 from trainingdata.bars import check_bars
 from trainingdata.instants import cell_text
 
+# Columns of stamps that users' frames have.
+STAMPS = ("timestamp", "datetime", "date", "time")
 OHLC = ("open", "high", "low", "close")
 # Stamps without a zone repeat an hour when clocks go back.
 REPEATED = pd.Timedelta(1, "h")

@@ -16,7 +16,8 @@ from marketsimulator.options.prints import PrintsSettings, UnderlyingSettings
 from marketsimulator.smile_calibration import SmileCalibrationSettings, read_prints
 from marketsimulator.spread_backtest import BarsSettings, SpreadSettings
 from tests.e2e.test_command_lines import SCRIPT, one_line, run
-from tests.trainingdata.test_own_files import Shape, table
+from tests.trainingdata.vendor_files import table, write
+from trainingdata.heads import HEADS
 from trainingdata.source import DataSettings
 
 FLAGS = ("--start", "2024-03-12", "--end", "2024-03-20", "forecaster=ewma", "trials=null")
@@ -24,11 +25,12 @@ FLAGS = ("--start", "2024-03-12", "--end", "2024-03-20", "forecaster=ewma", "tri
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A stock in naive stamps and half hours between semicolons, a coin in milliseconds."""
-    stock = Shape("Date", "naive", "title", ";", True, ".csv")
-    stock.write(table("AAA", "2024-03-01", 30, days=14), tmp_path / "aaa_30m.csv")
-    coin = Shape("time", "ms", "lower", ",", False, ".csv")
-    coin.write(table("BBBUSD", "2024-03-01", days=14), tmp_path / "bbb-usdt.csv")
+    """A stock in half hours that say no zone, and a coin as Binance's archive has it."""
+    stock = table("AAA", "2024-03-01", 30, days=14)
+    local = stock["start"].dt.tz_convert("America/New_York").dt.tz_localize(None)
+    write(tmp_path / "aaa_30m.csv", stock.assign(start=local))
+    spot = next(head for head in HEADS if head.headless)
+    write(tmp_path / "bbb-usdt.csv", table("BBBUSD", "2024-03-01", days=14), spot)
     return tmp_path
 
 
@@ -42,8 +44,8 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
     assert result
     for part in (
         "Bars read",
-        "America/New_York",
-        "AAA: adj close is ignored",
+        "America/New_York, begin",
+        "UTC, epoch ms, begin",
         "AAA: 30-minute bars are put together to hours",
         "BBBUSD: quoted in USDT, which is taken for USD",
         "end: asked until 2024-03-20; BBBUSD has bars up to 2024-03-15T03:00Z only",
@@ -53,7 +55,7 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
 
 def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path) -> None:
     line = one_line(run(folder, SCRIPT, "--data-dir", "aaa_30m.csv", *FLAGS))
-    assert "aaa_30m.csv: row 1: date '2024-03-01 09:30:00' has no zone" in line
+    assert "aaa_30m.csv: row 1: timestamp '2024-03-01 09:30:00' has no zone" in line
     assert line.endswith("name its zone: data.zone=America/New_York")
     assert sorted(path.name for path in folder.iterdir()) == ["aaa_30m.csv", "bbb-usdt.csv"]
 

@@ -226,7 +226,8 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     ),
     "trainingdata/instants.py": (f"{DATA}session_calendar.py", f"{DATA}sessions.py"),
     "trainingdata/bars.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
-    "trainingdata/bar_files.py": (f"{DATA}bars.py", f"{DATA}bars_checks.py"),
+    "trainingdata/bar_files.py": (f"{DATA}bars.py", f"{DATA}heads.py"),
+    "trainingdata/bar_rows.py": (f"{DATA}heads.py",),
     "trainingdata/slow_variance.py": (f"{DATA}slow_variance.py", f"{TRADE}planned.py"),
     "trainingdata/correlation.py": (
         f"{DATA}correlation.py",

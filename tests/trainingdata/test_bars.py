@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +39,7 @@ def write(folder: Path, data: pd.DataFrame, name: str = "AAA.csv") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["AAA.parquet", "AAA.csv", "AAA.csv.gz"])
+@pytest.mark.parametrize("name", ["AAA.parquet", "AAA.csv"])
 def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
     write(tmp_path, frame(), name)
     bars = read_bars([tmp_path], ["AAA"])
@@ -50,17 +48,6 @@ def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
     assert bars.times[6] == np.datetime64("2024-10-01T20:00", "ns"), (
         "the day's last bar is known half an hour after its start"
     )
-
-
-def test_headings_are_read_however_they_are_written(tmp_path: Path) -> None:
-    write(tmp_path, frame(), "AAA.csv")
-    plain = read_bars([tmp_path], ["AAA"])
-    shouting = frame().rename(
-        columns=lambda name: f" {name.upper()} " if name != "timestamp" else "Timestamp"
-    )
-    (tmp_path / "other").mkdir()
-    write(tmp_path / "other", shouting, "AAA.parquet")
-    np.testing.assert_array_equal(read_bars([tmp_path / "other"], ["AAA"]).values, plain.values)
 
 
 def test_zones_other_than_utc_are_the_same_instants(tmp_path: Path) -> None:
@@ -93,45 +80,6 @@ def test_two_files_for_one_symbol_are_an_error_naming_both(tmp_path: Path) -> No
         read_bars([tmp_path / "a", tmp_path / "b"], ["AAA"])
 
 
-def change(column: str, row: int, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    def apply(data: pd.DataFrame) -> pd.DataFrame:
-        data = data.astype({column: object})
-        data.loc[row, column] = value
-        return data
-
-    return apply
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (change("close", 3, float("nan")), r"row 4: close is nan"),
-        (change("open", 0, 0.0), r"row 1: open is 0, a price must be above 0"),
-        (change("low", 5, -3.5), r"row 6: low is -3\.5"),
-        (change("high", 2, 50.0), r"row 3: high 50 is below low 101"),
-        (change("volume", 2, -1.0), r"row 3: volume is -1"),
-        (change("close", 1, "n/k"), r"row 2: close is 'n/k', not a number"),
-        (change("timestamp", 4, "2024-10-01T16:30:00Z"), r"row 5: timestamp .* repeats"),
-        (change("timestamp", 4, "2024-10-01T13:30:00Z"), r"row 5: timestamp .* is earlier"),
-        (change("timestamp", 0, "2024-10-01 13:30:00"), r"row 1: timestamp .* has no zone"),
-        (change("timestamp", 0, "someday"), r"row 1: timestamp 'someday' is no date"),
-        (lambda d: d.drop(columns="high"), r"column 'high' is missing"),
-        (lambda d: d.iloc[:0], r"holds no bars"),
-        (
-            lambda d: d.assign(timestamp=d.timestamp + pd.Timedelta(minutes=15)),
-            r"row 1: .* is no start of an hourly bar",
-        ),
-    ],
-)
-def test_what_cannot_be_trusted_is_named_with_file_row_and_value(
-    tmp_path: Path, spoil: Callable[[pd.DataFrame], pd.DataFrame], says: str
-) -> None:
-    path = write(tmp_path, spoil(frame()))
-    with pytest.raises(DataError, match=says) as error:
-        read_bars([tmp_path], ["AAA"])
-    assert str(path) in str(error.value)
-
-
 def test_a_naive_parquet_column_is_refused(tmp_path: Path) -> None:
     data = frame()
     data["timestamp"] = data["timestamp"].dt.tz_localize(None)
@@ -145,8 +93,6 @@ def test_a_naive_parquet_column_is_refused(tmp_path: Path) -> None:
     [
         ("AAA.csv", b""),
         ("AAA.parquet", b"PAR1 not really"),
-        ("AAA.csv.gz", gzip.compress(b"timestamp,open\n", mtime=0)[:-9]),
-        ("AAA.csv.gz", b"no gzip"),
         ("AAA.csv", b"\xff\xfe\x00bad"),
     ],
 )

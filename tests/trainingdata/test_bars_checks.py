@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.bar_files import bars_of_frame, read_bars
+from trainingdata.bar_files import read_bars
 from trainingdata.bars import (
     CLOSE,
     FIELDS,
@@ -135,17 +135,6 @@ def test_a_start_that_is_missing_is_refused_and_not_left_out(row: int) -> None:
     starts[row] = np.datetime64("NaT")
     with pytest.raises(DataError, match=rf"AAA: row {row + 1}: timestamp is empty"):
         check_bars(starts, coherent(0), "AAA")
-
-
-def test_a_column_that_comes_twice_is_refused_by_name() -> None:
-    """Headers differ by case alone after two exports were joined; which of the two is meant is
-    unknown.
-    """
-    frame = pd.DataFrame(coherent(0), columns=list(FIELDS))
-    frame.insert(0, "timestamp", pd.to_datetime(starts_of_a_day()).tz_localize("UTC"))
-    doubled = pd.concat([frame, frame[["close"]]], axis=1)
-    with pytest.raises(DataError, match=r"AAA\.csv: column 'close' is there twice"):
-        bars_of_frame(doubled, instrument("AAA"), "AAA.csv")
 
 
 def test_the_synthetic_market_passes_its_own_check(market: Bars) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import DataError
-from tests.trainingdata.test_own_files import DAYS, csv_of, table
+from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
@@ -101,7 +101,7 @@ def test_a_wrong_row_is_noted_or_by_setting_refused_with_what_to_do(tmp_path: Pa
     frame = table("AAA", DAYS[0])
     prices = ["open", "high", "low", "close"]
     frame.loc[frame.index[8], prices] = frame.loc[frame.index[8], prices] / 2
-    path = str(csv_of(tmp_path / "AAA.csv", frame))
+    path = str(write(tmp_path / "AAA.csv", frame))
     (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
     (note,) = origin.notes
     stamp = frame["start"].iloc[8].strftime("%Y-%m-%dT%H:%MZ")
@@ -113,7 +113,7 @@ def test_a_wrong_row_is_noted_or_by_setting_refused_with_what_to_do(tmp_path: Pa
 
 def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> None:
     frame = split_at(table("AAA", DAYS[0]), 7, 10.0)
-    path = str(csv_of(tmp_path / "AAA.csv", frame))
+    path = str(write(tmp_path / "AAA.csv", frame))
     (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
     (note,) = origin.notes
     assert "looks like a split of 10:1" in note
@@ -123,6 +123,6 @@ def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> No
         DataError, match=r"AAA: 2024-03-\d\d looks like a split of 10:1 .*note goes"
     ):
         DataSettings(dir=(path,), splits="refuse").bars([], None, None)
-    plain = str(csv_of(tmp_path / "BBB.csv", table("BBB", DAYS[0])))
+    plain = str(write(tmp_path / "BBB.csv", table("BBB", DAYS[0])))
     (calm,) = DataSettings(dir=(plain,), splits="refuse").bars([], None, None).origins
     assert not calm.notes

@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.bar_tables import read_table
-from trainingdata.bars import FIELDS
 from trainingdata.instants import Unzoned
-from trainingdata.instruments import instrument
+from trainingdata.instruments import Kind
 from trainingdata.sessions import stock_grid
-from trainingdata.stamp_checks import fit, refuse_misread
+from trainingdata.stamp_checks import Reading, begun_at, fit, refuse_misread
 
 NEW_YORK = "America/New_York"
 ON_NEW_YORKS_CLOCK = Unzoned(NEW_YORK, "data.zone")
@@ -63,27 +61,10 @@ FILES = st.builds(
     st.sampled_from([60, 30, 15, 5]),
     st.booleans(),
 ).map(lambda file: replace(file, extended=file.extended and file.minutes < 60))
-FORMS = st.sampled_from(["Z", "s", "naive", "offset"])
-
-
-def read(starts: Instants, form: str, clock: str = "UTC", symbol: str = "AAA") -> Instants:
-    """What is read of a table of these starts; clock: that Z and counts of seconds show."""
-    utc = pd.Series(starts).dt.tz_localize("UTC")
-    wall = utc.dt.tz_convert(clock).dt.tz_localize(None)
-    local = utc.dt.tz_convert(NEW_YORK)
-    stamps = {
-        "Z": lambda: wall.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "s": lambda: wall.dt.as_unit("s").astype("int64"),
-        "naive": lambda: local.dt.tz_localize(None).astype(str),
-        "offset": lambda: local.astype(str),
-    }[form]()
-    frame = pd.DataFrame({"timestamp": stamps} | dict.fromkeys(FIELDS, 5.0))
-    times, _, _ = read_table(frame, instrument(symbol), f"{symbol}.csv", ON_NEW_YORKS_CLOCK)
-    return times
 
 
 @given(FILES, st.sampled_from(["UTC", "UTC, epoch ms", NEW_YORK, "-05:00", "+01:00"]), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 def test_stamps_that_mean_what_they_say_are_never_doubted(
     file: File, zone: str, data: st.DataObject
 ) -> None:
@@ -95,77 +76,45 @@ def test_stamps_that_mean_what_they_say_are_never_doubted(
     every = data.draw(st.sampled_from([1, 2, 3, 6, 7, 13, 78]), "every")
     lacking = np.arange(len(starts)) % every == data.draw(st.integers(1, every), "lacking")
     if not lacking.all():
-        refuse_misread(starts[~lacking], file.minutes, zone, ON_NEW_YORKS_CLOCK, "AAA.csv")
+        refuse_misread(starts[~lacking], Reading(file.minutes, zone), ON_NEW_YORKS_CLOCK, "AAA.csv")
 
 
-@given(FILES, FORMS)
-@settings(max_examples=40, deadline=None)
-def test_a_genuine_file_keeps_every_hour_of_its_sessions(file: File, form: str) -> None:
-    starts = file.starts()
-    grid = stock_grid()
-    k = np.searchsorted(grid.starts, starts, side="right") - 1
-    expected = np.unique(grid.ends[k[starts < grid.ends[k]]])
-    np.testing.assert_array_equal(read(starts, form), expected)
-
-
-@given(FILES, st.sampled_from(["Z", "s"]))
-@settings(max_examples=40, deadline=None)
-def test_a_new_york_clock_written_as_utc_is_refused_with_the_way_to_write_it(
-    file: File, form: str
-) -> None:
+@given(FILES, st.booleans())
+@settings(max_examples=40)
+def test_what_a_refusal_says_the_stamps_are_is_what_they_are(file: File, ends: bool) -> None:
+    """Ends or begins, on New York's clock written as UTC: read as it says, they are not refused."""
+    file = replace(file, extended=False)
+    stamps = file.ends() if ends else file.starts()
+    wall = pd.DatetimeIndex(stamps).tz_localize("UTC").tz_convert(NEW_YORK).tz_localize(None)
+    said = Reading(file.minutes, "UTC", ends=not ends)
     with pytest.raises(DataError) as refused:
-        read(file.starts(), form, NEW_YORK)
-    text = str(refused.value)
-    assert text.startswith(f"AAA.csv: the stamps look like the clock of {NEW_YORK} written ")
-    assert "ends of bars" not in text
-    assert text.endswith(
-        f"write them without a zone, 2024-03-04 09:30, and set data.zone={NEW_YORK}"
+        refuse_misread(wall.to_numpy("datetime64[ns]"), said, ON_NEW_YORKS_CLOCK, "AAA.csv")
+    side = "the ends of bars" if ends else "the begins of bars"
+    assert str(refused.value).endswith(
+        f"which they fit as {side} on the clock of {NEW_YORK}; write them without a zone,"
+        f" 2024-03-04 09:30, and set data.zone={NEW_YORK}, and call their column"
+        f" {'end' if ends else 'timestamp'}"
     )
-    assert len(read(file.starts(), "naive")) > 0, "the way it names is one"
+    meant = Reading(file.minutes, NEW_YORK, ends=ends)
+    refuse_misread(stamps, meant, ON_NEW_YORKS_CLOCK, "AAA.csv")
 
 
-@given(FILES.map(lambda file: replace(file, extended=False)), FORMS)
-@settings(max_examples=40, deadline=None)
-def test_ends_of_bars_are_refused_with_what_to_take_off(file: File, form: str) -> None:
-    with pytest.raises(DataError) as refused:
-        read(file.ends(), form)
-    text = str(refused.value)
-    assert text.startswith("AAA.csv: the stamps look like the ends of bars: as they stand 0% of")
-    assert f"take {file.minutes} minutes off each" in text
+@given(FILES)
+def test_bars_begin_where_they_are_said_to_end(file: File) -> None:
+    file = replace(file, extended=False)
+    begins = begun_at(Kind.STOCK, file.ends(), file.minutes)
+    np.testing.assert_array_equal(begins, file.starts())
 
 
-@given(FILES.map(lambda file: replace(file, extended=False)))
-@settings(max_examples=20, deadline=None)
-def test_ends_on_a_new_york_clock_written_as_utc_are_both(file: File) -> None:
-    with pytest.raises(DataError, match=r"clock of America/New_York written .* like the ends of"):
-        read(file.ends(), "Z", NEW_YORK)
-
-
-@given(st.integers(-12, 12), st.integers(2, 200))
-@settings(max_examples=20, deadline=None)
-def test_a_coins_hours_are_never_doubted(shift: int, hours: int) -> None:
-    """A coin trades around the clock: nothing could show another one."""
-    start = np.datetime64("2024-03-04", "ns") + shift * np.timedelta64(1, "h")
-    starts = start + np.arange(hours) * np.timedelta64(1, "h")
-    assert len(read(starts, "Z", symbol="AAAUSD")) == hours
-
-
-def test_utc_written_with_new_yorks_offset_is_refused() -> None:
+def test_the_cure_names_the_clock_that_fits() -> None:
     starts = File("2024-07-01", 4, 60, extended=False).starts()
-    shifted = starts + np.timedelta64(4, "h")
-    with pytest.raises(DataError, match=r"look like the clock of UTC written as -04:00: .*in UTC"):
-        read(shifted, "offset")
-
-
-def test_naive_stamps_of_another_clock_name_the_zone_that_fits() -> None:
-    starts = File("2024-07-01", 4, 60, extended=False).starts()
-    frame = pd.DataFrame({"timestamp": pd.Series(starts).astype(str)} | dict.fromkeys(FIELDS, 5.0))
-    says = (
-        "read on the clock of America/New_York the stamps look wrong, and like that of UTC: .*"
-        r"correct data\.zone: data\.zone=UTC$"
-    )
-    with pytest.raises(DataError, match=says):
-        read_table(frame, instrument("AAA"), "AAA.csv", ON_NEW_YORKS_CLOCK)
+    late = starts + np.timedelta64(4, "h")
+    with pytest.raises(DataError, match=r"on the clock of UTC; write them in UTC, 2024-03-04T14"):
+        refuse_misread(late, Reading(60, "-04:00"), ON_NEW_YORKS_CLOCK, "AAA.csv")
+    with pytest.raises(
+        DataError, match=r"on the clock of UTC; correct data\.zone: data\.zone=UTC$"
+    ):
+        refuse_misread(late, Reading(60, NEW_YORK), ON_NEW_YORKS_CLOCK, "AAA.csv")
 
 
 def test_a_bar_at_the_close_of_few_sessions_or_of_a_file_without_its_opens_is_no_end() -> None:
@@ -173,11 +122,11 @@ def test_a_bar_at_the_close_of_few_sessions_or_of_a_file_without_its_opens_is_no
     starts = File("2024-07-08", 5, 30, extended=False).starts()
     closes = stock_grid().closes
     at_close = closes[(closes > starts[0]) & (closes < starts[-1] + np.timedelta64(1, "h"))]
-    assert len(read(np.union1d(starts, at_close), "Z")) == 35
-    late = np.union1d(starts, at_close[:-1])[1:]
-    assert len(read(late, "Z")) == 34
+    utc = Reading(30, "UTC")
+    refuse_misread(np.union1d(starts, at_close), utc, ON_NEW_YORKS_CLOCK, "AAA.csv")
+    refuse_misread(np.union1d(starts, at_close[:-1])[1:], utc, ON_NEW_YORKS_CLOCK, "AAA.csv")
     day = File("2024-07-08", 1, 30, extended=False)
-    assert len(read(day.ends(), "Z")) == 6
+    refuse_misread(day.ends(), utc, ON_NEW_YORKS_CLOCK, "AAA.csv")
 
 
 def test_the_shares_are_those_of_sessions_with_a_first_and_a_last_bar() -> None:
@@ -195,18 +144,18 @@ def test_a_winter_clock_kept_all_year_is_refused_for_its_summer() -> None:
     starts = File("2024-10-01", 40, 60, extended=False).starts()
     fixed = starts + np.timedelta64(-5, "h")
     read = pd.DatetimeIndex(fixed).tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None)
-    with pytest.raises(DataError, match=r"1 h too early in summer.* set data.zone to the clock"):
-        refuse_misread(np.asarray(read), 60, NEW_YORK, ON_NEW_YORKS_CLOCK, "a.csv")
+    with pytest.raises(DataError, match=r"1 h too early .*in summer; .* set data.zone to the"):
+        refuse_misread(np.asarray(read), Reading(60, NEW_YORK), ON_NEW_YORKS_CLOCK, "a.csv")
 
 
 @pytest.mark.parametrize(("hours", "says"), [(-1, "1 h too early"), (2, "2 h too late")])
 def test_stamps_whole_hours_beside_the_sessions_are_refused(hours: int, says: str) -> None:
     moved = File("2024-07-01", 20, 60, extended=False).starts() + np.timedelta64(hours, "h")
     with pytest.raises(DataError, match=says):
-        refuse_misread(moved, 60, "UTC", Unzoned(None, ""), "a.csv")
+        refuse_misread(moved, Reading(60, "UTC"), Unzoned(None, ""), "a.csv")
 
 
 def test_bars_on_the_hour_are_not_called_ends_of_others_that_would_be_refused() -> None:
     sessions = File("2024-07-08", 10, 60, extended=False).starts()
     on_the_hour = sessions + np.timedelta64(30, "m")  # 10:00 to 16:00 New York
-    refuse_misread(on_the_hour, 60, "UTC", Unzoned(None, ""), "a.csv")
+    refuse_misread(on_the_hour, Reading(60, "UTC"), Unzoned(None, ""), "a.csv")

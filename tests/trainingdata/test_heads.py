@@ -1,0 +1,511 @@
+"""The table of vendors' heads: what is written under one is read, and everything else refused."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundation.errors import DataError, InputError
+from tests.trainingdata.vendor_files import (
+    DAYS,
+    NEW_YORK,
+    OWN,
+    READ,
+    frame_of,
+    table,
+    write,
+    write_download,
+)
+from trainingdata import load_bars
+from trainingdata.bars import CLOSE, FIELDS, VOLUME, Bars
+from trainingdata.heads import GOOD, HEADS, Head
+from trainingdata.instruments import data_symbol, instrument, is_symbol, symbols_of
+from trainingdata.source import DataSettings
+
+HEADINGS, FIRST = GOOD
+ROWS = [
+    f"2024-03-0{day}T{hour}:30:00Z,100,101.5,99,100.25,{1000 + hour}"
+    for day in (4, 5)
+    for hour in range(14, 21)
+]
+
+
+def text(rows: list[str] = ROWS, headings: str = HEADINGS) -> str:
+    return "\n".join([headings, *rows, ""])
+
+
+def with_cell(column: int, cell: str) -> str:
+    """The text with another cell in its fourth row."""
+    cells = ROWS[3].split(",")
+    cells[column] = cell
+    return text([*ROWS[:3], ",".join(cells), *ROWS[4:]])
+
+
+def put(folder: Path, content: str | bytes, name: str = "AAA.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(path: Path, zone: str | None = None) -> str:
+    """What a file is refused with, one line that begins with its path."""
+    with pytest.raises(DataError) as refused:
+        load_bars(path, zone=zone)
+    said = str(refused.value)
+    assert said.startswith(str(path))
+    assert "\n" not in said
+    assert "\0" not in said
+    return said.removeprefix(str(path))
+
+
+def same_bars(one: Bars, other: Bars) -> None:
+    assert one.symbols == other.symbols
+    np.testing.assert_array_equal(one.times, other.times)
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-12)
+
+
+def plain_hours(bars: pd.DataFrame, symbol: str) -> pd.DataFrame:
+    """The hours that the parts make, by pandas: from 09:30 New York for stocks."""
+    offset = pd.Timedelta(minutes=0 if symbol.endswith("USD") else 30)
+    hours = (bars["start"] - offset).dt.floor("h") + offset
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    joined = bars.drop(columns=["start", "end"]).groupby(hours).agg(how)
+    return joined.rename_axis("start").reset_index()
+
+
+@given(
+    st.sampled_from(READ),
+    st.sampled_from(["AAA", "AAAUSD"]),
+    st.sampled_from([*DAYS, "2024-12-30"]),  # Binance counts otherwise from the next year on
+    st.sampled_from([60, 30, 15, 5]),
+    st.sampled_from([".csv", ".parquet"]),
+    st.booleans(),
+)
+@settings(max_examples=30)
+def test_a_panel_written_in_a_vendors_form_is_read_as_the_same_bars(
+    head: Head, symbol: str, day: str, minutes: int, suffix: str, named: bool
+) -> None:
+    """The name of the file says the symbol, or a column does, whatever the name is."""
+    coin = symbol.endswith("USD")
+    by_column = named and bool(head.symbol) and not (coin and head.vendor == "Stooq")
+    suffix = ".csv" if head.headless else suffix
+    bars = table(symbol, day, minutes)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = write(Path(folder) / "plain" / f"{symbol}.csv", plain_hours(bars, symbol))
+        name = "all of 2024" if by_column else symbol
+        path = Path(folder) / f"{name}{suffix}"
+        write(path, bars, head, *([symbol] if by_column else []))
+        read = load_bars(path)
+        same_bars(read, load_bars(plain))
+    (origin,) = read.origins
+    assert (origin.minutes, origin.ends) == (minutes, head.ends)
+    assert ("Adj Close is ignored" in origin.notes) == bool(head.adjusted)
+    assert origin.stamps.endswith("end" if head.ends else "begin")
+
+
+@given(
+    st.sampled_from(READ),
+    st.sampled_from([60, 30, 15]),
+    st.sampled_from(["another clock", "the other side", "early", "late"]),
+)
+@settings(max_examples=50)
+def test_stamps_that_mean_something_else_are_refused_under_every_head(
+    head: Head, minutes: int, fault: str
+) -> None:
+    """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
+    or late.
+    """
+    bars = table("AAA", "2024-03-08", minutes, days=14)
+    local = bars["start"].dt.tz_convert(NEW_YORK).dt.tz_localize(None)
+    hour = pd.Timedelta(hours=1)
+    if fault == "another clock":
+        stamps = local.dt.tz_localize(head.zone or "UTC").dt.tz_convert("UTC")
+        says = f"on the clock of {NEW_YORK}; "
+        if head.ends:
+            stamps += bars["end"] - bars["start"]
+    elif fault == "the other side":
+        stamps = bars["start"] if head.ends else bars["end"]
+        says = "they fit as the begins of bars" if head.ends else "they fit as the ends of bars"
+    else:
+        stamps = bars["end" if head.ends else "start"] + (hour if fault == "late" else -hour)
+        says = f"1 h too {fault}|they fit as the"  # an hour off is the other side of hourly bars
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "AAA.csv", bars.assign(start=stamps, end=stamps), head)
+        with pytest.raises(DataError, match=says) as refused:
+            load_bars(path)
+    assert str(refused.value).startswith(f"{path}: read as the ")
+
+
+VENDORS = {
+    "Alpaca's SDK": (
+        "symbol,timestamp,open,high,low,close,volume,trade_count,vwap\n"
+        "AAA,2024-03-04 14:30:00+00:00,100.0,101.5,99.0,100.25,1014.0,9.0,100.1\n"
+    ),
+    "Alpaca's answers": "c,h,l,n,o,t,v,vw\n100.25,101.5,99,9,100,2024-03-04T14:30:00Z,1014,100.1\n",
+    "yfinance's history": (
+        "Datetime,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
+        "2024-03-04 09:30:00-05:00,100.0,101.5,99.0,100.25,1014,0.0,0.0\n"
+    ),
+    "yfinance's download": (
+        "Price,Close,High,Low,Open,Volume\nTicker,AAA,AAA,AAA,AAA,AAA\nDatetime,,,,,\n"
+        "2024-03-04 14:30:00+00:00,100.25,101.5,99.0,100.0,1014\n"
+    ),
+    "Polygon": (
+        "ticker,volume,open,close,high,low,window_start,transactions\n"
+        "AAA,1014,100,100.25,101.5,99,1709562600000000000,9\n"
+    ),
+    "Binance's futures": (
+        "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+        "taker_buy_quote_volume,ignore\n"
+        "1709562600000,100,101.5,99,100.25,1014,1709566199999,1,9,1,1,0\n"
+    ),
+    "Binance's spot": "1709562600000,100,101.5,99,100.25,1014,1709566199999,1,9,1,1,0\n",
+    "own": "end,open,high,low,close,volume\n2024-03-04T15:30Z,100,101.5,99,100.25,1014\n",
+    "marked and of Windows": "\ufeff" + HEADINGS + "\r\n" + ROWS[0] + "\r\n",
+    "without a last line feed": HEADINGS + "\n" + ROWS[0],
+}
+
+
+@pytest.mark.parametrize("content", VENDORS.values(), ids=VENDORS.keys())
+def test_a_file_as_a_vendor_writes_it_is_read(tmp_path: Path, content: str) -> None:
+    bars = load_bars(put(tmp_path, content))
+    assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
+    assert bars.values.tolist() == [[[100, 101.5, 99, 100.25, 1014]]]
+
+
+STOOQ = {
+    "Date,Time,Open,High,Low,Close,Volume": "2024-03-04,{}:{}:00,100,101.5,99,100.25,7",
+    "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>": (
+        "AAA.US,5,20240304,{}{}00,100,101.5,99,100.25,7,0"
+    ),
+}
+
+
+@pytest.mark.parametrize("headings", STOOQ)
+def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings: str) -> None:
+    """Its hours begin on :00 of New York, half an hour into the session: no head reads those."""
+    at = [(15 + (30 + k) // 60, f"{(30 + k) % 60:02}") for k in range(0, 60, 5)]
+    bars = load_bars(put(tmp_path, text([STOOQ[headings].format(*part) for part in at], headings)))
+    assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
+    assert bars.values[0, 0, VOLUME] == 7 * 12
+    assert bars.origins[0].stamps == "Europe/Warsaw, begin"
+
+
+def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
+    said = refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv"))
+    assert said.startswith(": its head is none that is known: when,o,h,l,c")
+    assert said.endswith(f"a good file begins with the two lines {HEADINGS} and {FIRST}")
+    for head in HEADS:
+        assert head.headless or ",".join((*head.stamp, *head.fields)) in said
+    assert load_bars(put(tmp_path, f"{HEADINGS}\n{FIRST}\n")).values[0, 0, CLOSE] == 100.25
+
+
+@pytest.mark.parametrize(
+    ("headings", "says"),
+    [
+        ("timestamp,open,high,low,close", "(beside own, Alpaca's 'volume' is missing)"),
+        ("timestamp,open,high,low,close,volume,name", "(beside own, Alpaca's 'name' is not known)"),
+        ("Datetime,Open,High,Low,Close,volume", "'Volume' is missing, 'volume' is not known"),
+        (",timestamp,open,high,low,close,volume", "'' is not known"),
+        ("timestamp;open;high;low;close;volume", "its head is none that is known"),
+        ("timestamp,open,high,low,close,close,volume", ": column 'close' is there twice"),
+        (ROWS[0], "its head is none that is known"),
+        ("", "the file is empty"),
+        ("Price,Close,High,Low,Open,Volume", "has to be followed by one of tickers"),
+    ],
+)
+def test_a_head_that_is_no_vendors_is_refused_with_what_it_lacks(
+    tmp_path: Path, headings: str, says: str
+) -> None:
+    assert says in refusal(put(tmp_path, text(headings=headings)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (with_cell(4, ""), "row 4: close is nan (empty), not a number"),
+        (with_cell(4, "NaN"), "row 4: close is 'NaN', not a number"),
+        (with_cell(4, "1.100,25"), "row 4 has 7 cells under 6 headings"),
+        (with_cell(4, '"100.25"'), "row 4: close is '\"100.25\"', not a number"),
+        (with_cell(4, "True"), "row 4: close is 'True', not a number"),
+        (text([row.replace("100,", "True,", 1) for row in ROWS]), "row 1: open is True, not a num"),
+        (with_cell(4, "-100"), "row 4: close is -100, a price must be above 0"),
+        (with_cell(1, "0"), "row 4: open is 0, a price must be above 0"),
+        (with_cell(1, "102"), "row 4: open 102 is above high 101.5"),
+        (with_cell(4, "98"), "row 4: close 98 is below low 99"),
+        (with_cell(5, "-1"), "row 4: volume is -1, below 0"),
+        (with_cell(5, "7,8,9"), "row 4 has 8 cells under 6 headings"),
+        (with_cell(0, ""), "row 4: timestamp nan (empty) is no date"),
+        (with_cell(0, ROWS[2][:20]), "row 4: timestamp 2024-03-04T16:30Z repeats"),
+        (with_cell(0, ROWS[0][:20]), "row 4: timestamp 2024-03-04T14:30Z is earlier than the row"),
+        (with_cell(0, "2024-03-04T17:30:00"), "row 4: timestamp '2024-03-04T17:30:00' has no zone"),
+        (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is no date"),
+        (with_cell(0, "1709573400"), "row 4: timestamp '1709573400' is no date"),
+        (with_cell(0, "2024-03-04T17:47:00Z"), "no start of an hourly bar (09:30, 10:30"),
+        (text(ROWS[::-1]), "row 2: timestamp 2024-03-05T19:30Z is earlier than the row before"),
+        (text()[:200].encode() + b"\0" * 300, "line 5 holds zero bytes"),
+        (text().encode("utf-16"), "line 1 holds zero bytes, as of UTF-16"),
+        (text().encode() + b"\xe9", "line 16 is no UTF-8"),
+        (text([]), "the file holds no bars"),
+    ],
+)
+def test_a_damaged_row_is_named_with_what_is_wrong(
+    tmp_path: Path, content: str | bytes, says: str
+) -> None:
+    said = refusal(put(tmp_path, content))
+    assert says in said
+    assert len(said) < 320
+
+
+@given(st.integers(0, len(text()) - 1), st.sampled_from('",;|#\0\n 7x-.'), st.booleans())
+@settings(max_examples=60)
+def test_a_wrong_character_never_loses_a_row_in_silence(
+    place: int, character: str, instead: bool
+) -> None:
+    changed = text()[:place] + character + text()[place + instead :]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            bars = load_bars(put(Path(folder), changed))
+        except DataError:
+            return
+    assert bars.mask.sum() == len(ROWS) or bars.origins[0].notes
+
+
+@pytest.mark.parametrize("form", ["%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%m-%d-%Y"])
+def test_a_date_that_may_be_of_two_months_is_refused_with_its_row_and_how_to_write_it(
+    tmp_path: Path, form: str
+) -> None:
+    bars = frame_of(OWN, table("AAA"))
+    cell = pd.Timestamp(bars.loc[4, "timestamp"]).strftime(form)
+    bars.loc[4, "timestamp"] = cell
+    bars.to_csv(tmp_path / "AAA.csv", index=False)
+    assert refusal(tmp_path / "AAA.csv", NEW_YORK) == (
+        f": row 5: timestamp {cell!r} is no date and time; write it as 2024-10-01T13:30Z, or as"
+        f" 2024-10-01 09:30 on the clock of {NEW_YORK} (YYYY-MM-DD)"
+    )
+
+
+@pytest.mark.parametrize("count", ["1709562600", "1709562600000000", "1709562600000.5", "x"])
+def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed(
+    tmp_path: Path, count: str
+) -> None:
+    said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
+    assert "its head is none" in said or "row 1: open_time" in said
+    content = VENDORS["Polygon"].replace("1709562600000000000", count)
+    assert "is no count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
+        put(tmp_path, content, "BBB.csv")
+    )
+
+
+@pytest.mark.parametrize(
+    ("stamps", "says"),
+    [
+        ([f"2024-10-0{day}T00:00:00Z" for day in (1, 2, 3)], "daily bars: "),
+        ([f"2024-10-01T{h:02}:00:00Z" for h in (0, 4, 8, 12)], "bars are 240 minutes apart"),
+        ([f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)], "no start of a 5-minute bar"),
+        ([f"2024-10-01T13:{m}:00Z" for m in (35, 40, 45)], "5-minute bars fill no hour"),
+    ],
+)
+def test_bars_of_another_length_are_refused(tmp_path: Path, stamps: list[str], says: str) -> None:
+    path = put(tmp_path, text([f"{stamp},5,5,5,5,1" for stamp in stamps]), "AAAUSD.csv")
+    assert says in refusal(path)
+
+
+def test_daily_files_of_yfinance_and_stooq_say_what_they_are(tmp_path: Path) -> None:
+    rows = [f"2024-10-0{day},5,5,5,5,9" for day in (1, 2, 3)]
+    path = put(tmp_path, text(rows, "Date,Open,High,Low,Close,Volume"))
+    assert refusal(path).startswith(": daily bars: forecasts, trading and correlations here need")
+
+
+@pytest.mark.parametrize("head", [head for head in READ if head.symbol], ids=lambda h: h.vendor)
+def test_a_column_of_symbols_makes_one_file_a_panel(tmp_path: Path, head: Head) -> None:
+    bars = table("AAA")
+    path = write(tmp_path / "all.csv", bars, head, "BBB", "AAA")
+    both = load_bars(path)
+    assert both.symbols == ("AAA", "BBB")
+    same_bars(load_bars(path, symbols=["BBB"]), load_bars(write(tmp_path / "p" / "BBB.csv", bars)))
+    spoilt = frame_of(head, bars, "AAA", "BBB")
+    spoilt.loc[len(bars) + 2, head.fields[3]] = -1
+    spoilt.to_csv(path, index=False)
+    assert ": row 3: close is -1" in refusal(path)
+    spoilt.loc[4, head.symbol] = None
+    spoilt.to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"all\.csv|row 5: "):
+        load_bars(path, symbols=["BBB"])
+
+
+def test_yfinances_table_of_several_tickers_holds_each_of_them(tmp_path: Path) -> None:
+    bars = table("AAA")
+    path = write_download(tmp_path / "download.csv", bars, "BBB", "AAA")
+    both = load_bars(path)
+    assert both.symbols == ("AAA", "BBB")
+    same_bars(load_bars(path, symbols=["BBB"]), load_bars(write(tmp_path / "p" / "BBB.csv", bars)))
+
+
+def test_one_symbol_in_two_spellings_is_refused(tmp_path: Path) -> None:
+    rows = [f"{row},{name}" for name in ("BTC-USD", "BTCUSD") for row in ROWS]
+    path = put(tmp_path, text(rows, f"{HEADINGS},symbol"), "BTCUSD.csv")
+    assert "'BTC-USD' and 'BTCUSD' are one symbol; spell it alike" in refusal(path)
+
+
+@given(st.integers(1, 60), st.sampled_from(["AAA", "AAAUSD"]), st.sampled_from([10, 15, 30]))
+@settings(max_examples=12)
+def test_what_is_known_at_an_instant_is_made_of_nothing_later(
+    parts: int, symbol: str, minutes: int
+) -> None:
+    """A file that ends earlier has the same hours, without those it does not hold to their end."""
+    bars = table(symbol, DAYS[0], minutes)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / f"{symbol}.csv", bars)
+        whole = load_bars(path)
+        known = min(60 // minutes + parts, len(bars))
+        part = load_bars(write(path, bars.iloc[:known]))
+    now = np.datetime64(bars["end"].iloc[known - 1].tz_localize(None), "ns")
+    same_bars(part, whole.until(now))
+
+
+def test_ends_of_an_hour_with_holes_are_never_known_before_they_are(tmp_path: Path) -> None:
+    """Rows mostly two hours apart are still hours: taken for two, each would be known too early."""
+    bars = table("AAAUSD").iloc[[0, 2, 4, 6, 7, 9]]
+    read = load_bars(write(tmp_path / "AAAUSD.csv", bars, HEADS[1]))
+    assert read.times.tolist() == bars["end"].dt.tz_localize(None).to_numpy("M8[ns]").tolist()
+
+
+def naive(path: Path, bars: pd.DataFrame) -> Path:
+    """A file with stamps of New York's clock that say no zone."""
+    return write(
+        path, bars.assign(start=bars["start"].dt.tz_convert(NEW_YORK).dt.tz_localize(None))
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_stamps_without_a_zone_are_read_on_the_clock_that_is_set(
+    tmp_path: Path, suffix: str
+) -> None:
+    bars = table("AAAUSD", DAYS[1])
+    path = naive(tmp_path / f"AAAUSD{suffix}", bars)
+    read = load_bars(path, zone=NEW_YORK)
+    same_bars(read, load_bars(write(tmp_path / "utc" / "AAAUSD.csv", bars)))
+    assert read.origins[0].stamps == f"{NEW_YORK}, begin"
+    assert refusal(path).endswith(f"or name its zone: data.zone={NEW_YORK}")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago", "Europe/London", "Europe/Warsaw"])
+@pytest.mark.parametrize("minutes", [60, 15])
+def test_stamps_read_on_another_clock_are_refused_where_the_sessions_show_it(
+    tmp_path: Path, zone: str, minutes: int
+) -> None:
+    path = naive(tmp_path / "AAA.csv", table("AAA", DAYS[1], minutes, days=14))
+    assert load_bars(path, zone=NEW_YORK).mask.sum() == 70
+    assert "the clock of " in (said := refusal(path, zone))
+    assert "data.zone" in said
+
+
+def test_an_hour_that_the_clock_shows_twice_or_never_is_refused_where_the_order_does_not_tell(
+    tmp_path: Path,
+) -> None:
+    for day, hours in (("11-03", (0, 1, 2)), ("03-10", (1, 2, 3))):
+        rows = [f"2024-{day} 0{hour}:00,5,5,5,5,1" for hour in hours]
+        path = put(tmp_path, text(rows), "AAAUSD.csv")
+        assert f"is there twice or never on the clock of {NEW_YORK}" in refusal(path, NEW_YORK)
+
+
+@pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])
+def test_a_zone_that_is_none_or_has_no_summer_is_refused_by_name(zone: str) -> None:
+    with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):
+        DataSettings(zone=zone)
+
+
+def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_path: Path) -> None:
+    write(tmp_path / "stocks" / "AAA.csv", table("AAA"))
+    coin = write(tmp_path / "bbb-usdt_1h.csv", table("BBBUSD"))
+    bars = load_bars(tmp_path / "stocks", coin, coin)
+    assert bars.symbols == ("AAA", "BBBUSD")
+    data = DataSettings(dir=(str(tmp_path / "stocks"), str(tmp_path)))
+    assert data.bars(["AAA, BBB-USDT"], None, None).symbols == ("AAA", "BBBUSD")
+    assert data.bars(["bbb/usd,"], None, None).symbols == ("BBBUSD",)
+    with pytest.raises(InputError, match="symbols: ',' is neither"):
+        data.bars([","], None, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["AAA.txt"], r"AAA\.txt is no \.parquet or \.csv file; unpack or convert it"),
+        (["AAA.csv.gz"], r"AAA\.csv\.gz is no \.parquet or \.csv file; unpack or convert it"),
+        (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; call it as"),
+        (["AAA_2024.csv"], "says no symbol"),
+        (["BRK_B.csv"], "says no symbol"),
+        (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is no folder and no file"),
+        (["BTC-USD.csv", "BTCUSDT.csv"], r"BTCUSD: two files, .*BTC-USD.* and .*BTCUSDT"),
+        (["ETHBTC.csv"], "ETHBTC is quoted in BTC; prices have to be in dollars, as those of ETHU"),
+        (["SOLEUR.csv"], "SOLEUR is quoted in EUR; prices have to be in dollars"),
+        (["EURUSD.csv"], "EURUSD is an exchange rate; only stocks and coins against the dollar"),
+    ],
+)
+def test_a_file_whose_name_says_no_symbol_for_certain_is_refused(
+    tmp_path: Path, names: list[str], says: str
+) -> None:
+    for name in names:
+        if "/" not in name:
+            put(tmp_path, text(), name)
+    with pytest.raises(DataError, match=says):
+        load_bars(*(tmp_path / name for name in names))
+
+
+def test_pairs_are_one_symbol_however_they_are_written_and_a_venues_names_stay_its_own() -> None:
+    spelled = ("BTCUSD", "BTC/USD", "btc-usd", "btc_usd", "BTCUSDT", "BTC-USDT", "BTC/USDT")
+    assert symbols_of(spelled) == ["BTCUSD"]
+    assert data_symbol("OPUSDT") == "OPUSD"
+    assert data_symbol("brk.b") == "BRK.B"
+    assert symbols_of(["NVDA,AAPL", "SPY, NVDA"]) == ["NVDA", "AAPL", "SPY"]
+    assert instrument("BTC-USD") == instrument("BTCUSD")
+    # A position against the tether is none against the dollar: it must not be taken for one.
+    assert not is_symbol("BTCUSDT")
+    assert not is_symbol("BTC/USDT")
+
+
+def test_a_price_in_tethers_is_said_to_be_taken_for_one_in_dollars(tmp_path: Path) -> None:
+    bars = table("AAAUSD")
+    said = ("quoted in USDT, which is taken for USD",)
+    assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).origins[0].notes == said
+    named = write(tmp_path / "all.csv", bars, OWN, "AAA-USDT", "BBB-USDT")
+    assert load_bars(named, symbols=["AAAUSD"]).origins[0].notes == said
+    plain = write(tmp_path / "p" / "AAAUSD.csv", bars)
+    assert load_bars(plain).origins[0].notes == ()
+    assert load_bars(plain, symbols=["AAA-USDT"]).origins[0].notes == (
+        "requested in USDT; the file is called AAAUSD.csv and read as prices in USD",
+    )
+
+
+def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
+    early = [ROWS[0].replace("T14", "T13"), *ROWS]
+    (origin,) = load_bars(put(tmp_path, text(early))).origins
+    assert origin.notes == ("left out: 1 row outside regular New York hours",)
+    quarters = table("AAA", minutes=15).iloc[2:14].drop(index=7)
+    (origin,) = load_bars(write(tmp_path / "AAA.csv", quarters)).origins
+    assert origin.notes == (
+        "15-minute bars are put together to hours",
+        "1 of 2 hours lacks some of them",
+        "left out: 2 hours in which the file begins or ends",
+    )
+
+
+def test_bars_beyond_the_calendar_say_so(tmp_path: Path) -> None:
+    late = put(tmp_path, text().replace("2024-", "2034-").replace("-03-0", "-12-0"))
+    assert "and the calendar of sessions ends at" in refusal(late)
+
+
+def test_a_head_is_written_once() -> None:
+    """Two rows that fit the same file would leave to their order which one reads it."""
+    for head in HEADS:
+        needed = (*head.stamp, *head.fields)
+        names = ["1"] * len(head.columns) if head.headless else list(needed)
+        assert [other for other in HEADS if other.fits(names)] == [head]
+        assert len(head.fields) == len(FIELDS)
