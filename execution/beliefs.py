@@ -50,8 +50,6 @@ class Belief:
     signal: [S] root mean square of what such a centre is worth over its whole life, a return.
     premium: [S] return a year, for a Sharpe ratio of one of the symbol's class.
     correlation: [K, S, S] of returns over each block.
-    shapes: [K, S, Q] float32, quantiles of the price at the forecast's levels over its median, of a
-        step as long as each block; NaN without a forecast. None where no strategy asks for them.
     """
 
     symbols: tuple[str, ...]
@@ -68,7 +66,6 @@ class Belief:
     signal: Array
     premium: Array
     correlation: Array
-    shapes: Array32 | None = None
 
     @property
     def until(self) -> np.datetime64:
@@ -97,7 +94,6 @@ class BeliefTable:
     premium: [T, S].
     matrix: [T] number of the correlation matrix in force.
     correlations: [D, S, S] float32, the matrices.
-    shapes: [T, K, S, Q] float32 as in `Belief`, or None.
     """
 
     symbols: tuple[str, ...]
@@ -117,7 +113,6 @@ class BeliefTable:
     premium: Array
     matrix: Index
     correlations: Array32
-    shapes: Array32 | None = None
 
     def of(self, now: np.datetime64) -> Belief | None:
         """The belief of an instant; None where nothing decides then."""
@@ -142,7 +137,6 @@ class BeliefTable:
             signal=self.signal[t],
             premium=self.premium[t],
             correlation=correlation,
-            shapes=None if self.shapes is None else self.shapes[t],
         )
 
 
@@ -156,7 +150,7 @@ def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     arrays: dict[str, Any] = {}
     for field in fields(BeliefTable):
         values = [getattr(part, field.name) for part in parts]
-        if field.name not in ("symbols", "crypto", "matrix") and values[0] is not None:
+        if field.name not in ("symbols", "crypto", "matrix"):
             arrays[field.name] = np.concatenate(values)
     return replace(parts[0], matrix=np.concatenate(numbers), **arrays)
 

@@ -26,7 +26,6 @@ from execution.decision import KEPT_OFF, Basis, is_kept_off, parts_text, plan_te
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError, did_you_mean, nearest_or_all
-from sizing.binding import DRAWDOWN
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
@@ -175,9 +174,7 @@ def _decision_lines(row: dict[Any, Any]) -> list[str]:
     for limit in str(row["binding"]).split("+") if row["binding"] else []:
         price = row.get(f"shadow_{limit}", np.nan)
         worth = ""
-        if limit == DRAWDOWN and not np.isnan(price):
-            worth = f", one more basis point of it would add {price:.3f} bp of growth"
-        elif not np.isnan(price):
+        if not np.isnan(price):
             worth = f", one more of equity there would add {price * BASIS_POINTS:.3f} bp"
         elif limit == "cost":
             worth = ": trading would cost more than it is worth"

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable, Blocks
-from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress
+from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress
 from forecasting.moments import (
     Volatility,
     expected_between,
-    shapes_between,
     variance_until,
 )
 from foundation.arrays import Array, Array32, Index, Instants, Mask
@@ -54,7 +53,6 @@ def belief_table(
     *,
     rule: Volatility,
     blocks: Blocks,
-    shapes: bool = False,
     progress: Progress,
 ) -> BeliefTable:
     """What is believed at every instant from `since` on, each from the bars up to it alone.
@@ -66,7 +64,6 @@ def belief_table(
     since: the first instant.
     rule: reads sigma from quantiles.
     blocks: the spans of time that a decision looks at.
-    shapes: whether shapes of forecasts are read beside their moments, Q numbers for each moment.
     progress: is told how far the forecasts are.
     """
     first = int(np.searchsorted(bars.times, since))
@@ -77,7 +74,7 @@ def belief_table(
     closed = closed[rows]
     ends = _block_ends(bars, times, closed, blocks)
     latest = table.latest[:, first:].T[rows].astype(np.int64)
-    moments = _forecast_moments(table, bars, latest, times, ends, rule, shapes=shapes)
+    moments = _forecast_moments(table, bars, latest, times, ends, rule)
     fresh = closed
     if len(table.windows):
         issued = table.windows.issued_at[np.maximum(latest, 0)]
@@ -119,7 +116,6 @@ def belief_of_symbol(
     *,
     rule: Volatility,
     blocks: Blocks,
-    shapes: bool = False,
 ) -> Belief:
     """What a decision of one symbol alone believes at any instant, until the next can change it.
 
@@ -150,7 +146,7 @@ def belief_of_symbol(
         raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} bars of its own, too few")
     deciding = (np.arange(len(bars.symbols)) == s)[None]
     ends = _block_ends(bars, here, deciding, blocks)
-    moments = _forecast_moments(table, bars, latest, here, ends, rule, shapes=shapes)
+    moments = _forecast_moments(table, bars, latest, here, ends, rule)
     sigma = moments.sigma[0, :, s]
     if not (sigma[0] > 0 and np.isfinite(sigma).all()):
         raise NoForecast(
@@ -190,7 +186,6 @@ class _Moments(NamedTuple):
         a week old.
     worth: [T, S] what the forecaster's centre was multiplied by.
     signal: [T, S] root mean square of what such a centre is worth over its whole life.
-    shapes: [T, K, S, Q] quantiles over their median, or None.
     """
 
     mu: Array
@@ -198,7 +193,6 @@ class _Moments(NamedTuple):
     variance: Array
     worth: Array
     signal: Array
-    shapes: Array32 | None
 
     def at(self, kept: Mask) -> _Moments:
         """Those of the instants that are kept, [T]."""
@@ -208,7 +202,6 @@ class _Moments(NamedTuple):
             self.variance[kept],
             self.worth[kept],
             self.signal[kept],
-            None if self.shapes is None else self.shapes[kept],
         )
 
 
@@ -251,7 +244,6 @@ def _assembled_beliefs(
         premium=unit_premiums(moments.variance, numbers, matrices, bars.crypto, within),
         matrix=numbers,
         correlations=matrices,
-        shapes=moments.shapes,
     )
 
 
@@ -305,10 +297,8 @@ def _forecast_moments(
     times: Instants,
     ends: Instants,
     rule: Volatility,
-    *,
-    shapes: bool,
 ) -> _Moments:
-    """Moments of the latest forecast of each symbol, and their shapes where they are asked for.
+    """Moments of the latest forecast of each symbol.
 
     latest: [T, S] number of its window; -1 for none.
     """
@@ -319,9 +309,6 @@ def _forecast_moments(
     variance = np.full((count, size), np.nan)
     worth = np.full((count, size), np.nan)
     signal = np.full((count, size), np.nan)
-    shape = None
-    if shapes:
-        shape = np.full((count, blocks, size, len(LEVELS)), np.nan, dtype=np.float32)
     bounds = np.column_stack([times, ends])
     row_of, slow = slow_variances(bars, times)
     step = max(1, FORECASTS_AT_ONCE // max(1, size))
@@ -351,8 +338,6 @@ def _forecast_moments(
         # them then has none.
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected_returns(values, price, place, persistence).T
-        if shape is not None:
-            shape[part][t, :, s] = shapes_between(values, place)
         alive = times[part][t] - issued <= STALE_AFTER
         variance[part][t, s] = np.where(alive, beyond, np.nan)
         worth[part][t, s] = table.worth[window]
@@ -360,7 +345,7 @@ def _forecast_moments(
         # 1 / (1 - persistence) over its whole life.
         skill = table.skill[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
-    return _Moments(mu, sigma, variance, worth, signal, shape)
+    return _Moments(mu, sigma, variance, worth, signal)
 
 
 def _bars_since_issue(bounds: Instants, t: Index, issued: Instants, crypto: Mask) -> Array:

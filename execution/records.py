@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from execution.decision import Basis, Choice, Decision
 from execution.orders import Fill
 from foundation.arrays import Array, Instants
-from sizing.binding import DRAWDOWN, ROWS
+from sizing.limits import CEILINGS
 from trainingdata.instants import HOUR
 
-LIMITS = ("symbol_cap", "long_only", *ROWS, "financing", DRAWDOWN)
+LIMITS = ("symbol_cap", "long_only", *CEILINGS, "financing")
 EQUITY_COLUMNS = (
     *("at", "cash", "equity", "gross_stock", "gross_crypto"),
     *("interest", "fees", "other"),

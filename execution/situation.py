@@ -8,15 +8,11 @@ from execution.beliefs import Belief, block_moments
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Account
-from forecasting.forecast import LEVELS
 from foundation.arrays import Array, Mask
-from sizing.scenarios import Shape
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks, later_costs
 from trainingdata.bars import Bars
 from trainingdata.instruments import is_coin
-
-_LEVELS = np.array(LEVELS)
 
 
 def situation_of(
@@ -110,7 +106,6 @@ def situation_of(
         later=LaterBlocks(
             mu[1:], covariance[1:], tolls[1:], later_costs(cost, signal, len(mu) - 1)
         ),
-        shape=_shape(belief, len(outside)),
         earned=earned,
         increments=increments,
     )
@@ -119,17 +114,6 @@ def situation_of(
     # An open reduction is counted as done in `held`. Until it has filled the position is still
     # there and margin is still needed for it, so it keeps its part of every ceiling.
     return situation.with_fixed(*_open_reductions(account))
-
-
-def _shape(belief: Belief, outside: int) -> Shape | None:
-    """Shapes of log returns from quantiles over their median; unknown for what lies outside."""
-    if belief.shapes is None:
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log(belief.shapes.astype(np.float64))
-    # A quantile at zero has no logarithm: such a shape is none.
-    known = np.isfinite(logs).all(axis=-1, keepdims=True)
-    return Shape(_LEVELS, np.where(known, logs, np.nan)).padded(outside)
 
 
 def _open_reductions(account: Account) -> tuple[Array, Mask]:

@@ -26,7 +26,6 @@ from forecasting.moments import Volatility
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.allocation import Strategy, affordable
-from sizing.growth import GrowthSettings
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
@@ -64,7 +63,6 @@ class SizingSettings:
     target_volatility: a year, of `vol_target`, up to 10.
     band: relative to where a weight belongs, 0 to 1; strategies that hold a pattern leave a weight
         alone within it.
-    growth: how `log_…` and `risk_constrained` draw scenarios, and what they may risk in them.
     """
 
     strategy: str = "kelly_50"
@@ -78,7 +76,6 @@ class SizingSettings:
     position: float = 0.1
     target_volatility: float = 0.15
     band: float = 0.25
-    growth: GrowthSettings = field(default_factory=GrowthSettings)
 
     def __post_init__(self) -> None:
         for name in ("risk_multiplier", "position", "target_volatility"):
@@ -104,7 +101,6 @@ class SizingSettings:
             deviation=self.target_volatility,
             band=self.band,
             risk_multiplier=self.risk_multiplier,
-            growth=self.growth,
         )
         return strategy if self.enhanced else self.legacy()
 
@@ -117,10 +113,6 @@ class SizingSettings:
     def interval(self) -> Holding:
         """The holding interval of beliefs: the strategy's own, else the one named here."""
         return self.chosen_strategy().holding or self.holding
-
-    def reads_shapes(self) -> bool:
-        """Whether a strategy asks for the shapes of forecasts beside their moments."""
-        return any(getattr(rule, "uses_shape", False) for rule in self.strategies())
 
     def legacy(self) -> Legacy:
         """The legacy rule."""
@@ -173,14 +165,6 @@ class Trader:
     margin: MarginTerms = field(default_factory=MarginTerms)
     table: BeliefTable | None = None
 
-    def __post_init__(self) -> None:
-        shapeless = self.table is not None and self.table.shapes is None
-        if shapeless and self.sizing.reads_shapes():
-            raise ValueError(
-                f"table: the beliefs have no shapes of forecasts, and {self.sizing.strategy} reads"
-                " them"
-            )
-
     @property
     def blocks(self) -> Blocks:
         """The spans of time that its decisions look at."""
@@ -201,7 +185,6 @@ class Trader:
             since,
             rule=self.sizing.volatility,
             blocks=self.blocks,
-            shapes=self.sizing.reads_shapes(),
             progress=progress,
         )
 
@@ -221,7 +204,6 @@ class Trader:
             now,
             rule=self.sizing.volatility,
             blocks=self.blocks,
-            shapes=self.sizing.reads_shapes(),
         )
 
     def decide(self, bars: Bars, account: Account) -> Decision | None:

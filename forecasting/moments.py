@@ -18,7 +18,6 @@ Volatility = Literal["original", "normal", "quantile"]
 _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
 _Q90 = LEVELS.index(0.9)
-_WHOLE = 1e-9  # of a bar: a length this close to a whole number of bars is it
 NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
@@ -83,25 +82,6 @@ def variance_until(
     # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
     after = np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
     return variance + after
-
-
-def shapes_between(values: Array32, place: Array) -> Array32:
-    """Quantiles [n, K, Q] over their median, of the step that is as long as each block.
-
-    A block of so many bars later on has the shape of a forecast of so many bars; one that is longer
-    than the forecast that of its last step, whose tails are the heavier ones.
-
-    Parameters
-    ----------
-    values
-        [n, H, Q] the forecasts, in USD.
-    place
-        [n, K + 1] own bars from each forecast's issue to the bounds of its blocks.
-    """
-    steps = np.clip(np.ceil(np.diff(place, axis=1) - _WHOLE), 1, HORIZON).astype(np.int64) - 1
-    chosen = values[np.arange(len(values))[:, None], steps]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(chosen / chosen[..., MEDIAN, None], dtype=np.float32)
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:

@@ -201,14 +201,12 @@ def _variant_trader(
 ) -> Trader:
     """The variant's trader, with beliefs from `traders` where a variant before has the same.
 
-    Beliefs depend on the bars, the forecaster, the correlation, the volatility rule, the blocks of
-    time and whether shapes of forecasts are read, and on nothing else: what was forecast for one
-    variant is not forecast again.
+    Beliefs depend on the bars, the forecaster, the correlation, the volatility rule and the blocks
+    of time, and on nothing else: what was forecast for one variant is not forecast again.
     """
     trader = variant.trader(variant.forecaster.build(bars.symbols))
     rule = variant.sizing.volatility
-    shapes = variant.sizing.reads_shapes()
-    sources = variant.forecaster, variant.correlation, rule, trader.blocks, shapes
+    sources = variant.forecaster, variant.correlation, rule, trader.blocks
     key = repr((*sources, variant.data, variant.symbols))
     if key not in traders:
         first = int(np.searchsorted(bars.times, variant.span(bars)[0]))

@@ -41,10 +41,7 @@ class Allocation:
 
 
 class Strategy(Protocol):
-    """How much of everything, from a situation and the limits.
-
-    One whose class also says `uses_shape = True` gets the forecasts' shapes in `Situation.shape`.
-    """
+    """How much of everything, from a situation and the limits."""
 
     @property
     def uses_forecast(self) -> bool:

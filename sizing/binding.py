@@ -16,16 +16,13 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined
 from sizing.limits import CEILINGS
 
-# The rows of ceilings: those of every strategy, and one that strategies of whole distributions add.
-ROWS = (*CEILINGS, "no_ruin")
 # Whatever can hold a weight where it is. The place of a name is its bit in what `_limits_met` says.
-BINDING = ("symbol_cap", "long_only", *ROWS, "financing", "cost")
+BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
 FIRST_CEILING = 2
-FINANCING = 2 + len(ROWS)
-COST = 3 + len(ROWS)
-DRAWDOWN = "drawdown"  # beside them: it holds whole books
+FINANCING = 2 + len(CEILINGS)
+COST = 3 + len(CEILINGS)
 
 TOUCH = 1e-6  # a limit this close, in weight, binds
 NOTHING = 1e-12  # a return below this is rounding
@@ -62,7 +59,7 @@ def binding_limits(
     held, cost, long_only, deciding, equity, caps
         as of `allocation.best_weights`.
     rows, rooms : [G, S], [G]
-        coefficients and limits of the first G of ROWS.
+        coefficients and limits of the CEILINGS.
     unlimited, target : [S]
         weights before any limit, and under every limit.
     gradient : [S]
@@ -85,7 +82,7 @@ def binding_limits(
         prices,
     )
     count = len(rooms)
-    ceiling_prices = [*prices[:count].tolist(), *[np.nan] * (len(ROWS) - count)]
+    ceiling_prices = prices[:count].tolist()
     financing = float(prices[count:].sum())
     binding = []
     # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
@@ -100,21 +97,6 @@ def binding_limits(
                 shared[bits] = names
         binding.append(names)
     return tuple(binding)
-
-
-def with_drawdown(
-    binding: tuple[Mapping[str, float], ...], held_back: Mask, price: float
-) -> tuple[Mapping[str, float], ...]:
-    """The same names with the drawdown bound where it holds a weight back.
-
-    Where nothing else did but the cost of moving, it is the bound that makes moving not pay.
-    held_back: [S]; price: what one more of the bound would add to growth.
-    """
-    named = []
-    for names, bound in zip(binding, held_back.tolist(), strict=True):
-        kept = {name: value for name, value in names.items() if name != BINDING[COST]}
-        named.append({**kept, DRAWDOWN: price} if bound else names)
-    return tuple(named)
 
 
 @compiled

@@ -16,7 +16,6 @@ from foundation.plugin import own_code, place
 from sizing.allocation import Allocation, Strategy
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.scenarios import Shape
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 from trainingdata.instruments import Kind
@@ -60,11 +59,6 @@ class CheckedStrategy:
     def uses_premium(self) -> bool:
         """Whether the premium of its class counts for a symbol's expected return."""
         return bool(self.inner.uses_premium)
-
-    @property
-    def uses_shape(self) -> bool:
-        """Whether it reads the shapes of returns beside their moments."""
-        return bool(getattr(self.inner, "uses_shape", False))
 
     @property
     def holding(self) -> Holding | None:
@@ -136,10 +130,7 @@ def copy_of(situation: Situation, *, writeable: bool = True) -> Situation:
     later = None
     if situation.later is not None:
         later = LaterBlocks(*(arrays.pop(f"later.{name}") for name in LaterBlocks._fields))
-    shape = None
-    if situation.shape is not None:
-        shape = Shape(*(arrays.pop(f"shape.{name}") for name in Shape._fields))
-    return replace(situation, **arrays, later=later, shape=shape)
+    return replace(situation, **arrays, later=later)
 
 
 def changed_arrays(before: Situation, after: Situation) -> list[str]:
@@ -155,9 +146,8 @@ def changed_arrays(before: Situation, after: Situation) -> list[str]:
 def _arrays(situation: Situation) -> dict[str, Array]:
     """Every array of a situation by its name."""
     values = {field.name: getattr(situation, field.name) for field in fields(situation)}
-    for name in ("later", "shape"):
-        if values[name] is not None:
-            values |= {f"{name}.{part}": value for part, value in values[name]._asdict().items()}
+    if situation.later is not None:
+        values |= {f"later.{part}": value for part, value in situation.later._asdict().items()}
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
-from sizing.scenarios import Shape
 from sizing.solver.multi_period import LaterBlocks, no_later_blocks
 from trainingdata.instants import utc_text
 
@@ -64,7 +63,6 @@ class Situation:
     symbols: [S] their names; empty for a fixed weight that is counted beside them, and none at all
         where nobody has named them.
     at: the instant of the decision, if there is one.
-    shape: of the log returns in the blocks, for strategies that ask for it; None: not known.
     order_margin: times their price, at which the venue checks market buys.
     increment: [S] weight of one increment of each; None where quantities are not rounded.
     earned: [1 + L, S] what the stated premium expects in the blocks, the forecast being the rest of
@@ -88,7 +86,6 @@ class Situation:
     leverage: float | None = None
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
-    shape: Shape | None = None
     order_margin: float = 1.0
     increment: Array | None = None
     earned: Array | None = None
@@ -119,7 +116,6 @@ class Situation:
         toll: float = 0.0,
         later: LaterBlocks | None = None,
         at: np.datetime64 | None = None,
-        shape: Shape | None = None,
         earned: Array | None = None,
         increments: Array | None = None,
     ) -> Situation:
@@ -169,7 +165,6 @@ class Situation:
             leverage=leverage,
             symbols=tuple(symbols),
             at=at,
-            shape=shape,
             order_margin=order_margin,
             increment=increment,
             earned=earned,
@@ -197,7 +192,6 @@ class Situation:
             universe=np.append(self.universe, no),
             years=np.append(self.years, none),
             later=self.later and self.later.padded(len(weights)),
-            shape=self.shape and self.shape.padded(len(weights)),
             increment=None if self.increment is None else np.append(self.increment, none),
             earned=None if self.earned is None else np.pad(self.earned, ((0, 0), added[1])),
             symbols=self.symbols and (*self.symbols, *[""] * len(weights)),

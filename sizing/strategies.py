@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
@@ -22,7 +22,6 @@ from foundation.errors import InputError, did_you_mean
 from foundation.plugin import build_plugin, is_plugin, load_plugin
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.checked import CheckedStrategy, checked_rule
-from sizing.growth import GrowthKelly, GrowthSettings
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
@@ -30,12 +29,10 @@ from sizing.spans import of_first_block, spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
-KELLY = re.compile(r"(kelly|premium|log)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
-RISK_CONSTRAINED = "risk_constrained"
+KELLY = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 ROUNDS = 500  # of risk parity's steps at most
 FULL_STEP = 0.25  # decrement below which Newton's step is taken whole
 CLOSE = 1e-10  # relative: where the steps end
-SCENARIOS = GrowthSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +266,12 @@ class PatternSettings:
     deviation: a year, of `vol_target`.
     band: within which patterns leave a weight, relative to where it belongs.
     risk_multiplier: of `legacy`.
-    growth: how `risk_constrained` draws its scenarios, and its bound.
     """
 
     size: float = 0.1
     deviation: float = 0.15
     band: float = 0.25
     risk_multiplier: float = 1.0
-    growth: GrowthSettings = field(default_factory=GrowthSettings)
 
 
 def _fixed_fraction(p: PatternSettings) -> Strategy:
@@ -299,7 +294,6 @@ STRATEGIES: Mapping[str, Callable[[PatternSettings], Strategy]] = {
     "risk_parity": lambda p: WeightPattern("risk_parity", risk_parity, p.band),
     "buy_and_hold": lambda p: WeightPattern("buy_and_hold", buy_and_hold),
     "legacy": lambda p: Legacy(p.risk_multiplier),
-    RISK_CONSTRAINED: lambda p: GrowthKelly(1.0, bounded=True, settings=p.growth),
 }
 NAMES = (
     "kelly_10",
@@ -308,8 +302,6 @@ NAMES = (
     "kelly_100",
     "kelly_50_x4",
     "premium_50",
-    "log_50",
-    "log_100",
     *STRATEGIES,
 )
 
@@ -322,11 +314,9 @@ def named(
     deviation: float = 0.15,
     band: float = 0.25,
     risk_multiplier: float = 1.0,
-    growth: GrowthSettings = SCENARIOS,
 ) -> Strategy:
     """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand
-    there; `premium_50` is half-Kelly on the premium alone, without a forecast; `log_50` is
-    half-Kelly over whole distributions.
+    there; `premium_50` is half-Kelly on the premium alone, without a forecast.
 
     `module:name` is one's own: a `Strategy`, a class that makes one without arguments, or a
     function of a `Situation` that returns the wanted weights [S]. Such a function counts as reading
@@ -353,23 +343,17 @@ def named(
             )
         times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
         share = float(kelly[2]) / 100 if fraction is None else fraction
-        if kelly[1].lower() == "log":
-            if times != 1.0:
-                raise InputError(f"sizing.strategy: {name}: only kelly_… and premium_… have an _x4")
-            return GrowthKelly(share, settings=growth)
         return Kelly(share, times, kelly[1].lower() == "kelly")
     if name not in STRATEGIES and not is_plugin(name):
         raise InputError(
-            f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_, premium_ or log_"
-            f" and a percentage, or module:function){did_you_mean(name, NAMES)}"
+            f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and"
+            f" a percentage, or module:function){did_you_mean(name, NAMES)}"
         )
     if fraction is not None:
-        raise InputError(
-            f"sizing.fraction: {name} has none, only kelly_…, premium_… and log_… have"
-        )
+        raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     if is_plugin(name):
         return _plugged(name, band)
-    return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier, growth))
+    return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier))
 
 
 def with_fraction(name: str, fraction: float | None) -> str:

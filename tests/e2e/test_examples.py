@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from examples import stakes
 from examples.best_two import best_two
 from examples.drift import Drift
 from forecasting import check_forecaster
@@ -33,7 +32,6 @@ FILES = (
     "fees/flat.yaml",
     "write_forecasts.py",
     "make_trades.py",
-    "stakes.py",
     "backtest.ipynb",
 )
 HALF_SPREAD_AND_SLIPPAGE = 2e-4  # of a stock's price, as configured
@@ -219,28 +217,6 @@ def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(
     trades = pd.read_csv(folder / "outputs/example-trades.csv")
     assert figures["trades"]["n"] == len(trades) == 120
     assert 0.6 < (trades["P/L_$"] > 0).mean() < 0.8
-
-
-def test_stakes_in_spreads_and_a_contract_are_the_best_there_are(folder: Path) -> None:
-    printed = run(folder, commands_in(text_of("stakes.py"))[0]).stdout
-    staked = {}
-    for found in re.findall(r"^(\w+) +([\d.]+) %, +([\d.]+) %, +([\d.]+) %;", printed, re.M):
-        staked[found[0]] = np.array(found[1:], dtype=float) / 100
-    returns, chance = stakes.outcomes()
-
-    def moment(weights: np.ndarray, aversion: float) -> float:
-        return float(chance @ (1 + returns @ weights) ** -aversion)
-
-    bound = np.log(stakes.BOUND.beta) / np.log(stakes.BOUND.alpha)
-    assert moment(staked["drawdown"], bound) == pytest.approx(1.0, abs=1e-3)
-    assert moment(staked["full"], bound) > 1.01
-    assert (staked["half"] < staked["full"] + 1e-9).all()
-    growth = {name: chance @ np.log1p(returns @ weights) for name, weights in staked.items()}
-    assert growth["full"] > max(growth["half"], growth["drawdown"])
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        other = rng.uniform(0, [0.2, 0.2, 0.25])
-        assert chance @ np.log1p(returns @ other) <= growth["full"] + 1e-6
 
 
 def test_the_notebook_is_stored_without_outputs_and_runs(

@@ -79,7 +79,7 @@ CASES = (
     Case("legacy", 3, 0.45),
     Case("kelly_50_x4", 4, 0.35),
     Case("kelly_100", 1, 2.2),
-    pytest.param(Case("log_50", 4, 0.8), marks=pytest.mark.slow),
+    pytest.param(Case("kelly_50", 4, 0.8), marks=pytest.mark.slow),
 )
 
 

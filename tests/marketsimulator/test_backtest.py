@@ -388,8 +388,8 @@ def test_the_files_are_those_that_were_promised(written: Path, results: Results)
             "plan_forecast_weight",
         ),
         *("shadow_symbol_cap", "shadow_long_only", "shadow_stock_gross"),
-        *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint", "shadow_no_ruin"),
-        *("shadow_financing", "shadow_drawdown"),
+        *("shadow_crypto_gross", "shadow_unborrowed_cash", "shadow_joint"),
+        "shadow_financing",
         "equity",
     ]
     for frame in (equity, fills, decisions):
