@@ -26,12 +26,12 @@ from forecasting.moments import Volatility
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.allocation import Strategy, affordable
-from sizing.kelly import SizingProblem, SolverFailed
+from sizing.kelly import Drawdown, SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.quantity import Fallback
 from sizing.situation import NoEquity, Situation
-from sizing.strategies import Legacy, named, with_fraction
+from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
 from trainingdata.instruments import Kind
@@ -52,6 +52,7 @@ class SizingSettings:
 
     strategy: one of `sizing.strategies`; docs/STUDIES.md says why the default is half-Kelly.
     fraction: of full Kelly, 0 to 1, instead of the one in a Kelly strategy's name.
+    drawdown: chooses the fraction: wealth falls by its `depth` with its `probability` at most.
     volatility: the rule that reads sigma from quantiles.
     holding: a `plan`, or one interval, `next` or `session`.
     signal_bars: own bars after which a plan's second block ends, 1 to the forecast's horizon;
@@ -67,6 +68,7 @@ class SizingSettings:
 
     strategy: str = "kelly_50"
     fraction: float | None = None
+    drawdown: Drawdown | None = None
     volatility: Volatility = "quantile"
     holding: Holding = "plan"
     signal_bars: int = 3
@@ -85,18 +87,40 @@ class SizingSettings:
             raise InputError(f"sizing.band: {self.band} is outside 0 … 1")
         if not 1 <= self.signal_bars <= HORIZON:
             raise InputError(f"sizing.signal_bars: {self.signal_bars} is outside 1 … {HORIZON}")
+        if self.drawdown is not None:
+            self._check_drawdown()
         self.chosen_strategy()
+
+    def _check_drawdown(self) -> None:
+        """Refuse a bound beside a stated fraction, and for what holds no fraction of Kelly."""
+        if self.fraction is not None:
+            raise InputError(
+                "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"
+                " one; name one of the two"
+            )
+        rule = named(self.strategy)
+        if not (self.enhanced and isinstance(rule, Kelly) and rule.multiplier == 1.0):
+            name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
+            raise InputError(
+                f"sizing.drawdown: {name} holds no fraction of Kelly that it could choose; name"
+                " kelly_… or premium_…"
+            )
+
+    @property
+    def kelly_fraction(self) -> float | None:
+        """The fraction of full Kelly in the place of the name's; None for the name's own."""
+        return self.fraction if self.drawdown is None else self.drawdown.fraction
 
     @property
     def label(self) -> str:
         """The strategy's name with the fraction that is used: `kelly_30` for kelly_50 with 0.3."""
-        return with_fraction(self.strategy, self.fraction)
+        return with_fraction(self.strategy, self.kelly_fraction)
 
     def chosen_strategy(self) -> Strategy:
         """The strategy these settings name."""
         strategy = named(
             self.strategy,
-            fraction=self.fraction,
+            fraction=self.kelly_fraction,
             size=self.position,
             deviation=self.target_volatility,
             band=self.band,

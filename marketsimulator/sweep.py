@@ -60,7 +60,10 @@ from trainingdata.bars import Bars
 from trainingdata.coverage import print_coverage
 
 # Settings that leave the beliefs as they are: these keys, and every key of these groups.
-KEYS = ("capital", "sizing.fraction", "prior.stock_sharpe", "prior.crypto_sharpe")
+KEYS = (
+    *("capital", "sizing.fraction", "sizing.drawdown.depth", "sizing.drawdown.probability"),
+    *("prior.stock_sharpe", "prior.crypto_sharpe"),
+)
 GROUPS = ("limits", "costs", "fees", "margin", "fills")
 SHOWN = 20  # rows on the screen; the file has all
 COLUMNS = (

@@ -13,6 +13,7 @@ from foundation.cents import to_cents, usd_text
 from foundation.counts import counted
 from foundation.plugin import is_plugin
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
+from sizing.kelly import Drawdown
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
@@ -51,6 +52,16 @@ def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     if forecaster.endswith(CALIBRATED):
         return ["The forecasts are not corrected again here; the file's own were calibrated."]
     return ["The forecasts are raw: nothing has corrected them by what came true."]
+
+
+def drawdown_remarks(bound: Drawdown | None) -> list[str]:
+    """The fraction of Kelly that a bound on drawdowns has chosen, and what it rests on."""
+    if bound is None:
+        return []
+    return [
+        f"Sized at {bound.fraction:.3g} of Kelly: where what is believed is true, wealth ever falls"
+        f" by {bound.depth:.3g} of it with a probability of {bound.probability:.3g} at most."
+    ]
 
 
 def little_remarks(trades: int, days: int) -> list[str]:

@@ -39,6 +39,7 @@ from marketsimulator.results.metrics import (
 from marketsimulator.results.remarks import (
     broker_remarks,
     cost_remarks,
+    drawdown_remarks,
     failure_remarks,
     little_remarks,
     luck_remarks,
@@ -190,6 +191,7 @@ class Results:
                 *warnings,
                 *([NO_LEDGER] if trials is None else []),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
+                *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(figures, comparisons),
                 *undecided_remarks(self.main, self.bars.symbols),
                 *broker_remarks(self.main),

@@ -11,7 +11,9 @@ import pytest
 from execution.records import Run
 from execution.trader import Trader
 from foundation.compose import composed_config
+from foundation.configuration import with_changes
 from foundation.errors import InputError
+from marketsimulator import run_backtest
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
@@ -114,6 +116,16 @@ def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
     for words in ("6 runs", "Return by limits.symbol_cap and sizing.fraction", "No result"):
         assert words in page
     assert page.count("fraction=0.3 symbol_cap=0.6</th>") == 1
+
+
+def test_a_bound_on_drawdowns_is_swept_as_it_is_backtested(settings: BacktestSettings) -> None:
+    bound = with_changes(settings, {"sizing.drawdown": {"depth": 0.2, "probability": 0.1}})
+    table = run_sweep(bound, {"sizing.drawdown.depth": [0.2, 0.4]}).table
+    backtest = run_backtest(bound)
+    mine = table[table["sizing.drawdown.depth"] == 0.2]["total_return"].item()
+    assert mine == pytest.approx(backtest.figures(backtest.main)["total_return"], abs=1e-7)
+    assert table["total_return"].nunique() == 2
+    assert any(said.startswith("Sized at 0.177 of Kelly") for said in backtest.summary()["remarks"])
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.10], [1, 1.0], [0.25, 0.5, 0.25]])

@@ -1,0 +1,112 @@
+"""A bound on drawdowns chooses the fraction of Kelly, and the fraction keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.trader import SizingSettings
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.results.remarks import drawdown_remarks
+from marketsimulator.settings import BacktestSettings
+from sizing.kelly import Drawdown
+from sizing.strategies import Kelly
+
+shares = st.floats(0.01, 0.99)
+
+
+def test_a_figure_to_check_by_hand() -> None:
+    """ln 0.1 / ln 0.8 = 2.302585 / 0.223144 = 10.3189, and 2 / 11.3189 = 0.17670."""
+    assert Drawdown(0.2, 0.1).fraction == pytest.approx(0.17670, abs=5e-6)
+    # Half-Kelly ever falls to x with probability x³.
+    assert Drawdown(0.5, 0.125).fraction == pytest.approx(0.5)
+
+
+@given(shares, shares, shares, shares)
+def test_a_looser_bound_never_holds_less(a: float, b: float, c: float, d: float) -> None:
+    shallow, deep = sorted((a, b))
+    rarely, often = sorted((c, d))
+    assert Drawdown(shallow, rarely).fraction <= Drawdown(deep, rarely).fraction + 1e-15
+    assert Drawdown(shallow, rarely).fraction <= Drawdown(shallow, often).fraction + 1e-15
+
+
+@given(shares, shares)
+def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance: float) -> None:
+    fraction = Drawdown(depth, chance).fraction
+    assert 0 < fraction <= 1
+    falls = (1 - depth) ** (2 / fraction - 1)
+    assert falls <= chance * (1 + 1e-9)
+    # A bound that full Kelly keeps is kept by full Kelly, never by more.
+    assert falls == pytest.approx(chance) or fraction == 1.0
+
+
+@pytest.mark.parametrize(("depth", "chance"), [(0.2, 0.1), (0.3, 0.3), (0.5, 0.05)])
+def test_a_simulated_diffusion_falls_as_often_as_the_bound_allows(
+    depth: float, chance: float
+) -> None:
+    """Simulated: log wealth in units of (c·s)², s the Sharpe ratio, drifts by 1/c - 1/2.
+
+    Between two steps a Brownian bridge touches the barrier with exp(-2·a·b / step), so that the
+    only error is that of so many paths.
+    """
+    fraction = Drawdown(depth, chance).fraction
+    rng = np.random.default_rng(0)
+    paths, step = 20_000, 0.05
+    barrier = np.log1p(-depth)
+    wealth = np.zeros(paths)
+    alive = np.ones(paths, dtype=bool)
+    for _ in range(400):
+        after = wealth + (1 / fraction - 0.5) * step + np.sqrt(step) * rng.standard_normal(paths)
+        gaps = np.maximum(wealth - barrier, 0) * np.maximum(after - barrier, 0)
+        alive &= rng.random(paths) >= np.exp(-2 * gaps / step)
+        wealth = after
+    error = np.sqrt(chance * (1 - chance) / paths)
+    assert 1 - alive.mean() == pytest.approx(chance, abs=4 * error)
+
+
+def test_the_settings_size_by_it_and_say_so() -> None:
+    bound = {"depth": 0.2, "probability": 0.1}
+    words = ["sizing.drawdown={depth: 0.2, probability: 0.1}"]
+    sizing = BacktestSettings.of(composed_config("backtest", words)).sizing
+    assert sizing.drawdown == Drawdown(**bound)
+    assert sizing.chosen_strategy() == Kelly(Drawdown(**bound).fraction)
+    assert sizing.label == "kelly_17.6696"
+    (said,) = drawdown_remarks(sizing.drawdown)
+    assert said.startswith("Sized at 0.177 of Kelly:")
+    assert drawdown_remarks(None) == []
+    premium = SizingSettings(strategy="premium_25", drawdown=Drawdown(0.2, 0.1))
+    assert premium.label == "premium_17.6696"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["sizing.fraction=0.3"], "sizing.drawdown: it chooses the fraction of Kelly, and"),
+        (["sizing.strategy=equal_weight"], "sizing.drawdown: equal_weight holds no fraction"),
+        (["sizing.strategy=kelly_50_x4"], "sizing.drawdown: kelly_50_x4 holds no fraction"),
+        (["sizing.enhanced=false"], "sizing.drawdown: legacy .sizing.enhanced=false. holds no"),
+        (["sizing.drawdown.depth=0"], "sizing.drawdown.depth: 0 is not above 0 and below 1"),
+        (["sizing.drawdown.depth=1"], "sizing.drawdown.depth: 1 is not above 0 and below 1"),
+        (["sizing.drawdown.probability=1.5"], "sizing.drawdown.probability: 1.5 is not above 0"),
+        (["sizing.drawdown.probability=often"], "sizing.drawdown.probability: 'often' is no num"),
+    ],
+)
+def test_a_bound_that_cannot_be_kept_is_one_line(words: list[str], line: str) -> None:
+    bound: dict[str, Any] = {"depth": "0.2", "probability": "0.1"}
+    others = []
+    for word in words:
+        key, value = word.split("=")
+        if key.startswith("sizing.drawdown."):
+            bound[key.rpartition(".")[2]] = value
+        else:
+            others.append(word)
+    written = ", ".join(f"{key}: {value}" for key, value in bound.items())
+    with pytest.raises(InputError, match=line):
+        BacktestSettings.of(
+            composed_config("backtest", [f"sizing.drawdown={{{written}}}", *others])
+        )
