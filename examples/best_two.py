@@ -4,9 +4,6 @@ r"""A strategy of one's own: weights from a situation; the system puts them unde
         start=2024-03-04 end=2024-03-28 forecaster=examples.drift:Drift \
         forecaster.calibrated=false sizing.strategy=examples.best_two:best_two \
         output=outputs/example-best-two
-
-`sizing.check_strategy(sizing.strategies.named("examples.best_two:best_two"))` tries it on random
-books before money does.
 """
 
 from __future__ import annotations

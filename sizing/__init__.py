@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
     from sizing.allocation import Strategy as Strategy
     from sizing.allocation import allocate as allocate
-    from sizing.conformance import check_strategy as check_strategy
     from sizing.kelly import SizingProblem as SizingProblem
     from sizing.kelly import SolverFailed as SolverFailed
     from sizing.kelly import kelly_weights as kelly_weights
@@ -33,7 +32,6 @@ __getattr__, __dir__, __all__ = public(
         "SolverFailed": "kelly",
         "Strategy": "allocation",
         "allocate": "allocation",
-        "check_strategy": "conformance",
         "get_qty": "quantity",
         "kelly_weights": "kelly",
         "unconstrained_kelly": "kelly",

@@ -20,8 +20,6 @@ import pytest
 from examples.best_two import best_two
 from examples.drift import Drift
 from forecasting import check_forecaster
-from sizing import check_strategy
-from sizing.strategies import named
 from tests.commands import run_command
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -241,7 +239,3 @@ def test_the_notebook_is_stored_without_outputs_and_runs(
 
 def test_the_forecaster_conforms() -> None:
     assert check_forecaster(Drift()) == ()
-
-
-def test_the_strategy_conforms() -> None:
-    assert check_strategy(named("examples.best_two:best_two")) == ()

@@ -176,6 +176,10 @@ def leaves(situation):
     sys.exit(3)
 
 
+def nan(situation):
+    return situation.held + float("nan")
+
+
 class Deaf(Drift):
     def forecast(self):
         pass
@@ -193,10 +197,8 @@ class Late(Drift):
     ("word", "line"),
     [
         ("sizing.strategy=faulty:raises", "faulty:raises fails in faulty.py line 7: Attribute"),
-        (
-            "sizing.strategy=faulty:two",
-            "it is called as two.situation. and is defined as",
-        ),
+        ("sizing.strategy=faulty:two", "faulty:two fails in .* TypeError: two.. missing 1 req"),
+        ("sizing.strategy=faulty:nan", "faulty:nan: one finite weight .* nan for SY[AB] at 2024"),
         ("sizing.strategy=faulty:leaves", "faulty:leaves fails in faulty.py .* SystemExit: 3"),
         ("forecaster=faulty:Deaf", "faulty:Deaf fails in checked.py .* TypeError"),
         ("forecaster=faulty:Late", "faulty:Late fails in faulty.py .* ZeroDivisionError"),

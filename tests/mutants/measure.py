@@ -105,7 +105,6 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}quantity.py",
         f"{TRADE}trader.py",
     ),
-    "sizing/checked.py": (f"{SIZE}conformance.py", f"{SIZE}strategies.py"),
     "sizing/quantity.py": (
         f"{SIZE}quantity.py",
         f"{SIZE}quantity_of_one.py",

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array
-from sizing.conformance import random_situation
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 from sizing.spans import SpannedAllocation
 from sizing.strategies import Kelly, named
+from tests.sizing.books import random_situation
 
 
 def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> Situation:

@@ -1,0 +1,163 @@
+"""Every strategy, and whatever a rule of one's own answers, stays within every limit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from sizing.kelly import SolverFailed
+from sizing.limits import Limits
+from sizing.situation import Situation
+from sizing.strategies import NAMES, WeightPattern, named, own_rule
+from tests.own_module import own_module
+from tests.sizing.books import broken_limits, random_limits, random_situation
+from trainingdata.instruments import Kind
+
+seeds = st.integers(0, 2**32 - 1)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+sizes = st.one_of(st.floats(-5.0, 5.0), finite)
+CODE = """
+import numpy as np
+import pandas as pd
+from sizing import SolverFailed
+def up(s): return np.where(s.mu > 0, 0.1, 0.0)
+def listed(s): return [0.1, -0.1]
+def nan(s): return np.array([0.1, np.nan])
+def infinite(s): return np.array([-np.inf, 0.1])
+def three(s): return np.zeros(3)
+def square(s): return np.diag(s.held)
+def nothing(s): pass
+def words(s): return ["0.1"] * len(s.held)
+def ragged(s): return [[0.1], [0.1, 0.2]]
+def complex_weights(s): return s.held + 0.1j
+def keyed(s): return {symbol: 0.1 for symbol in s.symbols}
+def series(s): return pd.Series(0.1, index=s.symbols[::-1])
+def singular(s):
+    np.linalg.inv(np.zeros((2, 2)))
+def exits(s): raise SystemExit(3)
+def noarg(): return 0.1
+def renames(s): s.mu = s.held
+def unsolved(s): raise SolverFailed("no answer", None)
+def writes(s):
+    s.held[:] = 0.5
+    s.long_only[:] = False
+    s.deciding[:] = True
+    s.later_blocks.mu[:] = 9.0
+    return np.full(len(s.held), -0.5)
+class Half: pass
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of rules, in the working folder."""
+    return own_module(CODE, tmp_path, monkeypatch)
+
+
+def book(**changes: object) -> Situation:
+    """ACME and ZINC at an instant, with later blocks."""
+    rng = np.random.default_rng(0)
+    while True:
+        found = random_situation(rng)
+        if len(found.held) == 2 and found.later is not None:
+            break
+    at = np.datetime64("2024-03-04T15:30", "ns")
+    named_book = replace(found, symbols=("ACME", "ZINC"), at=at, deciding=np.ones(2, dtype=bool))
+    return replace(named_book, **changes)  # type: ignore[arg-type]
+
+
+@given(seeds, st.lists(sizes, min_size=8, max_size=8))
+def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float]) -> None:
+    rng = np.random.default_rng(seed)
+    s = random_situation(rng)
+    limits = random_limits(rng)
+    rule = own_rule("own:any", lambda book: answer[: len(book.held)])
+    found = WeightPattern("own:any", rule, 0.25, holding=None).allocate(s, limits)
+    assert broken_limits(s, limits, found.target) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=seeds)
+def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
+    name: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    s = random_situation(rng)
+    limits = random_limits(rng)
+    held = s.held.copy()
+    found = named(name).allocate(s, limits).target
+    assert broken_limits(s, limits, found) == []
+    named(name).allocate(random_situation(rng), limits)
+    np.testing.assert_array_equal(named(name).allocate(s, limits).target, found)
+    np.testing.assert_array_equal(s.held, held)
+
+
+def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
+    s = book(long_only=np.array([True, True]), deciding=np.array([True, False]))
+    before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "deciding")}
+    later = s.later_blocks.mu.copy()
+    found = named(f"{own}:writes").allocate(s, Limits())
+    assert broken_limits(s, Limits(), found.target) == []
+    for name, value in before.items():
+        np.testing.assert_array_equal(getattr(s, name), value)
+    np.testing.assert_array_equal(s.later_blocks.mu, later)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (
+            "nan",
+            r"one finite weight a symbol is needed; it answered nan for ZINC at 2024",
+        ),
+        ("infinite", r"needed; it answered -inf for ACME at 2024-03-04T15:30Z$"),
+        ("three", r"needed, an array for 2 symbols at 2024-03-04T15:30Z; it answered array\(\[0"),
+        ("square", r"needed, an array for 2 symbols at .*; it answered array\(\[\["),
+        ("nothing", r"needed, an array for 2 symbols at .*; it answered None$"),
+        ("words", r"it answered \['0.1', '0.1'\]$"),
+        ("ragged", r"it answered \[\[0.1\], \[0.1, 0.2\]\]$"),
+        ("complex_weights", r"needed, an array for 2 symbols at .*0\.1j"),
+        ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
+        ("series", r"needed, an array for 2 symbols at .*; it answered ZINC"),
+        ("singular", r":singular fails in OWN\.py line 18: LinAlgError: Singular matrix$"),
+        ("exits", r":exits fails in OWN\.py line 19: SystemExit: 3$"),
+        ("noarg", r":noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
+        ("renames", r":renames fails in OWN\.py line 21: FrozenInstanceError"),
+        ("Half", r"Half is no function of a Situation but a class$"),
+        ("number", r"number is no function of a Situation but int$"),
+        ("absent", r"has no 'absent'"),
+    ],
+)
+def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: str) -> None:
+    with pytest.raises(InputError) as caught:
+        named(f"{own}:{name}").allocate(book(), Limits())
+    said = str(caught.value)
+    assert said.startswith("sizing.strategy: ")
+    assert f"{own}" in said
+    assert re.search(line.replace("OWN", own), said), said
+    assert "\n" not in said
+
+
+def test_a_program_without_an_answer_stays_the_traders_affair(own: str) -> None:
+    """The trader takes no new risk then, or asks its fallback; the run does not end."""
+    with pytest.raises(SolverFailed):
+        named(f"{own}:unsolved").allocate(book(), Limits())
+
+
+def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
+    assert named(f"{own}:up").phrase(Kind.STOCK, 4.0) == f"{own}:up sizing"
+    assert named(f"{own}:up").uses_forecast
+    found = named(f"{own}:listed").allocate(book(long_only=np.zeros(2, dtype=bool)), Limits())
+    np.testing.assert_array_equal(found.unlimited, [0.1, -0.1])
+    with pytest.raises(InputError, match=r"sizing.fraction: .*:up has none"):
+        named(f"{own}:up", fraction=0.3)
+    with pytest.raises(InputError, match="or module:function"):
+        named("martingale")
