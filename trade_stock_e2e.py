@@ -19,7 +19,7 @@ from execution.live.words import words_of
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("trade_stock_e2e", __doc__, settings="live", words_of=words_of)
+    open_command("trade_stock_e2e", __doc__, settings="live", words_of=words_of, private=True)
 
 import logging
 import os

@@ -23,6 +23,7 @@ from execution.intents import UNDETERMINED
 from foundation.database import Damaged, Database, Row, refuse_spoilt, rows_of, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
+from foundation.private import keep_private
 from trainingdata.instants import compact_text, system_clock
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        keep_private(folder)
         lock.acquire()
     except Timeout:
         raise AccountInUse(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("execution.sell_spreads", __doc__, settings="sell_spreads")
+    open_command("execution.sell_spreads", __doc__, settings="sell_spreads", private=True)
 
 import itertools
 import logging

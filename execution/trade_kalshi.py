@@ -13,7 +13,7 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("execution.trade_kalshi", __doc__, settings="trade_kalshi")
+    open_command("execution.trade_kalshi", __doc__, settings="trade_kalshi", private=True)
 
 import os
 import sys

@@ -22,6 +22,7 @@ from rich.console import Console
 from foundation.errors import InputError, did_you_mean, nearest_or_all
 from foundation.overrides import is_override as is_override
 from foundation.overrides import quoted_value
+from foundation.private import keep_private
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 def log_to_file(name: str) -> None:
     """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
 
-    None of them goes to the screen.
+    None of them goes to the screen. Only the owner may read them.
 
     Raises
     ------
@@ -191,6 +192,8 @@ def log_to_file(name: str) -> None:
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    if LOGS.is_dir():
+        keep_private(LOGS)
 
 
 @contextmanager
@@ -290,5 +293,5 @@ class _RunLog(logging.FileHandler):
                 sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
 
     def _open(self) -> TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return super()._open()

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from foundation.errors import InputError
 from foundation.overrides import refuse_repeated
+from foundation.private import write_for_the_owner_alone
 
 HELP_FLAGS = ("-h", "--help")
 SHOW_FLAGS = ("--cfg", "-c")
@@ -27,6 +28,7 @@ def open_command(
     settings: str | None = None,
     hydra: bool = False,
     words_of: Callable[[Sequence[str]], list[str]] = list,
+    private: bool = False,
 ) -> None:
     """Say that the command begins; for --help and --cfg job answer, and exit with code 0.
 
@@ -45,7 +47,11 @@ def open_command(
         whether Hydra reads its command line.
     words_of
         the overrides that the command's words stand for.
+    private
+        whether it writes what an account has: only its owner may read that.
     """
+    if private:
+        write_for_the_owner_alone()
     words = sys.argv[1:]
     if set(HELP_FLAGS) & set(words):
         _answer(help_text(about, settings))

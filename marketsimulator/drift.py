@@ -18,7 +18,7 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("marketsimulator.drift", __doc__, settings="drift")
+    open_command("marketsimulator.drift", __doc__, settings="drift", private=True)
 
 import json
 import sys

@@ -17,7 +17,7 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("marketsimulator.stress", __doc__, settings="stress")
+    open_command("marketsimulator.stress", __doc__, settings="stress", private=True)
 
 import json
 import os

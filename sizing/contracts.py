@@ -12,7 +12,7 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("sizing.contracts", __doc__, settings="autoscaling")
+    open_command("sizing.contracts", __doc__, settings="autoscaling", private=True)
 
 import sys
 

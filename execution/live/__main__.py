@@ -20,7 +20,7 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("execution.live", __doc__, settings="live")
+    open_command("execution.live", __doc__, settings="live", private=True)
 
 import shlex
 import sys

@@ -14,7 +14,11 @@ from foundation.opening import open_command
 
 if __name__ == "__main__":
     open_command(
-        "marketsimulator.kalshi.paper_report", __doc__, settings="kalshi_paper", hydra=True
+        "marketsimulator.kalshi.paper_report",
+        __doc__,
+        settings="kalshi_paper",
+        hydra=True,
+        private=True,
     )
 
 import json

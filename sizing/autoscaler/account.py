@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from foundation.errors import InputError
 from foundation.files import flush_to_disk, put_whole
+from foundation.private import keep_private
 from sizing.autoscaler.balance import balance_of, balance_text
 from sizing.autoscaler.trades import (
     COLUMNS,
@@ -129,7 +130,7 @@ class AccountFiles:
             where any of them is there already, or the folder cannot be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            keep_private(self.folder)
             with self._lock:
                 if not self.empty:
                     raise InputError(
@@ -211,6 +212,7 @@ class AccountFiles:
         except (Timeout, OSError) as error:
             raise UnknownState(f"{self.folder}: the account cannot be held: {error}") from None
         try:
+            keep_private(self.folder)
             self._finish_update()
             yield
         except OSError as error:

@@ -1,0 +1,61 @@
+"""What an account writes is readable by its owner alone, also where it was not before."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.commands import run_command
+from tests.e2e.practice import KEYS, OPENING, ROOT, Start
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """What a group or anybody may read, write or enter below a folder, with its mode."""
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
+    return [f"{path.relative_to(folder)} {mode:o}" for path, mode in modes.items() if mode & 0o077]
+
+
+def opened(folder: Path) -> None:
+    """As a umask of 022 leaves files and folders."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_a_pass_of_the_loop_leaves_nothing_that_others_may_read(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    home = tmp_path / "home"
+    home.mkdir()
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "clock=broker", "symbols=[SYA,SYB]"),
+        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        *("cycles=1", "bar_patience=0"),
+    ]
+    for first in (True, False):
+        done = run_command(command, cwd=home, env={**keys, "PATH": "", "HOME": str(home)})
+        assert done.returncode == 0, done.stderr
+        account = home / "data" / "live" / here.venue.record.account_id
+        assert (account / "journal.sqlite").is_file()
+        assert open_to_others(account) == open_to_others(home / "logs") == []
+        assert open_to_others(home / ".local" / "state" / "kelly-chronos" / "accounts") == []
+        logs = "".join(path.read_text() for path in (home / "logs").iterdir())
+        assert ("others could read" in logs) is not first, "what was open is said once it is closed"
+        opened(home)
+
+
+@pytest.mark.parametrize("command", ["init", "status"])
+def test_the_contracts_account_is_its_owners_alone(tmp_path: Path, command: str) -> None:
+    env = {"PATH": "", "HOME": str(tmp_path), "AUTOSCALING_DATA_DIR": str(tmp_path / "account")}
+    words = [] if command == "status" else [command]
+    assert run_command(["-m", "sizing.contracts", "init"], cwd=tmp_path, env=env).returncode == 0
+    if command == "status":
+        opened(tmp_path)
+        done = run_command(["-m", "sizing.contracts", *words], cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "account" / "paper" / "trades.csv").is_file()
+    assert open_to_others(tmp_path / "account" / "paper") == []
