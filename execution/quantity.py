@@ -40,6 +40,7 @@ from sizing import quantity as sizing_quantity
 from sizing.kelly import SizingProblem
 from trainingdata.bar_files import find_files
 from trainingdata.bars import Bars, closes_of
+from trainingdata.confirmation import confirmed
 from trainingdata.feed.endpoint import Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import HOUR, history_start, utc_text
@@ -135,7 +136,7 @@ def decide(
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
-        bars = settings.view(settings.with_increments(bars))
+        bars = confirmed(settings.view(settings.with_increments(bars)))
         if asset is not None:
             bars = _with_asset(bars, symbol, asset, increments=settings.increments == "broker")
         account = _fully_priced(account.with_prices(closes_of(bars)))

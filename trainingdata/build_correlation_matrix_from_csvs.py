@@ -41,6 +41,7 @@ from foundation.errors import InputError
 from foundation.files import check_file
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
+from trainingdata.confirmation import confirmed
 from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
@@ -264,7 +265,7 @@ def main() -> None:
         unzoned = Unzoned(flags.zone, "--zone")
         end = instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
         places = [place.expanduser() for place in flags.input]
-        bars = read_bars(places, flags.symbols, end=end, unzoned=unzoned)
+        bars = confirmed(read_bars(places, flags.symbols, end=end, unzoned=unzoned))
         estimator = CorrelationEstimator(
             hourly_window=max(2, flags.lookback * 25 // 6), session_window=flags.lookback
         )

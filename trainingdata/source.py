@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 
 from foundation.errors import DataError, InputError, nearest_or_all
-from trainingdata.actions import Action, read_actions
+from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
+from trainingdata.confirmation import left_out_text, unconfirmed, without
 from trainingdata.instants import Unzoned, instant
 from trainingdata.instruments import symbols_of
 from trainingdata.splits import unlike_trading
@@ -70,6 +71,8 @@ class DataSettings:
     ) -> Bars:
         """The panel: every bar up to `end`, all history before `start` included.
 
+        Bars that nothing confirms (`trainingdata.confirmation`) are left out.
+
         symbols: several in one word stand between commas; none means all there are.
         zone_flag: by which a user names the zone, for messages.
 
@@ -91,20 +94,26 @@ class DataSettings:
         return self._synthetic(names, first, last)
 
     def _told(self, bars: Bars) -> Bars:
-        """The bars, with a note of each jump that no trading makes; or they are refused."""
-        found = unlike_trading(bars, self.corporate_actions() if self.adjustment == "raw" else ())
-        if not found:
-            return bars
-        if self.splits == "refuse":
+        """The bars that others confirm, with a note of each jump that no trading makes.
+
+        By setting they are refused.
+        """
+        actions = self.corporate_actions() if self.adjustment == "raw" else ()
+        found = unlike_trading(bars, actions)
+        if found and self.splits == "refuse":
             one = found[0]
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             raise DataError(f"{one.symbol}: {one}{more}: {one.cure}; data.splits=note goes on")
+        doubtful = unconfirmed(split_adjusted(bars, actions) if actions else bars)
+        if not found and not doubtful.any():
+            return bars
         origins = []
-        for symbol, origin in zip(bars.symbols, bars.origins, strict=True):
+        for s, (symbol, origin) in enumerate(zip(bars.symbols, bars.origins, strict=True)):
             notes = [f"{one}: {one.cure}" for one in found if one.symbol == symbol]
+            if doubtful[s].any():
+                notes.append(left_out_text(bars.instruments[s].kind, bars.times[doubtful[s]]))
             origins.append(replace(origin, notes=(*origin.notes, *notes)))
-        items = bars.instruments
-        return Bars(items, bars.times, bars.values, bars.mask, bars.source, tuple(origins))
+        return without(replace(bars, origins=tuple(origins)), doubtful)
 
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.

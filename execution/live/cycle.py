@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from execution.broker import Broker, place
 from execution.decision import Decision
+from execution.live.bar_belief import BarBelief
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
 from execution.trader import Trader
@@ -27,10 +28,6 @@ log = logging.getLogger(__name__)
 
 OLDEST_BAR = np.timedelta64(30, "m")  # age of the last bar from which on an instant is over
 LOOK_SECONDS = 2.0  # between looks for a bar that is late
-
-# The close of a bar that has just ended and the venue's latest price differ by less than this
-# share. Where they do not, one of them knows of a split and the other does not.
-LARGEST_GAP = 0.2
 
 NOT_REDUCED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
@@ -101,6 +98,7 @@ class Cycle:
     decision: none where there is a reason to be idle.
     fills: of its orders.
     idle: the reason why nothing was decided, empty where something was.
+    doubted: why the last bars of a symbol were not read, by symbol.
     """
 
     account: Account
@@ -108,6 +106,7 @@ class Cycle:
     decision: Decision | None
     fills: tuple[Fill, ...]
     idle: str = ""
+    doubted: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_cycle(
@@ -120,6 +119,7 @@ def run_cycle(
     rules: VenueRules | None = None,
     pause: Callable[[float], None] = time.sleep,
     plan: Plan | None = None,
+    belief: BarBelief | None = None,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
@@ -137,6 +137,8 @@ def run_cycle(
         Waits for so many seconds.
     plan:
         Where a decision is written down before any of its orders is sent; none writes nothing.
+    belief:
+        Which bars were not believed in the passes before; none remembers nothing.
 
     Raises
     ------
@@ -144,11 +146,12 @@ def run_cycle(
         for a venue that does not answer, or bars that cannot be trusted.
     """
     written = Unwritten() if plan is None else plan
+    belief = BarBelief() if belief is None else belief
     try:
-        return _cycle(broker, feed, trader, settings, send, rules, pause, written)
+        return _cycle(broker, feed, trader, settings, send, rules, pause, written, belief)
     except AccountChanged as error:
         log.warning("%s; deciding once more", error)
-        return _cycle(broker, feed, trader, settings, send, rules, pause, written)
+        return _cycle(broker, feed, trader, settings, send, rules, pause, written, belief)
 
 
 def _cycle(
@@ -160,6 +163,7 @@ def _cycle(
     rules: VenueRules | None,
     pause: Callable[[float], None],
     plan: Plan,
+    belief: BarBelief,
 ) -> Cycle:
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, pause)
@@ -172,14 +176,18 @@ def _cycle(
     if not idle and send and plan.decided(bars.now):
         idle = f"{utc_text(bars.now)} has been decided before"
     if idle:
-        return Cycle(account.with_prices(closes_of(bars)), bars, None, (), idle)
+        bars, doubted = belief.believed(bars, {})
+        return Cycle(account.with_prices(closes_of(bars)), bars, None, (), idle, doubted)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
-    bars = _without_undetermined(_without_other_units(bars, prices), account)
+    # What the venue values a position at stands in where it has no price of the last hours.
+    marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
+    bars, doubted = belief.believed(bars, {**marks, **prices})
+    bars = _without_undetermined(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
     account = account.with_prices(_prices_of_orders(account, feed))
     if unpriced := _unpriced_order(account):
-        return Cycle(account, bars, None, (), unpriced)
+        return Cycle(account, bars, None, (), unpriced, doubted)
     decision = trader.decide(bars, account)
     fills: Sequence[Fill] = ()
     if send and decision is not None:
@@ -192,7 +200,8 @@ def _cycle(
             for order in decision.orders
         ]
         fills = _placed(broker, replace(decision, orders=tuple(orders)), account, plan)
-    return Cycle(account, bars, decision, tuple(fills), "" if decision else NOTHING_CLOSED)
+    idle = "" if decision else NOTHING_CLOSED
+    return Cycle(account, bars, decision, tuple(fills), idle, doubted)
 
 
 def _prices_of_orders(account: Account, feed: LiveFeed) -> dict[str, float]:
@@ -265,25 +274,6 @@ def _idle_reason(account: Account, bars: Bars) -> str:
     if account.as_of - bars.now >= OLDEST_BAR:
         return f"{NOTHING_CLOSED}; the last bar is of {utc_text(bars.now)}"
     return ""
-
-
-def _without_other_units(bars: Bars, prices: Mapping[str, float]) -> Bars:
-    """The panel, where symbols whose bars are in other units than the venue's are not tradable."""
-    closes = closes_of(bars)
-    items = []
-    for item in bars.instruments:
-        price = prices.get(item.symbol)
-        close = closes.get(item.symbol)
-        if price is None or close is None or abs(price / close - 1.0) < LARGEST_GAP:
-            items.append(item)
-            continue
-        # Shares before and after a split are not the same: decided in one and ordered in the other,
-        # an order would be for several times what was meant, or for a part of it.
-        log.warning(
-            "%s is not traded: its bars end at %g, the venue says %g", item.symbol, close, price
-        )
-        items.append(replace(item, tradable=False))
-    return replace(bars, instruments=tuple(items))
 
 
 def _without_undetermined(bars: Bars, account: Account) -> Bars:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from execution.alpaca.connection import VenueConnection
 from execution.broker import Broker, place_each
 from execution.decision import Decision
 from execution.live.account import LiveAccount
+from execution.live.bar_belief import BarBelief
 from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
 from execution.live.footing import Footing
@@ -112,6 +113,7 @@ class TradingJob:
             broker, live, self._journal, NAME, feed, settings, self._read_and_mark
         )
         self._adopted = False
+        self._belief = BarBelief()
 
     @property
     def name(self) -> str:
@@ -200,7 +202,8 @@ class TradingJob:
         agrees = self._live.reconcile()
         account = self._read_and_mark()
         if why := self._blocked(account, agrees):
-            bars = self._feed.bars(account.as_of)
+            bars = self._settings.view(self._feed.bars(account.as_of))
+            bars, _ = self._belief.believed(bars, {})
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
         for decision in self._journal.unfinished():
             have_seen(self._live, self._feed, account.with_prices(decision.prices), decision.prices)
@@ -214,10 +217,20 @@ class TradingJob:
             rules=self._rules,
             pause=self._pause,
             plan=self._plan,
+            belief=self._belief,
         )
+        self._tell_of_bars(cycle.doubted)
         if cycle.fills:
             self._read_and_mark()
         return cycle
+
+    def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
+        """Have a person told of symbols whose last bars are not believed."""
+        if doubted:
+            whys = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
+            self._live.notices.alert("bars", f"not traded and not read: {whys}")
+        else:
+            self._live.notices.end_alert("bars")
 
     def _blocked(self, account: Account, agrees: bool) -> str:
         """Why nothing is decided at all; empty where something may be."""

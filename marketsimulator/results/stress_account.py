@@ -24,6 +24,7 @@ from marketsimulator.results.stress_book import HeldBook
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
 from trainingdata.bars import FIELDS, Bars, panel
+from trainingdata.confirmation import confirmed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
 from trainingdata.instants import utc_text
@@ -95,7 +96,7 @@ def _bars(
     symbols = [item.symbol for item in instruments if item.symbol in files]
     if not symbols:
         return None
-    bars = settings.view(settings.data.bars_up_to(symbols, now))
+    bars = confirmed(settings.view(settings.data.bars_up_to(symbols, now)))
     real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in instruments]

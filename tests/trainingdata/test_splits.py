@@ -103,7 +103,8 @@ def test_a_wrong_row_is_noted_or_by_setting_refused_with_what_to_do(tmp_path: Pa
     frame.loc[frame.index[8], prices] = frame.loc[frame.index[8], prices] / 2
     path = str(write(tmp_path / "AAA.csv", frame))
     (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
-    (note,) = origin.notes
+    note, left_out = origin.notes
+    assert left_out.startswith("left out: 1 bar, first ")
     stamp = frame["start"].iloc[8].strftime("%Y-%m-%dT%H:%MZ")
     assert note.startswith(f"1 bar from {stamp} on: wrong prices? (")
     assert note.endswith("): mend the file's bars there, or take them out")
@@ -115,7 +116,8 @@ def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> No
     frame = split_at(table("AAA", DAYS[0]), 7, 10.0)
     path = str(write(tmp_path / "AAA.csv", frame))
     (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
-    (note,) = origin.notes
+    note, left_out = origin.notes
+    assert left_out.startswith("left out: 1 bar, first "), "it is confirmed by the next"
     assert "looks like a split of 10:1" in note
     # Batch, evaluate, tune and finetune have no such settings: the bars come first.
     assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in note

@@ -1,0 +1,82 @@
+"""Which of the venue's bars a live loop reads: those that neither price nor other bars deny."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from foundation.arrays import Mask
+from trainingdata.bars import CLOSE, Bars, closes_of
+from trainingdata.confirmation import confirmed, contradicted, without
+
+log = logging.getLogger(__name__)
+
+# The close of a bar that has just ended and the venue's latest price differ by less than this
+# share. Where they do not, one of the two is wrong, or one knows of a split and the other does not.
+LARGEST_GAP = 0.2
+
+
+class BarBelief:
+    """What is read of the bars of a venue, pass by pass.
+
+    A bar that a price has contradicted stays out until the venue corrects it or the bar after it
+    confirms it.
+    """
+
+    def __init__(self) -> None:
+        self._contradicted: dict[tuple[str, np.datetime64], float] = {}
+
+    def believed(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
+        """The panel without bars that are not believed, and why by symbol whose last bar is not.
+
+        Such a symbol takes no orders. The others are decided on as if the bar had not come: what is
+        not believed is not read.
+
+        prices: USD, of symbols whose bar has just ended.
+        """
+        now = contradicted(bars, prices, LARGEST_GAP)
+        agreeing = without(bars, now | self._still_contradicted(bars, now))
+        self._remember(bars, bars.mask & ~agreeing.mask)
+        believed = confirmed(agreeing)
+        closes = closes_of(bars)
+        doubted = {}
+        items = list(bars.instruments)
+        for s, symbol in enumerate(bars.symbols):
+            rows = np.flatnonzero(bars.mask[s])[-1:]
+            if not len(rows) or believed.mask[s, rows[0]]:
+                continue
+            why = "which no other bar confirms yet"
+            if not agreeing.mask[s, rows[0]]:
+                price = prices.get(symbol)
+                why = "which the venue's price denied"
+                if price is not None:
+                    why = f"the venue says {price:g}"
+            doubted[symbol] = f"its bars end at {closes[symbol]:g}, {why}"
+            # Shares before and after a split are not the same: decided in one and ordered in the
+            # other, an order would be for several times what was meant, or for a part of it.
+            items[s] = replace(items[s], tradable=False)
+            log.warning("%s is not traded: %s", symbol, doubted[symbol])
+        return replace(believed, instruments=tuple(items)), doubted
+
+    def _still_contradicted(self, bars: Bars, now: Mask) -> Mask:
+        """[S, T] bars that a price contradicted in an earlier pass, as they still stand."""
+        still = np.zeros(bars.mask.shape, dtype=bool)
+        for (symbol, at), close in self._contradicted.items():
+            row = int(np.searchsorted(bars.times, at))
+            if symbol not in bars.symbols or row >= len(bars.times) or bars.times[row] != at:
+                continue
+            s = bars.symbols.index(symbol)
+            after = bars.values[s, row + 1 :, CLOSE][bars.mask[s, row + 1 :] & ~now[s, row + 1 :]]
+            agrees = len(after) > 0 and abs(after[0] / close - 1.0) < LARGEST_GAP
+            still[s, row] = bars.values[s, row, CLOSE] == close and not agrees
+        return still
+
+    def _remember(self, bars: Bars, mask: Mask) -> None:
+        """Note what is contradicted now, mask [S, T], and nothing else."""
+        self._contradicted = {
+            (bars.symbols[s], np.datetime64(bars.times[t])): float(bars.values[s, t, CLOSE])
+            for s, t in np.argwhere(mask).tolist()
+        }

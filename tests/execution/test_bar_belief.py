@@ -1,0 +1,119 @@
+"""What a price or another bar denies is not read, and whatever it says moves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.live.bar_belief import BarBelief
+from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.confirmation import without
+from trainingdata.instruments import instrument
+
+SYMBOLS = ("AAAUSD", "BBBUSD", "CCCUSD")
+COUNT = 40
+START = np.datetime64("2024-01-01T01", "ns")
+
+
+def market(seed: int) -> Bars:
+    rng = np.random.default_rng(seed)
+    times = START + np.arange(COUNT) * np.timedelta64(1, "h")
+    parts = []
+    for symbol in SYMBOLS:
+        closes = 50.0 * np.exp(np.cumsum(rng.normal(0, 0.01, COUNT)))
+        values = np.stack([closes] * 4 + [np.ones(COUNT)], axis=1)
+        parts.append((instrument(symbol), times, values))
+    return panel(parts, "test")
+
+
+def spoilt(bars: Bars, s: int, row: int, factor: float) -> Bars:
+    values = bars.values.copy()
+    values[s, row, : CLOSE + 1] *= factor
+    return replace(bars, values=values)
+
+
+def last_prices(bars: Bars) -> dict[str, float]:
+    return dict(zip(bars.symbols, bars.values[:, -1, CLOSE].tolist(), strict=True))
+
+
+def missing(bars: Bars, s: int, row: int) -> Bars:
+    mask = np.zeros(bars.mask.shape, dtype=bool)
+    mask[s, row] = True
+    return without(bars, mask)
+
+
+@given(
+    seed=st.integers(0, 50),
+    s=st.integers(0, 2),
+    factor=st.one_of(st.floats(1e-6, 0.75), st.floats(1.3, 1e6)),
+)
+def test_a_last_bar_that_a_price_denies_leaves_the_panel_as_if_it_had_not_come(
+    seed: int, s: int, factor: float
+) -> None:
+    bars = market(seed)
+    read, doubted = BarBelief().believed(spoilt(bars, s, -1, factor), last_prices(bars))
+    assert list(doubted) == [SYMBOLS[s]]
+    assert not read.tradable[s]
+    assert read.tradable.sum() == 2
+    expected = missing(bars, s, -1)
+    assert np.array_equal(read.mask, expected.mask)
+    assert np.array_equal(read.values, expected.values, equal_nan=True)
+
+
+@given(seed=st.integers(0, 50), s=st.integers(0, 2), row=st.integers(0, COUNT - 2))
+def test_a_spike_deep_in_the_window_is_missing_and_takes_no_orders_away(
+    seed: int, s: int, row: int
+) -> None:
+    bars = market(seed)
+    read, doubted = BarBelief().believed(spoilt(bars, s, row, 100.0), last_prices(bars))
+    assert not doubted
+    assert read.tradable.all()
+    expected = missing(bars, s, row)
+    assert np.array_equal(read.values, expected.values, equal_nan=True)
+
+
+def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
+    bars = market(1)
+    halved = bars
+    for row in (COUNT - 2, COUNT - 1):
+        halved = spoilt(halved, 0, row, 0.5)
+    first, doubted = BarBelief().believed(halved.between(0, COUNT - 1), {})
+    assert "which no other bar confirms yet" in doubted["AAAUSD"]
+    assert not first.mask[0, -1]
+    read, doubted = BarBelief().believed(halved, {})
+    assert not doubted
+    assert read.mask[0, -1]
+    assert read.tradable.all()
+
+
+def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed() -> None:
+    """Also a bar that is too little off to be told from a true move, once others came after it."""
+    bars = market(2)
+    known = bars.between(0, COUNT - 1)
+    wrong = spoilt(bars, 0, COUNT - 2, 0.7)
+    belief = BarBelief()
+    for _ in range(2):
+        _, doubted = belief.believed(wrong.between(0, COUNT - 1), last_prices(known))
+        assert list(doubted) == ["AAAUSD"]
+    # An hour in which the symbol closes no bar: nothing asks for its price.
+    _, doubted = belief.believed(wrong.between(0, COUNT - 1), {})
+    assert "which the venue's price denied" in doubted["AAAUSD"]
+    read, doubted = belief.believed(wrong, {})
+    assert not doubted
+    assert not read.mask[0, COUNT - 2]
+    assert BarBelief().believed(wrong, {})[0].mask[0, COUNT - 2], "nobody has denied it there"
+    assert belief.believed(bars, {})[0].mask.all(), "it was corrected"
+
+
+def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> None:
+    bars = market(3)
+    belief = BarBelief()
+    wrong = {symbol: price / 4 for symbol, price in last_prices(bars).items()}
+    _, doubted = belief.believed(bars.between(0, COUNT - 1), wrong)
+    assert list(doubted) == list(SYMBOLS)
+    read, doubted = belief.believed(bars, last_prices(bars))
+    assert not doubted
+    assert read.mask.all()

@@ -1,0 +1,149 @@
+"""A bar far from those before it is read by nobody until another confirms it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainingdata.vendor_files import DAYS, table, write
+from trainingdata.bars import CLOSE, HIGH, LOW, VOLUME, Bars, panel
+from trainingdata.confirmation import (
+    LARGEST_MOVE,
+    LARGEST_RANGE,
+    RECENT,
+    confirmed,
+    contradicted,
+    unconfirmed,
+)
+from trainingdata.instruments import instrument
+from trainingdata.source import DataSettings
+
+FACTORS = (100.0, 0.1, 0.01, 0.5, 1000.0, 2.0)
+START = np.datetime64("2024-01-01T01", "ns")
+
+
+def coin(closes: list[float]) -> Bars:
+    times = START + np.arange(len(closes)) * np.timedelta64(1, "h")
+    values = np.array([[close, close, close, close, 1.0] for close in closes])
+    return panel([(instrument("ABCUSD"), times, values)], "test")
+
+
+def walk(seed: int, count: int = 60) -> list[float]:
+    moves = np.random.default_rng(seed).normal(0, 0.02, count)
+    return (50.0 * np.exp(np.cumsum(moves))).tolist()
+
+
+def left_out(closes: list[float]) -> list[int]:
+    return np.flatnonzero(unconfirmed(coin(closes))[0]).tolist()
+
+
+@given(seed=st.integers(0, 99), row=st.integers(0, 59), factor=st.sampled_from(FACTORS))
+def test_a_spike_is_left_out_wherever_it_stands_and_nothing_else(
+    seed: int, row: int, factor: float
+) -> None:
+    closes = walk(seed)
+    assert left_out(closes) == []
+    closes[row] *= factor
+    assert left_out(closes) == [row]
+
+
+@given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
+def test_a_move_that_stays_costs_one_bar(seed: int, row: int, factor: float) -> None:
+    closes = walk(seed)
+    closes[row:] = [close * factor for close in closes[row:]]
+    assert left_out(closes) == [row]
+
+
+@given(
+    steps=st.lists(st.sampled_from((1.0, 1.0, 1.02, 0.5, 2.0, 100.0, 0.01)), min_size=4),
+    data=st.data(),
+)
+def test_a_bar_is_judged_by_those_before_it_alone(steps: list[float], data: st.DataObject) -> None:
+    closes = [50.0, 50.5, 50.2, *(50.0 * step for step in steps)]
+    end = data.draw(st.integers(3, len(closes)))
+    assert left_out(closes[:end]) == [row for row in left_out(closes) if row < end]
+
+
+@given(change=st.floats(1 / LARGEST_MOVE + 1e-9, LARGEST_MOVE - 1e-9))
+def test_what_moves_less_is_read_at_once_and_the_panel_is_the_same(change: float) -> None:
+    bars = coin([50.0, 50.0, 50.0 * change])
+    assert confirmed(bars) is bars
+
+
+@pytest.mark.parametrize(("field", "sign"), [(HIGH, 1), (LOW, -1)])
+def test_a_high_or_low_spoils_its_bar_where_no_coin_has_ever_traded(field: int, sign: int) -> None:
+    bars = coin([50.0] * 9)
+    bars.values[0, 5, field] = 50.0 * (0.99 * LARGEST_RANGE) ** sign
+    assert confirmed(bars) is bars
+    bars.values[0, 5, field] = 50.0 * (1.01 * LARGEST_RANGE) ** sign
+    assert np.flatnonzero(unconfirmed(bars)[0]).tolist() == [5]
+
+
+def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
+    plain, spoilt = walk(1), walk(2)
+    spoilt[40] *= 100
+    times = START + np.arange(60) * np.timedelta64(1, "h")
+    parts = []
+    for name, closes in (("AAAUSD", plain), ("BBBUSD", spoilt)):
+        values = np.array([[close, close, close, close, 1.0] for close in closes])
+        parts.append((instrument(name), times, values))
+    read = confirmed(panel(parts, "test"))
+    assert np.flatnonzero(~read.mask[1]).tolist() == [40]
+    assert np.isnan(read.values[1, 40]).all()
+    assert read.mask[0].all()
+    assert np.array_equal(read.times, times)
+
+
+@given(
+    seed=st.integers(0, 99),
+    bad=st.integers(1, RECENT - 1),
+    factor=st.sampled_from((*FACTORS, 0.7, 1.5)),
+)
+def test_a_price_contradicts_the_bars_since_the_last_that_agreed_with_it(
+    seed: int, bad: int, factor: float
+) -> None:
+    closes = [50.0 + 0.1 * close for close in walk(seed)]
+    price = closes[-1]
+    closes[-bad:] = [close * factor for close in closes[-bad:]]
+    mask = contradicted(coin(closes), {"ABCUSD": price}, 0.2)
+    assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
+
+
+def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> None:
+    bars = coin(walk(3))
+    assert np.flatnonzero(contradicted(bars, {"ABCUSD": 1.0}, 0.2)[0]).tolist() == [59]
+    assert not contradicted(bars, {"ABCUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
+    assert not contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
+
+
+def test_files_are_read_without_it_and_that_is_noted(tmp_path: Path) -> None:
+    frame = table("AAA", DAYS[0])
+    path = write(tmp_path / "AAA.csv", frame)
+    whole = DataSettings(dir=(str(path),)).bars([], None, None)
+    spoilt = frame.copy()
+    prices = ["open", "high", "low", "close"]
+    spoilt.loc[spoilt.index[8], prices] = spoilt.loc[spoilt.index[8], prices] * 1000
+    write(path, spoilt)
+    read = DataSettings(dir=(str(path),)).bars([], None, None)
+    assert np.flatnonzero(~read.mask[0]).tolist() == [8]
+    kept = read.mask[0]
+    np.testing.assert_array_equal(read.values[0, kept, :VOLUME], whole.values[0, kept, :VOLUME])
+    assert any(note.startswith("left out: 1 bar, first 20") for note in read.origins[0].notes)
+
+
+def test_a_split_that_is_known_is_no_jump(tmp_path: Path) -> None:
+    frame = table("AAA", DAYS[0])
+    prices = ["open", "high", "low", "close"]
+    frame.loc[frame.index[:7], prices] = frame.loc[frame.index[:7], prices] * 4
+    path = str(write(tmp_path / "AAA.csv", frame))
+    actions = tmp_path / "actions.csv"
+    day = frame["start"].iloc[7].strftime("%Y-%m-%d")
+    actions.write_text(f"symbol,date,kind,value\nAAA,{day},split,4\n")
+    raw = DataSettings(dir=(path,), adjustment="raw", actions=str(actions))
+    assert raw.bars([], None, None).mask.all()
+    unknown = DataSettings(dir=(path,)).bars([], None, None)
+    assert np.flatnonzero(~unknown.mask[0]).tolist() == [7]
