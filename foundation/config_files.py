@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -24,6 +25,7 @@ def check_config_file(path: Path, group: str) -> None:
     place = _shown(path)
     text = _text(path, place)
     try:
+        refuse_aliases(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         OmegaConf.load(path)  # it refuses more, as a key that stands twice
     except yaml.MarkedYAMLError as error:
@@ -43,6 +45,33 @@ def check_config_file(path: Path, group: str) -> None:
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "one value"
         raise InputError(f"{place}: it holds {kind}, and lines key: value are needed; {examples}")
+
+
+def refuse_aliases(text: str) -> None:
+    """Refuse a YAML text in which a node refers to another: a few lines can stand for billions.
+
+    Raises
+    ------
+    yaml.MarkedYAMLError
+        naming the line.
+    """
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"*{event.anchor} refers to another place; write out what stands there"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+def plain_yaml(path: Path) -> Any:
+    """What a YAML file without aliases holds.
+
+    Raises
+    ------
+    OSError, ValueError, yaml.YAMLError
+        for a file that cannot be read, or is none.
+    """
+    text = path.read_text(encoding="utf-8")
+    refuse_aliases(text)
+    return yaml.safe_load(text)
 
 
 def _shown(path: Path) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from foundation.arrays import Array, Instants
+from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.run_set import daily_marks
@@ -148,7 +149,7 @@ def _settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = plain_yaml(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
     if not isinstance(content, dict):

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
 from foundation.arrays import Array, Index, Instants, Mask
+from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from marketsimulator.account.timeline import IMPACT_BARS
 from marketsimulator.results.run_folders import CONFIG, EQUITY, SUMMARY
@@ -206,7 +207,7 @@ def _run_files(folder: Path, changes: DictConfig) -> _RunFiles:
 def _settings(path: Path, changes: DictConfig) -> BacktestSettings:
     """The settings of a run's `config.yaml` that a book is settled by, with changes."""
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = plain_yaml(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(f"{path}: cannot be read: {reason}") from None

@@ -10,8 +10,15 @@ import pytest
 from foundation.compose import hydra_command
 from foundation.config_files import check_config_file
 from foundation.errors import InputError
+from tests.e2e.test_command_lines import one_line, run
+from tests.marketsimulator.run_folder_files import write_run
+
+# Ten lines that stand for 10^9 words once they are expanded.
+BOMB = "a0: &a0 [" + ", ".join(["x"] * 10) + "]\n"
+BOMB += "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 10))
 
 BAD = [
+    (BOMB.encode(), " line 2: it is no YAML: *a0 refers to another place; write out what stands"),
     (b"commission_bps: 5\n  sec: 3\n", " line 2: it is no YAML: mapping values are not allowed"),
     (b"- [", " line 1: it is no YAML: expected the node content"),
     (b"a: 1\nb: \x01\n", " line 2: it is no YAML: special characters are not allowed"),
@@ -68,3 +75,11 @@ def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
     assert said.startswith(f"error: cfg/{place} line 2: it is no YAML: mapping values are")
     assert said.count("\n") == 1
     assert [each.name for each in tmp_path.iterdir()] == ["cfg"]
+
+
+def test_a_run_folder_whose_settings_would_expand_without_end_is_one_line(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_run(tmp_path / name)
+        (tmp_path / name / "config.yaml").write_text(BOMB)
+    line = one_line(run(tmp_path, "-m", "marketsimulator.compare", "one", "two"))
+    assert line.startswith("error: one/config.yaml: cannot be read: *a0 refers to another place")
