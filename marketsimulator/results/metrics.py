@@ -257,8 +257,9 @@ def _annualised(growth: float, times: float) -> float | None:
 
 
 def _year_before(date: np.datetime64) -> np.datetime64:
-    """The day with the same number within the year before."""
-    year = date.astype("datetime64[Y]")
-    within = date - year.astype("datetime64[D]")
-    start: np.datetime64 = (year - np.timedelta64(1, "Y")).astype("datetime64[D]") + within
-    return start
+    """The same day of the month a year before; of 29 February the 28th."""
+    month = date.astype("datetime64[M]")
+    earlier = month - np.timedelta64(12, "M")
+    last = (earlier + 1).astype("datetime64[D]") - DAY
+    within = date - month.astype("datetime64[D]")
+    return np.datetime64(min(earlier.astype("datetime64[D]") + within, last))
