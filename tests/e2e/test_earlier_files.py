@@ -1,0 +1,127 @@
+"""What the code of 5b173ee has left on a disk is read by the code of today.
+
+The files, and the script that made them there, are in tests/fixtures.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL
+from execution.events import EventLog
+from execution.intents import IntentBook
+from execution.live.halts import Halts
+from execution.live.journal import Journal
+from execution.live.trading import NAME
+from execution.spreads.state import read_state
+from foundation.database import Database
+from tests.commands import run_command
+from tests.e2e.practice import ROOT
+
+FIXTURES = ROOT / "tests" / "fixtures"
+ACCOUNT = "5b173ee0-0000-4000-8000-000000000000"
+SPREADS = "5b173ee0-0000-4000-8000-000000000001"
+CONTRACTS = "kalshi-demo-account"
+SAME_MARKET = (
+    *("symbols=[SYA,SYB,SYXUSD]", "data.start=2024-01-02", "data.end=2024-03-08"),
+    *("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002"),
+)
+
+
+def restored(text: Path, folder: Path) -> Path:
+    """The journal that a text says, in a folder of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(folder / JOURNAL)) as database:
+        database.executescript(text.read_text())
+    return folder / JOURNAL
+
+
+def journal(account: str, folder: Path) -> Path:
+    return restored(FIXTURES / "live" / account / "journal.sql", folder / "data" / "live" / account)
+
+
+def copied(run: str, folder: Path) -> Path:
+    return Path(shutil.copytree(FIXTURES / "runs" / run, folder / run))
+
+
+@pytest.mark.parametrize(
+    ("account", "shown"),
+    [
+        (ACCOUNT, ("SYA-0-0", "working", "220", "SYB-0-0", "open", "halted: positions")),
+        (SPREADS, ("PUT-20240220-060", "working")),
+        (CONTRACTS, ("exposure: contracts", "working", "BUY 50 NO")),
+    ],
+)
+def test_status_says_what_an_earlier_journal_holds(
+    account: str, shown: tuple[str, ...], tmp_path: Path
+) -> None:
+    journal(account, tmp_path)
+    said = run_command(("-m", "execution.live", "status"), cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    for words in shown:
+        assert words in said.stdout
+
+
+def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) -> None:
+    with closing(Database(journal(ACCOUNT, tmp_path))) as database:
+        events = EventLog(database)
+        book = IntentBook(database, events)
+        [unknown] = book.undetermined()
+        assert unknown.client_order_id == "equal_weight-20240221T153000Z-SYB-0-0"
+        [working] = book.in_states(("working",))
+        assert str(working.progress.filled) == "220"
+        assert [each.state for each in book.in_states(("canceled", "filled"))] == ["canceled"] * 5
+        [halt] = Halts(database, events).standing()
+        assert halt.kind == "positions"
+        marks = Journal(database, events, book, NAME).marks(np.datetime64("2024-02-20", "ns"))
+        assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
+        deposits = database.rows("SELECT amount FROM activities WHERE kind = 'CSD'")
+        assert deposits == [("5000",)]
+
+
+def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:
+    folder = shutil.copytree(FIXTURES / "live" / SPREADS / "paper", tmp_path / "paper")
+    [spread] = read_state(folder).spreads
+    assert spread.remaining > 0
+    with closing(Database(journal(SPREADS, tmp_path))) as database:
+        book = IntentBook(database)
+        assert not book.undetermined()
+        assert [each.job for each in book.in_states(("working",))] == ["spreads"]
+
+
+def test_orders_of_event_contracts_that_rested_rest(tmp_path: Path) -> None:
+    with closing(Database(journal(CONTRACTS, tmp_path))) as database:
+        resting = IntentBook(database).in_states(("working",))
+        assert len(resting) == 1
+        assert {each.venue for each in resting} == {"kalshi"}
+
+
+def test_earlier_runs_are_explained_compared_and_stressed(tmp_path: Path) -> None:
+    folders = {name: copied(name, tmp_path) for name in ("backtest", "variants", "replay", "sweep")}
+    for run in (folders["backtest"], folders["replay"]):
+        when = ("--symbol", "SYA", "--at", "2024-02-20T15:30Z")
+        said = run_command(("-m", "execution.explain", str(run), *when), cwd=tmp_path)
+        assert said.returncode == 0, said.stderr
+        assert "SYA" in said.stdout
+    words = (str(folders["variants"]), str(folders["backtest"]), "--output", "compared")
+    said = run_command(("-m", "marketsimulator.compare", *words), cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    said = run_command(("-m", "marketsimulator.stress", str(folders["backtest"])), cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+
+
+def test_an_earlier_replay_does_not_drift(tmp_path: Path) -> None:
+    """The simulation of today makes every decision and fill of then, and the profit to the cent."""
+    path = restored(FIXTURES / "runs" / "replay" / "journal.sql", tmp_path / "live")
+    words = (*SAME_MARKET, f"journal={path}", "output=drift.json")
+    said = run_command(("-m", "marketsimulator.drift", *words), cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    found = json.loads((tmp_path / "drift.json").read_text())
+    assert found["live"]["profit"] == found["simulated"]["profit"]
