@@ -72,7 +72,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,finetune,joblib,ray,rl]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,joblib,ray,rl]'
 	touch $@
 
 mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
@@ -80,7 +80,7 @@ mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice;
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/pip install --quiet torch==2.13.0 --editable '.[finetune,joblib,ray,rl,dev]'
+	.lock/bin/pip install --quiet torch==2.13.0 --editable '.[joblib,ray,rl,dev]'
 	.lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 	rm -rf .lock
 

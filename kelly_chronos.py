@@ -40,7 +40,6 @@ COMMANDS = {
         "forecasting.batch",
         "forecasting.evaluate",
         "forecasting.tune",
-        "forecasting.finetune",
         "forecasting.train",
         "forecasting.cache",
         "execution.quantity",

@@ -23,7 +23,6 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "replay.json": (("instants", "equity"),),
     "stress.json": (("book", "scenarios"),),
     "training.json": (("model", "steps"),),
-    "finetune.json": (("base_digest", "kept"),),
     "sweep.parquet": (("total_return", "sharpe"),),
     "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
     "*.parquet": (("timestamp", "open", "close"),),

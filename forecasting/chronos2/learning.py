@@ -1,4 +1,4 @@
-"""What training and fine-tuning share: the loss, and the learning rate over the steps."""
+"""The loss of training, and its learning rate over the steps."""
 
 from __future__ import annotations
 

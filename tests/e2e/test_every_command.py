@@ -28,7 +28,6 @@ HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf"}
 WITHOUT_SETTINGS = {
     "execution.explain",
     "forecasting.cache",
-    "forecasting.finetune",
     "forecasting.train",
     "forecasting.tune",
     "marketsimulator.compare",
@@ -222,7 +221,6 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
         ["marketsimulator.kalshi.train", "output=out"],
         ["forecasting.tune", "--symbols", "SYA", "--output", "out"],
         ["forecasting.train", "--output", "out"],
-        ["forecasting.finetune", "--symbols", "SYA", "--output", "out"],
         ["trainingdata.download", *HISTORY, "--output", "out"],
     ],
     ids=lambda words: words[0],

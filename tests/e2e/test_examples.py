@@ -20,6 +20,7 @@ import pytest
 from examples.best_two import best_two
 from examples.drift import Drift
 from forecasting import check_forecaster
+from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS
 from tests.commands import run_command
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -29,6 +30,7 @@ FILES = (
     "best_two.py",
     "fees/flat.yaml",
     "write_forecasts.py",
+    "finetune.py",
     "make_trades.py",
     "backtest.ipynb",
 )
@@ -206,6 +208,18 @@ def test_a_file_of_forecasts_is_traded_as_it_says(
     assert forecaster == "forecasts of example-forecasts.parquet"
     assert_signs_of_means(folder, output, 35)
     assert len(pd.read_parquet(output / "fills.parquet")) > 10
+
+
+@pytest.mark.slow
+def test_a_finetuned_checkpoint_has_other_weights_and_is_what_forecasts(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
+    assert len(text_of("finetune.py").splitlines()) <= 80
+    output = results("finetune.py")
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["forecaster"] == "chronos2 (model), calibrated"
+    tuned = folder / "outputs" / "example-finetuned" / "model" / WEIGHTS
+    assert tuned.read_bytes() != (SHIPPED / WEIGHTS).read_bytes()
 
 
 def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(

@@ -40,7 +40,6 @@ from forecasting.chronos2.profile import (
     read_symbol_settings,
 )
 from forecasting.chronos2.transfer import Return
-from forecasting.chronos2.tuning import TuningSettings
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
@@ -93,8 +92,6 @@ def test_what_names_no_device_is_refused_wherever_it_is_set(word: str, tmp_path:
         Profile(device=word)
     with pytest.raises(InputError, match=rf"^forecaster\.{says}"):
         ForecasterSettings(kind="ewma", device=word)
-    with pytest.raises(InputError, match=rf"^{says}"):
-        TuningSettings(device=word)
     (tmp_path / "NVDA.json").write_text(f'{{"device": "{word}"}}')
     with pytest.raises(DataError, match=r"NVDA\.json: device: "):
         read_symbol_settings(tmp_path, ["NVDA"])

@@ -119,7 +119,7 @@ def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> No
     note, left_out = origin.notes
     assert left_out.startswith("left out: 1 bar, first "), "it is confirmed by the next"
     assert "looks like a split of 10:1" in note
-    # Batch, evaluate, tune and finetune have no such settings: the bars come first.
+    # Batch, evaluate and tune have no such settings: the bars come first.
     assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in note
     with pytest.raises(
         DataError, match=r"AAA: 2024-03-\d\d looks like a split of 10:1 .*note goes"
