@@ -2,9 +2,9 @@ r"""Bars of one's own: a CSV file a symbol. These are synthetic, drawn from a se
 
     .venv/bin/python examples/make_bars.py outputs/example-bars
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
-        start=2024-03-04 end=2024-03-28 forecaster=ewma output=outputs/example-own-bars
+        start=2024-03-04 end=2024-05-31 forecaster=ewma output=outputs/example-own-bars
 
-A file has `timestamp` (the bar's start, with its offset), open, high, low, close and volume. Stocks
+A file has `timestamp` (the bar's start, UTC), open, high, low, close and volume. Stocks
 have bars from 09:30 New York time on, the last of half an hour; coins have one at each full hour.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-FIRST, LAST = "2024-01-02", "2024-03-28"
-SHUT = ["2024-01-15", "2024-02-19"]  # exchange holidays between them
+FIRST, LAST = "2024-01-02", "2024-05-31"
+SHUT = ["2024-01-15", "2024-02-19", "2024-03-29", "2024-05-27"]  # exchange holidays between them
 
 
 def starts_of_stock_bars() -> pd.DatetimeIndex:
@@ -31,7 +31,7 @@ def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFra
     rng = np.random.default_rng(seed)
     close = price * np.exp(np.cumsum(rng.normal(0.0, 0.004, len(starts))))
     opened = np.append(price, close[:-1])
-    bars = pd.DataFrame({"timestamp": starts, "open": opened})
+    bars = pd.DataFrame({"timestamp": starts.tz_convert("UTC"), "open": opened})
     bars["high"] = np.maximum(opened, close) * (1 + rng.exponential(0.001, len(starts)))
     bars["low"] = np.minimum(opened, close) * (1 - rng.exponential(0.001, len(starts)))
     bars["close"] = close
@@ -42,13 +42,18 @@ def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFra
 
 
 def main(folder: Path) -> None:
-    """Write the files of two stocks and a coin that do not exist."""
+    """Write the files of three stocks and a coin that do not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     session = starts_of_stock_bars()
     # Days are New York's here, so that stocks and coins end on the same one.
     hours = pd.date_range(FIRST, f"{LAST} 23:00", freq="h", tz="America/New_York").tz_convert("UTC")
     for seed, (symbol, starts, price) in enumerate(
-        [("ACME", session, 50.0), ("ZINC", session, 120.0), ("TOYUSD", hours, 3.0)]
+        [
+            ("ACME", session, 50.0),
+            ("ZINC", session, 120.0),
+            ("TOYUSD", hours, 3.0),
+            ("OPAL", session, 80.0),
+        ]
     ):
         random_bars(starts, price, seed).to_csv(folder / f"{symbol}.csv", index=False)
 
