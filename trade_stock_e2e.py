@@ -45,11 +45,12 @@ from execution.live.waiting import waiting_line
 from execution.orders import Account
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import LoopConsole, log_to_file, one_line_errors, printing
+from foundation.command import log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.errors import InputError, none_of
 from foundation.supervisor import Supervisor
+from foundation.terminal import LoopTerminal
 from trainingdata.bars import closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
@@ -272,7 +273,7 @@ class FirstLook:
 
 def show(cycle: Cycle) -> None:
     """Print what was decided and why, and what filled."""
-    console = LoopConsole(width=None if sys.stdout.isatty() else 160)
+    console = LoopTerminal(None if sys.stdout.isatty() else 160)
     decision = cycle.decision
     when = utc_text(cycle.account.as_of)
     if decision is None:

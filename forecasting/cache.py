@@ -31,6 +31,7 @@ from forecasting.store import LESSONS, join, shelves
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
+from foundation.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,7 +108,6 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
 
 def main() -> None:
     """Command line: list, verify, prune."""
-    from rich.console import Console
 
     from foundation.compose import composed_config
 
@@ -125,7 +125,7 @@ def main() -> None:
             raise InputError(f"--unused-days: {unused_days} is no number of days")
         if not folder.is_dir():
             raise InputError(f"--folder: {folder} is no folder; nothing is kept there")
-        console = Console(width=None if sys.stdout.isatty() else 200)
+        console = terminal(200)
         if arguments.command == "list":
             console.print(_shelf_table(folder))
         elif arguments.command == "verify":

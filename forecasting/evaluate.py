@@ -15,7 +15,6 @@ if __name__ == "__main__":
     open_command("forecasting.evaluate", __doc__, settings="evaluate", hydra=True)
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from forecasting.evaluation_charts import BEFORE, Fan
@@ -41,6 +39,7 @@ from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.page import around
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from trainingdata.instants import utc_text
 from trainingdata.source import DataSettings, span_of
 
@@ -257,7 +256,7 @@ def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
 
 def print_figures(figures: dict[str, Any]) -> None:
     """A line a class and step, and one of the hours between which its coverage lies."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = terminal(160)
     against = figures["against"]
     gains = [f"less than {name}" for name in against]
     table = Table("", "step", "loss", *gains, "80 % holds", "(return/σ)²", "rank corr.")

@@ -17,12 +17,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
-
-from foundation.errors import InputError, did_you_mean, nearest_or_all
+from foundation.errors import InputError, did_you_mean, nearest_or_all, shown
 from foundation.overrides import is_override as is_override
 from foundation.overrides import quoted_value
 from foundation.private import keep_private
+from foundation.terminal import ShownFormatter
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ _NO_VALUE = re.compile(r"argument (\S+): invalid (int|float) value: (.+)")
 
 def fail(error: Exception) -> NoReturn:
     """Print one line and exit with code 2."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+    print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
 
 
@@ -184,7 +183,7 @@ def log_to_file(name: str) -> None:
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(ShownFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     for earlier in root.handlers:
         if isinstance(earlier, _RunLog):
@@ -264,14 +263,6 @@ def handled_signals(
             signal.signal(number, handler)
 
 
-class LoopConsole(Console):
-    """A console whose reader may have gone: what is printed is lost, the loop is not."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise what `printing` takes for a line that is lost."""
-        raise BrokenPipeError("nobody reads what is printed")
-
-
 class Ended(KeyboardInterrupt):
     """The process was told to end; number: the signal that said so."""
 
@@ -293,5 +284,11 @@ class _RunLog(logging.FileHandler):
                 sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
 
     def _open(self) -> TextIOWrapper:
-        Path(self.baseFilename).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return super()._open()
+        path = Path(self.baseFilename)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(path, "a", encoding=self.encoding, opener=_owners)
+
+
+def _owners(path: str, flags: int) -> int:
+    """A file that only its owner may read."""
+    return os.open(path, flags, 0o600)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import cache
 from numbers import Real
+
+# What turns the text around it (Unicode 16, section 23.2), and what ends a line or a paragraph.
+_TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ENDS = (0x2028, 0x2029)
 
 
 class InputError(ValueError):
@@ -55,6 +61,21 @@ def in_one_line(text: str) -> str:
     """The text in one line of 300 characters at most."""
     flat = " ".join(text.split())
     return flat if len(flat) <= 300 else f"{flat[:300]}…"
+
+
+def shown(text: str) -> str:
+    """The text with every character that would move, hide or turn others as its escape, `\\x1b`.
+
+    Ends of lines and tabs stay.
+    """
+    return text.translate(_escapes())
+
+
+@cache
+def _escapes() -> dict[int, str]:
+    controls = {code for code in range(0xA0) if unicodedata.category(chr(code)) == "Cc"}
+    escaped = {*controls, *_TURNING, *_ENDS} - {ord("\n"), ord("\t")}
+    return {code: chr(code).encode("unicode_escape").decode() for code in escaped}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

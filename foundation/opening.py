@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from foundation.errors import InputError
+from foundation.errors import InputError, shown
 from foundation.overrides import refuse_repeated
 from foundation.private import write_for_the_owner_alone
 
@@ -99,7 +99,7 @@ def _refuse_repeated(words: list[str]) -> None:
     try:
         refuse_repeated(words)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {shown(str(error))}\n")
         sys.exit(2)
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from foundation.activity import Compilation, compilation_told, current_activity
+from foundation.terminal import Terminal
 
 BETWEEN_LINES = 15.0  # seconds
 
@@ -44,7 +45,7 @@ class ProgressBar:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        console = Console(stderr=True) if console is None else console
+        console = Terminal(stderr=True) if console is None else console
         self._display: _Display = Bars(console) if console.is_terminal else Lines(console)
         self._held = ExitStack()
         self._compilation: Compilation | None = None
@@ -96,7 +97,7 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._waiting: TaskID | None = None
         self._progress = _BarsAndActivity(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),

@@ -36,6 +36,7 @@ from foundation.compose import composed_config
 from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
     scrambled_bars,
@@ -292,7 +293,7 @@ AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {
 
 def main() -> None:
     """Command line."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = terminal(160)
     probes: list[Probe] = []
     rows: Rows = []
     with one_line_errors("the audit is not finished"):

@@ -18,15 +18,14 @@ if __name__ == "__main__":
     open_command("marketsimulator.compare", __doc__)
 
 import argparse
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from foundation.command import Parser, log_to_file, one_line_errors
 from foundation.files import check_output
+from foundation.terminal import terminal
 from marketsimulator.results.comparison_page import SAYS
 from marketsimulator.results.run_comparison import (
     RunComparison,
@@ -49,7 +48,7 @@ def _print_comparison(comparison: RunComparison, output: Path) -> None:
     for k in runs.ranking()[:SHOWN]:
         figures = [figure_text(rows[k], name) for name in COLUMNS]
         table.add_row(runs.names[k], *figures, SAYS[found.relations[k]])
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     console.print(table)
     verdict = set_verdict(runs, found)
     for sentence in (

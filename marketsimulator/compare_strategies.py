@@ -15,7 +15,6 @@ if __name__ == "__main__":
     open_command("marketsimulator.compare_strategies", __doc__, settings="compare", hydra=True)
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from execution.records import Run
@@ -37,6 +35,7 @@ from foundation.configuration import output_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.results.comparison import (
     BENCHMARK,
     WALK_FORWARD,
@@ -260,7 +259,7 @@ def _print_comparison(comparison: Comparison, output: Path) -> None:
     table = Table("variant", *column_headings(), title=title)
     for name, cells in comparison.cells():
         table.add_row(name, *cells)
-    console = Console(width=None if sys.stdout.isatty() else 170)
+    console = terminal(170)
     console.print(table)
     for sentence in comparison.sentences():
         console.print(sentence, soft_wrap=True, highlight=False)

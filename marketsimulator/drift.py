@@ -29,7 +29,6 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from execution.decision import Decision
 from execution.live.kalshi_records import holds_contracts
@@ -45,6 +44,7 @@ from foundation.configuration import may_overwrite
 from foundation.errors import InputError
 from foundation.files import check_file, write_whole
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_attribution import (
@@ -371,7 +371,7 @@ def main() -> None:
     if config.json:
         sys.stdout.write(f"{text}\n")
     else:
-        print_drift(drift, Console(width=None if sys.stdout.isatty() else 160))
+        print_drift(drift, terminal(160))
     sys.exit(0 if drift.agrees else 1)
 
 

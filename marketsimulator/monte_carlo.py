@@ -23,7 +23,6 @@ if __name__ == "__main__":
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,7 +31,6 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from foundation.command import log_to_file, one_line_errors
@@ -42,6 +40,7 @@ from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.options.account_check import (
     BandTerms,
     Month,
@@ -283,7 +282,7 @@ def _print_figures(content: Mapping[str, Any], output: Path) -> None:
     table = Table("", *sets, title=title)
     for label in columns[0]:
         table.add_row(label, *(column[label] for column in columns))
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     console.print(table)
     console.print(content["limits_of_resampling"], highlight=False)
     for warning in content["warnings"]:
@@ -361,7 +360,7 @@ def _print_months(months: Sequence[Month], content: Mapping[str, Any], file: Pat
         band = ("", "", "") if month.band is None else map(usd, month.band)
         counts = str(month.trades), usd(month.result), *band, str(month.learned)
         table.add_row(month.month, *counts, month.place or "no band")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     console.print(table)
     outside = (month.words for month in months if month.place != "within")
     for line in (content["verdict"], content["learned_from"], *outside):

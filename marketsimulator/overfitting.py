@@ -19,18 +19,17 @@ if __name__ == "__main__":
     open_command("marketsimulator.overfitting", __doc__)
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from forecasting.forecast import Progress, silent
 from foundation.command import Parser, log_to_file, one_line_errors
 from foundation.errors import InputError
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.results.noise_sweeps import (
     DAYS,
     LAWS,
@@ -121,7 +120,7 @@ def _print_runs(comparison: RunComparison) -> None:
 
 
 def _print(*lines: Table | str) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     for line in lines:
         console.print(line, soft_wrap=isinstance(line, str), highlight=False)
 

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 from scipy.optimize import least_squares
 
 from execution.spreads.rules import SESSION_SHARE
@@ -36,6 +35,7 @@ from foundation.counts import counted
 from foundation.errors import DataError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.options.pricing import Smile, black_scholes
 from marketsimulator.options.prints import (
     Prints,
@@ -224,7 +224,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
     estimates = [f"{name} {summary['smile'][name]:.3f} ± {errors[name]:.3f}" for name in errors]
     left_out = counts_text(summary["left_out"]) or "none"
     between = summary["level_between_days"]
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     console.print("  ".join(estimates))
     console.print(
         f"{counted(summary['prints'], 'print')} on {counted(len(summary['days']), 'day')};"

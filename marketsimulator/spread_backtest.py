@@ -19,7 +19,6 @@ if __name__ == "__main__":
     open_command("marketsimulator.spread_backtest", __doc__, settings="spreads", hydra=True)
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +27,6 @@ from typing import Any, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from execution.spreads.cutoff import refuse_late_entries
 from execution.spreads.rules import TRADING_DAYS, SpreadCosts, SpreadRules
@@ -39,6 +37,7 @@ from foundation.counts import counted
 from foundation.errors import DataError, InputError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
 from marketsimulator.options.selling import (
@@ -374,7 +373,7 @@ def _run_composed(config: DictConfig) -> None:
             runs = run_strategies(settings, days)
             summary = run_summary(settings, runs)
             write_results(settings, runs, summary, output)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    console = terminal(WIDTH, highlight=False)
     for part in report_parts(summary):
         console.print(part)
     if remark := future_remark(days.dates[-1], system_clock()):

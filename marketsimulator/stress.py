@@ -21,7 +21,6 @@ if __name__ == "__main__":
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -29,7 +28,6 @@ from pathlib import Path
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from forecasting.forecast import Progress, silent
 from foundation.command import Parser, is_override, log_to_file, one_line_errors
@@ -39,6 +37,7 @@ from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
 from foundation.files import check_file, check_output, write_whole
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.results.stress_account import account_book
 from marketsimulator.results.stress_book import CHANGEABLE, run_book
 from marketsimulator.results.stress_outcomes import Stress, stress
@@ -206,7 +205,7 @@ def main() -> None:
             },
             output,
         )
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = terminal(200)
     print_stress(found, console)
     console.print(f"Page: {output / PAGE}", soft_wrap=True, highlight=False, markup=False)
 

@@ -15,7 +15,6 @@ if __name__ == "__main__":
     open_command("marketsimulator.sweep", __doc__, settings="sweep", hydra=True)
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from forecasting.forecast import Progress, silent
@@ -35,6 +33,7 @@ from foundation.counts import counted
 from foundation.errors import InputError, did_you_mean
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.results.comparison import (
     ranked_table,
     short_remarks,
@@ -160,7 +159,7 @@ def _print_table(sweep: Sweep, output: Path) -> None:
     for row in table_rows(table.head(SHOWN)):
         values = [value_text(row[name]) for name in varied]
         shown.add_row(*values, *(figure_text(row, column) for column in COLUMNS))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = terminal(160)
     console.print(shown)
     names = [" ".join(setting_text(key, row[key]) for key in varied) for row in table_rows(table)]
     for remark in (overfitting_text(sweep.runs), *short_remarks(table.assign(variant=names))):

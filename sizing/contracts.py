@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
 from foundation.command import Parser, is_override, one_line_errors
@@ -25,6 +24,7 @@ from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
+from foundation.terminal import terminal
 from sizing.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
 from sizing.autoscaler.now import (
     account_files,
@@ -122,7 +122,7 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
 
 def show(mode: str, settings: AutoscalingSettings) -> None:
     """Print the account and what may be sold of each strategy."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     state = account_state(settings, mode)
     statistics, count = size_contracts(state, RISK_ASSUMED, settings)
     # The fifth line is the size for one risk. The table has it for each strategy's own.

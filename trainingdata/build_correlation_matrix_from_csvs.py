@@ -26,19 +26,18 @@ if __name__ == "__main__":
     open_command("trainingdata.build_correlation_matrix_from_csvs", __doc__)
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from foundation.arrays import Array
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError
 from foundation.files import check_file
+from foundation.terminal import terminal
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.confirmation import confirmed
@@ -206,7 +205,7 @@ def show(built: BuiltMatrix, files: tuple[Path, Path]) -> None:
             _percent(moves["annual"]),
             _percent(moves["worst_session"]),
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     console.print(table)
     together = [" ".join(group) for group in facts["clusters"] if len(group) > 1]
     groups = "; ".join(together) or "none"

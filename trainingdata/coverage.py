@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from foundation.arrays import Array, Index, Instants
+from foundation.terminal import terminal
 from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import HOUR, instant, utc_text
 from trainingdata.instruments import Kind
@@ -166,7 +166,7 @@ def print_coverage(bars: Bars, start: str | None = None, end: str | None = None)
     start, end: of the range, as a run's settings have them.
     """
     on_terminal = sys.stdout.isatty()
-    console = Console(width=None if on_terminal else 120)
+    console = terminal()
     lines: list[str] = []
     if bars.origins:
         rows = coverage(bars)

@@ -57,6 +57,7 @@ from foundation.counts import counted
 from foundation.database import Database, refuse_spoilt, rows_of
 from foundation.errors import InputError
 from foundation.files import put_whole
+from foundation.terminal import terminal
 from trainingdata.instants import utc_text
 
 WIDTH = 160
@@ -66,7 +67,7 @@ CYCLES_SHOWN = 5
 def status(path: Path) -> None:
     """Print what the journal says of its account now."""
     refuse_spoilt(path)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = terminal(WIDTH)
     with closing(Database(path)) as database:
         events = EventLog(database)
         book = IntentBook(database, events)

@@ -16,13 +16,11 @@ from foundation.opening import open_command
 if __name__ == "__main__":
     open_command("marketsimulator.kalshi.compare", __doc__, settings="kalshi_compare", hydra=True)
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from execution.kalshi.network import About, load_network
@@ -35,6 +33,7 @@ from foundation.configuration import may_overwrite, settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.files import file_digest
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.kalshi.comparison import Comparison, Entrant, HeldOut, compare_policies
 from marketsimulator.kalshi.comparison_page import (
     FILE,
@@ -306,7 +305,7 @@ def _print_comparison(comparison: Comparison, output: Path) -> None:
     table = Table("policy", *HEADINGS, title=comparison.held_out.source)
     for standing in comparison.standings:
         table.add_row(standing.name, *cells(standing, comparison.cash))
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = terminal(200)
     console.print(table)
     for line in (*sentences(comparison), *notes(comparison)):
         console.print(line, soft_wrap=True, highlight=False)

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from execution.kalshi.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from execution.kalshi.actions import POSITION_SIZES, decode_action
@@ -46,6 +45,7 @@ from foundation.database import rows_of
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.page import render_page
+from foundation.terminal import terminal
 from marketsimulator.kalshi.output_folder import output_folder
 from marketsimulator.kalshi.recording import Recording
 from marketsimulator.kalshi.replay import Replay, replay
@@ -273,7 +273,7 @@ def _run(config: DictConfig) -> None:
         log_to_file("kalshi_paper")
         report = paper_report(settings)
         write_paper_report(report, output)
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     runs = (("as decided", report.as_decided), (f"at {report.fixed_size}", report.at_fixed_size))
     for name, run in runs:
         console.print(

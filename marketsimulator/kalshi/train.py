@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from execution.kalshi.network import EARLIER, read_checkpoint
 from foundation.arrays import Array
@@ -30,6 +29,7 @@ from foundation.configuration import may_overwrite, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError, refuse_outside
 from foundation.progress import ProgressBar
+from foundation.terminal import terminal
 from marketsimulator.kalshi.learner_settings import LearnerSettings
 from marketsimulator.kalshi.output_folder import output_folder
 from marketsimulator.kalshi.recorded import recorded_markets
@@ -221,7 +221,7 @@ def run(config: DictConfig) -> None:
         log_to_file("kalshi_train")
         with ProgressBar() as bar:
             learner = train(settings, bar)
-        console = Console(highlight=False)
+        console = terminal(highlight=False)
         console.print(
             f"{counted(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
             f" {Path(settings.output) / CHECKPOINT}; judge it with"

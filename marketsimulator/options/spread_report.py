@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from foundation.counts import counted, usd
+from foundation.terminal import terminal
 from marketsimulator.options.path import IndexDays
 from marketsimulator.options.selling import SpreadTrade
 from sizing.autoscaler.trades import COLUMNS, csv_of
@@ -53,7 +54,7 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 def report_text(summary: Mapping[str, Any]) -> str:
     """The text of report.txt."""
     stream = io.StringIO()
-    console = Console(file=stream, width=WIDTH, color_system=None, highlight=False)
+    console = terminal(WIDTH, stream, color_system=None, highlight=False)
     for part in report_parts(summary):
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from foundation.cents import usd_text
@@ -40,11 +39,11 @@ def print_stress(found: Stress, console: Console) -> None:
     """The worst case, the table of scenarios, losses by symbol, and what a reader should know."""
     for sentence in (claim(found), consequence(found)):
         console.print(sentence, soft_wrap=True, highlight=False, markup=False)
-    table = Table(*HEADS, title=escape(held_text(found)))
+    table = Table(*HEADS, title=held_text(found))
     for column in table.columns[1:5]:
         column.justify = "right"
     for outcome in found.outcomes:
-        table.add_row(*map(escape, _cells(found, outcome)))
+        table.add_row(*_cells(found, outcome))
     console.print(table)
     console.print(_by_symbol(found))
     sources = [f"{o.scenario.name}: {source_text(found, o)}" for o in found.outcomes]
@@ -70,7 +69,7 @@ def _cells(found: Stress, outcome: Outcome) -> tuple[str, ...]:
 
 def _by_symbol(found: Stress) -> Table:
     """Losses in USD, a column for each scenario."""
-    names = [escape(outcome.scenario.name) for outcome in found.outcomes]
+    names = [outcome.scenario.name for outcome in found.outcomes]
     table = Table("", "quantity", "mark", *names, title="loss")
     for column in table.columns[1:]:
         column.justify = "right"

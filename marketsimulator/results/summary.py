@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from execution.records import Run, prior_share, writers_of
@@ -20,6 +18,7 @@ from forecasting.forecast import reads_future
 from foundation.arrays import Array
 from foundation.files import write_whole
 from foundation.sample_size import allows_annual_figures
+from foundation.terminal import terminal
 from marketsimulator.results.account_figures import (
     contributions,
     costs_by_kind,
@@ -347,7 +346,7 @@ def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None
         table.add_column(name, justify="right")
     for label, cells in format_rows(summary):
         table.add_row(label, *cells)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = terminal()
     console.print(table)
     found = verdict(summary)
     console.print(f"{found.claim} {found.rest}", soft_wrap=True, highlight=False, markup=False)

@@ -12,7 +12,6 @@ import pytest
 
 from foundation.command import (
     Ended,
-    LoopConsole,
     Parser,
     _RunLog,
     ended_by_signals,
@@ -20,6 +19,7 @@ from foundation.command import (
     one_line_errors,
     printing,
 )
+from foundation.terminal import LoopTerminal
 
 
 def test_a_full_disk_takes_no_line_and_stops_nothing(
@@ -58,7 +58,7 @@ def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
         with printing():
-            LoopConsole(file=gone).print("nobody reads this " * 10_000)
+            LoopTerminal(file=gone).print("nobody reads this " * 10_000)
         os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
 
 

@@ -1,0 +1,49 @@
+"""Text of others is text: no markup, and no command to the terminal that shows it."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+
+from foundation.command import fail
+from foundation.errors import InputError, shown
+from foundation.terminal import ShownFormatter, terminal
+
+HOSTILE = "\x1b[2J\x07[/nope][bold]:smile:\u202egnp.exe\x9b"
+SEEN = "\\x1b[2J\\x07[/nope][bold]:smile:\\u202egnp.exe\\x9b"
+
+
+def printed(*renderables: object) -> str:
+    stream = io.StringIO()
+    terminal(200, stream).print(*renderables)
+    return stream.getvalue()
+
+
+def test_what_is_printed_is_what_stands_there() -> None:
+    table = Table(HOSTILE, title=HOSTILE)
+    table.add_row(HOSTILE)
+    assert printed(HOSTILE) == f"{SEEN}\n"
+    assert printed(table).count(SEEN) == 3
+
+
+def test_an_error_and_a_log_line_show_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail(InputError(HOSTILE))
+    assert capsys.readouterr().err == f"error: {SEEN}\n"
+    record = logging.LogRecord("n", logging.INFO, "", 1, "%s", (HOSTILE,), None)
+    assert ShownFormatter("%(message)s").format(record) == SEEN
+
+
+@given(st.text())
+def test_nothing_that_is_shown_moves_or_turns_what_stands_around_it(text: str) -> None:
+    moving = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+    turning = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert not set(shown(text)) & (moving | turning)
+    assert shown("".join(sorted(set(text) - moving - turning - set("\u2028\u2029")))) == "".join(
+        sorted(set(text) - moving - turning - set("\u2028\u2029"))
+    )
