@@ -105,6 +105,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
         f"{SIZE}quantity.py",
         f"{TRADE}trader.py",
     ),
+    "sizing/own_rules.py": (f"{SIZE}own_rules.py",),
     "sizing/quantity.py": (
         f"{SIZE}quantity.py",
         f"{SIZE}quantity_of_one.py",

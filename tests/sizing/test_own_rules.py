@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
+from sizing.own_rules import own_rule
 from sizing.situation import Situation
-from sizing.strategies import NAMES, WeightPattern, named, own_rule
+from sizing.strategies import NAMES, WeightPattern, named
 from tests.own_module import own_module
 from tests.sizing.books import broken_limits, random_limits, random_situation
 from trainingdata.instruments import Kind
