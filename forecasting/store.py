@@ -43,10 +43,11 @@ LESSONS = "lessons"  # the folder of a cache that holds what calibration has lea
 NOWHERE = -1
 SMALL_FILE_BYTES = 2**20  # bytes of a file whose index is kept in memory
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ReadOnly(InputError):
-    """A shelf that holds forecasts, and that no more can be written to."""
+    """A shelf that no more can be written to: a run goes on with what it holds, in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ class Shelf:
         Raises
         ------
         ReadOnly
-            where nothing can be written into it, though it holds forecasts.
+            where the disk is full, or it must not be written though it holds forecasts.
         InputError
-            where nothing can be written into it, and it holds none.
+            where it must not be written and holds none.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,9 @@ class Shelf:
             raise self._refusal(self.folder, error) from error
 
     def _refusal(self, path: Path, error: OSError) -> InputError:
-        kind = ReadOnly if error.errno in FORBIDDEN and self.files() else InputError
+        # A forbidden folder without forecasts is a wrong name; a disk fills up under a right one.
+        goes_on = error.errno in FULL or (error.errno in FORBIDDEN and self.files())
+        kind = ReadOnly if goes_on else InputError
         return kind(f"forecaster.cache: {path} cannot be written: {error.strerror}")
 
     def files(self, month: str = "*") -> list[Path]:
@@ -152,7 +155,7 @@ class Shelf:
         Raises
         ------
         ReadOnly
-            where it must not be written on a shelf that holds forecasts.
+            where the disk is full, or it must not be written on a shelf that holds forecasts.
         InputError
             where it cannot be written for another reason.
         """

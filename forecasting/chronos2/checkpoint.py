@@ -20,6 +20,7 @@ from foundation.files import file_digest
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS = "model.safetensors"
+ARCHITECTURE = "Chronos2Model"
 # Seconds after which another change of a file shows in its stamps: the clocks of file systems are
 # coarse.
 SETTLED = 2.0
@@ -107,6 +108,7 @@ def checkpoint(model: str) -> Checkpoint:
     folder = _folder(model)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        architectures = config["architectures"]
         chronos = config["chronos_config"]
         levels = [round(float(q), 4) for q in chronos["quantiles"]]
         patch = int(chronos["input_patch_size"])
@@ -120,6 +122,11 @@ def checkpoint(model: str) -> Checkpoint:
         raise InputError(
             f"forecaster.model: {model} cannot be loaded as Chronos-2: config.json: {reason}"
         ) from error
+    if architectures != [ARCHITECTURE]:
+        raise InputError(
+            f"forecaster.model: {model} cannot be loaded as Chronos-2: config.json: architectures"
+            f" is {architectures!r}, [{ARCHITECTURE!r}] is needed"
+        )
     if not list(folder.glob("*.safetensors")):
         raise InputError(
             f"forecaster.model: {model} cannot be loaded as Chronos-2: no {WEIGHTS} in {folder}"

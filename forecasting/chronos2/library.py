@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import out_of_memory, reason_of
 from forecasting.forecast import HORIZON
+from foundation.counts import counted
 from foundation.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,17 +30,25 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
     Raises
     ------
     InputError
-        where memory does not suffice, or the checkpoint is none of Chronos-2.
+        where memory does not suffice, the checkpoint is none of Chronos-2, or its tensors are not
+        those of its configuration.
     """
     from chronos import Chronos2Pipeline
+    from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("chronos").setLevel(logging.WARNING)
+    # The library draws what it misses at random and only warns: that is refused below instead.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        return Chronos2Pipeline.from_pretrained(
-            str(checkpoint.folder), device_map=str(device), use_safetensors=True
+        model, loaded = Chronos2Model.from_pretrained(
+            str(checkpoint.folder),
+            device_map=str(device),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     except (
         OSError,
@@ -58,6 +67,25 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
         raise InputError(
             f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}"
         ) from error
+    for kind in ("missing", "unexpected", "mismatched"):
+        if tensors := loaded[f"{kind}_keys"]:
+            raise InputError(
+                f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: "
+                f"{counted(len(tensors), 'tensor')} {kind}: {_named(tensors)}"
+            )
+    return Chronos2Pipeline(model=model)
+
+
+def _named(tensors: Collection[str | tuple[object, ...]]) -> str:
+    """The names of tensors, with shapes found and expected where given; the first three."""
+    names = []
+    for tensor in sorted(tensors)[:3]:
+        if isinstance(tensor, str):
+            names.append(tensor)
+        else:
+            name, found, expected = tensor
+            names.append(f"{name} is {found}, expected {expected}")
+    return ", ".join([*names, *(["…"] if len(tensors) > 3 else [])])
 
 
 def library_network(pipeline: Chronos2Pipeline, checkpoint: Checkpoint) -> Callable[..., Tensor]:

@@ -475,12 +475,12 @@ def test_too_little_memory_for_one_window_is_said_in_one_line(network: Network) 
 def test_weights_that_do_not_fit_into_memory_are_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from chronos import Chronos2Pipeline
+    from chronos.chronos2.model import Chronos2Model
 
     def full(*arguments: Any, **named: Any) -> Any:
         raise MEMORY["torch's"]
 
-    monkeypatch.setattr(Chronos2Pipeline, "from_pretrained", full)
+    monkeypatch.setattr(Chronos2Model, "from_pretrained", full)
     with pytest.raises(
         InputError, match=r"^forecaster\.device: cpu has too little memory for small$"
     ):

@@ -1,0 +1,105 @@
+"""A checkpoint is loaded whole or refused by name, and a full disk under its cache ends no run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS
+from tests.commands import run_command
+from tests.e2e.test_command_lines import bars_file, one_line
+
+RUN = (
+    "-m", "marketsimulator.backtest", "symbols=[AAAUSD]", "start=2024-01-14", "end=2024-01-15",
+    "data.dir=[coins]", "trials=null", "output=out",
+)  # fmt: skip
+FIRST = "encoder.block.0.layer.0.self_attention.q.weight"
+
+Tensors = dict[str, torch.Tensor]
+
+
+def without(tensors: Tensors) -> None:
+    del tensors[FIRST]
+
+
+def with_another(tensors: Tensors) -> None:
+    tensors["surplus.weight"] = torch.zeros(3)
+
+
+def of_another_shape(tensors: Tensors) -> None:
+    tensors[FIRST] = tensors[FIRST][:, :-8].contiguous()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder with bars and a copy of the shipped checkpoint."""
+    bars_file(tmp_path / "coins", "AAAUSD.parquet")
+    shutil.copytree(SHIPPED, tmp_path / "model")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without, f"1 tensor missing: {FIRST}"),
+        (with_another, "1 tensor unexpected: surplus.weight"),
+        (of_another_shape, f"1 tensor mismatched: {FIRST} is "),
+    ],
+)
+def test_tensors_that_are_not_the_models_are_refused_before_anything_is_forecast_or_kept(
+    change: Callable[[Tensors], None], says: str, folder: Path
+) -> None:
+    tensors = load_file(folder / "model" / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / "model" / WEIGHTS, {"format": "pt"})
+    words = [*RUN, "forecaster.model=model", "forecaster.cache=cache"]
+    line = one_line(run_command(words, cwd=folder))
+    assert line.startswith("error: forecaster.model: model cannot be loaded as Chronos-2: ")
+    assert says in line
+    assert not list(folder.glob("cache/**/*.*"))
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("architectures", [["Evil"], [], "Chronos2Model", None])
+def test_another_architecture_is_refused_in_one_line(architectures: object, folder: Path) -> None:
+    path = folder / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "architectures": architectures}))
+    line = one_line(run_command([*RUN, "forecaster.model=model"], cwd=folder))
+    assert f"architectures is {architectures!r}, ['Chronos2Model'] is needed" in line
+
+
+def test_a_disk_that_is_full_under_the_cache_is_said_and_costs_no_answer(folder: Path) -> None:
+    own_disk = ("unshare", "-rm", "bash", "-c")
+    (folder / "full").mkdir()
+    mount = "mount -t tmpfs -o size=16k tmpfs full"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*own_disk, mount], cwd=folder, check=False).returncode
+    ):
+        pytest.skip("a disk of its own cannot be mounted here")
+    calm = run_command([*RUN, "forecaster.cache=kept"], cwd=folder)
+    assert calm.returncode == 0, calm.stderr
+    (folder / "out").rename(folder / "calm")
+    words = shlex.join([sys.executable, *RUN, "forecaster.cache=full"])
+    full = subprocess.run(
+        [*own_disk, f"{mount} && exec {words}"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert full.returncode == 0, full.stderr
+    logs = "".join(path.read_text() for path in folder.glob("logs/*.log"))
+    assert logs.count("No space left on device; what it lacks is held in memory") == 1
+    for name in ("decisions", "equity"):
+        frames = [pd.read_parquet(folder / run / f"{name}.parquet") for run in ("calm", "out")]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+        assert len(frames[0])
