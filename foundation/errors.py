@@ -41,6 +41,10 @@ class SenselessAnswer(BrokerError):
         self.why = why
 
 
+class AnswerRefused(BrokerError):
+    """The venue answered, and what it says of a field or an account cannot be so."""
+
+
 class AccessRefused(BrokerError):
     """The keys do not open what was requested; asking again changes nothing."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -29,6 +29,55 @@ TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
+MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An account as it was read, with what the venue says of it beside.
+
+    account: what the answers describe together.
+    cash: USD, in the venue's own sum; what is owed for options is not taken off.
+    multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not believed.
+    is_open: whether the venue says that the exchange is open; none where it does not.
+    again: whether it was read once more, as the reading before was not believed.
+    """
+
+    account: Account
+    cash: Decimal
+    multiplier: Decimal
+    is_open: bool | None
+    again: bool
+
+
+class Unbelieved(BrokerError):
+    """A second reading of an account that nothing explains; nothing is decided on it.
+
+    account: as it was read.
+    """
+
+    def __init__(self, why: str, account: Account) -> None:
+        super().__init__(why)
+        self.account = account
+
+
+def reading_of(
+    facts: Entry,
+    positions: Sequence[Entry],
+    orders: Sequence[Entry],
+    clock: Entry,
+    undetermined: Sequence[Intent] = (),
+    *,
+    again: bool = False,
+) -> Reading:
+    """What four answers of the venue say; parameters and errors are those of `account_of`."""
+    return Reading(
+        account_of(facts, positions, orders, clock, undetermined, again=again),
+        AccountFacts.cash.of(facts),
+        AccountFacts.multiplier.of(facts),
+        Clock.is_open.of(clock),
+        again,
+    )
 
 
 def account_of(
@@ -55,10 +104,12 @@ def account_of(
     Raises
     ------
     SenselessAnswer
-        for a field that is missing or not understood, and for answers that contradict each other.
+        for a field that is missing or not understood, an account that is not in US dollars, and
+        answers that contradict each other.
     BrokerError
         for an order without what it needs.
     """
+    AccountFacts.currency.of(facts)
     holdings = holdings_of(positions)
     refuse_other_sums(facts, holdings, again=again)
     # An option that was bought is no cash, but what it is worth is there against those that are
@@ -94,7 +145,7 @@ def account_of(
         open_orders=open_orders,
         unsettled=unsettled,
         short_proceeds=holdings.short_proceeds,
-        leverage=float(AccountFacts.multiplier.of(facts)),
+        leverage=float(min(AccountFacts.multiplier.of(facts), MOST_LENT)),
         shorting=AccountFacts.shorting.of(facts),
         blocked=_is_blocked(facts),
         coins=AccountFacts.crypto_status.of(facts) == ACTIVE,

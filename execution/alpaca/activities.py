@@ -159,7 +159,6 @@ def _trade_of(entry: Answer, name: str) -> Activity:
     direction = Decimal(ActivityEntry.direction.of(entry))
     quantity = EXACT.multiply(ActivityEntry.traded_qty.of(entry), direction)
     price = ActivityEntry.traded_price.of(entry)
-    units = Decimal(-SHARES_OF_AN_OPTION if is_option(symbol) else -1)
     return Activity(
         id=name,
         kind=FILL,
@@ -167,9 +166,15 @@ def _trade_of(entry: Answer, name: str) -> Activity:
         symbol=symbol,
         quantity=quantity,
         price=price,
-        amount=EXACT.multiply(EXACT.multiply(quantity, price), units),
+        amount=traded_amount(symbol, quantity, price),
         order_id=ActivityEntry.order_id.of(entry),
     )
+
+
+def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
+    """USD by which a trade changes cash, signed; quantity: signed."""
+    units = Decimal(-SHARES_OF_AN_OPTION if is_option(symbol) else -1)
+    return EXACT.multiply(EXACT.multiply(quantity, price), units)
 
 
 def _booking_of(entry: Answer, name: str, kind: str) -> Activity:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import account_of
+from execution.alpaca.account import Reading, reading_of
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry
 from execution.alpaca.order_answers import (
@@ -23,6 +23,7 @@ from execution.alpaca.order_answers import (
     traded_at,
 )
 from execution.alpaca.order_desk import ORDERS_LISTED, OrderDesk
+from execution.alpaca.order_reader import PriceOf, no_price
 from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.intents import Intent, IntentBook, Part
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 
 FILLS_A_PAGE = 100
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
+BETWEEN_READINGS = 2.0  # seconds, of an account whose answers are not believed
+
+
+def believed(reading: Reading) -> None:
+    """Nothing contradicts a reading."""
+    del reading
 
 
 class AlpacaBroker:
@@ -53,6 +60,10 @@ class AlpacaBroker:
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
     collateral: USD that secure open spreads now, which buy neither stock nor coin.
+    believe: looks at every reading of the account; it raises `SenselessAnswer` where the account is
+        to be read once more, and `Unbelieved` where that was done.
+    price_of: the price of a symbol that was seen last, USD, beside which that of a fill is looked
+        at; None for none.
     """
 
     def __init__(
@@ -69,8 +80,12 @@ class AlpacaBroker:
         guard: Guard = unguarded,
         job: str = "",
         collateral: Callable[[], float] = lambda: 0.0,
+        believe: Callable[[Reading], None] = believed,
+        price_of: PriceOf = no_price,
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job)
+        self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job, price_of)
+        self._pause = pause
+        self._believe = believe
         self._clock = clock
         self._patience = patience
         self._listen = listen or pause
@@ -88,7 +103,8 @@ class AlpacaBroker:
 
         Cash that may buy coins is never more than what the venue says is not marginable. Positions
         that are neither stocks nor coins here count at their last mark; what sold options would
-        cost to buy back is taken off cash. Answers that contradict each other are read once more.
+        cost to buy back is taken off cash. Answers that contradict each other, or that nothing
+        explains, are read once more after a pause.
 
         Raises
         ------
@@ -103,6 +119,7 @@ class AlpacaBroker:
             except SenselessAnswer as error:
                 # Something may have filled between two of its answers.
                 log.warning("the account is read again: %s", error)
+                self._pause(BETWEEN_READINGS)
                 self._last = self._read_account(undetermined, again=True)
         self._read_at = self._clock()
         return self._last
@@ -126,9 +143,10 @@ class AlpacaBroker:
         positions = entries(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        account = account_of(facts, positions, orders, clock, undetermined, again=again)
-        account = account.secured(self._collateral())
-        return replace(account, as_of=self._desk.noted(clock))
+        reading = reading_of(facts, positions, orders, clock, undetermined, again=again)
+        account = replace(reading.account, as_of=self._desk.noted(clock))
+        self._believe(replace(reading, account=account))
+        return account.secured(self._collateral())
 
     def adopt(self, strategy: str) -> None:
         """Write down orders of a strategy of ours that work at the venue and are not in the book.

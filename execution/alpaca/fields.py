@@ -40,6 +40,19 @@ def long_or_short(value: Any) -> str:
     return str(value)
 
 
+def us_dollars(value: Any) -> str:
+    """The currency that everything here is counted in.
+
+    Raises
+    ------
+    ValueError
+        for any other.
+    """
+    if value != "USD":
+        raise ValueError("not USD, in which everything is counted here")
+    return str(value)
+
+
 class Clock:
     """`GET /v2/clock`."""
 
@@ -52,6 +65,8 @@ class AccountFacts:
     """`GET /v2/account`."""
 
     id = Needed("id", words)
+    # Alpaca's reference: "currently will always be the value USD".
+    currency = Optional("currency", us_dollars, "USD", "it is taken for USD")
     cash = Needed("cash", exact)
     settled = maybe(
         "non_marginable_buying_power",

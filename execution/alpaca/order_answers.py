@@ -14,8 +14,10 @@ from execution.alpaca.fields import OrderEntry
 from execution.intents import Progress, State
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping, exact
+from trainingdata.instruments import instrument, is_symbol
 
 FINEST = Decimal("0.0001")  # points, of the mean price of several fills
+FURTHEST = 100  # times the last price, or a part of it: more than a price moves or a stock splits
 ENDINGS: tuple[State, ...] = ("filled", "canceled", "expired", "rejected")
 TRADED = ("filled", "partially_filled")
 
@@ -131,19 +133,47 @@ def poll_delays(patience: float, clock: Callable[[], float]) -> Iterator[float]:
         step = min(2 * step, 1.0)
 
 
-def checked_order(name: str, answer: Answer) -> Answer:
+def checked_order(
+    name: str, answer: Answer, price_of: Callable[[str], float | None] = lambda symbol: None
+) -> Answer:
     """The answer, which is about the order with this id of ours.
+
+    price_of: the price of a symbol that was seen last, USD; None for none.
 
     Raises
     ------
     SenselessAnswer
-        for an answer about another order, or half of one.
+        for an answer about another order, half of one, and one that tells of fills that cannot be.
     """
     if OrderEntry.client_order_id.of(as_mapping(answer)) != name:
         raise SenselessAnswer("it is about another order")
     OrderEntry.id.of(answer)
     OrderEntry.status.of(answer)
+    for each in (answer, *OrderEntry.legs.of(answer)):
+        _refuse_impossible_fill(each)
+    _refuse_distant_price(answer, price_of)
     return answer
+
+
+def _refuse_impossible_fill(answer: Answer) -> None:
+    """Refuse an order of which more has filled than there is, or that was rejected and filled."""
+    quantity = OrderEntry.qty.of(answer)
+    filled = OrderEntry.filled_qty.of(answer)
+    if quantity is not None and filled > quantity:
+        raise SenselessAnswer(f"filled_qty is {filled}, more than its qty of {quantity}")
+    if filled and OrderEntry.status.of(answer) == "rejected":
+        raise SenselessAnswer(f"its status is rejected, and filled_qty {filled}")
+
+
+def _refuse_distant_price(answer: Answer, price_of: Callable[[str], float | None]) -> None:
+    """Refuse a mean price that no market can have come to."""
+    name = OrderEntry.symbol.of(answer)
+    if name is None or not is_symbol(name):
+        return
+    mean = OrderEntry.mean_price.of(answer)
+    last = price_of(instrument(name).symbol)
+    if mean and last is not None and not last / FURTHEST <= float(mean) <= last * FURTHEST:
+        raise SenselessAnswer(f"filled_avg_price is {mean}, and {name} was at {last:g}")
 
 
 def same_terms(request: Mapping[str, Any], answer: Answer) -> bool:

@@ -21,7 +21,7 @@ from execution.alpaca.order_answers import (
     progress_of,
     same_terms,
 )
-from execution.alpaca.order_reader import OrderReader
+from execution.alpaca.order_reader import OrderReader, PriceOf, no_price
 from execution.alpaca.posting import post_order
 from execution.intents import Intent, IntentBook, Progress
 from execution.posting import Guard, PostingDesk, unguarded
@@ -49,6 +49,7 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
     clock: seconds that only increase.
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
+    price_of: the price of a symbol that was seen last, USD; None for none.
     """
 
     venue = "alpaca"
@@ -64,8 +65,9 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
         clock: Callable[[], float] = elapsed_seconds,
         guard: Guard = unguarded,
         job: str = "",
+        price_of: PriceOf = no_price,
     ) -> None:
-        OrderReader.__init__(self, settings, keys, pause, clock)
+        OrderReader.__init__(self, settings, keys, pause, clock, price_of)
         PostingDesk.__init__(self, pause, book, guard, job)
 
     def adopt(self, ours: Callable[[str], bool]) -> None:
@@ -124,7 +126,13 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
 
     def _posted(self, intent: Intent, patience: float) -> Answer:
         return post_order(
-            self.client, self._keys, intent, patience, self._pause, self.estimated_now
+            self.client,
+            self._keys,
+            intent,
+            patience,
+            self._pause,
+            self.estimated_now,
+            self._checked,
         )
 
     def _same_terms(self, intent: Intent, answer: Answer) -> bool:

@@ -18,16 +18,26 @@ log = logging.getLogger(__name__)
 ENDING = 30.0  # seconds for the requests that end an order
 CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
 SUCCESSORS = 10  # of an order that was replaced, each by the next
+PriceOf = Callable[[str], float | None]
 
 OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
 BUSY = 429
 
 
+def no_price(symbol: str) -> float | None:
+    """No price of any symbol was seen."""
+    del symbol
+    return None
+
+
 class OrderReader(VenueConnection):
     """Requests that read and end orders at one venue.
 
+    What cannot be believed of an order that the venue has taken is asked for once more.
+
     pause: waits for so many seconds.
     clock: seconds that only increase.
+    price_of: the price of a symbol that was seen last, USD; None for none.
     """
 
     def __init__(
@@ -36,9 +46,11 @@ class OrderReader(VenueConnection):
         keys: Keys,
         pause: Callable[[float], None],
         clock: Callable[[], float] = elapsed_seconds,
+        price_of: PriceOf = no_price,
     ) -> None:
         super().__init__(settings, keys, clock)
         self._pause = pause
+        self._price_of = price_of
 
     def find_order(self, client_order_id: str) -> Answer | None:
         """The order with this id of ours; None where the venue has none.
@@ -54,7 +66,20 @@ class OrderReader(VenueConnection):
         if answer is None:
             return None
         with self.translated_errors(what):
-            return self._followed(checked_order(client_order_id, answer))
+            return self._followed(self._checked(client_order_id, answer))
+
+    def _checked(self, name: str, answer: Answer) -> Answer:
+        """The answer, which is about the order with this id of ours, and can be believed."""
+        return checked_order(name, answer, self._price_of)
+
+    def _order(self, name: str, venue_id: str) -> Answer:
+        """The order of these ids, asked for twice where the first answer cannot be believed."""
+        try:
+            return self._checked(name, self._get(venue_id))
+        except SenselessAnswer as error:
+            log.warning("order %s is looked up again: %s", name, error)
+            self._pause(LOOK_DELAYS[0])
+            return self._checked(name, self._get(venue_id))
 
     def refreshed(self, answer: Answer) -> Answer:
         """The order as it is now.
@@ -78,12 +103,12 @@ class OrderReader(VenueConnection):
             return answer
         name = OrderEntry.client_order_id.of(answer)
         with self.translated_errors(f"order {name}"):
-            return checked_order(name, self._get(OrderEntry.id.of(answer)))
+            return self._order(name, OrderEntry.id.of(answer))
 
     def _read(self, answer: Answer) -> Answer:
         name = OrderEntry.client_order_id.of(answer)
         with self.translated_errors(f"order {name}"):
-            fresh = checked_order(name, self._get(OrderEntry.id.of(answer)))
+            fresh = self._order(name, OrderEntry.id.of(answer))
             if "predecessor" in answer:
                 fresh = {**fresh, "predecessor": answer["predecessor"]}
             return self._followed(fresh)
@@ -104,7 +129,7 @@ class OrderReader(VenueConnection):
             if successor is None:
                 raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
             fresh = self._get(successor)
-            checked = checked_order(OrderEntry.client_order_id.of(fresh), fresh)
+            checked = self._checked(OrderEntry.client_order_id.of(fresh), fresh)
             answer = {**checked, "predecessor": answer}
         raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.connection import Answer
-from execution.alpaca.order_answers import checked_order
 from execution.alpaca.order_reader import BUSY, OTHER_STATE
 from execution.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld, too_late
@@ -26,6 +25,7 @@ def post_order(
     patience: float,
     pause: Callable[[float], None],
     now: Callable[[], np.datetime64],
+    checked: Callable[[str, Answer], Answer],
 ) -> Answer:
     """The venue's answer to a POST of an intent.
 
@@ -33,6 +33,7 @@ def post_order(
     patience: seconds that it waits while the venue is busy.
     pause: waits for so many seconds.
     now: the venue's time.
+    checked: the answer about the order with an id of ours, where it can be believed.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def post_order(
     waited = 0.0
     for _ in range(POSTS):
         try:
-            return checked_order(name, client.post("/orders", intent.request))
+            return checked(name, client.post("/orders", intent.request))
         except APIError as error:
             status = error.status_code
             words = keys.redact(" ".join(str(error).split()))[:300]

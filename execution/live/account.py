@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from execution.account_lock import KILL_FILE
-from execution.alpaca.activities import EXACT, activities_since, raw_holdings
+from execution.alpaca.account import MOST_LENT, Reading, Unbelieved
+from execution.alpaca.activities import EXACT, FILL, Activity, activities_since, raw_holdings
+from execution.alpaca.broker import BETWEEN_READINGS
 from execution.alpaca.connection import VenueConnection
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.differences import NONE, Difference, line_of, plain
 from execution.live.guards import Guards, is_there
 from execution.live.halts import HALT_RULES, HaltChanges, HaltKind, Halts
@@ -27,15 +30,19 @@ from execution.live.journal import AccountMark, Journal
 from execution.live.losses import Mark, loss_halts
 from execution.live.notice_book import NoticeBook
 from execution.live.settings import LiveSettings
+from execution.orders import coin_bids
 from foundation.database import Database
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, SenselessAnswer
 from foundation.notices import Notices
 from trainingdata.feed.endpoint import Keys
+from trainingdata.instants import utc_text
+from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
 READINGS = 3  # of holdings and activities that do not go together, before that is a halt
-BETWEEN_READINGS = 2.0  # seconds
+TWICE = 2  # times the mean price of its order, from which on a fill's price is asked for again
+FAR = 0.2  # share by which a mark has moved since the last reading, from which on it is read twice
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 
@@ -74,6 +81,9 @@ class LiveAccount:
         self._redact = keys.redact
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
+        self._equity: Decimal | None = None  # USD, of the last reading that was believed
+        self._marks: Mapping[str, float] = {}  # USD by symbol, of that reading
+        self.closing = False  # told to close everything, it asks for no more words
         notices.keep_in(NoticeBook(database, keys.redact, connection.estimated_now))
         self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
 
@@ -151,13 +161,111 @@ class LiveAccount:
             self.halts.apply(changes, self._connection.estimated_now())
             self.notices.end_alert("halt positions")
 
-    def _use_clearing(self) -> None:
+    def _use_clearing(self, kind: HaltKind = "positions") -> None:
         """Have what a person has cleared count no more."""
-        if self.halts.cleared_cause("positions"):
-            self.halts.use_clearing("positions")
+        if self.halts.cleared_cause(kind):
+            self.halts.use_clearing(kind)
+
+    def believe(self, reading: Reading) -> None:
+        """Look at an account as it was read: whether its cash is explained, and its market open.
+
+        Cash that nothing explains at a second reading either is a halt. What a person has looked
+        at then counts: that holds once, and for the difference that the halt was raised for.
+
+        Raises
+        ------
+        SenselessAnswer
+            for cash that nothing explains at the first reading.
+        Unbelieved
+            at the second one.
+        BrokerError
+            for a venue that does not answer.
+        """
+        self._look_at_hours(reading)
+        self._look_at_loan(reading.multiplier)
+        if self.closing:
+            return
+        if not self._holdings.begun:
+            self._begin()
+        equity = Decimal(repr(reading.account.equity))
+        bids = Decimal(repr(coin_bids(reading.account.open_orders, reading.account.prices)))
+        why = self._why_unexplained(reading.cash, equity, bids)
+        if why:
+            self.read_activities()
+            why = self._why_unexplained(reading.cash, equity, bids)
+        now = self._holdings.cash_reading(reading.cash)
+        if not reading.again and (odd := why or self._jump(reading.account.prices)):
+            raise SenselessAnswer(odd)
+        if why and not self._is_cleared(now, equity):
+            self.halt("cash", why, cause=now.cause)
+            raise Unbelieved(why, reading.account)
+        self._end_listed_halt(now, equity)
+        self._use_clearing("cash")
+        self._holdings.believe_cash(now)
+        self._equity = equity
+        self._marks = dict(reading.account.prices)
+
+    def _jump(self, prices: Mapping[str, float]) -> str:
+        """A mark far from the one before, which one answer is not believed alone; empty for none.
+
+        A split or a crash says the same twice.
+        """
+        for symbol, price in prices.items():
+            before = self._marks.get(symbol, price)
+            if abs(price / before - 1.0) >= FAR:
+                return f"{symbol} is marked at {price:g}, and was at {before:g}"
+        return ""
+
+    def _why_unexplained(self, cash: Decimal, equity: Decimal, bids: Decimal) -> str:
+        now = self._holdings.cash_reading(cash)
+        return why_unexplained(now, self._holdings.last_cash(), equity, bids)
+
+    def _is_cleared(self, now: CashReading, equity: Decimal) -> bool:
+        """Whether a person has looked at this difference, which is the ground from now on."""
+        cause = self.halts.cleared_cause("cash")
+        if not cause or not now.is_near(CashReading.of_cause(cause), room_of(equity)):
+            return False
+        log.warning("somebody has looked at it, and it is the ground from now on: %s", now)
+        return True
+
+    def _end_listed_halt(self, now: CashReading, equity: Decimal) -> None:
+        """End the halt whose whole difference the venue has listed since, late."""
+        standing = self.halts.standing_cause("cash")
+        if standing is None:
+            return
+        booked = now.booked - CashReading.of_cause(standing[1]).booked
+        if abs(booked) > room_of(equity):
+            changes = HaltChanges(ended=("cash",))
+            self.halts.apply(changes, self._connection.estimated_now())
+            self.notices.end_alert("halt cash")
+
+    def _look_at_hours(self, reading: Reading) -> None:
+        """Alert of an exchange that is open by one of the venue's clock and the calendar alone."""
+        at = reading.account.as_of
+        opened = bool(in_session(np.array([at]))[0])
+        differs = reading.is_open is not None and reading.is_open != opened
+        self.guards.shut = differs and opened
+        if not differs:
+            self.notices.end_alert("hours")
+            return
+        shown = "open" if reading.is_open else "closed"
+        so = "no order of a stock is sent" if opened else "the calendar counts"
+        text = f"by the venue's clock the exchange is {shown} at {utc_text(at)}, by the calendar"
+        self.notices.alert("hours", f"{text} it is not: {so}")
+
+    def _look_at_loan(self, multiplier: Decimal) -> None:
+        """Alert of a loan that no broker gives."""
+        if multiplier <= MOST_LENT:
+            self.notices.end_alert("multiplier")
+            return
+        text = f"the venue says that it lends {multiplier} times equity: {MOST_LENT} are believed"
+        self.notices.alert("multiplier", text)
 
     def read_activities(self) -> None:
         """Take over what the venue lists since the last reading; nothing before the ground.
+
+        A trade at another price than its order filled at is asked for again. A booking that would
+        move equity by more than what is listed late counts once cash shows it too.
 
         Raises
         ------
@@ -168,7 +276,71 @@ class LiveAccount:
             return
         at = self._listing_instant()
         listed = activities_since(self._connection, self._holdings.last_at())
-        self._holdings.add(listed, at)
+        if odd := self._odd_prices(listed):
+            log.warning("activities are read again: %s", odd)
+            self._pause(BETWEEN_READINGS)
+            at = self._listing_instant()
+            listed = activities_since(self._connection, self._holdings.last_at())
+            odd = self._odd_prices(listed)
+        self._tell("price", odd)
+        large = self._large_bookings(listed)
+        self._holdings.add([each for each in listed if each not in large], at)
+        if large:
+            self._holdings.add(self._shown_by_cash(large), at)
+        else:
+            self._tell("booking", "")
+
+    def _odd_prices(self, listed: Sequence[Activity]) -> str:
+        """Trades of ours whose price is another one than their order's; empty for none."""
+        trades = [each for each in self._holdings.unwritten(listed) if each.kind == FILL]
+        marks = ", ".join("?" * len(trades))
+        orders = self.book.select(f"venue_id IN ({marks})", tuple(e.order_id for e in trades))
+        means = {each.progress.venue_id: each.progress.filled_price for each in orders}
+        odd = []
+        for trade in trades:
+            mean = means.get(trade.order_id)
+            if mean and trade.price and not mean / TWICE <= trade.price <= mean * TWICE:
+                odd.append(
+                    f"activity {trade.id}: {trade.symbol} at {plain(trade.price)}, and its order"
+                    f" filled at {plain(mean)}"
+                )
+        return "; ".join(odd)
+
+    def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
+        """What is new, no trade, and moves equity by more than what is listed late."""
+        if self._equity is None:
+            mark = self.journal("").last_mark()
+            if mark is None:
+                return []
+            self._equity = Decimal(repr(mark.equity))
+        room = room_of(self._equity)
+        news = self._holdings.unwritten(listed)
+        return [each for each in news if each.kind != FILL and abs(each.amount) > room]
+
+    def _shown_by_cash(self, large: Sequence[Activity]) -> list[Activity]:
+        """Those that bring what is written down nearer to the venue's cash; others are told."""
+        last = self._holdings.last_cash() or CashReading(NONE, NONE)
+        away = self._holdings.cash_reading(self._connection.cash()).beyond - last.beyond
+        shown = []
+        hidden = []
+        for each in large:
+            if abs(away - each.amount) < abs(away):
+                away -= each.amount
+                shown.append(each)
+            else:
+                hidden.append(
+                    f"activity {each.id}: {each.kind} of {plain(each.amount)} USD is listed, and"
+                    " cash does not show it: it is left out"
+                )
+        self._tell("booking", "; ".join(hidden))
+        return shown
+
+    def _tell(self, kind: str, text: str) -> None:
+        """Alert of something, or end the alert where there is nothing."""
+        if text:
+            self.notices.alert(kind, text)
+        else:
+            self.notices.end_alert(kind)
 
     def _listing_instant(self) -> np.datetime64:
         """The venue's time, later than at the last reading though its clock may stand still.
@@ -191,10 +363,11 @@ class LiveAccount:
         for _ in range(READINGS):
             at = self._connection.now()
             listed = activities_since(self._connection, at - OVERLAP)
-            held = raw_holdings(self._connection)
             cash = self._connection.cash()
+            held = raw_holdings(self._connection)
             # What trades while the account is read is in the holdings or not: nobody knows which.
-            if activities_since(self._connection, at - OVERLAP) == listed:
+            unchanged = activities_since(self._connection, at - OVERLAP) == listed
+            if unchanged and self._connection.cash() == cash:
                 self._holdings.begin(held, cash, at, listed)
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return

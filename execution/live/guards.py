@@ -92,6 +92,7 @@ class Guards:
         self._halts = halts
         self._book = book
         self._kill_file = kill_file
+        self.shut = False  # by the venue's clock, within a session of the calendar
         self._sight: Sight | None = None
         # What was let pass since the account was seen, by id. Two orders that are judged at once
         # must not both take the same room.
@@ -124,6 +125,8 @@ class Guards:
             except InputError as error:
                 # What cannot be read cannot be valued. A reduction has no value to be judged by.
                 return "" if intent.part in REDUCING else f"it cannot be valued: {error}"
+            if self.shut and _waits_for_the_open(intent, terms, now):
+                return "the exchange is closed by the venue's clock, and it would wait for the open"
             if intent.part in REDUCING or (intent.part == "" and terms.closes):
                 why = self._senseless_reduction(terms, now)
             else:
@@ -131,6 +134,16 @@ class Guards:
             if not why and not self._is_seen(intent.client_order_id):
                 self._passed[intent.client_order_id] = terms
             return why
+
+    def price_of(self, symbol: str) -> float | None:
+        """What a symbol was worth when it was seen last, USD; None for what was not."""
+        with self._lock:
+            if self._sight is None:
+                return None
+            try:
+                return self._sight.price(symbol)
+            except PriceUnseen:
+                return None
 
     def _is_seen(self, name: str) -> bool:
         """Whether an order, which is sent again, is an open one of the account as it was seen."""
@@ -305,6 +318,16 @@ def _measure(terms: Terms, sight: Sight) -> tuple[float, str]:
     if isinstance(terms, SpreadTerms) and sight.balance is not None and sight.balance < equity:
         return sight.balance, f"the balance of {sight.balance:,.2f} USD"
     return equity, "equity"
+
+
+def _waits_for_the_open(intent: Intent, terms: Terms, now: np.datetime64) -> bool:
+    """Whether an order is for an exchange that the calendar alone says is open.
+
+    What buys spreads back is tried all the same: nobody reads the clock for it.
+    """
+    if isinstance(terms, SpreadTerms):
+        return intent.part not in REDUCING and bool(in_session(np.array([now]))[0])
+    return instrument(terms.symbol).kind is Kind.STOCK and _is_open(terms.symbol, now)
 
 
 def _is_open(symbol: str, now: np.datetime64) -> bool:

@@ -17,7 +17,7 @@ from foundation.database import Database, Row
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
-HaltKind = Literal["positions", "journal", "kill", "daily_loss", "drawdown", "failures"]
+HaltKind = Literal["positions", "cash", "journal", "kill", "daily_loss", "drawdown", "failures"]
 Forbidden = Literal["everything", "openings"]
 
 ITSELF = "itself"  # in the place of who ended a halt, where its cause has gone
@@ -44,6 +44,12 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
             "when the venue lists the split or exercise that is the whole difference",
             "Compare the venue's positions with the journal's, find the trade or the activity that"
             " explains the difference, and clear the halt.",
+        ),
+        "cash": HaltRule(
+            "everything",
+            "when the venue lists the booking that is the whole difference",
+            "Compare the venue's cash with its trades, fees and transfers, find what explains the"
+            " difference, and clear the halt.",
         ),
         "journal": HaltRule(
             "everything",

@@ -28,10 +28,11 @@ from execution.alpaca.activities import (
 )
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.cash import CashBook, CashReading
 from execution.live.coin_fees import explained_by_fees
 from execution.live.differences import NONE, Difference, plain, total, unexplained
 from execution.live.grounds import Ground, ground_of, stamp
-from execution.live.running_sums import RunningSums
+from execution.live.running_sums import CASH, RunningSums
 from execution.live.unlisted import gone_by_expiry, with_likely_causes
 from foundation.database import Database
 
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 LISTED_LATE = OPTION_ENDINGS | {EXERCISED_SHARES, SPLIT}
 CLOCK_ERROR = np.timedelta64(2, "h")  # of a venue's clock, at most
-CASH = ""  # the symbol under which the ground has its cash, USD
 _NEVER = np.datetime64("1970-01-01", "ns")  # before every option has expired
 
 _SCHEMA = (
@@ -109,6 +109,7 @@ class HoldingsBook:
         self._events = events
         self._sums = RunningSums(database)
         self._listed_at: np.datetime64 = _NEVER
+        self._cash = CashBook(database)
         # Fills are linked to intents, whose table is this book's.
         IntentBook(database, events)
         database.create(*_SCHEMA)
@@ -226,6 +227,37 @@ class HoldingsBook:
         expired = gone_by_expiry(expected, actual, self._listed_at)
         differences = unexplained(expected, actual, fees, expired)
         return with_likely_causes(differences, expected, actual, expired)
+
+    def cash_reading(self, cash: Decimal) -> CashReading:
+        """The venue's cash beside what is written down; cash: USD.
+
+        Raises
+        ------
+        ValueError
+            before the ground is written down.
+        """
+        expected, booked = self._sums.cash(self._beginning().number)
+        return CashReading(EXACT.subtract(cash, expected), booked)
+
+    def last_cash(self) -> CashReading | None:
+        """The last reading of cash that was believed; none on a ground that was never read."""
+        return self._cash.last(self._ground())
+
+    def believe_cash(self, reading: CashReading) -> None:
+        """Have a reading of cash be what later ones are looked at beside."""
+        self._cash.note(self._ground(), reading)
+
+    def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
+        """Those that are not written down, or not with this content."""
+        news = []
+        for activity in activities:
+            table, stated = _stated_by(activity)
+            before = self._database.rows(
+                f"SELECT {', '.join(stated)} FROM {table} WHERE id = ?", (activity.id,)
+            )
+            if before != [tuple(stated.values())]:
+                news.append(activity)
+        return news
 
     def admit_earlier(self, differences: Mapping[str, Difference]) -> bool:
         """Count trades that are of before the ground by the clock alone; whether there were any.

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_of
 from execution.broker import place_each
@@ -99,6 +100,9 @@ class NightWatch:
         self._not_before = now + RETRY
         try:
             self._look(due[-1])
+        except Unbelieved as error:
+            # It is a halt, beside which nothing is sent.
+            log.warning("%s: nothing is cut: %s", utc_text(due[-1]), error)
         except BrokerError as error:
             self._live.notices.alert("overnight", f"a look before the close failed: {error}")
             raise

@@ -173,6 +173,8 @@ def run_replay(
             book=live.book,
             guard=live.guards,
             job=NAME,
+            believe=live.believe,
+            price_of=live.guards.price_of,
         )
         _refuse_unknown_symbols(broker, settings)
         records.keep_settings(deciding_settings(settings), now)

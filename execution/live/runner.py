@@ -116,6 +116,8 @@ def run_loop(
                 job=NAME,
                 collateral=lambda: sum(live.at_risk().values()),
                 patience=settings.patience,
+                believe=live.believe,
+                price_of=live.guards.price_of,
             )
             trading = TradingJob(
                 broker, connection, live, footing, feed, trader, settings, cycles=cycles, show=show
@@ -292,6 +294,7 @@ def finish(
     live.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
     live.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
     guard.flattening = flatten
+    live.closing = flatten
     left: list[str] = []
     troubles = []
     for job in jobs:

@@ -119,7 +119,7 @@ class SpreadJob:
             guard=SpreadGuard(
                 guard,
                 live.guards,
-                AlpacaBroker(settings.broker, keys, book=live.book),
+                AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe),
                 self._secured,
                 account_files(settings.sizing, terms.mode),
             ),

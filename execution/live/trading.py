@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.broker import Broker, place_each
@@ -165,7 +166,7 @@ class TradingJob:
             raise
         number = self._journal.begin_cycle(now)
         try:
-            cycle = self._pass()
+            cycle = self._believed_pass()
         except (BrokerError, DataError) as error:
             self._journal.end_cycle(number, self._connection.estimated_now(), failed=str(error))
             raise
@@ -190,6 +191,15 @@ class TradingJob:
             return next_instant(self._connection.known_now(), self._settings.symbols)
         except BrokerError:
             return None
+
+    def _believed_pass(self) -> Cycle:
+        """A pass, which decides nothing on an account that nothing explains."""
+        try:
+            return self._pass()
+        except Unbelieved as error:
+            bars = self._feed.bars(error.account.as_of)
+            account = error.account.with_prices(closes_of(bars))
+            return Cycle(account, bars, None, (), str(error))
 
     def _pass(self) -> Cycle:
         """Look after what was sent, compare what is held, go on with what was decided, decide."""

@@ -11,7 +11,7 @@ import numpy as np
 from execution.alpaca.connection import SETBACK, VenueConnection
 from execution.live.footing import Footing
 from execution.live.lines import say
-from foundation.errors import BrokerError
+from foundation.errors import AnswerRefused, BrokerError
 from trainingdata.instants import system_clock, utc_text
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import holding_end, in_session, is_decision
@@ -20,6 +20,7 @@ log = logging.getLogger("live")
 
 NAMES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
 BETWEEN_LINES = 60.0  # seconds between two lines about a venue that does not answer
+REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 STANDING = 20.0  # seconds after which a clock that shows the same instant stands still
 
 
@@ -57,12 +58,17 @@ class WatchedClock:
         self._elapsed = elapsed
         self._away_since: float | None = None
         self._said_at = 0.0
+        self._refusals = 0
         self._shown: tuple[np.datetime64, float] | None = None
         self._said_standing = False
 
     def answers(self) -> bool:
-        """Whether the venue answered when its clock was last read."""
-        return self._away_since is None
+        """Whether the venue answered when its clock was last read.
+
+        Three answers in a row that make no sense are answers: the next step is refused by what they
+        say, and nobody waits for better ones.
+        """
+        return self._away_since is None or self._refusals >= REFUSALS
 
     def __call__(self) -> np.datetime64:
         """What the venue's clock shows, or must show by now where it does not answer.
@@ -78,8 +84,10 @@ class WatchedClock:
                 self._footing.refuse_another_account()
         except BrokerError as error:
             log.warning("%s", error)
+            self._refusals = self._refusals + 1 if isinstance(error, AnswerRefused) else 0
             self._say_away(error)
             return self._estimated_now()
+        self._refusals = 0
         self._say_back(now)
         self._say_standing(now)
         return now

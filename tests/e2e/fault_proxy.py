@@ -298,6 +298,13 @@ async def _hang_up(request: web.Request) -> web.StreamResponse:
 def faulty_wire(upstream: str, seed: int) -> Iterator[FaultProxy]:
     """A proxy before a server, until the block ends."""
     proxy = FaultProxy(upstream, random.Random(seed))
+    with served(proxy):
+        yield proxy
+
+
+@contextmanager
+def served(proxy: FaultProxy) -> Iterator[None]:
+    """Have a proxy listen on loopback at its `url`, until the block ends."""
     loop = asyncio.new_event_loop()
     proxy._loop = loop
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -314,7 +321,7 @@ def faulty_wire(upstream: str, seed: int) -> Iterator[FaultProxy]:
     runner = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
     proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield proxy
+        yield
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)

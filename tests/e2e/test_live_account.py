@@ -63,6 +63,8 @@ class Desk:
             book=live.book,
             guard=live.guards,
             job=NAME,
+            believe=live.believe,
+            price_of=live.guards.price_of,
         )
         cycles: list[Cycle] = []
         job = TradingJob(
@@ -283,6 +285,7 @@ def test_a_deposit_over_a_weekend_is_no_profit(practice: Start, tmp_path: Path) 
     here.advance("2024-02-23T20:30:00Z")
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path)
     desk.job.step()
+    here.venue.broker.deposit(5_000.0)
     here.venue.record.note_activity(
         {"activity_type": "CSD", "date": "2024-02-24", "net_amount": "5000"}
     )

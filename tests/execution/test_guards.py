@@ -294,7 +294,7 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     desk = Desk()
     desk.guards.see(seen())
     desk.halts.raise_halt(kind, "because", NOW)
-    stops = kind in ("positions", "journal", "kill") or part in OPENINGS
+    stops = HALT_RULES[kind].forbids == "everything" or part in OPENINGS
     expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
     assert desk.guards(intent(part=part), NOW) == expected
     desk.halts.clear(kind, "Ada", NOW)

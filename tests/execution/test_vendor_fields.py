@@ -23,6 +23,7 @@ FACTS = {
     "id": "904837e3-3b76-47ec-b432-046db621571b",
     "status": "ACTIVE",
     "crypto_status": "ACTIVE",
+    "currency": "USD",
     "cash": "-25000.5",
     "non_marginable_buying_power": "-9000",
     "options_buying_power": "5000",
@@ -52,7 +53,7 @@ ASSET = {
     "min_order_size": "1",
 }
 VALUES: tuple[Any, ...] = (None, "", "much", "1e9999999", "nan", True, 7.5, [], {}, [1])
-NUMBERS = ("0", "7.5", "-7.5")
+NUMBERS = ("0", "2.5", "-7.5")
 FACTORS = (-1, 10, Decimal("0.1"))
 # Numbers that may change the account unseen, as no other field says the same; none of them changes
 # equity or gross.

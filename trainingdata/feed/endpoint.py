@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from foundation.errors import (
     AccessRefused,
+    AnswerRefused,
     BrokerError,
     InputError,
     SenselessAnswer,
@@ -207,7 +208,7 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     ------
     BrokerError
         saying what was requested of whom, and what came back; `AccessRefused` where keys open
-        nothing.
+        nothing, `AnswerRefused` for a `SenselessAnswer`.
     """
     from alpaca.common.exceptions import APIError
     from requests.exceptions import JSONDecodeError, RequestException
@@ -232,7 +233,7 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
     except RecursionError:
         raise failed("the answer makes no sense: it is nested too deep") from None
     except SenselessAnswer as error:
-        raise failed(str(SenselessAnswer(_redacted(error.why, keys)))) from None
+        raise failed(str(SenselessAnswer(_redacted(error.why, keys))), AnswerRefused) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise

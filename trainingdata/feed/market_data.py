@@ -87,7 +87,7 @@ class MarketData:
         """The close of each symbol's latest bar, USD, not adjusted for anything.
 
         A symbol of which the venue has no bar is left out, and so is one whose latest bar began
-        more than two hours before `now`: its price is no latest one.
+        more than two hours before `now`, or after it: its price is no latest one.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class MarketData:
                     starts, values = _arrays([bar])
                     if not 0 < values[0, CLOSE] < np.inf:
                         raise ValueError(f"a price of {symbol} is {bar['c']!r}")
-                    if now - starts[0] > OLDEST_PRICE:
+                    if abs(now - starts[0]) > OLDEST_PRICE:
                         log.warning("%s: its latest price is of %s", symbol, bar["t"])
                         continue
                     closes[symbol] = float(values[0, CLOSE])

@@ -1,0 +1,74 @@
+"""A proxy on loopback before a practice server that changes what it answers.
+
+An attack is a function: it is handed the method, the path and the JSON of an answer, and returns
+the JSON that the client gets. Nothing else about the wire changes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiohttp import web
+
+from tests.e2e.fault_proxy import OK, FaultProxy, served
+from tests.e2e.practice import Practice
+
+Change = Callable[[str, str, Any], Any]
+
+
+def unchanged(method: str, path: str, told: Any) -> Any:
+    """The answer as it is."""
+    del method, path
+    return told
+
+
+@dataclass
+class ChangingProxy(FaultProxy):
+    """A wire on which nothing fails, and answers say what `change` makes of them."""
+
+    change: Change = unchanged
+
+    async def _forwarded(
+        self, request: web.Request, headers: dict[str, str], body: bytes
+    ) -> tuple[bytes, int]:
+        content, status = await super()._forwarded(request, headers, body)
+        if status != OK or not content:
+            return content, status
+        told = self.change(request.method, request.path, json.loads(content))
+        return json.dumps(told).encode(), status
+
+
+@contextmanager
+def changed_answers(here: Practice, change: Change) -> Iterator[Practice]:
+    """A practice server as its clients see it through a proxy, until the block ends."""
+    proxy = ChangingProxy(here.url, random.Random(0), change=change)
+    with served(proxy):
+        yield replace(here, url=proxy.url)
+
+
+@dataclass
+class Told:
+    """An attack on the answers to one path, while it is armed.
+
+    path: of the answers.
+    fields: that are put over those of the answer, or what makes another answer of it.
+    answers: how many are changed from now on; 0 changes none.
+    method: of the requests.
+    """
+
+    path: str
+    fields: Mapping[str, Any] | Callable[[Any], Any]
+    answers: int = 0
+    method: str = "GET"
+
+    def __call__(self, method: str, path: str, told: Any) -> Any:
+        """The answer, changed where it is one of those that are."""
+        if (method, path) != (self.method, self.path) or self.answers < 1:
+            return told
+        self.answers -= 1
+        return self.fields(told) if callable(self.fields) else {**told, **self.fields}

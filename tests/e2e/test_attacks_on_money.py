@@ -1,0 +1,379 @@
+"""What the venue says of money is believed where two sources agree: one answer changed at a time.
+
+The real client speaks to the practice server through a proxy that changes what it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL
+from execution.live.loop import Loop, Stop
+from execution.live.waiting import WatchedClock
+from foundation.database import Database
+from foundation.errors import BrokerError
+from tests.e2e.changed_answers import Told, changed_answers
+from tests.e2e.practice import OPENING, Practice, Start
+from tests.e2e.test_live_account import Desk, halted_by
+
+SECOND = "2024-02-20T16:30:00Z"
+THIRD = "2024-02-20T17:30:00Z"
+PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
+ACCOUNT = "/v2/account"
+CLOCK = "/v2/clock"
+LISTED = "/v2/account/activities"
+ALWAYS = 10**6
+ONE_ORDER = "/v2/orders:by_client_order_id"
+
+
+def richer(usd: float) -> Callable[[Any], Any]:
+    """An account with more cash, consistent in itself."""
+
+    def change(told: Any) -> Any:
+        sums = ("cash", "equity", "portfolio_value", "buying_power", "non_marginable_buying_power")
+        return {**told, **{name: repr(float(told[name]) + usd) for name in sums}}
+
+    return change
+
+
+@contextmanager
+def attacked(practice: Start, folder: Path, told: Told, *words: str) -> Iterator[Desk]:
+    """A desk that has made its first pass at a server whose answers may change from then on."""
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    with changed_answers(here, told) as seen:
+        desk = Desk.at(seen, Database(folder / JOURNAL), folder, *(words or PLAIN))
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None
+        here.advance(SECOND)
+        yield desk
+
+
+def held(desk: Desk) -> dict[str, Decimal]:
+    return dict(desk.here.venue.broker.account().positions)
+
+
+def alerts(desk: Desk) -> str:
+    return "\n".join(
+        text for (text,) in desk.live.journal("")._database.rows("SELECT text FROM notices")
+    )
+
+
+@pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
+    practice: Start, tmp_path: Path, usd: float, skipped: int
+) -> None:
+    """Whichever reading of a pass it is: the next one is asked for, and what it says counts."""
+    skips = iter([False] * skipped + [True])
+    told = Told(ACCOUNT, lambda facts: richer(usd)(facts) if next(skips, False) else facts)
+    with attacked(practice, tmp_path, told) as desk:
+        plain = practice("symbols=[SYA,SYB]")
+        plain.advance(OPENING)
+        undisturbed = Desk.at(plain, Database(), tmp_path / "plain", *PLAIN)
+        undisturbed.job.step()
+        plain.advance(SECOND)
+        told.answers = ALWAYS
+        desk.job.step()
+        undisturbed.job.step()
+        assert held(desk) == held(undisturbed)
+        assert desk.live.halts.history() == ()
+        equities = [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
+        assert max(equities) < 1.01 * min(equities), "no mark of what was not believed"
+
+
+@pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
+def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
+    practice: Start, tmp_path: Path, usd: float
+) -> None:
+    told = Told(ACCOUNT, richer(usd))
+    with attacked(practice, tmp_path, told) as desk:
+        before, posts = held(desk), len(desk.here.posts)
+        told.answers = ALWAYS
+        for _ in range(4):
+            desk.job.step()
+            assert desk.cycles[-1].decision is None
+        assert halted_by(desk) == ["cash"]
+        assert "USD that no trade and no booking explains" in alerts(desk)
+        told.answers = 0
+        desk.here.advance(THIRD)
+        desk.job.step()
+        assert halted_by(desk) == ["cash"], "an honest answer leaves no daily_loss, and no excuse"
+        assert (held(desk), len(desk.here.posts)) == (before, posts)
+        desk.live.halts.clear("cash", "a person", desk.here.venue.now)
+        desk.here.advance()
+        desk.job.step()
+        assert halted_by(desk) == []
+        assert desk.cycles[-1].decision is not None
+
+
+def test_cash_that_a_person_has_cleared_is_the_ground_once(practice: Start, tmp_path: Path) -> None:
+    with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
+        desk.here.venue.broker.deposit(-5_000.0)
+        desk.job.step()
+        assert halted_by(desk) == ["cash"]
+        desk.live.halts.clear("cash", "a person", desk.here.venue.now)
+        desk.here.advance(THIRD)
+        desk.job.step()
+        assert halted_by(desk) == []
+        assert desk.cycles[-1].decision is not None
+        desk.here.venue.broker.deposit(-5_000.0)
+        desk.here.advance()
+        desk.job.step()
+        assert halted_by(desk) == ["cash"], "it is the second time"
+
+
+def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
+    practice: Start, tmp_path: Path
+) -> None:
+    with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
+        desk.here.venue.broker.deposit(20_000.0)
+        desk.job.step()
+        assert halted_by(desk) == ["cash"]
+        entry = {"activity_type": "CSD", "date": "2024-02-20", "net_amount": "20000"}
+        desk.here.venue.record.note_activity(entry)
+        desk.here.advance(THIRD)
+        desk.job.step()
+        assert halted_by(desk) == []
+        assert desk.cycles[-1].decision is not None
+        assert [mark.flows for mark in desk.job._journal.marks(np.datetime64(0, "ns"))][1] == 20_000
+
+
+def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
+    practice: Start, tmp_path: Path
+) -> None:
+    def tenfold(rows: Any) -> Any:
+        return [
+            {**row, "price": repr(10 * float(row["price"]))} if "price" in row else row
+            for row in rows
+        ]
+
+    told = Told(LISTED, tenfold)
+    with attacked(practice, tmp_path, told) as desk:
+        told.answers = 1
+        desk.job.step()
+        assert desk.live.halts.history() == ()
+        assert desk.cycles[-1].decision is not None
+        desk.here.advance(THIRD)
+        told.answers = ALWAYS
+        before = held(desk)
+        desk.job.step()
+        assert halted_by(desk) == ["cash"]
+        assert "and its order filled at" in alerts(desk)
+        assert held(desk) == before
+
+
+def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
+    practice: Start, tmp_path: Path
+) -> None:
+    dividend = {
+        "id": "20240220000000000::odd",
+        "activity_type": "DIV",
+        "date": "2024-02-20",
+        "symbol": "SYA",
+        "qty": "10",
+        "net_amount": "1000000000000",
+        "status": "executed",
+    }
+    told = Told(LISTED, lambda rows: [*rows, dividend])
+    with attacked(practice, tmp_path, told) as desk:
+        told.answers = ALWAYS
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None
+        assert desk.live.halts.history() == ()
+        assert "DIV of 1000000000000 USD is listed, and cash does not show it" in alerts(desk)
+        told.answers = 0
+        desk.here.advance(THIRD)
+        desk.job.step()
+        assert desk.live.halts.history() == ()
+
+
+def test_a_booking_of_more_than_half_of_the_account_asks_a_person_though_cash_shows_it(
+    practice: Start, tmp_path: Path
+) -> None:
+    with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
+        desk.here.venue.broker.deposit(1e6)
+        entry = {"activity_type": "DIV", "date": "2024-02-20", "net_amount": "1000000"}
+        desk.here.venue.record.note_activity(entry)
+        posts = len(desk.here.posts)
+        desk.job.step()
+        assert halted_by(desk) == ["cash"]
+        assert len(desk.here.posts) == posts
+        assert "USD are booked at once, more than 50%" in alerts(desk)
+        desk.live.halts.clear("cash", "a person", desk.here.venue.now)
+        desk.here.advance(THIRD)
+        desk.job.step()
+        assert halted_by(desk) == []
+        assert desk.cycles[-1].decision is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"filled_qty": "99999"}, "filled_qty is 99999, more than its qty of"),
+        ({"filled_avg_price": "2000000000"}, "filled_avg_price is 2000000000, and SY"),
+        ({"status": "rejected"}, "its status is rejected, and filled_qty"),
+    ],
+)
+def test_fills_that_cannot_be_are_refused_by_name_and_looked_up_again(
+    practice: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: Any, says: str
+) -> None:
+    def changed(told: Any) -> Any:
+        return {**told, **fields} if float(told.get("filled_qty") or 0) else told
+
+    told = Told("/v2/orders", changed, ALWAYS, "POST")
+    looked = Told(ONE_ORDER, changed, 1)
+
+    def both(method: str, path: str, answer: Any) -> Any:
+        return looked(method, path, told(method, path, answer))
+
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    with changed_answers(here, both) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+        desk.job.step()
+    assert says in caplog.text
+    placed = {order.client_order_id: order for order in desk.cycles[-1].decision.orders}  # type: ignore[union-attr]
+    assert placed
+    for name, order in placed.items():
+        intent = desk.live.book.get(name)
+        assert intent is not None
+        assert (intent.state, intent.progress.filled) == ("filled", order.qty)
+        assert intent.progress.filled_price is not None
+        assert intent.progress.filled_price < 10_000
+    assert len(here.posts) == len(placed), "none was sent twice"
+
+
+def test_an_account_in_another_currency_is_refused_by_name(practice: Start, tmp_path: Path) -> None:
+    told = Told(ACCOUNT, {"currency": "EUR"})
+    with attacked(practice, tmp_path, told) as desk:
+        posts = len(desk.here.posts)
+        told.answers = ALWAYS
+        with pytest.raises(BrokerError, match=r"currency is not USD, .*: 'EUR'"):
+            desk.job.step()
+        assert len(desk.here.posts) == posts
+
+
+def test_no_more_than_four_times_equity_is_believed_to_be_lent(
+    practice: Start, tmp_path: Path
+) -> None:
+    told = Told(ACCOUNT, {"multiplier": "1000"})
+    with attacked(practice, tmp_path, told) as desk:
+        told.answers = ALWAYS
+        desk.job.step()
+        assert desk.cycles[-1].account.leverage == 4.0
+        assert "lends 1000 times equity: 4 are believed" in alerts(desk)
+
+
+def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(
+    practice: Start, tmp_path: Path
+) -> None:
+    """As on a day of mourning that no calendar has yet: what is sent would wait for the open."""
+    told = Told(CLOCK, {"is_open": False}, ALWAYS)
+    here = practice("symbols=[SYA,SYXUSD]")
+    here.advance(OPENING)
+    with changed_answers(here, told) as seen:
+        words = ("symbols=[SYA,SYXUSD]", *PLAIN)
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *words)
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None
+        assert here.posts == [], "coins trade at whole hours"
+        assert "the exchange is closed at 2024-02-20T15:30Z, by the calendar it is not" in alerts(
+            desk
+        )
+        here.advance("2024-02-20T16:00:00Z")
+        desk.job.step()
+        assert here.posts
+        assert all("SYXUSD" in body or "SYX/USD" in body for body in here.posts)
+        told.answers = 0
+        here.advance(SECOND)
+        desk.job.step()
+        assert any("SYA" in body for body in here.posts)
+
+
+def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
+    practice: Start, tmp_path: Path
+) -> None:
+    told = Told(CLOCK, {"is_open": True}, ALWAYS)
+    here = practice("symbols=[SYA,SYB]")
+    here.advance("2024-02-20T23:00:00Z")
+    with changed_answers(here, told) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+        desk.job.step()
+        assert desk.cycles[-1].decision is None
+        assert here.posts == []
+        assert "by the calendar it is not: the calendar counts" in alerts(desk)
+
+
+@pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
+def test_a_clock_that_makes_no_sense_ends_the_pass_by_name(
+    practice: Start, tmp_path: Path, shown: Any
+) -> None:
+    """The loop waits for a venue that is away, and not for better words of one that is there."""
+    told = Told(CLOCK, {"timestamp": shown})
+    with attacked(practice, tmp_path, told) as desk:
+        connection = desk.job._connection
+        connection.now()
+        told.answers = ALWAYS
+        clock = WatchedClock(connection, desk.job._footing)
+        loop = Loop(
+            [desk.job], clock, Stop(), desk.live.notices, lambda job, due: None, 3, clock.answers
+        )
+        with pytest.raises(BrokerError, match=r"the clock: .*timestamp is no time"):
+            loop.run()
+        assert "timestamp is no time" in alerts(desk)
+
+
+def test_one_answer_that_marks_what_is_held_otherwise_moves_nothing(
+    practice: Start, tmp_path: Path
+) -> None:
+    """Ten times the price in positions and account alike, so that they go together."""
+    factor = 10.0
+
+    def change(method: str, path: str, told: Any) -> Any:
+        if not armed or path not in (ACCOUNT, "/v2/positions"):
+            return told
+        if path == ACCOUNT:
+            armed.clear()
+            worth = float(told["long_market_value"])
+            more = (factor - 1) * worth
+            return {
+                **told,
+                "long_market_value": repr(factor * worth),
+                "equity": repr(float(told["equity"]) + more),
+            }
+        sums = ("market_value", "current_price")
+        return [
+            {**each, **{name: repr(factor * float(each[name])) for name in sums}} for each in told
+        ]
+
+    armed: list[bool] = []
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    with changed_answers(here, change) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *PLAIN)
+        desk.job.step()
+        account = desk.broker.account()
+        armed.append(True)
+        assert desk.broker.account().equity == account.equity
+        assert not armed, "one reading said otherwise"
+
+
+def test_undisturbed_passes_believe_every_reading(practice: Start, tmp_path: Path) -> None:
+    here: Practice = practice("symbols=[SYA,SYB,SYXUSD]")
+    here.advance(OPENING)
+    words = ("symbols=[SYA,SYB,SYXUSD]", *PLAIN)
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *words)
+    for _ in range(12):
+        desk.job.step()
+        (away,) = desk.live._database.rows("SELECT abs(beyond) FROM cash_readings")[-1]
+        assert away < 1.0, here.venue.now
+        here.advance()
+    assert desk.live.halts.history() == ()
