@@ -1,0 +1,80 @@
+"""Cash is what the ground, trades and bookings come to, but for what is listed late."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.alpaca.activities import FILL, SHARES_OF_AN_OPTION
+from execution.events import EventLog
+from execution.live.cash import CashReading, room_of, why_unexplained
+from execution.live.holdings import HoldingsBook
+from execution.spreads.orders import is_option
+from foundation.database import Database
+from tests.execution.test_holdings import BEGUN, HOUR, histories
+
+usd = st.integers(-(10**11), 10**11).map(lambda cents: Decimal(cents) / 100)
+shares = st.integers(0, 98).map(lambda percent: Decimal(percent) / 100)
+EQUITY = Decimal(100_000)
+NONE = Decimal(0)
+
+
+@given(histories(), usd)
+def test_any_order_of_pages_comes_to_the_same_cash(history: tuple, ground: Decimal) -> None:  # type: ignore[type-arg]
+    activities, pages = history
+    database = Database()
+    book = HoldingsBook(database, EventLog(database))
+    book.begin({}, ground, BEGUN, ())
+    for page in pages:
+        book.add(page, BEGUN + HOUR)
+    expected = ground
+    for each in activities:
+        if each.kind == FILL:
+            units = SHARES_OF_AN_OPTION if is_option(each.symbol) else 1
+            expected -= each.quantity * each.price * units
+        else:
+            expected += each.amount
+    assert abs(book.cash_reading(expected).beyond) < Decimal("1e-6")
+
+
+@given(usd, shares)
+def test_what_may_be_listed_late_is_believed_and_twice_as_much_is_not(
+    beyond: Decimal, share: Decimal
+) -> None:
+    before = CashReading(beyond, NONE)
+    late = share * room_of(EQUITY)
+    for sign in (-1, 1):
+        near = CashReading(beyond + sign * late, NONE)
+        assert why_unexplained(near, before, EQUITY, NONE) == ""
+        far = CashReading(beyond + sign * 3 * room_of(EQUITY), NONE)
+        whole = abs(far.beyond) <= room_of(EQUITY - (far.beyond - beyond))
+        assert bool(why_unexplained(far, before, EQUITY, NONE)) != whole
+
+
+def test_what_explains_itself_since_the_ground_is_believed_wherever_the_last_reading_was() -> None:
+    before = CashReading(Decimal(5_000), NONE)
+    listed = CashReading(NONE, Decimal(5_000))
+    assert why_unexplained(listed, before, EQUITY, NONE) == ""
+
+
+def test_open_bids_for_coins_may_have_taken_cash_and_brought_none() -> None:
+    bids = Decimal(20_000)
+    assert why_unexplained(CashReading(-bids, NONE), None, EQUITY, bids) == ""
+    assert why_unexplained(CashReading(bids, NONE), None, EQUITY, bids)
+
+
+def test_a_clearing_reads_back_what_it_was_written_of() -> None:
+    reading = CashReading(Decimal("-1234.56"), Decimal("7.8"))
+    assert CashReading.of_cause(reading.cause) == reading
+
+
+def test_a_reading_is_kept_to_the_cent_for_the_next_process() -> None:
+    database = Database()
+    book = HoldingsBook(database, EventLog(database))
+    book.begin({}, Decimal(1_000), BEGUN, ())
+    assert book.last_cash() is None
+    book.believe_cash(book.cash_reading(Decimal("1000.129")))
+    again = HoldingsBook(database, EventLog(database))
+    assert again.last_cash() == CashReading(Decimal("0.13"), NONE)
