@@ -15,7 +15,7 @@ from typing import Any, get_args
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
 from execution.alpaca.holdings import holdings_of, refuse_other_equity, refuse_other_sums
 from execution.intents import Intent
-from execution.orders import Account, Order, OrderType, TimeInForce, coin_bids
+from execution.orders import Account, Fill, Order, OrderType, TimeInForce, coin_bids
 from execution.spreads.orders import is_option
 from foundation.errors import BrokerError
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
@@ -154,6 +154,20 @@ def account_of(
         ),
     )
     return _with_held_back(account, holdings.available)
+
+
+def with_fills(account: Account, fills: Sequence[Fill]) -> Account:
+    """The account with the positions that fills have made of it.
+
+    Its cash stays as it was: the account is read anew before anything is decided on it.
+    """
+    held = dict(account.positions)
+    prices = dict(account.prices)
+    for fill in fills:
+        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
+        prices.setdefault(fill.symbol, fill.price)
+    positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
+    return replace(account, positions=positions, prices=prices)
 
 
 def _is_blocked(facts: Entry) -> bool:

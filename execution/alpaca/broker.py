@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import Reading, reading_of
+from execution.alpaca.account import Reading, reading_of, with_fills
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry
 from execution.alpaca.order_answers import (
@@ -40,11 +40,6 @@ log = logging.getLogger(__name__)
 FILLS_A_PAGE = 100
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
 BETWEEN_READINGS = 2.0  # seconds, of an account whose answers are not believed
-
-
-def believed(reading: Reading) -> None:
-    """Nothing contradicts a reading."""
-    del reading
 
 
 class AlpacaBroker:
@@ -80,7 +75,7 @@ class AlpacaBroker:
         guard: Guard = unguarded,
         job: str = "",
         collateral: Callable[[], float] = lambda: 0.0,
-        believe: Callable[[Reading], None] = believed,
+        believe: Callable[[Reading], None] = lambda reading: None,
         price_of: PriceOf = no_price,
     ) -> None:
         self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job, price_of)
@@ -219,7 +214,7 @@ class AlpacaBroker:
                 fills += self._fills_of(order, answer)
         # An order that still works may fill at any time.
         if all(is_done(answer) for _, answer in results):
-            self._last = _with_fills(before, fills)
+            self._last = with_fills(before, fills)
         return fills
 
     def _recent_account(self) -> Account:
@@ -399,17 +394,3 @@ def _asset(symbol: str, answer: Answer) -> Asset:
 def _is_immediate(order: Order) -> bool:
     """Whether an order is to trade now, so that what it has not done soon is cancelled."""
     return order.type == "market" and order.tif not in ("opg", "cls")
-
-
-def _with_fills(account: Account, fills: Sequence[Fill]) -> Account:
-    """The account with the positions that fills have made of it.
-
-    Its cash stays as it was: the account is read anew before anything is decided on it.
-    """
-    held = dict(account.positions)
-    prices = dict(account.prices)
-    for fill in fills:
-        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
-        prices.setdefault(fill.symbol, fill.price)
-    positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
-    return replace(account, positions=positions, prices=prices)

@@ -11,7 +11,7 @@ from execution.alpaca.connection import Answer
 from execution.alpaca.order_reader import BUSY, OTHER_STATE
 from execution.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld, too_late
-from foundation.errors import OrderRejected
+from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import Keys
 
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
@@ -75,6 +75,8 @@ def post_order(
             if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
                 raise NoAnswer(f"status {status}") from None
             raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
+        except SenselessAnswer as error:
+            raise NoAnswer(in_one_line(keys.redact(error.why))) from None
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
             raise NoAnswer(type(error).__name__) from None
     raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")

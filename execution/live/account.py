@@ -27,6 +27,7 @@ from execution.live.guards import Guards, is_there
 from execution.live.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.journal import AccountMark, Journal
+from execution.live.listed_prices import odd_prices
 from execution.live.losses import Mark, loss_halts
 from execution.live.notice_book import NoticeBook
 from execution.live.settings import LiveSettings
@@ -41,7 +42,6 @@ from trainingdata.sessions import in_session
 log = logging.getLogger(__name__)
 
 READINGS = 3  # of holdings and activities that do not go together, before that is a halt
-TWICE = 2  # times the mean price of its order, from which on a fill's price is asked for again
 FAR = 0.2  # share by which a mark has moved since the last reading, from which on it is read twice
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
@@ -291,20 +291,7 @@ class LiveAccount:
             self._tell("booking", "")
 
     def _odd_prices(self, listed: Sequence[Activity]) -> str:
-        """Trades of ours whose price is another one than their order's; empty for none."""
-        trades = [each for each in self._holdings.unwritten(listed) if each.kind == FILL]
-        marks = ", ".join("?" * len(trades))
-        orders = self.book.select(f"venue_id IN ({marks})", tuple(e.order_id for e in trades))
-        means = {each.progress.venue_id: each.progress.filled_price for each in orders}
-        odd = []
-        for trade in trades:
-            mean = means.get(trade.order_id)
-            if mean and trade.price and not mean / TWICE <= trade.price <= mean * TWICE:
-                odd.append(
-                    f"activity {trade.id}: {trade.symbol} at {plain(trade.price)}, and its order"
-                    f" filled at {plain(mean)}"
-                )
-        return "; ".join(odd)
+        return odd_prices(self._holdings.unwritten(listed), self.book)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """What is new, no trade, and moves equity by more than what is listed late."""

@@ -20,7 +20,6 @@ import numpy as np
 from execution.alpaca.activities import (
     EXACT,
     EXERCISED_SHARES,
-    FILL,
     OPTION_ENDINGS,
     SPLIT,
     TRANSFERS,
@@ -28,6 +27,7 @@ from execution.alpaca.activities import (
 )
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.activity_rows import stated_by, turn
 from execution.live.cash import CashBook, CashReading
 from execution.live.coin_fees import explained_by_fees
 from execution.live.differences import NONE, Difference, plain, total, unexplained
@@ -249,15 +249,15 @@ class HoldingsBook:
 
     def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
         """Those that are not written down, or not with this content."""
-        news = []
-        for activity in activities:
-            table, stated = _stated_by(activity)
-            before = self._database.rows(
-                f"SELECT {', '.join(stated)} FROM {table} WHERE id = ?", (activity.id,)
-            )
-            if before != [tuple(stated.values())]:
-                news.append(activity)
-        return news
+        return [each for each in activities if self._written(each) != [stated_by(each)[1]]]
+
+    def _written(self, activity: Activity) -> list[dict[str, str | None]]:
+        """What is written down of an activity, by column; nothing where it is not."""
+        table, stated = stated_by(activity)
+        found = self._database.rows(
+            f"SELECT {', '.join(stated)} FROM {table} WHERE id = ?", (activity.id,)
+        )
+        return [dict(zip(stated, row, strict=True)) for row in found]
 
     def admit_earlier(self, differences: Mapping[str, Difference]) -> bool:
         """Count trades that are of before the ground by the clock alone; whether there were any.
@@ -348,17 +348,13 @@ class HoldingsBook:
         """Write activities down that are not there yet; number_of: the ground that one adds to."""
         count = 0
         with self._database.transaction():
-            for activity in sorted(activities, key=_turn):
-                table, stated = _stated_by(activity)
-                before = self._database.rows(
-                    f"SELECT {', '.join(stated)} FROM {table} WHERE id = ?", (activity.id,)
-                )
+            for activity in sorted(activities, key=turn):
+                table, stated = stated_by(activity)
+                before = self._written(activity)
                 if not before:
                     self._insert(table, activity.id, stated, at, number_of(activity))
-                elif before[0] != tuple(stated.values()):
-                    self._replace(
-                        table, activity.id, dict(zip(stated, before[0], strict=True)), stated
-                    )
+                elif before[0] != stated:
+                    self._replace(table, activity.id, before[0], stated)
                 else:
                     continue
                 count += 1
@@ -393,29 +389,3 @@ class HoldingsBook:
         )
         self._sums.forget()
         self._events.append("activity changed", name, {"before": before, "after": after})
-
-
-def _turn(activity: Activity) -> int:
-    """Which activities are written first: trades, then the ends of the options that they traded."""
-    if activity.kind == FILL:
-        return 0
-    return 1 if activity.kind in OPTION_ENDINGS else 2
-
-
-def _stated_by(activity: Activity) -> tuple[str, dict[str, str | None]]:
-    """The table that an activity goes to, and what the venue says of it, as text by column."""
-    if activity.kind == FILL:
-        return "fills", {
-            "order_id": activity.order_id,
-            "symbol": activity.symbol,
-            "qty": plain(activity.quantity),
-            "price": None if activity.price is None else plain(activity.price),
-            "at": stamp(activity.at),
-        }
-    return "activities", {
-        "kind": activity.kind,
-        "at": stamp(activity.at),
-        "symbol": activity.symbol,
-        "qty": plain(activity.quantity),
-        "amount": plain(activity.amount),
-    }
