@@ -25,7 +25,6 @@ COMMANDS = {
         "marketsimulator.sweep",
         "marketsimulator.compare_strategies",
         "marketsimulator.compare",
-        "marketsimulator.overfitting",
         "marketsimulator.audit",
         "marketsimulator.drift",
         "marketsimulator.stress",

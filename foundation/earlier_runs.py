@@ -14,7 +14,7 @@ from pathlib import Path
 CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "summary.json": (("total_return", "comparisons"),),
     "evaluation.json": (("forecaster", "groups"),),
-    "comparison.json": (("variants", "walk_forward"), ("verdict", "runs"), ("policies", "groups")),
+    "comparison.json": (("variants", "overfitting"), ("verdict", "runs"), ("policies", "groups")),
     "paper_report.json": (("as_decided", "at_fixed_size"),),
     "monte_carlo.json": (("trades", "starting_capital"),),
     "monte_carlo_check.json": (("check", "months"),),

@@ -38,7 +38,6 @@ from foundation.progress import ProgressBar
 from foundation.terminal import terminal
 from marketsimulator.results.comparison import (
     BENCHMARK,
-    WALK_FORWARD,
     Comparison,
     column_headings,
     comparison_remarks,
@@ -56,7 +55,6 @@ from marketsimulator.results.variant_table import (
     combinations,
     record_variants,
 )
-from marketsimulator.results.walk_forward import fold_edges, walk_forward
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -66,7 +64,7 @@ STRATEGY = "sizing.strategy"
 FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
-COMPARISON_KEYS = ("strategies", "vary", "folds")  # beside those of a backtest
+COMPARISON_KEYS = ("strategies", "vary")  # beside those of a backtest
 
 Variants = list[tuple[Variation, BacktestSettings]]
 
@@ -76,7 +74,6 @@ def compare(
     strategies: Sequence[str],
     vary: Mapping[str, Sequence[Any]] | None = None,
     *,
-    folds: int = 6,
     progress: Progress = silent,
 ) -> Comparison:
     """Run every strategy, with every combination of what is varied, over the same bars.
@@ -86,7 +83,6 @@ def compare(
     settings: of a backtest; what is varied takes the place of its values.
     strategies: their names.
     vary: values by setting.
-    folds: stretches of days for choosing among the variants by their past.
     progress: called as forecasts and variants are done.
 
     Raises
@@ -100,15 +96,11 @@ def compare(
     check_trials(settings)
     bars, begin = settings.panel()
     at = bars.times[begin:]
-    # Folds that the days of the run do not allow are refused before the work, not after it.
-    level = np.full(len(at), settings.capital)
-    coins = bool(bars.crypto.any())
-    daily, per_year = daily_equity(at, level, capital=settings.capital, coins=coins)
-    fold_edges(len(daily) - 1, folds)
 
     rows, equity, returns = _run_variants(variants, names, bars, begin, progress)
     table = pd.DataFrame(rows)
     table["annual_figures"] = annual_flags(table, BENCHMARK)
+    per_year = int(table["periods_per_year"].iloc[0])
     _add_excess(table, returns, per_year, settings.seed)
     table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
 
@@ -116,9 +108,6 @@ def compare(
     forecasters = tuple(dict.fromkeys(forecaster.name for forecaster in built))
     varied = {key: tuple(each[key] for each, _ in variants) for key in variants[0][0]}
     runs = variants_set(settings, bars, at, table, varied, equity, forecasters, names)
-    choice = walk_forward(returns, folds)
-    series = {WALK_FORWARD: choice.returns}
-    series |= zip(names, returns[:, choice.days], strict=True)
     return Comparison(
         settings=settings,
         bars=bars,
@@ -126,9 +115,6 @@ def compare(
         runs=runs,
         at=at,
         equity=equity,
-        choice=choice,
-        choice_intervals=intervals(choice.returns, per_year, seed=settings.seed),
-        sharpes={name: _sharpe(values, per_year) for name, values in series.items()},
         forecasters=forecasters,
         remarks=comparison_remarks(settings, bars, table, forecasters),
     )
@@ -213,11 +199,6 @@ def _variant_trader(
     return replace(trader, table=traders[key].table)
 
 
-def _sharpe(returns: Array, per_year: int) -> float | None:
-    deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
-    return float(returns.mean() / deviation * np.sqrt(per_year)) if deviation > 0 else None
-
-
 def _scalar_figures(results: Results, run: Run) -> dict[str, Any]:
     """The run's figures that fit into a cell, and a column for each kind of cost."""
     figures = results.figures(run)
@@ -272,19 +253,17 @@ def _run_composed(config: DictConfig) -> None:
         options: Any = OmegaConf.to_container(comparison_config, resolve=True)
         keys = [str(key) for key in config if key not in COMPARISON_KEYS]
         settings = BacktestSettings.of(OmegaConf.masked_copy(config, keys))
-        strategies, vary, folds = (options[key] for key in COMPARISON_KEYS)
+        strategies, vary = (options[key] for key in COMPARISON_KEYS)
         strategies = [strategies] if isinstance(strategies, str) else strategies
-        shaped = isinstance(strategies, list) and isinstance(vary or {}, dict)
-        if not shaped or not isinstance(folds, int):
+        if not isinstance(strategies, list) or not isinstance(vary or {}, dict):
             raise InputError(
-                "strategies, vary, folds: a list, settings with lists of values, and a number are"
-                " needed"
+                "strategies, vary: a list, and settings with lists of values are needed"
             )
         output = output_of(config, "comparison.json")
         folders.append(output)
         log_to_file("compare")
         with ProgressBar() as progress:
-            comparison = compare(settings, strategies, vary, folds=folds, progress=progress)
+            comparison = compare(settings, strategies, vary, progress=progress)
         write_comparison(comparison, output)
     print_coverage(comparison.bars, settings.start, settings.end)
     _print_comparison(comparison, output)

@@ -13,14 +13,12 @@ import pandas as pd
 
 from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
-from foundation.counts import counted
 from foundation.files import write_whole
-from foundation.sample_size import FEWEST_DAYS
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import returns_until_ruin
 from marketsimulator.results.overfitting import overfitting
-from marketsimulator.results.remarks import NO_ANNUAL_FIGURES, market_remarks
+from marketsimulator.results.remarks import market_remarks
 from marketsimulator.results.run_set import (
     RunSet,
     all_lost,
@@ -38,12 +36,10 @@ from marketsimulator.results.variant_table import (
     table_rows,
 )
 from marketsimulator.results.verdict import no_result
-from marketsimulator.results.walk_forward import WalkForward
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 
 BENCHMARK = "buy_and_hold"
-WALK_FORWARD = "walk-forward choice"
 COLUMNS = (
     *("total_return", "sharpe", "deflated_sharpe", "sortino", "max_drawdown", "excess"),
     *("turnover", "costs", "trades", "max_leverage"),
@@ -61,9 +57,6 @@ class Comparison:
     runs: the variants as a set over the same days.
     at: instants [N].
     equity: USD after each instant's fills [V, N].
-    choice: what choosing among the variants by their past would have held.
-    choice_intervals: 90 % intervals of the choice's yearly figures.
-    sharpes: Sharpe ratio of the choice and of every variant over the days of the choice, by name.
     forecasters: their names.
     remarks: what a reader of the figures must not miss.
     """
@@ -74,9 +67,6 @@ class Comparison:
     runs: RunSet
     at: Instants
     equity: Array
-    choice: WalkForward
-    choice_intervals: dict[str, tuple[float, float]]
-    sharpes: dict[str, float | None]
     forecasters: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -91,12 +81,6 @@ class Comparison:
 
     def summary(self) -> dict[str, Any]:
         """The content of `comparison.json`."""
-        walk_forward = {
-            "chosen": [self.names[k] for k in self.choice.chosen],
-            "days": len(self.choice.days),
-            "sharpe": self.sharpes,
-            "intervals": self.choice_intervals,
-        }
         # JSON has no NaN: pandas writes null for a figure that is not defined.
         variants = json.loads(self.ranked().to_json(orient="records"))
         return {
@@ -106,7 +90,6 @@ class Comparison:
             "end": pd.Timestamp(self.at[-1], tz="UTC").isoformat(),
             "variants": variants,
             "overfitting": overfitting_figures(self.runs),
-            "walk_forward": walk_forward,
             "remarks": list(self.remarks),
         }
 
@@ -118,9 +101,8 @@ class Comparison:
         ]
 
     def sentences(self) -> list[str]:
-        """What choosing the best, and by the past, would have been worth, then the remarks."""
-        chosen = [overfitting_text(self.runs), self._choice_text()]
-        return [*chosen, *short_remarks(self.ranked()), *self.remarks]
+        """What choosing the best comes to, then the remarks."""
+        return [overfitting_text(self.runs), *short_remarks(self.ranked()), *self.remarks]
 
     def page(self) -> str:
         """The content of `comparison.html`."""
@@ -131,7 +113,7 @@ class Comparison:
             list(map(_heading, COLUMNS)),
             [[_page_cell(row, name) for name in COLUMNS] for row in table_rows(self.table)],
             warnings=warnings,
-            notes=[self._choice_text(), *(n for n in self.remarks if n not in warnings)],
+            notes=[note for note in self.remarks if note not in warnings],
             pinned=BENCHMARK,
         )
 
@@ -140,19 +122,6 @@ class Comparison:
         """Those of the remarks by which the figures are no results."""
         oracle = any(map(reads_future, self.forecasters))
         return market_remarks(self.bars.source, reads_future=oracle)
-
-    def _choice_text(self) -> str:
-        ratio = self.sharpes[WALK_FORWARD]
-        chosen = ", ".join(self.names[k] for k in self.choice.chosen)
-        days = f"over the {counted(len(self.choice.days), 'day')} that were not looked at first"
-        text = f"Chosen fold by fold by the Sharpe ratio until then: {chosen}"
-        if len(self.choice.days) < FEWEST_DAYS:
-            return f"{text}, {days}: {NO_ANNUAL_FIGURES}."
-        text += "; Sharpe of that" + (" n/a" if ratio is None else f" {ratio:.2f}")
-        if "sharpe" in self.choice_intervals:
-            low, high = self.choice_intervals["sharpe"]
-            text += f" (90 % interval {low:.2f} to {high:.2f})"
-        return f"{text} {days}."
 
 
 def ranked_table(table: pd.DataFrame) -> pd.DataFrame:

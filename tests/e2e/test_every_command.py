@@ -31,7 +31,6 @@ WITHOUT_SETTINGS = {
     "forecasting.train",
     "forecasting.tune",
     "marketsimulator.compare",
-    "marketsimulator.overfitting",
     "trainingdata.build_correlation_matrix_from_csvs",
 }
 

@@ -12,10 +12,8 @@ import pytest
 
 from foundation.compose import composed_config
 from foundation.configuration import with_changes
-from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare_strategies import Comparison, compare
-from marketsimulator.results.walk_forward import walk_forward
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
 from tests.commands import overridden, run_command
@@ -34,7 +32,7 @@ def settings() -> BacktestSettings:
 
 @pytest.fixture(scope="module")
 def found(settings: BacktestSettings) -> Comparison:
-    return compare(settings, NAMES, folds=3)
+    return compare(settings, NAMES)
 
 
 def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
@@ -79,7 +77,6 @@ def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_noth
     cash = compare(
         with_changes(settings, {"prior.stock_sharpe": 0.0}),
         ["kelly_10", "kelly_50", "premium_50"],
-        folds=3,
     )
     assert (cash.table["trades"] == 0).all()
     assert any(remark.startswith("Never traded: kelly_10") for remark in cash.remarks)
@@ -104,35 +101,13 @@ def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:
 
 
 def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:
-    two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]}, folds=2)
+    two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (
         "vol_target sizing.target_volatility=0.05",
         "vol_target sizing.target_volatility=0.2",
     )
     calm, wild = two.table["mean_leverage"]
     assert wild > 2 * calm
-
-
-def test_the_choice_by_the_past_looks_at_the_past_alone() -> None:
-    rng = np.random.default_rng(0)
-    returns = rng.normal(0, 0.01, (3, 40))
-    returns[1, :10] += 0.05
-    returns[2, 10:20] += 0.2
-    choice = walk_forward(returns, 4)
-    assert choice.chosen == (1, 2, 2)
-    assert choice.days.tolist() == list(range(10, 40))
-    np.testing.assert_array_equal(
-        choice.returns, np.concatenate([returns[1, 10:20], returns[2, 20:]])
-    )
-    later = returns.copy()
-    later[:, 30:] = rng.normal(0, 1, (3, 10))
-    assert walk_forward(later, 4).chosen == choice.chosen
-    still = np.zeros((2, 10))
-    assert walk_forward(still, 2).chosen == (0,)
-    with pytest.raises(InputError, match=r"folds: 1 is outside 2 … 10, the days of the run$"):
-        walk_forward(still, 1)
-    with pytest.raises(InputError, match=r"folds: 11 is outside 2 … 10, .* or a longer run"):
-        walk_forward(still, 11)
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -142,9 +117,7 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> None:
-    done = command(
-        "strategies=[kelly_50,equal_weight,buy_and_hold]", "folds=2", "output=out", cwd=tmp_path
-    )
+    done = command("strategies=[kelly_50,equal_weight,buy_and_hold]", "output=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "synthetic market" in done.stdout
     summary = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -161,7 +134,7 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
     ]
     assert len(pd.read_parquet(tmp_path / "out" / "comparison.parquet")) == 3
     page = (tmp_path / "out" / "comparison.html").read_text()
-    for word in ("equal_weight", "Drawdown", "synthetic market", "Chosen fold by fold"):
+    for word in ("equal_weight", "Drawdown", "synthetic market"):
         assert word in page
 
 
@@ -172,11 +145,9 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
         (["strategies=[]"], "strategies: name at least one"),
         (["vary={sizing.nothing: [1]}"], "sizing.nothing: there is no such setting"),
         (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
-        (["vary=[1]"], "strategies, vary, folds"),
+        (["vary=[1]"], "strategies, vary: a list"),
         (["vary={data.edge: [0.0, 0.3]}"], "vary.data.edge: variants share their bars"),
         (["vary={symbols: [[SYA], [SYB]]}"], "vary.symbols: variants share their bars"),
-        (["folds=1"], "folds: 1 is outside"),
-        (["folds=400"], "folds: 400 is outside 2 … 1"),
         (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
     ],
 )

@@ -38,6 +38,6 @@ def test_a_strategy_is_labelled_with_the_fraction_that_is_used(
 def test_rows_are_named_after_the_fraction_and_two_of_one_name_are_refused() -> None:
     settings = BacktestSettings.of(composed_config("backtest", [*SPAN, "sizing.fraction=0.3"]))
     with pytest.raises(InputError, match="kelly_10 and kelly_50 are both kelly_30; leave it out"):
-        compare(settings, ["kelly_10", "kelly_50"], folds=2)
+        compare(settings, ["kelly_10", "kelly_50"])
     varied = {"sizing.fraction": [0.1, 0.3]}
-    assert compare(settings, ["kelly_50"], varied, folds=2).names == ("kelly_10", "kelly_30")
+    assert compare(settings, ["kelly_50"], varied).names == ("kelly_10", "kelly_30")
