@@ -6,9 +6,8 @@
 Settings are those of configs/live.yaml: say the words that the live run was started with. The
 simulation begins with the account of the first journaled decision and ends at the last reading of
 the account. Every decision and every fill is compared, and the difference of the profits is split
-into terms that add up to the cent; either profit is split by where it came from, as a backtest's
-is. With each=true (the default) every journaled instant is decided anew on the account as journaled
-too: what differs there comes from other bars, settings or code.
+into terms that add up to the cent. With each=true (the default) every journaled instant is decided
+anew on the account as journaled too: what differs there comes from other bars, settings or code.
 
 The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input that cannot be used.
 """
@@ -35,7 +34,6 @@ from execution.live.kalshi_records import holds_contracts
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
 from execution.orders import Account, Fill, strategy_of
-from execution.records import Booking
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
 from foundation.command import log_to_file, one_line_errors
@@ -47,13 +45,6 @@ from foundation.progress import ProgressBar
 from foundation.terminal import terminal
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
-from marketsimulator.results.drift_attribution import (
-    Origins,
-    hours_between,
-    live_origins,
-    simulated_origins,
-    unstated_choices,
-)
 from marketsimulator.results.drift_decisions import compare_decisions
 from marketsimulator.results.drift_journal import LiveRecord, Reading, read_journal
 from marketsimulator.results.drift_orders import (
@@ -161,7 +152,7 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
     bars, first = _bars_between(bars, start, end, record.decisions[0].at, settings.history_days)
     forecaster = simulation.forecaster.build(bars.symbols)
     trader = simulation.trader_with_beliefs(simulation.trader(forecaster), bars, first, progress)
-    hours, bookings = _simulated_hours(simulation, bars, first, trader, record, end, progress)
+    hours = _simulated_hours(simulation, bars, first, trader, record, end, progress)
     simulated = simulated_side(hours)
     live = live_side(record, start, end, simulated.end_marks)
     decided_at = {
@@ -177,7 +168,6 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
     if settings.each:
         anew, closes = _decided_anew(record, end, simulation, bars, trader, progress)
         each = compare_decisions(record, anew, end.at, closes)
-    valued = hours_between(bars, first, end, simulation.data.corporate_actions())
     return Drift(
         source=f"{settings.journal}; {', '.join(bars.symbols)}: {bars.source}",
         begins=start.at,
@@ -189,11 +179,6 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
         each=each,
         orders=orders,
         slippage=slippage(orders, record, hours.sent, simulation.costs),
-        origins=Origins(
-            live=live_origins(record, start, valued, live),
-            simulated=simulated_origins(hours, bookings, valued, simulated),
-            unstated=unstated_choices(record, end.at),
-        ),
     )
 
 
@@ -274,8 +259,8 @@ def _simulated_hours(
     record: LiveRecord,
     end: Reading,
     progress: Progress,
-) -> tuple[SimulatedHours, list[Booking]]:
-    """The simulation of an account that begins as the live one was read first; its bookings."""
+) -> SimulatedHours:
+    """The simulation of an account that begins as the live one was read first."""
     start = record.beginning()
     closes = closes_of(bars.between(0, first + 1))
     positions = record.decisions[0].positions
@@ -301,7 +286,7 @@ def _simulated_hours(
         sent = run.decisions
         (row,) = [row for row in run.rows if row.at == last]
         ends = replace(ends, cash=row.cash, positions=_held(begins, fills))
-    simulated = SimulatedHours(
+    return SimulatedHours(
         begins=begins,
         ends=ends,
         fills=tuple(fills),
@@ -309,7 +294,6 @@ def _simulated_hours(
         decisions=tuple(run.decisions),
         sent=tuple(sent),
     )
-    return simulated, run.bookings
 
 
 def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:

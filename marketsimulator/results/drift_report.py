@@ -14,19 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.cents import to_cents
-from marketsimulator.results.attribution import PARTS
-from marketsimulator.results.attribution_tables import Cents
-from marketsimulator.results.drift_attribution import Origins, origin_cents
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison, DecisionDifference
 from marketsimulator.results.drift_orders import Filled, OrderComparison, Slippage
 from marketsimulator.results.drift_terms import MEANINGS, ZERO, Side, Term, cents
 from trainingdata.instants import utc_text
 
-NOTHING: Cents = dict.fromkeys(PARTS, Decimal(0))  # of a symbol that one side never met
-UNSTATED = (
-    "What premium and forecast wanted is not known of {:,} live choices, of an earlier version or a"
-    " strategy that does not say it: all of it is in sizing."
-)
 SHOWN = 12  # differences on the terminal; JSON has them all
 
 
@@ -42,7 +34,6 @@ class Drift:
     each: the same beside those made anew for every account as journaled; none where it was not.
     orders: of either side.
     slippage: by symbol.
-    origins: where the profits came from.
     """
 
     source: str
@@ -55,7 +46,6 @@ class Drift:
     each: DecisionComparison | None
     orders: tuple[OrderComparison, ...]
     slippage: tuple[Slippage, ...]
-    origins: Origins
 
     def __post_init__(self) -> None:
         if self.rest != 0:
@@ -99,7 +89,6 @@ def drift_json(drift: Drift) -> dict[str, Any]:
             "terms": {name: str(value) for name, value in terms.items()},
             "rest": _usd(drift.rest),
         },
-        "origins": origins_json(drift),
         "decisions": {
             "whole": _decisions_json(drift.whole),
             "each": None if drift.each is None else _decisions_json(drift.each),
@@ -118,7 +107,6 @@ def drift_json(drift: Drift) -> dict[str, Any]:
 def print_drift(drift: Drift, console: Console) -> None:
     """Tables of the profit, the decisions, the orders and the slippage."""
     _print_profit(drift, console)
-    _print_origins(drift, console)
     comparisons = [("simulated from the beginning", drift.whole)]
     if drift.each is not None:
         comparisons.append(("each on the account as journaled", drift.each))
@@ -146,52 +134,6 @@ def _print_profit(drift: Drift, console: Console) -> None:
     if drift.live.transfers:
         paid = float(drift.live.transfers)
         console.print(f"Paid in less taken out: {paid:+,.2f} USD, no profit.", highlight=False)
-
-
-def origins_json(drift: Drift) -> dict[str, Any]:
-    """Each part of both profits and its difference: of all, by symbol and by hour of day.
-
-    And how many journaled choices do not say what premium and forecast wanted.
-    """
-    live, simulated = _both_origins(drift)
-    told: dict[str, Any] = {}
-    for table in live:
-        told[table] = {
-            name: _parts_json(live[table].get(name, NOTHING), simulated[table].get(name, NOTHING))
-            for name in dict.fromkeys([*live[table], *simulated[table]])
-        }
-    return {**told, "all": told["all"][""], "unstated": drift.origins.unstated}
-
-
-def _parts_json(live: Cents, simulated: Cents) -> dict[str, dict[str, str]]:
-    return {
-        part: {
-            "live": str(live[part]),
-            "simulated": str(simulated[part]),
-            "difference": str(live[part] - simulated[part]),
-        }
-        for part in PARTS
-    }
-
-
-def _both_origins(drift: Drift) -> tuple[dict[str, dict[str, Cents]], dict[str, dict[str, Cents]]]:
-    live = origin_cents(drift.origins.live, to_cents(drift.live.profit))
-    simulated = origin_cents(drift.origins.simulated, to_cents(drift.simulated.profit))
-    return live, simulated
-
-
-def _print_origins(drift: Drift, console: Console) -> None:
-    live, simulated = (tables["all"][""] for tables in _both_origins(drift))
-    table = Table("", "live", "simulated", "difference", title="where the money came from, USD")
-    rows = [(part, live[part], simulated[part]) for part in PARTS]
-    sums = sum(live.values(), Decimal(0)), sum(simulated.values(), Decimal(0))
-    for part, mine, other in [*rows, ("profit", *sums)]:
-        table.add_row(part, *(f"{usd:+,.2f}" for usd in (mine, other, mine - other)))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    console.print(table)
-    if drift.origins.unstated:
-        console.print(UNSTATED.format(drift.origins.unstated), soft_wrap=True, highlight=False)
 
 
 def _print_decisions(name: str, comparison: DecisionComparison, console: Console) -> None:

@@ -6,13 +6,11 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from execution.account_lock import JOURNAL
 from execution.live.halts import HaltKind
@@ -21,7 +19,7 @@ from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, measure_drift
-from marketsimulator.results.drift_report import Drift, drift_json, origins_json, print_drift
+from marketsimulator.results.drift_report import Drift, drift_json
 from marketsimulator.results.drift_terms import cents
 from tests.commands import overridden, run_command
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, trading
@@ -72,25 +70,7 @@ def named_terms(drift: Drift) -> dict[str, Decimal]:
     terms = cents(drift.terms)
     assert sum(terms.values()) == CENT * round(drift.difference * 100)
     assert drift.rest == 0
-    told = origins_json(drift)
-    for side, profit in (("live", drift.live.profit), ("simulated", drift.simulated.profit)):
-        whole = CENT * round(profit * 100)
-        for table in (told["symbols"], told["hours"], {"": told["all"]}):
-            assert sum(Decimal(of[side]) for row in table.values() for of in row.values()) == whole
-        for part, amounts in told["all"].items():
-            for table in (told["symbols"], told["hours"]):
-                of_part = [Decimal(row[part][side]) for row in table.values()]
-                assert sum(of_part) == Decimal(amounts[side]), (side, part)
     return {name: value for name, value in terms.items() if value}
-
-
-def parts_apart(drift: Drift) -> dict[str, Decimal]:
-    """The parts of the two profits that differ in any symbol, by a cent or more."""
-    apart: dict[str, Decimal] = {}
-    for row in origins_json(drift)["symbols"].values():
-        for part, amounts in row.items():
-            apart[part] = apart.get(part, Decimal(0)) + Decimal(amounts["difference"])
-    return {part: usd for part, usd in apart.items() if usd}
 
 
 def outcomes(drift: Drift) -> set[str]:
@@ -124,55 +104,8 @@ def test_a_replayed_journal_does_not_drift(
     assert drift.agrees
     for row in drift.slippage:
         assert row.realised == row.simulated != 0
-    assert parts_apart(drift) == {}
-    known = "forecast" if BOTH_WAYS[0] in words else "sizing"
-    earned = origins_json(drift)["all"]
-    for part in (known, "costs"):
-        assert Decimal(earned[part]["live"]) != 0
     if BOTH_WAYS[0] in words:
         assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
-
-
-def test_a_journal_of_before_the_parts_were_written_makes_none_up(
-    practice: Start, tmp_path: Path
-) -> None:
-    """All that it wanted is sizing's, it says so, and nothing else is another figure."""
-    words = (STOCKS, *BOTH_WAYS, "prior.stock_sharpe=0.5")
-    here = practice(STOCKS)
-    here.advance(OPENING)
-    journal = passes(here, tmp_path, *words, count=5)
-    known = drift_of(journal, *words)
-    assert known.origins.unstated == 0
-    assert parts_apart(known) == {}
-    choices = 0
-    database = Database(journal)
-    for name, written in database.rows("SELECT id, choices FROM decisions"):
-        entries = json.loads(written)
-        choices += len(entries)
-        for entry in entries:
-            for weight in ("premium_weight", "forecast_weight"):
-                assert entry["basis"].pop(weight)
-        database.execute(
-            "UPDATE decisions SET choices = ? WHERE id = ?", (json.dumps(entries), name)
-        )
-    database.close()
-    unknown = drift_of(journal, *words)
-    assert unknown.agrees
-    assert unknown.origins.unstated == choices > 0
-    before, after = (origins_json(drift)["all"] for drift in (known, unknown))
-    assert origins_json(unknown)["unstated"] == choices
-    wanted = ("premium", "forecast", "sizing")
-    for part, amounts in after.items():
-        assert amounts["simulated"] == before[part]["simulated"]
-        if part not in wanted:
-            assert amounts["live"] == before[part]["live"], part
-    assert [Decimal(after[part]["live"]) for part in wanted[:2]] == [0, 0]
-    assert Decimal(before["premium"]["live"]) != 0 != Decimal(before["forecast"]["live"])
-    whole = sum(Decimal(before[part]["live"]) for part in wanted)
-    assert abs(Decimal(after["sizing"]["live"]) - whole) <= 3 * CENT
-    console = Console(width=200, record=True, file=StringIO())
-    print_drift(unknown, console)
-    assert f"is not known of {choices} live choices" in console.export_text()
 
 
 WORDS = (STOCKS, *STEADY)
@@ -321,7 +254,6 @@ def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: 
     assert set(terms) == {"prices"}
     traded = sum(abs(trade.value) for trade in drift.live.trades.values())
     assert float(terms["prices"]) == pytest.approx(float(traded) * 9e-4, rel=0.01)
-    assert float(parts_apart(drift)["costs"]) == pytest.approx(float(terms["prices"]), abs=0.02)
     for row in drift.slippage:
         assert row.charged == pytest.approx(11)
         assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
@@ -352,8 +284,6 @@ def test_what_the_venue_books_counts_by_its_kind(
     journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: book})
     drift = drift_of(journal, *WORDS)
     assert named_terms(drift) == {term: Decimal("-12.34")}
-    part = "costs" if kind == "FEE" else "financing"
-    assert parts_apart(drift) == {part: Decimal("-12.34")}
 
 
 def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) -> None:
@@ -363,8 +293,6 @@ def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) ->
     journal = passes(begun(practice), tmp_path, *WORDS, count=2, before={1: take})
     drift = drift_of(journal, *WORDS)
     assert named_terms(drift) == {"unlisted": Decimal("-7.00")}
-    assert parts_apart(drift) == {"financing": Decimal("-7.00")}
-    assert origins_json(drift)["symbols"]["unlisted"]["financing"]["live"] == "-7.00"
 
 
 def test_what_was_held_before_the_journal_is_held_by_the_simulation(
@@ -469,8 +397,6 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
     assert told == json.loads((tmp_path / "d.json").read_text())
     profit = told["profit"]
     assert profit["terms"]["fees"] == profit["difference"] != "0.00"
-    assert told["origins"]["all"]["costs"]["difference"] == profit["difference"]
-    assert told["origins"]["symbols"].keys() == {"SYA", "SYB", "account", "unlisted"}
     assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])
     assert profit["rest"] == "0.00"
     assert told["slippage"]["SYA"]["fills"] == 1
