@@ -35,7 +35,6 @@ COMMANDS = {
         "marketsimulator.kalshi.paper_report",
         "marketsimulator.monte_carlo",
         "marketsimulator.spread_backtest",
-        "marketsimulator.smile_calibration",
         "forecasting.batch",
         "forecasting.evaluate",
         "forecasting.tune",

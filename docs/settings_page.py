@@ -26,7 +26,6 @@ from marketsimulator.kalshi.train import TrainingSettings
 from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
 from marketsimulator.monte_carlo import MonteCarloSettings
 from marketsimulator.settings import BacktestSettings, VenueSettings
-from marketsimulator.smile_calibration import SmileCalibrationSettings
 from marketsimulator.spread_backtest import SpreadSettings
 from marketsimulator.stress import StressSettings
 from sizing.autoscaler.rules import AutoscalingSettings
@@ -48,7 +47,6 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "spreads": (SpreadSettings, AutoscalingSettings),
     "sell_spreads": (SellingSettings, AutoscalingSettings),
     "monte_carlo": (MonteCarloSettings, AutoscalingSettings),
-    "smile": (SmileCalibrationSettings,),
     "trade_kalshi": (KalshiTradingSettings,),
     "kalshi_train": (TrainingSettings,),
     "kalshi_compare": (ComparisonSettings,),

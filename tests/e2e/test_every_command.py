@@ -198,7 +198,6 @@ def test_a_run_that_is_told_to_end_leaves_no_output(tmp_path: Path, number: sign
 
 HOLDS = "out holds something else (notes.txt)"
 HISTORY = ["--symbols", "BTCUSD", "--start", "2024-01-02"]
-PRINTS = ["prints.file=p", "bars.dir=[d]", "bars.vix=v"]
 TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
 
 
@@ -214,7 +213,6 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
         ["forecasting.evaluate", "output=out"],
         ["marketsimulator.monte_carlo", "trades=trades.csv", "output=out"],
         ["marketsimulator.spread_backtest", "output=out"],
-        ["marketsimulator.smile_calibration", *PRINTS, "output=out"],
         ["marketsimulator.kalshi.compare", "output=out"],
         ["marketsimulator.kalshi.paper_report", "journal=trades.csv", "output=out"],
         ["marketsimulator.kalshi.train", "output=out"],

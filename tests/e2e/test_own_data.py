@@ -12,8 +12,6 @@ import pytest
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
-from marketsimulator.options.prints import PrintsSettings, UnderlyingSettings
-from marketsimulator.smile_calibration import SmileCalibrationSettings, read_prints
 from marketsimulator.spread_backtest import BarsSettings, SpreadSettings
 from tests.e2e.test_command_lines import SCRIPT, one_line, run
 from tests.trainingdata.vendor_files import table, write
@@ -84,29 +82,18 @@ def test_bars_up_to_an_instant_are_read_on_the_same_clock(folder: Path) -> None:
     assert (part.times == whole.times[: len(part.times)]).all()
 
 
-def test_spreads_and_smiles_read_naive_stamps_by_their_zone(folder: Path) -> None:
+def test_spreads_read_naive_stamps_by_their_zone(folder: Path) -> None:
     days = pd.date_range("2024-01-02", periods=80, tz="UTC")
     vix = folder / "vix.parquet"
     pd.DataFrame({"timestamp": days, "close": 15.0}).to_parquet(vix)
-    prints = folder / "prints.csv"
-    prints.write_text("symbol\n")
     place: Any = {"dir": (str(folder / "aaa_30m.csv"),), "symbol": "AAA", "vix": str(vix)}
     refused = r"has no zone; .* or name its zone: bars\.zone=America/New_York"
     with pytest.raises(InputError, match=refused):
         SpreadSettings(bars=BarsSettings(**place)).days()
     zone = "America/New_York"
     assert len(SpreadSettings(bars=BarsSettings(**place, zone=zone)).days().dates) > 5
-    with pytest.raises(InputError, match=refused):
-        read_prints(smile_settings(prints, UnderlyingSettings(**place)))
-    with pytest.raises(InputError, match=r"prints\.file|column"):
-        read_prints(smile_settings(prints, UnderlyingSettings(**place, zone=zone)))
-    for kind in (BarsSettings, UnderlyingSettings):
-        with pytest.raises(InputError, match=r"bars\.zone: 'EST' is no zone"):
-            kind(zone="EST")
-
-
-def smile_settings(prints: Path, bars: UnderlyingSettings) -> SmileCalibrationSettings:
-    return SmileCalibrationSettings(PrintsSettings(file=str(prints)), bars)
+    with pytest.raises(InputError, match=r"bars\.zone: 'EST' is no zone"):
+        BarsSettings(zone="EST")
 
 
 def test_tuning_takes_the_zone_of_naive_stamps_as_a_flag(folder: Path) -> None:
