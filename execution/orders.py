@@ -244,6 +244,8 @@ class Fill(NamedTuple):
     fee: USD.
     at: the start of the bar whose open it met, or the instant at which the bar that filled it
         within became known.
+    row_at: instant of the account's row that counts it, where that is not `at`: a bar whose start
+        is no instant of the account fills once it is known.
     """
 
     client_order_id: str
@@ -252,6 +254,12 @@ class Fill(NamedTuple):
     price: float
     fee: float
     at: np.datetime64
+    row_at: np.datetime64 | None = None
+
+    @property
+    def booked_at(self) -> np.datetime64:
+        """The instant of the account's row that counts it."""
+        return self.at if self.row_at is None else self.row_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +26,7 @@ EQUITY_COLUMNS = (
     *("at", "cash", "equity", "gross_stock", "gross_crypto"),
     *("interest", "fees", "other"),
 )
-FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id")
+FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
@@ -102,7 +103,7 @@ class Booking(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One decider's decisions, fills and account rows, in time order.
+    """One decider's decisions, fills and account rows, in the order in which they were booked.
 
     name: of the decider.
     decisions: one of each instant at which anything decided.
@@ -144,9 +145,13 @@ class Run:
         return short
 
     def fill_frame(self) -> pd.DataFrame:
-        """qty signed, price and fee in USD."""
+        """In the order of their instants; qty signed, price and fee in USD.
+
+        booked_at: instant of the row of `equity` that counts it, never before `at`.
+        """
         rows: list[tuple[Any, ...]] = [
-            (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id) for f in self.fills
+            (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id, f.booked_at)
+            for f in sorted(self.fills, key=attrgetter("at"))
         ]
         return _frame(FILL_COLUMNS, rows)
 
@@ -210,7 +215,7 @@ def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFram
     data: dict[str, Any] = {}
     for k, name in enumerate(columns):
         values = [row[k] for row in rows]
-        if name in ("at", "until"):
+        if name in ("at", "until", "booked_at"):
             instants = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]"))
             data[name] = instants.tz_localize("UTC")
         else:

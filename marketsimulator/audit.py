@@ -239,8 +239,8 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
         return compared, f"{compared} decisions became {len(decisions)}"
     # An order decided at the cut fills at the open of a bar that starts then: only the fills before
     # it have happened.
-    true_fills = [fill for fill in truth.fills if fill.at < cut]
-    fills = [fill for fill in other.fills if fill.at < cut]
+    true_fills = [fill for fill in truth.fills if fill.booked_at < cut]
+    fills = [fill for fill in other.fills if fill.booked_at < cut]
     for true_fill, fill in zip(true_fills, fills, strict=False):
         if true_fill != fill:
             return compared, f"the fill of {true_fill.client_order_id}"

@@ -282,7 +282,7 @@ def _simulated_hours(
     fills = run.fills[: witness.fills]
     sent = [decision for decision in run.decisions if decision.at < last]
     if record.sent_before(last, end):
-        fills = [fill for fill in run.fills if fill.at <= last]
+        fills = [fill for fill in run.fills if fill.booked_at <= last]
         sent = run.decisions
         (row,) = [row for row in run.rows if row.at == last]
         ends = replace(ends, cash=row.cash, positions=_held(begins, fills))

@@ -117,7 +117,7 @@ ORDER = np.dtype(
 )
 FILL = np.dtype(
     [
-        ("at", "i4"),  # index of the instant
+        ("at", "i8"),  # ns on a timeline, the row of given weights
         ("number", "i4"),  # of its order
         ("why", "i4"),
         ("symbol", "i4"),

@@ -179,7 +179,7 @@ class SimulatedBroker:
         tape = self._tape()
         day = line.days[line.day[t]]
         now = int(line.now[t])
-        send_orders(self._book, day, tape, t, first, opens, volumes, volatility, now)
+        send_orders(self._book, day, tape, first, opens, volumes, volatility, now)
         fills = self._record(tape, opens)
         self._drop_done_orders()
         return fills
@@ -238,8 +238,8 @@ class SimulatedBroker:
         return np.datetime64(self._bars.times[self._index])
 
     def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill after an instant, a coin's fee among them."""
-        return [fill for fill in self.fills if fill.at > at]
+        """Every fill that was booked after an instant, a coin's fee among them."""
+        return [fill for fill in self.fills if fill.booked_at > at]
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Everything in the panel is tradable, stocks may be short."""
@@ -316,16 +316,18 @@ class SimulatedBroker:
         made = tape[: int(self._book.account["fills"][0])].tolist()
         if not made:
             return fills
-        instant = self.now()
-        self.bookings.note_fills(instant, made, opens, self._orders)
-        for _, number, why, s, quantity, price, fee in made:
+        now = self.now()
+        self.bookings.note_fills(now, made, opens, self._orders)
+        for at, number, why, s, quantity, price, fee in made:
             symbol = self._bars.symbols[s]
+            instant = np.datetime64(at, "ns")
             if number == NO_ORDER:
                 cause = "liquidation" if why == BY_LIQUIDATION else "split"
                 name = client_order_id(cause, instant, symbol, 0)
             else:
                 name = self._orders[number].client_order_id
-            fills.append(Fill(name, symbol, exact_decimal(quantity), price, fee, instant))
+            row_at = None if instant == now else now
+            fills.append(Fill(name, symbol, exact_decimal(quantity), price, fee, instant, row_at))
         self.fills += fills
         return fills
 

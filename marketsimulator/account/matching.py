@@ -57,7 +57,6 @@ def send_orders(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     first: int,
     opens: Array,
     volumes: Array,
@@ -90,7 +89,7 @@ def send_orders(
         if auction:
             continue
         if not np.isnan(opens[s]):
-            _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], now)
+            _meet_open(book, day, tape, k, opens[s], volumes[s], volatility[s], now)
         # The next decision sizes what a bar leaves of a market order, so the order is carried only
         # where `fills.remainder` says so.
         once = order.force == IOC or order.force == FOK
@@ -103,7 +102,6 @@ def meet_opens(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     opens: Array,
     volumes: Array,
     volatility: Array,
@@ -126,7 +124,7 @@ def meet_opens(
             continue
         if order.force == OPENING and not first:
             continue
-        _meet_open(book, day, tape, at, k, opens[s], volumes[s], volatility[s], start)
+        _meet_open(book, day, tape, k, opens[s], volumes[s], volatility[s], start)
         # It has one open: what the bar's volume leaves of it, or a limit out of reach, expires.
         if order.force == OPENING and order.state == WORKING:
             order.state = EXPIRED
@@ -137,7 +135,6 @@ def meet_extremes(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     highs: Array,
     lows: Array,
     volumes: Array,
@@ -169,7 +166,7 @@ def meet_extremes(
                     continue
                 if turn == 2 and not (order.kind == STOP and order.parent != NO_ORDER):
                     continue
-                _meet_extreme(book, day, tape, at, k, price, side, volumes[s], volatility[s], now)
+                _meet_extreme(book, day, tape, k, price, side, volumes[s], volatility[s], now)
 
 
 @compiled
@@ -177,7 +174,6 @@ def meet_closes(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     closes: Array,
     volumes: Array,
     volatility: Array,
@@ -191,7 +187,7 @@ def meet_closes(
             continue
         if order.since < now and not np.isnan(closes[s]):
             # The bars have no auctions: a close is met as an open is, with spread and slippage.
-            _meet_open(book, day, tape, at, k, closes[s], volumes[s], volatility[s], now)
+            _meet_open(book, day, tape, k, closes[s], volumes[s], volatility[s], now)
 
 
 @compiled
@@ -199,7 +195,6 @@ def _meet_open(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     k: int,
     open_: float,
     volume: float,
@@ -235,7 +230,7 @@ def _meet_open(
         if fillable_quantity(account, position, day, quantity, price, False) != quantity:
             return
     filled = trade_at_market(
-        account, position, day, tape, at, number, BY_ORDER, s, quantity, open_, volume, volatility
+        account, position, day, tape, now, number, BY_ORDER, s, quantity, open_, volume, volatility
     )
     note_fill(book, tape, k, filled, now)
     end_at_zero(book, k, filled)
@@ -246,7 +241,6 @@ def _meet_extreme(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     k: int,
     price: float,
     side: int,
@@ -265,18 +259,18 @@ def _meet_extreme(
     if order.kind == LIMIT:
         # The bar has to trade beyond the limit: at the price itself, others may have stood first.
         if (side == LOW) == buys and is_better(price, order.limit, buys):
-            _fill_limit(book, day, tape, at, k, end)
+            _fill_limit(book, day, tape, k, end)
         return
     # The better extreme moves a trailing stop, the other one meets it where it stands then.
     if order.kind == TRAILING and (side == HIGH) != buys:
         order.stop = trailed_stop(order, price)
     if order.kind == MARKET or (side == HIGH) != buys or is_better(price, order.stop, buys):
         return
-    _fill_stop(book, day, tape, at, k, volume, volatility, end)
+    _fill_stop(book, day, tape, k, volume, volatility, end)
 
 
 @compiled
-def _fill_limit(book: Book, day: Record, tape: Records, at: int, k: int, end: int) -> None:
+def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> None:
     """A limit order that the bar has traded through fills at its own price, as a maker."""
     account = book.account[0]
     order = book.orders[k]
@@ -287,7 +281,7 @@ def _fill_limit(book: Book, day: Record, tape: Records, at: int, k: int, end: in
     filled = fillable_quantity(account, position, day, order.quantity, limit, True)
     if filled != 0.0:
         settle_fill(
-            account, position, day, tape, at, order.number, BY_ORDER, s, filled, limit, limit, True
+            account, position, day, tape, end, order.number, BY_ORDER, s, filled, limit, limit, True
         )
         note_fill(book, tape, k, filled, end)
         end_at_zero(book, k, filled)
@@ -298,7 +292,6 @@ def _fill_stop(
     book: Book,
     day: Record,
     tape: Records,
-    at: int,
     k: int,
     volume: float,
     volatility: float,
@@ -326,7 +319,7 @@ def _fill_stop(
     order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
     reserve_ahead(book, day, k)
     filled = trade_at_market(
-        account, position, day, tape, at, number, BY_ORDER, s, quantity, stop, volume, volatility
+        account, position, day, tape, end, number, BY_ORDER, s, quantity, stop, volume, volatility
     )
     note_fill(book, tape, k, filled, end)
     end_at_zero(book, k, filled)

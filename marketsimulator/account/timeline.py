@@ -39,7 +39,9 @@ from trainingdata.sessions import (
     stock_grid,
 )
 
-ACTION = np.dtype([("symbol", "i8"), ("ratio", "f8"), ("dividend", "f8")], align=True)
+ACTION = np.dtype(
+    [("opens", "i8"), ("symbol", "i8"), ("ratio", "f8"), ("dividend", "f8")], align=True
+)
 IMPACT_BARS = 50  # of a symbol's own, whose ranges are its volatility for market impact
 
 
@@ -142,7 +144,8 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     if line.session_opened[t]:
         for k in range(line.first_action[t], line.first_action[t + 1]):
             action = line.actions[k]
-            apply_corporate_action(book, tape, t, action.symbol, action.ratio, action.dividend)
+            at = action.opens
+            apply_corporate_action(book, tape, at, action.symbol, action.ratio, action.dividend)
         open_session(book, day)
     volatility = _volatility_at(line, t)
     if book.account[0].called or len(book.orders) > 0:
@@ -174,11 +177,11 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
             volumes[s] = line.bars[row, s, VOLUME]
     start_bars(book, day, volumes)
     if book.account[0].called and line.ends[t, 0] >= 0:
-        liquidate(book, day, tape, t, opens, volumes, volatility)
+        liquidate(book, day, tape, line.now[t], opens, volumes, volatility)
     # A session opens between two instants, as no bar becomes known then. `_meet_bars` meets its
     # first open, so none that is met here begins a session.
     if len(book.orders) > 0:
-        meet_opens(book, day, tape, t, opens, volumes, volatility, starts, False)
+        meet_opens(book, day, tape, opens, volumes, volatility, starts, False)
     return opens, volumes, volatility
 
 
@@ -209,14 +212,14 @@ def _meet_bars(
             volumes[s] = line.bars[t, s, VOLUME]
     start_bars(book, day, volumes)
     if book.account[0].called and line.unseen_open[t, 0]:
-        liquidate(book, day, tape, t, opens, volumes, volatility)
+        liquidate(book, day, tape, line.starts[t, 0], opens, volumes, volatility)
     if len(book.orders) > 0:
         starts = line.starts[t]
         first = line.begins_session[t]
-        meet_opens(book, day, tape, t, opens, volumes, volatility, starts, first)
-        meet_extremes(book, day, tape, t, highs, lows, known_volumes, volatility, starts, now)
+        meet_opens(book, day, tape, opens, volumes, volatility, starts, first)
+        meet_extremes(book, day, tape, highs, lows, known_volumes, volatility, starts, now)
         if line.nights[t] > 0:
-            meet_closes(book, day, tape, t, closes, known_volumes, volatility, now)
+            meet_closes(book, day, tape, closes, known_volumes, volatility, now)
 
 
 @compiled
@@ -282,13 +285,15 @@ def _action_table(
     An action from before the panel's first bar became known is in its prices already, and the
     account held nothing then.
     """
-    rows: list[tuple[int, float, float]] = []
+    rows: list[tuple[int, int, float, float]] = []
     instants: list[int] = []
     openings: npt.NDArray[np.int64] = np.flatnonzero(session_opened)
     for action in sorted(actions, key=lambda action: action.opens):
         later = openings[bars.times[openings] >= action.opens]
         if action.opens >= bars.times[0] and action.symbol in bars.symbols and len(later):
             instants.append(int(later[0]))
-            rows.append((bars.symbols.index(action.symbol), action.ratio, action.dividend))
+            opens = int(action.opens.astype("datetime64[ns]").astype(np.int64))
+            symbol = bars.symbols.index(action.symbol)
+            rows.append((opens, symbol, action.ratio, action.dividend))
     first_action = np.searchsorted(instants, np.arange(len(bars.times) + 1))
     return np.array(rows, dtype=ACTION), first_action.astype(np.int64)

@@ -216,7 +216,7 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
     at, _ = run.curve()
     histories = {}
     fills: dict[str, list[tuple[int, float, float, float, str]]] = {s: [] for s in bars.symbols}
-    for k, fill in zip(_rows(at, [fill.at for fill in run.fills]), run.fills, strict=True):
+    for k, fill in zip(_rows(at, [fill.booked_at for fill in run.fills]), run.fills, strict=True):
         entry = (float(fill.qty), fill.price, fill.fee, fill.client_order_id)
         fills[fill.symbol].append((k, *entry))
     bookings: dict[str, list[tuple[int, Booking]]] = {}

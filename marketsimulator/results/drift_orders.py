@@ -140,7 +140,7 @@ def live_orders(
 def fill_name(fill: Fill) -> str:
     """The order of a simulated fill; of a liquidation, what the venue's own trade is called."""
     name = fill.client_order_id
-    return foreign_name(fill.symbol, fill.at) if strategy_of(name) == LIQUIDATION else name
+    return foreign_name(fill.symbol, fill.booked_at) if strategy_of(name) == LIQUIDATION else name
 
 
 def foreign_name(symbol: str, at: np.datetime64) -> str:

@@ -93,7 +93,7 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
         own = [fill for fill in run.fills if fill.symbol == symbol]
         if not own:
             continue
-        filled = np.array([fill.at for fill in own])
+        filled = np.array([fill.booked_at for fill in own])
         sizes = np.cumsum([0.0, *(float(fill.qty) for fill in own)])
         times, values = bars.real_bars(s)
         closes = values[np.searchsorted(times, at, side="right") - 1, CLOSE]

@@ -29,6 +29,7 @@ from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument
 
 FILLS = "fills.parquet"
+INSTANTS = {"at", "booked_at"}
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
 CHANGEABLE = ("data", "costs", "fees", "margin", "fills", "correlation")
 _KEPT = ("symbols", "increments", *CHANGEABLE)
@@ -148,7 +149,7 @@ def run_book(folder: Path, at: str, changes: DictConfig) -> tuple[HeldBook, Back
     row = _chosen_row(run.rows, at, folder)
     now = np.datetime64(run.rows["at"].iloc[row], "ns")
     cash = float(run.rows["cash"].iloc[row])
-    fills = run.fills[run.fills["at"].to_numpy() <= now]
+    fills = run.fills[run.fills["booked_at"].to_numpy() <= now]
     positions, proceeds = _positions(fills)
     if not positions:
         raise InputError(f"at: {_nothing_held(run.rows, now, folder)}")
@@ -237,8 +238,10 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(f"{path}: cannot be read: {reason}") from None
-    at = pd.DatetimeIndex(pd.to_datetime(frame["at"], utc=True)).tz_localize(None)
-    return frame.assign(at=at.as_unit("ns"))
+    for name in INSTANTS & set(columns):
+        instants = pd.DatetimeIndex(pd.to_datetime(frame[name], utc=True)).tz_localize(None)
+        frame[name] = instants.as_unit("ns")
+    return frame
 
 
 def _chosen_row(rows: pd.DataFrame, at: str, folder: Path) -> int:

@@ -285,7 +285,7 @@ def _walk_instants(
                 book.holding,
                 day,
                 tape,
-                t,
+                line.now[t],
                 before,
                 targets,
                 opens,

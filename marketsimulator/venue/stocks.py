@@ -364,7 +364,7 @@ class Venue:
         """The venue's own order that met a margin call."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
-        ticket = Ticket.of(order, timestamp(fill.at))
+        ticket = Ticket.of(order, timestamp(fill.booked_at))
         self.tickets[order.client_order_id] = ticket
         self._by_number[ticket.number] = ticket
         self._by_client_id[order.client_order_id] = ticket

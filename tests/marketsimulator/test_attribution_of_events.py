@@ -121,8 +121,8 @@ def by_hand(run: Run, bars: Bars) -> pd.DataFrame:
         mark = closes.reindex(at, method="ffill").bfill()
         traded = fills[fills["symbol"] == symbol]
         paid = traded["qty"] * traded["price"] + traded["fee"]
-        held = traded.groupby("at")["qty"].sum().reindex(at, fill_value=0.0).cumsum()
-        flows = paid.groupby(traded["at"]).sum().reindex(at, fill_value=0.0)
+        held = traded.groupby("booked_at")["qty"].sum().reindex(at, fill_value=0.0).cumsum()
+        flows = paid.groupby(traded["booked_at"]).sum().reindex(at, fill_value=0.0)
         worth = held * mark
         earned[symbol] = worth - worth.shift(fill_value=0.0) - flows
     beside = bookings[~bookings["kind"].isin(["spread", "slippage"])]

@@ -7,10 +7,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execution.records import Run
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import call_is_met
 from tests.marketsimulator.by_hand import FLAT, FREE, market, order
@@ -74,6 +76,48 @@ def test_what_is_called_and_halted_stays_called_until_it_trades_again() -> None:
     assert len(sold) == 1
     assert broker.fills[-1].at == GRID.ends[FIRST + 10]
     assert broker.margin_events()["margin_calls"] == 1
+
+
+@pytest.mark.parametrize("coin", [False, True])
+def test_each_liquidation_is_at_the_start_of_the_bar_at_whose_open_it_was_priced(
+    coin: bool,
+) -> None:
+    """Every open has a price of its own, and volume leaves a part of the call for the next ones."""
+    bars = falling(82.0)
+    for k in range(7, 28):
+        low, high = 81.0, 83.0
+        bars[k] = (82.0 + k / 100, high, low, 82.0, 5_000.0)
+    broker = called(coin=coin, stock=bars)
+    to_the_end(broker)
+    starts = {bars[k][0]: GRID.starts[FIRST + k] for k in range(7, 28)}
+    sold = [fill for fill in broker.fills if fill.client_order_id.startswith("liquidation")]
+    assert [fill.at for fill in sold] == [starts[fill.price] for fill in sold]
+    assert sold[0].at == GRID.opens[np.searchsorted(GRID.opens, sold[0].at)]
+    assert len({fill.client_order_id for fill in sold}) == len(sold) > 1
+
+
+def test_fills_are_in_time_order_and_each_is_counted_by_the_row_it_was_booked_at() -> None:
+    """A coin is sold at the hour between the stocks' open and its bar's end."""
+    tables = {"AAA": (STOCK_TIMES, falling(82.0)), "BTCUSD": (HOURS, [FLAT] * len(HOURS))}
+    broker = market(tables, costs=FREE)
+    broker.submit([order("buy", 10, name="in", symbol="BTCUSD")])
+    while broker.now() < STOCK_TIMES[1]:
+        step(broker)
+    broker.submit([order("buy", 3_900)])
+    while broker.now() < STOCK_TIMES[7] - np.timedelta64(30, "m"):
+        step(broker)
+    broker.submit([order("sell", 5, name="out", symbol="BTCUSD")])
+    rows = [broker.row()]
+    step(broker)
+    rows.append(broker.row())
+    assert [fill.symbol for fill in broker.fills[-2:]] == ["BTCUSD", "AAA"]
+    fills = Run("called", [], broker.fills, rows, {}).fill_frame()
+    assert fills["symbol"].tolist()[-2:] == ["AAA", "BTCUSD"]
+    assert fills["at"].is_monotonic_increasing
+    paid = fills["qty"] * fills["price"] + fills["fee"]
+    booked = fills["booked_at"] == pd.Timestamp(rows[1].at, tz="UTC")
+    assert booked.sum() == 1
+    assert rows[1].cash - rows[0].cash == pytest.approx(-paid[booked].sum(), abs=1e-6)
 
 
 def test_a_missing_bar_answers_no_call() -> None:

@@ -156,7 +156,7 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     assert not settled.standing
     first = settled.liquidations[0]
     assert first.proceeds == pytest.approx(-first.quantity * 75 - first.cost)
-    assert first.at == np.datetime64("2024-10-08T14:30", "ns"), "the first bar of the next session"
+    assert first.at == np.datetime64("2024-10-08T13:30", "ns"), "the next session's open"
     assert claim(found) == "Worst case: one loses $60,000.00, 49.6% of equity."
     assert "calls for $29,000.00 at the close of 2024-10-07T20:00Z" in consequence(found)
 

@@ -437,7 +437,6 @@ def test_a_refused_pair_of_exits_ends_whole() -> None:
         b._book,
         b._line.days[0],
         b._tape(),
-        1,
         len(before),
         nothing,
         nothing,
