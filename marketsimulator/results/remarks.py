@@ -91,9 +91,9 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     return [f"Costs of {usd_text(paid)} come on top of a gross loss of {usd_text(-gross)}."]
 
 
-def luck_remarks(deflated: float | None, trials: int) -> list[str]:
+def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
     """Whether the Sharpe ratio may be the best of so many trials without skill."""
-    if deflated is None or deflated >= LIKELY:
+    if deflated is None or trials is None or deflated >= LIKELY:
         return []
     return [
         f"Luck is not ruled out: the deflated Sharpe ratio is {deflated:.2f} after"

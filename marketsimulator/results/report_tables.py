@@ -103,12 +103,11 @@ def significance_text(summary: dict[str, Any]) -> str:
             f", 90 % interval {low:.2f} to {high:.2f} (stationary bootstrap,"
             f" {counted(summary['days'], 'day')})"
         )
+    if summary["probabilistic_sharpe"] is not None:
+        text += f"; probability that it is above zero {summary['probabilistic_sharpe']:.0%}"
     if summary["deflated_sharpe"] is not None:
         others = counted(summary["trials"], "variant")
-        text += (
-            f"; probability that it is above zero {summary['probabilistic_sharpe']:.0%},"
-            f" {summary['deflated_sharpe']:.0%} after {others} tried on these data"
-        )
+        text += f", {summary['deflated_sharpe']:.0%} after {others} tried on these data"
     return text + "."
 
 

@@ -229,7 +229,7 @@ def _period_warnings(
 
 def _ledger_notes(folders: Sequence[RunFolder]) -> list[str]:
     """How many trials the ledger has counted, where that is more than the runs of the page."""
-    most = max(int(folder.summary["trials"]) for folder in folders)
+    most = max(int(folder.summary["trials"] or 0) for folder in folders)
     notes = []
     if most > len(folders):
         notes.append(

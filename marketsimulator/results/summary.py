@@ -251,23 +251,23 @@ class Results:
     def significance(self, trials: TrialStatistics | None) -> dict[str, Any]:
         """Intervals of the main run's figures, and its Sharpe ratio against all that was tried.
 
-        Without a ledger the run counts as the only trial.
+        Without a ledger nobody knows how many trials there were: nothing is deflated.
         """
         daily, per_year = self._daily(self.main)
         figures = self.performance(self.main)
-        tried = trials or TrialStatistics(1, 0.0)
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
         if ratio is not None and figures.skewness is not None and figures.kurtosis is not None:
             moments = {"skewness": figures.skewness, "kurtosis": figures.kurtosis}
             probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
-            deflated = deflated_sharpe(
-                ratio, figures.days, trials=tried.count, variance=tried.variance, **moments
-            )
+            if trials is not None:
+                deflated = deflated_sharpe(
+                    ratio, figures.days, trials=trials.count, variance=trials.variance, **moments
+                )
         return {
             "probabilistic_sharpe": probabilistic,
             "deflated_sharpe": deflated,
-            "trials": tried.count,
+            "trials": None if trials is None else trials.count,
             "intervals": intervals(daily_returns(daily), per_year, seed=self.settings.seed),
         }
 

@@ -16,7 +16,8 @@ from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import Results, write_results
+from marketsimulator.results.report_tables import significance_text
+from marketsimulator.results.summary import NO_LEDGER, Results, write_results
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from tests.own_module import own_module
@@ -595,8 +596,13 @@ def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> N
     assert "in no ledger" not in " ".join(seen[0]["remarks"])
 
 
-def test_a_run_outside_the_ledger_says_so(results: Results) -> None:
-    assert "in no ledger" in " ".join(results.summary()["remarks"])
+def test_a_run_outside_the_ledger_says_one_thing_of_its_trials(results: Results) -> None:
+    summary = results.summary()
+    said = [*summary["remarks"], significance_text({**summary, "annual_figures": True})]
+    assert [text for text in said if "in no ledger" in text] == [NO_LEDGER]
+    assert not [text for text in said if "tried on these data" in text]
+    assert summary["trials"] is summary["deflated_sharpe"] is None
+    assert "probability that it is above zero" in said[-1]
 
 
 def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(
