@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -19,16 +19,10 @@ from trainingdata.instruments import Instrument, Kind, instrument
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
-TimeInForce = Literal["day", "gtc", "ioc", "fok", "opg", "cls"]
-PRICES = (
-    "limit_price",
-    "stop_price",
-    "trail_price",
-    "trail_percent",
-    "take_profit",
-    "stop_loss",
-    "or_stop",
-)
+TimeInForce = Literal["day", "gtc", "opg", "cls"]
+ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
+TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
+PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent")
 QTY_LIMIT = 10**12  # no order is for as much
 UNLIMITED = float("inf")
 LEAST_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
@@ -36,8 +30,6 @@ LEAST_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
 _UNPRICED = (None,) * len(PRICES)
-_exits = attrgetter("take_profit", "stop_loss", "or_stop")
-_NO_EXITS = (None,) * 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +44,11 @@ class Order:
     reason: why it exists; `str` says it in words.
     reduces: whether it only brings a position nearer to zero.
     type: market, or what its prices make of it.
-    tif: `opg` and `cls` trade in the session's first and last print alone, `fok` whole or not at
-        all.
+    tif: `opg` and `cls` trade in the session's first and last print alone.
     limit_price: USD, of limit and stop-limit orders.
     stop_price: USD, of stop and stop-limit orders.
     trail_price: USD, how far a trailing stop follows behind the best price since it was sent.
     trail_percent: the same in percent; a trailing stop has one of the two.
-    take_profit: USD, the limit of the exit that a bracket sends once the order fills.
-    stop_loss: USD, the stop of its other exit; whichever fills cancels the other.
-    or_stop: USD, the stop beside a limit order; whichever fills cancels the other.
     extended_hours: whether it may trade outside regular hours.
     expires_at: instant from which on it is not sent any more; none never.
     """
@@ -77,9 +65,6 @@ class Order:
     stop_price: float | None = None
     trail_price: float | None = None
     trail_percent: float | None = None
-    take_profit: float | None = None
-    stop_loss: float | None = None
-    or_stop: float | None = None
     extended_hours: bool = False
     expires_at: np.datetime64 | None = None
 
@@ -94,22 +79,14 @@ class Order:
                 "client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got"
                 f" {self.client_order_id!r}"
             )
+        for name, words in (("type", ORDER_TYPES), ("tif", TIMES_IN_FORCE)):
+            if (word := getattr(self, name)) not in words:
+                raise ValueError(
+                    f"{self.client_order_id}: {name} {word!r} is none of {', '.join(words)}"
+                )
         # Most orders are market orders without any price, and have nothing else to check.
         if self.type != "market" or _prices(self) != _UNPRICED:
             self._check_prices()
-            self._check_exits()
-
-    def _check_exits(self) -> None:
-        bracketed = self.take_profit or self.stop_loss
-        if self.or_stop is not None and (self.type != "limit" or bracketed):
-            raise ValueError(
-                f"{self.client_order_id}: or_stop stands beside a limit order without a bracket"
-            )
-        # The id of an exit is this one and a suffix of up to 7 characters, and has the same bound.
-        if self.legs and len(self.client_order_id) > 120:
-            raise ValueError(
-                f"{self.client_order_id}: an order with exits has an id of 120 characters at most"
-            )
 
     def _check_prices(self) -> None:
         limited = "limit" in self.type
@@ -128,48 +105,11 @@ class Order:
             price = getattr(self, name)
             if price is not None and not 0 < price < float("inf"):
                 raise ValueError(f"{self.client_order_id}: {name} must be above 0, got {price}")
-        if not (self.take_profit and self.stop_loss):
-            return
-        if (self.take_profit > self.stop_loss) != (self.side == "buy"):
-            raise ValueError(
-                f"{self.client_order_id}: a {self.side}'s take_profit {self.take_profit} is on the"
-                f" wrong side of its stop_loss {self.stop_loss}"
-            )
 
     @property
     def instrument(self) -> Instrument:
         """The instrument that it trades, with the ordinary increment of its class."""
         return instrument(self.symbol)
-
-    @property
-    def legs(self) -> tuple[Order, ...]:
-        """The exits that it brings, each with an id of its own.
-
-        Those of a bracket trade it back; the stop beside a limit trades the same side in its place.
-        """
-        if _exits(self) == _NO_EXITS:
-            return ()
-        back: Side = "sell" if self.side == "buy" else "buy"
-        legs = []
-        if self.take_profit is not None:
-            legs.append(self._leg("profit", back, type="limit", limit_price=self.take_profit))
-        if self.stop_loss is not None:
-            legs.append(self._leg("loss", back, type="stop", stop_price=self.stop_loss))
-        if self.or_stop is not None:
-            legs.append(self._leg("stop", self.side, type="stop", stop_price=self.or_stop))
-        return tuple(legs)
-
-    def _leg(self, name: str, side: Side, **prices: Any) -> Order:
-        return Order(
-            client_order_id=f"{self.client_order_id}.{name}",
-            symbol=self.symbol,
-            side=side,
-            qty=self.qty,
-            reason=f"{name} of {self.client_order_id}",
-            reduces=True,
-            tif=self.tif,
-            **prices,
-        )
 
     @property
     def signed_qty(self) -> Decimal:

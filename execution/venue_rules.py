@@ -70,15 +70,12 @@ def refusal(
 def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
     """Types and times in force that the venue does not take for coins, fractions and auctions."""
     if coin:
-        sound = order.type in ("market", "limit", "stop_limit") and order.tif in ("gtc", "ioc")
-        sound &= not (order.legs or order.extended_hours)
-        if sound:
+        sound = order.type in ("market", "limit", "stop_limit") and order.tif == "gtc"
+        if sound and not order.extended_hours:
             return ""
-        return "coins take market, limit and stop-limit orders, gtc or ioc, without exits"
+        return "coins take market, limit and stop-limit orders, good till cancelled"
     if fraction and order.tif != "day":
         return "fractions of a share trade in day orders only"
-    if fraction and order.legs:
-        return "orders with exits are in whole shares"
     day_or_gtc = order.tif in ("day", "gtc")
     if order.extended_hours and (order.type != "limit" or not day_or_gtc):
         return "outside regular hours only limit orders trade, day or gtc"
@@ -86,8 +83,6 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
         return "the opening and the closing print take market and limit orders"
     if order.type == "trailing_stop" and not day_or_gtc:
         return "trailing stops are day or gtc"
-    if order.legs and not day_or_gtc:
-        return "orders with exits are day or gtc"
     return ""
 
 

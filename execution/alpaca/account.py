@@ -10,12 +10,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any
 
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
 from execution.alpaca.holdings import holdings_of, refuse_other_equity, refuse_other_sums
 from execution.intents import Intent
-from execution.orders import Account, Fill, Order, OrderType, TimeInForce, coin_bids
+from execution.orders import (
+    ORDER_TYPES,
+    TIMES_IN_FORCE,
+    Account,
+    Fill,
+    Order,
+    OrderType,
+    coin_bids,
+)
 from execution.spreads.orders import is_option
 from foundation.errors import BrokerError
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
@@ -24,8 +32,6 @@ log = logging.getLogger(__name__)
 
 Entry = Mapping[str, Any]
 
-ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
-TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value

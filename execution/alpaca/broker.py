@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -346,12 +345,8 @@ class AlpacaBroker:
         return Fill(self._names[order], symbol, signed, price, 0.0, FillEntry.at.of(row))
 
     def _note_names(self, order: Order, answer: Answer) -> None:
-        """Remember the ids that the venue gave to an order and to its exits."""
+        """Remember the id that the venue gave to an order."""
         self._names[OrderEntry.id.of(answer)] = order.client_order_id
-        # The venue names exits itself. The type says which is which, as there is one of each.
-        for entry, leg in itertools.product(OrderEntry.legs.of(answer), order.legs):
-            if OrderEntry.type.of(entry) == leg.type:
-                self._names[OrderEntry.id.of(entry)] = leg.client_order_id
 
     @staticmethod
     def _fills_of(order: Order, answer: Answer) -> list[Fill]:

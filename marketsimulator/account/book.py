@@ -19,9 +19,9 @@ Record = Any  # one row of a structured array, as machine code sees it
 # Kinds of order.
 MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)
 # Times in force.
-DAY_ORDER, GTC, IOC, FOK, OPENING, CLOSING = range(6)
-# States. An exit is WAITING until its entry has filled; WORKING orders meet the bars.
-WAITING, WORKING, DONE, CANCELLED, EXPIRED = range(5)
+DAY_ORDER, GTC, OPENING, CLOSING = range(4)
+# States. WORKING orders meet the bars.
+WORKING, DONE, CANCELLED, EXPIRED = range(4)
 # Why there is a fill.
 BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)
 
@@ -107,9 +107,6 @@ ORDER = np.dtype(
         ("trail", "f8"),  # distance of a trailing stop, USD; 0 where it is a fraction
         ("trail_share", "f8"),  # the same as a fraction of price; 0 where it is in USD
         ("since", "i8"),  # instant (ns): fills on no bar that starts earlier
-        ("parent", "i8"),  # row of the order it waits for, or NO_ORDER
-        ("sibling", "i8"),  # row of the order that its fills reduce, or NO_ORDER
-        ("takes_profit", "i8"),
         ("reduces", "i8"),  # 1: it never opens, whatever became of the position since it was sent
         ("state", "i8"),
     ],

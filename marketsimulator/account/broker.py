@@ -23,9 +23,7 @@ from marketsimulator.account.book import (
     CLOSING,
     DAY_ORDER,
     FLOWS,
-    FOK,
     GTC,
-    IOC,
     LIMIT,
     MARKET,
     NO_ORDER,
@@ -34,7 +32,6 @@ from marketsimulator.account.book import (
     STOP,
     STOP_LIMIT,
     TRAILING,
-    WAITING,
     WORKING,
     Book,
     new_tape,
@@ -55,10 +52,10 @@ KINDS = {
     "stop_limit": STOP_LIMIT,
     "trailing_stop": TRAILING,
 }
-FORCES = {"day": DAY_ORDER, "gtc": GTC, "ioc": IOC, "fok": FOK, "opg": OPENING, "cls": CLOSING}
-State = Literal["held", "working", "filled", "canceled", "expired"]
+FORCES = {"day": DAY_ORDER, "gtc": GTC, "opg": OPENING, "cls": CLOSING}
+State = Literal["working", "filled", "canceled", "expired"]
 # In the order in which the book numbers them.
-STATES: tuple[State, ...] = ("held", "working", "filled", "canceled", "expired")
+STATES: tuple[State, ...] = ("working", "filled", "canceled", "expired")
 
 _NO_ORDERS = np.zeros(0, ORDER)
 _ROW_FIELDS = ("cash", "equity", "stock", "coins", *FLOWS)
@@ -194,14 +191,13 @@ class SimulatedBroker:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
             return False
-        for part in (order, *order.legs):
-            self._numbers[part.client_order_id] = len(self._orders)
-            self._orders.append(part)
-            self._states.append("held")
+        self._numbers[order.client_order_id] = len(self._orders)
+        self._orders.append(order)
+        self._states.append("working")
         return True
 
     def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
-        """What has become of orders and exits of orders; without those it never took."""
+        """What has become of orders; without those it never took."""
         self._note_states()
         numbers = self._numbers
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
@@ -260,10 +256,7 @@ class SimulatedBroker:
         left = {}
         for k in range(len(rows)):
             name = self._orders[rows[k]["number"]].client_order_id
-            if rows[k]["state"] <= WORKING and name in names:
-                # Its exits, and the order beside it, end with it.
-                bound = (rows["parent"] == k) | (rows["sibling"] == k)
-                rows["state"][bound & (rows["state"] <= WORKING)] = CANCELLED
+            if rows[k]["state"] == WORKING and name in names:
                 rows[k]["state"] = CANCELLED
                 left[name] = exact_decimal(abs(float(rows[k]["quantity"])))
         return left
@@ -332,70 +325,36 @@ class SimulatedBroker:
         return fills
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
-        """Orders as settlement keeps them; a bracket's legs follow the order they wait for."""
+        """Orders as settlement keeps them, the fields of ORDER in their order."""
         now = int(self._line.now[self._index])
-        rows: list[tuple[float, ...]] = []
-        for order in orders:
-            base = len(self._book.orders) + len(rows)
-            legs = order.legs
-            # Of a pair the one that fills takes from the other: an order and the stop beside it
-            # (places 0 and 1), or the two exits of a bracket (places 1 and 2).
-            beside = order.or_stop is not None
-            pair: tuple[int, ...] = ()
-            if beside:
-                pair = (0, 1)
-            elif len(legs) == 2:
-                pair = (1, 2)
-            rows.append(self._book_row(order, now, sibling=base + 1 if beside else NO_ORDER))
-            for place, leg in enumerate(legs, start=1):
-                sibling = base + sum(pair) - place if place in pair else NO_ORDER
-                # An exit waits for the order, and takes back what that fills.
-                parent = NO_ORDER if beside else base
-                rows.append(self._book_row(leg, now, parent=parent, sibling=sibling))
+        rows = [
+            (
+                self._numbers[order.client_order_id],
+                self._symbol[order.symbol],
+                float(order.signed_qty),
+                KINDS[order.type],
+                FORCES[order.tif],
+                order.limit_price or np.nan,
+                order.stop_price or np.nan,
+                order.trail_price or 0.0,
+                (order.trail_percent or 0.0) / 100,
+                now,
+                int(order.reduces),
+                WORKING,
+            )
+            for order in orders
+        ]
         return np.array(rows, dtype=ORDER)
 
-    def _book_row(
-        self, order: Order, now: int, *, parent: int = NO_ORDER, sibling: int = NO_ORDER
-    ) -> tuple[float, ...]:
-        """The fields of ORDER, in their order."""
-        exits = parent != NO_ORDER
-        kind = KINDS[order.type]
-        return (
-            self._numbers[order.client_order_id],
-            self._symbol[order.symbol],
-            0.0 if exits else float(order.signed_qty),  # an exit grows with what its entry fills
-            kind,
-            FORCES[order.tif],
-            order.limit_price or np.nan,
-            order.stop_price or np.nan,
-            order.trail_price or 0.0,
-            (order.trail_percent or 0.0) / 100,
-            now,
-            parent,
-            sibling,
-            int(exits and kind == LIMIT),
-            int(order.reduces or exits or sibling != NO_ORDER),
-            WAITING,
-        )
-
     def _open_orders(self) -> Iterable[Order]:
-        """Working orders with what is left of them.
-
-        Exits belong to what they take back, and a stop beside another order to that.
-        """
+        """Working orders with what is left of them."""
         for row in self._book.orders:
-            order = self._orders[row["number"]]
-            beside = order.type == "stop" and row["sibling"] != NO_ORDER
-            alone = row["parent"] == NO_ORDER and not beside
-            if row["state"] == WORKING and row["quantity"] != 0 and alone:
-                remaining: Decimal = exact_decimal(abs(float(row["quantity"])))
-                yield replace(order, qty=remaining, take_profit=None, stop_loss=None, or_stop=None)
+            if row["state"] == WORKING and row["quantity"] != 0:
+                remaining = exact_decimal(abs(float(row["quantity"])))
+                yield replace(self._orders[row["number"]], qty=remaining)
 
     def _drop_done_orders(self) -> None:
-        """Empty the book's orders once none of them works any more.
-
-        Rows name each other by their number, so they go all at once or not at all.
-        """
+        """Empty the book's orders once none of them works any more."""
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
             self._note_states()

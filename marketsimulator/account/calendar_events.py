@@ -83,7 +83,7 @@ def close_session(book: Book, day: Record, nights: int) -> None:
     account.equity += idle - interest - borrow - rounding
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.state <= WORKING and order.force in (DAY_ORDER, OPENING, CLOSING):
+        if order.state == WORKING and order.force in (DAY_ORDER, OPENING, CLOSING):
             order.state = EXPIRED
     # Last, because a margin call is decided by the equity that the charges have left.
     close_margin(book, day)
@@ -145,7 +145,7 @@ def apply_corporate_action(
     account.other += paid
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.symbol == s and order.state <= WORKING:
+        if order.symbol == s and order.state == WORKING:
             # Orders below the market (bids and sell stops) are lowered by the dividend, as
             # FINRA rule 5330 has it: the price falls by it without anybody selling.
             buys = order.quantity > 0

@@ -20,11 +20,8 @@ from marketsimulator.account.book import (
     CANCELLED,
     CLOSING,
     EXPIRED,
-    FOK,
-    IOC,
     LIMIT,
     MARKET,
-    NO_ORDER,
     OPENING,
     STOP,
     STOP_LIMIT,
@@ -36,7 +33,6 @@ from marketsimulator.account.book import (
 from marketsimulator.account.impact import market_price
 from marketsimulator.account.settlement import fillable_quantity, settle_fill, trade_at_market
 from marketsimulator.account.working_orders import (
-    cancel,
     end_at_zero,
     ends_without_position,
     is_affordable,
@@ -72,10 +68,6 @@ def send_orders(
         order = book.orders[k]
         s = order.symbol
         kind = order.kind
-        # An exit waits for its entry; one that a refusal before has ended stays ended.
-        if order.parent != NO_ORDER or order.state == CANCELLED:
-            continue
-        order.state = WORKING
         auction = order.force == OPENING or order.force == CLOSING
         if kind == TRAILING:
             order.stop = trailed_stop(order, book.holding[s].mark)
@@ -84,7 +76,7 @@ def send_orders(
         waits = kind != MARKET or auction
         if is_wash_trade(book, k) or (waits and not is_affordable(book, day, k)):
             book.account[0].refusals += 1
-            cancel(book, k)
+            order.state = CANCELLED
             continue
         if auction:
             continue
@@ -92,9 +84,8 @@ def send_orders(
             _meet_open(book, day, tape, k, opens[s], volumes[s], volatility[s], now)
         # The next decision sizes what a bar leaves of a market order, so the order is carried only
         # where `fills.remainder` says so.
-        once = order.force == IOC or order.force == FOK
-        if order.state == WORKING and (once or (kind == MARKET and not day.carries)):
-            cancel(book, k)
+        if order.state == WORKING and kind == MARKET and not day.carries:
+            order.state = CANCELLED
 
 
 @compiled
@@ -151,10 +142,7 @@ def meet_extremes(
             continue
         worse = HIGH if book.holding[s].quantity < 0 else LOW
         better = LOW if worse == HIGH else HIGH
-        # The third look is for stops of positions that the second extreme has opened: the bar may
-        # have gone to the first one after that. Nothing but a loss may come of it.
-        for turn in range(3):
-            side = better if turn == 1 else worse
+        for side in (worse, better):
             price = lows[s] if side == LOW else highs[s]
             for k in range(len(book.orders)):
                 order = book.orders[k]
@@ -163,8 +151,6 @@ def meet_extremes(
                 if order.since > starts[book.holding[s].crypto]:
                     continue
                 if order.force == OPENING or order.force == CLOSING:
-                    continue
-                if turn == 2 and not (order.kind == STOP and order.parent != NO_ORDER):
                     continue
                 _meet_extreme(book, day, tape, k, price, side, volumes[s], volatility[s], now)
 
@@ -224,15 +210,10 @@ def _meet_open(
     reserve_ahead(book, day, k)
     account = book.account[0]
     position = book.holding[s]
-    # All of it or nothing, which has to be known before anything moves.
-    if order.force == FOK:
-        price = market_price(position, open_, quantity, volume, volatility)
-        if fillable_quantity(account, position, day, quantity, price, False) != quantity:
-            return
     filled = trade_at_market(
         account, position, day, tape, now, number, BY_ORDER, s, quantity, open_, volume, volatility
     )
-    note_fill(book, tape, k, filled, now)
+    note_fill(order, filled)
     end_at_zero(book, k, filled)
 
 
@@ -283,7 +264,7 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
         settle_fill(
             account, position, day, tape, end, order.number, BY_ORDER, s, filled, limit, limit, True
         )
-        note_fill(book, tape, k, filled, end)
+        note_fill(order, filled)
         end_at_zero(book, k, filled)
 
 
@@ -321,7 +302,7 @@ def _fill_stop(
     filled = trade_at_market(
         account, position, day, tape, end, number, BY_ORDER, s, quantity, stop, volume, volatility
     )
-    note_fill(book, tape, k, filled, end)
+    note_fill(order, filled)
     end_at_zero(book, k, filled)
     if order.state == WORKING:
         order.since = end

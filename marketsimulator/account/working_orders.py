@@ -1,20 +1,16 @@
-"""What orders that wait do to one another: brackets, wash trades, and buying power held back."""
+"""What orders that wait do to one another: wash trades, and buying power held back."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     CANCELLED,
     DONE,
     LIMIT,
     MARKET,
-    NO_ORDER,
-    STOP,
     STOP_LIMIT,
-    WAITING,
     WORKING,
     Book,
     Record,
@@ -52,50 +48,24 @@ def trailed_stop(order: Record, price: float) -> float:
 
 
 @compiled
-def note_fill(book: Book, tape: Records, k: int, filled: float, at: int) -> None:
-    """Order k has filled: its sibling shrinks, and what waited for it works from here on.
-
-    filled: the signed quantity, 0 for nothing. at: the instant (ns) at which the bar ended.
-    """
+def note_fill(order: Record, filled: float) -> None:
+    """An order has filled a signed quantity, 0 for nothing."""
     if filled == 0.0:
         return
-    order = book.orders[k]
-    # The last fill on the tape is the order's: only coins have a fee in coin written after it, and
-    # no coin has exits.
-    price = tape[book.account[0].fills - 1].price
     order.quantity = on_grid(order.quantity - filled)
     if order.quantity == 0.0:
         order.state = DONE
-    # One cancels the other, in part where it fills in part: both together never sell more than the
-    # position.
-    if order.sibling != NO_ORDER:
-        other = book.orders[order.sibling]
-        other.quantity = on_grid(other.quantity - filled)
-        if other.quantity == 0.0:
-            other.state = CANCELLED
-    for j in range(len(book.orders)):
-        child = book.orders[j]
-        if child.parent == k and child.state <= WORKING:
-            child.quantity = on_grid(child.quantity - filled)
-            child.state = WORKING
-            # A bar does not say in which order it went through its prices. To the trader's
-            # disadvantage, a stop may be met within the bar of its entry and a profit may not.
-            child.since = at if child.takes_profit else order.since
-            # Where the entry itself filled beyond the stop, the stop stands at the entry's price:
-            # its own would be a better one than the bar offered.
-            if child.kind == STOP:
-                child.stop = min(child.stop, price) if filled > 0.0 else max(child.stop, price)
 
 
 @compiled
 def ends_without_position(book: Book, k: int) -> bool:
     """Cancel order k if it may only reduce a position that is closed by now; whether it was.
 
-    A liquidation or another exit may have closed it; the order must not open the opposite one.
+    A liquidation or another order may have closed it; the order must not open the opposite one.
     """
     order = book.orders[k]
     if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
-        cancel(book, k)
+        order.state = CANCELLED
         return True
     return False
 
@@ -108,19 +78,7 @@ def end_at_zero(book: Book, k: int, filled: float) -> None:
     """
     order = book.orders[k]
     if filled != 0.0 and book.holding[order.symbol].quantity == 0.0 and order.state == WORKING:
-        cancel(book, k)
-
-
-@compiled
-def cancel(book: Book, k: int) -> None:
-    """The order ends; what still waits for it, or stands beside it, ends with it."""
-    book.orders[k].state = CANCELLED
-    sibling = book.orders[k].sibling
-    if sibling != NO_ORDER and book.orders[sibling].state <= WORKING:
-        book.orders[sibling].state = CANCELLED
-    for j in range(len(book.orders)):
-        if book.orders[j].parent == k and book.orders[j].state == WAITING:
-            book.orders[j].state = CANCELLED
+        order.state = CANCELLED
 
 
 @compiled
@@ -131,9 +89,10 @@ def is_wash_trade(book: Book, k: int) -> bool:
     orders meet where the bid reaches the offer.
     """
     order = book.orders[k]
-    for j in range(len(book.orders)):
+    # What comes after it has not been sent yet.
+    for j in range(k):
         other = book.orders[j]
-        if j == k or other.state != WORKING or other.symbol != order.symbol:
+        if other.state != WORKING or other.symbol != order.symbol:
             continue
         if other.quantity * order.quantity >= 0:
             continue

@@ -41,10 +41,7 @@ def journaled_account(
     proceeds, fresh, net = _shorts(record, decision)
     margin = settings.margin
     lends = decision.equity >= margin.margin_equity
-    open_orders = [
-        replace(record.order(name), qty=left, take_profit=None, stop_loss=None, or_stop=None)
-        for name, left in decision.cancels.items()
-    ]
+    open_orders = [replace(record.order(name), qty=left) for name, left in decision.cancels.items()]
     prices = {symbol: float(price) for symbol, price in reading.prices.items()}
     account = Account(
         cash=float(reading.cash),

@@ -28,7 +28,7 @@ class OrderFilter:
     """Which orders a list holds.
 
     status: `open`, `all`, anything else for those that have ended.
-    nested: whether exits are shown within their order, and not beside it.
+    nested: whether the legs of a spread are shown within their order.
     symbols: of the orders; empty for every one.
     side: of the orders; None for both.
     after, until: instants between which they came, as the API writes them; None for no bound.
@@ -103,10 +103,7 @@ class OrderEntry:
         """`DELETE /v2/orders`."""
         open_tickets = [ticket for ticket in self._venue.tickets.values() if ticket.open]
         for ticket in open_tickets:
-            for each in (ticket, *ticket.legs):
-                # Cancelling an order ends its exits with it.
-                if not each.closed_at:
-                    self._venue.cancel(each.number)
+            self._venue.cancel(ticket.number)
         numbers = [ticket.number for ticket in open_tickets]
         options = self._venue.options
         for name in options.client_order_ids():
@@ -199,18 +196,13 @@ class OrderEntry:
 
     def _ticket_entries(self, order_filter: OrderFilter) -> Iterator[Entry]:
         """Orders of stocks and coins that a filter admits."""
-        tickets = list(self._venue.tickets.values())
-        if not order_filter.nested:
-            tickets = [each for ticket in tickets for each in (ticket, *ticket.legs)]
-        for ticket in tickets:
+        for ticket in list(self._venue.tickets.values()):
             if order_filter.symbols and ticket.order.symbol not in order_filter.symbols:
                 continue
             if order_filter.side not in (None, ticket.order.side):
                 continue
-            # With its exits in it, an order is open as long as one of them is.
-            is_open = ticket.open if order_filter.nested else not ticket.closed_at
-            if order_filter.admits(ticket.submitted_at, is_open=is_open):
-                yield ticket.submitted_at, partial(ticket.answer, nested=order_filter.nested)
+            if order_filter.admits(ticket.submitted_at, is_open=ticket.open):
+                yield ticket.submitted_at, ticket.answer
 
     def _spread_entries(self, order_filter: OrderFilter) -> Iterator[Entry]:
         """Orders of several legs that a filter admits."""

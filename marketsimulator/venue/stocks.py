@@ -48,7 +48,7 @@ class Venue:
     broker: the account on the bars.
     options: the option desks beside it.
     record: activities, listeners and client ids, of stocks and options.
-    tickets: orders by client_order_id, in the order they came; exits are in their order's ticket.
+    tickets: orders by client_order_id, in the order they came.
     entries: signed quantity and mean price (USD) of what is held, by symbol.
     curve: instants and equity, USD.
     flags: what assets allow where that is not everything, by symbol.
@@ -72,7 +72,6 @@ class Venue:
         self.curve: list[tuple[np.datetime64, float]] = []
         self.entries: dict[str, tuple[Decimal, float]] = {}
         self._by_number: dict[str, Ticket] = {}
-        self._by_client_id: dict[str, Ticket] = {}
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
         terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
@@ -167,20 +166,17 @@ class Venue:
             raise Refused(403, 40310000, f"insufficient balance for {name} (available: 0)")
 
     def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
-        """Keep a ticket and its exits, and hand the order to the broker."""
+        """Keep a ticket, and hand the order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
-        for each in (ticket, *ticket.legs):
-            self._by_number[each.number] = each
-            self._by_client_id[each.order.client_order_id] = each
-            self.record.use_id(each.order.client_order_id)
+        self._by_number[ticket.number] = ticket
+        self.record.use_id(order.client_order_id)
         if reject:
             ticket.status = "rejected"
             ticket.closed_at = self.record.stamp
             self._publish("rejected", ticket)
             return
-        for each in (ticket, *ticket.legs):
-            self._working[each.order.client_order_id] = each
+        self._working[order.client_order_id] = ticket
         self._publish("new", ticket)
         if partial:
             # The ticket keeps the whole quantity: when the half is done it ends short, cancelled.
@@ -224,7 +220,7 @@ class Venue:
         self.broker.halt(symbol, halted)
 
     def cancel(self, number: str) -> None:
-        """Cancel an open order, and what is bound to it.
+        """Cancel an open order.
 
         Raises
         ------
@@ -238,7 +234,7 @@ class Venue:
         self._update_tickets()
 
     def ticket_of_number(self, number: str) -> Ticket:
-        """The order that the venue calls so, an exit among them.
+        """The order that the venue calls so.
 
         Raises
         ------
@@ -250,16 +246,16 @@ class Venue:
         return self._by_number[number]
 
     def ticket_of_client_id(self, client_order_id: str) -> Ticket:
-        """The order that a client calls so, an exit among them.
+        """The order that a client calls so.
 
         Raises
         ------
         Refused
             where there is none.
         """
-        if client_order_id not in self._by_client_id:
+        if client_order_id not in self.tickets:
             raise Refused(404, 40410000, f"order not found for {client_order_id}")
-        return self._by_client_id[client_order_id]
+        return self.tickets[client_order_id]
 
     def _note_row(self) -> None:
         """Write down the equity of an instant, and what it brought or cost beside trades."""
@@ -289,8 +285,8 @@ class Venue:
         for client_id, ticket in list(self._working.items()):
             # What the broker would not take has no state there: it ends as cancelled.
             state = states.get(client_id, "canceled")
-            if state in ("held", "working"):
-                ticket.status = self._open_status(ticket, state)
+            if state == "working":
+                ticket.status = self._open_status(ticket)
                 continue
             ticket.closed_at = self.record.stamp
             del self._working[client_id]
@@ -303,10 +299,8 @@ class Venue:
                 ticket.status = "expired" if state == "expired" else "canceled"
             self._publish(ticket.status, ticket)
 
-    def _open_status(self, ticket: Ticket, state: str) -> str:
+    def _open_status(self, ticket: Ticket) -> str:
         """Alpaca's word for an order that is open."""
-        if state == "held":
-            return "held"
         if ticket.filled:
             return "partially_filled"
         # An order for a market that is shut is accepted, and new once the market opens.
@@ -316,7 +310,7 @@ class Venue:
     def _note_fill(self, fill: Fill) -> None:
         """Give a fill to its ticket, write it down, and tell listeners of a trade."""
         self._update_entry(fill)
-        ticket = self._by_client_id.get(fill.client_order_id)
+        ticket = self.tickets.get(fill.client_order_id)
         if ticket is None and fill.price > 0:
             ticket = self._margin_call(fill)
         if ticket is not None:
@@ -367,7 +361,6 @@ class Venue:
         ticket = Ticket.of(order, timestamp(fill.booked_at))
         self.tickets[order.client_order_id] = ticket
         self._by_number[ticket.number] = ticket
-        self._by_client_id[order.client_order_id] = ticket
         return ticket
 
     def _publish(

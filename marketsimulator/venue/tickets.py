@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.orders import Fill, Order
+from execution.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
 from foundation.errors import InputError
 from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
 
@@ -21,7 +21,6 @@ OPEN_STATUSES = (
     "new",
     "partially_filled",
     "accepted",
-    "held",
     "pending_new",
     "pending_cancel",
     "pending_replace",
@@ -37,15 +36,7 @@ STATUSES = (
     "accepted_for_bidding",
 )
 
-ORDER_CLASSES = {
-    "": "simple",
-    "simple": "simple",
-    "bracket": "bracket",
-    "oto": "oto",
-    "oco": "oco",
-}
-ORDER_TYPES = ("market", "limit", "stop", "stop_limit", "trailing_stop")
-TIMES_IN_FORCE = ("day", "gtc", "ioc", "fok", "opg", "cls")
+ORDER_CLASSES = ("", "simple")  # of a single symbol
 
 Answer = dict[str, Any]
 
@@ -70,7 +61,6 @@ class Ticket:
     order: what the client asked for.
     number: the venue's own id.
     submitted_at: when it came, as the API writes instants.
-    legs: tickets of its exits.
     notional: USD that the client named instead of a quantity; None where it named a quantity.
     fills: what it has traded, oldest first; a coin's fee is a fill at price 0.
     status: one of `STATUSES`, in Alpaca's words.
@@ -82,7 +72,6 @@ class Ticket:
     order: Order
     number: str
     submitted_at: str
-    legs: tuple[Ticket, ...] = ()
     notional: str | None = None
     fills: list[Fill] = field(default_factory=list)
     status: str = "new"
@@ -92,9 +81,8 @@ class Ticket:
 
     @classmethod
     def of(cls, order: Order, submitted_at: str, notional: str | None = None) -> Ticket:
-        """A new ticket, and one for each exit the order brings."""
-        legs = tuple(cls(leg, order_number(leg), submitted_at, status="held") for leg in order.legs)
-        return cls(order, order_number(order), submitted_at, legs, notional)
+        """A new ticket."""
+        return cls(order, order_number(order), submitted_at, notional)
 
     @property
     def filled(self) -> Decimal:
@@ -103,11 +91,11 @@ class Ticket:
 
     @property
     def open(self) -> bool:
-        """Whether it, or an exit of it, may still do something."""
-        return any(each.status in OPEN_STATUSES for each in (self, *self.legs))
+        """Whether it may still do something."""
+        return self.status in OPEN_STATUSES
 
-    def answer(self, *, nested: bool = True) -> Answer:
-        """The order in Alpaca's words; nested: with its exits in it."""
+    def answer(self) -> Answer:
+        """The order in Alpaca's words."""
         order = self.order
         coin = order.instrument.kind is Kind.CRYPTO
         ended_at = self.closed_at if self.status in ENDED_STATUSES else None
@@ -131,7 +119,7 @@ class Ticket:
             "qty": None if self.notional else quantity_text(order.qty),
             "filled_qty": quantity_text(self.filled),
             "filled_avg_price": self._mean_price(),
-            "order_class": _order_class(order),
+            "order_class": "simple",
             "order_type": order.type,
             "type": order.type,
             "side": order.side,
@@ -140,7 +128,7 @@ class Ticket:
             "stop_price": _price_text(order.stop_price),
             "status": self.status,
             "extended_hours": order.extended_hours,
-            "legs": [leg.answer() for leg in self.legs] if nested and self.legs else None,
+            "legs": None,
             "trail_percent": _price_text(order.trail_percent),
             "trail_price": _price_text(order.trail_price),
             "hwm": None,
@@ -174,10 +162,7 @@ def parse_order(
     """
     try:
         symbol = instrument(str(request["symbol"])).symbol
-        order_class = str(request.get("order_class") or "")
-        if order_class not in ORDER_CLASSES:
-            served = ", ".join(filter(None, ORDER_CLASSES))
-            raise ValueError(f"order_class {order_class!r} is not served here: {served}")
+        _refuse_exits(request)
         notional = None if request.get("notional") is None else str(request["notional"])
         if (notional is None) == (request.get("qty") is None):
             raise ValueError("exactly one of qty and notional is needed")
@@ -195,11 +180,8 @@ def parse_order(
             type=_choice(request, "type", ORDER_TYPES),
             tif=_choice(request, "time_in_force", TIMES_IN_FORCE),
             extended_hours=request.get("extended_hours") is True,
-            **_order_prices(request, order_class),
+            **_order_prices(request),
         )
-        if ORDER_CLASSES[order_class] != _order_class(order):
-            name = order_class or "simple"
-            raise ValueError(f"order_class {name!r} does not fit the exits given")
         return order, notional
     except (KeyError, TypeError, InvalidOperation) as error:
         raise Refused(422, 40010001, f"{error} is missing or no number") from None
@@ -218,11 +200,11 @@ def replacement_order(ticket: Ticket, request: Mapping[str, Any], number: int) -
         for an order that cannot be changed, and values that cannot be.
     """
     order = ticket.order
-    if ticket.status not in OPEN_STATUSES or ticket.legs or ticket.notional:
+    if ticket.status not in OPEN_STATUSES or ticket.notional:
         raise Refused(
             422,
             42210000,
-            f"an order that is {ticket.status}, by value or with exits cannot be replaced",
+            f"an order that is {ticket.status}, or by value cannot be replaced",
         )
     try:
         field_of_key = {"limit_price": "limit_price", "stop_price": "stop_price"}
@@ -249,27 +231,19 @@ def _client_order_id(request: Mapping[str, Any], number: int) -> str:
     return str(request.get("client_order_id") or uuid.uuid5(ID_NAMESPACE, f"order {number}"))
 
 
-def _order_prices(request: Mapping[str, Any], order_class: str) -> dict[str, Any]:
+def _refuse_exits(request: Mapping[str, Any]) -> None:
+    """Brackets, one-triggers-other and one-cancels-other are orders that nothing here sends."""
+    order_class = str(request.get("order_class") or "")
+    if order_class not in ORDER_CLASSES:
+        raise ValueError(f"order_class {order_class!r} is not served here: simple")
+    for key in ("take_profit", "stop_loss"):
+        if request.get(key):
+            raise ValueError(f"{key} is not served here: an order has no exits")
+
+
+def _order_prices(request: Mapping[str, Any]) -> dict[str, Any]:
     """The prices of a request by the names of an order's fields, USD or percent."""
-    names = ("limit_price", "stop_price", "trail_price", "trail_percent")
-    prices = {name: request.get(name) for name in names}
-    profit = request.get("take_profit") or {}
-    loss = request.get("stop_loss") or {}
-    if not (isinstance(profit, Mapping) and isinstance(loss, Mapping)):
-        raise ValueError("take_profit and stop_loss are objects with a price")
-    if loss.get("limit_price") is not None:
-        raise ValueError(
-            "stop_loss.limit_price is not served here: an exit that stops is a market order"
-        )
-    if order_class == "oco":
-        # One-cancels-other is a pair of exits without an entry: Alpaca's clients write its limit
-        # as a take_profit, which here is the order itself.
-        prices["limit_price"] = profit.get("limit_price", request.get("limit_price"))
-        prices["or_stop"] = loss.get("stop_price")
-    else:
-        prices["take_profit"] = profit.get("limit_price")
-        prices["stop_loss"] = loss.get("stop_price")
-    return {name: float(price) for name, price in prices.items() if price is not None}
+    return {name: float(request[name]) for name in PRICES if request.get(name) is not None}
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
@@ -287,12 +261,6 @@ def _quantity_by_value(request: Mapping[str, Any], usd: Decimal, price: float | 
     if request.get("type") != "market":
         raise ValueError("an order by value is a market order")
     return (usd / Decimal(repr(price))).quantize(BILLIONTH, ROUND_DOWN)
-
-
-def _order_class(order: Order) -> str:
-    if order.or_stop is not None:
-        return "oco"
-    return ("simple", "oto", "bracket")[len(order.legs)]
 
 
 def _price_text(value: float | None) -> str | None:

@@ -300,20 +300,6 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         ),
         (
             LimitOrderRequest(
-                symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="ioc"
-            ),
-            "limit",
-            "canceled",
-        ),
-        (
-            LimitOrderRequest(
-                symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="fok"
-            ),
-            "limit",
-            "canceled",
-        ),
-        (
-            LimitOrderRequest(
                 symbol="SYA", qty=1, limit_price=far, side="buy", time_in_force="opg"
             ),
             "limit",
@@ -352,8 +338,6 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.CLOSED))
     }
     assert ended == {
-        "ioc": "canceled",
-        "fok": "canceled",
         "opg": "expired",
         "cls": "filled",
         "day": "filled",
@@ -362,66 +346,28 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     assert client.get_orders() == []
 
 
-def test_an_order_with_exits_holds_them_until_it_fills_and_one_exit_cancels_the_other(
-    practice: Start,
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"time_in_force": "ioc"}, "time_in_force 'ioc' is none of day, gtc, opg, cls"),
+        ({"time_in_force": "fok"}, "time_in_force 'fok' is none of"),
+        *(
+            ({"order_class": name, "take_profit": {"limit_price": 900.0}}, f"order_class '{name}'")
+            for name in ("bracket", "oto", "oco")
+        ),
+        ({"take_profit": {"limit_price": 900.0}}, "take_profit is not served here"),
+        ({"stop_loss": {"stop_price": 1.0}}, "stop_loss is not served here"),
+    ],
+)
+def test_a_shape_that_nothing_sends_is_refused_by_name(
+    practice: Start, words: dict[str, Any], why: str
 ) -> None:
     here = practice()
     here.advance(OPENING)
-    client = trading(here)
-    price = price_at_opening(here)
-    profit = {"limit_price": round(price * 2, 2)}
-    loss = {"stop_price": round(price * 0.4, 2)}
-    low = LimitOrderRequest(
-        symbol="SYA",
-        qty=5,
-        side="buy",
-        time_in_force="gtc",
-        limit_price=round(price * 0.5, 2),
-        order_class="bracket",
-        take_profit=profit,
-        stop_loss=loss,
-    )
-    waiting = client.submit_order(low)
-    assert [(leg.order_type, leg.status, leg.side) for leg in waiting.legs] == [
-        ("limit", "held", "sell"),
-        ("stop", "held", "sell"),
-    ]
-    (listed,) = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=True))
-    assert listed.id == waiting.id
-    assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=False))) == 3
-    client.cancel_order_by_id(waiting.id)
-    assert {leg.status for leg in client.get_order_by_id(waiting.id).legs} == {"canceled"}
-    opened = client.submit_order(
-        buy(qty=5, order_class="bracket", take_profit=profit, stop_loss=loss)
-    )
-    assert opened.status == "filled"
-    legs = client.get_order_by_id(opened.id).legs
-    assert [leg.status for leg in legs] == ["new", "new"]
-    (listed,) = client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN, nested=True))
-    assert listed.id == opened.id
-    client.cancel_order_by_id(legs[0].id)
-    assert {leg.status for leg in client.get_order_by_id(opened.id).legs} == {"canceled"}
-    both = LimitOrderRequest(
-        symbol="SYA",
-        qty=5,
-        side="sell",
-        time_in_force="gtc",
-        order_class="oco",
-        take_profit=profit,
-        stop_loss=loss,
-    )
-    pair = client.submit_order(both)
-    assert (pair.order_type, float(pair.limit_price), pair.legs[0].order_type) == (
-        "limit",
-        profit["limit_price"],
-        "stop",
-    )
-    client.cancel_order_by_id(pair.id)
-    assert client.get_orders() == []
-    one = client.submit_order(buy(qty=5, order_class="oto", stop_loss=loss))
-    assert [float(leg.stop_price) for leg in client.get_order_by_id(one.id).legs] == [
-        loss["stop_price"]
-    ]
+    plain = {"symbol": "SYA", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day"}
+    with pytest.raises(APIError, match=why):
+        trading(here).post("/orders", {**plain, **words})
+    assert here.venue.tickets == {}
 
 
 def test_an_order_is_replaced_and_the_one_it_replaces_says_so(practice: Start) -> None:

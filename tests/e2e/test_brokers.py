@@ -173,42 +173,6 @@ def test_assets_say_what_may_be_done(stand: Stand) -> None:
     assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
 
 
-def test_a_bracket_is_entered_and_each_exit_fills_under_a_name_of_its_own(stand: Stand) -> None:
-    price = stand.opens("SYA", OPENING)
-    tight = {"take_profit": round(price * 1.0015, 2), "stop_loss": round(price * 0.9985, 2)}
-    stand.broker.submit([order("in-1", tif="gtc", **tight)])
-    assert stand.broker.account().positions == {"SYA": Decimal(10)}
-    for hour in range(1, 30):
-        stand.advance(OPENING + hour * np.timedelta64(1, "h"))
-        if not stand.broker.account().positions:
-            break
-    entry, leave = stand.broker.fills_since(OPENING - np.timedelta64(1, "s"))
-    assert (entry.client_order_id, entry.qty, leave.qty) == ("in-1", 10, -10)
-    assert leave.client_order_id in ("in-1.profit", "in-1.loss")
-    assert stand.broker.account().open_orders == ()
-
-
-def test_an_exit_and_the_stop_beside_it_count_once_and_end_together(stand: Stand) -> None:
-    price = stand.opens("SYA", OPENING)
-    stand.broker.submit([order("in-1")])
-    out = order(
-        "out-1",
-        side="sell",
-        tif="gtc",
-        type="limit",
-        limit_price=round(price * 2, 2),
-        or_stop=round(price * 0.4, 2),
-    )
-    stand.broker.submit([out])
-    assert [(o.client_order_id, o.qty) for o in stand.broker.account().open_orders] == [
-        ("out-1", 10)
-    ]
-    stand.broker.cancel(["out-1"])
-    assert stand.broker.account().open_orders == ()
-    sold = stand.broker.submit([order("close-1", side="sell", reduces=True)])
-    assert [f.qty for f in sold] == [-10], "nothing holds the shares back any more"
-
-
 def test_a_trailing_stop_waits_behind_the_price(stand: Stand) -> None:
     stand.broker.submit([order("in-1")])
     stand.broker.submit(
@@ -236,12 +200,6 @@ def test_what_closes_a_position_whole_is_never_too_small(stand: Stand) -> None:
     assert (last.qty, stand.broker.account().positions) == (Decimal("-0.005"), {})
 
 
-def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all(stand: Stand) -> None:
-    assert stand.broker.submit([order("all-1", qty="10000000", tif="fok")]) == []
-    assert stand.broker.account().open_orders == ()
-    assert [f.qty for f in stand.broker.submit([order("ten-1", tif="fok")])] == [10]
-
-
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
@@ -261,12 +219,6 @@ def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all(stand: Stand) -> Non
             order("auction-1", type="stop", stop_price=5.0, tif="opg"),
             "take market and limit orders",
         ),
-        (
-            order("trail-1", type="trailing_stop", trail_price=1.0, tif="ioc"),
-            "trailing stops are day or gtc",
-        ),
-        (order("part-1", qty="1.5", take_profit=9e5, stop_loss=1.0), "in whole shares"),
-        (order("once-1", tif="ioc", take_profit=9e5, stop_loss=1.0), "exits are day or gtc"),
         (order("coin-1", "SYXUSD", qty="1", tif="gtc", type="stop", stop_price=9e9), "coins take"),
     ],
 )

@@ -888,19 +888,6 @@ def test_fills_of_what_is_neither_stock_nor_coin_are_left_out() -> None:
     assert [f.symbol for f in broker.fills_since(NOW)] == ["BTCUSD"]
 
 
-def test_legs_fill_under_the_names_that_their_order_gave_them() -> None:
-    bracket = order(take_profit=9.0, stop_loss=4.0)
-    legs = [{"type": "stop", "id": "leg-a"}, {"type": "limit", "id": "leg-b"}]
-    rows = [
-        {**row, "order_id": name}
-        for row, name in zip(fills_page(0, 3), ("id-o-1", "leg-a", "leg-b"), strict=True)
-    ]
-    broker, venue, _, _ = broker_at(post=[taken(state="filled", legs=legs, **FILLED)], fills=[rows])
-    broker.submit([bracket])
-    assert [f.client_order_id for f in broker.fills_since(NOW)] == ["o-1", "o-1.loss", "o-1.profit"]
-    assert venue.times("get") == 0
-
-
 ASSET = {
     "tradable": True,
     "status": "active",
@@ -972,26 +959,6 @@ def test_assets_once_asked_for_bind_what_is_sent() -> None:
         (
             order(type="limit", limit_price=5.0, extended_hours=True),
             {"type": "limit", "limit_price": "5.0", "extended_hours": True},
-        ),
-        (order(take_profit=9.0), {"take_profit": {"limit_price": "9.0"}, "order_class": "oto"}),
-        (order(stop_loss=4.0), {"stop_loss": {"stop_price": "4.0"}, "order_class": "oto"}),
-        (
-            order(take_profit=9.0, stop_loss=4.0),
-            {
-                "take_profit": {"limit_price": "9.0"},
-                "stop_loss": {"stop_price": "4.0"},
-                "order_class": "bracket",
-            },
-        ),
-        (
-            order(type="limit", limit_price=9.0, or_stop=4.0),
-            {
-                "type": "limit",
-                "limit_price": "9.0",
-                "take_profit": {"limit_price": "9.0"},
-                "stop_loss": {"stop_price": "4.0"},
-                "order_class": "oco",
-            },
         ),
     ],
 )

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.alpaca.order_requests import order_of, order_request
+from execution.intents import Intent
 from execution.orders import QTY_LIMIT, Account, Order, OrderTerms, exact_decimal
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
@@ -31,17 +33,12 @@ SOUND: list[dict[str, Any]] = [
     {"qty": QTY_LIMIT - 1},
     {"name": "x" * 128},
     {"name": "a.b_c-D9"},
-    {"name": "x" * 120, "take_profit": 5.0},
-    {"name": "x" * 121},
     {"type": "limit", "limit_price": 1e-9},
     {"type": "stop", "stop_price": 5.0},
     {"type": "stop_limit", "limit_price": 5.0, "stop_price": 5.0},
     {"type": "trailing_stop", "trail_price": 1.0},
     {"type": "trailing_stop", "trail_percent": 1.0},
-    {"type": "limit", "limit_price": 5.0, "or_stop": 4.0},
-    {"take_profit": 6.0, "stop_loss": 5.0},
-    {"side": "sell", "take_profit": 5.0, "stop_loss": 6.0},
-    {"type": "limit", "limit_price": 5.0, "take_profit": 6.0},
+    *({"tif": force} for force in ("day", "gtc", "opg", "cls")),
 ]
 UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"qty": 0}, "qty must be above 0"),
@@ -52,7 +49,6 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "client_order_id"),
     ({"name": "x" * 129}, "client_order_id"),
     ({"name": "a b"}, "client_order_id"),
-    ({"name": "x" * 121, "take_profit": 5.0}, "120 characters"),
     ({"limit_price": 5.0}, "a market order has no limit_price"),
     ({"type": "limit"}, "a limit order needs a limit_price"),
     ({"type": "limit", "limit_price": 5.0, "stop_price": 5.0}, "has no stop_price"),
@@ -65,15 +61,9 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"type": "limit", "limit_price": 0.0}, "limit_price must be above 0"),
     ({"type": "stop", "stop_price": INF}, "stop_price must be above 0"),
     ({"type": "trailing_stop", "trail_percent": -1.0}, "trail_percent must be above 0"),
-    ({"take_profit": 0.0}, "take_profit must be above 0"),
-    ({"stop_loss": float("nan")}, "stop_loss must be above 0"),
-    ({"type": "limit", "limit_price": 5.0, "or_stop": -4.0}, "or_stop must be above 0"),
-    ({"take_profit": 5.0, "stop_loss": 6.0}, "wrong side"),
-    ({"take_profit": 5.0, "stop_loss": 5.0}, "wrong side"),
-    ({"side": "sell", "take_profit": 6.0, "stop_loss": 5.0}, "wrong side"),
-    ({"or_stop": 4.0}, "or_stop stands beside a limit order"),
-    ({"type": "limit", "limit_price": 5.0, "or_stop": 4.0, "take_profit": 6.0}, "or_stop stands"),
-    ({"type": "limit", "limit_price": 5.0, "or_stop": 4.0, "stop_loss": 3.0}, "or_stop stands"),
+    ({"tif": "ioc"}, "tif 'ioc' is none of day, gtc, opg, cls"),
+    ({"tif": "fok"}, "tif 'fok' is none of day, gtc, opg, cls"),
+    ({"type": "bracket"}, "type 'bracket' is none of market, limit, stop, stop_limit"),
 ]
 
 
@@ -89,34 +79,20 @@ def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> No
         order(**words)
 
 
-@pytest.mark.parametrize(("side", "back"), [("buy", "sell"), ("sell", "buy")])
-def test_exits_go_back_what_stands_beside_goes_along(side: Any, back: str) -> None:
-    prices = (
-        {"take_profit": 6.0, "stop_loss": 5.0}
-        if side == "buy"
-        else {"take_profit": 5.0, "stop_loss": 6.0}
-    )
-    profit, loss = order(side, tif="gtc", **prices).legs
-    assert (profit.client_order_id, loss.client_order_id) == ("o-1.profit", "o-1.loss")
-    for leg in (profit, loss):
-        assert (leg.symbol, leg.side, leg.qty, leg.reduces, leg.tif) == (
-            "NVDA",
-            back,
-            Decimal(10),
-            True,
-            "gtc",
-        )
-    assert (profit.type, profit.limit_price, loss.type, loss.stop_price) == (
-        "limit", prices["take_profit"], "stop", prices["stop_loss"],
-    )  # fmt: skip
-    (beside,) = order(side, type="limit", limit_price=5.0, or_stop=4.0).legs
-    assert (beside.client_order_id, beside.side, beside.type, beside.stop_price) == (
-        "o-1.stop",
-        side,
-        "stop",
-        4.0,
-    )
-    assert order(side).legs == ()
+@pytest.mark.parametrize("exit_price", ["take_profit", "stop_loss", "or_stop"])
+def test_an_order_has_no_exits(exit_price: str) -> None:
+    with pytest.raises(TypeError, match=exit_price):
+        order(**{exit_price: 5.0})
+
+
+@pytest.mark.parametrize(
+    "words", [{"order_class": "bracket"}, {"order_class": "oco"}, {"time_in_force": "fok"}]
+)
+def test_a_planned_order_of_another_shape_is_no_order(words: dict[str, str]) -> None:
+    planned = order()
+    intent = Intent("o-1", {**order_request(planned), **words}, AT)
+    with pytest.raises(InputError, match=next(iter(words.values()))):
+        order_of(intent)
 
 
 def test_terms_to_their_edges() -> None:

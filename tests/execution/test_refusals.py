@@ -15,7 +15,6 @@ from execution.orders import Account, Order, OrderTerms
 from execution.venue_rules import refusal
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
-EXITS = {"take_profit": 200.0, "stop_loss": 50.0}
 LIMIT = {"type": "limit", "limit_price": 100.0}
 STOP = {"type": "stop", "stop_price": 100.0}
 TRAIL = {"type": "trailing_stop", "trail_price": 1.0}
@@ -45,25 +44,20 @@ def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
 @pytest.mark.parametrize(
     ("given_order", "says"),
     [
-        *((order("BTCUSD", tif=tif, **kind), "") for tif in ("gtc", "ioc") for kind in ({}, LIMIT)),
+        *((order("BTCUSD", **kind), "") for kind in ({}, LIMIT)),
         (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
-        *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "fok", "opg", "cls")),
+        *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "opg", "cls")),
         *(
             (order("BTCUSD", **kind), "coins take")
-            for kind in (STOP, TRAIL, EXITS, {"extended_hours": True})
+            for kind in (STOP, TRAIL, {"extended_hours": True})
         ),
         (order(qty="1.5"), ""),
-        *(
-            (order(qty="1.5", tif=tif), "day orders only")
-            for tif in ("gtc", "ioc", "fok", "opg", "cls")
-        ),
+        *((order(qty="1.5", tif=tif), "day orders only") for tif in ("gtc", "opg", "cls")),
         (order(qty="3", tif="gtc"), ""),
-        (order(qty="1.5", **EXITS), "in whole shares"),
-        (order(qty="1", **EXITS), ""),
         *((order(tif=tif, extended_hours=True, **LIMIT), "") for tif in ("day", "gtc")),
         *(
             (order(tif=tif, extended_hours=True, **LIMIT), "regular hours")
-            for tif in ("ioc", "fok", "opg", "cls")
+            for tif in ("opg", "cls")
         ),
         *((order(extended_hours=True, **kind), "regular hours") for kind in ({}, STOP)),
         *((order(tif=tif, **kind), "") for tif in ("opg", "cls") for kind in ({}, LIMIT)),
@@ -73,9 +67,6 @@ def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
             for kind in (STOP, TRAIL)
         ),
         *((order(tif=tif, **TRAIL), "") for tif in ("day", "gtc")),
-        *((order(tif=tif, **TRAIL), "trailing stops") for tif in ("ioc", "fok")),
-        *((order(tif=tif, **EXITS), "") for tif in ("day", "gtc")),
-        *((order(tif=tif, **EXITS), "exits are day or gtc") for tif in ("ioc", "fok")),
     ],
 )
 def test_a_shape_is_taken_or_named(given_order: Order, says: str) -> None:

@@ -5,6 +5,7 @@ left.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -254,8 +255,8 @@ def test_what_a_short_was_sold_for_stays_on_whole_millionths() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["bracket", "pair"])
-def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["limit", "stop"])
+def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: Any) -> None:
     """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its
     profit, then through its loss.
     """
@@ -272,11 +273,10 @@ def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: str) -> N
         capital=10_000.0,
     )
     broker.submit([order("buy", 300, name="big", symbol="BBB")])
-    exits = {"take_profit": 125.0, "stop_loss": 95.0} if kind == "bracket" else {}
-    broker.submit([order("buy", 1, name="small", **exits)])
+    broker.submit([order("buy", 1, name="small")])
     step(broker)
-    if kind == "pair":
-        broker.submit([order("sell", 1, "limit", "exit", limit_price=125.0, or_stop=95.0)])
+    price = {"limit_price": 125.0} if kind == "limit" else {"stop_price": 95.0}
+    broker.submit([order("sell", 1, kind, "exit", reduces=True, **price)])
     to_the_end(broker)
     assert broker.margin_events()["margin_calls"] == 1
     assert [(f.client_order_id[:11], float(f.qty)) for f in broker.fills if f.symbol == "AAA"] == [
@@ -284,14 +284,3 @@ def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: str) -> N
         ("liquidation", -1.0),
     ]
     assert broker.account().open_orders == ()
-
-
-def test_exits_of_a_position_that_was_sold_open_nothing() -> None:
-    rises = [(*FLAT, 1e6)] * 3 + [(100.0, 130.0, 90.0, 130.0, 1e6)] * 2
-    broker = market({"AAA": (STOCK_TIMES[:5], rises)}, costs=FREE)
-    broker.submit([order("buy", 10, name="in", take_profit=125.0, stop_loss=95.0)])
-    step(broker)
-    broker.submit([order("sell", 10, name="out", reduces=True)])
-    to_the_end(broker)
-    assert [float(f.qty) for f in broker.fills] == [10.0, -10.0]
-    assert set(broker.states(["in.profit", "in.loss"]).values()) == {"canceled"}

@@ -61,66 +61,28 @@ def test_a_stop_limit_waits_for_the_next_bar_where_it_cannot_fill_at_once() -> N
 
 
 def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
-    """Long with a profit at 105 and a stop at 95, in a bar that saw both: the stop.
+    """Half leaves with a profit at 105 and half at a stop at 95, in a bar that saw both: the stop.
 
     Short: the same the other way.
     """
     wild = (100, 106, 94, 100)
-    long = stock(FLAT, wild)
-    long.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
-    assert walk(long, 1) == [(10, 100.0), (-10, 95.0)]
-    short = stock(FLAT, wild)
-    short.submit([order("sell", 10, take_profit=95.0, stop_loss=105.0)])
-    assert walk(short, 1) == [(-10, 100.0), (10, 105.0)]
+    for enter, leave, profit, loss, sign in (
+        ("buy", "sell", 105.0, 95.0, 1),
+        ("sell", "buy", 95.0, 105.0, -1),
+    ):
+        b = stock(FLAT, wild)
+        b.submit([order(enter, 10, name="in")])
+        b.submit([order(leave, 5, "limit", "profit", limit_price=profit, reduces=True)])
+        b.submit([order(leave, 5, "stop", "loss", stop_price=loss, reduces=True)])
+        assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
-def test_a_bracket_takes_its_profit_and_cancels_its_stop() -> None:
-    b = stock(FLAT, (100, 106, 99, 104), (104, 105, 90, 91))
-    b.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
-    assert walk(b, 2) == [(10, 100.0), (-10, 105.0)]
-    assert b.account().positions == {}
-
-
-def test_a_position_opened_within_a_bar_may_be_stopped_but_not_paid_in_it() -> None:
-    """A bid at 98 fills on the way down; whether the bar's high came before or after, nobody
-    knows.
-    """
-    calm = stock(FLAT, (100, 106, 97, 104), (104, 106, 103, 104))
-    calm.submit([order("buy", 10, "limit", limit_price=98.0, take_profit=105.0, stop_loss=90.0)])
-    assert walk(calm, 1) == [(10, 98.0)]
-    assert walk(calm, 2) == [(10, 98.0), (-10, 105.0)]
-    wild = stock(FLAT, (100, 106, 89, 104))
-    wild.submit([order("buy", 10, "limit", limit_price=98.0, take_profit=105.0, stop_loss=90.0)])
-    assert walk(wild, 1) == [(10, 98.0), (-10, 90.0)]
-    breakout = stock(FLAT, (100, 103, 94, 104))
-    breakout.submit([order("buy", 10, "stop", stop_price=102.0, stop_loss=95.0)])
-    assert walk(breakout, 1) == [(10, 102.0), (-10, 95.0)]
-
-
-def test_a_stop_that_the_entry_has_passed_sells_no_better_than_the_entry() -> None:
-    gapped = stock(FLAT, (90, 92, 88, 91))
-    gapped.submit([order("buy", 10, take_profit=120.0, stop_loss=95.0)])
-    assert walk(gapped, 1) == [(10, 90.0), (-10, 90.0)]
-
-
-def test_a_bracket_whose_entry_never_fills_ends_with_it() -> None:
-    b = stock(*[FLAT] * 9)
-    b.submit(
-        [order("buy", 10, "limit", limit_price=50.0, tif="day", take_profit=105.0, stop_loss=40.0)]
-    )
-    assert walk(b, 8) == []
-    assert b.account().open_orders == ()
-
-
-def test_day_orders_end_with_the_session_gtc_orders_do_not_and_ioc_orders_at_once() -> None:
+def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
-    for tif, fills in (("day", []), ("gtc", [(10, 90.0)]), ("ioc", [])):
+    for tif, fills in (("day", []), ("gtc", [(10, 90.0)])):
         b = stock(*bars)
         b.submit([order("buy", 10, "limit", limit_price=95.0, tif=tif)])
         assert walk(b, 7) == fills
-    at_once = stock(*bars)
-    at_once.submit([order("buy", 10, "limit", limit_price=100.5, tif="ioc")])
-    assert prices(at_once.fills) == [(10, 100.0)]
 
 
 def test_what_a_bars_volume_does_not_fill_is_cancelled_or_carried() -> None:
@@ -219,14 +181,6 @@ def test_a_trailing_stop_follows_the_best_price_and_never_goes_back() -> None:
     assert walk(short, 2) == [(-10, 100.0), (10, 93.0)]
 
 
-def test_an_order_to_fill_or_kill_fills_whole_or_not_at_all() -> None:
-    thin = stock(FLAT, FLAT, volume=100)
-    assert thin.submit([order("buy", 11, tif="fok")]) == []
-    assert thin.account().open_orders == ()
-    assert prices(thin.submit([order("buy", 10, tif="fok", name="p")])) == [(10, 100.0)]
-    assert thin.states(["o", "p", "nobody"]) == {"o": "canceled", "p": "filled"}
-
-
 def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
     """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only
     where the print is not worse.
@@ -263,35 +217,7 @@ def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_pr
     assert b.states(["next-low"])["next-low"] == "expired"
 
 
-def test_of_an_exit_and_the_stop_beside_it_one_cancels_the_other() -> None:
-    for bar, fill, left in (
-        ((100, 106, 99, 104), (-10, 105.0), "o.stop"),
-        ((100, 101, 94, 96), (-10, 95.0), "o"),
-    ):
-        b = stock(FLAT, bar, FLAT)
-        b.submit([order("buy", 10, name="in")])
-        b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
-        assert [o.client_order_id for o in b.account().open_orders] == ["o"], "the two count once"
-        assert walk(b, 2) == [(10, 100.0), fill]
-        assert b.states([left])[left] == "canceled"
-    b = stock(FLAT, FLAT)
-    b.submit([order("buy", 10, name="in")])
-    b.submit([order("sell", 10, "limit", limit_price=105.0, or_stop=95.0)])
-    b.cancel(["o"])
-    assert b.states(["o", "o.stop"]) == {"o": "canceled", "o.stop": "canceled"}
-    assert b.account().open_orders == ()
-
-
-def test_what_an_exit_fills_is_its_own_and_day_orders_expire() -> None:
-    b = stock(FLAT, (100, 106, 99, 104))
-    b.submit([order("buy", 10, take_profit=105.0, stop_loss=95.0)])
-    walk(b, 1)
-    assert [f.client_order_id for f in b.fills] == ["o", "o.profit"]
-    assert b.states(["o", "o.profit", "o.loss"]) == {
-        "o": "filled",
-        "o.profit": "filled",
-        "o.loss": "canceled",
-    }
+def test_day_orders_expire_and_the_book_says_so() -> None:
     day = stock(*[FLAT] * 8)
     day.submit([order("buy", 10, "limit", limit_price=50.0, tif="day")])
     assert walk(day, 6) == []
@@ -385,8 +311,7 @@ def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:
             st.integers(1, 500),
             st.floats(92, 108),
             st.floats(92, 108),
-            st.sampled_from(["day", "gtc", "ioc"]),
-            st.booleans(),
+            st.sampled_from(["day", "gtc"]),
         ),
         max_size=12,
     ),
@@ -410,14 +335,9 @@ def test_whatever_is_sent_nothing_beats_its_limit_or_leaves_the_bar_and_the_ledg
     for step in range(len(bars)):
         if step:
             b.advance(step)
-        for k, (when, kind, side, qty, limit, stop, tif, bracket) in enumerate(sent):
+        for k, (when, kind, side, qty, limit, stop, tif) in enumerate(sent):
             if when == step:
-                legs = (
-                    {"take_profit": 200.0, "stop_loss": 1.0}
-                    if side == "buy"
-                    else {"take_profit": 1.0, "stop_loss": 200.0}
-                )
-                more: dict[str, Any] = legs if bracket else {}
+                more: dict[str, Any] = {}
                 if "limit" in kind:
                     more["limit_price"] = round(limit, 2)
                 if "stop" in kind:

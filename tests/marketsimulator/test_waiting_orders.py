@@ -16,7 +16,6 @@ from execution.fees import TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.matching import send_orders
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
 from tests.marketsimulator.ledger import down, up
@@ -310,47 +309,11 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_positi
     assert walk(b, 2) == [("o", 100, 102.0), ("o", 50, 90.0)]
     early = stock(FLAT, FLAT, (100, 101, 94, 95), (95, 96, 90, 91))
     early.submit([order("sell", 15, "stop", stop_price=95.0)])
-    early.submit([order("buy", 10, name="in", tif="ioc", kind="limit", limit_price=100.0)])
+    early.submit([order("buy", 10, name="in", kind="limit", limit_price=100.0)])
     early.submit([order("buy", 1, "limit", "far", limit_price=50.0)])
     assert walk(early, 3) == [("in", 10, 100.0), ("o", -10, 95.0)]
     assert [o.client_order_id for o in early.account().open_orders] == ["far"]
     assert early.states(["o"])["o"] == "canceled"
-
-
-def test_exits_grow_with_their_entry_and_a_bracket_that_is_refused_ends_only_itself() -> None:
-    thin = [
-        (*FLAT, 1000.0),
-        (100.0, 101.0, 99.0, 100.0, 1000.0),
-        (100.0, 101.0, 99.0, 100.0, 1000.0),
-        (100, 101, 80, 85, 9e9),
-    ]
-    b = stock(*thin, fills=FillTerms())
-    b.submit([order("buy", 150, "limit", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
-    assert walk(b, 3) == [("o", 100, 100.0), ("o", 50, 100.0), ("o.loss", -150, 90.0)]
-    two = stock(FLAT, (105, 106, 99, 105), (105, 106, 80, 85))
-    two.submit([order("buy", 10, "limit", limit_price=100.0, take_profit=120.0, stop_loss=90.0)])
-    two.submit(
-        [order("buy", 9_999, "limit", "much", limit_price=100.0, take_profit=120.0, stop_loss=90.0)]
-    )
-    assert two.states(["much", "much.loss", "o.loss"]) == {
-        "much": "canceled",
-        "much.loss": "canceled",
-        "o.loss": "held",
-    }
-    assert walk(two, 2) == [("o", 10, 100.0), ("o.loss", -10, 90.0)]
-
-
-def test_of_two_positions_exits_only_its_own_sibling_ends() -> None:
-    b = stock(FLAT, FLAT, (100, 112, 99, 111), (111, 122, 110, 121))
-    b.submit([order("buy", 10, name="a", take_profit=110.0, stop_loss=90.0)])
-    b.submit([order("buy", 5, "limit", "b", limit_price=100.0, take_profit=120.0, stop_loss=80.0)])
-    assert walk(b, 2) == [("a", 10, 100.0), ("b", 5, 100.0), ("a.profit", -10, 110.0)]
-    assert b.states(["a.loss", "b.profit", "b.loss"]) == {
-        "a.loss": "canceled",
-        "b.profit": "working",
-        "b.loss": "working",
-    }
-    assert walk(b, 3)[-1] == ("b.profit", -5, 120.0)
 
 
 def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
@@ -420,31 +383,6 @@ def test_an_order_that_only_reduces_ends_where_nothing_is_left() -> None:
     assert walk(b, 2) == []
     assert b.states(["o"]) == {"o": "canceled"}
     assert b.account().open_orders == ()
-
-
-def test_a_refused_pair_of_exits_ends_whole() -> None:
-    """Its limit would meet the account's own bid, so the stop beside it does not stay alone."""
-    b = stock(FLAT, FLAT, FLAT)
-    b.submit([order("buy", 20, name="in"), order("buy", 10, "limit", "bid", limit_price=90.0)])
-    b.advance(1)
-    b.submit([order("sell", 5, "limit", "far", limit_price=130.0, or_stop=80.0)])
-    before = b._book.orders["state"].copy()
-    pair = order("sell", 5, "limit", "pair", limit_price=89.0, or_stop=70.0)
-    b._accepts(pair, b._standing()._replace(open_orders=()))
-    b._book = b._book._replace(orders=np.concatenate([b._book.orders, b._book_rows([pair])]))
-    nothing = np.full(1, np.nan)
-    send_orders(
-        b._book,
-        b._line.days[0],
-        b._tape(),
-        len(before),
-        nothing,
-        nothing,
-        nothing,
-        int(b._line.now[1]),
-    )
-    assert set(b.states(["pair", "pair.stop"]).values()) == {"canceled"}
-    assert b._book.orders["state"][: len(before)].tolist() == before.tolist()
 
 
 def test_a_split_leaves_whole_increments_where_they_are_no_shares() -> None:
