@@ -123,6 +123,8 @@ class OrderEntry:
     filled_qty = Optional("filled_qty", not_negative, NOTHING)
     filled_stated = Needed("filled_qty", not_negative)
     mean_price = maybe("filled_avg_price", not_negative)
+    net_price = maybe("filled_avg_price", exact)  # of several legs, below 0 for a credit
+    order_class = maybe("order_class", words)
     filled_price = Needed("filled_avg_price", positive)
     leg_price = Needed("filled_avg_price", not_negative)
     filled_at = maybe("filled_at", an_instant)

@@ -46,7 +46,7 @@ def filled_quantity(answer: Answer) -> Decimal:
     """
     quantity = OrderEntry.filled_qty.of(answer)
     traded = OrderEntry.status.of(answer) in TRADED or OrderEntry.filled_at.of(answer) is not None
-    if not quantity and (traded or OrderEntry.mean_price.of(answer)):
+    if not quantity and (traded or _mean_price(answer)):
         raise SenselessAnswer("it has filled, and filled_qty does not say how much")
     return quantity
 
@@ -97,15 +97,30 @@ def progress_of(answer: Answer) -> Progress:
     first = OrderEntry.id.of(chain[-1])
     successor = OrderEntry.client_order_id.of(answer) if len(chain) > 1 else ""
     try:
-        traded = [(filled_quantity(each), OrderEntry.mean_price.of(each)) for each in chain]
+        traded = [(filled_quantity(each), _mean_price(each)) for each in chain]
         state = _state_of(answer)
     except SenselessAnswer:
         return Progress("working", first, successor=successor)
     filled = sum((quantity for quantity, _ in traded), Decimal(0))
     paid = [quantity * price for quantity, price in traded if quantity and price is not None]
     # The price of several legs is said by each of them.
-    price = sum(paid, Decimal(0)) / filled if filled and len(paid) == len(chain) else None
+    whole = filled and len(paid) == len(chain) and not _has_legs(answer)
+    price = sum(paid, Decimal(0)) / filled if whole else None
     return Progress(state, first, filled, price, successor)
+
+
+def _has_legs(answer: Answer) -> bool:
+    """Whether an order is one of several legs."""
+    return OrderEntry.order_class.of(answer) == "mleg"
+
+
+def _mean_price(answer: Answer) -> Decimal | None:
+    """Mean price of what has filled, USD; None before anything has.
+
+    Alpaca writes the net of several legs as it writes their limit: above 0 for a debit, below 0 for
+    a credit (docs.alpaca.markets, Options Level 3 Trading).
+    """
+    return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).of(answer)
 
 
 def _state_of(answer: Answer) -> State:

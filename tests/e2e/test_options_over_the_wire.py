@@ -39,6 +39,7 @@ from alpaca.trading.requests import (
 from execution.account_lock import JOURNAL
 from execution.alpaca.options import AlpacaSpreads
 from execution.events import EventLog
+from execution.intents import IntentBook
 from execution.live.footing import AnotherAccount
 from execution.sell_spreads import open_lines, sell
 from execution.spreads.offers import SellerTerms
@@ -164,6 +165,29 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     expired = [a["symbol"] for a in activities if a["activity_type"] == "OPEXP"]
     assert expired == [LONG, SHORT], "newest first, in the same order in every run"
     assert not client.get_all_positions()
+
+
+def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_the_book(
+    practice: Start, vix: Path
+) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    book = IntentBook()
+    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
+    desk = AlpacaSpreads(settings, KEYS, underlying=UNDER, book=book)
+    prices = []
+    for name, back in (("open-1", False), ("close-1", True)):
+        desk.submit(put(name, 2, back=back))
+        answer = trading(here).get(
+            "/orders:by_client_order_id", {"client_order_id": name, "nested": "true"}
+        )
+        prices.append(float(answer["filled_avg_price"]))  # type: ignore[index, arg-type]
+        intent = book.get(name)
+        assert intent is not None
+        assert (intent.state, intent.progress.state) == ("filled", "filled")
+        assert (intent.progress.filled, intent.progress.filled_price) == (2, None)
+    credit, debit = prices
+    assert credit < 0 < debit
 
 
 @pytest.mark.parametrize(

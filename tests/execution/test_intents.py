@@ -171,6 +171,17 @@ def order(name: str, status: str, **more: Any) -> dict[str, Any]:
             order("a", "filled", filled_qty="4", filled_avg_price="2.5"),
             Progress("filled", "id-a", Decimal(4), Decimal("2.5")),
         ),
+        *(
+            (
+                order("a", "filled", order_class="mleg", filled_qty="4", filled_avg_price=net),
+                Progress("filled", "id-a", Decimal(4)),
+            )
+            for net in ("-0.85", "0", "0.4")
+        ),
+        (
+            order("a", "filled", filled_qty="4", filled_avg_price="-2.5"),
+            Progress("working", "id-a"),
+        ),
         (order("a", "filled"), Progress("working", "id-a")),
         (order("a", "filled", filled_qty="many"), Progress("working", "id-a")),
         (
