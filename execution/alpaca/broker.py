@@ -47,8 +47,6 @@ class AlpacaBroker:
     terms: what an order may be worth; an order that the venue would refuse is not sent to it.
     patience: seconds that orders may take; a market order that still works then is cancelled.
     pause: waits for so many seconds.
-    listen: waits for news of orders, at most so many seconds; `TradeUpdates.wait` ends at once
-        when there is news.
     book: where orders are written down before they are sent; none keeps them in memory.
     clock: seconds that only increase.
     guard: has the last word before an order is sent.
@@ -68,7 +66,6 @@ class AlpacaBroker:
         terms: OrderTerms = TERMS,
         patience: float = 10.0,
         pause: Callable[[float], None] = time.sleep,
-        listen: Callable[[float], None] | None = None,
         book: IntentBook | None = None,
         clock: Callable[[], float] = elapsed_seconds,
         guard: Guard = unguarded,
@@ -82,7 +79,7 @@ class AlpacaBroker:
         self._believe = believe
         self._clock = clock
         self._patience = patience
-        self._listen = listen or pause
+        self._pause = pause
         self._collateral = collateral
         self._assets: dict[str, Asset] = {}
         self._terms = terms
@@ -194,7 +191,7 @@ class AlpacaBroker:
         for delay in poll_delays(self._patience, self._clock):
             if all(is_done(answer) for _, answer in sent):
                 break
-            self._listen(delay)
+            self._pause(delay)
             sent = [(order, self._desk.refreshed(answer)) for order, answer in sent]
         results = [
             (order, self._desk.end(answer) if _is_immediate(order) else answer)

@@ -15,7 +15,6 @@ import numpy as np
 from execution.account_lock import AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.updates import TradeUpdates
 from execution.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
@@ -110,7 +109,6 @@ def run_loop(
                 settings.broker,
                 keys,
                 terms=settings.orders,
-                listen=held.enter_context(TradeUpdates(settings.broker, keys)).wait,
                 book=live.book,
                 guard=guard,
                 job=NAME,

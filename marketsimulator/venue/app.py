@@ -25,7 +25,6 @@ from marketsimulator.venue.faults import FaultPlan, parse_fault
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.order_entry import OrderEntry
 from marketsimulator.venue.stocks import FLAGS, Venue
-from marketsimulator.venue.stream import TradeUpdateStream
 from marketsimulator.venue.tickets import Answer, Refused
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
@@ -46,10 +45,8 @@ class Server:
         self.speed = speed
         self.faults = faults or FaultPlan()
         self._entry = OrderEntry(venue, self.faults)
-        self._stream = TradeUpdateStream(self.faults)
         self._began = (time.monotonic(), venue.now)
         self._requests = FailingRequests(self.faults, _answered, _another_order)
-        venue.record.listeners.append(self._stream.publish)
 
     def app(self) -> web.Application:
         """The application."""
@@ -89,7 +86,6 @@ class Server:
             get("/v2/calendar", _plain(lambda request: calendar_answer(request.query))),
             get("/v2/assets", _plain(self._assets)),
             get("/v2/assets/{symbol:.+}", _plain(self._asset)),
-            get("/stream", self._stream.serve),
         ]
 
     def _data_routes(self) -> list[web.RouteDef]:
@@ -115,7 +111,6 @@ class Server:
             web.delete("/control/faults", _plain(self._clear_faults)),
             web.post("/control/activities", self._list_activities_late),
             web.post("/control/assets", self._flag_asset),
-            web.post("/control/hang_up", self._hang_up_streams),
             web.post("/control/land", self._land_all),
         ]
 
@@ -124,8 +119,8 @@ class Server:
         """Keys, faults, and refusals in Alpaca's words."""
         path = request.path
         control = path.startswith("/control")
-        # Alpaca gives prices of coins without keys; the stream asks for them in its first message.
-        keyless = control or path.startswith("/v1beta3") or path == "/stream"
+        # Alpaca gives prices of coins without keys.
+        keyless = control or path.startswith("/v1beta3")
         if not keyless and not request.headers.get("APCA-API-KEY-ID"):
             body = {"code": 40110000, "message": "request is not authorized"}
             return web.json_response(body, status=401)
@@ -235,11 +230,6 @@ class Server:
         if "halted" in flags:
             self.venue.halt(symbol, flags.pop("halted"))
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
-        return web.json_response({})
-
-    async def _hang_up_streams(self, _: web.Request) -> web.StreamResponse:
-        """Drop every stream's connection; a client may come back."""
-        await self._stream.hang_up()
         return web.json_response({})
 
     async def _start_clock(self, _: web.Application) -> None:

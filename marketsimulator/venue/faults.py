@@ -39,7 +39,7 @@ class Fault:
         `unlisted` answers a read of orders or fills as if the newest order were not there (at
         Kalshi; Alpaca's lists late activities instead);
         `skew` lets the clock say `seconds` too much;
-        `silence`, `duplicate`, `out_of_order`: trade updates are not sent, sent twice, or the
+        `silence`, `duplicate`, `out_of_order`: news of books are not sent, sent twice, or the
         newer before the older;
         `gap` loses a message of a stream whose messages are numbered, and not its number.
     count: how often, from 1.

@@ -212,20 +212,17 @@ class VenueOptions:
         return [answer for answer in answers if query.get("type") in (None, answer["type"])]
 
     def _note_changes(self) -> None:
-        """Tell listeners what orders have become, and write down what they traded."""
+        """Write down what orders have traded."""
         for name, before in list(self._working.items()):
             ticket = self.ticket(name)
             if ticket == before:
                 continue
             self._working[name] = ticket
-            if before is None:
-                self._publish("new", ticket)
             if ticket.filled:
                 for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
                     self._note_trade(ticket, leg, price)
             if ticket.status != "new":
                 del self._working[name]
-                self._publish("fill" if ticket.status == "filled" else ticket.status, ticket)
 
     def _note_trade(self, ticket: SpreadTicket, leg: OptionLeg, price: Decimal) -> None:
         """Write down what one leg of an order traded, as Alpaca does."""
@@ -259,7 +256,3 @@ class VenueOptions:
                 "net_amount": "0",
             }
         )
-
-    def _publish(self, event: str, ticket: SpreadTicket) -> None:
-        name = ticket.order.client_order_id
-        self._record.publish(event, f"{name}{event}{ticket.filled}", lambda: self.answer(name))

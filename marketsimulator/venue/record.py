@@ -1,22 +1,19 @@
-"""What a practice venue writes down, whom it tells of orders, and which client ids it has seen."""
+"""What a practice venue writes down, and which client ids it has seen."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, timestamp
+from marketsimulator.venue.tickets import Answer, Refused, timestamp
 from trainingdata.instants import DAY
 from trainingdata.sessions import session_of, sessions_between
 
-Listener = Callable[[Answer], None]
-
 
 class Record:
-    """Activities of one account in the order they came, listeners to order news, and ids in use.
+    """Activities of one account in the order they came, and ids in use.
 
     Stocks and options share one record, because at Alpaca they share one account.
     """
@@ -29,7 +26,6 @@ class Record:
         # Each start is another account, whose orders are none of those of the one before.
         self.account_id = str(uuid.uuid4())
         self.activities: list[Answer] = []
-        self.listeners: list[Listener] = []
         self._used_ids: set[str] = set()
         self._late_kinds: frozenset[str] = frozenset()
         self._listed_from: dict[str, np.datetime64] = {}
@@ -86,28 +82,6 @@ class Record:
         """The activities that a client may see by now, in the order they came."""
         now = self.now
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]
-
-    def publish(
-        self,
-        event: str,
-        identity: str,
-        order: Callable[[], Answer],
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Tell every listener what an order has done.
-
-        event: Alpaca's word for it. identity: of the order and how far it is. order: writes it in
-        Alpaca's words. details: what the event adds, as a fill's price.
-        """
-        # Nobody may listen for a whole backtest: an order is written out only for those who do.
-        if not self.listeners:
-            return
-        # A client knows an update that comes twice by its execution id, so the id follows from
-        # what happened and not from when it was sent.
-        execution = str(uuid.uuid5(ID_NAMESPACE, identity))
-        shared = {"event": event, "execution_id": execution, "timestamp": timestamp(self.now)}
-        for listener in self.listeners:
-            listener({**shared, "order": order(), **(details or {})})
 
 
 def _next_opening(now: np.datetime64) -> np.datetime64:

@@ -47,7 +47,7 @@ class Venue:
     bars: the panel; index: the instant where the clock stands; first: where it began.
     broker: the account on the bars.
     options: the option desks beside it.
-    record: activities, listeners and client ids, of stocks and options.
+    record: activities and client ids, of stocks and options.
     tickets: orders by client_order_id, in the order they came.
     entries: signed quantity and mean price (USD) of what is held, by symbol.
     curve: instants and equity, USD.
@@ -174,10 +174,8 @@ class Venue:
         if reject:
             ticket.status = "rejected"
             ticket.closed_at = self.record.stamp
-            self._publish("rejected", ticket)
             return
         self._working[order.client_order_id] = ticket
-        self._publish("new", ticket)
         if partial:
             # The ticket keeps the whole quantity: when the half is done it ends short, cancelled.
             increment = Decimal(1) if order.instrument.kind is Kind.STOCK else THOUSANDTH
@@ -277,7 +275,7 @@ class Venue:
                 )
 
     def _update_tickets(self) -> None:
-        """Bring tickets up to date with the broker, and tell listeners what has happened."""
+        """Bring tickets up to date with the broker."""
         for fill in self.broker.fills[self._fills_seen :]:
             self._note_fill(fill)
         self._fills_seen = len(self.broker.fills)
@@ -297,7 +295,6 @@ class Venue:
                 ticket.status = "replaced"
             else:
                 ticket.status = "expired" if state == "expired" else "canceled"
-            self._publish(ticket.status, ticket)
 
     def _open_status(self, ticket: Ticket) -> str:
         """Alpaca's word for an order that is open."""
@@ -308,7 +305,7 @@ class Venue:
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
     def _note_fill(self, fill: Fill) -> None:
-        """Give a fill to its ticket, write it down, and tell listeners of a trade."""
+        """Give a fill to its ticket, and write it down."""
         self._update_entry(fill)
         ticket = self.tickets.get(fill.client_order_id)
         if ticket is None and fill.price > 0:
@@ -321,10 +318,9 @@ class Venue:
         done = ticket.filled == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
         ticket.closed_at = self.record.stamp if done else None
-        event = "fill" if done else "partial_fill"
         activity = {
             "activity_type": "FILL",
-            "type": event,
+            "type": "fill" if done else "partial_fill",
             "transaction_time": max(timestamp(fill.at), self.record.stamp),
             **_trade_fields(fill),
             "side": ticket.order.side,
@@ -334,13 +330,6 @@ class Venue:
             "order_status": ticket.status,
         }
         self.record.note_activity(activity)
-        position = self.broker.account().positions.get(fill.symbol, Decimal(0))
-        details = {
-            "price": repr(fill.price),
-            "qty": quantity_text(abs(fill.qty)),
-            "position_qty": quantity_text(position),
-        }
-        self._publish(event, ticket, details)
 
     def _note_unordered_fill(self, fill: Fill, ticket: Ticket | None) -> None:
         """Write down a change of a position that no order asked for.
@@ -362,12 +351,6 @@ class Venue:
         self.tickets[order.client_order_id] = ticket
         self._by_number[ticket.number] = ticket
         return ticket
-
-    def _publish(
-        self, event: str, ticket: Ticket, details: Mapping[str, Any] | None = None
-    ) -> None:
-        identity = f"{ticket.number}{event}{ticket.filled}"
-        self.record.publish(event, identity, ticket.answer, details)
 
     def _update_entry(self, fill: Fill) -> None:
         """Mean price of what is held: what opens averages, what closes leaves it.

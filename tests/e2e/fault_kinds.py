@@ -28,7 +28,6 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     *({"kind": kind} for kind in ("partial", "reject", "reject_later")),
     *({"kind": kind, "count": 2} for kind in ("partial", "reject")),
     *({"kind": "state", "state": state, "count": 3} for state in ("pending_new", "held")),
-    *({"kind": kind, "count": 3} for kind in ("silence", "duplicate", "out_of_order")),
     {"kind": "skew", "seconds": 900, "count": 2},
     {"kind": "status", "status": 403, "method": "POST", "path": "/v2/orders"},
     {"kind": "late", "seconds": 3600, "method": "POST", "path": "/v2/orders", "count": 2},

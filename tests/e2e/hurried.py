@@ -54,15 +54,10 @@ def _hurry() -> None:
     instants.system_clock = _read_system_clock
 
     from execution.alpaca.broker import AlpacaBroker
-    from execution.alpaca.updates import TradeUpdates
     from execution.live import loop
 
-    heard = TradeUpdates.wait
     loop.LONGEST_WAIT = LONGEST
     loop.VENUE_RETRY = LONGEST
-    TradeUpdates.wait = lambda self, seconds: heard(  # type: ignore[method-assign]
-        self, min(seconds, LONGEST)
-    )
     defaults: Any = AlpacaBroker.__init__.__kwdefaults__ or {}
     if "patience" in defaults:
         defaults["patience"] = PATIENCE

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import re
-import socket
-import sys
 import threading
 import time
-from base64 import b64encode
 from decimal import Decimal
-from hashlib import sha1
 from typing import Any
 
 import numpy as np
 import pytest
-import requests
 
-from execution.alpaca import updates
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.updates import TradeUpdates
 from execution.broker import place
 from execution.orders import Order
 from foundation.errors import OrderRejected, OutcomeUnknown
@@ -157,85 +148,6 @@ def test_fills_since_an_instant_are_the_venues_in_their_order(practice: Start) -
         if f.price > 0
     ]
     assert [(f.client_order_id, f.symbol, f.qty, f.price, f.at) for f in every] == traded
-
-
-@pytest.mark.parametrize("fault", [None, "silence", "duplicate", "out_of_order"])
-def test_the_stream_is_a_hint_and_rest_is_the_truth(practice: Start, fault: str | None) -> None:
-    """Whatever the stream says, twice, late or not at all: what filled is what the venue's
-    orders say.
-    """
-    here = practice()
-    here.advance(OPENING)
-    settings = BrokerSettings(url_override=here.url)
-    with TradeUpdates(settings, KEYS) as updates:
-        mine = AlpacaBroker(settings, KEYS, patience=2.0, listen=updates.wait)
-        for k in range(100):
-            mine.submit([order(f"warm-{k}", "SYB", qty="1")])
-            if updates.heard:
-                break
-            time.sleep(0.1)
-        if fault:
-            here.fail(kind=fault, count=2)
-        fills = mine.submit([order("told-1", qty="7")])
-    assert [(f.client_order_id, f.qty) for f in fills] == [("told-1", Decimal(7))]
-    assert mine.account().positions["SYA"] == 7
-
-
-def test_listening_ends_however_far_the_connection_has_come(practice: Start) -> None:
-    here = practice()
-    for url in (here.url, "http://127.0.0.1:9"):
-        for pause in (0.0, 0.0, 0.01, 0.3):
-            with TradeUpdates(BrokerSettings(url_override=url), KEYS):
-                time.sleep(pause)
-    assert not [thread for thread in threading.enumerate() if thread.name == "trade updates"]
-
-
-def test_a_stream_whose_server_answers_no_close_ends_before_its_loop_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A server that hangs, or is gone without a word, after it has authorized the stream."""
-    ignored: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda each: ignored.append(each.exc_value))
-    monkeypatch.setattr(updates, "PARTING", 0.4)
-    monkeypatch.setitem(updates.CONNECTION, "close_timeout", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        stream = TradeUpdates(BrokerSettings(url_override=url), KEYS)
-        with stream:
-            hanging, _ = server.accept()
-            key = re.search(rb"Sec-WebSocket-Key: (\S+)", hanging.recv(10_000))
-            assert key is not None
-            digest = sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-            hanging.sendall(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + b64encode(digest) + b"\r\n\r\n"
-            )
-            hanging.recv(10_000)
-            message = b'{"stream": "authorization", "data": {"status": "authorized"}}'
-            hanging.sendall(bytes([0x81, len(message)]) + message)
-            stream.wait(5)
-            assert stream.connections == 1
-        del stream
-        gc.collect()
-        hanging.close()
-    assert not ignored
-
-
-def test_what_filled_while_the_stream_was_down_is_read_once_it_is_back(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    settings = BrokerSettings(url_override=here.url)
-    mine = broker(here)
-    since = here.venue.now - np.timedelta64(1, "s")
-    with TradeUpdates(settings, KEYS) as updates:
-        updates.wait(10)
-        assert (updates.connections, updates.heard) == (1, 0)
-        here.fail(kind="silence", count=1000)
-        requests.post(f"{here.url}/control/hang_up", timeout=10)
-        mine.submit([order("missed-1", qty="7")])
-        updates.wait(10)
-        assert (updates.connections, updates.heard) == (2, 0)
-        assert [(f.client_order_id, f.qty) for f in mine.fills_since(since)] == [("missed-1", 7)]
 
 
 def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practice: Start) -> None:

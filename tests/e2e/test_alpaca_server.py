@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from alpaca.trading.requests import (
     StopOrderRequest,
     TrailingStopOrderRequest,
 )
-from alpaca.trading.stream import TradingStream
 
 from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
@@ -233,40 +231,6 @@ def test_a_waiting_clock_is_moved_by_as_many_instants_as_are_asked_for(practice:
 def test_without_keys_there_is_no_account(practice: Start) -> None:
     here = practice()
     assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401
-
-
-def test_the_stream_tells_of_orders_and_fills(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    stream = TradingStream(
-        KEYS.key, KEYS.secret, url_override=f"{here.url.replace('http', 'ws')}/stream"
-    )
-    seen: list[tuple[str, str]] = []
-
-    async def hear(update: Any) -> None:
-        seen.append(
-            (str(getattr(update.event, "value", update.event)), update.order.client_order_id)
-        )
-
-    stream.subscribe_trade_updates(hear)
-    thread = threading.Thread(target=stream.run, daemon=True)
-    thread.start()
-    client = trading(here)
-    for k in range(100):
-        client.submit_order(buy("SYB", 1, client_order_id=f"s-{k}"))
-        if seen:
-            break
-        time.sleep(0.1)
-    name = seen[0][1]
-    client.submit_order(buy("SYB", 1, client_order_id="last"))
-    for _ in range(50):
-        if ("fill", "last") in seen:
-            break
-        time.sleep(0.1)
-    stream.stop()
-    thread.join(30)
-    assert seen[:2] == [("new", name), ("fill", name)]
-    assert seen[-2:] == [("new", "last"), ("fill", "last")]
 
 
 def price_at_opening(here: Practice) -> float:

@@ -15,8 +15,6 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL, account_lock
-from execution.alpaca import updates
-from execution.alpaca.updates import TradeUpdates
 from execution.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
 from execution.orders import client_order_id
@@ -36,7 +34,6 @@ from tests.e2e.practice import (
     trading,
 )
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import BrokerSettings
 
 REQUEST = {"symbol": "SYA", "side": "buy", "qty": "1", "type": "market", "client_order_id": "o-1"}
 FIVE = np.timedelta64(5, "m")
@@ -324,28 +321,6 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     account = mine.account()
     weight = float(account.positions["SYA"]) * account.prices["SYA"] / account.equity
     assert weight == pytest.approx(0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("trouble", [RuntimeError("lost"), TimeoutError()])
-def test_a_stream_that_does_not_end_ends_nothing_else(
-    practice: Start,
-    trouble: Exception,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    monkeypatch.setattr(updates, "PARTING", 0.2)
-    stream = TradeUpdates(BrokerSettings(url_override=here.url), KEYS)
-    stop = stream._stop
-
-    async def failing() -> None:
-        await stop()
-        raise trouble
-
-    monkeypatch.setattr(stream, "_stop", failing)
-    with stream:
-        pass
-    assert "the stream did not end well" in caplog.text
 
 
 def test_settings_beyond_their_bounds_are_named(practice: Start) -> None:

@@ -664,43 +664,28 @@ def order(
 def broker_at(
     patience: float = 10.0, **words: list[Said]
 ) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
-    """A broker, the venue it asks, how long it has waited, and how long it has listened."""
+    """A broker, the venue it asks, how long it has waited in all, and between looks at orders."""
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
     venue = Venue(**told)
     time = Waiting()
-    heard = list[float]()
+    between = list[float]()
 
-    def listen(seconds: float) -> None:
-        heard.append(seconds)
-        time.waited.append(seconds)
+    def poll(seconds: float) -> None:
+        between.append(seconds)
+        time.pause(seconds)
 
-    broker = AlpacaBroker(
-        BrokerSettings(), KEYS, patience=patience, pause=time.pause, listen=listen, clock=time
-    )
+    broker = AlpacaBroker(BrokerSettings(), KEYS, patience=patience, pause=time.pause, clock=time)
+    broker._pause = poll
     broker._desk.client = venue  # type: ignore[assignment]
-    return broker, venue, time.waited, heard
+    return broker, venue, time.waited, between
 
 
-def test_an_order_is_listened_for_longer_and_longer_until_patience_ends() -> None:
-    broker, venue, _, heard = broker_at(4.0, post=[taken()], get=[taken()], delete=[{}])
+def test_an_order_is_looked_at_after_longer_and_longer_until_patience_ends() -> None:
+    broker, venue, _, between = broker_at(4.0, post=[taken()], get=[taken()], delete=[{}])
     assert broker.submit([order(type="limit", limit_price=5.0)]) == []
-    assert heard == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, pytest.approx(0.45)]
+    assert between == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, pytest.approx(0.45)]
     assert venue.times("delete") == 0, "what waits is left waiting"
-    assert venue.times("get") == len(heard)
-
-
-def test_news_of_other_orders_ends_no_patience() -> None:
-    """However often listening is cut short, an order has the seconds it was given."""
-    broker, _, waited, heard = broker_at(4.0, post=[taken()], get=[taken()])
-    seconds = [0.7 for _ in range(5)]
-
-    def cut_short(_: float) -> None:
-        heard.append(0.0)
-        waited.append(seconds.pop() if seconds else 1.0)
-
-    broker._listen = cut_short
-    broker.submit([order(type="limit", limit_price=5.0)])
-    assert len(heard) == 6
+    assert venue.times("get") == len(between)
 
 
 def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
@@ -721,20 +706,20 @@ def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
 def test_what_is_for_now_is_cancelled_when_patience_ends(
     kind: dict[str, Any], cancelled: bool
 ) -> None:
-    broker, venue, _, heard = broker_at(
+    broker, venue, _, between = broker_at(
         0.0, post=[taken()], get=[taken(state="canceled")], delete=[{}]
     )
     broker.submit([order(**kind)])
-    assert (venue.times("delete"), heard) == (int(cancelled), [])
+    assert (venue.times("delete"), between) == (int(cancelled), [])
 
 
 def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
-    broker, venue, _, heard = broker_at(post=[taken(state="filled", **FILLED)])
+    broker, venue, _, between = broker_at(post=[taken(state="filled", **FILLED)])
     (fill,) = broker.submit([order(side="sell")])
     assert fill == Fill(
         "o-1", "NVDA", Decimal(-10), 5.5, 0.0, np.datetime64("2024-03-05T17:30:21", "ns")
     )
-    assert (heard, venue.times("get")) == ([], 0)
+    assert (between, venue.times("get")) == ([], 0)
     part = {
         "filled_qty": "4",
         "filled_avg_price": "5",
@@ -749,12 +734,12 @@ def test_what_is_done_is_not_waited_for_and_a_part_counts() -> None:
 def test_of_two_orders_the_one_that_is_not_done_is_waited_for() -> None:
     done = taken("o-1", "filled", **FILLED)
     later = taken("o-2", "filled", **FILLED)
-    broker, _, _, heard = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
+    broker, _, _, between = broker_at(post=[done, taken("o-2")], get=[taken("o-2"), later])
     assert [f.client_order_id for f in broker.submit([order("o-1"), order("o-2")])] == [
         "o-1",
         "o-2",
     ]
-    assert heard == [0.05, 0.1]
+    assert between == [0.05, 0.1]
 
 
 @pytest.mark.parametrize(
