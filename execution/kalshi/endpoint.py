@@ -29,10 +29,9 @@ KEY_ID = "KALSHI_API_KEY_ID"
 PRIVATE_KEY = "KALSHI_PRIVATE_KEY"
 PRIVATE_KEY_PATH = "KALSHI_PRIVATE_KEY_PATH"
 ROOT = "/trade-api/v2"
-STREAM = "/trade-api/ws/v2"
-HOSTS = {  # of REST and stream, as published in autumn 2026
-    "demo": ("https://external-api.demo.kalshi.co", "wss://external-api-ws.demo.kalshi.co"),
-    "live": ("https://external-api.kalshi.com", "wss://external-api-ws.kalshi.com"),
+HOSTS = {  # as published in autumn 2026
+    "demo": "https://external-api.demo.kalshi.co",
+    "live": "https://external-api.kalshi.com",
 }
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 8  # characters of a line of a key below which it could be any word
@@ -164,13 +163,12 @@ class KalshiSettings:
 
     mode: demo has an account without money; live needs confirm_live too.
     confirm_live: beside mode=live: orders go out with real money.
-    url_override: an address on this machine, for REST and stream; none means the venue's own.
+    url_override: an address on this machine; none means the venue's own.
     connect_timeout: seconds to connect, 0.01 … 600.
     read_timeout: seconds to wait for the next bytes of an answer, 0.01 … 600.
     deadline: seconds that a request may take, repeats included, 0.01 … 600.
     attempts: of a read, 1 … 10.
-    order_seconds: after which an order that still waits ends at the venue, 10 … 86,400.
-    landing_seconds: after that end until which an order that the venue does not know may still
+    landing_seconds: after its end until which an order that the venue does not know may still
         reach it, 60 … 172,800; the venue refuses stale signatures, from which age on is not
         published.
     """
@@ -182,7 +180,6 @@ class KalshiSettings:
     read_timeout: float = 20.0
     deadline: float = 30.0
     attempts: int = 4
-    order_seconds: float = 600.0
     landing_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
@@ -195,7 +192,6 @@ class KalshiSettings:
             read_timeout=(0.01, 600),
             deadline=(0.01, 600),
             attempts=(1, 10),
-            order_seconds=(10, 86_400),
             landing_seconds=(60, 172_800),
         )
         if self.url_override is not None:
@@ -213,14 +209,7 @@ class KalshiSettings:
     @property
     def address(self) -> str:
         """Scheme, host and port of the REST interface."""
-        return (self.url_override or HOSTS[self.mode][0]).rstrip("/")
-
-    @property
-    def stream_address(self) -> str:
-        """Scheme, host, port and path of the stream."""
-        if self.url_override is not None:
-            return self.address.replace("http", "ws", 1) + STREAM
-        return HOSTS[self.mode][1] + STREAM
+        return (self.url_override or HOSTS[self.mode]).rstrip("/")
 
 
 def _check_address(url: str) -> None:

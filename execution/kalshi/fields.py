@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
-from execution.kalshi.orders import COUNT_STEP, PAYOUT, PRICE_STEP, Outcome
+from execution.kalshi.orders import COUNT_STEP, PAYOUT, PRICE_STEP
 from execution.kalshi.ticks import TABLES, Ticks
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import (
@@ -29,7 +29,6 @@ from trainingdata.feed.fields import (
 
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
-Level = tuple[Decimal, Decimal]  # USD of YES, contracts
 CENTS = 100
 MOST_MULTIPLIED = 10  # of fee rates
 
@@ -101,15 +100,6 @@ def a_status(value: Any) -> Status:
     raise ValueError("none of resting, canceled, executed")
 
 
-def an_outcome(value: Any) -> Outcome:
-    """The side that a market settled at."""
-    if value == "yes":
-        return "YES"
-    if value == "no":
-        return "NO"
-    raise ValueError("neither yes nor no")
-
-
 def a_payout(value: Any) -> Decimal:
     """USD for a contract, from whole or broken cents."""
     usd = exact(value) / CENTS
@@ -126,18 +116,6 @@ def a_multiplier(value: Any) -> Decimal:
     return multiplier
 
 
-def levels(value: Any) -> tuple[Level, ...]:
-    """Prices and the contracts that wait at each."""
-    if not isinstance(value, list):
-        raise ValueError("no list of levels")
-    found = []
-    for each in value:
-        if not isinstance(each, list) or len(each) != 2:
-            raise ValueError("no list of pairs")
-        found.append((a_price(each[0]), a_count(each[1])))
-    return tuple(found)
-
-
 def price_ranges(value: Any) -> Ticks:
     """The prices that a market takes."""
     ranges = [
@@ -152,13 +130,6 @@ def a_tick_table(value: Any) -> Ticks:
     if value not in TABLES:
         raise ValueError(f"none of {', '.join(TABLES)}")
     return TABLES[value]
-
-
-def a_serial(value: Any) -> int:
-    """A whole number from 0 on."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
-        raise ValueError("no whole number from 0 on")
-    return value
 
 
 def an_object(value: Any) -> Mapping[str, Any]:
@@ -302,32 +273,6 @@ class CostsEntry:
 
     default = Needed("default_cost", not_negative)
     named: Optional[tuple[Mapping[str, Any], ...]] = Optional("endpoint_costs", entries, ())
-
-
-class StreamMessage:
-    """A message of the stream."""
-
-    kind = Needed("type", words)
-    subscription = maybe("sid", a_serial)
-    serial = maybe("seq", a_serial)
-    content: Optional[Mapping[str, Any]] = Optional("msg", an_object, {})
-
-
-class SnapshotMessage:
-    """`orderbook_snapshot`, with `use_yes_price`: both sides at prices of YES."""
-
-    ticker = Needed("market_ticker", words)
-    bids: Optional[tuple[Level, ...]] = Optional("yes_dollars_fp", levels, ())  # nobody bids
-    asks: Optional[tuple[Level, ...]] = Optional("no_dollars_fp", levels, ())  # nobody offers
-
-
-class DeltaMessage:
-    """`orderbook_delta`: what is added at one price, or taken away."""
-
-    ticker = Needed("market_ticker", words)
-    side = Needed("side", an_outcome)
-    price = Needed("price_dollars", a_price)
-    change = Needed("delta_fp", a_signed_count)
 
 
 def ticks_of(entry: Mapping[str, Any]) -> Ticks:

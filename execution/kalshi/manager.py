@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from execution.kalshi.ledger import RulesOf, held
 from execution.kalshi.listings import Listing, read_markets, sale_value
 from execution.kalshi.money import Account
 from execution.kalshi.order_desk import KalshiDesk
-from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, Receipt
+from execution.kalshi.orders import Fill, LimitOrder, MarketView, Receipt
 from execution.kalshi.standing import AccountReader
 from execution.kalshi.venue_orders import awaited, order_of, order_request, reduces
 from execution.kalshi.withdrawals import Withdrawal, withdrawals
@@ -29,20 +29,8 @@ from execution.posting import Guard, unguarded
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import system_clock
 
+ORDER_LIFE = np.timedelta64(600, "s")
 NAMES = re.compile(r"[A-Za-z0-9_:+=/-]{1,64}")  # ids that the venue takes; over REST: U
-
-
-class Books(Protocol):
-    """Order books as a stream keeps them."""
-
-    def best(self, market: str) -> tuple[Decimal, Decimal]:
-        """Best bid and ask of YES, USD; 0 and 1 where there is none.
-
-        Raises
-        ------
-        BrokerError
-            for a book that is stale, or of which nothing is known.
-        """
 
 
 class KalshiMultiMarketOrderManager:
@@ -53,10 +41,10 @@ class KalshiMultiMarketOrderManager:
     admission: what every order has to leave; it is asked before an order is sent.
     rules_of: fee rules of a market at an instant.
     book: where intents are kept; none keeps them in memory, until the process ends.
-    books: order books of the venue's stream; none reads quotes by REST.
     guard: has the last word before an intent is sent.
     halted: why nothing may be opened now; empty where it may.
     job: whose orders go this way.
+    life: after which an order that still waits ends at the venue.
     pause: waits for so many seconds.
     clock: this machine's; the venue shows none.
     """
@@ -69,19 +57,18 @@ class KalshiMultiMarketOrderManager:
         rules_of: RulesOf,
         *,
         book: IntentBook | None = None,
-        books: Books | None = None,
         guard: Guard = unguarded,
         halted: Callable[[], str] = str,
         job: str = "",
+        life: np.timedelta64 = ORDER_LIFE,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], np.datetime64] = system_clock,
     ) -> None:
         self.connection = KalshiConnection(settings, keys, clock)
-        self._settings = settings
+        self._life = life
         self._desk = KalshiDesk(self.connection, pause, book, guard, job)
         self._account = AccountReader(self.connection, self._desk, rules_of, pause)
         self._admission = admission
-        self._books = books
         self._job = job
         self._halted = halted
         self._limits_asked = False
@@ -122,8 +109,7 @@ class KalshiMultiMarketOrderManager:
     def request(self, order: LimitOrder) -> dict[str, Any]:
         """The order in the venue's words, as the book has it and `submit` sends it."""
         now = self.connection.now()
-        life = np.timedelta64(round(self._settings.order_seconds * 1e9), "ns")
-        return order_request(order, now + life)
+        return order_request(order, now + self._life)
 
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; one of its id that was sent before is that order.
@@ -258,7 +244,7 @@ class KalshiMultiMarketOrderManager:
             here.yes,
             here.no,
             (*self._account.resting_orders(standing), *unknown),
-            self._quote(market, listings[market]),
+            listings[market].quote,
             sale_value(elsewhere, listings),
         )
         return _Sight(view, listings[market], ledger.account.carried)
@@ -273,13 +259,6 @@ class KalshiMultiMarketOrderManager:
         return seen.listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, seen.view
         )
-
-    def _quote(self, market: str, listing: Listing) -> Quote:
-        """The best prices of a market: from its book, where a stream keeps one."""
-        if self._books is None:
-            return listing.quote
-        bid, ask = self._books.best(market)
-        return Quote(bid, ask, listing.ticks.step(bid, ask))
 
     def _reduces(self, order_id: str) -> bool:
         """Whether an order is one of ours that may only sell what is held."""

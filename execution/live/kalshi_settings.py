@@ -17,6 +17,8 @@ from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
 
+SHORTEST_LIFE = np.timedelta64(10, "s")  # until an order has certainly reached the venue
+
 
 @dataclass(frozen=True, slots=True)
 class KalshiTradingSettings(OrderSettings):
@@ -33,7 +35,6 @@ class KalshiTradingSettings(OrderSettings):
     interval: seconds between ticks, those that the policy was trained with, 0.1 … 86,400.
     steps: ticks to work on; none goes on until every market has settled.
     halt_after: ticks in a row that fail, after which no more are made, 1 … 1000.
-    stream: whether quotes come from the venue's stream; without it they are read.
     fees: by date.
     actor: how the service works.
     guards: bounds that no order goes beyond.
@@ -53,7 +54,6 @@ class KalshiTradingSettings(OrderSettings):
     interval: float = 300.0
     steps: int | None = None
     halt_after: int = 3
-    stream: bool = True
     fees: KalshiFees = field(default_factory=KalshiFees)
     actor: ActorSettings = field(default_factory=ActorSettings)
     guards: KalshiGuardSettings = field(default_factory=KalshiGuardSettings)
@@ -71,6 +71,7 @@ class KalshiTradingSettings(OrderSettings):
             kelly_fraction=(1e-6, 10),
             seed=(0, 2**63),
             halt_after=(1, 1000),
+            life=(1, 1_000_000),
         )
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps: {self.steps} is below 1")
@@ -112,6 +113,11 @@ class KalshiTradingSettings(OrderSettings):
     def step(self) -> np.timedelta64:
         """Between ticks."""
         return np.timedelta64(round(self.interval * 1e9), "ns")
+
+    @property
+    def order_life(self) -> np.timedelta64:
+        """After which an order that still waits ends at the venue: as many ticks as in training."""
+        return max(self.life * self.step, SHORTEST_LIFE)
 
     def venue(self) -> KalshiSettings:
         """How the venue is reached.

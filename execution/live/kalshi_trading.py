@@ -13,7 +13,6 @@ import numpy as np
 from execution.kalshi.action_log import ActionEntry
 from execution.kalshi.actions import LimitOrderActionSpace
 from execution.kalshi.actor import ActorService
-from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.connection import KalshiConnection
 from execution.kalshi.endpoint import KalshiKeys
 from execution.kalshi.estimates import EstimateFile
@@ -63,9 +62,6 @@ def trade(
     estimates = None if settings.estimates is None else Path(settings.estimates)
     with ExitStack() as held:
         records = held.enter_context(kalshi_records(settings, venue, keys, clock))
-        books = None
-        if settings.stream:
-            books = held.enter_context(BookFeed(venue, keys, settings.markets))
         connection = KalshiConnection(venue, keys, clock)
         own = EstimateFile(estimates, records.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
@@ -75,9 +71,7 @@ def trade(
             samples = sampler.read()
             fees.learn(connection, settings.markets)
             space = settings.space_at(fees.dearest(clock()))
-            manager = _manager(settings, keys, space, fees, records, books)
-            if books is not None:
-                books.wait_until_certain(venue.read_timeout)
+            manager = _manager(settings, keys, space, fees, records)
             began = records.actions.began(worth(manager.view(settings.markets[0])))
             service = _service(
                 settings, records, manager, space, policy(space, float(began)), sizes, show
@@ -125,7 +119,6 @@ def _manager(
     space: LimitOrderActionSpace,
     fees: MarketFees,
     records: KalshiRecords,
-    books: BookFeed | None,
 ) -> KalshiMultiMarketOrderManager:
     return KalshiMultiMarketOrderManager(
         settings.venue(),
@@ -133,10 +126,10 @@ def _manager(
         space.admission,
         fees,
         book=records.book,
-        books=books,
         guard=records.guard,
         halted=records.why_nothing_opens,
         job=JOB,
+        life=settings.order_life,
         clock=records.clock,
     )
 

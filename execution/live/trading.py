@@ -215,8 +215,13 @@ class TradingJob:
             bars = self._settings.view(self._feed.bars(account.as_of))
             bars, _ = self._belief.believed(bars, {})
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
+        # One look for the orders of all that are unfinished: a second one would take the place of
+        # the first, and forget what has been let pass since.
+        prices: dict[str, float] = {}
         for decision in self._journal.unfinished():
-            have_seen(self._live, self._feed, account.with_prices(decision.prices), decision.prices)
+            prices |= decision.prices
+        if prices:
+            have_seen(self._live, self._feed, account.with_prices(prices), prices)
         resume(self._orders, self._journal, self._live.book, self._settings.tradable_symbols)
         cycle = run_cycle(
             self._orders,

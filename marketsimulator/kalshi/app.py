@@ -24,7 +24,6 @@ from marketsimulator.kalshi.answers import (
     series_answer,
     settlements_answer,
 )
-from marketsimulator.kalshi.book_stream import BookStream
 from marketsimulator.kalshi.buckets import Buckets, costs_answer
 from marketsimulator.kalshi.signatures import KEY, KeyPair
 from marketsimulator.kalshi.tickets import (
@@ -41,10 +40,9 @@ from marketsimulator.venue.failing import FailingRequests, Handler
 from marketsimulator.venue.faults import FaultPlan, parse_fault
 
 API = "/trade-api/v2"
-SOCKET = "/trade-api/ws/v2"
 ORDERS = f"{API}/portfolio/events/orders"
 NO_ORDER = "00000000-0000-0000-0000-000000000000"
-PRIVATE = (f"{API}/portfolio", f"{API}/account/limits", SOCKET)  # what needs keys
+PRIVATE = (f"{API}/portfolio", f"{API}/account/limits")  # what needs keys
 STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
 MOST_STEPS = 1_000_000  # of the clock, at once
 PERIOD = 0.02  # seconds between looks at a clock that runs by itself
@@ -70,7 +68,6 @@ class KalshiServer:
         self.speed = speed
         self.faults = faults or FaultPlan()
         self._buckets = Buckets(venue.settings.buckets, time.monotonic())
-        self._stream = BookStream(venue, self.faults)
         self._requests = FailingRequests(self.faults, _answered, _another_order)
 
     def app(self) -> web.Application:
@@ -106,7 +103,6 @@ class KalshiServer:
             ),
             get(f"{API}/portfolio/balance", self._plain(lambda _: balance_answer(venue))),
             get(f"{API}/account/limits", self._plain(lambda _: self._buckets.limits_answer())),
-            get(SOCKET, self._stream.serve),
         ]
 
     def _market_routes(self) -> list[web.RouteDef]:
@@ -142,7 +138,6 @@ class KalshiServer:
             web.post("/control/faults", self._plan_faults),
             web.delete("/control/faults", self._clear_faults),
             web.post("/control/markets", self._pause),
-            web.post("/control/hang_up", self._hang_up_streams),
             web.post("/control/land", self._land_all),
         ]
 
@@ -161,8 +156,6 @@ class KalshiServer:
             if not self._buckets.take(request.method, _route(request), time.monotonic()):
                 # There is no Retry-After: whoever asks knows the limits and the costs.
                 return _refusal(429, "too_many_requests", "too many requests")
-        if request.path == SOCKET:
-            return await handler(request)
         return await self._requests.answer(request, handler)
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
@@ -290,11 +283,6 @@ class KalshiServer:
         if not isinstance(body.get("paused"), bool):
             raise Refused(400, "invalid_parameters", "paused must be true or false")
         self.venue.pause(str(body.get("ticker")), paused=body["paused"])
-        return web.json_response({})
-
-    async def _hang_up_streams(self, _: web.Request) -> web.StreamResponse:
-        """Drop every stream's connection; a client may come back."""
-        await self._stream.hang_up()
         return web.json_response({})
 
     async def _land_all(self, _: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What a practice venue shows of its markets: books, others' trades, statuses, payments."""
+"""What a practice venue shows of its markets: books, statuses, payments."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from execution.kalshi.orders import Outcome
 from marketsimulator.kalshi.exchange import Settlement
-from marketsimulator.kalshi.tickets import Trade
 
 MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
 PriceLevel = tuple[Decimal, Decimal]  # USD, contracts
@@ -25,31 +23,6 @@ class Book:
 
     bids: tuple[PriceLevel, ...] = ()
     asks: tuple[PriceLevel, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PublicTrade:
-    """What others traded in the step to a tick.
-
-    price: USD of YES. taker: the side that the taker took.
-    """
-
-    ticker: str
-    price: Decimal
-    count: Decimal
-    taker: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class TickNews:
-    """What a tick of the clock brought.
-
-    trades: the account's. public: others'. moved: tickers whose book may have changed.
-    """
-
-    trades: tuple[Trade, ...]
-    public: tuple[PublicTrade, ...]
-    moved: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from execution.kalshi.actions import LimitOrderActionSpace
@@ -20,7 +20,6 @@ from marketsimulator.kalshi.synthetic import SyntheticMarket
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
 LARGEST_CASH = 1_000_000  # USD
-LIFE = 20  # steps that an order waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,6 @@ class EpisodeSettings(OrderSettings):
     market: of the synthetic sessions; the default has no edge.
     starting_cash: USD, in whole cents, above 0, 1,000,000 at most.
     fees: by date; those of its `as_of` hold.
-    life: steps that an order waits.
     size_features: whether the observation tells of sizes.
     reward: `value`, the change in USD of cash and of the position at the middle of the quote after
         fees, or `log_wealth`, the change of its logarithm.
@@ -39,7 +37,6 @@ class EpisodeSettings(OrderSettings):
     market: SyntheticMarket = field(default_factory=SyntheticMarket)
     starting_cash: float = 1000.0
     fees: KalshiFees = field(default_factory=KalshiFees)
-    life: int = LIFE
     size_features: bool = True
     reward: Reward = "value"
 
@@ -48,14 +45,11 @@ class EpisodeSettings(OrderSettings):
             market=SyntheticMarket,
             starting_cash=Real,
             fees=KalshiFees,
-            life=Integral,
             size_features=bool,
             reward=str,
         )
         if self.reward not in get_args(Reward):
             raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
-        if self.life < 1:
-            raise InputError(f"life: {self.life} steps are below 1")
         if self.starting_cash > LARGEST_CASH:
             raise InputError(
                 f"starting_cash: ${self.starting_cash:,.0f} is beyond ${LARGEST_CASH:,}, up to"

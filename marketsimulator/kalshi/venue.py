@@ -9,7 +9,7 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -19,7 +19,7 @@ from execution.kalshi.money import Account
 from execution.kalshi.orders import PAYOUT, LimitOrder, Outcome
 from foundation.errors import OrderRejected
 from marketsimulator.kalshi.exchange import BookedFill, Exchange, Listing, Settlement
-from marketsimulator.kalshi.news import Book, MarketStatus, Payment, PublicTrade, TickNews
+from marketsimulator.kalshi.news import Book, MarketStatus, Payment
 from marketsimulator.kalshi.tickets import OrderRequest, Refused, Ticket, Trade
 from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
 
@@ -33,7 +33,6 @@ class KalshiVenue:
     trades: fills of all orders, in booking order.
     payments: settlements that have been paid.
     paused: tickers of markets that are paused.
-    listeners: are told of every tick.
 
     Parameters
     ----------
@@ -56,7 +55,6 @@ class KalshiVenue:
         self.tickets: dict[str, Ticket] = {}
         self.trades: list[Trade] = []
         self.payments: list[Payment] = []
-        self.listeners: list[Callable[[TickNews], None]] = []
         self._by_exchange_id: dict[str, Ticket] = {}
         self.paused: set[str] = set()
         self._booked = 0
@@ -237,29 +235,23 @@ class KalshiVenue:
             except Refused:
                 self._end(ticket)
 
-    def advance(self) -> TickNews:
-        """Move the clock by a tick, let orders meet it, and tell the listeners."""
+    def advance(self) -> None:
+        """Move the clock by a tick, and let orders meet it."""
         for ticket in self._resting():
             expires = ticket.request.expires
             gone = expires is not None and expires < self.now + self.exchange.interval
             if gone or ticket.refused_later:
                 self._end(ticket)
         waited = self._resting()
-        before = {ticker: self.book(ticker) for ticker in self.exchange.listings}
         self.exchange.advance()
-        trades = [self._book(each) for each in self.exchange.fills[self._booked :]]
+        for each in self.exchange.fills[self._booked :]:
+            self._book(each)
         self._booked = len(self.exchange.fills)
         for ticket in waited:
             self._follow(ticket)
             if ticket.request.time_in_force == "immediate_or_cancel" and ticket.status == "resting":
                 self._end(ticket)
         self._pay()
-        public = [trade for ticker in before for trade in self._public(ticker, before[ticker])]
-        moved = [ticker for ticker, book in before.items() if self.book(ticker) != book]
-        news = TickNews(tuple(trades), tuple(public), tuple(moved))
-        for listener in self.listeners:
-            listener(news)
-        return news
 
     def _place(self, request: OrderRequest, price: Decimal, count: Decimal) -> str:
         """Put an order into the exchange; its id there."""
@@ -385,13 +377,3 @@ class KalshiVenue:
 
     def _settlement(self, ticker: str) -> Settlement:
         return next(each for each in self.exchange.settlements if each.market == ticker)
-
-    def _public(self, ticker: str, before: Book) -> list[PublicTrade]:
-        """What others traded with the book that was shown."""
-        if self.exchange.market_state(ticker) != "open":
-            return []
-        tick = self.exchange.shown(ticker)
-        sold = Decimal(int(tick["sold"]))
-        bought = Decimal(int(tick["bought"]))
-        trades = [PublicTrade(ticker, price, sold, "NO") for price, _ in before.bids if sold]
-        return trades + [PublicTrade(ticker, p, bought, "YES") for p, _ in before.asks if bought]

@@ -9,13 +9,14 @@ import numpy as np
 from omegaconf import DictConfig
 
 from execution.kalshi.fees import KalshiFees
+from execution.kalshi.order_settings import LIFE
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from marketsimulator.kalshi.buckets import BucketLimits
 from marketsimulator.kalshi.exchange import Listing
 from marketsimulator.kalshi.recorded import RecordedMarket, recorded_markets
 from marketsimulator.kalshi.sessions import tape_of
-from marketsimulator.kalshi.settings import LIFE, EpisodeSettings
+from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.kalshi.synthetic import SyntheticMarket, synthetic_session
 from marketsimulator.settings import refuse_other_fees
 from sizing.position_limits import PositionLimits

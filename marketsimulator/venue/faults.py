@@ -14,9 +14,7 @@ AFTER_FAULTS = (
     *("drop_after", "status_after", "malformed", "trickle", "html", "null", "empty", "other"),
 )
 ORDER_FAULTS = ("reject", "reject_later", "partial", "state", "skew", "unlisted")
-STREAM_FAULTS = ("silence", "duplicate", "out_of_order")
-BOOK_FAULTS = (*STREAM_FAULTS, "gap")
-KINDS = (*BEFORE_FAULTS, *AFTER_FAULTS, *ORDER_FAULTS, *BOOK_FAULTS)
+KINDS = (*BEFORE_FAULTS, *AFTER_FAULTS, *ORDER_FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +36,7 @@ class Fault:
         `state` shows an order in `state`, which is not its own;
         `unlisted` answers a read of orders or fills as if the newest order were not there (at
         Kalshi; Alpaca's lists late activities instead);
-        `skew` lets the clock say `seconds` too much;
-        `silence`, `duplicate`, `out_of_order`: news of books are not sent, sent twice, or the
-        newer before the older;
-        `gap` loses a message of a stream whose messages are numbered, and not its number.
+        `skew` lets the clock say `seconds` too much.
     count: how often, from 1.
     method: of the requests it meets; empty for every one.
     path: beginning of the paths it meets; empty for every one.

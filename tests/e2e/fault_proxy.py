@@ -19,11 +19,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import aiohttp
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the venue hears nothing of it yet
 AFTER = ("lost", "error", "truncated", "trickle", "page", "null", "list", "other")
-ON_STREAM = ("hang_up", "twice", "deaf")
 RETRY_AFTER = ("0", "0.01", "1", "-5", "nan", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "")
 SPOILT = {
     "page": ("<html><body>Bad gateway</body></html>", "text/html"),
@@ -140,8 +139,6 @@ class FaultProxy:
             return web.Response(status=502)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if "Upgrade" in request.headers:
-            return await self._stream(request)
         body = await request.read()
         if request.path == ALERTS:
             return web.Response()
@@ -241,34 +238,6 @@ class FaultProxy:
             await answer.write(content)
         return answer
 
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Both ways of a stream, until one side ends it or the wire does."""
-        ours = web.WebSocketResponse()
-        await ours.prepare(request)
-        address = f"{self.upstream.replace('http', 'ws', 1)}{request.path_qs}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(address, headers=_passed_on(request)) as theirs,
-        ):
-
-            async def up() -> None:
-                async for message in ours:
-                    await _passed(theirs.send_str, theirs.send_bytes, message)
-
-            task = asyncio.get_running_loop().create_task(up())
-            try:
-                async for message in theirs:
-                    fault = self._drawn(ON_STREAM)
-                    if fault == "hang_up":
-                        break
-                    for _ in range({"twice": 2, "deaf": 0}.get(fault, 1)):
-                        await _passed(ours.send_str, ours.send_bytes, message)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        await ours.close()
-        return ours
-
 
 def shifted(clock: bytes, seconds: int) -> bytes:
     """An answer of the clock, so many seconds ahead."""
@@ -279,13 +248,6 @@ def shifted(clock: bytes, seconds: int) -> bytes:
 
 def _passed_on(request: web.Request) -> dict[str, str]:
     return {k: v for k, v in request.headers.items() if k.lower().startswith(SIGNED)}
-
-
-async def _passed(text: Callable[..., Any], data: Callable[..., Any], message: Any) -> None:
-    if message.type is WSMsgType.TEXT:
-        await text(message.data)
-    elif message.type is WSMsgType.BINARY:
-        await data(message.data)
 
 
 async def _hang_up(request: web.Request) -> web.StreamResponse:

@@ -115,8 +115,8 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
         *("-m", "execution.trade_kalshi", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
-        *(f"broker.order_seconds={ORDER_SECONDS}", f"broker.landing_seconds={LANDING}"),
-        *(f"stream={rng.choice(('true', 'false'))}", "actor.breaker.rest=1"),
+        *(f"life={4 * ORDER_SECONDS}", f"broker.landing_seconds={LANDING}"),
+        "actor.breaker.rest=1",
     )
 
 
@@ -194,7 +194,7 @@ class KalshiTrading:
         run = self._start(limits=_limits(rng))
         if rng.random() < KILLED:
             self.place.counts[f"killed at {arm_kill(run, rng)}"] += 1
-        elif happening := rng.choice((self._pass_time, self._pause, self.here.hang_up, None)):
+        elif happening := rng.choice((self._pass_time, self._pause, None)):
             self._meanwhile(run, happening)
         self._ended(run)
 

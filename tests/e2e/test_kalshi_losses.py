@@ -61,7 +61,6 @@ def settings_of(here: KalshiPractice, **more: Any) -> KalshiTradingSettings:
         "limits": LARGE,
         "cash_buffer": 0.0,
         "interval": 0.3,
-        "stream": False,
         "folder": "journals",
         "broker": KalshiSettings(url_override=here.url, attempts=1),
         **more,

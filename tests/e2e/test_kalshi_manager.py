@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from execution.intents import Intent
 from execution.kalshi.admission import Admission
-from execution.kalshi.book_feed import BookFeed
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.orders import LimitOrder, MarketView, Outcome, Verb
 from foundation.database import Database
@@ -495,47 +494,6 @@ def test_an_answer_that_makes_no_sense_is_one_line(
     with pytest.raises(BrokerError, match=rf"the balance: the answer makes no sense: {says}"):
         manager.view("SIM-1")
     assert manager.view("SIM-1").cash == 1000
-
-
-def test_quotes_come_from_the_stream_and_a_stale_book_is_none(stand: KalshiStand) -> None:
-    markets = ["SIM-1", "SIM-2"]
-    with BookFeed(stand.settings(), stand.keys(), markets) as books:
-        manager = stand.manager(books=books)
-
-        def shown() -> tuple[D, D]:
-            """The book once it is certain and what the venue has."""
-            truth = stand.practice.exchange.exchange.quote("SIM-1")
-            for _ in range(200):
-                try:
-                    best = books.best("SIM-1")
-                except BrokerError:
-                    best = None
-                if best == (truth.yes_bid, truth.yes_ask):
-                    return best
-                books.wait(0.05)
-            raise AssertionError("the book never became the venue's")
-
-        assert books.wait_until_certain(10)
-        shown()
-        for kind in ("gap", "duplicate", "out_of_order"):
-            stand.practice.fault(kind)
-            stand.practice.advance(5)
-            shown()
-        stand.practice.advance(3)
-        quote = manager.view("SIM-1").quote
-        assert (quote.yes_bid, quote.yes_ask) == shown()
-        before = books.connections
-        stand.practice.hang_up()
-        for _ in range(200):
-            if books.connections > before:
-                break
-            books.wait(0.05)
-        shown()
-        assert books.connections == before + 1
-        with pytest.raises(BrokerError, match=r"SIM-9: its order book is stale"):
-            books.book("SIM-9")
-    with pytest.raises(BrokerError, match="SIM-1: its order book is stale"):
-        manager.view("SIM-1")
 
 
 STEPS = st.lists(

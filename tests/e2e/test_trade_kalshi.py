@@ -63,7 +63,6 @@ def settings_of(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:
         "policy": "random",
         "interval": 0.3,
         "steps": 3,
-        "stream": False,
         "folder": "journals",
         **more,
     }
@@ -146,7 +145,7 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
 
 
 def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
-    shown = traded(practice, most=2, steps=None, stream=True, policy="kelly")
+    shown = traded(practice, most=2, steps=None, policy="kelly")
     assert len(shown) >= 2
     assert {entry.policy for entry in shown} == {"kelly"}
 
@@ -217,7 +216,7 @@ def test_killed_with_an_order_in_flight_and_started_again_nothing_is_sent_twice(
     }
     words = [
         *("-m", "execution.trade_kalshi", "markets=[RAIN]", "policy=random", "interval=1"),
-        *("stream=false", "folder=journals", f"broker.url_override={practice.url}"),
+        *("folder=journals", f"broker.url_override={practice.url}"),
     ]
     for run in range(3):
         # The answer to the order is late, and the process is gone before it comes.

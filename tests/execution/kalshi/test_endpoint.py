@@ -140,7 +140,6 @@ def test_money_is_played_with_unless_it_is_said_twice() -> None:
         KalshiSettings(mode="live")
     live = KalshiSettings(mode="live", confirm_live=True)
     assert live.address == "https://external-api.kalshi.com"
-    assert live.stream_address == "wss://external-api-ws.kalshi.com/trade-api/ws/v2"
     assert not live.on_this_machine
 
 
@@ -148,7 +147,6 @@ def test_another_address_is_one_of_this_machine() -> None:
     here = KalshiSettings(mode="live", url_override="http://localhost:8000/")
     assert here.on_this_machine
     assert here.address == "http://localhost:8000"
-    assert here.stream_address == "ws://localhost:8000/trade-api/ws/v2"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_keys_are_sent_to_no_other_address(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("attempts", 0), ("deadline", 0.0), ("order_seconds", 1), ("landing_seconds", float("nan"))],
+    [("attempts", 0), ("deadline", 0.0), ("landing_seconds", float("nan"))],
 )
 def test_a_setting_outside_its_bounds_is_named(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"broker.{name}"):

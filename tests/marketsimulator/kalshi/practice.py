@@ -13,9 +13,8 @@ that has been used. `buckets={"read": 200, "write": 100}` are the tokens a secon
 many requests set them high, `read=1_000_000`.
 
 `fault(kind, count=1, method="POST", path="/trade-api/v2/portfolio/events/orders", …)` plans what
-goes wrong: the kinds of `marketsimulator.venue.faults`, and for the stream of books `gap` (a delta
-is lost, its seq is not), `silence`, `duplicate`, `out_of_order`. `land()` does what `late` has held
-up, `hang_up()` drops every stream, `pause(ticker)` holds a market's orders.
+goes wrong: the kinds of `marketsimulator.venue.faults`. `land()` does what `late` has held up,
+`pause(ticker)` holds a market's orders.
 
 The venue's clock is the simulation's: it begins at the wall clock's time, stands between ticks and
 moves by `interval` seconds (60 unless set) with each. `practice.exchange.now` says what it shows.
@@ -87,10 +86,6 @@ class KalshiPractice:
     def land(self) -> None:
         """What a fault `late` has held up reaches the venue."""
         self._control("POST", "land")
-
-    def hang_up(self) -> None:
-        """Drop every websocket."""
-        self._control("POST", "hang_up")
 
     def pause(self, ticker: str, *, paused: bool = True) -> None:
         """Pause a market, which takes no orders then and fills none, or let it trade again."""
