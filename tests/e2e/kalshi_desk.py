@@ -16,7 +16,7 @@ from execution.kalshi.admission import Admission
 from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
 from execution.kalshi.fees import FeeRules
 from execution.kalshi.ledger import RulesOf
-from execution.kalshi.manager import Books, KalshiMultiMarketOrderManager
+from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.money import Account
 from execution.kalshi.orders import LimitOrder, Verb
 from foundation.database import Database
@@ -62,7 +62,6 @@ class KalshiStand:
     def manager(
         self,
         admission: Admission = UNLIMITED,
-        books: Books | None = None,
         rules_of: RulesOf = lambda *_: FeeRules(),
         halted: Callable[[], str] = str,
         **settings: Any,
@@ -74,7 +73,6 @@ class KalshiStand:
             admission,
             rules_of,
             book=self.book,
-            books=books,
             halted=halted,
             pause=self.waited.append,
             clock=self.clock,
