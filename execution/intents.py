@@ -58,7 +58,7 @@ _AFTER: Mapping[State, tuple[State, ...]] = {
     "rejected": ("sending",),
     "never_taken": ("sending", "working", *ENDED),
     "filled": (),
-    "canceled": ("replaced",),
+    "canceled": (),
     "expired": (),
     "replaced": (),
 }
@@ -312,16 +312,6 @@ class IntentBook:
             if self.get(intent.client_order_id) is None:
                 self._write(intent, "planned")
             self.settle(intent.client_order_id, "withheld", why)
-
-    def put_in_place(self, client_order_id: str, successor: Intent) -> None:
-        """Plan the intent that takes the place of an ended one, as one commit."""
-        with self._database.transaction():
-            self.plan(successor)
-            self.settle(client_order_id, "replaced")
-            self._database.execute(
-                "UPDATE intents SET successor = ? WHERE client_order_id = ?",
-                (successor.client_order_id, client_order_id),
-            )
 
     def get(self, client_order_id: str) -> Intent | None:
         """The intent with this id; None where it was never meant to be sent."""

@@ -193,10 +193,7 @@ def _cycle(
     if send and decision is not None:
         life = np.timedelta64(round(settings.decision_seconds * 1000), "ms")
         orders = [
-            settings.style.styled(
-                replace(order, expires_at=expiry(order, account.as_of, life)),
-                prices.get(order.symbol),
-            )
+            replace(order, expires_at=expiry(order, account.as_of, life))
             for order in decision.orders
         ]
         fills = _placed(broker, replace(decision, orders=tuple(orders)), account, plan)

@@ -113,7 +113,6 @@ def run_loop(
                 guard=guard,
                 job=NAME,
                 collateral=lambda: sum(live.at_risk().values()),
-                patience=settings.patience,
                 believe=live.believe,
                 price_of=live.guards.price_of,
             )

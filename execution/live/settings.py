@@ -8,15 +8,12 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf
 
 from execution.live.guards import GuardSettings
-from execution.live.style import StyleSettings
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import instrument
-
-PATIENCE = 10.0  # seconds that a market order may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,6 @@ class LiveSettings(TradingSettings):
 
     broker: how the venue is reached.
     account: which account, and what to do about what is not ours in it.
-    style: how orders are worked.
     guards: bounds that no order of any job goes beyond.
     history_days: calendar days of bars that a decision is made from, 30 to 4000.
     bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
@@ -55,7 +51,6 @@ class LiveSettings(TradingSettings):
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     account: AccountSettings = field(default_factory=AccountSettings)
-    style: StyleSettings = field(default_factory=StyleSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
     history_days: int = 730
     bar_patience: float = 20.0
@@ -82,11 +77,6 @@ class LiveSettings(TradingSettings):
             check_url(name, getattr(self, name))
         if self.health_port is not None:
             refuse_outside(self, health_port=(0, 65_535))
-
-    @property
-    def patience(self) -> float:
-        """Seconds that orders may take before what still works is cancelled or priced anew."""
-        return PATIENCE if self.style.type == "market" else self.style.seconds
 
     @property
     def tradable_symbols(self) -> frozenset[str]:

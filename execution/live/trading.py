@@ -11,7 +11,7 @@ import numpy as np
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.broker import Broker, place_each
+from execution.broker import place_each
 from execution.decision import Decision
 from execution.live.account import LiveAccount
 from execution.live.bar_belief import BarBelief
@@ -24,7 +24,6 @@ from execution.live.night import NightWatch
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.sight import have_seen
-from execution.live.style import WorkedOrders
 from execution.orders import Account, strategy_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
@@ -104,9 +103,6 @@ class TradingJob:
         self._pause = pause
         self._journal = live.journal(NAME)
         self._plan = GuardedJournal(live, self._journal, feed)
-        self._orders: Broker = broker
-        if settings.style.type == "limit":
-            self._orders = WorkedOrders(broker, live.book, feed.last_trades, settings.style)
         self._rules = VenueRules(broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
@@ -222,9 +218,9 @@ class TradingJob:
             prices |= decision.prices
         if prices:
             have_seen(self._live, self._feed, account.with_prices(prices), prices)
-        resume(self._orders, self._journal, self._live.book, self._settings.tradable_symbols)
+        resume(self._broker, self._journal, self._live.book, self._settings.tradable_symbols)
         cycle = run_cycle(
-            self._orders,
+            self._broker,
             self._feed,
             self._trader,
             self._settings,
