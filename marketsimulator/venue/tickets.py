@@ -21,6 +21,7 @@ OPEN_STATUSES = (
     "new",
     "partially_filled",
     "accepted",
+    "held",
     "pending_new",
     "pending_cancel",
     "pending_replace",
