@@ -83,18 +83,6 @@ def test_what_is_withheld_says_why_and_was_never_sent() -> None:
     assert (found.state, found.why, found.taken) == ("withheld", "halted: daily loss", False)
 
 
-def test_a_successor_is_planned_as_the_one_before_it_ends() -> None:
-    book = IntentBook()
-    book.begin(INTENT)
-    book.note("a", Progress("canceled", "v1", Decimal(1), Decimal(10)))
-    book.put_in_place("a", replace(INTENT, client_order_id="a2"))
-    before, after = book.get("a"), book.get("a2")
-    assert before is not None
-    assert after is not None
-    assert (before.state, before.progress.successor, after.state) == ("replaced", "a2", "planned")
-    assert before.progress.filled == 1
-
-
 def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     database = Database()
     events = EventLog(database, lambda text: text.replace("HUSH", "[secret]"))
