@@ -91,7 +91,7 @@ class Desk:
 
 def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_a_halt() -> None:
     session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
-    with kalshi_practice(sessions={RAIN: session}, buckets=QUICK) as here:
+    with kalshi_practice(sessions={RAIN: session}, buckets=QUICK, life=20) as here:
         desk = Desk(here, "passive", Always(BUY_NO_10))
         desk.manager.submit(order("seed", "0.42", 10, market=RAIN))
         here.advance()

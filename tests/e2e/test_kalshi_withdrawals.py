@@ -48,7 +48,7 @@ def rich(buffer: str) -> Admission:
 @pytest.fixture
 def stand() -> Iterator[KalshiStand]:
     session = quotes([(0.50, 0.52, 60)])
-    with kalshi_stand(sessions={RAIN: session, "SNOW": session}) as here:
+    with kalshi_stand(sessions={RAIN: session, "SNOW": session}, life=20) as here:
         yield here
 
 

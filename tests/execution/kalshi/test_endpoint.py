@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.kalshi.endpoint import KalshiKeys, KalshiSettings, StatusAnswer, translated_errors
+from execution.live.kalshi_settings import KalshiTradingSettings
 from foundation.errors import AccessRefused, BrokerError, InputError, SenselessAnswer
+from marketsimulator.kalshi.settings import EpisodeSettings
 from tests.marketsimulator.kalshi.practice import KEYS
 
 PEM = KEYS.pem
@@ -177,3 +180,12 @@ def test_a_setting_outside_its_bounds_is_named(name: str, value: float) -> None:
         KalshiSettings(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"broker\.mode"):
         KalshiSettings(mode="paper")  # type: ignore[arg-type]
+
+
+def test_an_order_waits_as_many_ticks_live_as_in_training() -> None:
+    settings = KalshiTradingSettings(markets=("RAIN",))
+    assert settings.order_life == EpisodeSettings().life * settings.step
+    longer = KalshiTradingSettings(markets=("RAIN",), interval=60.0, life=7)
+    assert longer.order_life == np.timedelta64(7 * 60, "s")
+    brief = KalshiTradingSettings(markets=("RAIN",), interval=0.5, life=2)
+    assert brief.order_life == np.timedelta64(10, "s"), "no shorter: it has to reach the venue"

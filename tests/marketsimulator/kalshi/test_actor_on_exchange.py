@@ -491,7 +491,7 @@ def test_the_simulation_leaves_orders_to_the_look_at_their_fill() -> None:
     """240 YES at 0.40 are $96: a quarter of $400, and more once what is held in SNOW has fallen."""
     tapes = {RAIN: flat([0.50] * 6), "SNOW": flat([0.50] * 2 + [0.02] * 4)}
     listings = [Listing(name, tape_of(session)) for name, session in tapes.items()]
-    exchange = Exchange(listings, EpisodeSettings(starting_cash=400.0))
+    exchange = Exchange(listings, EpisodeSettings(starting_cash=400.0, life=20))
     manager = SimulatedOrderManager(exchange, journal()[1])
     manager.submit(LimitOrder("o-1", RAIN, "BUY", "YES", D("0.40"), D(240)))
     manager.submit(LimitOrder("o-2", "SNOW", "BUY", "YES", D("0.52"), D(150)))

@@ -266,7 +266,7 @@ def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
     sums: dict[bool, Any] = {}
     market = SyntheticMarket(steps=30, edge=0.1)
     for shaping in (False, True):
-        env = VectorKalshiEnv(16, market=market, reward="log_wealth")
+        env = VectorKalshiEnv(16, market=market, reward="log_wealth", life=20)
         settings = LearnerSettings(shaping=shaping, discount=1.0)
         markets = MarketsEnv(env, settings, seed=5)
         markets.reset()
