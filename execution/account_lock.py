@@ -141,7 +141,8 @@ def journal_of_account(
         path = (root / account_id / JOURNAL).absolute()
         refuse_other_journal(account_id, path)
         with folder_lock(account_id, path.parent):
-            set_aside = _checked(path, replace_damaged)
+            known = noted_journal(account_id) == path
+            set_aside = _checked(path, replace_damaged, known)
             database = Database(path)
             try:
                 _note_journal(folder / _NOTE, path)
@@ -157,8 +158,10 @@ def _note_journal(note: Path, path: Path) -> None:
         raise InputError(f"{note}: cannot be written: {error.strerror or error}") from error
 
 
-def _checked(path: Path, replace_damaged: bool) -> Path | None:
+def _checked(path: Path, replace_damaged: bool, known: bool) -> Path | None:
     """Where a damaged journal was put; none for one that is sound or not there.
+
+    known: whether the account's orders were written down there before.
 
     Raises
     ------
@@ -168,6 +171,8 @@ def _checked(path: Path, replace_damaged: bool) -> Path | None:
     if not path.exists():
         return None
     try:
+        if known and path.stat().st_size == 0:
+            raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
         refuse_spoilt(path)
     except Damaged as error:
         if not replace_damaged:

@@ -19,6 +19,7 @@ from typing import Any
 from foundation.errors import InputError
 
 Row = tuple[Any, ...]
+_OURS = int.from_bytes(b"KlyC")  # what SQLite keeps in the head of a file
 BUSY_SECONDS = 5.0  # for which a reader holds up a commit, and a commit a reader
 
 
@@ -57,6 +58,9 @@ class Database:
             )
             self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.execute("PRAGMA synchronous = EXTRA")
+            if path is not None and path.stat().st_size == 0:
+                # From its first moment on a file of ours is never empty: an emptied one shows.
+                self._connection.execute(f"PRAGMA application_id = {_OURS}")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -114,7 +118,7 @@ class Database:
         try:
             with self._lock:
                 yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> DatabaseFailed:
@@ -163,7 +167,7 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
     """
     try:
         return _rows(path, query, values)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise _unreadable(path, error) from error
     try:
@@ -178,7 +182,7 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
                 raise OSError("it is written just now; read it again")
             Database(copy).close()
             return _rows(copy, query, values)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -198,5 +202,7 @@ def _unreadable(path: Path, error: Exception) -> DatabaseFailed:
 
 
 def _says_damaged(cause: BaseException | None) -> bool:
+    if isinstance(cause, UnicodeDecodeError):
+        return True
     code = getattr(cause, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

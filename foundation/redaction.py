@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from urllib.parse import quote
 
 SHORTEST = 8  # letters of a secret; what is shorter is a word, or a practice server's
 UNMISTAKABLE = 16  # letters from which on no ordinary word holds a secret by chance
@@ -16,12 +18,20 @@ def redacted(text: str, secrets: Mapping[str, str]) -> str:
     A secret shorter than 8 letters stays: a key `x` would take the letter out of every word. One
     shorter than 16 goes where it stands alone, and a longer one wherever it is.
 
-    secrets: by what stands in their place.
+    secrets: by what stands in their place; they go as Python, JSON and addresses write them, too.
     """
     for name, secret in sorted(secrets.items(), key=lambda item: -len(item[1])):
-        if len(secret) >= UNMISTAKABLE:
-            text = text.replace(secret, name)
-        elif len(secret) >= SHORTEST:
-            alone = rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])"
-            text = re.sub(alone, name, text)
+        for form in _forms(secret):
+            if len(secret) >= UNMISTAKABLE:
+                text = text.replace(form, name)
+            elif len(secret) >= SHORTEST:
+                alone = rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
+                text = re.sub(alone, name, text)
     return _IN_ADDRESS.sub("[secret]@", text)
+
+
+def _forms(secret: str) -> list[str]:
+    """How a secret may stand in a text, longest first."""
+    escaped = secret.encode("unicode_escape").decode()
+    forms = {secret, escaped, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}
+    return sorted(forms, key=len, reverse=True)

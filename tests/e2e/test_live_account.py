@@ -369,7 +369,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
         assert "KILL is there: nothing is traded; remove it first" in again.stderr
 
 
-@pytest.mark.parametrize("damage", ["torn", "zeroed", "text"])
+@pytest.mark.parametrize("damage", ["torn", "zeroed", "text", "emptied", "schema"])
 def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looked(
     here: Practice, tmp_path: Path, damage: str
 ) -> None:
@@ -382,6 +382,8 @@ def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looke
         "torn": whole[: len(whole) // 2],
         "zeroed": whole[:4096] + bytes(4096) + whole[8192:],
         "text": b"not a database " * 900,
+        "emptied": b"",
+        "schema": whole.replace(b"CREATE TABLE", b"CREATE T\xffBLE"),
     }
     path.write_bytes(spoilt[damage])
     here.advance(SECOND)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from urllib.parse import quote
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +33,17 @@ def test_a_key_of_a_real_length_is_hidden_wherever_it_is(
     secret: str, before: str, after: str
 ) -> None:
     assert secret not in redacted(before + secret + after, {"[]": secret})
+
+
+@given(
+    secret=st.text(st.characters(codec="ascii"), min_size=UNMISTAKABLE, max_size=40),
+    control=st.characters(categories=["Cc"]),
+)
+def test_a_key_is_hidden_as_python_json_and_addresses_write_it(secret: str, control: str) -> None:
+    secret = f"{secret}{control}x"
+    written = [secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")]
+    for form in written:
+        assert form not in redacted(f"a {form} b", {"[]": secret})
 
 
 @given(secret=st.text(LETTERS, min_size=SHORTEST, max_size=UNMISTAKABLE))

@@ -11,9 +11,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from foundation.errors import BrokerError, SenselessAnswer
-from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+from foundation.errors import BrokerError, InputError, SenselessAnswer
+from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import Needed, as_mapping, exact
 
 KEYS = Keys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
@@ -112,3 +114,15 @@ def test_an_answer_that_is_nested_without_end_makes_no_sense(opening: bytes) -> 
 
 def test_reasons_of_many_lines_are_shown_in_one() -> None:
     assert str(SenselessAnswer("a\n\r\x0bb")).endswith(": a b")
+
+
+@pytest.mark.parametrize("name", [KEY, SECRET])
+@given(control=st.characters(max_codepoint=0x9F, categories=["Cc", "Zs"]), at=st.integers(1, 15))
+def test_a_key_with_a_character_that_none_has_is_refused_by_its_name_and_not_shown(
+    name: str, control: str, at: int
+) -> None:
+    letters = "q1w2e3r4t5y6u7i8"
+    keys = {KEY: "K" * 16, SECRET: "S" * 16, name: letters[:at] + control + letters[at:]}
+    with pytest.raises(InputError, match=f"^{name}: it holds a character") as caught:
+        Keys.of(keys)
+    assert not set("12345678") & set(str(caught.value))

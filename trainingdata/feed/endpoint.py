@@ -58,13 +58,20 @@ class Keys:
         Raises
         ------
         InputError
-            naming the variable that is missing.
+            naming the variable that is missing, or that holds what no key does.
         """
         missing = [name for name in (KEY, SECRET) if not environment.get(name, "").strip()]
         if missing:
             raise InputError(
                 f"{missing[0]}: not set in the environment; an account needs {KEY} and {SECRET}"
             )
+        for name in (KEY, SECRET):
+            # A header cannot carry anything else, and what refuses it may print it.
+            if not all("!" <= letter <= "~" for letter in environment[name].strip()):
+                raise InputError(
+                    f"{name}: it holds a character that no key has, such as a space or the end of"
+                    " a line (not printed here); copy the key anew"
+                )
         base_url = environment.get(BASE_URL, "").strip()
         return cls(environment[KEY].strip(), environment[SECRET].strip(), base_url)
 

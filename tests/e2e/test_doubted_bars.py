@@ -1,0 +1,137 @@
+"""One bad bar of one symbol moves no other symbol of the live loop."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL
+from execution.decision import Decision
+from foundation.database import Database, rows_of
+from marketsimulator.venue import market_data
+from marketsimulator.venue.stocks import Venue
+from tests.e2e.practice import Live, Practice, Start, broker
+from tests.e2e.test_live_account import Desk
+
+PASSES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")
+WORDS = (
+    *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
+    *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
+)
+FACTORS = (100.0, 0.1, 0.01, 0.5)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, begins: str, factor: float | None) -> None:
+    """Have the venue's history show SYA's bar of an hour with another close, or not at all.
+
+    Its latest bar, its last trade and what it values positions at stay as they are.
+    """
+    real = market_data.bars_answer
+
+    def spoilt(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
+        found = real(venue, *rest, latest=latest)
+        if latest or "SYA" not in found:
+            return found
+        rows = []
+        for bar in found["SYA"]:
+            if not bar["t"].startswith(begins):
+                rows.append(bar)
+            elif factor is not None:
+                close = bar["c"] * factor
+                ends = {"h": max(bar["h"], close), "l": min(bar["l"], close)}
+                rows.append({**bar, "c": close, **ends})
+        return {**found, "SYA": rows}
+
+    monkeypatch.setattr(market_data, "bars_answer", spoilt)
+
+
+def passes(practice: Start, folder: Path) -> tuple[list[Decision], Path, Practice]:
+    """The decisions of three passes of a live job, its journal, and the venue it traded at."""
+    here = practice(*WORDS)
+    folder.mkdir()
+    database = Database(folder / JOURNAL)
+    here.advance(PASSES[0])
+    desk = Desk.at(here, database, folder, *WORDS)
+    for k, at in enumerate(PASSES):
+        if k:
+            here.advance(at)
+        desk.job.step()
+    database.close()
+    decisions = [cycle.decision for cycle in desk.cycles]
+    assert all(decision is not None for decision in decisions)
+    return [decision for decision in decisions if decision is not None], folder / JOURNAL, here
+
+
+def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
+    return [choice for choice in decision.choices if choice.symbol in symbols]
+
+
+@pytest.mark.parametrize(
+    ("factor", "held"),
+    [
+        (100.0, True),
+        (0.5, False),
+        *(
+            pytest.param(factor, held, marks=pytest.mark.slow)
+            for factor, held in product(FACTORS, (True, False))
+            if (factor, held) not in ((100.0, True), (0.5, False))
+        ),
+    ],
+)
+def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
+    practice: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    factor: float,
+    held: bool,
+) -> None:
+    """It takes no orders of its own, one alert names it, and the next good bar goes on."""
+    bad = 1 if held else 0
+    begins = ("2024-02-20T14:30", "2024-02-20T15:30")[bad]
+    with monkeypatch.context() as patch:
+        spoil(patch, begins, None)
+        missing, _, _ = passes(practice, tmp_path / "missing")
+    undisturbed, _, calm = passes(practice, tmp_path / "undisturbed")
+    with monkeypatch.context() as patch:
+        spoil(patch, begins, factor)
+        decisions, journal, here = passes(practice, tmp_path / "spoilt")
+    assert [d.choices for d in decisions] == [d.choices for d in missing]
+    assert [d.orders for d in decisions] == [d.orders for d in missing]
+    assert not of_symbols(decisions[bad], "SYA")
+    assert all(order.symbol != "SYA" for order in decisions[bad].orders)
+    assert of_symbols(undisturbed[bad], "SYA")
+    others = zip(
+        of_symbols(decisions[bad], "SYB", "SYC"),
+        of_symbols(undisturbed[bad], "SYB", "SYC"),
+        strict=True,
+    )
+    for mine, theirs in others:
+        assert np.sign(mine.target) == np.sign(theirs.target)
+    assert of_symbols(decisions[2], "SYA"), "the next good bar is decided on"
+    assert bool(of_symbols(decisions[2], "SYA")[0].held) == held
+    alerts = rows_of(journal, "SELECT text FROM notices WHERE kind = 'bars'")
+    assert len(alerts) == 1
+    assert "SYA: its bars end at" in alerts[0][0]
+    assert "the venue says" in alerts[0][0]
+    assert not rows_of(tmp_path / "undisturbed" / JOURNAL, "SELECT 1 FROM notices")
+    assert here.venue.broker.row().equity == pytest.approx(calm.venue.broker.row().equity, rel=0.01)
+    for gross, ceiling in rows_of(journal, "SELECT gross_stock / equity, stock_ceiling FROM marks"):
+        assert gross <= ceiling * (1 + 1e-9)
+
+
+def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(
+    practice: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = practice(*WORDS)
+    here.advance(PASSES[0])
+    live = Live.at(here, *WORDS)
+    assert live.cycle(broker(here)).decision is not None
+    assert here.venue.broker.account().positions.get("SYA")
+    here.advance(PASSES[1])
+    spoil(monkeypatch, "2024-02-20T15:30", 0.7)
+    monkeypatch.setattr(live.feed, "prices", lambda *_: {})
+    assert list(live.cycle(broker(here)).doubted) == ["SYA"]
