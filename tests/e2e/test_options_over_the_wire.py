@@ -563,9 +563,9 @@ def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(
 ) -> None:
     url, heard = ears
     times = [0.0, 10.0, 299.0, 300.0, 450.0, 601.0]
-    clock = iter(times)
-    notices = Notices(f"{url}/beat", f"{url}/alert", clock=lambda: next(clock))
-    for _ in times:
+    now = [0.0]
+    notices = Notices(f"{url}/beat", f"{url}/alert", clock=lambda: now[0])
+    for now[0] in times:
         notices.beat()
         assert notices.flush(10)
     assert [(method, path) for method, path, _ in heard] == [("GET", "/beat")] * 3
