@@ -361,7 +361,8 @@ def test_the_files_are_those_that_were_promised(written: Path, results: Results)
         "fees",
         "other",
     ]
-    assert list(fills.columns) == ["at", "symbol", "qty", "price", "fee", "client_order_id"]
+    traded = ["at", "symbol", "qty", "price", "fee", "client_order_id"]
+    assert list(fills.columns) == [*traded, "booked_at"]
     assert list(decisions.columns) == [
         *(
             "at",
