@@ -73,7 +73,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
-        keep_private(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise AccountInUse(
@@ -141,6 +141,8 @@ def journal_of_account(
         path = (root / account_id / JOURNAL).absolute()
         refuse_other_journal(account_id, path)
         with folder_lock(account_id, path.parent):
+            for place in (folder, path.parent):
+                keep_private(place)
             known = noted_journal(account_id) == path
             set_aside = _checked(path, replace_damaged, known)
             database = Database(path)
