@@ -29,12 +29,13 @@ from foundation.errors import InputError, did_you_mean, nearest_or_all
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
-# Runs of before there were plans and shadow prices have no columns of them, and no equity.
+# Runs of before there were plans and shadow prices have no columns of them, and no equity; and
+# their fills do not say the row that counts them, which explains nothing.
 _SINCE = ("plan_", "shadow_", "equity")
 FILES = {
     "decisions": tuple(name for name in DECISION_COLUMNS if not name.startswith(_SINCE)),
     "orders": ORDER_COLUMNS,
-    "fills": FILL_COLUMNS,
+    "fills": tuple(name for name in FILL_COLUMNS if name != "booked_at"),
 }
 LISTED = 5  # runs of a folder, in the refusal of the folder itself
 BASIS_POINTS = 1e4

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from pyarrow import parquet
 
 from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
 from foundation.arrays import Array, Index, Instants, Mask
@@ -198,7 +199,7 @@ def _run_files(folder: Path, changes: DictConfig) -> _RunFiles:
         hint = f"; name one of its runs: {', '.join(within[:5])}{more}" if within else ""
         raise InputError(f"RUN: {folder} holds no {SUMMARY}: it is no backtest's folder{hint}")
     settings = _settings(folder / CONFIG, changes)
-    fills = _table(folder / FILLS, FILL_COLUMNS)
+    fills = _fills(folder / FILLS)
     rows = _table(folder / EQUITY, EQUITY_COLUMNS)
     if rows.empty:
         raise DataError(f"{folder / EQUITY}: it has no row")
@@ -227,6 +228,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items() if part != float("inf")}
     return [_finite(part) for part in value] if isinstance(value, list) else value
+
+
+def _fills(path: Path) -> pd.DataFrame:
+    """A run's fills; where none says the row that counts it, as earlier runs do not, it is `at`."""
+    fills = _table(path, tuple(name for name in FILL_COLUMNS if name != "booked_at"))
+    if "booked_at" in parquet.read_schema(path).names:
+        return _table(path, FILL_COLUMNS)
+    return fills.assign(booked_at=fills["at"])
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

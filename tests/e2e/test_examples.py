@@ -145,7 +145,7 @@ def test_bars_in_csv_files_are_what_orders_fill_at(
 ) -> None:
     output = results("make_bars.py")
     summary = json.loads((output / "summary.json").read_text())
-    assert summary["symbols"] == ["ACME", "TOYUSD", "ZINC"]
+    assert summary["symbols"] == ["ACME", "OPAL", "TOYUSD", "ZINC"]
     assert (output / "report.html").stat().st_size > 10_000
     fills = pd.read_parquet(output / "fills.parquet")
     stocks = fills[fills["symbol"] != "TOYUSD"]
