@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.mutants.changes import mutants
 from tests.mutants.measure import ROOT, equivalents
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("mutants")
 def test_what_is_listed_as_no_mutant_is_a_change_that_can_be_drawn() -> None:
     """A reason for code that is gone is no reason."""
     known = equivalents(ROOT / "tests" / "mutants" / "equivalent.toml")
