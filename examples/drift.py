@@ -5,7 +5,7 @@ r"""A forecaster of one's own: the mean return of the last bars goes on, around 
         +forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
 
 `forecaster.calibrated=false` believes it as it is; calibrated, the default, it counts as far as it
-has proven itself. `forecasting.check_forecaster(Drift())` says what would be wrong with it.
+has proven itself. `marketsimulator.audit look_ahead` shows whether it reads what came later.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from forecasting.calibration.forecaster import CalibratedForecaster as CalibratedForecaster
     from forecasting.chronos2.cached import CachedForecaster as CachedForecaster
     from forecasting.chronos2.forecaster import Chronos2Forecaster as Chronos2Forecaster
-    from forecasting.conformance import check_forecaster as check_forecaster
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
     from forecasting.forecast import QuantileForecast as QuantileForecast
@@ -36,6 +35,5 @@ __getattr__, __dir__, __all__ = public(
         "Oracle": "baseline",
         "QuantileForecast": "forecast",
         "RandomWalk": "baseline",
-        "check_forecaster": "conformance",
     },
 )

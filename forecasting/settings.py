@@ -10,7 +10,6 @@ from typing import Any
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.kept import KeptLessons
-from forecasting.checked import KEY, CheckedForecaster
 from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.augmentation import Augmentation
 from forecasting.chronos2.cached import CachedForecaster
@@ -25,9 +24,10 @@ from forecasting.chronos2.profile import (
 )
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
+from forecasting.own_forecaster import KEY, OwnForecaster
 from forecasting.store import DEFAULT
 from foundation.errors import InputError, did_you_mean
-from foundation.plugin import build_plugin, called, check_plugin, is_plugin, load_plugin
+from foundation.plugin import called, is_plugin, load_plugin, own_code
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -112,7 +112,7 @@ class ForecasterSettings:
     def check(self) -> None:
         """Refuse a file, a model or a class of one's own that cannot be used.
 
-        One's own class is looked at, and made with `build` alone.
+        One's own class is loaded, and made with `build` alone.
 
         Raises
         ------
@@ -120,19 +120,16 @@ class ForecasterSettings:
             naming the setting and what it names.
         """
         if is_plugin(self.kind):
-            make = load_plugin(KEY, self.kind)
-            check_plugin(KEY, self.kind, make, self.arguments)
+            load_plugin(KEY, self.kind)
         else:
             self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if is_plugin(self.kind):
             make = load_plugin(KEY, self.kind)
-            plugged: Forecaster = build_plugin(
-                KEY, self.kind, make, self.arguments, ("name", "forecast")
-            )
-            origin = called(self.kind, self.arguments) if self.arguments else self.kind
-            return CheckedForecaster(plugged, origin)
+            origin = called(self.kind, self.arguments)
+            with own_code(KEY, origin):
+                return OwnForecaster(make(**self.arguments), origin)
         return FORECASTERS[self.kind](self, symbols)
 
 

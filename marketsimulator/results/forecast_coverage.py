@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from execution.records import Run
-from forecasting.checked import CLAIM, FEWEST, LOOKED_AT, RECENT
 from foundation.counts import counted
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from trainingdata.bars import Bars
@@ -20,6 +19,9 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import is_decision
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told
+LOOKED_AT = 200  # decisions, at most
+FEWEST = 20  # forecasts whose centres say something together
+CLAIM = 10.0  # deviations of recent bars from the last close, further than bars move
 
 
 def coverage_remarks(run: Run, bars: Bars, first: int) -> list[str]:
@@ -60,6 +62,6 @@ def centre_remarks(run: Run, bars: Bars) -> list[str]:
         return []
     return [
         f"At most decisions the forecast's centre lies {math.floor(far)} or more deviations of the"
-        f" last {RECENT} bars from the last close: no bar has moved so; look at what the forecaster"
+        " last 100 bars from the last close: no bar has moved so; look at what the forecaster"
         " answers."
     ]

@@ -200,7 +200,7 @@ class Late(Drift):
         ("sizing.strategy=faulty:two", "faulty:two fails in .* TypeError: two.. missing 1 req"),
         ("sizing.strategy=faulty:nan", "faulty:nan: one finite weight .* nan for SY[AB] at 2024"),
         ("sizing.strategy=faulty:leaves", "faulty:leaves fails in faulty.py .* SystemExit: 3"),
-        ("forecaster=faulty:Deaf", "faulty:Deaf fails in checked.py .* TypeError"),
+        ("forecaster=faulty:Deaf", "faulty:Deaf fails in own_forecaster.py .* TypeError"),
         ("forecaster=faulty:Late", "faulty:Late fails in faulty.py .* ZeroDivisionError"),
     ],
 )
@@ -219,9 +219,9 @@ def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
 
 def test_code_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
     for word, line in (
-        ("forecaster=own:Absent", "has no 'Absent'"),
-        ("forecaster=gone:Drift", "there is no module 'gone'"),
-        ("sizing.strategy=own:absent", "has no 'absent'"),
+        ("forecaster=own:Absent", "has no attribute 'Absent'"),
+        ("forecaster=gone:Drift", "No module named 'gone'"),
+        ("sizing.strategy=own:absent", "has no attribute 'absent'"),
     ):
         run = command(folder, "marketsimulator.backtest", word, *SPAN, "output=out")
         assert run.returncode == 2

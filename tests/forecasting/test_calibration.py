@@ -28,7 +28,7 @@ from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progres
 from forecasting.moments import log_moments, volatility
 from forecasting.scores import score_frame
 from foundation.arrays import Instants
-from foundation.errors import InputError
+from foundation.errors import DataError, InputError
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import bar_slots, following_bar_ends, last_fridays, stock_grid
@@ -831,3 +831,16 @@ def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> N
         for table in (kept, walk)
     )
     np.testing.assert_array_equal(ours.values, theirs.values)
+
+
+def test_where_a_forecast_is_missing_is_said_by_the_lesson_that_needs_it(market: Bars) -> None:
+    class Gap(RandomWalk):
+        def forecast(self, *args: Any) -> ForecastTable:
+            table = super().forecast(*args)
+            kept = np.delete(np.arange(len(table.windows)), 40)
+            return ForecastTable.of(
+                "gap", market, table.windows.part(kept), lambda rows: table.answer(kept[rows])
+            )
+
+    with pytest.raises(DataError, match=r"gap has no forecast of SYA at .*, and learns from every"):
+        CalibratedForecaster(Gap()).forecast(market, market.times[-30])

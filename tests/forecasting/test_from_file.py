@@ -384,22 +384,3 @@ def test_forecasts_stamped_with_the_starts_of_bars_are_told_so(
     )
     with pytest.raises(DataError, match=re.escape(line)):
         FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
-
-
-@pytest.mark.parametrize(("factor", "times"), [(100.0, r"1\.\de\+02"), (0.02, r"0\.0\d+")])
-def test_a_file_whose_widths_are_of_another_scale_is_refused_by_name(
-    rows: pd.DataFrame, bars: Bars, tmp_path: Path, factor: float, times: str
-) -> None:
-    of_step = rows.groupby(["symbol", "issued_at", "step"], observed=True)["value"]
-    median = of_step.transform("median")
-    wider = rows.assign(value=median * (rows["value"] / median) ** factor)
-    path = written(wider, tmp_path / "f.parquet")
-    line = (
-        rf"f\.parquet: a forecast of one bar deviates by .*, {times} times what its last 100 bars"
-    )
-    since = rows.issued_at.min().to_datetime64()
-    with pytest.raises(DataError, match=line):
-        FileForecaster(path).forecast(bars, since)
-    first = rows["issued_at"].drop_duplicates().nsmallest(10)
-    few = written(wider[wider["issued_at"].isin(first)], tmp_path / "few.parquet")
-    assert 1 < len(FileForecaster(few).forecast(bars, since).windows) < 20

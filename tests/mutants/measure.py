@@ -217,7 +217,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {  # what belongs to a file, what fails s
     "forecasting/calibration/lesson.py": (f"{FORECAST}calibration.py",),
     "forecasting/cache.py": (f"{FORECAST}cache.py",),
     "forecasting/store.py": (f"{FORECAST}cache.py",),
-    "forecasting/checked.py": (f"{FORECAST}conformance.py",),
+    "forecasting/own_forecaster.py": (f"{FORECAST}own_forecaster.py",),
     "forecasting/from_file.py": (f"{FORECAST}from_file.py",),
     "trainingdata/sessions.py": (
         f"{DATA}session_calendar.py",

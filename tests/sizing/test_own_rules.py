@@ -134,7 +134,7 @@ def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
         ("renames", r":renames fails in OWN\.py line 21: FrozenInstanceError"),
         ("Half", r"Half is no function of a Situation but a class$"),
         ("number", r"number is no function of a Situation but int$"),
-        ("absent", r"has no 'absent'"),
+        ("absent", r"has no attribute 'absent'"),
     ],
 )
 def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: str) -> None:

@@ -1,0 +1,186 @@
+"""A forecaster of one's own answers quantiles of a price, or ends the run with one line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
+from forecasting.own_forecaster import OwnForecaster
+from forecasting.settings import ForecasterSettings
+from foundation.arrays import Array32, Instants
+from foundation.errors import InputError
+from tests.own_module import own_module
+from trainingdata.bars import Bars
+
+CODE = """
+from dataclasses import replace
+import numpy as np
+from forecasting import RandomWalk
+class Walk:
+    name = "walk"
+    def forecast(self, bars, since, progress=None):
+        self.table = RandomWalk().forecast(bars, since)
+        return replace(self.table, answer=self.answer)
+    def answer(self, rows): return self.values(self.table.answer(rows))
+    def values(self, v): return v
+class Falling(Walk):
+    def values(self, v): return v[..., ::-1]
+class Complex(Walk):
+    def values(self, v): return v + 0j
+class Words(Walk):
+    def values(self, v): return "up"
+class Ragged(Walk):
+    def values(self, v): return [[1.0], [1.0, 2.0]]
+class Nothing(Walk):
+    def values(self, v): pass
+class Short(Walk):
+    def values(self, v): return v[:, :1]
+class NoTable(Walk):
+    def forecast(self, bars, since, progress=None): return "up"
+class Others(Walk):
+    def forecast(self, bars, since, progress=None):
+        return replace(RandomWalk().forecast(bars, since), symbols=bars.symbols[::-1])
+class OtherBars(Walk):
+    def forecast(self, bars, since, progress=None):
+        return RandomWalk().forecast(bars.between(0, len(bars.times) - 1), since)
+class Unskilled(Walk):
+    def forecast(self, bars, since, progress=None):
+        table = RandomWalk().forecast(bars, since)
+        return replace(table, skill=np.full(len(table.windows), np.nan))
+class OneColumn(Walk):
+    def forecast(self, bars, since, progress=None):
+        return replace(RandomWalk().forecast(bars, since), price=np.ones(3))
+class Writes(Walk):
+    def forecast(self, bars, since, progress=None):
+        bars.values[:, :, 3] = 1.0
+class Raises(Walk):
+    def values(self, v): raise KeyError("ACME")
+class Leaves(Walk):
+    def forecast(self, bars, since, progress=None): raise SystemExit(0)
+class Choosy:
+    def __init__(self, window): RandomWalk(window)
+number = 3
+"""
+PANEL = "a ForecastTable of the panel is needed, one value a window; it answered "
+PRICES = (
+    "quantiles [n, 24, 21] of closes in USD are needed, finite, above zero and not falling along"
+    " the levels; it answered "
+)
+BAD = {
+    "Falling": PRICES,
+    "Complex": f"{PRICES}complex64 [8, 24, 21]",
+    "Words": f"{PRICES}<U2 []",
+    "Ragged": "fails in own_forecaster.py line ",
+    "Nothing": f"{PRICES}object []",
+    "Short": f"{PRICES}float32 [8, 1, 21]",
+    "NoTable": f"{PANEL}'up'",
+    "Others": PANEL,
+    "OtherBars": PANEL,
+    "Unskilled": PANEL,
+    "OneColumn": PANEL,
+    "Writes": "line 41: ValueError: assignment destination is read-only",
+    "Raises": "line 43: KeyError: 'ACME'",
+    "Leaves": "line 45: SystemExit: 0",
+    "Choosy": "TypeError: Choosy.__init__() missing 1 required",
+    "number": "TypeError: 'int' object is not callable",
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of forecasters, in the working folder."""
+    return own_module(CODE, tmp_path, monkeypatch)
+
+
+def built(kind: str, **arguments: object) -> Forecaster:
+    return ForecasterSettings(kind=kind, arguments=arguments, calibrated=False).build(())
+
+
+def answered(kind: str, market: Bars, **arguments: object) -> Array32:
+    return built(kind, **arguments).forecast(market, market.times[-30]).answer(np.arange(8))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_answer_is_one_line_that_names_the_forecaster(
+    own: str, name: str, market: Bars
+) -> None:
+    with pytest.raises(InputError) as caught:
+        answered(f"{own}:{name}", market)
+    said = str(caught.value)
+    assert said.startswith(f"forecaster.kind: {own}:{name}")
+    assert BAD[name] in said
+    assert "\n" not in said
+
+
+def test_a_refusal_within_own_code_names_the_arguments_and_the_line(own: str, market: Bars) -> None:
+    said = rf"^forecaster.kind: {own}:Choosy\(window=-1\) fails in {own}.py line 47: .*-1 is below"
+    with pytest.raises(InputError, match=said):
+        answered(f"{own}:Choosy", market, window=-1)
+
+
+def test_what_is_not_there_is_said_before_a_bar_is_read(own: str) -> None:
+    ForecasterSettings(kind=f"{own}:Walk").check()
+    for kind in (f"{own}:Absent", "gone:Walk"):
+        said = f"^forecaster.kind: {kind} cannot be loaded from "
+        with pytest.raises(InputError, match=said):
+            ForecasterSettings(kind=kind).check()
+
+
+def test_a_sound_answer_is_passed_on_as_it_is(own: str, market: Bars) -> None:
+    plain = RandomWalk().forecast(market, market.times[-30]).answer(np.arange(8))
+    np.testing.assert_array_equal(answered(f"{own}:Walk", market), plain)
+
+
+class Bent:
+    """A random walk with one of its numbers changed."""
+
+    name = "bent"
+
+    def __init__(self, place: tuple[int, int, int], number: float) -> None:
+        self.place = place
+        self.number = number
+
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
+        table = RandomWalk().forecast(bars, since)
+
+        def answer(rows: np.ndarray) -> Array32:
+            values = table.answer(rows).copy()
+            values[self.place] = self.number
+            return values
+
+        return replace(table, answer=answer)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.tuples(st.integers(0, 7), st.integers(0, HORIZON - 1), st.integers(0, len(LEVELS) - 1)),
+    st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0]),
+)
+def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
+    market: Bars, place: tuple[int, int, int], number: float
+) -> None:
+    table = OwnForecaster(Bent(place, number), "own:Bent").forecast(market, market.times[-30])
+    line = rf"{re.escape(PRICES)}.* for SY\w+ at 20\S+Z, step {place[1] + 1}$"
+    with pytest.raises(InputError, match=line):
+        table.answer(np.arange(8))
+
+
+def test_a_step_without_a_forecast_is_none_at_all_levels_and_never_the_first(market: Bars) -> None:
+    since = market.times[-30]
+    absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
+    values = OwnForecaster(absent, "own:Bent").forecast(market, since).answer(np.arange(8))
+    assert np.isnan(values[:, 5]).all()
+    assert np.isfinite(np.delete(values, 5, axis=1)).all()
+    first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="it answered nan nan"):
+        OwnForecaster(first, "own:Bent").forecast(market, since).answer(np.arange(8))
