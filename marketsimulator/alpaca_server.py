@@ -8,7 +8,7 @@
 --symbols SYMBOL …   none: every symbol the data holds
 --start, --end       New York dates, inclusive, or instants with a zone
 --speed wait|N       wait for a client, or so many times as fast as a real clock
---host, --port       where it listens: 127.0.0.1 and 8000 unless others are named
+--host, --port       where it listens: 127.0.0.1 and 8000 unless others are named; 0: a free port
 --capital N          USD, 100,000 unless another is named
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream
@@ -26,13 +26,12 @@ if __name__ == "__main__":
 
 import sys
 
-from aiohttp import web
-
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
 from marketsimulator.flags import named_by_flags, refuse_both
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
+from marketsimulator.venue.door import serve as listen
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.serving import Serving, add_serving_flags
 from marketsimulator.venue.stocks import Venue
@@ -61,10 +60,10 @@ def serve(settings: VenueSettings, serving: Serving) -> None:
     server = Server(Venue(settings, bars, first), serving.speed)
     listener = serving.listener()
     symbols = ", ".join(bars.symbols)
-    sys.stdout.write(f"{serving.url}: {symbols} from {timestamp(bars.times[first])}\n")
+    sys.stdout.write(f"{serving.url_of(listener)}: {symbols} from {timestamp(bars.times[first])}\n")
     # A process that starts the server waits for this line.
     sys.stdout.flush()
-    web.run_app(server.app(), sock=listener, print=None, access_log=None)
+    listen(server.app(), listener, serving.host)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@
 --folder DIR         of recorded files; none: synthetic markets
 --markets TICKER …   none: every market of the folder
 --speed wait|N       wait for a client, or so many times as fast as a real clock
---host, --port       where it listens: 127.0.0.1 and 8001 unless others are named
+--host, --port       where it listens: 127.0.0.1 and 8001 unless others are named; 0: a free port
 --capital N          USD, 1,000 unless another is named
 
 Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
@@ -32,7 +32,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from aiohttp import web
 
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
@@ -45,6 +44,7 @@ from marketsimulator.kalshi.signatures import KeyPair
 from marketsimulator.kalshi.tickets import written
 from marketsimulator.kalshi.venue import KalshiVenue
 from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
+from marketsimulator.venue.door import serve as listen
 from marketsimulator.venue.serving import Serving, add_serving_flags
 
 FLAGS = {"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"}
@@ -77,12 +77,12 @@ def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> No
         _write_key(key_file, keys)
     tickers = ", ".join(venue.exchange.listings)
     sys.stdout.write(
-        f"{serving.url}: {tickers} from {written(venue.now)}; key {keys.key_id}, its private"
-        f" half in {key_file}\n"
+        f"{serving.url_of(listener)}: {tickers} from {written(venue.now)}; key {keys.key_id}, its"
+        f" private half in {key_file}\n"
     )
     # A process that starts the server waits for this line.
     sys.stdout.flush()
-    web.run_app(server.app(), sock=listener, print=None, access_log=None)
+    listen(server.app(), listener, serving.host)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from execution.spreads.rules import Spread, StrikeLeg
 from foundation.errors import InputError, SenselessAnswer
 
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
+MOST_CONTRACTS = 10_000  # of one order
 _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -154,8 +155,8 @@ class SpreadOrder:
             raise InputError(
                 f"client_order_id: {name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'"
             )
-        if not 1 <= self.contracts <= 10_000:
-            raise InputError(f"{name}: {self.contracts} contracts are outside 1 … 10000")
+        if not 1 <= self.contracts <= MOST_CONTRACTS:
+            raise InputError(f"{name}: {self.contracts} contracts are outside 1 … {MOST_CONTRACTS}")
         different = {leg.contract for leg in self.legs}
         if not 2 <= len(self.legs) <= 4 or len(different) != len(self.legs):
             raise InputError(f"{name}: an order has two to four legs, each another option")

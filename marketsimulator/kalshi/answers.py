@@ -37,6 +37,7 @@ from marketsimulator.kalshi.tickets import (
     written,
 )
 from marketsimulator.kalshi.venue import KalshiVenue
+from marketsimulator.venue.request_values import whole_number
 
 Row = TypeVar("Row")
 
@@ -363,7 +364,9 @@ def _fees(trades: Iterable[Trade]) -> Decimal:
 def _within(query: Mapping[str, str], at: np.datetime64) -> bool:
     """Whether an instant is between `min_ts` and `max_ts`, seconds, both included."""
     seconds = milliseconds(at) // 1000
-    return _whole(query, "min_ts", 0) <= seconds <= _whole(query, "max_ts", 2**62)
+    first = whole_number(query, "min_ts", 0)
+    last = whole_number(query, "max_ts", 2**62)
+    return first <= seconds <= last
 
 
 def _page(
@@ -374,18 +377,9 @@ def _page(
     answer: Callable[[Row], Answer],
 ) -> Answer:
     """The newest rows before the cursor, and the cursor of those before them."""
-    limit = _whole(query, "limit", PAGE)
-    if not 1 <= limit <= LONGEST_PAGE:
-        raise Refused(400, "invalid_parameters", f"limit must be 1 to {LONGEST_PAGE}")
-    before = _whole(query, "cursor", 2**62)
+    limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
+    before = whole_number(query, "cursor", 2**62)
     earlier = sorted((row for row in rows if number(row) < before), key=number, reverse=True)
     shown = earlier[:limit]
     cursor = str(number(shown[-1])) if len(earlier) > limit else ""
     return {name: [answer(row) for row in shown], "cursor": cursor}
-
-
-def _whole(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name) or str(default)
-    if not (text.isascii() and text.isdigit()):
-        raise Refused(400, "invalid_parameters", f"{name}: {text!r} is no whole number")
-    return int(text)

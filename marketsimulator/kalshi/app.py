@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -36,8 +35,10 @@ from marketsimulator.kalshi.tickets import (
     price_of,
 )
 from marketsimulator.kalshi.venue import KalshiVenue
+from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import FailingRequests, Handler
-from marketsimulator.venue.faults import FaultPlan, parse_fault
+from marketsimulator.venue.faults import FaultPlan, parse_faults
+from marketsimulator.venue.request_values import json_body, json_object
 
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
@@ -146,6 +147,9 @@ class KalshiServer:
         """Keys, tokens, faults, and refusals in Kalshi's words."""
         # Faults and tokens leave the control routes alone: otherwise nobody could clear them.
         if request.path.startswith("/control"):
+            foreign = foreign_page(request)
+            if foreign is not None:
+                return _refusal(403, "forbidden", foreign)
             return await _answered(request, handler)
         signed = KEY in request.headers
         if signed or request.path.startswith(PRIVATE):
@@ -159,7 +163,7 @@ class KalshiServer:
         return await self._requests.answer(request, handler)
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
-        order = OrderRequest.of(await _body(request))
+        order = OrderRequest.of(await json_object(request))
         take = self.faults.take
         if take(("reject",), request.method, request.path):
             raise Refused(400, "invalid_order", "rejected on demand")
@@ -182,7 +186,7 @@ class KalshiServer:
 
     async def _amend(self, request: web.Request) -> web.StreamResponse:
         """Another price or count: {"ticker", "side", "price", "count"}."""
-        body = await _body(request)
+        body = await json_object(request)
         ticket = self.venue.ticket(request.match_info["order_id"])
         if (body.get("ticker"), body.get("side")) != (ticket.request.ticker, ticket.request.side):
             raise Refused(400, "invalid_parameters", "ticker and side must be the order's")
@@ -193,7 +197,7 @@ class KalshiServer:
 
     async def _decrease(self, request: web.Request) -> web.StreamResponse:
         """Fewer contracts: {"reduce_by": …} or {"reduce_to": …} of those that wait."""
-        body = await _body(request)
+        body = await json_object(request)
         ticket = self.venue.ticket(request.match_info["order_id"])
         if ("reduce_by" in body) == ("reduce_to" in body):
             raise Refused(400, "invalid_parameters", "either reduce_by or reduce_to is required")
@@ -252,9 +256,9 @@ class KalshiServer:
         """
         if self.speed is not None:
             raise Refused(409, "clock", "this clock runs by itself")
-        steps = (await _body(request)).get("steps", 1)
+        steps = (await json_object(request)).get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
-            raise Refused(400, "invalid_parameters", f"steps must be 1 to {MOST_STEPS}")
+            raise Refused(422, "invalid_parameters", f"steps must be 1 to {MOST_STEPS}")
         before = self.venue.exchange.tick
         while self.venue.exchange.tick < before + steps and not self.venue.is_over:
             self.venue.advance()
@@ -268,9 +272,9 @@ class KalshiServer:
 
     async def _plan_faults(self, request: web.Request) -> web.StreamResponse:
         """Plan a fault, or a list of them."""
-        body = json.loads(await request.text())
-        for fault in body if isinstance(body, list) else [body]:
-            self.faults.add(parse_fault(fault))
+        body = await json_body(request)
+        for fault in parse_faults(body):
+            self.faults.add(fault)
         return web.json_response({})
 
     async def _clear_faults(self, _: web.Request) -> web.StreamResponse:
@@ -279,9 +283,9 @@ class KalshiServer:
 
     async def _pause(self, request: web.Request) -> web.StreamResponse:
         """Pause a market, or let it trade again: {"ticker": "SIM-1", "paused": true}."""
-        body = await _body(request)
+        body = await json_object(request)
         if not isinstance(body.get("paused"), bool):
-            raise Refused(400, "invalid_parameters", "paused must be true or false")
+            raise Refused(422, "invalid_parameters", "paused must be true or false")
         self.venue.pause(str(body.get("ticker")), paused=body["paused"])
         return web.json_response({})
 
@@ -326,8 +330,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return _refusal(refused.status, refused.code, str(refused))
     except web.HTTPException as error:
         return _refusal(error.status, "not_found" if error.status == 404 else "http", error.reason)
-    except ValueError as error:  # JSON or a setting that is none
-        return _refusal(400, "invalid_parameters", str(error))
+    except ValueError as error:  # JSON, a number or a setting that is none
+        status = 422 if request.path.startswith("/control") else 400
+        return _refusal(status, "invalid_parameters", str(error))
 
 
 def _refusal(status: int, code: str, message: str) -> web.Response:
@@ -351,13 +356,3 @@ def _route(request: web.Request) -> str:
     """A request's path with names in braces."""
     resource = request.match_info.route.resource
     return request.path if resource is None else resource.canonical
-
-
-async def _body(request: web.Request) -> Mapping[str, Any]:
-    try:
-        body = json.loads(await request.text() or "{}")
-    except ValueError:
-        raise Refused(400, "invalid_parameters", "the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise Refused(400, "invalid_parameters", "the body is no JSON object")
-    return body

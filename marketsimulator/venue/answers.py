@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.errors import InputError
+from marketsimulator.venue.request_values import whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
 from trainingdata.instants import NEW_YORK, instant, new_york_date
@@ -123,7 +124,7 @@ def activities_answer(
         activities = activities[::-1]
     token = query.get("page_token")
     begin = next((k + 1 for k, each in enumerate(activities) if each["id"] == token), 0)
-    return activities[begin : begin + int(query.get("page_size", 100))]
+    return activities[begin : begin + whole_number(query, "page_size", 100, 1, 100)]
 
 
 def clock_answer(now: np.datetime64) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,16 +19,19 @@ from marketsimulator.venue.answers import (
     find_asset,
     history_answer,
 )
+from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import FailingRequests, Handler
-from marketsimulator.venue.faults import FaultPlan, parse_fault
+from marketsimulator.venue.faults import FaultPlan, parse_faults
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.order_entry import OrderEntry
+from marketsimulator.venue.request_values import json_body, json_object, whole_number
 from marketsimulator.venue.stocks import FLAGS, Venue
 from marketsimulator.venue.tickets import Answer, Refused
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
 
 NO_ORDER = "00000000-0000-0000-0000-000000000000"
+MOST_CONTRACTS = 10_000  # an answer holds
 
 
 class Server:
@@ -126,6 +128,9 @@ class Server:
             return web.json_response(body, status=401)
         # Faults leave the control routes alone: otherwise nobody could clear them.
         if control:
+            foreign = foreign_page(request)
+            if foreign is not None:
+                return web.json_response({"code": 40310000, "message": foreign}, status=403)
             return await _answered(request, handler)
         return await self._requests.answer(request, handler)
 
@@ -156,7 +161,7 @@ class Server:
 
     def _contracts(self, request: web.Request) -> Answer:
         contracts = self.venue.options.contracts(request.query)
-        limit = int(request.query.get("limit") or 10_000)
+        limit = whole_number(request.query, "limit", MOST_CONTRACTS, 1, MOST_CONTRACTS)
         return {"option_contracts": contracts[:limit], "next_page_token": None}
 
     def _option_quotes(self, request: web.Request) -> Answer:
@@ -171,8 +176,8 @@ class Server:
         """
         if self.speed is not None:
             raise Refused(409, 40910000, "this clock runs by itself")
-        command = json.loads(await request.text() or "{}")
-        if not isinstance(command, dict) or len(command) > 1 or set(command) - {"to", "steps"}:
+        command = await json_object(request)
+        if len(command) > 1 or set(command) - {"to", "steps"}:
             raise Refused(422, 42210000, 'one of {"steps": 1} and {"to": "2024-03-18T14:30Z"}')
         before = self.venue.index
         steps = command.get("steps", 1)
@@ -191,9 +196,9 @@ class Server:
 
     async def _plan_faults(self, request: web.Request) -> web.StreamResponse:
         """Plan a fault, or a list of them."""
-        body = json.loads(await request.text())
-        for fault in body if isinstance(body, list) else [body]:
-            self.faults.add(parse_fault(fault))
+        body = await json_body(request)
+        for fault in parse_faults(body):
+            self.faults.add(fault)
         return web.json_response({})
 
     def _clear_faults(self, _: web.Request) -> Answer:
@@ -205,7 +210,7 @@ class Server:
 
         [] lists everything at once.
         """
-        kinds = json.loads(await request.text()).get("late")
+        kinds = (await json_object(request)).get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
             raise Refused(422, 42210000, "late: a list of kinds of activities, as OPEXP, is needed")
         self.venue.record.list_late(kinds)
@@ -216,7 +221,7 @@ class Server:
 
         "halted": orders wait.
         """
-        body = json.loads(await request.text())
+        body = await json_object(request)
         symbol = instrument(str(body.get("symbol"))).symbol
         flags = {key: value for key, value in body.items() if key != "symbol"}
         served = symbol in self.venue.bars.symbols and not set(flags) - {*FLAGS, "halted"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,21 @@ class Fault:
             raise InputError(f"faults: state {self.state!r} is none of {', '.join(STATUSES)}")
         if not 0 <= self.seconds <= 3600:
             raise InputError(f"faults: seconds {self.seconds} is outside 0 … 3600")
+        if not self.retry_after.isprintable():
+            raise InputError("faults: retry_after: a header holds no line ends or controls")
 
     def meets(self, method: str, path: str) -> bool:
         """Whether it is meant for a request."""
         return (not self.method or self.method == method) and path.startswith(self.path)
+
+
+_WORDS = ("kind", "method", "path", "retry_after", "state")
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(_WORDS, str),
+    **dict.fromkeys(("count", "status"), int),
+    "seconds": (int, float),
+}
+_TYPE_NAMES = {str: "text", int: "whole number", (int, float): "number"}
 
 
 class FaultPlan:
@@ -98,20 +109,28 @@ class FaultPlan:
         return None
 
 
-def parse_fault(request: Mapping[str, Any]) -> Fault:
-    """The fault of a JSON object.
+def parse_faults(body: Any) -> list[Fault]:
+    """The faults of a JSON object, or of a list of them.
 
     Raises
     ------
     InputError
         for a key or value that cannot be.
     """
+    return [_parse_fault(each) for each in (body if isinstance(body, list) else [body])]
+
+
+def _parse_fault(request: Any) -> Fault:
+    if not isinstance(request, dict):
+        raise InputError('faults: an object is needed, as {"kind": "drop_after"}')
     unknown = set(request) - set(Fault.__slots__)
     if unknown:
         raise InputError(
             f"faults: there is no {sorted(unknown)[0]!r}; a fault has {', '.join(Fault.__slots__)}"
         )
-    try:
-        return Fault(**request)
-    except TypeError as error:
-        raise InputError(f"faults: {error}") from None
+    if "kind" not in request:
+        raise InputError(f"faults: kind is missing; one of {', '.join(KINDS)}")
+    for name, value in request.items():
+        if isinstance(value, bool) or not isinstance(value, _TYPES[name]):
+            raise InputError(f"faults: {name}: {value!r} is no {_TYPE_NAMES[_TYPES[name]]}")
+    return Fault(**request)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from marketsimulator.venue.request_values import whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import Answer, Refused, timestamp
 from trainingdata.actions import split_adjusted
@@ -43,8 +44,8 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Answer:
     rows: list[tuple[str, Answer]] = []
     for symbol, bars in hourly.items():
         rows += [(venue_spelling(symbol), bar) for bar in FRAMES[timeframe](bars)]
-    begin = int(query.get("page_token") or 0)
-    end_of_page = begin + min(int(query.get("limit") or PAGE), PAGE)
+    begin = whole_number(query, "page_token", 0)
+    end_of_page = begin + min(whole_number(query, "limit", PAGE, 1), PAGE)
     page: dict[str, list[Answer]] = {}
     for symbol, bar in rows[begin:end_of_page]:
         page.setdefault(symbol, []).append(bar)

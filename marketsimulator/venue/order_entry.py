@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
 from marketsimulator.venue.answers import positions_answer
 from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.market_data import query_symbols
+from marketsimulator.venue.request_values import json_object, whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
+
+MOST_ORDERS = 500  # an answer holds
 
 # When an order came, and what writes it in Alpaca's words.
 Entry = tuple[str, Callable[[], Answer]]
@@ -76,7 +77,7 @@ class OrderEntry:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /v2/orders`."""
-        body = await _body(request)
+        body = await json_object(request)
         if self._faults.take(("reject",), request.method, request.path):
             raise Refused(403, 40310000, "rejected on demand")
         partly = bool(self._faults.take(("partial",), request.method, request.path))
@@ -86,7 +87,7 @@ class OrderEntry:
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """`PATCH /v2/orders/{number}`."""
-        body = await _body(request)
+        body = await json_object(request)
         return web.json_response(self._venue.change(request.match_info["number"], body))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
@@ -133,12 +134,13 @@ class OrderEntry:
     def orders(self, request: web.Request) -> list[Answer]:
         """`GET /v2/orders`: newest first unless `direction` is `asc`."""
         query = request.query
+        limit = whole_number(query, "limit", 50, 1, MOST_ORDERS)
         order_filter = OrderFilter.of(query)
         entries = [*self._ticket_entries(order_filter), *self._spread_entries(order_filter)]
         entries.sort(key=lambda entry: entry[0])
         if query.get("direction") != "asc":
             entries.reverse()
-        return [answer() for _, answer in entries[: int(query.get("limit", 50))]]
+        return [answer() for _, answer in entries[:limit]]
 
     def positions(self, _: web.Request) -> list[Answer]:
         """`GET /v2/positions`."""
@@ -224,13 +226,3 @@ class OrderEntry:
 
 def _is_true(word: str | None) -> bool:
     return word in ("true", "True")
-
-
-async def _body(request: web.Request) -> Mapping[str, Any]:
-    try:
-        body = json.loads(await request.text())
-    except ValueError:
-        raise Refused(400, 40010000, "the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise Refused(400, 40010000, "the body is no order")
-    return body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foundation.errors import InputError
 
@@ -17,7 +17,7 @@ class Serving:
     """An address, and the speed of a clock.
 
     host: name or number of an interface.
-    port: 1 … 65,535.
+    port: 1 … 65,535; 0 for any free one.
     speed: simulated seconds a second, above 0, at most 1,000,000; none waits for a client.
     """
 
@@ -28,8 +28,8 @@ class Serving:
     def __post_init__(self) -> None:
         if not self.host.strip():
             raise InputError("--host: a name or a number is needed; 0.0.0.0 is every interface")
-        if not 0 < self.port < 65_536:
-            raise InputError(f"--port: {self.port} is outside 1 … 65535")
+        if not 0 <= self.port < 65_536:
+            raise InputError(f"--port: {self.port} is outside 1 … 65535, and not 0 for a free one")
         if self.speed is not None and not 0 < self.speed <= FASTEST:
             raise _no_speed(f"{self.speed:g}")
 
@@ -49,6 +49,10 @@ class Serving:
         """As a client writes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    def url_of(self, listener: socket.socket) -> str:
+        """As a client writes it, with the port that was taken."""
+        return replace(self, port=listener.getsockname()[1]).url
 
     def listener(self) -> socket.socket:
         """The address, taken.

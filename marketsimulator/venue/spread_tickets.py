@@ -13,7 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from execution.spreads.orders import Contract, OptionLeg, Quote, SpreadOrder, contract_of
+from execution.spreads.orders import (
+    MOST_CONTRACTS,
+    Contract,
+    OptionLeg,
+    Quote,
+    SpreadOrder,
+    contract_of,
+)
 from foundation.errors import InputError
 from marketsimulator.options.desk import SpreadTicket
 from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, asset_id, timestamp
@@ -62,7 +69,8 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
             raise ValueError("an order of several legs is good for the day")
         legs = tuple(_parse_leg(leg) for leg in request["legs"])
         contracts = Decimal(str(request["qty"]))
-        if contracts != int(contracts):
+        # The bound comes first: a whole number of a million digits takes minutes to write out.
+        if not 1 <= contracts <= MOST_CONTRACTS or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is no number of contracts")
         least_credit = -Decimal(str(request["limit_price"])) if limited else None
         return SpreadOrder(name, legs, int(contracts), least_credit)

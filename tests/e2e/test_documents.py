@@ -75,12 +75,11 @@ def account(folder: Path) -> Iterator[str]:
         if symbol.endswith("USD"):
             starts = pd.date_range(starts[0].tz_convert("UTC").floor("D"), periods=2000, freq="h")
         random_bars(starts, 100.0, seed).to_csv(bars / f"{symbol}.csv", index=False)
-    port = free_port()
-    words = ["-m", "marketsimulator.alpaca_server", "--data-dir", str(bars), "--port", str(port)]
+    words = ["-m", "marketsimulator.alpaca_server", "--data-dir", str(bars), "--port", "0"]
     server = Started([*words, "--start", "2024-03-18"], cwd=folder, env=environment(folder))
     try:
         server.wait_for_output(120.0)
-        yield f"http://127.0.0.1:{port}"
+        yield server.output.partition(": ")[0]
     finally:
         server.kill()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -20,38 +19,20 @@ MODULE = ["-m", "marketsimulator.kalshi_server"]
 BALANCE = f"{API}/portfolio/balance"
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def served(folder: Path, *words: str) -> Iterator[tuple[str, str, str]]:
     """Its address, the id and the text of its key."""
-    port = free_port()
     key_file = folder / "key.pem"
-    command = [*MODULE, "--key-file", str(key_file), "--port", str(port), *words]
+    command = [*MODULE, "--key-file", str(key_file), "--port", "0", *words]
     server = Started(command, cwd=folder)
     try:
         server.wait_for_output()
-        url = f"http://127.0.0.1:{port}"
-        assert server.output.startswith(f"{url}: "), server.output
+        url = server.output.partition(": ")[0]
+        assert url.startswith("http://127.0.0.1:"), server.output
         key_id = server.output.partition("; key ")[2].partition(",")[0]
-        until_it_listens(port)
         yield url, key_id, key_file.read_text()
     finally:
         server.kill()
-
-
-def until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.01)
-    raise TimeoutError(f"nothing listens at {port}")
 
 
 def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_clock(

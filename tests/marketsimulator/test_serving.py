@@ -48,8 +48,8 @@ def test_a_word_for_the_speed_is_wait_or_a_number_within_bounds(word: str) -> No
 
 
 @given(st.integers())
-def test_a_port_is_one_of_the_65535(port: int) -> None:
-    if 0 < port < 65_536:
+def test_a_port_is_one_of_the_65535_or_0_for_a_free_one(port: int) -> None:
+    if 0 <= port < 65_536:
         assert serving_of(f"--port={port}").url == f"http://127.0.0.1:{port}"
     else:
         with pytest.raises(InputError, match=f"--port: {port} is outside 1 … 65535"):
@@ -80,6 +80,14 @@ def test_a_port_that_is_taken_is_refused_and_a_free_one_taken() -> None:
         serving.refuse_taken()
     serving.refuse_taken()
     serving.listener().close()
+
+
+def test_a_free_port_is_taken_and_said() -> None:
+    serving = Serving("127.0.0.1", 0)
+    with serving.listener() as listening:
+        port = listening.getsockname()[1]
+        assert port != 0
+        assert serving.url_of(listening) == f"http://127.0.0.1:{port}"
 
 
 def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
@@ -118,7 +126,7 @@ def refusal(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) ->
         ["--speed", "nan"],
         ["--speed", "-1"],
         ["--speed", "1e7"],
-        ["--port", "0"],
+        ["--port", "-1"],
         ["--port", "1.5"],
         ["--host", ""],
     ],

@@ -376,7 +376,7 @@ def test_faults_that_are_cleared_do_nothing_and_unknown_ones_are_refused(
     assert create(practice).status_code == 201
     for wrong in ({"kind": "earthquake"}, {"kind": "status", "status": 200}, {"sort": "status"}):
         answer = requests.post(f"{practice.url}/control/faults", json=wrong, timeout=30)
-        assert answer.status_code == 400
+        assert answer.status_code == 422
         assert answer.json()["message"].startswith("faults: ")
 
 
@@ -393,7 +393,7 @@ def test_orders_of_a_paused_market_are_held_until_it_trades_again(
     assert listed(practice)[0]["status"] == "executed"
     for wrong in ({"ticker": "HAIL", "paused": True}, {"ticker": "RAIN", "paused": "yes"}):
         answer = requests.post(f"{practice.url}/control/markets", json=wrong, timeout=30)
-        assert answer.status_code in (400, 404)
+        assert answer.status_code in (422, 404)
 
 
 def test_the_clock_moves_as_far_as_there_are_ticks(practice: KalshiPractice) -> None:
@@ -406,4 +406,4 @@ def test_the_clock_moves_as_far_as_there_are_ticks(practice: KalshiPractice) -> 
     for steps in (0, True, "all"):
         body = {"steps": steps}
         answer_ = requests.post(f"{practice.url}/control/advance", json=body, timeout=30)
-        assert answer_.status_code == 400
+        assert answer_.status_code == 422
