@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -38,7 +39,7 @@ from marketsimulator.results.summary import (
     print_results,
     write_results,
 )
-from marketsimulator.results.trials import TrialStatistics, record_trials
+from marketsimulator.results.trials import TrialStatistics, enter
 from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -61,7 +62,8 @@ def run_backtest(
     """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
 
     Without the other two nobody would see that a result does not depend on its forecast, or that
-    holding had earned it as well.
+    holding had earned it as well. The run is entered in the trial ledger that the settings name:
+    those of a composed configuration name the one of the commands, those made in Python none.
 
     show: called with the bars once they are read.
 
@@ -89,7 +91,8 @@ def run_backtest(
         without_edge = settings.without_edge()
         placebo = _run_configured(without_edge, *without_edge.panel(), progress, logging.DEBUG)
     seconds = time.monotonic() - began
-    return Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
+    results = Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
+    return replace(results, trials=_entered(results))
 
 
 def _run_configured(
@@ -136,21 +139,18 @@ def run_command(
             results = run_backtest(
                 settings, progress, lambda bars: print_coverage(bars, settings.start, settings.end)
             )
-        summary = results.summary(_record_trial(results))
+        summary = results.summary()
         write_results(results, summary, output)
     print_results(summary, results.seconds, output)
 
 
-def _record_trial(results: Results) -> TrialStatistics | None:
+def _entered(results: Results) -> TrialStatistics | None:
     """All trials on this run's data, with this one; None without a ledger that can be used.
 
     A ledger that cannot be used costs a warning and not the run, which is done by then.
     """
-    path = results.settings.trials
-    if path is None:
-        return None
     try:
-        return record_trials(Path(path).expanduser(), results.trial())
+        return enter(results.settings.trials, [results.trial()])
     except InputError as error:
         log.warning("%s", error)
         return None

@@ -32,7 +32,6 @@ from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of
-from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
@@ -47,13 +46,14 @@ from marketsimulator.results.comparison import (
 from marketsimulator.results.metrics import daily_equity, returns_until_ruin
 from marketsimulator.results.significance import FIGURES, intervals
 from marketsimulator.results.summary import Results
+from marketsimulator.results.trials import check_ledger
 from marketsimulator.results.variant_table import (
     Variation,
     add_deflated_sharpe,
     annual_flags,
-    check_trials,
     combinations,
     record_variants,
+    variants_heading,
 )
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -93,7 +93,7 @@ def compare(
     variants = _variants(settings, strategies, vary or {})
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
     _refuse_same_names(variants, names)
-    check_trials(settings)
+    check_ledger(settings.trials)
     bars, begin = settings.panel()
     at = bars.times[begin:]
 
@@ -234,8 +234,7 @@ def _add_excess(table: pd.DataFrame, returns: Array, per_year: int, seed: int) -
 
 
 def _print_comparison(comparison: Comparison, output: Path) -> None:
-    trials = int(comparison.table["trials"].iloc[0])
-    heading = f"{counted(len(comparison.table), 'variant')}, {trials} tried on these data"
+    heading = variants_heading(comparison.table, comparison.settings)
     title = f"{heading}\n{', '.join(comparison.bars.symbols)}\n{comparison.bars.source}"
     table = Table("variant", *column_headings(), title=title)
     for name, cells in comparison.cells():

@@ -29,7 +29,6 @@ from forecasting.forecast import Progress, silent
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import dotted_keys, hydra_command
 from foundation.configuration import output_of
-from foundation.counts import counted
 from foundation.errors import InputError, did_you_mean
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
@@ -42,16 +41,17 @@ from marketsimulator.results.comparison import (
 )
 from marketsimulator.results.comparison_charts import setting_text, value_text
 from marketsimulator.results.run_set import RunSet, overfitting_figures, overfitting_text
+from marketsimulator.results.trials import check_ledger
 from marketsimulator.results.variant_table import (
     Variation,
     add_deflated_sharpe,
-    check_trials,
     combinations,
     figure_heading,
     figure_text,
     figures_table,
     record_variants,
     table_rows,
+    variants_heading,
 )
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
@@ -135,7 +135,7 @@ def run_sweep(
         for settings, data or variations that cannot be used.
     """
     variants = variants_of(settings, vary)
-    check_trials(settings)
+    check_ledger(settings.trials)
     bars, begin = settings.panel()
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     beliefs = settings.belief_table(trader, bars, begin, progress)
@@ -154,7 +154,7 @@ def run_sweep(
 
 def _print_table(sweep: Sweep, output: Path) -> None:
     table, varied = sweep.table, sweep.varied
-    title = f"{counted(len(table), 'variant')}, {int(table['trials'].iloc[0])} tried on these data"
+    title = variants_heading(table, sweep.settings)
     shown = Table(*varied, *map(figure_heading, COLUMNS), title=title)
     for row in table_rows(table.head(SHOWN)):
         values = [value_text(row[name]) for name in varied]

@@ -275,7 +275,7 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     InputError
         for settings, sessions, checkpoints or a ledger that cannot be used.
     """
-    ledger = None if settings.trials is None else _ledger(settings.trials)
+    check_ledger(settings.trials)
     held_out = held_out_sessions(settings)
     entrants = entrants_of(settings, held_out)
     pairs = [(KELLY, settings.kelly_fixed_name)]
@@ -286,19 +286,9 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
         held_out,
         pairs,
         seed=settings.seed,
-        ledger=ledger,
+        ledger=settings.trials,
         progress=progress,
     )
-
-
-def _ledger(name: str) -> Path:
-    """The trial ledger of a name, ~ being somebody's home, once it is known that it can be used."""
-    try:
-        ledger = Path(name).expanduser()
-        check_ledger(ledger)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"trials: {name} cannot be used: {error}") from error
-    return ledger
 
 
 def _print_comparison(comparison: Comparison, output: Path) -> None:

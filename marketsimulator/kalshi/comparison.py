@@ -20,7 +20,8 @@ from marketsimulator.kalshi.judgement import Answer, Judgement, Trials
 from marketsimulator.kalshi.rollouts import rollout
 from marketsimulator.kalshi.settings import EpisodeSettings
 from marketsimulator.results.significance import deflated_sharpe
-from marketsimulator.results.trials import Trial, config_hash, record_trials
+from marketsimulator.results.trial_identity import config_hash
+from marketsimulator.results.trials import Trial, enter
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -123,7 +124,7 @@ def compare_policies(
     pairs: Sequence[tuple[str, str]],
     *,
     seed: int = 0,
-    ledger: Path | None = None,
+    ledger: str | Path | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Let every entrant play every session.
@@ -193,11 +194,9 @@ def _deflated(
     entrants: Sequence[Entrant],
     held_out: HeldOut,
     returns: Mapping[str, Array],
-    ledger: Path | None,
+    ledger: str | Path | None,
 ) -> _Tried:
     """Enter whatever may be chosen into the ledger, and judge each by the number of all."""
-    if ledger is None:
-        return _Tried()
     digest = held_out.digest
     trials = [
         Trial(
@@ -215,7 +214,9 @@ def _deflated(
         for entrant in entrants
         if not entrant.control
     ]
-    tried = record_trials(ledger, *trials)
+    tried = enter(ledger, trials)
+    if tried is None:
+        return _Tried()
     deflated = {}
     # What hangs together counts once.
     independent = int(held_out.groups.max()) + 1

@@ -28,6 +28,7 @@ from marketsimulator.results.run_set import (
     overfitting_figures,
     overfitting_text,
 )
+from marketsimulator.results.trials import NO_LEDGER
 from marketsimulator.results.variant_table import (
     figure_heading,
     figure_text,
@@ -251,9 +252,7 @@ def comparison_remarks(
     if idle:
         notes.append(f"Never traded: {', '.join(idle)}.")
     if settings.trials is None:
-        notes.append(
-            "These trials are in no ledger: ratios are deflated by their own number alone."
-        )
+        notes.append(NO_LEDGER)
     return tuple(notes)
 
 

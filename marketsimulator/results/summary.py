@@ -64,7 +64,8 @@ from marketsimulator.results.significance import (
     lead,
     probabilistic_sharpe,
 )
-from marketsimulator.results.trials import Trial, TrialStatistics, config_hash, data_hash
+from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
+from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import verdict
@@ -84,7 +85,6 @@ REGIMES = {
     "current": "those of autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
 }
-NO_LEDGER = "This trial is in no ledger: its Sharpe ratio is not deflated by what else was tried."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Results:
     seconds: that all of it took.
     placebo: the main run's trader on the same synthetic market without its edge; none where it was
         not asked for.
+    trials: what has been tried on these data, this run included; none without a ledger.
     """
 
     settings: BacktestSettings
@@ -108,6 +109,7 @@ class Results:
     comparisons: tuple[Run, ...]
     seconds: float
     placebo: Run | None = None
+    trials: TrialStatistics | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -139,7 +141,7 @@ class Results:
         """The main run as the trial ledger keeps it."""
         figures = self.performance(self.main)
         return Trial(
-            config_hash=config_hash(asdict(self.settings)),
+            config_hash=config_hash(variant_of(self.settings, self.bars)),
             data_hash=data_hash(self.bars, self.first),
             source=self.bars.source,
             symbols=self.bars.symbols,
@@ -151,14 +153,11 @@ class Results:
             forecaster=self.main.name,
         )
 
-    def summary(self, trials: TrialStatistics | None = None) -> dict[str, Any]:
-        """The content of `summary.json`.
-
-        trials: what has been tried on these data, this run included; None without a ledger.
-        """
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
         figures = self.figures(self.main)
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
-        significance = self.significance(trials)
+        significance = self.significance()
         sizing = self.settings.sizing
         warnings = [
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
@@ -188,7 +187,7 @@ class Results:
             "warnings": warnings,
             "remarks": [
                 *warnings,
-                *([NO_LEDGER] if trials is None else []),
+                *([NO_LEDGER] if self.trials is None else []),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(figures, comparisons),
@@ -248,13 +247,14 @@ class Results:
             "margin": run.margin,
         }
 
-    def significance(self, trials: TrialStatistics | None) -> dict[str, Any]:
+    def significance(self) -> dict[str, Any]:
         """Intervals of the main run's figures, and its Sharpe ratio against all that was tried.
 
         Without a ledger nobody knows how many trials there were: nothing is deflated.
         """
         daily, per_year = self._daily(self.main)
         figures = self.performance(self.main)
+        trials = self.trials
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
         if ratio is not None and figures.skewness is not None and figures.kurtosis is not None:

@@ -6,22 +6,17 @@ often they are run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from forecasting.from_file import content_digest
 from foundation.errors import InputError
-from foundation.plugin import is_plugin, plugin_digest
-from trainingdata.bars import Bars
 
 # The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
 SCHEMA = """
@@ -41,9 +36,7 @@ CREATE TABLE IF NOT EXISTS trials (
 )
 """
 PATIENCE = 30.0  # seconds that a run waits for another one to write
-NO_VARIANT = ("output", "overwrite", "start", "end", "days", "trials", "placebo")  # of a run alone
-# What they change shows in the bars, which have a digest of their own.
-HOW_READ = ("dir", "zone", "splits")
+NO_LEDGER = "In no trial ledger (trials=null): what else was tried on these data is not counted."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +79,23 @@ class TrialStatistics:
     variance: float
 
 
-def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
-    """Add trials on the same data, replace those that were there, and count all on these data.
+def own_statistics(trials: Sequence[Trial]) -> TrialStatistics:
+    """Of these trials alone, each counted once."""
+    return _statistics({trial.config_hash: trial.daily_sharpe for trial in trials})
+
+
+def _statistics(ratios: Mapping[str, float | None]) -> TrialStatistics:
+    """Of daily Sharpe ratios by variant; None is a ratio that is not defined."""
+    defined = [ratio for ratio in ratios.values() if ratio is not None]
+    variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
+    return TrialStatistics(len(ratios), variance)
+
+
+def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
+    """Enter trials on the same data in a ledger, and count all that it has on these data.
+
+    Whatever tries enters here, a command or the library. A trial that is there already is replaced.
+    Without a ledger nothing is entered, and nothing is known: the answer is None.
 
     The same data are the same bars, or bars of the same market that share a symbol and overlap in
     time: neither a run that ends a day later nor a copy of the files elsewhere is a fresh start. A
@@ -99,6 +107,8 @@ def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
     InputError
         if the file cannot be written, or is no trial ledger.
     """
+    if ledger is None:
+        return None
     recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
     rows = [
         {
@@ -109,20 +119,18 @@ def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
         for trial in trials
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=PATIENCE)) as ledger, ledger:
-            ledger.execute(SCHEMA)
+        with closing(_opened(ledger)) as file, file:
             names = ", ".join(rows[0])
             values = ", ".join(":" + name for name in rows[0])
-            ledger.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
-            candidates = ledger.execute(
+            file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
+            candidates = file.execute(
                 "SELECT config_hash, symbols, daily_sharpe FROM trials WHERE data_hash = :data_hash"
                 " OR ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
                 " AND first <= :last AND last >= :first)",
                 rows[0],
             ).fetchall()
-    except (OSError, sqlite3.Error) as error:
-        raise InputError(f"trials: {path} cannot be used: {error}") from error
+    except (OSError, RuntimeError, sqlite3.Error) as error:
+        raise InputError(f"trials: {ledger} cannot be used: {error}") from error
     # A variant that was run over two overlapping periods is one variant: the key is its settings.
     universe = set(trials[0].symbols)
     ratio_by_config = {
@@ -130,12 +138,10 @@ def record_trials(path: Path, *trials: Trial) -> TrialStatistics:
         for config, symbols, ratio in candidates
         if universe & set(json.loads(symbols))
     }
-    ratios = [ratio for ratio in ratio_by_config.values() if ratio is not None]
-    variance = float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
-    return TrialStatistics(len(ratio_by_config), variance)
+    return _statistics(ratio_by_config)
 
 
-def check_ledger(path: Path) -> None:
+def check_ledger(ledger: str | Path | None) -> None:
     """Refuse a ledger that cannot be used, before any work is done that it should record.
 
     Raises
@@ -143,57 +149,26 @@ def check_ledger(path: Path) -> None:
     InputError
         if the file cannot be written, or is no trial ledger.
     """
+    if ledger is None:
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=PATIENCE)) as ledger, ledger:
-            ledger.execute(SCHEMA)
+        with closing(_opened(ledger)) as file, file:
             # A file that another program made may have a table of this name with other columns.
-            ledger.execute(
-                "SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1"
-            )
-    except (OSError, sqlite3.Error) as error:
+            file.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
+    except (OSError, RuntimeError, sqlite3.Error) as error:
         raise InputError(
-            f"trials: {path} cannot be used: {error}; name another, or null for none"
+            f"trials: {ledger} cannot be used: {error}; name another, or null for none"
         ) from error
 
 
-def config_hash(settings: Mapping[str, Any]) -> str:
-    """Digest of the settings that make a variant: all but the period and where results go."""
-    variant = {key: value for key, value in settings.items() if key not in NO_VARIANT}
-    if "data" in variant:
-        data = (variant["data"] or {}).items()
-        variant["data"] = {key: value for key, value in data if key not in HOW_READ}
-    forecaster = dict(variant.get("forecaster") or {})
-    sizing = variant.get("sizing") or {}
-    # Another file of forecasts, or other code, is another trial under the same name and path. Where
-    # neither is used the digest is that of a ledger that was begun before there were any.
-    path = forecaster.pop("path", None)
-    arguments = forecaster.pop("arguments", None)
-    if "forecaster" in variant:
-        variant["forecaster"] = forecaster
-    named = (forecaster.get("kind"), sizing.get("strategy"))
-    code = [plugin_digest(name) for name in named if isinstance(name, str) and is_plugin(name)]
-    if path or arguments or code:
-        variant["own"] = [_content(path), arguments, code]
-    return hashlib.sha256(json.dumps(variant, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _content(path: str | None) -> str | None:
-    """Digest of a file; its path where it cannot be read."""
-    if path is None:
-        return None
+def _opened(ledger: str | Path) -> sqlite3.Connection:
+    """The ledger, made where there is none; ~ is somebody's home."""
+    path = Path(ledger).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = sqlite3.connect(path, timeout=PATIENCE)
     try:
-        return content_digest(Path(path).expanduser())
-    except OSError:
-        return path
-
-
-def data_hash(bars: Bars, first: int) -> str:
-    """Digest of the bars from instant number `first` on."""
-    digest = hashlib.sha256(json.dumps(bars.symbols).encode())
-    part = bars.between(first, len(bars.times))
-    digest.update(np.ascontiguousarray(part.times).tobytes())
-    # What stands where there is no bar says nothing.
-    values = np.where(part.mask[:, :, None], part.values, 0.0)
-    digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+        file.execute(SCHEMA)
+    except sqlite3.Error:
+        file.close()
+        raise
+    return file

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from foundation.configuration import with_changes
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
 from marketsimulator.results.metrics import ANNUAL, annual_turnover, performance
 from marketsimulator.results.significance import deflated_sharpe
+from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
 from marketsimulator.results.trials import (
     Trial,
     TrialStatistics,
-    check_ledger,
-    config_hash,
-    data_hash,
-    record_trials,
+    enter,
+    own_statistics,
 )
 from marketsimulator.runs.variants import Outcome
 from marketsimulator.settings import BacktestSettings
@@ -105,18 +103,6 @@ def figures_table(
     return table.assign(annual_figures=annual_flags(table))
 
 
-def check_trials(settings: BacktestSettings) -> None:
-    """Refuse a trial ledger that cannot be used, before any work.
-
-    Raises
-    ------
-    InputError
-        naming the file.
-    """
-    if settings.trials is not None:
-        check_ledger(Path(settings.trials).expanduser())
-
-
 def record_variants(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
@@ -134,13 +120,10 @@ def record_variants(
         for a trial ledger that cannot be used.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
-    if settings.trials is None:
-        variance = float(daily_ratios.var(ddof=1)) if daily_ratios.notna().sum() > 1 else 0.0
-        return TrialStatistics(len(table), variance)
     digest = data_hash(bars, first)
     trials = [
         Trial(
-            config_hash=config_hash(asdict(variant)),
+            config_hash=config_hash(variant_of(variant, bars)),
             data_hash=digest,
             source=bars.source,
             symbols=bars.symbols,
@@ -153,7 +136,15 @@ def record_variants(
         )
         for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True)
     ]
-    return record_trials(Path(settings.trials).expanduser(), *trials)
+    return enter(settings.trials, trials) or own_statistics(trials)
+
+
+def variants_heading(table: pd.DataFrame, settings: BacktestSettings) -> str:
+    """How many variants a table has, and how many were tried on these data."""
+    tried = f"{int(table['trials'].iloc[0])} tried on these data"
+    if settings.trials is None:
+        tried = "in no trial ledger"
+    return f"{counted(len(table), 'variant')}, {tried}"
 
 
 def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.DataFrame:

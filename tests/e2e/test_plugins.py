@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,6 @@ import pytest
 
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.trials import config_hash
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 
@@ -129,26 +127,6 @@ def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
 def test_a_forecaster_that_is_none_is_one_line(words: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
         BacktestSettings.of(composed_config("backtest", words))
-
-
-def test_another_file_or_other_code_is_another_trial(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.chdir(folder)
-    (folder / "f.csv").write_text("one")
-
-    def digests() -> list[str]:
-        kinds = (["forecaster=own:Drift"], ["forecaster=file", "forecaster.path=f.csv"], [])
-        settings = (BacktestSettings.of(composed_config("backtest", words)) for words in kinds)
-        return [config_hash(asdict(each)) for each in settings]
-
-    before = digests()
-    assert digests() == before
-    (folder / "f.csv").write_text("two")
-    (folder / "own.py").write_text(CODE + "# other code\n")
-    own, file, shipped = (a != b for a, b in zip(before, digests(), strict=True))
-    assert (own, file, shipped) == (True, True, False)
 
 
 def test_the_last_word_of_a_group_counts_and_several_are_named_by_kind() -> None:

@@ -17,7 +17,8 @@ from foundation.errors import InputError
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report_tables import significance_text
-from marketsimulator.results.summary import NO_LEDGER, Results, write_results
+from marketsimulator.results.summary import Results, write_results
+from marketsimulator.results.trials import NO_LEDGER
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from tests.own_module import own_module
@@ -598,12 +599,27 @@ def test_a_run_is_judged_by_how_many_were_tried_on_its_data(tmp_path: Path) -> N
 
 
 def test_a_run_outside_the_ledger_says_one_thing_of_its_trials(results: Results) -> None:
-    summary = results.summary()
+    summary = replace(results, trials=None).summary()
     said = [*summary["remarks"], significance_text({**summary, "annual_figures": True})]
-    assert [text for text in said if "in no ledger" in text] == [NO_LEDGER]
-    assert not [text for text in said if "tried on these data" in text]
+    assert [text for text in said if "ledger" in text] == [NO_LEDGER]
+    assert not [text for text in said if "variants tried on these data" in text]
     assert summary["trials"] is summary["deflated_sharpe"] is None
     assert "probability that it is above zero" in said[-1]
+
+
+def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(
+    tmp_path: Path,
+) -> None:
+    words = ["start=2024-03-07", "forecaster=ewma"]
+    ledger = tmp_path / "trials.sqlite"
+    named = run_backtest(settings(*words, f"trials={ledger}"))
+    other = run_backtest(settings(*words, f"trials={ledger}", "sizing.fraction=0.2"))
+    assert [each.summary()["trials"] for each in (named, other)] == [1, 2]
+    assert NO_LEDGER not in other.summary()["remarks"]
+    assert BacktestSettings().trials is None
+    outside = run_backtest(settings(*words, "trials=null"))
+    assert outside.trials is None
+    assert NO_LEDGER in outside.summary()["remarks"]
 
 
 def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(

@@ -18,8 +18,7 @@ from marketsimulator.results.significance import (
     intervals,
     probabilistic_sharpe,
 )
-from marketsimulator.results.trials import Trial, config_hash, data_hash, record_trials
-from trainingdata.bars import Bars
+from marketsimulator.results.trials import Trial, TrialStatistics, enter
 
 
 def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
@@ -139,20 +138,26 @@ TRIAL = Trial(
 )
 
 
+def entered(path: Path, trial: Trial) -> TrialStatistics:
+    counted = enter(path, [trial])
+    assert counted is not None
+    return counted
+
+
 def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path) -> None:
     path = tmp_path / "state" / "trials.sqlite"
-    assert record_trials(path, TRIAL).count == 1
-    assert record_trials(path, TRIAL).count == 1
-    two = record_trials(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
+    assert entered(path, TRIAL).count == 1
+    assert entered(path, TRIAL).count == 1
+    two = entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
     assert (two.count, two.variance) == (2, pytest.approx(0.005))
     later = replace(
         TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
     )
-    assert record_trials(path, later).count == 3
+    assert entered(path, later).count == 3
     elsewhere = replace(TRIAL, config_hash="c4", data_hash="d4", source="files: y")
     copy = tmp_path / "elsewhere.sqlite"
     copy.write_bytes(path.read_bytes())
-    assert record_trials(copy, elsewhere).count == 4
+    assert entered(copy, elsewhere).count == 4
     for apart in (
         replace(TRIAL, config_hash="c4", data_hash="d3", source="synthetic market (seed 1)"),
         replace(TRIAL, config_hash="c4", data_hash="d3", symbols=("ZZZ",)),
@@ -165,14 +170,14 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
         ),
     ):
         assert (
-            record_trials(
+            entered(
                 tmp_path / f"{apart.source[-1]}{apart.symbols[0]}{apart.first[:4]}", apart
             ).count
             == 1
         )
         copy = tmp_path / "copy.sqlite"
         copy.write_bytes(path.read_bytes())
-        assert record_trials(copy, apart).count == 1
+        assert entered(copy, apart).count == 1
 
 
 def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> None:
@@ -180,34 +185,7 @@ def test_a_file_that_is_no_ledger_is_named_and_left_alone(tmp_path: Path) -> Non
     path.write_text("my notes, not a database at all, and longer than a header " * 5)
     before = path.read_text()
     with pytest.raises(InputError, match=r"trials: .*trials\.sqlite cannot be used"):
-        record_trials(path, TRIAL)
+        entered(path, TRIAL)
     assert path.read_text() == before
     with pytest.raises(InputError, match="cannot be used"):
-        record_trials(path / "below", TRIAL)
-
-
-def test_what_makes_a_variant_is_hashed_and_what_does_not_is_not(market: Bars) -> None:
-    base = {
-        "limits": {"symbol_cap": 0.6},
-        "output": "a",
-        "start": "2024-01-01",
-        "symbols": ("AAA",),
-    }
-    assert config_hash(base) == config_hash({**base, "output": "b", "start": "2024-02-01"})
-    assert config_hash(base) != config_hash({**base, "limits": {"symbol_cap": 0.5}})
-    assert config_hash(base) != config_hash({**base, "symbols": ("BBB",)})
-    assert data_hash(market, 0) == data_hash(market, 0) != data_hash(market, 1)
-    values = market.values.copy()
-    values[-1, -1, 3] += 0.01
-    assert data_hash(
-        Bars(market.instruments, market.times, values, market.mask, market.source), 0
-    ) != data_hash(market, 0)
-
-
-def test_the_same_run_on_a_copy_of_the_files_is_the_same_trial() -> None:
-    here, copy, other = (
-        config_hash({"data": {"dir": place, "adjustment": kind}, "sizing": {}})
-        for place, kind in ((["x"], "split"), (["y.csv"], "split"), (["x"], "raw"))
-    )
-    assert here == copy
-    assert here != other
+        entered(path / "below", TRIAL)

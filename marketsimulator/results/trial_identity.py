@@ -1,0 +1,138 @@
+"""Which trial a run is: one digest of what was tried, one of the bars it was tried on.
+
+Settings that change no figure of a result are left out, and what can be written in several ways is
+brought to one: two runs that decide alike are one trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from execution.trader import SizingSettings
+from forecasting.from_file import content_digest
+from forecasting.settings import ForecasterSettings
+from foundation.plugin import is_plugin, plugin_digest
+from marketsimulator.settings import BacktestSettings
+from sizing.allocation import Strategy
+from sizing.strategies import Kelly, Legacy, WeightPattern
+from trainingdata.bars import Bars
+from trainingdata.source import DataSettings
+from trainingdata.stored_correlation import table_and_notes
+
+# Of a run alone: its period, its draws, where it goes and what orders are called.
+NO_VARIANT = ("output", "start", "end", "days", "trials", "placebo", "seed", "strategy")
+READ_BY_PATTERN = {"fixed_fraction": "position", "vol_target": "target_volatility"}
+NETWORK = ("model", "augmentation", "dtype", "group")  # read by Chronos-2 alone
+WITHOUT_CONTEXT = ("garch", "file")
+
+
+def config_hash(variant: Mapping[str, Any]) -> str:
+    """Digest of what makes a variant; 1 and 1.0 are the same."""
+    text = json.dumps(_alike(variant), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
+    """What of a backtest's settings makes a variant, over these bars.
+
+    How bars are read shows in the bars, which have a digest of their own.
+    """
+    variant = {key: value for key, value in asdict(settings).items() if key not in NO_VARIANT}
+    return {
+        **variant,
+        "symbols": sorted(bars.symbols),
+        "data": _prices(settings.data),
+        "sizing": _sizing(settings.sizing),
+        "forecaster": _forecaster(settings.forecaster),
+        "correlation": {**variant["correlation"], "file": _matrix(settings.correlation.file)},
+    }
+
+
+def data_hash(bars: Bars, first: int) -> str:
+    """Digest of the bars from instant number `first` on, in whatever order symbols are named."""
+    order = sorted(range(len(bars.symbols)), key=lambda s: bars.symbols[s])
+    digest = hashlib.sha256(json.dumps([bars.symbols[s] for s in order]).encode())
+    part = bars.between(first, len(bars.times))
+    digest.update(np.ascontiguousarray(part.times).tobytes())
+    # What stands where there is no bar says nothing.
+    values = np.where(part.mask[:, :, None], part.values, 0.0)
+    digest.update(np.ascontiguousarray(values[order]).tobytes())
+    return digest.hexdigest()
+
+
+def _prices(data: DataSettings) -> dict[str, Any]:
+    return {"adjustment": data.adjustment, "actions": _content(data.actions)}
+
+
+def _sizing(sizing: SizingSettings) -> dict[str, Any]:
+    """How much, by what each strategy reads: `kelly_50` is a fraction of 0.5 in other words."""
+    holding = sizing.interval()
+    return {
+        "strategies": [_strategy(each, sizing) for each in sizing.strategies()],
+        "volatility": sizing.volatility,
+        "holding": holding,
+        "signal_bars": sizing.signal_bars if holding == "plan" else None,
+    }
+
+
+def _strategy(strategy: Strategy, sizing: SizingSettings) -> list[Any]:
+    if isinstance(strategy, (Kelly, Legacy)):
+        return [type(strategy).__name__, asdict(strategy)]
+    assert isinstance(strategy, WeightPattern)
+    reads = READ_BY_PATTERN.get(strategy.name)
+    return [_code(strategy.name), strategy.band, getattr(sizing, reads) if reads else None]
+
+
+def _forecaster(forecaster: ForecasterSettings) -> dict[str, Any]:
+    """What forecasts, by what its kind reads; where and how fast it computes is left out."""
+    kind = forecaster.kind
+    variant: dict[str, Any] = {"kind": _code(kind)}
+    if is_plugin(kind):
+        variant["arguments"] = dict(forecaster.arguments)
+    elif kind not in WITHOUT_CONTEXT:
+        variant["context_length"] = forecaster.context_length
+    if kind == "chronos2":
+        variant |= {name: getattr(forecaster, name) for name in NETWORK}
+    if kind == "file":
+        variant["file"] = _content(forecaster.path)
+    if forecaster.calibrated:
+        variant["calibration"] = asdict(forecaster.calibration)
+        variant["per_symbol"] = forecaster.per_symbol if kind == "chronos2" else None
+    return variant
+
+
+def _code(name: str) -> str | list[str]:
+    """A name; of code of one's own what it does, whatever its module is called."""
+    return [name.partition(":")[2], plugin_digest(name)] if is_plugin(name) else name
+
+
+def _matrix(path: str | None) -> list[str | None] | None:
+    if path is None:
+        return None
+    return [_content(str(part)) for part in table_and_notes(Path(path).expanduser())]
+
+
+def _content(path: str | None) -> str | None:
+    """Digest of a file; its path where it cannot be read."""
+    if path is None:
+        return None
+    try:
+        return content_digest(Path(path).expanduser())
+    except OSError:
+        return path
+
+
+def _alike(value: Any) -> Any:
+    """The same with every number a float, and what counts as equal written alike."""
+    if isinstance(value, Mapping):
+        return {str(key): _alike(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_alike(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

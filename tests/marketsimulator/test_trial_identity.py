@@ -1,0 +1,141 @@
+"""One variant, one digest: however it is written, wherever it is computed, whoever runs it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foundation.compose import composed_config
+from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars, panel
+
+RULE = """
+def half(situation):
+    return situation.held * 0 + 0.5
+
+
+def third(situation):
+    return situation.held * 0 + 0.3
+"""
+FORECASTER = """
+class Drift:
+    name = "drift"
+
+    def forecast(self, request):
+        raise NotImplementedError
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("own_here", "own_there"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        (tmp_path / f"{name}.py").write_text(RULE + FORECASTER)
+    (tmp_path / "f.csv").write_text("one")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def of(market: Bars, *words: str) -> str:
+    settings = BacktestSettings.of(composed_config("backtest", list(words)))
+    return config_hash(variant_of(settings, market))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["sizing.strategy=kelly_50"], ["sizing.fraction=0.5"]),
+        (["sizing.strategy=kelly_50"], ["sizing.strategy=Kelly_50pct"]),
+        (["sizing.strategy=kelly_30"], ["sizing.strategy=kelly_10", "sizing.fraction=0.3"]),
+        (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
+        (["sizing.strategy=own_here:half"], ["sizing.strategy=own_there:half"]),
+        (["forecaster=own_here:Drift"], ["forecaster=own_there:Drift"]),
+        ([], ["strategy=mine"]),
+        ([], ["seed=7"]),
+        ([], ["capital=100000.0"]),
+        ([], ["forecaster.cache=null"]),
+        ([], ["forecaster.batch_size=8"]),
+        ([], ["forecaster.device=cpu", "forecaster.compile=false"]),
+        ([], ["data.dir=[here]"]),
+        (["data.dir=[here]"], ["data.dir=[there]", "data.feed=sip", "data.seed=3"]),
+        ([], ["sizing.position=0.2", "sizing.target_volatility=0.3"]),
+        ([], ["output=elsewhere", "start=2024-02-01", "trials=null"]),
+        (["symbols=[SYA,SYB]"], ["symbols=[SYB,SYA]"]),
+    ],
+)
+def test_what_changes_no_figure_is_the_same_trial(
+    market: Bars, folder: Path, one: list[str], other: list[str]
+) -> None:
+    assert of(market, *one) == of(market, *other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([], ["sizing.fraction=0.4"]),
+        ([], ["sizing.strategy=premium_50"]),
+        ([], ["sizing.strategy=kelly_50_x4"]),
+        ([], ["sizing.fallback=legacy"]),
+        (["sizing.strategy=vol_target"], ["sizing.strategy=risk_parity"]),
+        (
+            ["sizing.strategy=vol_target"],
+            ["sizing.strategy=vol_target", "sizing.target_volatility=0.3"],
+        ),
+        (["sizing.strategy=own_here:half"], ["sizing.strategy=own_here:third"]),
+        ([], ["limits.symbol_cap=0.5"]),
+        ([], ["forecaster=ewma"]),
+        ([], ["forecaster.context_length=50"]),
+        ([], ["forecaster.dtype=bf16"]),
+        ([], ["forecaster.calibrated=false"]),
+        ([], ["data.adjustment=raw"]),
+        ([], ["costs.stock_slippage_bps=2"]),
+    ],
+)
+def test_what_may_change_a_figure_is_another_trial(
+    market: Bars, folder: Path, one: list[str], other: list[str]
+) -> None:
+    assert of(market, *one) != of(market, *other)
+
+
+def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path) -> None:
+    runs: tuple[list[str], ...] = (
+        ["forecaster=own_here:Drift"],
+        ["sizing.strategy=own_here:half"],
+        ["forecaster=file", "forecaster.path=f.csv"],
+        ["data.actions=f.csv"],
+        [],
+    )
+    before = [of(market, *words) for words in runs]
+    (folder / "f.csv").write_text("two")
+    (folder / "own_here.py").write_text(RULE + FORECASTER + "# other code\n")
+    after = [of(market, *words) for words in runs]
+    same = [a == b for a, b in zip(before, after, strict=True)]
+    assert same == [False, False, False, False, True]
+
+
+def test_settings_made_in_python_are_the_trial_that_a_command_makes(market: Bars) -> None:
+    composed = BacktestSettings.of(composed_config("backtest", []))
+    made = replace(BacktestSettings(capital=100_000), fees=composed.fees)
+    hashes = {config_hash(variant_of(each, market)) for each in (composed, made)}
+    assert len(hashes) == 1
+
+
+def test_the_same_bars_are_the_same_data_in_any_order_of_symbols(market: Bars) -> None:
+    numbers = range(len(market.symbols))
+    turned = panel(
+        [(market.instruments[s], *market.real_bars(s)) for s in reversed(numbers)], market.source
+    )
+    settings = BacktestSettings()
+    assert data_hash(turned, 0) == data_hash(market, 0) != data_hash(market, 1)
+    assert variant_of(settings, turned) == variant_of(settings, market)
+    values = market.values.copy()
+    values[-1, -1, 3] += 0.01
+    other = Bars(market.instruments, market.times, values, market.mask, market.source)
+    assert data_hash(other, 0) != data_hash(market, 0)
+    assert np.array_equal(market.times, turned.times)
