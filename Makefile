@@ -76,7 +76,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
-	$(BIN)/python -m tests.mutants.measure $(words)
+	$(BIN)/python -m tools.mutants.measure $(words)
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock

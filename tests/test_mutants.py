@@ -1,0 +1,130 @@
+"""The mutation tester itself, on a room of one file; and its list of what no test can notice."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tools.mutants.changes import Mutant, mutants
+from tools.mutants.measure import HERE, Verdict, measure, report
+
+# One worker runs them all: what their fixture makes takes half a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mutants")]
+
+SUMS = '''"""Sums."""
+
+RATE = 0.5
+
+
+def fee(value: float, least: float) -> float:
+    """A rate of 3 %."""
+    return max(value * RATE, least)
+
+
+def unwatched(value: int) -> int:
+    return value - 7
+
+
+def runs_down(value: int) -> int:
+    while value > 0:
+        value -= 1
+    return value
+'''
+TESTS = """
+from toy.sums import fee, runs_down, unwatched
+
+def test_a_fee():
+    assert [fee(4.0, 1.0), fee(1.0, 1.0)] == [2.0, 1.0]
+    assert unwatched(1) < 0
+
+def test_it_ends():
+    assert runs_down(3) == 0
+"""
+ROOT = HERE.parent.parent
+LIST = {"toy/sums.py": ["tests/test_sums.py"]}
+MOST = (1.5, 0.0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("toy")
+    for name, text in {
+        "toy/__init__.py": "",
+        "toy/sums.py": SUMS,
+        "tests/test_sums.py": TESTS,
+    }.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.fixture(scope="module")
+def every(root: Path) -> list[tuple[Mutant, Verdict]]:
+    return measure(root, LIST, number=100, most=MOST)
+
+
+def test_what_no_test_watches_survives_and_the_rest_is_caught(
+    every: list[tuple[Mutant, Verdict]],
+) -> None:
+    passed = {(m.before, m.after): verdict.passed for m, verdict in every}
+    assert passed["return max(value * RATE, least)", "return min(value * RATE, least)"] is False
+    assert passed["RATE = 0.5", "RATE = 0.25"] is False
+    assert passed["value -= 1", "pass"] is False, "an endless loop ends"
+    assert passed["return value - 7", "return value - 8"] is True
+    assert passed["return value - 7", "return value + 7"] is False
+    text, enough = report(every)
+    assert "toy/sums.py:12 unwatched: return value - 7  →  return value - 8" in text
+    assert not enough
+
+
+def test_what_is_known_to_make_no_difference_is_no_mutant(
+    root: Path, every: list[tuple[Mutant, Verdict]]
+) -> None:
+    known = {mutant[:4] for mutant, verdict in every if not verdict.passed}
+    found = measure(root, LIST, known, number=100, most=MOST)
+    assert [m[:4] for m, _ in found] == [m[:4] for m, verdict in every if verdict.passed]
+    with pytest.raises(SystemExit, match=r"no mutant of toy/sums\.py but equivalents"):
+        measure(root, LIST, {mutant[:4] for mutant, _ in every}, number=100, most=MOST)
+
+
+def test_words_and_types_are_no_mutants_and_a_seed_draws_the_same(root: Path) -> None:
+    every = mutants(root, "toy/sums.py", 100, 1)
+    assert {m.line for m in every} == {3, 8, 12, 16, 17, 18}
+    drawn = [m[:4] for m in mutants(root, "toy/sums.py", 4, 1)]
+    assert drawn == [m[:4] for m in mutants(root, "toy/sums.py", 4, 1)]
+    assert len(set(drawn)) == 4
+    assert drawn != [m[:4] for m in mutants(root, "toy/sums.py", 4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ('"""Nothing."""\n', "no mutant of toy/sums.py$"),
+        (f"{SUMS}\n@compiled\ndef same(x):\n    return x\n", "no mutant of toy/sums.py same$"),
+    ],
+)
+def test_a_file_or_a_compiled_function_without_a_mutant_is_an_error(
+    root: Path, tmp_path: Path, code: str, said: str
+) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (copy / "toy" / "sums.py").write_text(code)
+    with pytest.raises(SystemExit, match=said):
+        measure(copy, LIST)
+
+
+def test_tests_that_fail_unchanged_measure_nothing(root: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (copy / "tests" / "test_sums.py").write_text(f"{TESTS}    assert False\n")
+    with pytest.raises(SystemExit, match="fail though nothing is changed"):
+        measure(copy, LIST)
+
+
+def test_what_is_listed_as_no_mutant_is_a_change_that_can_be_drawn() -> None:
+    """A reason for code that is gone is no reason."""
+    entries = tomllib.loads((HERE / "equivalent.toml").read_text())["mutant"]
+    known = {(e["file"], e["function"], e["before"], e["after"]) for e in entries}
+    every = {m[:4] for file in {e["file"] for e in entries} for m in mutants(ROOT, file, 10**6, 1)}
+    assert known <= every, sorted(known - every)

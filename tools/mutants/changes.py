@@ -1,0 +1,184 @@
+"""The small faults that a file could have: each is one change of its syntax tree."""
+
+import ast
+import copy
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple
+
+SWAPS = (  # an operator, and what may stand in its place
+    "Lt LtE GtE,LtE Lt Gt,Gt GtE LtE,GtE Gt Lt,Eq NotEq,NotEq Eq,Is IsNot,IsNot Is,In NotIn,"
+    "NotIn In,Add Sub,Sub Add,Mult Div,Div Mult,FloorDiv Mult,Mod Mult,Pow Mult,BitAnd BitOr,"
+    "BitOr BitAnd,And Or,Or And"
+)
+OTHERS = {words.split()[0]: words.split()[1:] for words in SWAPS.split(",")}
+PAIRS = (("min", "max"), ("floor", "ceil"), ("minimum", "maximum"), ("any", "all"))
+TWINS = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
+TOLERANCE = 1e-5  # numbers below it guard against rounding: they stay
+SILENT = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert, ast.JoinedStr)
+WORDS = ("log", "progress", "cast", "TypeVar")  # calls whose arguments no test judges
+GUARDS = ("dtype", "strict", "copy")  # keywords that change no answer
+TYPES = ("annotation", "returns", "decorator_list", "bases", "type_params")  # fields of a tree
+FACTS = ast.Name | ast.Attribute | ast.Call | ast.Subscript  # conditions that are no comparison
+NUMBERS = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Load)
+DECORATORS = ("compiled", "inlined", "reordered")  # of foundation.compiled
+
+
+class Mutant(NamedTuple):
+    """A file with one change: what a statement of a function said before, and what it says now."""
+
+    file: str
+    function: str
+    before: str
+    after: str  # these four are the key of equivalents: lines move
+    line: int
+    code: CodeType
+
+
+class Change(NamedTuple):
+    """A field's other value, and the statement around it as it is then."""
+
+    function: str
+    statement: ast.stmt
+    changed: ast.AST
+    line: int
+    parent: ast.AST
+    field: str
+    value: Any
+
+
+def mutants(root: Path, file: str, number: int, seed: int) -> list[Mutant]:
+    """So many mutants of a file, drawn at random, in the order of its lines."""
+    tree = ast.parse((root / file).read_text())
+    changes = list(_changes(tree, "", "", ast.Pass(lineno=0)))
+    drawn = random.Random(f"{seed} {file}").sample(changes, min(number, len(changes)))
+    return sorted((_mutant(tree, root, file, change) for change in drawn), key=lambda m: m.line)
+
+
+def without_mutants(root: Path, file: str) -> list[str]:
+    """The file, where it has none; and each of its compiled functions that has none."""
+    tree = ast.parse((root / file).read_text())
+    changed = {change.function for change in _changes(tree, "", "", ast.Pass(lineno=0))}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    compiled = (f for f in functions if {*map(ast.unparse, f.decorator_list)} & {*DECORATORS})
+    none = [f"{file} {function.name}" for function in compiled if function.name not in changed]
+    return none if changed else [file, *none]
+
+
+def _mutant(tree: ast.Module, root: Path, file: str, change: Change) -> Mutant:
+    before = ast.unparse(change.statement).splitlines()
+    old = getattr(change.parent, change.field)
+    setattr(change.parent, change.field, change.value)
+    after = ast.unparse(change.changed).splitlines()
+    code = compile(ast.fix_missing_locations(tree), str(root / file), "exec")
+    setattr(change.parent, change.field, old)
+    pairs = [(a.strip(), b.strip()) for a, b in zip(before, after, strict=False)]
+    first = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
+    return Mutant(file, change.function, *first, change.line, code)
+
+
+def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) -> Iterator[Change]:
+    """Every change below a node that a test could see; answers: what the function returns."""
+    for field, value in ast.iter_fields(node):
+        if field in TYPES or (isinstance(node, ast.ClassDef) and field == "keywords"):
+            continue
+        for k, child in enumerate(value if isinstance(value, list) else [value]):
+            if not isinstance(child, ast.AST) or _unseen(child, top=isinstance(node, ast.Module)):
+                continue
+            here = child if isinstance(child, ast.stmt) else statement
+            line = getattr(child, "lineno", here.lineno)
+            for new in _replacements(child, answers):
+                ast.copy_location(new, child)
+                other = [*value[:k], new, *value[k + 1 :]] if isinstance(value, list) else new
+                changed = new if here is child and isinstance(new, ast.stmt) else here
+                yield Change(function, here, changed, line, node, field, other)
+            inner, returned = function, answers
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                inner = ".".join(filter(None, (function, child.name)))
+                returns: ast.expr | None = getattr(child, "returns", None)
+                returned = ast.unparse(returns) if returns else ""
+            yield from _changes(child, inner, returned, here)
+
+
+def _unseen(node: ast.AST, *, top: bool) -> bool:
+    """Words for people, types, a module's names but numbers, what runs in its own process."""
+    match node:
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
+        case ast.Expr(value=ast.Constant()) | ast.FunctionDef(name="__repr__" | "__str__"):
+            return True
+        case ast.keyword(arg=str() as name):
+            return name in GUARDS
+        case ast.Expr(value=ast.Call() as call) | (ast.Call() as call):
+            return ast.unparse(call.func).split(".")[0] in WORDS
+        case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value) if top:
+            return not all(isinstance(part, NUMBERS) for part in ast.walk(value))
+    return isinstance(node, SILENT)
+
+
+def _replacements(node: Any, answers: str) -> Iterator[ast.AST]:
+    """What may stand in a node's place."""
+    match node:
+        case ast.Compare(ops=ops):
+            for k, op in enumerate(ops):
+                yield from (_like(node, ops=[*ops[:k], o, *ops[k + 1 :]]) for o in _others(op))
+        case ast.BinOp() | ast.AugAssign() | ast.BoolOp():
+            yield from (_like(node, op=other) for other in _others(node.op))
+        case ast.UnaryOp(op=ast.Not() | ast.USub()):
+            yield node.operand
+        case ast.Constant():
+            yield from map(ast.Constant, _other_values(node.value))
+        case ast.Call():
+            yield from _other_calls(node)
+        case ast.IfExp() | ast.If() | ast.While() if isinstance(node.test, FACTS):
+            yield _like(node, test=ast.UnaryOp(ast.Not(), node.test))
+    yield from _other_statements(node, answers)
+
+
+def _other_statements(node: ast.AST, answers: str) -> Iterator[ast.AST]:
+    """Another answer; nothing, where a statement writes to an object or is there for its effect."""
+    match node:
+        case ast.Return(value=ast.expr() as value) if answers == "bool":
+            yield _like(node, value=ast.UnaryOp(ast.Not(), value))
+        case ast.Return(value=ast.expr() as value) if answers in ("int", "float"):
+            one = ast.Constant(1 if answers == "int" else 1.0)
+            yield _like(node, value=ast.BinOp(value, ast.Add(), one))
+        case ast.Assign(targets=targets):
+            if all(isinstance(part, ast.Attribute | ast.Subscript) for part in targets):
+                yield ast.Pass()
+        case ast.AugAssign() | ast.Continue() | ast.Expr(value=ast.Call()):
+            yield ast.Pass()
+
+
+def _other_values(value: object) -> tuple[Any, ...]:
+    if isinstance(value, bool):
+        return (not value,)
+    if isinstance(value, int):
+        return (value + 1, value - 1) if value > 0 else (value + 1,)
+    if isinstance(value, float) and not 0 < abs(value) < TOLERANCE:
+        return (2 * value, value / 2) if value else (1.0,)
+    return ()
+
+
+def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
+    """The opposite function, the argument without its function, the call without a keyword."""
+    module, _, name = ast.unparse(node.func).rpartition(".")
+    if name in TWINS and module in ("", "np"):
+        yield _like(node, func=ast.parse(f"{module}.{TWINS[name]}".strip("."), mode="eval").body)
+    elif name in {"": ("abs",), "np": ("abs", "rint", "sqrt", "log")}.get(module, ()):
+        yield node.args[0]
+    for k, keyword in enumerate(node.keywords):
+        if keyword.arg and keyword.arg not in GUARDS:
+            yield _like(node, keywords=node.keywords[:k] + node.keywords[k + 1 :])
+
+
+def _others(op: ast.AST) -> Iterator[Any]:
+    return (getattr(ast, name)() for name in OTHERS.get(type(op).__name__, ()))
+
+
+def _like(node: ast.AST, **changes: Any) -> Any:
+    other = copy.copy(node)
+    vars(other).update(changes)
+    return other

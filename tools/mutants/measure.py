@@ -1,0 +1,275 @@
+"""How many small faults in the money and decision code its tests notice: `make mutants`.
+
+A mutant is a file with one change, drawn at random. It lives in memory and is caught by the first
+test that fails; an endless loop ends at a limit of processor time, and is caught as well. Compiled
+functions run as Python where they are changed or call what is. files.toml has the files and their
+tests; what no test could notice stands in equivalent.toml, with its reason, and is no mutant.
+"""
+
+import argparse
+import ast
+import importlib
+import os
+import resource
+import signal
+import sys
+import tempfile
+import tomllib
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from functools import partial, wraps
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple
+
+import hypothesis
+import numpy as np
+import pytest
+
+from tools.mutants.changes import DECORATORS, Mutant, mutants, without_mutants
+
+HERE = Path(__file__).resolve().parent
+HEAVY = "pandas pyarrow.parquet scipy.stats numba exchange_calendars pydantic hydra aiohttp torch"
+IN_ALL, IN_A_FILE = 0.92, 0.85  # shares that must be caught
+KERNELS = "foundation.compiled"
+OPTIONS = "-x -q -p no:cacheprovider -p no:xdist -W ignore::pytest.PytestAssertRewriteWarning"
+
+
+class Job(NamedTuple):
+    """Tests to run with a code in a file's place (None: its own), in so many seconds."""
+
+    file: str
+    code: CodeType | None
+    tests: Sequence[str]
+    seconds: float
+
+
+class Verdict(NamedTuple):
+    """Whether every test passed (None: none was there), in how many seconds, with what words."""
+
+    passed: bool | None
+    seconds: float
+    words: str
+
+
+def verdicts(root: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Verdict]]:
+    """Each job's number and verdict, as they end."""
+    waiting, living = list(range(len(jobs))), dict[int, int]()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            while waiting or living:
+                while waiting and len(living) < workers:
+                    place = f"{folder}/{waiting[0]}"
+                    child = os.fork() or _live(root, jobs[waiting[0]], place)
+                    living[child] = waiting.pop(0)
+                child, status, used = os.wait4(-1, 0)
+                _end(child)
+                if child in living:
+                    number, code = living.pop(child), os.waitstatus_to_exitcode(status)
+                    passed = {0: True, 4: None, 5: None}.get(code, False)
+                    words = Path(f"{folder}/{number}.txt").read_text(errors="replace")
+                    yield number, Verdict(passed, used.ru_utime + used.ru_stime, words)
+        finally:
+            for child in living:
+                _end(child)
+
+
+def _end(child: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # and what its tests have started
+
+
+def _live(root: Path, job: Job, place: str) -> int:
+    """A child: it loads the code, runs the tests and ends as pytest does."""
+    status = 70
+    try:
+        os.setpgid(0, 0)
+        words = os.open(f"{place}.txt", os.O_CREAT | os.O_WRONLY)
+        os.dup2(words, 1)
+        os.dup2(words, 2)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(job.seconds) + 1, int(job.seconds) + 1))
+        signal.alarm(60 + 10 * int(job.seconds))  # some tests sleep, and machines are shared
+        os.chdir(root)
+        sys.path.insert(0, str(root))
+        sys.dont_write_bytecode = True
+        os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+        phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+        every = list(hypothesis.HealthCheck)
+        profile = hypothesis.settings(
+            hypothesis.settings.get_profile("ci"), max_examples=40, phases=phases
+        )
+        hypothesis.settings.register_profile("mutants", profile, suppress_health_check=every)
+        sys.meta_path.insert(0, Changed(root, job))
+        status = int(pytest.main([*OPTIONS.split(), f"--basetemp={place}", *job.tests]))
+    finally:
+        if sys.exc_info()[0]:
+            traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(status)
+
+
+class Changed(MetaPathFinder):
+    """Loads a job's code in its file's place; compiled functions there and above are Python."""
+
+    def __init__(self, root: Path, job: Job) -> None:
+        self.rooms = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
+        imports = {}
+        for path in (path for room in self.rooms for path in (root / room).rglob("*.py")):
+            nodes = ast.walk(ast.parse(path.read_text()))
+            imports[_module(path.relative_to(root))] = {getattr(n, "module", None) for n in nodes}
+        compiled = {name for name, imported in imports.items() if KERNELS in imported}
+        self.code = {_module(Path(job.file)): job.code}
+        self.plain = set(self.code) & compiled
+        while more := {name for name in compiled - self.plain if imports[name] & self.plain}:
+            self.plain |= more
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+        """Where a module of the rooms is, with a loader that does so."""
+        spec = PathFinder.find_spec(name, path) if name.split(".")[0] in self.rooms else None
+        if spec and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Loader(name, spec.loader.path)
+            spec.loader.changed = self
+        return spec
+
+    def decorated(self, decorate: Callable[[Any], Any], function: Callable[..., Any]) -> Any:
+        """A function, compiled where it is not plain; tests have plain ones beside plain ones."""
+        module = function.__module__
+        if module not in self.plain and module.split(".")[0] in self.rooms:
+            return decorate(function)
+
+        @wraps(function)
+        def as_machine_code(*args: Any) -> Any:
+            with np.errstate(all="ignore"):  # a division by zero is inf or nan, in silence
+                answer = function(*args)
+            return np.float64(answer) if type(answer) is float else answer
+
+        return as_machine_code
+
+
+class Loader(SourceFileLoader):
+    """Records of a plain module, and of what it calls, have attributes as in machine code."""
+
+    changed: Changed
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """A module's code, or a job's."""
+        return self.changed.code.get(fullname) or super().get_code(fullname)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute it, and change what it has."""
+        super().exec_module(module)
+        for name, value in list(vars(module).items()) if self.changed.plain else ():
+            if isinstance(value, np.dtype) and value.fields:
+                setattr(module, name, np.dtype((np.record, value)))
+            elif module.__name__ in self.changed.plain and hasattr(value, "py_func"):
+                setattr(module, name, _with_attributes(value))
+            elif module.__name__ == KERNELS and name in DECORATORS:
+                setattr(module, name, partial(self.changed.decorated, value))
+
+
+def _with_attributes(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(compiled)
+    def called(*args: Any) -> Any:
+        answer = compiled(*args)
+        records = isinstance(answer, np.ndarray) and answer.dtype.fields
+        return answer.view(np.dtype((np.record, answer.dtype))) if records else answer
+
+    return called
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts)
+
+
+def measure(
+    root: Path,
+    tests: dict[str, list[str]],
+    equivalents: Collection[tuple[str, ...]] = (),
+    number: int = 9,
+    seed: int = 1,
+    workers: int = 2,
+    most: tuple[float, float] = (4.0, 10.0),
+) -> list[tuple[Mutant, Verdict]]:
+    """Every mutant with its verdict.
+
+    most: a mutant's processor time, in times of its unchanged file's, and seconds more.
+
+    Raises
+    ------
+    SystemExit
+        where tests fail while nothing is changed, and where a file, or one of its compiled
+        functions, has no mutant.
+    """
+    if none := [name for file in tests for name in without_mutants(root, file)]:
+        raise SystemExit(f"no mutant of {', '.join(none)}")
+    calm = dict[str, float]()
+    whole = [Job(file, None, names, 3_600.0) for file, names in tests.items()]
+    for k, verdict in verdicts(root, whole, workers):
+        if not verdict.passed:
+            raise SystemExit(
+                f"{whole[k].file}: its tests fail though nothing is changed\n{verdict.words}"
+            )
+        calm[whole[k].file] = most[1] + most[0] * verdict.seconds
+    drawn = [m for file in tests for m in mutants(root, file, number, seed)]
+    drawn = [m for m in drawn if m[:4] not in equivalents]
+    if none := sorted(set(tests) - {mutant.file for mutant in drawn}):
+        raise SystemExit(f"no mutant of {', '.join(none)} but equivalents: draw more")
+    found = {}
+    jobs = [Job(m.file, m.code, tests[m.file], calm[m.file]) for m in drawn]
+    for k, verdict in verdicts(root, jobs, workers):
+        if verdict.passed is None:
+            raise SystemExit(f"{told(drawn[k])}: no test ran\n{verdict.words}")
+        found[k] = drawn[k], verdict
+        said = "SURVIVED" if verdict.passed else "caught"
+        print(f"{len(found)}/{len(jobs)} {said} {told(drawn[k])}", file=sys.stderr, flush=True)
+    return [found[k] for k in sorted(found)]
+
+
+def told(mutant: Mutant) -> str:
+    """A mutant in one line."""
+    return f"{mutant.file}:{mutant.line} {mutant.function}: {mutant.before}  →  {mutant.after}"
+
+
+def report(found: Sequence[tuple[Mutant, Verdict]]) -> tuple[str, bool]:
+    """The survivors, the share of each file and of all; and whether these are enough."""
+    counts: dict[str, list[bool]] = {}
+    for mutant, verdict in found:
+        counts.setdefault(mutant.file, []).append(not verdict.passed)
+    counts["all"] = [not verdict.passed for _, verdict in found]
+    lines = [told(mutant) for mutant, verdict in found if verdict.passed]
+    lines = [f"{len(lines)} survivors", *lines, f"\n{'file':44} mutants  caught   share"]
+    shares = {name: sum(caught) / max(len(caught), 1) for name, caught in counts.items()}
+    low = {name for name in shares if shares[name] < (IN_ALL if name == "all" else IN_A_FILE)}
+    for name, caught in counts.items():
+        below = "  too few" if name in low else ""
+        lines.append(f"{name:44}{len(caught):8}{sum(caught):8}{shares[name]:8.1%}{below}")
+    return "\n".join(lines), not low
+
+
+def main() -> None:
+    """Measure, print, and end with 1 where too few were caught."""
+    data = tomllib.loads((HERE / "files.toml").read_text())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", choices=[[], *data["tests"]], metavar="file")
+    for name, default in (("number", 9), ("seed", 1), ("workers", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{default} by default")
+    asked = vars(parser.parse_args())
+    left_out = [f"--deselect={name}" for name in data["left_out"]]
+    chosen = asked.pop("files") or data["tests"]
+    tests = {file: [*data["tests"][file], *left_out] for file in chosen}
+    known = tomllib.loads((HERE / "equivalent.toml").read_text())["mutant"]
+    equivalents = {(e["file"], e["function"], e["before"], e["after"]) for e in known}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    for name in HEAVY.split():
+        importlib.import_module(name)
+    text, enough = report(measure(HERE.parent.parent, tests, equivalents, **asked))
+    print(text)
+    sys.exit(not enough)
+
+
+if __name__ == "__main__":
+    main()
