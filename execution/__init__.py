@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
     from execution.broker import Asset as Asset
     from execution.broker import Broker as Broker
-    from execution.conformance import check_broker as check_broker
     from execution.decision import Decision as Decision
     from execution.live.settings import LiveSettings as LiveSettings
     from execution.orders import Account as Account
@@ -33,7 +32,6 @@ __getattr__, __dir__, __all__ = public(
         "Order": "orders",
         "Trader": "trader",
         "TradingSettings": "settings",
-        "check_broker": "conformance",
         "get_qty": "quantity",
     },
 )

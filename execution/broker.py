@@ -65,10 +65,6 @@ class Broker(Protocol):
         """
         ...
 
-    def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill after an instant, oldest first."""
-        ...
-
     def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
         """What may be done with each symbol that the venue knows."""
         ...

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
 from execution.alpaca.account import Reading, reading_of, with_fills
 from execution.alpaca.connection import Answer, elapsed_seconds
-from execution.alpaca.fields import AssetEntry, FillEntry, OrderEntry
+from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.order_answers import (
     chain_of,
     filled_quantity,
@@ -32,11 +31,10 @@ from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
-from trainingdata.instruments import BILLIONTH, instrument, is_symbol
+from trainingdata.instruments import BILLIONTH
 
 log = logging.getLogger(__name__)
 
-FILLS_A_PAGE = 100
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
 BETWEEN_READINGS = 2.0  # seconds, of an account whose answers are not believed
 
@@ -75,7 +73,6 @@ class AlpacaBroker:
         price_of: PriceOf = no_price,
     ) -> None:
         self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job, price_of)
-        self._pause = pause
         self._believe = believe
         self._clock = clock
         self._patience = patience
@@ -85,7 +82,6 @@ class AlpacaBroker:
         self._terms = terms
         self._last: Account | None = None
         self._read_at = 0.0
-        self._names: dict[str, str] = {}
 
     def account(self) -> Account:
         """The account as of the venue's clock, with open orders and the venue's prices.
@@ -238,7 +234,6 @@ class AlpacaBroker:
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
-            self._note_names(order, answer)
             sent.append((order, answer))
             # What rests at the venue counts against the orders after it. What trades at once will
             # be a position.
@@ -279,37 +274,6 @@ class AlpacaBroker:
                 left[name] = OrderEntry.whole_qty.of(answer) - filled_quantity(answer)
         return left
 
-    def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill of stocks and coins after an instant, oldest first.
-
-        The venue books fees apart from fills: they are 0 here.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        rows: list[Answer] = []
-        query: dict[str, Any] = {
-            "after": f"{at}Z",
-            "direction": "asc",
-            "page_size": FILLS_A_PAGE,
-        }
-        with self._desk.translated_errors("fills"):
-            known: set[str] = set()
-            while True:
-                page = entries(self._desk.client.get("/account/activities/FILL", query))
-                names = [FillEntry.id.of(row) for row in page]
-                if known.intersection(names):
-                    raise SenselessAnswer("a page of fills has those of an earlier one")
-                known.update(names)
-                rows += page
-                if len(page) < FILLS_A_PAGE:
-                    break
-                log.info("fills: %d so far, and there are more", len(rows))
-                query = {**query, "page_token": names[-1]}
-            return [self._fill_of(row) for row in rows if is_symbol(FillEntry.symbol.of(row))]
-
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """What may be done with each symbol that the venue knows.
 
@@ -327,23 +291,6 @@ class AlpacaBroker:
                     assets[symbol] = _asset(symbol, answer)
         self._assets |= assets
         return assets
-
-    def _fill_of(self, row: Answer) -> Fill:
-        # A fill names its order by the venue's id. The order is asked for once, where it was not
-        # sent by this process.
-        order = FillEntry.order_id.of(row)
-        if order not in self._names:
-            answer = self._desk.client.get(f"/orders/{order}")
-            self._names[order] = OrderEntry.client_order_id.of(answer)
-        quantity = FillEntry.qty.of(row)
-        signed = quantity if FillEntry.side.of(row) == "buy" else -quantity
-        symbol = instrument(FillEntry.symbol.of(row)).symbol
-        price = float(FillEntry.price.of(row))
-        return Fill(self._names[order], symbol, signed, price, 0.0, FillEntry.at.of(row))
-
-    def _note_names(self, order: Order, answer: Answer) -> None:
-        """Remember the id that the venue gave to an order."""
-        self._names[OrderEntry.id.of(answer)] = order.client_order_id
 
     @staticmethod
     def _fills_of(order: Order, answer: Answer) -> list[Fill]:

@@ -141,18 +141,6 @@ class OrderEntry:
     replaced_by = maybe("replaced_by", words)
 
 
-class FillEntry:
-    """An entry of `GET /v2/account/activities/FILL`."""
-
-    id = Needed("id", words)
-    order_id = Needed("order_id", words)
-    symbol = Needed("symbol", words)
-    qty = Needed("qty", positive)
-    price = Needed("price", positive)
-    side = Needed("side", words)
-    at = Needed("transaction_time", an_instant)
-
-
 class AssetEntry:
     """`GET /v2/assets/{symbol}`."""
 

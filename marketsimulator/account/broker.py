@@ -233,10 +233,6 @@ class SimulatedBroker:
         """The instant it stands at."""
         return np.datetime64(self._bars.times[self._index])
 
-    def fills_since(self, at: np.datetime64) -> list[Fill]:
-        """Every fill that was booked after an instant, a coin's fee among them."""
-        return [fill for fill in self.fills if fill.booked_at > at]
-
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Everything in the panel is tradable, stocks may be short."""
         assets = {}

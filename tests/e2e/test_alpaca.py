@@ -8,7 +8,6 @@ import time
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
@@ -124,30 +123,6 @@ def test_what_a_market_order_has_not_done_when_patience_ends_is_cancelled(practi
     here.fail(kind="partial")
     half = mine.submit([order("half-1", "SYB")])
     assert [(f.symbol, f.qty) for f in half] == [("SYB", Decimal(5))]
-
-
-def test_fills_since_an_instant_are_the_venues_in_their_order(practice: Start) -> None:
-    here = practice()
-    mine = broker(here)
-    here.advance(OPENING)
-    mine.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
-    here.advance("2024-02-20T16:00:00Z")
-    mine.submit([order("c-1", "SYXUSD", qty="0.5", tif="gtc")])
-    every = mine.fills_since(np.datetime64("2024-02-20T00:00", "ns"))
-    assert [(f.client_order_id, f.qty) for f in every] == [
-        ("a-1", 10),
-        ("b-1", -3),
-        ("c-1", Decimal("0.5")),
-    ]
-    assert [
-        f.client_order_id for f in mine.fills_since(np.datetime64("2024-02-20T15:45", "ns"))
-    ] == ["c-1"]
-    traded = [
-        (f.client_order_id, f.symbol, f.qty, f.price, f.at)
-        for f in here.venue.broker.fills
-        if f.price > 0
-    ]
-    assert [(f.client_order_id, f.symbol, f.qty, f.price, f.at) for f in every] == traded
 
 
 def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practice: Start) -> None:

@@ -112,9 +112,9 @@ def test_a_limit_that_the_bar_trades_through_fills_later(stand: Stand) -> None:
         stand.advance(OPENING + hour * np.timedelta64(1, "h"))
         if stand.broker.account().positions:
             break
-    (fill,) = [f for f in stand.broker.fills_since(OPENING) if f.client_order_id == "near-1"]
-    assert fill.price <= high
-    assert stand.broker.account().positions == {"SYA": Decimal(10)}
+    account = stand.broker.account()
+    assert account.positions == {"SYA": Decimal(10)}
+    assert 100_000 - account.cash <= 10 * high + 0.01, "at its limit or better; a cent of fees"
 
 
 def test_the_same_id_trades_once(stand: Stand) -> None:
@@ -148,18 +148,6 @@ def test_openings_wait_for_reductions(stand: Stand) -> None:
         stand.broker, [order("a-2", side="sell", reduces=True), order("b-2", "SYB", qty="4")]
     )
     assert [(f.symbol, f.qty) for f in fills] == [("SYA", -10), ("SYB", 4)]
-
-
-def test_fills_since_an_instant_are_those_after_it(stand: Stand) -> None:
-    stand.broker.submit([order("a-1")])
-    stand.advance(NEXT)
-    stand.broker.submit([order("a-2", side="sell", qty="4")])
-    every = stand.broker.fills_since(OPENING - np.timedelta64(1, "s"))
-    assert [(f.client_order_id, f.qty, f.at) for f in every] == [
-        ("a-1", 10, OPENING),
-        ("a-2", -4, NEXT),
-    ]
-    assert [f.client_order_id for f in stand.broker.fills_since(OPENING)] == ["a-2"]
 
 
 def test_assets_say_what_may_be_done(stand: Stand) -> None:

@@ -70,8 +70,7 @@ class Venue:
         return self._say("post", path, data)
 
     def get(self, path: str, query: Any = None) -> Any:
-        known = {"/orders": "open", "/account/activities/FILL": "fills"}
-        return self._say(known.get(path, "get"), path, query)
+        return self._say("open" if path == "/orders" else "get", path, query)
 
     def delete(self, path: str) -> Any:
         return self._say("delete", path, None)
@@ -811,66 +810,6 @@ def test_an_order_that_the_venue_refuses_stands_beside_none() -> None:
         "b-1",
         "s-1",
     ]
-
-
-def fills_page(first: int, count: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"a{k}",
-            "order_id": f"order-{k % 3}",
-            "symbol": "BTC/USD" if k % 2 else "NVDA",
-            "qty": str(k + 1),
-            "side": "sell" if k % 5 == 0 else "buy",
-            "price": f"{k + 0.5}",
-            "transaction_time": f"2024-03-05T17:30:{k % 60:02}Z",
-        }
-        for k in range(first, first + count)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("pages", "asked"), [([0], 1), ([99], 1), ([100, 0], 2), ([100, 100, 7], 3)]
-)
-def test_every_page_of_fills_is_read(pages: list[int], asked: int) -> None:
-    starts = np.concatenate([[0], np.cumsum(pages)[:-1]]).tolist()
-    told = [fills_page(first, count) for first, count in zip(starts, pages, strict=True)]
-    broker, venue, _, _ = broker_at(fills=told, get=[{"client_order_id": "named"}])
-    fills = broker.fills_since(NOW)
-    assert len(fills) == sum(pages)
-    assert venue.times("fills") == asked
-    queries = [told for what, _, told in venue.asked if what == "fills"]
-    assert queries[0] == {
-        "after": "2024-03-05T17:30:20.000000000Z",
-        "direction": "asc",
-        "page_size": 100,
-    }
-    assert [q.get("page_token") for q in queries[1:]] == ["a99", "a199"][: asked - 1]
-    assert venue.times("get") == min(3, sum(pages)), "an order's name is asked for once"
-    for k, fill in enumerate(fills):
-        sign = -1 if k % 5 == 0 else 1
-        assert (fill.symbol, fill.qty, fill.price) == (
-            "BTCUSD" if k % 2 else "NVDA",
-            sign * (k + 1),
-            k + 0.5,
-        )
-        assert (fill.client_order_id, fill.fee) == ("named", 0.0)
-        assert fill.at == np.datetime64(f"2024-03-05T17:30:{k % 60:02}", "ns")
-
-
-@pytest.mark.parametrize("again", [0, 1, 99])
-def test_a_page_of_fills_that_comes_again_is_a_refusal(again: int) -> None:
-    pages = [fills_page(0, 100), fills_page(again, 100)]
-    broker, _, _, _ = broker_at(fills=pages, get=[{"client_order_id": "named"}])
-    with pytest.raises(BrokerError, match="fills: the answer makes no sense: a page of fills"):
-        broker.fills_since(NOW)
-
-
-def test_fills_of_what_is_neither_stock_nor_coin_are_left_out() -> None:
-    option = {**fills_page(0, 1)[0], "symbol": "SPY240920C00560000"}
-    broker, _, _, _ = broker_at(
-        fills=[[option, *fills_page(1, 1)]], get=[{"client_order_id": "named"}]
-    )
-    assert [f.symbol for f in broker.fills_since(NOW)] == ["BTCUSD"]
 
 
 ASSET = {
