@@ -19,7 +19,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.intents import UNDETERMINED
+from execution.intents import UNDETERMINED, refuse_earlier
 from foundation.database import Damaged, Database, Row, refuse_spoilt, rows_of, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
@@ -169,13 +169,15 @@ def _checked(path: Path, replace_damaged: bool, known: bool) -> Path | None:
     ------
     DatabaseFailed
         for a damaged one that is not to be replaced, and one that cannot be read now.
+    InputError
+        for one of a version that is not taken over.
     """
     if not path.exists():
         return None
     try:
         if known and path.stat().st_size == 0:
             raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
-        refuse_spoilt(path)
+        refuse_unusable(path)
     except Damaged as error:
         if not replace_damaged:
             raise
@@ -189,6 +191,22 @@ def _checked(path: Path, replace_damaged: bool, known: bool) -> Path | None:
             rest.rename(unfinished_commit(aside))
         return aside
     return None
+
+
+def refuse_unusable(path: Path) -> None:
+    """Refuse a journal that is damaged, or of a version that is not taken over.
+
+    Raises
+    ------
+    Damaged
+        for what SQLite cannot read.
+    DatabaseFailed
+        for a file that cannot be read now.
+    InputError
+        for one of an early version.
+    """
+    refuse_spoilt(path)
+    refuse_earlier(path)
 
 
 def noted_journal(account_id: str) -> Path | None:

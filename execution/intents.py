@@ -18,12 +18,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from execution.events import EventLog
-from foundation.database import Database, Row
+from foundation.database import Database, Row, rows_of
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -68,29 +69,6 @@ Part = Literal["", "reduction", "opening", "night"]
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
 LANDING = np.timedelta64(24, "h")
 
-_COLUMNS = """
-    client_order_id TEXT PRIMARY KEY,
-    job TEXT NOT NULL,
-    venue TEXT NOT NULL,
-    decision TEXT NOT NULL,
-    part TEXT NOT NULL,
-    request TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    sent_at TEXT NOT NULL,
-    expires_at TEXT,
-    state TEXT NOT NULL,
-    why TEXT NOT NULL,
-    venue_id TEXT NOT NULL,
-    filled TEXT NOT NULL,
-    filled_price TEXT,
-    successor TEXT NOT NULL,
-    symbol TEXT GENERATED ALWAYS AS (replace(json_extract(request, '$.symbol'), '/', '')) VIRTUAL,
-    side TEXT GENERATED ALWAYS AS (json_extract(request, '$.side')) VIRTUAL,
-    qty TEXT GENERATED ALWAYS AS (json_extract(request, '$.qty')) VIRTUAL,
-    type TEXT GENERATED ALWAYS AS (json_extract(request, '$.type')) VIRTUAL,
-    limit_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.limit_price')) VIRTUAL,
-    stop_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.stop_price')) VIRTUAL
-"""
 _STORED = (
     "client_order_id, job, venue, decision, part, request, reason, sent_at, expires_at, state, why,"
     " venue_id, filled, filled_price, successor"
@@ -103,23 +81,35 @@ _PUT = (
     + ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
 )
 _SCHEMA = (
-    f"CREATE TABLE IF NOT EXISTS intents ({_COLUMNS}) STRICT",
+    """
+    CREATE TABLE IF NOT EXISTS intents (
+        client_order_id TEXT PRIMARY KEY,
+        job TEXT NOT NULL,
+        venue TEXT NOT NULL,
+        decision TEXT NOT NULL,
+        part TEXT NOT NULL,
+        request TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        sent_at TEXT NOT NULL,
+        expires_at TEXT,
+        state TEXT NOT NULL,
+        why TEXT NOT NULL,
+        venue_id TEXT NOT NULL,
+        filled TEXT NOT NULL,
+        filled_price TEXT,
+        successor TEXT NOT NULL,
+        symbol TEXT GENERATED ALWAYS AS
+            (replace(json_extract(request, '$.symbol'), '/', '')) VIRTUAL,
+        side TEXT GENERATED ALWAYS AS (json_extract(request, '$.side')) VIRTUAL,
+        qty TEXT GENERATED ALWAYS AS (json_extract(request, '$.qty')) VIRTUAL,
+        type TEXT GENERATED ALWAYS AS (json_extract(request, '$.type')) VIRTUAL,
+        limit_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.limit_price')) VIRTUAL,
+        stop_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.stop_price')) VIRTUAL
+    ) STRICT
+    """,
     "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
     "CREATE INDEX IF NOT EXISTS intents_by_sending ON intents (sent_at)",
     "CREATE INDEX IF NOT EXISTS intents_by_decision ON intents (decision)",
-)
-# Before there were decisions in it the book had six columns.
-_TAKE_OVER = (
-    "ALTER TABLE intents RENAME TO earlier_intents",
-    f"CREATE TABLE intents ({_COLUMNS}) STRICT",
-    f"""
-    INSERT INTO intents ({_STORED})
-    SELECT client_order_id, '', 'alpaca', '', '', request, '', sent_at, expires_at,
-        CASE state WHEN 'taken' THEN 'working' WHEN 'refused' THEN 'rejected' ELSE state END,
-        why, '', '0', NULL, ''
-    FROM earlier_intents ORDER BY rowid
-    """,
-    "DROP TABLE earlier_intents",
 )
 
 
@@ -202,9 +192,6 @@ class IntentBook:
     def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
-        columns = [row[1] for row in self._database.rows("PRAGMA table_info(intents)")]
-        if columns and "job" not in columns:
-            self._database.create(*_TAKE_OVER)
         self._database.create(*_SCHEMA)
 
     def plan(self, intent: Intent) -> None:
@@ -338,6 +325,23 @@ class IntentBook:
         )
         with self._database.checked():
             return tuple(_intent(row) for row in rows)
+
+
+def refuse_earlier(path: Path) -> None:
+    """Refuse a journal of a version that wrote orders without decisions; it stays as it is.
+
+    Raises
+    ------
+    InputError
+        saying what is missing, and for a file that cannot be read.
+    """
+    found = [name for (name,) in rows_of(path, "SELECT name FROM pragma_table_info('intents')")]
+    missing = [name for name in _NAMES if name not in found]
+    if found and missing:
+        raise InputError(
+            f"{path}: a journal of so early a version is not taken over: its orders have no"
+            f" {', '.join(missing)}; end what works at the venue, and move the file away"
+        )
 
 
 def _text(number: Decimal | None) -> str | None:

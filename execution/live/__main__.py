@@ -35,7 +35,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import JOURNAL, KILL_FILE, is_traded
+from execution.account_lock import JOURNAL, KILL_FILE, is_traded, refuse_unusable
 from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.accounts import folders_to_kill, jobs_in, journal_path, watched_journal
@@ -54,7 +54,7 @@ from execution.live.trading import NAME
 from foundation.command import Parser, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.counts import counted
-from foundation.database import Database, refuse_spoilt, rows_of
+from foundation.database import Database, rows_of
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.terminal import terminal
@@ -66,7 +66,7 @@ CYCLES_SHOWN = 5
 
 def status(path: Path) -> None:
     """Print what the journal says of its account now."""
-    refuse_spoilt(path)
+    refuse_unusable(path)
     console = terminal(WIDTH)
     with closing(Database(path)) as database:
         events = EventLog(database)
@@ -138,7 +138,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
     They end at the venue's last known time. This machine's clock may be another one, and what came
     before the clearing would seem to come after it.
     """
-    refuse_spoilt(path)
+    refuse_unusable(path)
     kill_file = path.parent.absolute() / KILL_FILE
     by_hand = ""
     if kind == "kill" and is_there(kill_file):

@@ -21,6 +21,7 @@ from execution.account_lock import (
     account_lock,
     folder_lock,
     refuse_other_journal,
+    refuse_unusable,
     standing_halts,
     state_folder,
     undetermined_count,
@@ -29,7 +30,7 @@ from execution.live.checks import Finding
 from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from foundation.database import Database, DatabaseFailed, Row, refuse_spoilt, rows_of
+from foundation.database import Database, DatabaseFailed, Row, rows_of
 from foundation.errors import InputError, in_one_line
 
 GIGABYTE = 2**30
@@ -227,8 +228,8 @@ def journal_state(account: str, root: Path, *, in_use: bool) -> JournalState:
     Raises
     ------
     InputError
-        for a journal that is damaged or cannot be read, for one that is not where the account's
-        orders were last written down, and for another one that is not done with.
+        for a journal that is damaged, too early or cannot be read, for one that is not where the
+        account's orders were last written down, and for another one that is not done with.
     """
     path = (root / account / JOURNAL).absolute()
     refuse_other_journal(account, path)
@@ -239,7 +240,7 @@ def journal_state(account: str, root: Path, *, in_use: bool) -> JournalState:
     try:
         with _readable(path, in_use=in_use) as copy:
             if not in_use:
-                refuse_spoilt(copy)
+                refuse_unusable(copy)
             return JournalState(
                 path, True, in_use, undetermined_count(copy), standing_halts(copy), killed
             )

@@ -649,7 +649,9 @@ def test_a_journal_that_is_written_is_not_held_up(
 ) -> None:
     """Reading it through for longer than a commit waits would stop the loop."""
     with opened(here, tmp_path):
-        monkeypatch.setattr(checks_files, "refuse_spoilt", lambda path: pytest.fail("read through"))
+        monkeypatch.setattr(
+            checks_files, "refuse_unusable", lambda path: pytest.fail("read through")
+        )
         assert examined(here, tmp_path)["journal"].level == "ok"
 
 

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.order_answers import progress_of
 from execution.events import EventLog
 from execution.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
+from execution.live.__main__ import clear, status
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 
@@ -116,23 +118,34 @@ def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
     assert (found.state, found.progress.filled) == ("sending", 0)
 
 
-def test_a_book_of_before_is_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "book"
+def earliest(path: Path) -> Path:
+    """A journal of the first version that wrote orders down: six columns, and no decisions."""
+    path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "CREATE TABLE intents (client_order_id TEXT PRIMARY KEY, request TEXT NOT NULL,"
             " sent_at TEXT NOT NULL, expires_at TEXT, state TEXT NOT NULL,"
             " why TEXT NOT NULL DEFAULT '') STRICT"
         )
-        for name, state in (("x", "taken"), ("y", "refused"), ("z", "open")):
-            connection.execute(
-                "INSERT INTO intents VALUES (?, '{}', ?, NULL, ?, 'so')", (name, str(NOW), state)
-            )
+        connection.execute(
+            "INSERT INTO intents VALUES ('x', '{}', ?, NULL, 'open', '')", [str(NOW)]
+        )
         connection.commit()
-    for _ in range(2):
-        book = IntentBook(Database(path))
-        states = [(each.client_order_id, each.state) for each in book.in_states(STATES)]
-        assert states == [("x", "working"), ("y", "rejected"), ("z", "open")]
+    return path
+
+
+def test_a_journal_of_so_early_a_version_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    path = earliest(tmp_path / "earliest" / JOURNAL)
+    before = path.read_bytes()
+    told = "so early a version is not taken over: its orders have no job, venue, decision, .* move"
+    with pytest.raises(InputError, match=told), journal_of_account("earliest", tmp_path):
+        pytest.fail("it is opened")
+    with pytest.raises(InputError, match=told):
+        status(path)
+    with pytest.raises(InputError, match=told):
+        clear(path, "drawdown", "Ada")
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob("*damaged*"))
 
 
 def test_the_columns_that_readers_look_at_are_there() -> None:
