@@ -22,7 +22,6 @@ from foundation.opening import open_command
 if __name__ == "__main__":
     open_command("execution.live", __doc__, settings="live", private=True)
 
-import shlex
 import sys
 import threading
 from argparse import SUPPRESS, Namespace
@@ -133,17 +132,12 @@ def _show_cycles(console: Console, path: Path) -> None:
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> None:
-    """End the halts of a kind, which somebody has looked at.
+    """End the halt of a kind, which somebody has looked at.
 
-    They end at the venue's last known time. This machine's clock may be another one, and what came
+    It ends at the venue's last known time. This machine's clock may be another one, and what came
     before the clearing would seem to come after it.
     """
     refuse_unusable(path)
-    kill_file = path.parent.absolute() / KILL_FILE
-    by_hand = ""
-    if kind == "kill" and is_there(kill_file):
-        removal = shlex.join(["rm", str(kill_file)])
-        by_hand = f"{kill_file} is there, and you remove it by hand: {removal}"
     with closing(Database(path)) as database:
         events = EventLog(database)
         halts = Halts(database, events)
@@ -153,13 +147,10 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
             standing = halts.standing()
             if all(halt.kind != kind for halt in standing):
                 others = ", ".join(halt.kind for halt in standing)
-                what = by_hand or (f"what stands: {others}" if others else "none stands")
+                what = f"what stands: {others}" if others else "none stands"
                 raise InputError(f"{kind}: no such halt stands; {what}")
             ended = halts.clear(kind, by, _last_known(standing, journal.last_mark()))
-    for halt in ended:
-        sys.stdout.write(f"cleared: {halt}\n")
-    if by_hand:
-        sys.stdout.write(f"{by_hand}\n")
+    sys.stdout.write(f"cleared: {ended}\n")
 
 
 def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime64:

@@ -231,11 +231,11 @@ class JournalReader:
         """Those that stand, oldest first."""
         rows = self._rows(
             "halts",
-            "SELECT number, kind, raised_at, why, job FROM halts WHERE cleared_at IS NULL"
+            "SELECT number, kind, raised_at, why FROM halts WHERE cleared_at IS NULL"
             " ORDER BY number",
         )
         with self._checked("halts"):
-            return [Halt(n, kind, _instant(at), why, job) for n, kind, at, why, job in rows]
+            return [Halt(n, kind, _instant(at), why) for n, kind, at, why in rows]
 
     def waiting(self, most: int) -> list[OrderRow]:
         """The latest orders that are meant to be sent, or may fill, the last one first."""

@@ -130,9 +130,8 @@ def _alerts(reader: JournalReader, watched: Watched, cycles: Sequence[CycleRow])
         rule = HALT_RULES[halt.kind]
         heading = f"Halt {halt.kind} since {both_clocks(halt.raised_at)}: {halt.why}"
         ends = f" It ends by itself {rule.ends}." if rule.ends else ""
-        whose = f" It stops the orders of {halt.job}." if halt.job else ""
         command = f"python -m execution.live{where} clear {halt.kind} --by NAME"
-        alerts.append(_alert(rule.forbids, heading, f"{rule.remedy}{ends}{whose}", command))
+        alerts.append(_alert(rule.forbids, heading, f"{rule.remedy}{ends}", command))
     unknown = reader.order_counts()
     count = unknown.get("sending", 0) + unknown.get("open", 0)
     if count:

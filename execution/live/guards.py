@@ -118,7 +118,7 @@ class Guards:
             for a journal that cannot be read.
         """
         with self._lock:
-            if why := why_stopped(self._halts, self._kill_file, intent.job):
+            if why := why_stopped(self._halts, self._kill_file):
                 return why
             try:
                 terms = terms_of(intent.request)
@@ -165,7 +165,7 @@ class Guards:
 
     def _refused_opening(self, intent: Intent, terms: Terms, now: np.datetime64) -> str:
         """Why an opening is not sent."""
-        if why := why_halted(self._halts, intent.job, "openings"):
+        if why := why_halted(self._halts, "openings"):
             return why
         sight = self._sight
         if sight is None:
@@ -259,17 +259,17 @@ class Guards:
         return exposure_of(sight, sent, besides)
 
 
-def why_stopped(halts: Halts, kill_file: Path, job: str) -> str:
-    """Why nothing at all of a job is sent; empty where something may be."""
+def why_stopped(halts: Halts, kill_file: Path) -> str:
+    """Why nothing at all is sent; empty where something may be."""
     if is_there(kill_file):
         return f"{kill_file} is there; nothing is sent before it is removed"
-    return why_halted(halts, job, "everything")
+    return why_halted(halts, "everything")
 
 
-def why_halted(halts: Halts, job: str, forbidden: Forbidden) -> str:
-    """The halt that forbids a job what it says; empty where none does."""
+def why_halted(halts: Halts, forbidden: Forbidden) -> str:
+    """The halt that forbids this; empty where none does."""
     for halt in halts.standing():
-        if halt.concerns(job) and halt.rule.forbids == forbidden:
+        if halt.rule.forbids == forbidden:
             return f"halted: {halt}"
     return ""
 

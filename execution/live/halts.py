@@ -17,7 +17,7 @@ from foundation.database import Database, Row
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
-HaltKind = Literal["positions", "cash", "journal", "kill", "daily_loss", "drawdown", "failures"]
+HaltKind = Literal["positions", "cash", "journal", "daily_loss", "drawdown"]
 Forbidden = Literal["everything", "openings"]
 
 ITSELF = "itself"  # in the place of who ended a halt, where its cause has gone
@@ -57,12 +57,6 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
             "Look at the journal that was set aside and at the disk, compare the venue's orders and"
             " positions with the new journal, and clear the halt.",
         ),
-        "kill": HaltRule(
-            "everything",
-            "",
-            "Make sure that the reason for the stop has gone, remove the file KILL where there is"
-            " one, and clear the halt.",
-        ),
         "daily_loss": HaltRule(
             "openings",
             "when the next New York date begins",
@@ -72,11 +66,6 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
             "openings",
             "when the loss from the peak has come back to guards.resume of its limit",
             "Find out what lost the money; clear the halt to open positions again before that.",
-        ),
-        "failures": HaltRule(
-            "openings",
-            "",
-            "Read why the passes failed, mend it, and clear the halt.",
         ),
     }
 )
@@ -90,7 +79,6 @@ class Halt:
     kind: a key of `HALT_RULES`.
     raised_at: instant by the venue's clock.
     why: it was raised, in one line.
-    job: whose orders it stops; empty stops those of every job.
     cleared_at: instant by the venue's clock at which it ended; none while it stands.
     cleared_by: who ended it, `ITSELF` where its cause has gone; empty while it stands.
     """
@@ -99,7 +87,6 @@ class Halt:
     kind: HaltKind
     raised_at: np.datetime64
     why: str
-    job: str = ""
     cleared_at: np.datetime64 | None = None
     cleared_by: str = ""
 
@@ -122,10 +109,6 @@ class Halt:
         """What its kind means."""
         return HALT_RULES[self.kind]
 
-    def concerns(self, job: str) -> bool:
-        """Whether it stops orders of a job."""
-        return self.job in ("", job)
-
 
 @dataclass(frozen=True, slots=True)
 class HaltChanges:
@@ -139,6 +122,7 @@ class HaltChanges:
     raised: Mapping[HaltKind, str] = field(default_factory=dict)
 
 
+# The column `job` is empty: of journals that were begun when a halt could stop a single job.
 _SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS halts (
@@ -163,7 +147,7 @@ _SCHEMA = (
     ) STRICT
     """,
 )
-_SELECT = "SELECT number, kind, job, raised_at, why, cleared_at, cleared_by FROM halts"
+_SELECT = "SELECT number, kind, raised_at, why, cleared_at, cleared_by FROM halts"
 
 
 class Halts:
@@ -183,40 +167,35 @@ class Halts:
         self._events = events
         database.create(*_SCHEMA)
 
-    def raise_halt(
-        self, kind: HaltKind, why: str, at: np.datetime64, job: str = "", *, cause: str = ""
-    ) -> bool:
+    def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, *, cause: str = "") -> bool:
         """Raise a halt, and return whether none of its kind stood before.
 
-        While one of its kind and job stands nothing new is written.
+        While one of its kind stands nothing new is written.
 
         why: without secrets.
         cause: what a person who clears the halt lets be; empty where a clearing lets nothing be.
         """
-        halt = Halt(0, kind, at, in_one_line(why), job)
+        halt = Halt(0, kind, at, in_one_line(why))
         with self._database.transaction():
-            if any((each.kind, each.job) == (kind, job) for each in self.standing()):
+            if any(each.kind == kind for each in self.standing()):
                 return False
             self._database.execute(
-                "INSERT INTO halts (kind, job, raised_at, why) VALUES (?, ?, ?, ?)",
-                (kind, job, str(at), halt.why),
+                "INSERT INTO halts (kind, job, raised_at, why) VALUES (?, '', ?, ?)",
+                (kind, str(at), halt.why),
             )
             if cause:
                 self._database.execute(
                     "INSERT INTO halt_causes (halt, cause) SELECT max(number), ? FROM halts",
                     (cause,),
                 )
-            self._events.append("halted", kind, {"why": halt.why, "job": job})
+            self._events.append("halted", kind, {"why": halt.why})
         return True
 
-    def clear(
-        self, kind: HaltKind, by: str, at: np.datetime64, job: str | None = None
-    ) -> tuple[Halt, ...]:
-        """End the halts of a kind, and return those that stood.
+    def clear(self, kind: HaltKind, by: str, at: np.datetime64) -> Halt | None:
+        """End the halt of a kind, and return it where one stood.
 
         by: who says so.
         at: by the venue's clock, like everything that a loss is judged by.
-        job: whose halt; none ends those of every job.
 
         Raises
         ------
@@ -226,40 +205,33 @@ class Halts:
         if not by.strip():
             raise InputError(f"halt {kind}: a halt is cleared by somebody; say by whom")
         with self._database.transaction():
-            ended = tuple(
-                each
-                for each in self.standing()
-                if each.kind == kind and (job is None or each.job == job)
-            )
-            for halt in ended:
+            ended = next((each for each in self.standing() if each.kind == kind), None)
+            if ended is not None:
                 self._database.execute(
                     "UPDATE halts SET cleared_at = ?, cleared_by = ? WHERE number = ?",
-                    (str(at), in_one_line(by), halt.number),
+                    (str(at), in_one_line(by), ended.number),
                 )
-                self._events.append("halt ended", kind, {"by": in_one_line(by), "job": halt.job})
+                self._events.append("halt ended", kind, {"by": in_one_line(by)})
         return ended
 
     def cleared_cause(self, kind: HaltKind) -> str:
         """The cause of the last halt of a kind, where a person has cleared it; empty otherwise.
 
-        It is empty too once `use_clearing` was called. Halts of single jobs are left out.
+        It is empty too once `use_clearing` was called.
         """
         rows = self._database.rows(
             "SELECT cause FROM halts JOIN halt_causes ON halt = number"
             " WHERE clearing_used = 0 AND cleared_at IS NOT NULL AND cleared_by != ?"
-            " AND number = (SELECT max(number) FROM halts WHERE kind = ? AND job = '')",
+            " AND number = (SELECT max(number) FROM halts WHERE kind = ?)",
             (ITSELF, kind),
         )
         return str(rows[0][0]) if rows else ""
 
     def standing_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
-        """When the halt of a kind that stands was raised, and its cause; none where none stands.
-
-        Halts of single jobs are left out.
-        """
+        """When the halt of a kind that stands was raised, and its cause; none where none stands."""
         rows = self._database.rows(
             "SELECT raised_at, cause FROM halts JOIN halt_causes ON halt = number"
-            " WHERE kind = ? AND job = '' AND cleared_at IS NULL",
+            " WHERE kind = ? AND cleared_at IS NULL",
             (kind,),
         )
         with self._database.checked():
@@ -274,10 +246,10 @@ class Halts:
         )
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
-        """Change halts that stop every job, all or none."""
+        """Change halts, all or none."""
         with self._database.transaction():
             for kind in changes.ended:
-                self.clear(kind, ITSELF, at, job="")
+                self.clear(kind, ITSELF, at)
             for kind, why in changes.raised.items():
                 self.raise_halt(kind, why, at)
 
@@ -296,13 +268,12 @@ class Halts:
 
 
 def _halt(row: Row) -> Halt:
-    number, kind, job, raised_at, why, cleared_at, cleared_by = row
+    number, kind, raised_at, why, cleared_at, cleared_by = row
     return Halt(
         number=number,
         kind=kind,
         raised_at=np.datetime64(raised_at, "ns"),
         why=why,
-        job=job,
         cleared_at=None if cleared_at is None else np.datetime64(cleared_at, "ns"),
         cleared_by=cleared_by,
     )

@@ -74,7 +74,7 @@ class KalshiGuard:
         DatabaseFailed
             for a journal that cannot be read.
         """
-        if why := why_stopped(self.halts, self.kill_file, intent.job):
+        if why := why_stopped(self.halts, self.kill_file):
             return why
         if intent.part in REDUCING:
             return ""
@@ -82,6 +82,6 @@ class KalshiGuard:
         value = order.price * order.count
         if value > self.settings.max_order:
             return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"
-        return why_halted(self.halts, intent.job, "openings") or why_too_many(
+        return why_halted(self.halts, "openings") or why_too_many(
             self.book, intent, now, self.settings.max_orders_per_hour
         )

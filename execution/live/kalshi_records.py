@@ -60,7 +60,7 @@ class KalshiRecords:
 
     def why_nothing_opens(self) -> str:
         """The halt because of which nothing is opened; empty where none stands."""
-        return why_halted(self.halts, JOB, "everything") or why_halted(self.halts, JOB, "openings")
+        return why_halted(self.halts, "everything") or why_halted(self.halts, "openings")
 
 
 @contextmanager

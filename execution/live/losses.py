@@ -267,8 +267,8 @@ def _halts(loss: Decimal, limit: Decimal, seen: Decimal | None) -> bool:
 
 
 def _last(kind: HaltKind, halts: Iterable[Halt]) -> Halt | None:
-    """The last halt of a kind that stops every job."""
-    found = [halt for halt in halts if halt.kind == kind and not halt.job]
+    """The last halt of a kind."""
+    found = [halt for halt in halts if halt.kind == kind]
     return max(found, key=lambda halt: halt.number, default=None)
 
 

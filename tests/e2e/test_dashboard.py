@@ -69,7 +69,7 @@ def lived(start: Start, folder: Path) -> None:
             fail_a_pass(here, desk)
         desk.job.step()
         here.advance()
-    desk.live.halt("failures", f"2 passes in a row failed: {ATTACK}")
+    desk.live.halt("daily_loss", f"lost 11 %: {ATTACK}")
     while here.venue.now < END:
         desk.job.step()
         here.advance()
@@ -160,7 +160,7 @@ def test_the_page_says_how_the_loop_is_what_was_earned_and_why_each_order_was_se
     dashboard = looked_at(account)
     text = text_of(dashboard.page())
     assert "Running, and nothing is opened" in text
-    assert HALT_RULES["failures"].remedy in text
+    assert HALT_RULES["daily_loss"].remedy in text
     assert "next decision in 23 min 21 Feb 2024 20:00 UTC, 15:00 New York" in text
     assert "$5,000.00 paid in since 20 Feb 2024" in text
     path = account / JOURNAL
@@ -173,7 +173,7 @@ def test_the_page_says_how_the_loop_is_what_was_earned_and_why_each_order_was_se
         assert name in text
         assert " ".join(reason.split()) in text
         assert " ".join(why.split()) in text
-    assert "Withheld: halted: failures since" in text
+    assert "Withheld: halted: daily_loss since" in text
     assert "limit $" in text
     assert "a fault on demand" in text, "why the pass failed"
     (last,) = rows_of(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
@@ -197,7 +197,7 @@ def test_text_from_outside_is_text_on_the_page(account: Path, written: Written) 
     assert ATTACK in text_of(looked_at(account).page())
     written.order("one", reason=ATTACK)
     written.events.append(ATTACK, ATTACK, {"why": ATTACK})
-    written.halts.raise_halt("kill", ATTACK, NOW, job=ATTACK)
+    written.halts.raise_halt("positions", ATTACK, NOW)
     number = written.journal.begin_cycle(NOW)
     written.journal.end_cycle(number, NOW, failed=ATTACK)
     written.mark(NOW, 100.0, **{ATTACK: 50.0})

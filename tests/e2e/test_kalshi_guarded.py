@@ -96,7 +96,7 @@ def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_
         desk.manager.submit(order("seed", "0.42", 10, market=RAIN))
         here.advance()
         assert desk.view().yes == 10
-        desk.halts.raise_halt("failures", "a test", system_clock())
+        desk.halts.raise_halt("daily_loss", "a test", system_clock())
         for row in range(5):
             with suppress(OrderRejected):
                 desk.decide(row, 40, 42, 0.41)

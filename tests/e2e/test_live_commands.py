@@ -105,7 +105,7 @@ def test_kill_leaves_a_file_that_says_what_to_do(
         (["--folder", "nowhere", "status"], "--folder: nowhere: there is no such folder"),
         (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'; here are positions, cas"),
         (["clear", "daily", "--by", "Ada"], "invalid choice: 'daily'; did you mean daily_loss?"),
-        (["clear", "failures", "--by", "Ada"], "no such halt stands; what stands: drawdown"),
+        (["clear", "cash", "--by", "Ada"], "no such halt stands; what stands: drawdown"),
         (["clear", "drawdown"], "--by"),
         (["clear", "drawdown", "--by", "  "], "say by whom"),
         (["staus"], "invalid choice: 'staus'; did you mean status?"),
@@ -213,22 +213,6 @@ def test_a_kill_says_what_it_does_to_a_seller_that_runs_by_itself(
         for flatten in ([], ["--flatten"]):
             code, text = asked(tmp_path, "kill", *flatten)
             assert (code, f"KILL is there: {seller}\n" in text) == (0, True), text
-
-
-def test_a_kill_file_is_not_cleared_but_removed_and_its_removal_is_spelt_out(
-    folder: Path, tmp_path: Path
-) -> None:
-    (folder / "KILL").touch()
-    code, text = asked(tmp_path, "clear", "kill", "--by", "Ada")
-    by_hand = f"{folder / 'KILL'} is there, and you remove it by hand: rm {folder / 'KILL'}"
-    assert (code, text) == (2, f"error: kill: no such halt stands; {by_hand}\n")
-    assert asked(tmp_path, "clear", "KILL", "--by", "Ada") == (code, text)
-    database = Database(folder / JOURNAL)
-    Halts(database, EventLog(database)).raise_halt("kill", "an attack", NOW)
-    database.close()
-    code, text = asked(tmp_path, "clear", "kill", "--by", "Ada")
-    assert code == 0, text
-    assert text == f"cleared: kill since 2024-02-20T15:30Z: an attack\n{by_hand}\n"
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:

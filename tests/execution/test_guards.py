@@ -301,15 +301,6 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     assert desk.guards(intent(part=part), NOW) == ""
 
 
-def test_the_halt_of_one_job_stops_no_other() -> None:
-    desk = Desk()
-    desk.guards.see(seen())
-    desk.halts.raise_halt("failures", "3 in a row", NOW, "spreads")
-    assert desk.guards(intent(), NOW) == ""
-    assert desk.guards(spread(*CONDOR), NOW).startswith("halted: failures")
-    assert desk.guards(spread(*undone(*CONDOR), part=""), NOW) == ""
-
-
 @every_part
 def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
     path = tmp_path / "account" / KILL_FILE

@@ -26,8 +26,7 @@ NOW = np.datetime64("2024-03-05T17:30", "ns")
 LATER = NOW + np.timedelta64(1, "h")
 
 kinds = st.sampled_from(tuple(HALT_RULES))
-jobs = st.sampled_from(("", "trade", "spreads"))
-steps = st.lists(st.tuples(st.sampled_from(("raise", "clear")), kinds, jobs), max_size=12)
+steps = st.lists(st.tuples(st.sampled_from(("raise", "clear")), kinds), max_size=12)
 
 
 def halts_in(database: Database | None = None) -> Halts:
@@ -36,25 +35,23 @@ def halts_in(database: Database | None = None) -> Halts:
 
 
 @given(steps)
-def test_one_of_a_kind_and_job_stands_at_most_and_nothing_is_forgotten(
-    path: list[tuple[str, HaltKind, str]],
+def test_one_of_a_kind_stands_at_most_and_nothing_is_forgotten(
+    path: list[tuple[str, HaltKind]],
 ) -> None:
     halts = halts_in()
-    standing: dict[tuple[str, str], None] = {}
+    standing: list[HaltKind] = []
     raised = 0
-    for step, kind, job in path:
+    for step, kind in path:
+        stood = kind in standing
         if step == "raise":
-            new = halts.raise_halt(kind, "because", NOW, job)
-            assert new == ((kind, job) not in standing)
-            raised += new
-            standing[kind, job] = None
+            assert halts.raise_halt(kind, "because", NOW) == (not stood)
+            raised += not stood
+            standing += [] if stood else [kind]
         else:
             ended = halts.clear(kind, "Ada", LATER)
-            assert {(each.kind, each.job) for each in ended} == {
-                each for each in standing if each[0] == kind
-            }
-            standing = {each: None for each in standing if each[0] != kind}
-        assert [(each.kind, each.job) for each in halts.standing()] == list(standing)
+            assert (ended.kind if ended else None) == (kind if stood else None)
+            standing = [each for each in standing if each != kind]
+        assert [each.kind for each in halts.standing()] == standing
         assert len(halts.history()) == raised
 
 
@@ -93,30 +90,20 @@ def test_raising_twice_writes_once_and_keeps_the_first_reason() -> None:
     assert [each.stands for each in halts.history()] == [False]
 
 
-def test_a_halt_of_one_job_is_cleared_without_the_others() -> None:
-    halts = halts_in()
-    halts.raise_halt("failures", "3 in a row", NOW, "trade")
-    halts.raise_halt("failures", "4 in a row", NOW, "spreads")
-    assert [each.job for each in halts.clear("failures", "Ada", LATER, job="trade")] == ["trade"]
-    assert [each.job for each in halts.standing()] == ["spreads"]
-
-
 def test_somebody_clears_a_halt() -> None:
     halts = halts_in()
-    halts.raise_halt("kill", "SIGTERM", NOW)
-    with pytest.raises(InputError, match="halt kill: a halt is cleared by somebody"):
-        halts.clear("kill", " ", LATER)
+    halts.raise_halt("positions", "NVDA is 12", NOW)
+    with pytest.raises(InputError, match="halt positions: a halt is cleared by somebody"):
+        halts.clear("positions", " ", LATER)
     assert halts.standing()
 
 
-def test_changes_end_before_they_raise_and_leave_the_halts_of_single_jobs() -> None:
+def test_changes_end_before_they_raise() -> None:
     halts = halts_in()
     halts.raise_halt("daily_loss", "yesterday", NOW)
-    halts.raise_halt("daily_loss", "of a job", NOW, "spreads")
     halts.apply(HaltChanges(("daily_loss",), {"daily_loss": "today", "drawdown": "peak"}), LATER)
     assert [(each.kind, each.why, each.cleared_by) for each in halts.history()] == [
         ("daily_loss", "yesterday", ITSELF),
-        ("daily_loss", "of a job", ""),
         ("daily_loss", "today", ""),
         ("drawdown", "peak", ""),
     ]
@@ -133,7 +120,7 @@ def test_changes_that_cannot_be_written_change_nothing() -> None:
         halts.apply(HaltChanges(("daily_loss",), {"drawdown": "peak"}), LATER)
     assert [each.kind for each in halts.standing()] == ["daily_loss"]
     with pytest.raises(DatabaseFailed, match="disk"):
-        halts.raise_halt("kill", "SIGTERM", NOW)
+        halts.raise_halt("positions", "NVDA is 12", NOW)
 
 
 def test_a_kind_that_nothing_is_known_of_is_not_raised() -> None:
@@ -156,14 +143,14 @@ def test_a_halt_that_this_program_does_not_know_is_no_small_matter() -> None:
 
 def test_who_cleared_a_halt_and_when_go_together() -> None:
     with pytest.raises(ValueError, match="are there together"):
-        Halt(1, "kill", NOW, "", cleared_at=LATER)
+        Halt(1, "positions", NOW, "", cleared_at=LATER)
     with pytest.raises(ValueError, match="are there together"):
-        Halt(1, "kill", NOW, "", cleared_by="Ada")
+        Halt(1, "positions", NOW, "", cleared_by="Ada")
 
 
 def test_every_kind_says_what_it_forbids_and_what_to_do() -> None:
     forbidding = {kind for kind, rule in HALT_RULES.items() if rule.forbids == "everything"}
-    assert forbidding == {"positions", "cash", "journal", "kill"}
+    assert forbidding == {"positions", "cash", "journal"}
     ending = {kind for kind, rule in HALT_RULES.items() if rule.ends}
     assert ending == {"daily_loss", "drawdown", "positions", "cash"}
     for rule in HALT_RULES.values():
@@ -179,8 +166,6 @@ def test_what_a_person_has_cleared_counts_until_it_is_used() -> None:
     assert halts.cleared_cause("positions") == "", "nobody has cleared it"
     halts.use_clearing("positions")
     halts.clear("positions", "Ada", LATER)
-    assert halts.cleared_cause("positions") == "NVDA 2"
-    halts.raise_halt("positions", "of a job", NOW, "spreads", cause="other")
     assert halts.cleared_cause("positions") == "NVDA 2"
     halts.use_clearing("positions")
     assert halts.cleared_cause("positions") == ""

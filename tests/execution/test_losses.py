@@ -296,13 +296,6 @@ def test_everything_lost_halts_whatever_a_person_saw_before_it() -> None:
     assert account.worth(-10) == HaltChanges()
 
 
-def test_halts_of_single_jobs_are_none_of_the_account() -> None:
-    account = Account()
-    account.halts.raise_halt("drawdown", "of a job", NOON, "spreads")
-    account.worth(100)
-    assert account.worth(60).raised.keys() == {"daily_loss", "drawdown"}
-
-
 def test_the_order_of_halts_is_that_of_their_numbers() -> None:
     standing = Halt(2, "drawdown", NOON + 3 * HOUR, "")
     cleared = Halt(1, "drawdown", NOON, "", cleared_at=NOON + HOUR, cleared_by="Ada")

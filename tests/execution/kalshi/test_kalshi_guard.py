@@ -61,11 +61,10 @@ def test_the_kill_file_and_halts_stop_what_they_forbid(guard: KalshiGuard) -> No
     parts: tuple[Part, ...] = ("opening", "reduction")
     guard.halts.raise_halt("drawdown", "too much was lost", NOW)
     assert [bool(guard(intent("a", part), NOW)) for part in parts] == [True, False]
-    guard.halts.raise_halt("positions", "they differ", NOW, "kalshi")
+    guard.halts.raise_halt("positions", "they differ", NOW)
     assert all("they differ" in guard(intent("a", part), NOW) for part in parts)
     guard.halts.clear("positions", "me", NOW)
     guard.halts.clear("drawdown", "me", NOW)
-    guard.halts.raise_halt("positions", "they differ", NOW, "trade")
     assert guard(intent("a"), NOW) == ""
     guard.kill_file.touch()
     assert all("nothing is sent" in guard(intent("a", part), NOW) for part in parts)
