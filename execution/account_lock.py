@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 JOURNAL = "journal.sqlite"
 LOCK = "lock"
 KILL_FILE = "KILL"  # its name in the account's folder
+FLATTEN = "flatten"  # in it, it closes everything too
 _NOTE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -209,6 +210,18 @@ def refuse_unusable(path: Path) -> None:
     refuse_earlier(path)
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file is there; one that cannot be looked at counts as there."""
+    try:
+        # A link that leads nowhere is a file that somebody made.
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def noted_journal(account_id: str) -> Path | None:
     """Where this user last wrote an account's orders down; none where nobody did.
 
@@ -291,7 +304,9 @@ def _unfinished_count(journal: Path) -> int:
     return len(rows_of_table(journal, "decisions", "SELECT 1 FROM decisions WHERE ended = ''"))
 
 
-def rows_of_table(journal: Path, table: str, query: str, values: tuple[str, ...] = ()) -> list[Row]:
+def rows_of_table(
+    journal: Path, table: str, query: str, values: Sequence[object] = ()
+) -> list[Row]:
     """What a query finds in a journal's table; nothing where the table is not there.
 
     Raises

@@ -26,11 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from execution.account_lock import journal_of_account
 from execution.alpaca.connection import VenueConnection
 from execution.live.account import LiveAccount
 from execution.live.footing import AnotherAccount
 from execution.live.loop import LONGEST_WAIT, Stop
+from execution.live.next_pass import NextPassBook
 from execution.live.runner import KILLED, LoopGuard, finish, footing_of, refuse_killed
 from execution.live.settings import LiveSettings
 from execution.live.spread_job import SpreadJob, locked_files
@@ -44,6 +47,7 @@ from foundation.notices import Notices
 from sizing.autoscaler.account import UnknownState
 from sizing.autoscaler.now import account_files
 from trainingdata.feed.endpoint import Keys, say_unread_address
+from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +79,7 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
         guard = LoopGuard(live.guards, stop)
         footing = footing_of(connection, account, shared)
         job = SpreadJob(settings, keys, connection, live, footing, guard)
-        _follow(job, live, stop, settings, wait)
+        _follow(job, live, NextPassBook(journal.database, settings.patience), stop, settings, wait)
         if stop:
             finish([job], live, guard, stop, flatten=False)
 
@@ -115,6 +119,7 @@ def _account_id(
 def _follow(
     job: SpreadJob,
     live: LiveAccount,
+    next_look: NextPassBook,
     stop: Stop,
     settings: SellingSettings,
     wait: Callable[[float], None],
@@ -133,7 +138,10 @@ def _follow(
     last_trouble = ""
     looks = itertools.count() if settings.looks is None else range(settings.looks)
     for number in looks:
-        _rest(settings.interval if number else 0.0, live, wait)
+        rest = settings.interval if number else 0.0
+        now = system_clock()
+        next_look.expect(job.name, now + np.timedelta64(round(rest * 1000), "ms"), now)
+        _rest(rest, live, wait)
         if live.killed:
             stop.tell(KILLED)
             return
@@ -162,6 +170,7 @@ def _follow(
             with printing():
                 sys.stdout.write("".join(f"{line}\n" for line in lines))
             shown = lines
+    next_look.expect_none()
 
 
 def _rest(seconds: float, live: LiveAccount, wait: Callable[[float], None]) -> None:

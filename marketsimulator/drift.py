@@ -30,7 +30,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from execution.decision import Decision
-from execution.live.kalshi_records import holds_contracts
+from execution.live.accounts import holds_contracts
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
 from execution.orders import Account, Fill, strategy_of

@@ -5,6 +5,7 @@
     python -m execution.live kill [--flatten]
     python -m execution.live dashboard [--port N] [--spreads FOLDER] [key=value …]
 
+`status` ends with exit code 1 where a pass is late: not over by when its loop said it would be.
 The account is the one that there is in `data/live`, of several the one that is traded now, or
 `--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
@@ -23,7 +24,6 @@ if __name__ == "__main__":
     open_command("execution.live", __doc__, settings="live", private=True)
 
 import sys
-import threading
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from contextlib import closing
@@ -34,44 +34,55 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from execution.account_lock import JOURNAL, KILL_FILE, is_traded, refuse_unusable
+from execution.account_lock import (
+    FLATTEN,
+    JOURNAL,
+    KILL_FILE,
+    is_there,
+    is_traded,
+    refuse_unusable,
+    rows_of_table,
+)
 from execution.events import EventLog
 from execution.intents import IntentBook
-from execution.live.accounts import folders_to_kill, jobs_in, journal_path, watched_journal
-from execution.live.dashboard import PORT, Dashboard, served_dashboard
-from execution.live.guards import is_there
+from execution.live.accounts import (
+    PORT,
+    SPREADS,
+    folders_to_kill,
+    holds_contracts,
+    jobs_in,
+    journal_path,
+    watched_journal,
+)
 from execution.live.halts import Halt, HaltKind, Halts
-from execution.live.journal import AccountMark, Journal
-from execution.live.kalshi_account import contracts_line
-from execution.live.kalshi_records import holds_contracts
-from execution.live.kalshi_settings import KalshiTradingSettings
-from execution.live.marking import exposure_line
-from execution.live.runner import FLATTEN
-from execution.live.settings import LiveSettings
-from execution.live.spread_job import SPREADS
-from execution.live.trading import NAME
-from foundation.command import Parser, one_line_errors, printing
-from foundation.compose import composed_config
+from execution.live.marks import AccountMark, MarkBook, contracts_line, exposure_line
+from execution.live.next_pass import next_pass_of
+from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
-from foundation.database import Database, rows_of
+from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.terminal import terminal
-from trainingdata.instants import utc_text
+from trainingdata.instants import system_clock, utc_text
 
 WIDTH = 160
 CYCLES_SHOWN = 5
+LATE = 1  # exit code of `status` where the next pass is late
 
 
-def status(path: Path) -> None:
-    """Print what the journal says of its account now."""
+def status(path: Path, now: np.datetime64) -> int:
+    """Print what the journal says of its account, and return the exit code.
+
+    It is `LATE` where the loop has not done what it said that it would do by now.
+
+    now: by this machine's clock.
+    """
     refuse_unusable(path)
     console = terminal(WIDTH)
     with closing(Database(path)) as database:
         events = EventLog(database)
         book = IntentBook(database, events)
-        journal = Journal(database, events, book, NAME)
-        mark = journal.last_mark()
+        mark = MarkBook(database).last_mark()
         _show_mark(console, mark, contracts=holds_contracts(path.parent.name))
         for halt in Halts(database, events).standing():
             console.print(f"halted: {halt}. {halt.rule.remedy}", highlight=False, soft_wrap=True)
@@ -81,6 +92,7 @@ def status(path: Path) -> None:
             console.print(line, highlight=False, soft_wrap=True)
         _show_orders(console, book)
     _show_cycles(console, path)
+    return _show_next_pass(console, path, now)
 
 
 def _show_mark(console: Console, mark: AccountMark | None, *, contracts: bool) -> None:
@@ -113,8 +125,9 @@ def _show_orders(console: Console, book: IntentBook) -> None:
 
 
 def _show_cycles(console: Console, path: Path) -> None:
-    rows = rows_of(
+    rows = rows_of_table(
         path,
+        "cycles",
         "SELECT began_at, ended_at, cycles.job, decision, fills, idle, failed, decisions.at"
         " FROM cycles LEFT JOIN decisions ON decisions.id = cycles.decision"
         " ORDER BY number DESC LIMIT ?",
@@ -131,6 +144,20 @@ def _show_cycles(console: Console, path: Path) -> None:
         console.print(f"{when[:16]}Z {job}: {what}", highlight=False, soft_wrap=True)
 
 
+def _show_next_pass(console: Console, path: Path, now: np.datetime64) -> int:
+    expected = next_pass_of(path)
+    if expected is None:
+        console.print("no pass is expected", highlight=False)
+        return 0
+    over_by = utc_text(expected.over_by)
+    if expected.is_late(now):
+        line = f"late: {expected} was to be over by {over_by} here, and it is {utc_text(now)}"
+        console.print(line, highlight=False, soft_wrap=True)
+        return LATE
+    console.print(f"next: {expected}, over by {over_by} here", highlight=False, soft_wrap=True)
+    return 0
+
+
 def clear(path: Path, kind: HaltKind, by: str) -> None:
     """End the halt of a kind, which somebody has looked at.
 
@@ -141,7 +168,6 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
     with closing(Database(path)) as database:
         events = EventLog(database)
         halts = Halts(database, events)
-        journal = Journal(database, events, IntentBook(database, events), NAME)
         # The loop may mark the account meanwhile.
         with database.transaction():
             standing = halts.standing()
@@ -149,7 +175,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
                 others = ", ".join(halt.kind for halt in standing)
                 what = f"what stands: {others}" if others else "none stands"
                 raise InputError(f"{kind}: no such halt stands; {what}")
-            ended = halts.clear(kind, by, _last_known(standing, journal.last_mark()))
+            ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
     sys.stdout.write(f"cleared: {ended}\n")
 
 
@@ -211,21 +237,6 @@ def _put_kill_file(folder: Path, content: str) -> Path:
     return file
 
 
-def watched_settings(account: str, words: list[str]) -> LiveSettings | KalshiTradingSettings:
-    """The settings that an account's page takes caps and limits from."""
-    if holds_contracts(account):
-        return KalshiTradingSettings.of_any_markets(composed_config("trade_kalshi", words))
-    return LiveSettings.of(composed_config("live", words))
-
-
-def watch(dashboard: Dashboard, port: int) -> None:
-    """Show the page of an account until the command is ended."""
-    with served_dashboard(dashboard, port) as address:
-        with printing():
-            sys.stdout.write(f"The dashboard is at {address} until this command is ended.\n")
-        threading.Event().wait()
-
-
 def _parsed(arguments: list[str]) -> Namespace:
     parser = Parser(example="python -m execution.live status")
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
@@ -257,6 +268,9 @@ def main() -> None:
         arguments = sys.argv[1:]
         words = _parsed(arguments)
         if words.command == "dashboard":
+            # Only the page needs the traders' libraries: the other commands answer at once.
+            from execution.live.dashboard import Dashboard, watch, watched_settings
+
             journal = watched_journal(words.folder, words.account, arguments)
             settings = watched_settings(journal.parent.name, words.words)
             watch(Dashboard(journal, settings, words.spreads), words.port)
@@ -267,7 +281,7 @@ def main() -> None:
             return
         path = journal_path(words.folder, words.account, arguments)
         if words.command == "status":
-            status(path)
+            sys.exit(status(path, system_clock()))
         else:
             clear(path, words.kind, words.by)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE
+from execution.account_lock import KILL_FILE, is_there
 from execution.alpaca.account import MOST_LENT, Reading, Unbelieved
 from execution.alpaca.activities import EXACT, FILL, Activity, activities_since, raw_holdings
 from execution.alpaca.broker import BETWEEN_READINGS
@@ -23,12 +23,13 @@ from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.differences import NONE, Difference, line_of, plain
-from execution.live.guards import Guards, is_there
+from execution.live.guards import Guards
 from execution.live.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.journal import AccountMark, Journal
+from execution.live.journal import Journal
 from execution.live.listed_prices import odd_prices
 from execution.live.losses import Mark, loss_halts
+from execution.live.marks import AccountMark
 from execution.live.notice_book import NoticeBook
 from execution.live.settings import LiveSettings
 from execution.orders import coin_bids

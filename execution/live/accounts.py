@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import JOURNAL, LOCK, is_traded, noted_journal, rows_of_table
-from execution.live.checks import SIMULATED_OFFSET
 from foundation.counts import counted
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError, nearest_or_all
 from trainingdata.instants import system_clock, utc_text
 
+CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
+PORT = 8788  # of an account's page, on this machine
+SPREADS = "spreads"  # the job that sells them
+SIMULATED_OFFSET = 86_400.0  # seconds from which on a clock is a practice server's own
 _AHEAD = np.timedelta64(round(SIMULATED_OFFSET), "s")
 
 
@@ -184,6 +187,11 @@ def folders_to_kill(root: Path, account: str | None, words: Sequence[str]) -> tu
     if noted is None or not noted.parent.is_dir() or noted.parent.samefile(folder):
         return (folder,)
     return noted.parent, folder
+
+
+def holds_contracts(name: str) -> bool:
+    """Whether an account of this name is one of event contracts."""
+    return name.startswith(CONTRACTS)
 
 
 def jobs_in(journal: Path) -> set[str]:

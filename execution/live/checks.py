@@ -14,6 +14,7 @@ import numpy as np
 
 from execution.alpaca.account import ACTIVE
 from execution.alpaca.fields import AccountFacts
+from execution.live.accounts import SIMULATED_OFFSET
 from foundation.errors import InputError
 from sizing.limits import Limits
 from trainingdata.feed.endpoint import BrokerSettings
@@ -29,7 +30,6 @@ HISTORY = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
 SPREADS = 3  # the option level from which on the venue takes spreads
 NOTABLE_OFFSET = 5.0  # seconds
 LARGEST_OFFSET = 60.0
-SIMULATED_OFFSET = 86_400.0  # from which on a clock on this machine is a practice server's own
 NO_TIME = np.timedelta64(0, "ns")
 SECOND = np.timedelta64(1, "s")
 

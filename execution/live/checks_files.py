@@ -20,6 +20,7 @@ from execution.account_lock import (
     LOCK,
     account_lock,
     folder_lock,
+    is_there,
     refuse_other_journal,
     refuse_unusable,
     standing_halts,
@@ -27,7 +28,6 @@ from execution.account_lock import (
     undetermined_count,
 )
 from execution.live.checks import Finding
-from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.database import Database, DatabaseFailed, Row, rows_of

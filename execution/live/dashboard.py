@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from execution.live.accounts import PORT, holds_contracts
 from execution.live.dashboard_lists import (
     cycles_view,
     decision_view,
@@ -45,16 +46,17 @@ from execution.live.dashboard_views import (
     state_view,
 )
 from execution.live.dashboard_words import both_clocks
-from execution.live.health import LOOPBACK
 from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.settings import LiveSettings
+from foundation.command import printing
+from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
 from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
 
-PORT = 8788
+LOOPBACK = "127.0.0.1"
 LAST_PORT = 65_535
 SECONDS = 30  # between two readings of a page that is open
 PATIENCE = 10.0  # seconds for a request to arrive
@@ -160,6 +162,21 @@ def served_dashboard(dashboard: Dashboard, port: int = PORT) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def watch(dashboard: Dashboard, port: int) -> None:
+    """Show the page of an account until the command is ended."""
+    with served_dashboard(dashboard, port) as address:
+        with printing():
+            sys.stdout.write(f"The dashboard is at {address} until this command is ended.\n")
+        threading.Event().wait()
+
+
+def watched_settings(account: str, words: list[str]) -> LiveSettings | KalshiTradingSettings:
+    """The settings that an account's page takes caps and limits from."""
+    if holds_contracts(account):
+        return KalshiTradingSettings.of_any_markets(composed_config("trade_kalshi", words))
+    return LiveSettings.of(composed_config("live", words))
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE
+from execution.account_lock import KILL_FILE, is_there
 from execution.live.dashboard_charts import equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
     LoopState,
@@ -36,7 +36,6 @@ from execution.live.dashboard_words import (
     usd,
     whole_usd,
 )
-from execution.live.guards import is_there
 from execution.live.halts import HALT_RULES
 from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.settings import LiveSettings

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from execution.account_lock import is_there
 from execution.intents import Intent, IntentBook
 from execution.live.exposure import Exposure, PriceUnseen, Sight, exposure_of
 from execution.live.halts import Forbidden, Halts
@@ -286,18 +287,6 @@ def why_too_many(book: IntentBook, intent: Intent, now: np.datetime64, most: int
         return ""
     were = "1 order was" if count == 1 else f"{count} orders were"
     return f"{were} sent within an hour; guards.max_orders_per_hour is {most}"
-
-
-def is_there(path: Path) -> bool:
-    """Whether a file is there; one that cannot be looked at counts as there."""
-    try:
-        # A link that leads nowhere is a file that somebody made.
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _position(terms: Terms, exposure: Exposure, sight: Sight) -> tuple[str, float]:

@@ -19,6 +19,7 @@ from execution.alpaca.order_requests import order_request
 from execution.decision import Basis, Choice, Decision
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook, Part
+from execution.live.marks import MarkBook
 from execution.orders import Account, Order
 from foundation.database import Database, Row
 from trainingdata.instants import compact_text
@@ -57,18 +58,6 @@ _SCHEMA = (
         failed TEXT NOT NULL DEFAULT ''
     ) STRICT
     """,
-    """
-    CREATE TABLE IF NOT EXISTS marks (
-        at TEXT PRIMARY KEY,
-        equity REAL NOT NULL,
-        cash REAL NOT NULL,
-        gross_stock REAL NOT NULL,
-        gross_crypto REAL NOT NULL,
-        stock_ceiling REAL NOT NULL,
-        flows REAL NOT NULL,
-        positions TEXT NOT NULL
-    ) STRICT
-    """,
 )
 
 
@@ -92,38 +81,14 @@ class WrittenDecision:
     prices: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class AccountMark:
-    """What an account was worth at an instant; USD.
-
-    at: by the venue's clock.
-    equity: cash plus positions.
-    cash: below 0 it is borrowed.
-    gross_stock: sum of the sizes of stock positions.
-    gross_crypto: the same of coins.
-    stock_ceiling: stock gross allowed then, in multiples of equity.
-    flows: paid in less taken out since the mark before.
-    positions: value of each position, signed, by symbol.
-    """
-
-    at: np.datetime64
-    equity: float
-    cash: float
-    gross_stock: float
-    gross_crypto: float
-    stock_ceiling: float
-    flows: float
-    positions: Mapping[str, float]
-
-
-class Journal:
-    """What one job of an account writes down.
+class Journal(MarkBook):
+    """What one job of an account writes down, beside the account's marks.
 
     job: its name.
     """
 
     def __init__(self, database: Database, events: EventLog, book: IntentBook, job: str) -> None:
-        self._database = database
+        super().__init__(database)
         self._events = events
         self._book = book
         self._job = job
@@ -276,42 +241,6 @@ class Journal:
             (str(at), decision, fills, idle, failed, number),
         )
 
-    def mark(self, mark: AccountMark) -> None:
-        """Write down what the account is worth; of one instant the last word counts."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                str(mark.at),
-                mark.equity,
-                mark.cash,
-                mark.gross_stock,
-                mark.gross_crypto,
-                mark.stock_ceiling,
-                mark.flows,
-                json.dumps(dict(mark.positions)),
-            ),
-        )
-
-    def last_mark(self) -> AccountMark | None:
-        """The latest mark; none before there was one."""
-        found = self._database.rows("SELECT max(at) FROM marks")[0][0]
-        return None if found is None else self.marks(np.datetime64(found, "ns"))[-1]
-
-    def flows_before(self, at: np.datetime64) -> float:
-        """Deposits less withdrawals that are in marks before an instant, USD."""
-        query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
-        return float(self._database.rows(query, (str(at),))[0][0])
-
-    def marks(self, since: np.datetime64) -> list[AccountMark]:
-        """Marks from an instant on, oldest first."""
-        rows = self._database.rows(
-            "SELECT at, equity, cash, gross_stock, gross_crypto, stock_ceiling, flows, positions"
-            " FROM marks WHERE at >= ? ORDER BY at",
-            (str(since),),
-        )
-        with self._database.checked():
-            return [_mark(row) for row in rows]
-
 
 _ENDED = "ended"
 
@@ -355,20 +284,6 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def _mark(row: Row) -> AccountMark:
-    at, equity, cash, gross_stock, gross_crypto, ceiling, flows, positions = row
-    return AccountMark(
-        at=np.datetime64(at, "ns"),
-        equity=equity,
-        cash=cash,
-        gross_stock=gross_stock,
-        gross_crypto=gross_crypto,
-        stock_ceiling=ceiling,
-        flows=flows,
-        positions=json.loads(positions),
-    )
 
 
 def _written(row: Row) -> WrittenDecision:

@@ -20,10 +20,10 @@ from execution.kalshi.money import Account
 from execution.kalshi.sampler import Sample
 from execution.kalshi.valuation import Sides, sale_prices, value_of
 from execution.live.halts import HALT_RULES
-from execution.live.journal import AccountMark
 from execution.live.kalshi_records import KalshiRecords
 from execution.live.losses import LossLimits, Mark, loss_halts
 from execution.live.mark_thinning import thinned
+from execution.live.marks import AccountMark
 
 DIFFERENCES = "kalshi books"  # a kind of alert
 _BEGINNING = np.datetime64(0, "ns")
@@ -166,16 +166,6 @@ class KalshiAccount:
                 name: (Decimal(yes), Decimal(no)) for name, (yes, no) in content["sales"].items()
             }
             return AccountBooks(np.datetime64(at, "ns"), ledger), sales
-
-
-def contracts_line(mark: AccountMark) -> str:
-    """What is held in contracts, in multiples of equity."""
-    if mark.equity <= 0:
-        return f"exposure: no equity; contracts {sum(mark.positions.values()):,.2f} USD"
-    shares = {market: value / mark.equity for market, value in sorted(mark.positions.items())}
-    parts = [f"{market} {share:.3f}" for market, share in shares.items()]
-    held = f"; {', '.join(parts)}" if parts else ""
-    return f"exposure: contracts {sum(shares.values()):.3f}x{held}"
 
 
 def _positions(account: Account) -> dict[str, Decimal]:

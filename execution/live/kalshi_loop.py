@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from execution.account_lock import is_there
 from execution.kalshi.actor import ActorService
 from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.sampler import Sampler
-from execution.live.guards import is_there
 from execution.live.kalshi_account import KalshiAccount
 from execution.live.kalshi_records import JOB, KalshiRecords
 from execution.live.loop import LONGEST_WAIT, SECOND, Stop
@@ -72,6 +72,8 @@ class KalshiLoop:
             # Whatever ends this, no thread may wait for further ticks, and what is sent is noted.
             self.service.updates.end()
             await working
+        if not self.stop:
+            self.records.next_pass.expect_none()
         why = self.stop.why or ("its ticks are made" if self.sampler.spans else "all have settled")
         self.records.events.append("stopped", JOB, {"why": why})
         dropped = self.service.updates.dropped
@@ -79,7 +81,9 @@ class KalshiLoop:
 
     def _next_tick(self) -> np.datetime64 | None:
         """The next tick, once it has come; none where the loop was told to stop before."""
-        at = self.sampler.tick_after(self.records.clock())
+        now = self.records.clock()
+        at = self.sampler.tick_after(now)
+        self.records.next_pass.expect(JOB, at, now)
         while True:
             if is_there(self.records.kill_file):
                 self.stop.tell("the kill file is there")

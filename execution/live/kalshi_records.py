@@ -11,17 +11,19 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE, AccountJournal, journal_of_account
+from execution.account_lock import KILL_FILE, AccountJournal, is_there, journal_of_account
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
 from execution.kalshi.action_log import ActionLog
 from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
 from execution.kalshi.venue_orders import order_of
-from execution.live.guards import is_there, why_halted
+from execution.live.accounts import CONTRACTS
+from execution.live.guards import why_halted
 from execution.live.halts import Halts
 from execution.live.journal import Journal
 from execution.live.kalshi_guard import KalshiGuard
 from execution.live.kalshi_settings import KalshiTradingSettings
+from execution.live.next_pass import NextPassBook
 from execution.live.notice_book import NoticeBook
 from execution.posting import Guard
 from foundation.database import Database
@@ -29,7 +31,6 @@ from foundation.errors import InputError
 from foundation.notices import Notices
 
 JOB = "kalshi"
-PREFIX = "kalshi-"  # of the names of accounts
 _NAME = 16  # characters that tell them apart
 
 
@@ -41,6 +42,7 @@ class KalshiRecords:
     database: its journal, whose lock this process holds.
     events, book, journal, actions, halts: tables of it.
     notices: told of whatever needs a person.
+    next_pass: in which the next tick is expected.
     guard: has the last word before an order is sent.
     kill_file: nothing is traded while it is there.
     clock: this machine's; the venue shows none.
@@ -54,6 +56,7 @@ class KalshiRecords:
     actions: ActionLog
     halts: Halts
     notices: Notices
+    next_pass: NextPassBook
     guard: Guard
     kill_file: Path
     clock: Callable[[], np.datetime64]
@@ -87,6 +90,8 @@ def kalshi_records(
         book = IntentBook(database, events)
         halts = Halts(database, events)
         guard = KalshiGuard(settings.guards, halts, book, kill_file, order_of)
+        next_pass = NextPassBook(database, 0.0)
+        next_pass.expect(JOB, clock(), clock())
         kept = None if dry else folder
         with Notices(settings.healthcheck_url, settings.alert_url, kept) as notices:
             notices.keep_in(NoticeBook(database, keys.redact, clock))
@@ -99,6 +104,7 @@ def kalshi_records(
                 actions=ActionLog(database, events, book, JOB),
                 halts=halts,
                 notices=notices,
+                next_pass=next_pass,
                 guard=_nothing_is_sent if dry else guard,
                 kill_file=kill_file,
                 clock=clock,
@@ -113,12 +119,7 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     # This machine has several names, and a port has one account.
     where = urlsplit(venue.address).port if venue.on_this_machine else venue.address
     digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
-    return f"{PREFIX}{venue.mode}-{digest[:_NAME]}"
-
-
-def holds_contracts(name: str) -> bool:
-    """Whether an account of this name is one of event contracts."""
-    return name.startswith(PREFIX)
+    return f"{CONTRACTS}{venue.mode}-{digest[:_NAME]}"
 
 
 @contextmanager

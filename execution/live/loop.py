@@ -126,6 +126,7 @@ class Loop:
     halt_after: steps of one job in a row that fail, after which the loop ends.
     answers: whether the venue did when the clock was last read; nothing is stepped while it does
         not.
+    expect: told which job is stepped next, when, and what the clock shows, before it is waited for.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Loop:
         alive: Callable[[str, np.datetime64 | None], None],
         halt_after: int,
         answers: Callable[[], bool] = lambda: True,
+        expect: Callable[[str, np.datetime64, np.datetime64], None] = lambda job, due, now: None,
     ) -> None:
         self._jobs = jobs
         self._clock = clock
@@ -145,6 +147,7 @@ class Loop:
         self._alive = alive
         self._halt_after = halt_after
         self._answers = answers
+        self._expect = expect
         # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
         self._rate = FASTEST
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
@@ -164,6 +167,7 @@ class Loop:
             if not dues:
                 return
             due, job = min(dues, key=lambda each: each[0])
+            self._expect(job.name, due, now)
             if self._wait_until(due, now, job.name):
                 self._step(job)
 

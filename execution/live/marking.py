@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from execution.live.journal import AccountMark
+from execution.live.marks import AccountMark
 from execution.orders import Account
 from sizing.limits import Limits
 from trainingdata.instants import new_york_date
@@ -40,20 +40,6 @@ def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
 def is_stock(symbol: str) -> bool:
     """Whether a symbol is of a stock, foreign ones included."""
     return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
-
-
-def exposure_line(mark: AccountMark) -> str:
-    """What is held, in multiples of equity."""
-    unit = mark.equity
-    if unit <= 0:
-        held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
-        return f"exposure: no equity; {held}"
-    parts = [f"{symbol} {value / unit:+.3f}" for symbol, value in sorted(mark.positions.items())]
-    held = f"; {', '.join(parts)}" if parts else ""
-    return (
-        f"exposure: stocks {mark.gross_stock / unit:.3f}x of {mark.stock_ceiling:g}x,"
-        f" coins {mark.gross_crypto / unit:.3f}x{held}"
-    )
 
 
 def profit_line(marks: Sequence[AccountMark]) -> str:

@@ -17,7 +17,6 @@ from trainingdata.feed.endpoint import Keys
 UNDECIDED = (
     "broker",
     "folder",
-    "health_port",
     "healthcheck_url",
     "alert_url",
     "start",

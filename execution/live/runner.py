@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import AccountJournal, journal_of_account
+from execution.account_lock import FLATTEN, AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.intents import Intent
 from execution.live.account import LiveAccount
+from execution.live.accounts import SPREADS
 from execution.live.cycle import Cycle
 from execution.live.footing import Footing
-from execution.live.health import Health, served
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
+from execution.live.next_pass import NextPassBook
 from execution.live.settings import LiveSettings
-from execution.live.spread_job import SPREADS, spread_job
+from execution.live.spread_job import spread_job
 from execution.live.trading import NAME, TradingJob
 from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
 from execution.spreads.settings import SellingSettings
@@ -39,7 +40,6 @@ from trainingdata.instants import system_clock, utc_text
 log = logging.getLogger("live")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
-FLATTEN = "flatten"  # in the kill file, it closes everything too
 KILLED = "the kill file is there"
 
 
@@ -88,15 +88,16 @@ def run_loop(
         pass met.
     """
     stop = Stop()
-    health = Health()
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
         connection = VenueConnection(settings.broker, keys)
-        account_id = _account_id(connection, stop, health, supervisor, patient=cycles is None)
+        account_id = _account_id(connection, stop, supervisor, patient=cycles is None)
         if account_id is None:
             return
         root = Path(settings.folder)
         journal = held.enter_context(journal_of_account(account_id, root, replace_damaged=True))
+        next_pass = NextPassBook(journal.database, settings.pass_seconds)
+        next_pass.expect("the first pass", system_clock(), system_clock())
         notices = Notices(settings.healthcheck_url, settings.alert_url, journal.folder)
         held.enter_context(_told_of_the_end(notices, unattended=cycles is None))
         live = _live_account(connection, journal, settings, keys, notices)
@@ -129,15 +130,17 @@ def run_loop(
             live.at_risk = spreads.at_risk
             # What is open has its stops looked at first.
             jobs.insert(0, spreads)
-        held.enter_context(served(health, settings.health_port))
 
-        alive = _Alive(account_id, live, health, supervisor, notices, stop, settings.symbols)
+        alive = _Alive(live, supervisor, notices, stop, settings.symbols)
         supervisor.notify(READY=1)
         watched = WatchedClock(connection, footing)
         read_clock = watched if clock == "broker" else system_clock
         halt_after = settings.halt_after
-        Loop(jobs, read_clock, stop, notices, alive, halt_after, watched.answers).run()
-        if stop:
+        answers = watched.answers
+        Loop(jobs, read_clock, stop, notices, alive, halt_after, answers, next_pass.expect).run()
+        if not stop:
+            next_pass.expect_none()
+        else:
             supervisor.notify(STOPPING=1)
             finish(jobs, live, guard, stop, flatten=settings.flatten_at_stop)
 
@@ -147,18 +150,14 @@ class _Alive:
 
     def __init__(
         self,
-        account_id: str,
         live: LiveAccount,
-        health: Health,
         supervisor: Supervisor,
         notices: Notices,
         stop: Stop,
         symbols: Sequence[str],
     ) -> None:
-        self._account_id = account_id
         self._symbols = symbols
         self._live = live
-        self._health = health
         self._supervisor = supervisor
         self._notices = notices
         self._stop = stop
@@ -167,8 +166,6 @@ class _Alive:
     def __call__(self, job: str, due: np.datetime64 | None) -> None:
         """A job waits until it is due, or has ended a step."""
         state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
-        halts = [str(halt) for halt in self._live.halts.standing()]
-        self._health.say(account=self._account_id, state=state, halts=halts)
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
         self._notices.beat()
         if self._live.killed:
@@ -229,7 +226,6 @@ def refuse_killed(live: LiveAccount) -> None:
 def _account_id(
     connection: VenueConnection,
     stop: Stop,
-    health: Health,
     supervisor: Supervisor,
     *,
     patient: bool,
@@ -254,7 +250,6 @@ def _account_id(
             if time.monotonic() - said_at >= BETWEEN_LINES:
                 said_at = time.monotonic()
                 say(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
-            health.say(state=f"waiting for the venue: {error}")
             supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)
     say("Stopped while it waited for the venue: nothing was sent.")

@@ -40,7 +40,6 @@ class LiveSettings(TradingSettings):
     bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
     decision_seconds: for which a decision may be sent, 1 to 3600; what is left of it then is not.
     halt_after: passes in a row that fail, after which no more are made, 1 to 1000.
-    health_port: of this machine, on which the loop says how it is; none says it nowhere.
     flatten_at_stop: whether a loop that is told to stop also closes what it holds.
     healthcheck_url: asked every five minutes while the loop makes progress.
     alert_url: told of whatever needs a person.
@@ -56,7 +55,6 @@ class LiveSettings(TradingSettings):
     bar_patience: float = 20.0
     decision_seconds: float = 300.0
     halt_after: int = 3
-    health_port: int | None = None
     flatten_at_stop: bool = False
     healthcheck_url: str | None = field(default=None, repr=False)
     alert_url: str | None = field(default=None, repr=False)
@@ -75,8 +73,11 @@ class LiveSettings(TradingSettings):
         refuse_outside(self, decision_seconds=(1, 3600), halt_after=(1, 1000))
         for name in ("healthcheck_url", "alert_url"):
             check_url(name, getattr(self, name))
-        if self.health_port is not None:
-            refuse_outside(self, health_port=(0, 65_535))
+
+    @property
+    def pass_seconds(self) -> float:
+        """Seconds that a pass may wait for bars and send a decision."""
+        return self.bar_patience + self.decision_seconds
 
     @property
     def tradable_symbols(self) -> frozenset[str]:

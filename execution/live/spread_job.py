@@ -15,6 +15,7 @@ from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.intents import Intent
 from execution.live.account import LiveAccount
+from execution.live.accounts import SPREADS
 from execution.live.exposure import Sight
 from execution.live.footing import AnotherAccount, Footing
 from execution.live.guards import Guards
@@ -34,7 +35,6 @@ from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
-SPREADS = "spreads"
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
 DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
 

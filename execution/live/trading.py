@@ -19,7 +19,8 @@ from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
 from execution.live.footing import Footing
 from execution.live.journal import Journal
-from execution.live.marking import exposure_line, mark_of, profit_line
+from execution.live.marking import mark_of, profit_line
+from execution.live.marks import exposure_line
 from execution.live.night import NightWatch
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings

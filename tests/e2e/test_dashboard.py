@@ -34,7 +34,8 @@ from execution.events import EventLog
 from execution.intents import Intent, IntentBook
 from execution.live.dashboard import Dashboard, is_host_of, served_dashboard
 from execution.live.halts import HALT_RULES, Halts
-from execution.live.journal import AccountMark, Journal
+from execution.live.journal import Journal
+from execution.live.marks import AccountMark
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
 from execution.spreads.state import FILE, OpenSpread, SellerState, write_state

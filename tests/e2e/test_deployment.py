@@ -5,24 +5,27 @@ built nowhere here.
 
 from __future__ import annotations
 
-import http.server
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from execution.account_lock import JOURNAL
+from execution.live.next_pass import SLACK, NextPassBook
 from execution.live.settings import LiveSettings
 from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
+from foundation.database import Database
+from tests.commands import run_command
+from trainingdata.instants import system_clock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -31,7 +34,7 @@ SELLER = DEPLOY / "kelly-chronos-spreads.service"
 UNITS = pytest.mark.parametrize("unit", [UNIT, SELLER], ids=lambda unit: unit.stem)
 INSTALLED = "/opt/kelly-chronos"
 STATE = "/var/lib/kelly-chronos"
-LOOP = ("mode=paper", "cycles=null", "health_port=8787")
+LOOP = ("mode=paper", "cycles=null")
 NEWER = 254  # systemd's version from which on it knows the growing pause
 HARDENED = {  # beside the exposure that systemd counts
     "Type": "notify",
@@ -146,7 +149,7 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes() -> None:
     assert more == "$LOOP_WORDS"
     environment = dict(value.split("=", 1) for value in directives(UNIT.read_text())["Environment"])
     config = composed_config("live", [*words, environment["LOOP_WORDS"]])
-    assert (config.mode, config.cycles, config.health_port) == ("paper", None, 8787)
+    assert (config.mode, config.cycles) == ("paper", None)
     assert list(config.symbols) == ["NVDA", "BTCUSD"]
     assert directives(UNIT.read_text())["EnvironmentFile"] == ["/etc/kelly-chronos/keys.env"]
 
@@ -172,12 +175,10 @@ def test_the_sellers_unit_starts_the_loop_with_a_job_and_words_that_it_takes() -
     environment = dict(value.strip('"').split("=", 1) for value in found["Environment"])
     config = composed_config("live", [*words, environment["LOOP_WORDS"], environment["SPREADS"]])
     settings = LiveSettings.of(config)
-    assert (config.mode, config.cycles, settings.health_port) == ("paper", None, 8788)
+    assert (config.mode, config.cycles) == ("paper", None)
     assert settings.jobs == ("spreads",)
     selling = SellingSettings.of(composed_config("sell_spreads", list(settings.spreads)))
     assert (selling.vix, selling.strategies) == ("/etc/kelly-chronos/vix.parquet", ("PUT",))
-    (loop,) = directives(UNIT.read_text())["ExecStart"]
-    assert str(settings.health_port) not in loop, "both units may run on one machine"
 
 
 def test_the_sellers_unit_is_hardened_as_the_loops_is() -> None:
@@ -248,12 +249,12 @@ def test_the_image_starts_the_loop_with_words_that_it_takes() -> None:
     (entry,) = [json.loads(argument) for word, argument in dockerfile() if word == "ENTRYPOINT"]
     (words,) = [json.loads(argument) for word, argument in dockerfile() if word == "CMD"]
     assert entry == ["python", "-P", "-m"]
-    assert tuple(words[:4]) == ("trade_stock_e2e", *LOOP)
-    assert composed_config("live", words[1:]).health_port == 8787
+    assert tuple(words[:3]) == ("trade_stock_e2e", *LOOP)
+    assert composed_config("live", words[1:]).cycles is None
     composed = service()["command"]
-    assert composed[:4] == words[:4]
-    assert composed[4] == "symbols=${SYMBOLS:-[NVDA,BTCUSD]}"
-    assert words[4] == "symbols=[NVDA,BTCUSD]"
+    assert composed[:3] == words[:3]
+    assert composed[3] == "symbols=${SYMBOLS:-[NVDA,BTCUSD]}"
+    assert words[3] == "symbols=[NVDA,BTCUSD]"
 
 
 def health_command() -> list[str]:
@@ -262,47 +263,40 @@ def health_command() -> list[str]:
     return found
 
 
-@contextmanager
-def answering(status: int) -> Iterator[int]:
-    """A port on which `GET /health` is answered with a status."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else 404)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+def at_work(folder: Path, late_by: int) -> Path:
+    """The folder of a loop whose next pass was to be over so many seconds ago."""
+    longest = 1_000
+    database = Database(folder / "data" / "live" / "account-1" / JOURNAL)
+    due = system_clock() - np.timedelta64(round(SLACK) + longest + late_by, "s")
+    NextPassBook(database, longest, clock=lambda: due).expect("trade", due, due)
+    database.close()
+    return folder
 
 
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (404, 1), (None, 1)])
-def test_the_image_is_healthy_only_while_the_loop_says_so(status: int | None, code: int) -> None:
-    python, flag, script = health_command()
-    assert (python, flag) == ("python", "-c")
-    assert "127.0.0.1', 8787" in script
+@pytest.mark.parametrize(("late_by", "code"), [(-500, 0), (500, 1), (None, 2)])
+def test_the_image_is_healthy_only_while_no_pass_is_late(
+    tmp_path: Path, late_by: int | None, code: int
+) -> None:
+    python, *words = health_command()
+    assert (python, words) == ("python", ["-P", "-m", "execution.live", "status"])
+    if late_by is not None:
+        at_work(tmp_path, late_by)
+    assert run_command(words[1:], cwd=tmp_path).returncode == code
 
-    def asked(port: int) -> int:
-        words = [sys.executable, flag, script.replace("8787", str(port))]
-        # The proxy of a container is not asked for what is in the container.
-        proxy = {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
-        return subprocess.run(words, env=proxy, capture_output=True, check=False).returncode
 
-    if status is None:
-        with answering(200) as port:
-            pass
-        assert asked(port) == code
-        return
-    with answering(status) as port:
-        assert asked(port) == code
+def test_what_the_image_asks_imports_little(tmp_path: Path) -> None:
+    """It has ten seconds beside a loop that decides: the libraries of a decision take six."""
+    words = [sys.executable, "-X", "importtime", "-m", "execution.live", "status"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=at_work(tmp_path, -500), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
+    }
+    assert "numpy" in imported
+    assert not imported & {"numba", "scipy", "torch", "hydra", "omegaconf", "sizing", "forecasting"}
 
 
 def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:

@@ -29,8 +29,8 @@ from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from execution.kalshi.records import TICK
 from execution.kalshi.sampler import Sampler
 from execution.kalshi.updates import MarketSpan, MarketUpdate
-from execution.live.__main__ import clear, kill, status, watched_settings
-from execution.live.dashboard import Dashboard
+from execution.live.__main__ import clear, kill, status
+from execution.live.dashboard import Dashboard, watched_settings
 from execution.live.kalshi_account import KalshiAccount
 from execution.live.kalshi_guard import KalshiGuardSettings
 from execution.live.kalshi_loop import KalshiLoop
@@ -38,7 +38,8 @@ from execution.live.kalshi_records import JOB, KalshiRecords, kalshi_records
 from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.kalshi_trading import trade
 from execution.live.loop import Stop
-from foundation.database import rows_of
+from execution.live.next_pass import NextPassBook
+from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from sizing.position_limits import PositionLimits
 from tests.e2e.kalshi_desk import QUICK, Clock
@@ -349,7 +350,8 @@ def test_a_clock_that_was_ahead_for_a_moment_keeps_no_tick_back(tmp_path: Path) 
             now += np.timedelta64(round(seconds * 1e9), "ns")
 
     some: Any = None
-    records: Any = SimpleNamespace(clock=clock, kill_file=tmp_path / KILL_FILE)
+    next_pass = NextPassBook(Database(), 0.0)
+    records: Any = SimpleNamespace(clock=clock, kill_file=tmp_path / KILL_FILE, next_pass=next_pass)
     sampler = Sampler(some, (), SECOND)
     loop = KalshiLoop(some, some, sampler, some, records, Watch(), 3)
     assert loop._next_tick() == np.datetime64("2026-11-22T10:00:01", "ns")
@@ -407,7 +409,7 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
         now.account.mark()
         now.decide(BUY_YES_100)
         now.advance(5)
-    status(journal())
+    assert status(journal(), system_clock()) == 0
     said = capsys.readouterr().out
     assert "equity $57.25, cash $47.25" in said
     assert "exposure: contracts 0.175x; RAIN 0.175" in said

@@ -21,6 +21,7 @@ from execution.alpaca.connection import VenueConnection
 from execution.intents import STATES
 from execution.live.account import LiveAccount
 from execution.live.cycle import Cycle
+from execution.live.next_pass import next_pass_of
 from execution.live.runner import footing_of
 from execution.live.trading import NAME, TradingJob
 from foundation.database import Database, rows_of
@@ -32,6 +33,7 @@ from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, 
 from tests.e2e.test_live_failures import paper
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.instants import system_clock
 
 SECOND = "2024-02-20T16:30:00Z"
 WORDS = ("symbols=[SYA,SYB]",)
@@ -361,6 +363,9 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
     done = process.wait()
     assert done.returncode == 0, done.stderr
     assert "Stopped (" in done.stdout
+    expected = next_pass_of(tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL)
+    assert expected is not None, "nobody makes it: it will be late"
+    assert not expected.is_late(system_clock())
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
     assert bool(held) == (how != "flatten")
     if how != "SIGTERM":

@@ -11,9 +11,9 @@ import pytest
 from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_of_account
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
+from execution.live.accounts import SPREADS
 from execution.live.halts import Halts
 from execution.live.journal import Journal
-from execution.live.spread_job import SPREADS
 from foundation.database import Database, rows_of
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start
@@ -64,10 +64,11 @@ def test_the_status_says_of_a_pass_when_it_decided_and_where_nothing_did(
         )
     database.close()
     lines = asked(tmp_path, "status")[1].splitlines()
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "2024-02-20T15:30Z trade: trade-20240220T153000Z, 2 fills",
         "2024-02-20T16:30Z trade: nothing decided",
         "2024-02-20T17:30Z trade: nothing decided yet: under way, or killed",
+        "no pass is expected",
     ]
 
 

@@ -14,6 +14,7 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.events import EventLog
 from execution.live.halts import Halts
+from execution.live.next_pass import next_pass_of
 from execution.live.spread_job import next_session
 from execution.orders import Account
 from execution.sell_spreads import sell
@@ -72,6 +73,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     assert rows_of(path, "SELECT kind FROM halts") == []
     assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
     assert here.venue.options.desks[UNDER].tickets
+    assert next_pass_of(path) is None, "all its passes were made"
 
 
 def spread(contracts: int, closed: int = 0) -> OpenSpread:

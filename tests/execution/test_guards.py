@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.account_lock import KILL_FILE
+from execution.account_lock import KILL_FILE, is_there
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook, Part, Progress, State
 from execution.live.exposure import Sight
-from execution.live.guards import Guards, GuardSettings, is_there
+from execution.live.guards import Guards, GuardSettings
 from execution.live.halts import HALT_RULES, HaltKind, Halts
 from execution.live.order_terms import SpreadTerms, terms_of
 from execution.orders import Account, Order

@@ -141,7 +141,7 @@ def test_a_journal_of_so_early_a_version_is_refused_and_stays_as_it_is(tmp_path:
     with pytest.raises(InputError, match=told), journal_of_account("earliest", tmp_path):
         pytest.fail("it is opened")
     with pytest.raises(InputError, match=told):
-        status(path)
+        status(path, NOW)
     with pytest.raises(InputError, match=told):
         clear(path, "drawdown", "Ada")
     assert path.read_bytes() == before

@@ -145,6 +145,22 @@ def test_while_it_waits_it_shows_every_few_seconds_that_it_is_alive(
     assert max(np.diff(np.array(at))) <= np.timedelta64(5, "s")
 
 
+def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
+    clock: Clock, stop: Stop
+) -> None:
+    told: list[tuple[str, np.datetime64, np.datetime64, int]] = []
+    job = Every("a", 60, 3, clock, nothing)
+
+    def expect(name: str, due: np.datetime64, now: np.datetime64) -> None:
+        told.append((name, due, now, len(job.stepped)))
+
+    Loop([job], clock, stop, Notices(None, None), lambda *_: None, 3, expect=expect).run()
+    assert [(name, due, made) for name, due, _, made in told] == [
+        ("a", START + hours * 60 * MINUTE, hours) for hours in range(3)
+    ]
+    assert all(now <= due for _, due, now, _ in told)
+
+
 def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
     clock: Clock, stop: Stop
 ) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.journal import AccountMark
-from execution.live.marking import exposure_line, mark_of, profit_line
+from execution.live.marking import mark_of, profit_line
+from execution.live.marks import AccountMark, exposure_line
 from execution.orders import Account
 from sizing.limits import Limits
 

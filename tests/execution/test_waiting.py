@@ -10,7 +10,6 @@ import pytest
 
 from execution.live import runner
 from execution.live.footing import Footing
-from execution.live.health import Health
 from execution.live.waiting import WatchedClock, waiting_line
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
@@ -202,7 +201,7 @@ def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
     minutes = itertools.count(0.0, 0.5)
     monkeypatch.setattr(runner.time, "monotonic", lambda: 60 * next(minutes))
     supervisor = Supervisor.of({})
-    assert runner._account_id(venue, stop, Health(), supervisor, patient=True) is None
+    assert runner._account_id(venue, stop, supervisor, patient=True) is None
     waiting = "Waiting for the venue, asked every 15 s: the account: no answer."
     *told, ended = capsys.readouterr().out.splitlines()
     assert told == [waiting] * len(told)

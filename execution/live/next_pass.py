@@ -1,0 +1,98 @@
+"""When a live loop has to be done with its next pass: it writes that down, and anybody may look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from execution.account_lock import rows_of_table
+from foundation.database import Database
+from trainingdata.instants import system_clock, utc_text
+
+SLACK = 300.0  # seconds for what a pass asks of the venue, beside what its settings grant
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS next_pass (
+        only INTEGER PRIMARY KEY CHECK (only = 0),
+        job TEXT NOT NULL,
+        due TEXT NOT NULL,
+        over_by TEXT NOT NULL
+    ) STRICT
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class NextPass:
+    """The pass that a loop makes next.
+
+    job: that is stepped.
+    due: when it begins, by the venue's clock.
+    over_by: when it is over at the latest, by this machine's clock.
+    """
+
+    job: str
+    due: np.datetime64
+    over_by: np.datetime64
+
+    def is_late(self, now: np.datetime64) -> bool:
+        """Whether it should be over by now; now: by this machine's clock."""
+        return bool(now > self.over_by)
+
+    def __str__(self) -> str:
+        return f"{self.job} at {utc_text(self.due)}"
+
+
+class NextPassBook:
+    """The next pass of an account's loop, in its journal.
+
+    database: the journal.
+    seconds: that the settings grant a pass.
+    clock: this machine's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        seconds: float,
+        clock: Callable[[], np.datetime64] = system_clock,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._longest = np.timedelta64(round((seconds + SLACK) * 1000), "ms")
+        self._written: tuple[str, np.datetime64] | None = None
+        database.create(_SCHEMA)
+
+    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+        """A pass is due; now: by the clock that says when it is."""
+        if self._written == (job, due):
+            return
+        wait = max(due - now, np.timedelta64(0, "ns"))
+        over_by = self._clock() + wait + self._longest
+        self._database.execute(
+            "INSERT OR REPLACE INTO next_pass VALUES (0, ?, ?, ?)", (job, str(due), str(over_by))
+        )
+        self._written = job, due
+
+    def expect_none(self) -> None:
+        """All passes were made."""
+        self._database.execute("DELETE FROM next_pass")
+        self._written = None
+
+
+def next_pass_of(journal: Path) -> NextPass | None:
+    """The pass that is expected by a journal; none where none is.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a journal that cannot be read.
+    """
+    query = "SELECT job, due, over_by FROM next_pass"
+    rows = rows_of_table(journal, "next_pass", query)
+    found = [
+        NextPass(job, np.datetime64(due, "ns"), np.datetime64(over_by, "ns"))
+        for job, due, over_by in rows
+    ]
+    return found[0] if found else None
