@@ -131,7 +131,7 @@ class SpreadSettings:
     index: the model.
     rules: what is sold, and when it is bought back.
     costs: of an order, by leg.
-    smile: implied volatility by strike.
+    smile: implied volatility by strike; of a simulated index its level and session alone count.
     sizing: the autoscaler's, which stand beside the others under its usual names.
     """
 
@@ -183,6 +183,14 @@ class SpreadSettings:
     def names(self) -> tuple[str, ...]:
         """The strategies by their whole names."""
         return tuple(strategy_of(name, "strategies") for name in self.strategies)
+
+    @property
+    def quoted(self) -> Smile:
+        """What options are priced with: the smile on bars, its level alone on the model.
+
+        Moves of the model are normal: wings would pay the seller for falls that never come.
+        """
+        return self.smile if self.bars.dir else self.smile.flat
 
     def session_counts(self, held: int) -> list[int]:
         """Numbers of sessions that figures are given of, rising, the last one of all.
@@ -250,7 +258,7 @@ def run_strategies(settings: SpreadSettings, days: IndexDays) -> list[SpreadRun]
     counts = settings.session_counts(len(days.dates))
     rules = [replace(settings.rules, strategy=name) for name in settings.names]
     # What an entry offers does not hang on an account: all accounts are offered the same.
-    offers = offered_spreads(days, rules, settings.costs, settings.smile)
+    offers = offered_spreads(days, rules, settings.costs, settings.quoted)
     runs = []
     for count in counts:
         within = [offer for offer in offers if offer.day < count]
@@ -289,7 +297,7 @@ def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
     days = run.days
 
     def costs_of(trades: Sequence[SpreadTrade]) -> dict[str, float]:
-        return cost_figures(trades, days, settings.costs, settings.smile)
+        return cost_figures(trades, days, settings.costs, settings.quoted)
 
     def figures_of(account: SpreadAccount) -> dict[str, Any]:
         return {**account_figures(account, days), "costs": costs_of(account.trades)}

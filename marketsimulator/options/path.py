@@ -11,7 +11,6 @@ import pandas as pd
 from execution.spreads.rules import SESSION, TRADING_DAYS, variance_left
 from foundation.arrays import Array
 from foundation.errors import DataError, InputError, refuse_outside
-from marketsimulator.options.closing_law import ClosingLaw
 from marketsimulator.options.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
@@ -61,11 +60,12 @@ class IndexDays:
 class IndexModel:
     """An index that moves as its options say, and a volatility index that reverts to a mean.
 
-    From every minute of a session on, where it ends has the distribution that the smile implies
-    then, narrower by the premium and whatever has happened by then (`ClosingLaw`); the index keeps
-    the clock that prices keep. The volatility index stands from open to close, and falls raise it
-    for the next session. At a premium of 0 prices are mean payoffs at every time, so that a spread
-    earns what it costs in the mean, wherever and whenever it is sold and bought back, by any rule.
+    Within a session its logarithm moves by independent normal steps, on the clock that prices keep,
+    and its options are quoted flat (`Smile.flat`): from every minute on, where it ends has the
+    distribution that prices imply then, narrower by the premium and whatever has happened by then.
+    The volatility index stands from open to close, and falls raise it for the next session. At a
+    premium of 0 prices are mean payoffs at every time, so that a spread earns what it costs in the
+    mean, wherever and whenever it is sold and bought back, by any rule.
 
     start: the index before the first session, points, 1 to 1e6.
     vix: mean of the volatility index, points, 1 to 200.
@@ -76,7 +76,7 @@ class IndexModel:
         the latter, -0.9 to 10; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind
         the smile say 0.15 ± 0.12: what a simulation earns rests on it.
     realised: volatility that comes, jumps apart, over the volatility index, 0 to 10; none: what the
-        smile and the premium say. A number takes the place of the premium.
+        smile's level and the premium say. A number takes the place of the premium.
     night: share of a day's variance that falls before the open, 0 to 0.99.
     jumps: how many a year, between sessions, 0 to 252.
     jump: deviation of a jump, a share of price, 0 to 0.5.
@@ -125,19 +125,18 @@ class IndexModel:
         ----------
         dates: of the sessions [D].
         seed: of what is drawn.
-        smile: that options are priced with; none: the default one.
+        smile: whose level and session options are priced with; none: the default one.
         """
         steps = SESSION // self.step
         smile = smile or Smile()
-        law = ClosingLaw.of(smile)
         minutes = np.arange(0.0, SESSION + 1, self.step)
         rng = np.random.default_rng([seed, 7])
         spot, vix = np.empty((2, len(dates), steps + 1))
         level = self.start
         log_vol = np.log(self.vix)
-        realised = self._realised(smile, law)
+        realised = self._realised(smile)
         daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
-        left = np.sqrt(variance_left(SESSION - minutes))
+        left = np.asarray(variance_left(SESSION - minutes))
         for d in range(len(dates)):
             night = rng.standard_normal(2)
             jumped = rng.random() < self.jumps / TRADING_DAYS
@@ -151,7 +150,7 @@ class IndexModel:
 
             yearly = vix[d, 0] / 100 * realised
             session = yearly * np.sqrt((1 - self.night) / TRADING_DAYS)
-            moves = law.paths(left, session / law.deviation, 1, rng)[0]
+            moves = normal_paths(left, session, 1, rng)[0]
             spot[d] = open_ * np.exp(moves)
             level = float(spot[d, -1])
 
@@ -163,12 +162,30 @@ class IndexModel:
             log_vol += daily_vol * (self.correlation * shared + unshared)
         return IndexDays(dates, minutes, spot, vix, f"simulated index, seed {seed}")
 
-    def _realised(self, smile: Smile, law: ClosingLaw) -> float:
+    def _realised(self, smile: Smile) -> float:
         """Volatility that comes over the volatility index, of whole days."""
         if self.realised is not None:
             return self.realised
-        session = smile.level * law.deviation * np.sqrt(smile.session) / (1 + self.premium)
+        session = smile.level * np.sqrt(smile.session) / (1 + self.premium)
         return float(session / np.sqrt(1 - self.night))
+
+
+def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
+    """Logarithms of the index over its first value, [count, K + 1], the first of a day 0.
+
+    From every point on the index has the mean of where it stands.
+
+    Parameters
+    ----------
+    left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
+    deviation: from the first point to the end, log.
+    count: of paths.
+    rng: what draws them.
+    """
+    steps = np.sqrt(-np.diff(left)) * rng.standard_normal((count, len(left) - 1))
+    walked = np.concatenate([np.zeros((count, 1)), np.cumsum(steps, axis=1)], axis=1)
+    # Half the variance comes off each log return: volatility alone must earn nothing.
+    return np.asarray(deviation * walked - deviation**2 * (1 - left) / 2)
 
 
 def index_days(

@@ -5,7 +5,7 @@ Everything is per share of the index; a contract is a hundred. European exercise
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,11 @@ class Smile:
         """What it says at the money, and of the session's share of a day."""
         return Implied(self.level, self.session)
 
+    @property
+    def flat(self) -> Smile:
+        """The same at the money, and no dearer anywhere else."""
+        return replace(self, slope=0.0, wing=0.0)
+
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
         """Implied volatility a year, in the arguments' common shape.
 
@@ -71,19 +76,6 @@ class Smile:
         at_the_money = np.zeros(np.broadcast(logs, deviation).shape)
         x = np.divide(logs, deviation, out=at_the_money, where=deviation > 0)
         return np.asarray(base * self._curve(x))
-
-    def below(self, x: Array) -> Array:
-        """Probability that the index ends lower than x deviations away, as prices say it.
-
-        It is the slope of a put's value in its strike, N(u) + φ(u) · v'(x) with u = x / v(x), where
-        v is the curve (Breeden and Litzenberger 1978), for a deviation that is small beside the
-        index.
-        """
-        curve = self._curve(x)
-        bent = -self.slope + self.wing * x / np.hypot(1.0, x)
-        rise = np.where(curve > self.least, bent, 0.0)
-        u = x / curve
-        return np.asarray(ndtr(u) + np.exp(-u * u / 2) / np.sqrt(2 * np.pi) * rise)
 
     def _curve(self, x: Array) -> Array:
         """Volatility x deviations from the index, over that at the money."""

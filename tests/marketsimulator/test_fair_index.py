@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from execution.spreads.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
 from foundation.arrays import Array
 from foundation.errors import InputError
-from marketsimulator.options.closing_law import ClosingLaw
-from marketsimulator.options.path import IndexDays, IndexModel
+from marketsimulator.options.path import IndexDays, IndexModel, normal_paths
 from marketsimulator.options.pricing import Smile, black_scholes
 from marketsimulator.options.selling import sell_spread
 from sizing.autoscaler.rules import SHARES
 from trainingdata.sessions import stock_grid
 
-SMILE = Smile()
-LAW = ClosingLaw.of(SMILE)
+SMILE = Smile().flat
 SPOT = 5000.0
 VIX = 20.0
 ENTRIES = np.array([0.0, 30.0, 120.0, 210.0, 345.0])
@@ -36,9 +33,10 @@ def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) ->
 
 def ends_over_starts(count: int, premium: float) -> Array:
     """Where `count` days end, over where they stand at each entry [D, entries]."""
-    left = np.sqrt(SMILE.implied.years(SESSION - np.append(ENTRIES, SESSION)))
-    size = SMILE.implied.yearly_deviation(VIX) / (1 + premium)
-    logs = LAW.paths(left, size, count, np.random.default_rng(5))
+    left = variance_left(SESSION - np.append(ENTRIES, SESSION))
+    years = float(SMILE.implied.years(float(SESSION)))
+    session = SMILE.implied.yearly_deviation(VIX) * np.sqrt(years) / (1 + premium)
+    logs = normal_paths(left, session, count, np.random.default_rng(5))
     return np.asarray(np.exp(logs[:, -1:] - logs[:, :-1]))
 
 
@@ -80,23 +78,6 @@ def test_a_premium_is_earned_by_who_sells_and_its_opposite_is_lost(call: bool) -
     for premium, sign in ((0.15, 1), (-0.15, -1)):
         mean, error = gains(premium, call=call)
         assert (sign * mean / error > 4).all()
-
-
-def test_the_law_of_the_close_has_the_prices_of_the_smile() -> None:
-    """The mean payoff of what the law says, against Black-Scholes."""
-    x = np.linspace(-3, 3, 61)
-    np.testing.assert_allclose(LAW.below(x), SMILE.below(x), atol=5e-5)
-    years = SMILE.implied.years(360.0)
-    deviation = SMILE.implied.yearly_deviation(VIX) * np.sqrt(years)
-    edges = np.linspace(-25, 25, 5_001)
-    ends = np.exp(deviation * (edges[1:] + edges[:-1]) / 2)
-    chances = np.diff(LAW.below(edges))
-    ends *= SPOT / (chances @ ends)
-    strikes = SPOT * np.exp(deviation * np.linspace(-2, 2, 41))
-    calls = np.maximum(ends - strikes[:, None], 0) @ chances
-    volatility = SMILE.volatility(VIX, SPOT, strikes, years)
-    prices = black_scholes(SPOT, strikes, years, volatility, call=True)
-    np.testing.assert_allclose(calls, prices, atol=0.05)
 
 
 def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
@@ -156,7 +137,7 @@ def test_who_buys_back_when_the_index_has_moved_pays_what_comes(distance: float)
     assert abs(both.mean()) < 4 * both.std() / np.sqrt(len(both))
 
 
-def test_what_lies_ahead_has_the_law_of_the_smile_whatever_has_been() -> None:
+def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been() -> None:
     days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9)
     deviation = SMILE.implied.yearly_deviation(days.vix[:, 0])
     for minute in (120.0, 300.0):
@@ -166,41 +147,17 @@ def test_what_lies_ahead_has_the_law_of_the_smile_whatever_has_been() -> None:
         moved = np.abs(np.log(days.spot[:, row] / days.spot[:, 0])) / deviation
         for some in (moved < np.quantile(moved, 0.7), moved > np.quantile(moved, 0.7)):
             for x in (-2.0, -1.0, 1.0, 2.0):
-                chance = float(SMILE.below(np.array([x]))[0])
+                chance = float(ndtr(x))
                 error = np.sqrt(chance * (1 - chance) / some.sum())
                 assert abs((ahead[some] < x).mean() - chance) < 4 * error
 
 
-def test_moves_have_the_characteristic_function_that_makes_what_is_left_the_same_law() -> None:
-    """That of a move is that of what is left before over that of what is left after."""
-    left = np.array([1.0, 0.95, 0.5, 0.2, 0.0])
-    moves = np.diff(LAW.paths(left, 1e-6, 100_000, np.random.default_rng(3)), axis=1) / 1e-6
-    frequencies = np.array([0.3, 1.0, 2.0, 4.0])
-
-    def characteristic(scale: float) -> Array:
-        turned = 1j * frequencies[:, None] * scale * LAW.sizes
-        gammas = (np.log(1 - turned) + turned) @ LAW.shapes
-        return np.asarray(np.exp(-LAW.variance * (frequencies * scale) ** 2 / 2 - gammas))
-
-    for step, (before, after) in enumerate(itertools.pairwise(left)):
-        found = np.exp(1j * frequencies[:, None] * moves[:, step]).mean(axis=1)
-        exact = characteristic(before) / characteristic(after)
-        np.testing.assert_allclose(found, exact, atol=4 / np.sqrt(len(moves)))
-    variances = LAW.deviation**2 * -np.diff(left**2)
-    fourth = 6 * (LAW.shapes @ LAW.sizes**4) * (left[:-1] ** 4 - left[1:] ** 4)
-    errors = np.sqrt((fourth + 2 * variances**2) / len(moves))
-    assert (np.abs(moves.var(axis=0) - variances) < 4 * errors).all()
-    related = np.corrcoef(np.abs(moves), rowvar=False) - np.eye(len(left) - 1)
-    assert np.abs(related).max() < 0.02, "moves are independent"
-
-
 def test_the_mean_of_the_index_is_where_it_stands_however_volatile_it_is() -> None:
     left = np.array([1.0, 0.6, 0.3, 0.0])
-    for size in (0.1, 0.3):
-        over = np.exp(np.diff(LAW.paths(left, size, 100_000, np.random.default_rng(4)), axis=1))
+    for size in (0.01, 0.1, 0.3):
+        over = np.exp(np.diff(normal_paths(left, size, 100_000, np.random.default_rng(4)), axis=1))
         error = over.std(axis=0) / np.sqrt(len(over))
         assert (np.abs(over.mean(axis=0) - 1) < 4 * error).all()
-    assert np.isfinite(LAW.paths(left, 1.0, 1_000, np.random.default_rng(4))).all()
 
 
 def test_without_a_premium_condors_held_to_the_close_without_costs_come_to_nothing() -> None:
@@ -248,7 +205,9 @@ def test_the_premium_is_implied_over_realised_and_a_stated_volatility_takes_its_
 
     assert float(np.median(sizes(fair) / sizes(dear))) == pytest.approx(1.25, rel=0.005)
     ratio = float(np.median(sizes(fair) / sizes(stated)))
-    assert ratio == pytest.approx(SMILE.level * LAW.deviation / 0.4, rel=0.01)
+    assert ratio == pytest.approx(
+        SMILE.level * np.sqrt(SMILE.session / (1 - CALM.night)) / 0.4, rel=0.01
+    )
     known = np.log(stated.spot[1:, -1] / stated.spot[:-1, -1]) / stated.vix[:-1, -1] * 100
     assert np.sqrt((known**2).mean() * 252) == pytest.approx(0.4, abs=0.04)
 
@@ -263,7 +222,7 @@ def test_the_level_of_prices_moves_the_index_with_them() -> None:
         )
         ends = np.log(days.spot[:, -1] / days.spot[:, 0]) / deviation
         for x in (-1.0, 1.0):
-            assert (ends < x).mean() == pytest.approx(float(LAW.below(np.array([x]))[0]), abs=0.02)
+            assert (ends < x).mean() == pytest.approx(float(ndtr(x)), abs=0.02)
 
 
 def test_a_day_that_becomes_wild_is_not_known_from_its_volatility_index() -> None:
@@ -272,29 +231,6 @@ def test_a_day_that_becomes_wild_is_not_known_from_its_volatility_index() -> Non
     moves = np.log(days.spot[:, -1] / days.spot[:, 0])
     raised = np.log(days.vix[1:, 0] / days.vix[:-1, 0])
     assert np.corrcoef(moves[:-1], raised)[0, 1] < -0.4, "a fall raises the next session's"
-
-
-@pytest.mark.parametrize(("slope", "wing"), [(0.0, 0.0), (0.0, 0.1), (0.05, 0.22), (-0.05, 0.2)])
-def test_every_smile_that_a_distribution_has_is_followed(
-    slope: float, wing: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    smile = Smile(slope=slope, wing=wing)
-    law = ClosingLaw.of(smile)
-    x = np.linspace(-3, 3, 61)
-    np.testing.assert_allclose(law.below(x), smile.below(x), atol=1e-3)
-    assert law.variance > 0
-    assert (law.shapes > 0).all()
-    assert not caplog.records
-
-
-def test_a_smile_that_no_distribution_has_is_followed_as_far_as_one_can(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        days = simulated(IndexModel(), 5, 0, Smile(slope=0.025, wing=0.6))
-    assert np.isfinite(days.spot).all()
-    [record] = caplog.records
-    assert "no distribution has slope 0.025 and wing 0.6" in record.getMessage()
 
 
 def test_premiums_that_cannot_be_are_refused() -> None:

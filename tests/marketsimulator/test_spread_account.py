@@ -282,6 +282,20 @@ def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
         SpreadSettings(rules=SpreadRules(leave_at=210.0))
 
 
+def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
+    """The model moves as flat prices say: wings would pay the seller for falls that never come."""
+    steep = Smile(slope=0.1, wing=0.5, level=0.7)
+    run = SpreadSettings(BOTH, (1,), index=IndexModel(step=30), smile=steep)
+    assert run.quoted == Smile(slope=0.0, wing=0.0, level=0.7)
+    level = replace(run, smile=Smile(level=0.7))
+    assert (
+        run_strategies(run, run.days())[0].together
+        == run_strategies(level, level.days())[0].together
+    )
+    bars = BarsSettings(dir=("bars",), vix="vix.parquet")
+    assert replace(run, bars=bars).quoted == steep
+
+
 def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: Path) -> None:
     """One run gives both; the files of trades and the picture are those of the longer one."""
     rules = SpreadRules(entries=(60,))

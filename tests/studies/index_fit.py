@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import ndtr
 
 from execution.spreads.rules import CLOCK, SESSION, TRADING_DAYS
 from foundation.arrays import Array, Mask
-from marketsimulator.options.closing_law import ClosingLaw
 from marketsimulator.options.path import IndexDays, IndexModel, index_days
 from marketsimulator.options.pricing import Smile
 from trainingdata.bar_files import read_bars
@@ -63,7 +63,6 @@ def part_of(days: IndexDays, kept: Mask) -> IndexDays:
 
 def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
     """Every figure of some days and its error."""
-    law = ClosingLaw.of(smile)
     far = np.stack([ends_in_deviations(days, smile, minute) for minute in ENTRIES], axis=1)
     squares = hourly_squares(days)
     whole = ends_in_deviations(days, smile, 0)[:, None]
@@ -81,10 +80,10 @@ def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, 
         ),
         "implied over realised, rms": (
             far,
-            lambda x: law.deviation / np.sqrt((x**2).mean(0)),
+            lambda x: root_mean_square(smile) / np.sqrt((x**2).mean(0)),
         ),
-        "… all three": (far, lambda x: law.deviation / np.sqrt((x**2).mean())),
-        "implied over realised, mean size": (far, lambda x: mean_size(law) / np.abs(x).mean()),
+        "… all three": (far, lambda x: root_mean_square(smile) / np.sqrt((x**2).mean())),
+        "implied over realised, mean size": (far, lambda x: mean_size(smile) / np.abs(x).mean()),
         "P(below the put strike, 1)": (far, lambda x: (x < -1).mean(0)),
         "… all three ": (far, lambda x: (x < -1).mean()),
         "P(above the call strike, 1)": (far, lambda x: (x > 1).mean(0)),
@@ -110,10 +109,33 @@ def night_squares(days: IndexDays) -> Array:
     return np.asarray((moves / days.vix[:-1, -1] * 100) ** 2 * TRADING_DAYS)
 
 
-def mean_size(law: ClosingLaw) -> float:
+def below(smile: Smile, x: Array) -> Array:
+    """Probability that the index ends lower than x deviations away [N], as prices say it.
+
+    It is the slope of a put's value in its strike, N(u) + φ(u) · v'(x) with u = x / v(x), where v
+    is the curve (Breeden and Litzenberger 1978), for a deviation that is small beside the index.
+    """
+    curve = 1 - smile.slope * x + smile.wing * (np.hypot(1.0, x) - 1)
+    rise = np.where(curve > smile.least, smile.wing * x / np.hypot(1.0, x) - smile.slope, 0.0)
+    u = x / np.maximum(curve, smile.least)
+    return np.asarray(ndtr(u) + np.exp(-u * u / 2) / np.sqrt(2 * np.pi) * rise)
+
+
+def beyond(smile: Smile, x: Array) -> Array:
+    """Probability of an end at least x deviations away [N], on either side."""
+    return np.asarray(1 - below(smile, x) + below(smile, -x))
+
+
+def mean_size(smile: Smile) -> float:
     """Mean distance from where the index stands, in deviations at the money."""
     x = np.linspace(0, 30, 3_001)
-    return float(np.trapezoid(1 - law.below(x) + law.below(-x), x))
+    return float(np.trapezoid(beyond(smile, x), x))
+
+
+def root_mean_square(smile: Smile) -> float:
+    """Deviation from where the index stands, in deviations at the money."""
+    x = np.linspace(0, 30, 3_001)
+    return float(np.sqrt(np.trapezoid(2 * x * beyond(smile, x), x)))
 
 
 def main() -> None:
@@ -142,13 +164,13 @@ def main() -> None:
     }
     for name, days in columns.items():
         print(f"\n{name}: {len(days.dates)} sessions, {days.dates[0]} to {days.dates[-1]}")
-        for label, (value, error) in rows_of(days, smile, words.seed).items():
+        priced = smile if name.startswith(words.symbol) else smile.flat
+        for label, (value, error) in rows_of(days, priced, words.seed).items():
             numbers = zip(np.atleast_1d(value), np.atleast_1d(error), strict=True)
             print(f"  {label:50}", "  ".join(f"{v:.3f} ± {e:.3f}" for v, e in numbers))
-    x = np.array([-1.0, 1.0])
-    below, above = smile.below(x)
-    print(f"\nprices: P(below) {below:.3f}, P(above) {1 - above:.3f}, clock {CLOCK}")
-    print(f"law: deviation {ClosingLaw.of(smile).deviation:.3f}")
+    low, high = below(smile, np.array([-1.0, 1.0]))
+    print(f"\nprices: P(below) {low:.3f}, P(above) {1 - high:.3f}, clock {CLOCK}")
+    print(f"deviation of their ends {root_mean_square(smile):.3f}")
 
 
 if __name__ == "__main__":
