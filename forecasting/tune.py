@@ -219,7 +219,7 @@ def _run(arguments: argparse.Namespace) -> None:
     output = arguments.output.expanduser()
     check_output(output, "*.json", overwrite=arguments.overwrite, word="--overwrite")
     zone = Unzoned(arguments.zone, "--zone").zone
-    data = DataSettings(dir=tuple(arguments.data_dir), zone=zone)
+    data = DataSettings(dir=tuple(arguments.data_dir), zone=zone, accept_jumps=True)
     bars = data.bars(arguments.symbols, arguments.start, arguments.end, "--zone")
     first, last = span_of(bars, arguments.start, arguments.end)
     pairs = product(arguments.contexts, arguments.augmentations)

@@ -41,6 +41,39 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something of a symbol's bars that may be wrong: said wherever figures over them are read.
+
+    symbol: whose bars.
+    at: start of the first bar in doubt.
+    what: is doubtful.
+    effect: on a run's figures.
+    cure: what to do about it.
+    jump: whether it is one by the ratio of a split.
+    """
+
+    symbol: str
+    at: np.datetime64
+    what: str
+    effect: str
+    cure: str
+    jump: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.symbol}, {utc_text(self.at)}: {self.what}; {self.effect}; {self.cure}."
+
+    def as_dict(self) -> dict[str, str]:
+        """The same in texts."""
+        return {
+            "symbol": self.symbol,
+            "at": utc_text(self.at),
+            "what": self.what,
+            "effect": self.effect,
+            "cure": self.cure,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """How a symbol's bars stand in their file.
 
@@ -49,6 +82,7 @@ class Origin:
     minutes: that a row lasts: 60, or less where rows were put together to hours.
     notes: what of it is ignored, left out or taken for something else.
     ends: whether a stamp is the end of its bar, not its begin.
+    doubts: what of its bars may be wrong.
     """
 
     file: str
@@ -56,6 +90,7 @@ class Origin:
     minutes: int
     notes: tuple[str, ...] = ()
     ends: bool = False
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def stamps(self) -> str:
@@ -110,6 +145,11 @@ class Bars:
         put(self, "crypto", np.array([item.kind is Kind.CRYPTO for item in items], dtype=bool))
         put(self, "long_only", np.array([not item.shortable for item in items], dtype=bool))
         put(self, "tradable", np.array([item.tradable for item in items], dtype=bool))
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Of all symbols."""
+        return tuple(doubt for origin in self.origins for doubt in origin.doubts)
 
     @property
     def now(self) -> np.datetime64:

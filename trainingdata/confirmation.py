@@ -14,8 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.counts import counted
-from trainingdata.bars import CLOSE, HIGH, LOW, Bars
-from trainingdata.instants import utc_text
+from trainingdata.bars import CLOSE, HIGH, LOW, Bars, Doubt
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at
 
@@ -105,10 +104,13 @@ def _left_out(values: Array, apart: Mask) -> Mask:
     return left_out
 
 
-def left_out_text(kind: Kind, times: Instants) -> str:
-    """Which bars were left out, in words; times: [n] when they became known."""
-    first = utc_text(started_at(kind, times[:1])[0])
-    return (
-        f"left out: {counted(len(times), 'bar')}, first {first}, more than {LARGEST_MOVE:g} times"
-        " up or down from the last one believed, and none confirms it"
+def left_out(symbol: str, kind: Kind, times: Instants) -> Doubt:
+    """Which bars of a symbol were left out; times: [n] when they became known."""
+    return Doubt(
+        symbol,
+        np.datetime64(started_at(kind, times[:1])[0]),
+        f"{counted(len(times), 'bar')} left out, more than {LARGEST_MOVE:g} times up or down from"
+        " the last one believed, and none confirms it",
+        "nothing is decided, filled or marked there",
+        "look at the file's bars there: a wrong row, or a split that is not adjusted",
     )

@@ -161,7 +161,7 @@ def _first(symbols: list[str]) -> str:
 
 
 def print_coverage(bars: Bars, start: str | None = None, end: str | None = None) -> None:
-    """Print what was read from files, and what of a range the bars lack; nothing where neither is.
+    """Print what is in doubt of files, what was read of them, and what of a range the bars lack.
 
     start, end: of the range, as a run's settings have them.
     """
@@ -169,6 +169,8 @@ def print_coverage(bars: Bars, start: str | None = None, end: str | None = None)
     console = terminal()
     lines: list[str] = []
     if bars.origins:
+        for doubt in bars.doubts:
+            console.print(f"In doubt: {doubt}", soft_wrap=not on_terminal, highlight=False)
         rows = coverage(bars)
         console.print(_table(rows))
         lines += _grouped((note, row) for row in rows for note in _notes(row))

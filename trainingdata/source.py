@@ -13,14 +13,13 @@ from foundation.errors import DataError, InputError, nearest_or_all
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
-from trainingdata.confirmation import left_out_text, unconfirmed, without
-from trainingdata.instants import Unzoned, instant
+from trainingdata.confirmation import left_out, unconfirmed, without
+from trainingdata.instants import Unzoned, instant, utc_text
 from trainingdata.instruments import symbols_of
-from trainingdata.splits import unlike_trading
+from trainingdata.splits import SplitLike, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
-Splits = Literal["note", "refuse"]
 Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
 
@@ -34,8 +33,8 @@ class DataSettings:
     actions: a file of dividends and splits; none means that nothing is applied.
     adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
         nothing is booked; `raw`: for neither, both are booked.
-    splits: what is done about a jump of a file's prices that looks like a split they are not
-        adjusted for, or like a wrong row: it is named (`note`), or the bars are refused (`refuse`).
+    accept_jumps: a jump of a file's prices that looks like a split they are not adjusted for is
+        named as a doubt; without it the bars are refused.
     feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
     seed: of the synthetic market's draws, at least 0.
     edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
@@ -47,7 +46,7 @@ class DataSettings:
     zone: str | None = None
     actions: str | None = None
     adjustment: Adjustment = "split"
-    splits: Splits = "note"
+    accept_jumps: bool = False
     feed: Feed = "iex"
     seed: int = 0
     edge: float = 0.15
@@ -90,30 +89,37 @@ class DataSettings:
             folders = [Path(folder).expanduser() for folder in self.dir]
             words = symbols if names else None
             unzoned = self._unzoned(zone_flag)
-            return self._told(read_bars(folders, words, start=first, end=last, unzoned=unzoned))
+            return self._doubted(read_bars(folders, words, start=first, end=last, unzoned=unzoned))
         return self._synthetic(names, first, last)
 
-    def _told(self, bars: Bars) -> Bars:
-        """The bars that others confirm, with a note of each jump that no trading makes.
+    def _doubted(self, bars: Bars) -> Bars:
+        """The bars that others confirm, with every doubt of them in their origins.
 
-        By setting they are refused.
+        Raises
+        ------
+        DataError
+            for a jump by the ratio of a split that was not accepted.
         """
         actions = self.corporate_actions() if self.adjustment == "raw" else ()
         found = unlike_trading(bars, actions)
-        if found and self.splits == "refuse":
-            one = found[0]
-            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            raise DataError(f"{one.symbol}: {one}{more}: {one.cure}; data.splits=note goes on")
-        doubtful = unconfirmed(split_adjusted(bars, actions) if actions else bars)
-        if not found and not doubtful.any():
+        jumps = [one.doubt for one in found if isinstance(one, SplitLike)]
+        if jumps and not self.accept_jumps:
+            one = jumps[0]
+            more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
+            raise DataError(
+                f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
+                " data.accept_jumps=true takes it for a move of the market"
+            )
+        unread = unconfirmed(split_adjusted(bars, actions) if actions else bars)
+        if not found and not unread.any():
             return bars
         origins = []
-        for s, (symbol, origin) in enumerate(zip(bars.symbols, bars.origins, strict=True)):
-            notes = [f"{one}: {one.cure}" for one in found if one.symbol == symbol]
-            if doubtful[s].any():
-                notes.append(left_out_text(bars.instruments[s].kind, bars.times[doubtful[s]]))
-            origins.append(replace(origin, notes=(*origin.notes, *notes)))
-        return without(replace(bars, origins=tuple(origins)), doubtful)
+        for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
+            doubts = [one.doubt for one in found if one.symbol == item.symbol]
+            if unread[s].any():
+                doubts.append(left_out(item.symbol, item.kind, bars.times[unread[s]]))
+            origins.append(replace(origin, doubts=tuple(doubts)))
+        return without(replace(bars, origins=tuple(origins)), unread)
 
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
@@ -179,6 +185,7 @@ def load_bars(
     start: str | None = None,
     end: str | None = None,
     zone: str | None = None,
+    accept_jumps: bool = False,
 ) -> Bars:
     """Hourly bars of folders of files, or of single files, as a panel on one clock.
 
@@ -195,6 +202,9 @@ def load_bars(
         first decision needs it.
     zone
         of stamps that say none, as America/New_York; without it they are refused.
+    accept_jumps
+        whether jumps that look like a split go on, among the panel's `doubts`; else they are
+        refused.
 
     Raises
     ------
@@ -203,7 +213,8 @@ def load_bars(
     """
     if not folders:
         raise InputError("load_bars: no folder is given")
-    settings = DataSettings(dir=tuple(str(folder) for folder in folders), zone=zone)
+    places = tuple(str(folder) for folder in folders)
+    settings = DataSettings(dir=places, zone=zone, accept_jumps=accept_jumps)
     return settings.bars(symbols, start, end)
 
 

@@ -11,12 +11,11 @@ import numpy as np
 from foundation.arrays import Array, Instants
 from foundation.counts import counted
 from trainingdata.actions import Action
-from trainingdata.bars import CLOSE, OPEN, Bars
-from trainingdata.instants import utc_text
+from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.sessions import started_at
 
 BEYOND = 0.4  # share of its price by which a bar's close differs from the one before it
-NEAR = 0.05  # of the logarithm: how near a ratio of closes is to one that splits have
+NEAR = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
 GAP = 0.1  # the same, of the open over the close before: a split is made while nobody trades
 FEW = 7  # bars within which a price is back where it was: no split is undone
 # New shares for one old share, and the other way round; 3:2 moves a price by less than `BEYOND`.
@@ -42,17 +41,19 @@ class SplitLike:
     after: float
 
     @property
-    def cure(self) -> str:
-        """What to do about it."""
-        return (
-            "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
-            " in data.actions"
-        )
-
-    def __str__(self) -> str:
-        day = str(self.at.astype("datetime64[D]"))
+    def doubt(self) -> Doubt:
+        """The same as what it means for figures."""
         ratio = f"{self.ratio.numerator}:{self.ratio.denominator}"
-        return f"{day} looks like a split of {ratio} ({self.after:,.2f} after {self.before:,.2f})"
+        return Doubt(
+            self.symbol,
+            self.at,
+            f"looks like a split of {ratio} that the prices are not adjusted for"
+            f" ({self.after:,.2f} after {self.before:,.2f})",
+            f"what is held over it books {self.after / self.before - 1:+.0%} that nobody earned",
+            "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
+            " in data.actions",
+            jump=True,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,16 @@ class WrongRows:
     after: float
 
     @property
-    def cure(self) -> str:
-        """What to do about it."""
-        return "mend the file's bars there, or take them out"
-
-    def __str__(self) -> str:
+    def doubt(self) -> Doubt:
+        """The same as what it means for figures."""
         prices = f"{self.close:,.2f} between {self.before:,.2f} and {self.after:,.2f}"
-        return f"{counted(self.count, 'bar')} from {utc_text(self.at)} on: wrong prices? ({prices})"
+        return Doubt(
+            self.symbol,
+            self.at,
+            f"{counted(self.count, 'bar')} of wrong prices? ({prices})",
+            "what is decided, filled or marked there rests on them, but for bars that are left out",
+            "mend the file's bars there, or take them out",
+        )
 
 
 def unlike_trading(bars: Bars, actions: Sequence[Action] = ()) -> tuple[SplitLike | WrongRows, ...]:

@@ -18,7 +18,7 @@ from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import returns_until_ruin
 from marketsimulator.results.overfitting import overfitting
-from marketsimulator.results.remarks import market_remarks
+from marketsimulator.results.remarks import doubt_remarks, market_remarks
 from marketsimulator.results.run_set import (
     RunSet,
     all_lost,
@@ -247,7 +247,8 @@ def comparison_remarks(
     settings: BacktestSettings, bars: Bars, table: pd.DataFrame, forecasters: Iterable[str]
 ) -> tuple[str, ...]:
     """What a reader of the figures must not miss; forecasters: their names."""
-    notes = market_remarks(bars.source, reads_future=any(map(reads_future, forecasters)))
+    notes = doubt_remarks(bars)
+    notes += market_remarks(bars.source, reads_future=any(map(reads_future, forecasters)))
     idle = [str(row["variant"]) for row in table_rows(table) if not row["trades"]]
     if idle:
         notes.append(f"Never traded: {', '.join(idle)}.")

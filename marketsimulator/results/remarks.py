@@ -14,6 +14,8 @@ from foundation.counts import counted
 from foundation.plugin import is_plugin
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
+from trainingdata.bars import Bars
+from trainingdata.source import Adjustment
 
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
@@ -27,6 +29,23 @@ INTERVENTIONS = (
     ),
     ("freezes", "freeze of 90 days", "freezes of 90 days"),
 )
+
+
+def doubt_remarks(bars: Bars) -> list[str]:
+    """What of the bars may be wrong."""
+    return [f"In doubt: {doubt}" for doubt in bars.doubts]
+
+
+def prices_text(adjustment: Adjustment, bars: Bars) -> str:
+    """What prices are adjusted for, as far as it was checked: a jump by a split's ratio is seen."""
+    if adjustment == "raw":
+        return "raw"
+    if not bars.origins:
+        return "synthetic, without splits"
+    jumps = any(doubt.jump for doubt in bars.doubts)
+    splits = "not adjusted for every split" if jumps else "adjusted for splits: no jump is like one"
+    said = "; said to be adjusted for dividends" if adjustment == "all" else ""
+    return splits + said
 
 
 def market_remarks(source: str, *, reads_future: bool) -> list[str]:

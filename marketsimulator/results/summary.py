@@ -38,6 +38,7 @@ from marketsimulator.results.metrics import (
 from marketsimulator.results.remarks import (
     broker_remarks,
     cost_remarks,
+    doubt_remarks,
     drawdown_remarks,
     failure_remarks,
     little_remarks,
@@ -45,6 +46,7 @@ from marketsimulator.results.remarks import (
     market_remarks,
     no_trade_remarks,
     placebo_remark,
+    prices_text,
     prior_remarks,
     random_walk_remarks,
     raw_remarks,
@@ -76,11 +78,6 @@ from trainingdata.instants import compact_text, utc_text
 
 WALKS = ("ewma", "mix")  # forecasters that are random walks
 UNSOLVED = 20  # problems kept of a run
-PRICES = {
-    "split": "adjusted for splits",
-    "all": "adjusted for splits and dividends",
-    "raw": "raw",
-}
 REGIMES = {
     "current": "those of autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
@@ -160,6 +157,7 @@ class Results:
         significance = self.significance()
         sizing = self.settings.sizing
         warnings = [
+            *doubt_remarks(self.bars),
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *coverage_remarks(self.main, self.bars, self.first),
@@ -178,8 +176,9 @@ class Results:
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(self.bars.symbols),
+            "doubts": [doubt.as_dict() for doubt in self.bars.doubts],
             "data": self.bars.source,
-            "prices": PRICES[self.settings.data.adjustment],
+            "prices": prices_text(self.settings.data.adjustment, self.bars),
             "margin_regime": self.settings.margin.regime,
             "forecaster": self.label,
             "seed": self.settings.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def test_what_moves_less_is_no_split(change: float) -> None:
     assert unlike_trading(stock([100, 100 * change], [100, 100 * change])) == ()
 
 
+def test_a_split_on_a_day_that_rises_is_one() -> None:
+    (found,) = unlike_trading(stock([100, 55], [100, 55]))
+    assert isinstance(found, SplitLike)
+    assert found.ratio == 2
+
+
 def test_a_crash_that_is_traded_through_is_none() -> None:
     assert unlike_trading(stock([100, 50], [100, 99])) == ()
     assert len(unlike_trading(stock([100, 50], [100, 50]))) == 1
@@ -97,34 +104,37 @@ def test_prices_that_stay_away_longer_are_two_splits() -> None:
     assert [type(one) for one in unlike_trading(stock(closes, closes))] == [SplitLike] * 2
 
 
-def test_a_wrong_row_is_noted_or_by_setting_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_wrong_row_is_left_out_and_said_as_doubts_with_what_to_do(tmp_path: Path) -> None:
     frame = table("AAA", DAYS[0])
     prices = ["open", "high", "low", "close"]
     frame.loc[frame.index[8], prices] = frame.loc[frame.index[8], prices] / 2
     path = str(write(tmp_path / "AAA.csv", frame))
-    (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
-    note, left_out = origin.notes
-    assert left_out.startswith("left out: 1 bar, first ")
-    stamp = frame["start"].iloc[8].strftime("%Y-%m-%dT%H:%MZ")
-    assert note.startswith(f"1 bar from {stamp} on: wrong prices? (")
-    assert note.endswith("): mend the file's bars there, or take them out")
-    with pytest.raises(DataError, match=r"AAA: 1 bar from .* take them out; data\.splits=note"):
-        DataSettings(dir=(path,), splits="refuse").bars([], None, None)
+    row, unread = DataSettings(dir=(path,)).bars([], None, None).doubts
+    assert row.at == unread.at == np.datetime64(frame["start"].iloc[8].tz_convert(None))
+    assert row.what.startswith("1 bar of wrong prices? (")
+    assert row.cure == "mend the file's bars there, or take them out"
+    assert unread.what.startswith("1 bar left out")
+    assert not row.jump
 
 
-def test_bars_with_a_split_are_noted_or_by_setting_refused(tmp_path: Path) -> None:
-    frame = split_at(table("AAA", DAYS[0]), 7, 10.0)
+@pytest.mark.parametrize("ratio", [10.0, 2.0])
+def test_a_jump_like_a_split_is_refused_or_by_setting_a_doubt(tmp_path: Path, ratio: float) -> None:
+    frame = split_at(table("AAA", DAYS[0]), 7, ratio)
     path = str(write(tmp_path / "AAA.csv", frame))
-    (origin,) = DataSettings(dir=(path,)).bars([], None, None).origins
-    note, left_out = origin.notes
-    assert left_out.startswith("left out: 1 bar, first "), "it is confirmed by the next"
-    assert "looks like a split of 10:1" in note
-    # Batch, evaluate and tune have no such settings: the bars come first.
-    assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in note
+    settings = DataSettings(dir=(path,))
     with pytest.raises(
-        DataError, match=r"AAA: 2024-03-\d\d looks like a split of 10:1 .*note goes"
+        DataError,
+        match=r"^AAA, 2024-03-\d\dT\S+Z: looks like a split of \d+:1 .* data\.accept_jumps=true",
     ):
-        DataSettings(dir=(path,), splits="refuse").bars([], None, None)
+        settings.bars([], None, None)
+    jump, unread = replace(settings, accept_jumps=True).bars([], None, None).doubts
+    assert unread.what.startswith("1 bar left out"), "it is confirmed by the next"
+    assert jump.jump
+    assert "that nobody earned" in jump.effect
+    # Batch and evaluate have no such settings: the bars come first.
+    assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.cure
+
+
+def test_sound_bars_are_in_no_doubt(tmp_path: Path) -> None:
     plain = str(write(tmp_path / "BBB.csv", table("BBB", DAYS[0])))
-    (calm,) = DataSettings(dir=(plain,), splits="refuse").bars([], None, None).origins
-    assert not calm.notes
+    assert DataSettings(dir=(plain,)).bars([], None, None).doubts == ()

@@ -1,0 +1,93 @@
+"""What is doubtful of the bars is said where figures are read: report, summary and first lines."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marketsimulator.results.remarks import prices_text
+from tests.commands import run_command
+from trainingdata.bars import Bars
+from trainingdata.sessions import started_at
+from trainingdata.source import DataSettings
+from trainingdata.synthetic import SyntheticMarket
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PRICES = ["open", "high", "low", "close"]
+SPLIT, WRONG = 280, 320  # rows of SYA and of SYB
+START, END = "2024-01-02", "2024-04-12"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of two stocks: one falls by 45 % overnight, one has a row a thousandfold."""
+    place = tmp_path_factory.mktemp("bars")
+    market = SyntheticMarket(symbols=("SYA", "SYB"), start=START, end=END).bars()
+    for s, item in enumerate(market.instruments):
+        times, values = market.real_bars(s)
+        frame = pd.DataFrame(values, columns=[*PRICES, "volume"])
+        frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times), tz="UTC"))
+        if item.symbol == "SYA":
+            frame.loc[SPLIT, PRICES] = frame["close"][SPLIT - 1]
+            frame.loc[SPLIT:, PRICES] *= 0.55
+        else:
+            frame.loc[WRONG, PRICES] *= 1000
+        frame.to_csv(place / f"{item.symbol}.csv", index=False)
+    return place
+
+
+def command(folder: Path, output: Path, *words: str) -> list[str]:
+    return [
+        *("-m", "marketsimulator.backtest", f"data.dir=[{folder}]", "start=2024-02-20"),
+        *("forecaster=ewma", "forecaster.calibrated=false", "trials=null", f"output={output}"),
+        *words,
+    ]
+
+
+def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_path: Path) -> None:
+    done = run_command(command(folder, tmp_path, "data.accept_jumps=true"), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    doubts = summary["doubts"]
+    assert [each["symbol"] for each in doubts] == ["SYA", "SYA", "SYB"]
+    assert doubts[0]["what"].startswith("looks like a split of 2:1")
+    assert "books -45%" in doubts[0]["effect"]
+    assert doubts[2]["what"].startswith("1 bar left out")
+    said = [line for line in done.stdout.splitlines() if line.startswith("In doubt: ")]
+    first = done.stdout.splitlines()[: len(doubts)]
+    assert first == said[: len(doubts)]
+    page = html.unescape((tmp_path / "report.html").read_text())
+    figures = page.index("<h2>Figures</h2>")
+    for doubt, line in zip(doubts, first, strict=True):
+        for text in doubt.values():
+            assert text in line
+        assert page.index(line) < figures
+    assert summary["prices"] == "not adjusted for every split"
+    assert "Prices adjusted" not in done.stdout
+
+
+def test_a_jump_that_is_not_accepted_is_refused_before_anything_is_written(
+    folder: Path, tmp_path: Path
+) -> None:
+    done = run_command(command(folder, tmp_path / "run"), cwd=ROOT)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "SYA, 2024-" in line
+    assert "data.actions" in line
+    assert "data.accept_jumps=true" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_adjusted_is_said_only_where_it_was_checked(folder: Path, market: Bars) -> None:
+    sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
+    assert prices_text("split", sound) == "adjusted for splits: no jump is like one"
+    assert prices_text("raw", sound) == "raw"
+    assert prices_text("split", market) == "synthetic, without splits"
+    jumped = DataSettings(dir=(str(folder),), accept_jumps=True).bars([], None, None)
+    assert "not adjusted" in prices_text("all", jumped)
+    assert np.array_equal(jumped.crypto, [False, False])
