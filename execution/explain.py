@@ -26,6 +26,7 @@ from execution.decision import KEPT_OFF, Basis, is_kept_off, parts_text, plan_te
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError, did_you_mean, nearest_or_all
+from foundation.files import refuse_unfinished
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
@@ -51,8 +52,9 @@ def explain(
     Raises
     ------
     InputError
-        for a folder that holds no run, or an order or decision that is not in it.
+        for a folder that holds no whole run, or an order or decision that is not in it.
     """
+    refuse_unfinished(run, "RUN")
     decisions, orders, fills = (_read(run, name) for name in FILES)
     if order is not None:
         matches = orders[orders["client_order_id"] == order]

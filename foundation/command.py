@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from foundation.errors import InputError, did_you_mean, nearest_or_all, shown
+from foundation.files import release_outputs, remove_empty
 from foundation.overrides import is_override as is_override
 from foundation.overrides import quoted_value
 from foundation.private import keep_private
@@ -161,12 +162,14 @@ def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
         _remove_empty(folders)
         print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
         sys.exit(128 + (error.number if isinstance(error, Ended) else signal.SIGINT))
+    finally:
+        release_outputs()
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if folder.is_dir():
+            remove_empty(folder)
 
 
 def log_to_file(name: str) -> None:

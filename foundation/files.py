@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
 
 OVERWRITE = "overwrite=true"
+UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
 
 
 def check_output(
     folder: Path, mark: str | None = None, *, overwrite: bool = False, word: str = OVERWRITE
 ) -> None:
-    """Refuse a folder that cannot be made or written, before any work is done for it.
+    """Refuse a folder that cannot be written, before any work is done for it, and hold the others.
+
+    One process at a time holds a folder: two that wrote it would leave a mixture. It is made, and
+    held until `release_outputs`, or the end of the process.
 
     Parameters
     ----------
@@ -40,8 +45,13 @@ def check_output(
         naming what is in the way.
     """
     _refuse_folder(folder, f"output: {folder}")
-    if mark is None or overwrite or not folder.exists():
-        return
+    if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
+        _refuse_another(folder, mark, word)
+    _hold(folder)
+
+
+def _refuse_another(folder: Path, mark: str, word: str) -> None:
+    """Refuse a folder that holds something else than an earlier run of the command."""
     # Hidden files are what killed runs, editors and file managers have left.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
@@ -51,6 +61,75 @@ def check_output(
             f"output: {folder} holds something else ({foreign}); only a folder that an earlier run"
             f" of this command wrote ({mark}) is written again: name another, or say {word}"
         )
+
+
+_held: dict[Path, int] = {}  # open folders under a lock, by their paths
+_made: list[Path] = []  # folders that were made to be held, outer ones first
+
+
+def _hold(folder: Path) -> None:
+    """Lock a folder for this process; it is made where there is none."""
+    path = folder.resolve()
+    if path in _held:
+        return
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _made.extend(reversed(missing))
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(f"output: {folder} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"output: {folder} is written by another run that has not ended; wait for its end, or"
+            " name another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return
+    _held[path] = handle
+
+
+def release_outputs() -> None:
+    """Let other processes write the folders that this one has held; what stayed empty goes."""
+    for handle in _held.values():
+        os.close(handle)
+    _held.clear()
+    for folder in reversed(_made):
+        with suppress(OSError):  # something is in it, or somebody else has removed it
+            folder.rmdir()
+    _made.clear()
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder in which nothing is, unless another process holds it."""
+    with suppress(InputError, OSError):
+        _hold(folder)
+        folder.rmdir()
+
+
+def refuse_unfinished(folder: Path, name: str) -> None:
+    """Refuse a folder in which the files of a run have not all been given their names.
+
+    name: of the setting, for messages.
+
+    Raises
+    ------
+    InputError
+        where a run was ended between two of them: some are its own, others an earlier run's.
+    """
+    if _is_unfinished(folder):
+        raise InputError(
+            f"{name}: {folder} is unfinished: a run puts its files in place just now, or was ended"
+            " while it did, and some may be an earlier run's; run it again"
+        )
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return (folder / UNFINISHED).exists()
 
 
 def check_file(
@@ -157,6 +236,9 @@ def write_whole(
 ) -> None:
     """Write every file into a folder, each put in place whole once all of them are written.
 
+    While several are put in place the folder is marked: one in which a process was ended between
+    two of them is a mixture, which `refuse_unfinished` names.
+
     writers: by the file's name, what writes it to a path.
     output: the folder.
     name: of the setting, for messages.
@@ -172,6 +254,10 @@ def write_whole(
             for file, write in writers.items():
                 remove_unfinished(output / file)
                 write(staged.enter_context(staged_file(output / file)))
+            if len(writers) > 1:
+                (output / UNFINISHED).touch()
+                flush_to_disk(output)
+        (output / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
 

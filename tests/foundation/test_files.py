@@ -16,6 +16,7 @@ from foundation.files import (
     check_file,
     check_output,
     put_whole,
+    release_outputs,
     remove_unfinished,
     staged_file,
 )
@@ -67,6 +68,9 @@ def test_a_file_is_as_it_was_where_writing_it_fails(tmp_path: Path) -> None:
 
 def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "below", "summary.json")
+    assert (tmp_path / "new" / "below").is_dir(), "it is held"
+    release_outputs()
+    assert list(tmp_path.iterdir()) == [], "nothing was written to it"
     check_output(tmp_path, "summary.json")
     (tmp_path / ".left").touch()
     check_output(tmp_path, "summary.json")
