@@ -203,7 +203,7 @@ def test_every_command_that_a_page_names_is_there() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for module in re.findall(r"python -m ([\w.]+)", path.read_text()):
             named[module] = path.name
-    studies = {f"tests.studies.{path.stem}" for path in (ROOT / "tests" / "studies").glob("*.py")}
+    studies = {f"studies.{path.stem}" for path in (ROOT / "studies").glob("*.py")}
     known = {*COMMANDS.values(), "tools.mutants.measure", *studies}
     assert {module: page for module, page in named.items() if module not in known} == {}
 

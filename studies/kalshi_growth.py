@@ -1,7 +1,7 @@
 """What learned sizing of event contracts earns on synthetic markets of a known edge, beside the
 best rule that a search finds under the same actions, limits and costs.
 
-    python tests/studies/kalshi_growth.py [--edges 0 0.05 0.1] [--minutes 15] [--seed 0]
+    python studies/kalshi_growth.py [--edges 0 0.05 0.1] [--minutes 15] [--seed 0]
     [--rewards log_wealth value] [--searches 150] [--output FILE.json]
 
 The estimate that both see is the fair price: the edge is what the market's price deviates from it.

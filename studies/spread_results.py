@@ -1,6 +1,6 @@
 """The tables of docs/STUDIES.md on what selling same-day spreads comes to.
 
-    python tests/studies/spread_results.py BARS VIX.parquet [--years 3] [--seed 0] [--only WORD]
+    python studies/spread_results.py BARS VIX.parquet [--years 3] [--seed 0] [--only WORD]
 
 BARS is a folder of hourly bars of SPY. Every row is a run of `marketsimulator.spread_backtest` with
 the settings that are printed. Means are USD a contract with a standard error over days.

@@ -1,6 +1,6 @@
 """How the simulated index, the prices of its options and a real index agree.
 
-    python tests/studies/index_fit.py BARS VIX.parquet [--symbol SPY] [--check 2025-01-01]
+    python studies/index_fit.py BARS VIX.parquet [--symbol SPY] [--check 2025-01-01]
         [--until 2025-06-30] [--years 40] [--seed 0]
 
 BARS is a folder of hourly bars. Sessions before --check are what the model's clock and premium are

@@ -1,7 +1,7 @@
 """Which blocks of time a decision should look at: every choice on the same synthetic markets, seed
 by seed.
 
-    python tests/studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
+    python studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
     FILE.parquet]
 
 A market's forecasts are those of the default forecaster. Printed for every edge: mean growth and
