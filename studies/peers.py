@@ -250,8 +250,17 @@ def plans(n: int) -> list[SizingProblem]:
         risks = p["covariance"] / 7 * np.array(BARS)[:, None, None]
         later = LaterBlocks(mu[1:], risks[1:], np.zeros(2), np.tile(p["cost"], (2, 1)))
         order = ("held", "cost", "lower", "upper")
-        given: list[Any] = [mu[0], risks[0], *(p[name] for name in order), groups, room]
-        made.append(SizingProblem(*given, 0.5, 0.0, later))
+        given: list[Any] = [
+            mu[0],
+            risks[0],
+            *(p[name] for name in order),
+            groups,
+            room,
+            0.5,
+            0.0,
+            later,
+        ]
+        made.append(SizingProblem(*given))
     return made
 
 
