@@ -15,7 +15,7 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import left_out, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, utc_text
-from trainingdata.instruments import symbols_of
+from trainingdata.instruments import Kind, symbols_of
 from trainingdata.splits import SplitLike, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 
@@ -102,7 +102,10 @@ class DataSettings:
         """
         actions = self.corporate_actions() if self.adjustment == "raw" else ()
         found = unlike_trading(bars, actions)
-        jumps = [one.doubt for one in found if isinstance(one, SplitLike)]
+        # A coin has no splits.
+        stocks = {item.symbol for item in bars.instruments if item.kind is Kind.STOCK}
+        splits = [one for one in found if isinstance(one, SplitLike) and one.symbol in stocks]
+        jumps = [one.doubt for one in splits]
         if jumps and not self.accept_jumps:
             one = jumps[0]
             more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""

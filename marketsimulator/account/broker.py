@@ -39,8 +39,8 @@ from marketsimulator.account.book import (
 from marketsimulator.account.bookings import BookingLog
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.timeline import Timeline, advance, open_bars
-from trainingdata.bars import OPEN, Bars
+from marketsimulator.account.timeline import Timeline, advance, open_bars, opens_met
+from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class SimulatedBroker:
             tape = self._tape()
             advance(self._book, self._line, tape, step)
             self.bookings.note_step(step, before, tape)
-            self._record(tape, self._line.bars[step, :, OPEN])
+            self._record(tape, opens_met(self._line, self._bars.crypto, step))
             if step < index:
                 self._open()
         self._drop_done_orders()

@@ -51,8 +51,8 @@ class Timeline(NamedTuple):
     bars: [T, S, 5] known at each instant, NaN where none; volume as far as orders meet it.
     ends: [T, 2] row of the bar that starts at an instant, -1 where none.
     starts: [T, 2] instant (ns) at which the bars known at each started.
-    unseen_open: [T, 2] whether the panel has no instant at that start, so that no order has met
-        the bars' opens yet; false where no bar became known.
+    unseen: [T, 2] row of the bar that has started since the instant before, at no instant of the
+        panel, so that its open is met here; -1 where none has.
     now: [T] instant (ns).
     day: [T] row of days.
     days: [D] DAY, the terms of each date.
@@ -68,7 +68,7 @@ class Timeline(NamedTuple):
     bars: Array
     ends: Index
     starts: Index
-    unseen_open: Mask
+    unseen: Index
     now: Index
     day: Index
     days: Records
@@ -110,16 +110,13 @@ def timeline(
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
     starts = np.stack([started_at(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1)
-    row = np.minimum(np.searchsorted(times, starts), len(times) - 1)
-    # NaT, where no bar became known, differs from everything, so it has to be asked for first.
-    unseen_open = ~np.isnat(starts) & (times[row] != starts)
     session_opened = sessions_opened(times)
     action_table, first_action = _action_table(bars, session_opened, actions)
     return Timeline(
         bars=panel,
         ends=np.stack([_end_rows(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO)], axis=1),
         starts=starts.astype(np.int64),
-        unseen_open=unseen_open,
+        unseen=np.stack([_unseen_rows(times, starts[:, k]) for k in (0, 1)], axis=1),
         now=times.astype(np.int64),
         day=day.astype(np.int64),
         days=day_table(days, fees, margin, fills),
@@ -189,10 +186,10 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> tuple[Array,
 def _meet_bars(
     book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
 ) -> None:
-    """Waiting orders and a liquidation meet the bars that are known at t.
+    """Waiting orders and a liquidation meet opens since t - 1, and the bars that are known at t.
 
     They meet the opens only where no instant came at the start of the bars: elsewhere `open_bars`
-    has shown them.
+    has shown them. A coin's hour may end while a stock's bar runs: the open was before it.
     """
     size = len(book.holding)
     now = line.now[t]
@@ -200,24 +197,30 @@ def _meet_bars(
     volumes = np.full(size, np.nan)
     highs = np.full(size, np.nan)
     lows = np.full(size, np.nan)
+    deviations = np.zeros(size)
     closes = line.bars[t, :, CLOSE]
     known_volumes = line.bars[t, :, VOLUME]
     for s in range(size):
-        if not _fills_orders(day, line.bars[t, s, VOLUME]):
-            continue
-        highs[s] = line.bars[t, s, HIGH]
-        lows[s] = line.bars[t, s, LOW]
-        if line.unseen_open[t, book.holding[s].crypto]:
-            opens[s] = line.bars[t, s, OPEN]
-            volumes[s] = line.bars[t, s, VOLUME]
+        row = line.unseen[t, book.holding[s].crypto]
+        if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
+            opens[s] = line.bars[row, s, OPEN]
+            volumes[s] = line.bars[row, s, VOLUME]
+            deviations[s] = _volatility_at(line, row)[s]
+        if _fills_orders(day, line.bars[t, s, VOLUME]):
+            highs[s] = line.bars[t, s, HIGH]
+            lows[s] = line.bars[t, s, LOW]
     start_bars(book, day, volumes)
-    if book.account[0].called and line.unseen_open[t, 0]:
-        liquidate(book, day, tape, line.starts[t, 0], opens, volumes, volatility)
+    stocks = line.unseen[t, 0]
+    coins = line.unseen[t, 1]
+    if book.account[0].called and stocks >= 0:
+        liquidate(book, day, tape, line.starts[stocks, 0], opens, volumes, deviations)
     if len(book.orders) > 0:
-        starts = line.starts[t]
-        first = line.begins_session[t]
-        meet_opens(book, day, tape, opens, volumes, volatility, starts, first)
-        meet_extremes(book, day, tape, highs, lows, known_volumes, volatility, starts, now)
+        # Where no open is met, the instant of its bar is asked for nothing.
+        starts = np.array([line.starts[stocks, 0], line.starts[coins, 1]])
+        first = stocks >= 0 and line.begins_session[stocks]
+        meet_opens(book, day, tape, opens, volumes, deviations, starts, first)
+        begun = line.starts[t]
+        meet_extremes(book, day, tape, highs, lows, known_volumes, volatility, begun, now)
         if line.nights[t] > 0:
             meet_closes(book, day, tape, closes, known_volumes, volatility, now)
 
@@ -242,6 +245,26 @@ def _check_volume(bars: Bars) -> None:
                 f"{symbol}: no bar has volume, so nothing would fill; fills.volume_share=null"
                 " ignores volume"
             )
+
+
+def _unseen_rows(times: Instants, starts: Instants) -> Index:
+    """[T] row of the bar whose start lies between each instant and the one before; -1 for none.
+
+    starts: [T] of the bars that become known, NaT where none does.
+    """
+    place = np.minimum(np.searchsorted(times, starts), len(times) - 1)
+    # NaT, where no bar became known, differs from everything, so it has to be asked for first.
+    rows = np.flatnonzero(~np.isnat(starts) & (times[place] != starts))
+    unseen = np.full(len(times), -1, dtype=np.int64)
+    unseen[np.searchsorted(times, starts[rows], side="right")] = rows
+    return unseen
+
+
+def opens_met(line: Timeline, crypto: Mask, t: int) -> Array:
+    """[S] opens that orders waiting for instant t have met, NaN where none; crypto: [S]."""
+    rows = line.unseen[t][crypto.astype(np.int64)]
+    rows = np.where(rows < 0, t, rows)
+    return np.asarray(line.bars[rows, np.arange(len(rows)), OPEN])
 
 
 def _end_rows(kind: Kind, times: Instants) -> Index:

@@ -120,7 +120,8 @@ def run_through(
     folder: Path, data: Path, orders: Sequence[tuple[str, str]], *words: str, capital: float = 1.2e5
 ) -> tuple[Run, BacktestSettings]:
     """A run that trades once, two sessions before the crash, and then holds; in its folder."""
-    told = [f"data.dir=[{data}]", "trials=null", f"capital={capital:.0f}", *words]
+    accepted = f"data.dir=[{data}]", "data.accept_jumps=true"
+    told = [*accepted, "trials=null", f"capital={capital:.0f}", *words]
     settings = BacktestSettings.of(composed_config("backtest", told))
     bars = settings.bars()
     # Coins are bought with cash that nobody has lent, and so before any stock.

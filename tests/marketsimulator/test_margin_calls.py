@@ -97,27 +97,27 @@ def test_each_liquidation_is_at_the_start_of_the_bar_at_whose_open_it_was_priced
     assert len({fill.client_order_id for fill in sold}) == len(sold) > 1
 
 
-def test_fills_are_in_time_order_and_each_is_counted_by_the_row_it_was_booked_at() -> None:
-    """A coin is sold at the hour between the stocks' open and its bar's end."""
+def test_the_first_row_after_an_open_counts_what_was_sold_at_it() -> None:
+    """A coin's hour ends, and it is sold, between the stocks' open and the end of their bar."""
     tables = {"AAA": (STOCK_TIMES, falling(82.0)), "BTCUSD": (HOURS, [FLAT] * len(HOURS))}
     broker = market(tables, costs=FREE)
     broker.submit([order("buy", 10, name="in", symbol="BTCUSD")])
     while broker.now() < STOCK_TIMES[1]:
         step(broker)
     broker.submit([order("buy", 3_900)])
-    while broker.now() < STOCK_TIMES[7] - np.timedelta64(30, "m"):
+    while broker.now() < STOCK_TIMES[7] - np.timedelta64(90, "m"):
         step(broker)
-    broker.submit([order("sell", 5, name="out", symbol="BTCUSD")])
     rows = [broker.row()]
     step(broker)
+    broker.submit([order("sell", 5, name="out", symbol="BTCUSD")])
     rows.append(broker.row())
-    assert [fill.symbol for fill in broker.fills[-2:]] == ["BTCUSD", "AAA"]
     fills = Run("called", [], broker.fills, rows, {}).fill_frame()
     assert fills["symbol"].tolist()[-2:] == ["AAA", "BTCUSD"]
     assert fills["at"].is_monotonic_increasing
     paid = fills["qty"] * fills["price"] + fills["fee"]
     booked = fills["booked_at"] == pd.Timestamp(rows[1].at, tz="UTC")
-    assert booked.sum() == 1
+    assert booked.tolist()[-2:] == [True, True]
+    assert fills["at"].iloc[-2] == pd.Timestamp(GRID.starts[FIRST + 7], tz="UTC")
     assert rows[1].cash - rows[0].cash == pytest.approx(-paid[booked].sum(), abs=1e-6)
 
 

@@ -135,6 +135,16 @@ def test_a_jump_like_a_split_is_refused_or_by_setting_a_doubt(tmp_path: Path, ra
     assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.cure
 
 
+def test_a_coin_has_no_splits_its_jump_is_a_doubt_and_never_refused(tmp_path: Path) -> None:
+    hours = pd.date_range("2024-03-04", periods=60, freq="h", tz="UTC")
+    price = np.where(np.arange(60) < 30, 100.0, 50.0)
+    frame = pd.DataFrame({"timestamp": hours, **dict.fromkeys(("open", "high", "low"), price)})
+    frame.assign(close=price, volume=1.0).to_csv(tmp_path / "ABCUSD.csv", index=False)
+    jump, _ = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
+    assert jump.symbol == "ABCUSD"
+    assert jump.jump
+
+
 def test_sound_bars_are_in_no_doubt(tmp_path: Path) -> None:
     plain = str(write(tmp_path / "BBB.csv", table("BBB", DAYS[0])))
     assert DataSettings(dir=(plain,)).bars([], None, None).doubts == ()
