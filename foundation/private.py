@@ -21,6 +21,7 @@ def keep_private(folder: Path) -> None:
     """Make a folder that only its owner may read; one that is there is closed, all in it too.
 
     Links stay as they are, and so does what belongs to somebody else, which is said.
+    Everything in it is looked at, at every start: 10,000 files take a fifth of a second.
 
     Raises
     ------

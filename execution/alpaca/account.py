@@ -39,6 +39,24 @@ MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, 
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What the venue answers about an account.
+
+    facts, positions, orders, clock: to /account, /positions, /orders (open ones) and /clock.
+    undetermined: orders that may be on their way.
+    again: whether the answers before these did not go together: prices that have moved between
+        these are no reason to refuse them as well.
+    """
+
+    facts: Entry
+    positions: Sequence[Entry]
+    orders: Sequence[Entry]
+    clock: Entry
+    undetermined: Sequence[Intent] = ()
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """An account as it was read, with what the venue says of it beside.
 
@@ -67,45 +85,19 @@ class Unbelieved(BrokerError):
         self.account = account
 
 
-def reading_of(
-    facts: Entry,
-    positions: Sequence[Entry],
-    orders: Sequence[Entry],
-    clock: Entry,
-    undetermined: Sequence[Intent] = (),
-    *,
-    again: bool = False,
-) -> Reading:
-    """What four answers of the venue say; parameters and errors are those of `account_of`."""
+def reading_of(answers: Answers) -> Reading:
+    """What the venue's answers say; errors are those of `account_of`."""
     return Reading(
-        account_of(facts, positions, orders, clock, undetermined, again=again),
-        AccountFacts.cash.of(facts),
-        AccountFacts.multiplier.of(facts),
-        Clock.is_open.of(clock),
-        again,
+        account_of(answers),
+        AccountFacts.cash.of(answers.facts),
+        AccountFacts.multiplier.of(answers.facts),
+        Clock.is_open.of(answers.clock),
+        answers.again,
     )
 
 
-def account_of(
-    facts: Entry,
-    positions: Sequence[Entry],
-    orders: Sequence[Entry],
-    clock: Entry,
-    undetermined: Sequence[Intent] = (),
-    *,
-    again: bool = False,
-) -> Account:
-    """The account that four answers of the venue describe.
-
-    Parameters
-    ----------
-    facts, positions, orders, clock:
-        Answers to /account, /positions, /orders (open ones) and /clock.
-    undetermined:
-        Orders that may be on their way.
-    again:
-        Whether the answers before these did not go together: prices that have moved between these
-        are no reason to refuse them as well.
+def account_of(answers: Answers) -> Account:
+    """The account that the venue's answers describe.
 
     Raises
     ------
@@ -115,8 +107,9 @@ def account_of(
     BrokerError
         for an order without what it needs.
     """
+    facts, orders, again = answers.facts, answers.orders, answers.again
     AccountFacts.currency.of(facts)
-    holdings = holdings_of(positions)
+    holdings = holdings_of(answers.positions)
     refuse_other_sums(facts, holdings, again=again)
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
@@ -124,7 +117,9 @@ def account_of(
     cash = float(AccountFacts.cash.of(facts)) - holdings.owed + covered
     listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
-    waiting = [intent.request for intent in undetermined if intent.client_order_id not in listed]
+    waiting = [
+        intent.request for intent in answers.undetermined if intent.client_order_id not in listed
+    ]
     entries = (*orders, *waiting)
     # What is ordered by value and has no price is counted in dollars, at a price of one: it is
     # gross all the same, and no price of its symbol is made up.
@@ -147,7 +142,7 @@ def account_of(
         cash=cash,
         positions=holdings.quantities,
         prices=prices,
-        as_of=Clock.timestamp.of(clock),
+        as_of=Clock.timestamp.of(answers.clock),
         open_orders=open_orders,
         unsettled=unsettled,
         short_proceeds=holdings.short_proceeds,

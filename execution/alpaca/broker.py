@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.account import Reading, reading_of, with_fills
+from execution.alpaca.account import Answers, Reading, reading_of, with_fills
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.order_answers import (
@@ -130,7 +130,7 @@ class AlpacaBroker:
         positions = entries(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        reading = reading_of(facts, positions, orders, clock, undetermined, again=again)
+        reading = reading_of(Answers(facts, positions, orders, clock, undetermined, again))
         account = replace(reading.account, as_of=self._desk.noted(clock))
         self._believe(replace(reading, account=account))
         return account.secured(self._collateral())

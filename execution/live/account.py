@@ -21,6 +21,7 @@ from execution.alpaca.broker import BETWEEN_READINGS
 from execution.alpaca.connection import VenueConnection
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.bar_belief import LARGEST_GAP
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.differences import NONE, Difference, line_of, plain
 from execution.live.guards import Guards
@@ -43,7 +44,6 @@ from trainingdata.sessions import in_session
 log = logging.getLogger(__name__)
 
 READINGS = 3  # of holdings and activities that do not go together, before that is a halt
-FAR = 0.2  # share by which a mark has moved since the last reading, from which on it is read twice
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 
@@ -213,7 +213,7 @@ class LiveAccount:
         """
         for symbol, price in prices.items():
             before = self._marks.get(symbol, price)
-            if abs(price / before - 1.0) >= FAR:
+            if abs(price / before - 1.0) >= LARGEST_GAP:
                 return f"{symbol} is marked at {price:g}, and was at {before:g}"
         return ""
 

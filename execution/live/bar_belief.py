@@ -14,8 +14,9 @@ from trainingdata.confirmation import confirmed, contradicted, without
 
 log = logging.getLogger(__name__)
 
-# The close of a bar that has just ended and the venue's latest price differ by less than this
-# share. Where they do not, one of the two is wrong, or one knows of a split and the other does not.
+# Two prices of one symbol that follow each other, as the close of a bar that has just ended and the
+# venue's latest, differ by less than this share. Where they do not, one of the two is wrong, or one
+# knows of a split and the other does not.
 LARGEST_GAP = 0.2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 
 from execution.alpaca.activities import EXACT, traded_amount
@@ -12,16 +12,8 @@ from foundation.database import Database
 CASH = ""  # the symbol under which a ground has its cash, USD
 
 
-def _booked_amount(symbol: str, quantity: Decimal, amount: Decimal) -> Decimal:
-    del symbol, quantity
-    return amount
-
-
-# Of each table the column that says what a row did to cash, and how.
-_TABLES: Mapping[str, tuple[str, Callable[[str, Decimal, Decimal], Decimal]]] = {
-    "fills": ("price", traded_amount),
-    "activities": ("amount", _booked_amount),
-}
+# Of each table the column that says what a row did to cash: at what price, or how much.
+_TABLES: Mapping[str, str] = {"fills": "price", "activities": "amount"}
 
 
 class RunningSums:
@@ -84,9 +76,8 @@ class RunningSums:
     ) -> int:
         """Add what a table has had since it was read, and return the number of its last row."""
         last = self._read[table]
-        column, amount_of = _TABLES[table]
         rows = self._database.rows(
-            f"SELECT rowid, ground, symbol, qty, {column} FROM {table}"
+            f"SELECT rowid, ground, symbol, qty, {_TABLES[table]} FROM {table}"
             " WHERE rowid > ? ORDER BY rowid",
             (last,),
         )
@@ -98,6 +89,8 @@ class RunningSums:
                 moved = Decimal(quantity)
                 if symbol:
                     sums[symbol] = EXACT.add(sums.get(symbol, NONE), moved)
-                amount = amount_of(symbol, moved, Decimal(money))
+                amount = Decimal(money)
+                if table == "fills":
+                    amount = traded_amount(symbol, moved, amount)
                 amounts[table] = EXACT.add(amounts[table], amount)
         return last

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from pyarrow import parquet
 
 from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
 from foundation.arrays import Array, Index, Instants, Mask
@@ -32,6 +31,7 @@ from trainingdata.instruments import Instrument, Kind, instrument
 
 FILLS = "fills.parquet"
 INSTANTS = {"at", "booked_at"}
+INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
 CHANGEABLE = ("data", "costs", "fees", "margin", "fills", "correlation")
 _KEPT = ("symbols", "increments", *CHANGEABLE)
@@ -201,7 +201,7 @@ def _run_files(folder: Path, changes: DictConfig) -> _RunFiles:
         raise InputError(f"RUN: {folder} holds no {SUMMARY}: it is no backtest's folder{hint}")
     refuse_unfinished(folder, "RUN")
     settings = _settings(folder / CONFIG, changes)
-    fills = _fills(folder / FILLS)
+    fills = _table(folder / FILLS, FILL_COLUMNS)
     rows = _table(folder / EQUITY, EQUITY_COLUMNS)
     if rows.empty:
         raise DataError(f"{folder / EQUITY}: it has no row")
@@ -232,18 +232,13 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def _fills(path: Path) -> pd.DataFrame:
-    """A run's fills; where none says the row that counts it, as earlier runs do not, it is `at`."""
-    fills = _table(path, tuple(name for name in FILL_COLUMNS if name != "booked_at"))
-    if "booked_at" in parquet.read_schema(path).names:
-        return _table(path, FILL_COLUMNS)
-    return fills.assign(booked_at=fills["at"])
-
-
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """The columns of a run's file, its instants as UTC without a zone."""
     try:
-        frame = pd.read_parquet(path, columns=list(columns))
+        frame = pd.read_parquet(path)
+        for name in INSTEAD.keys() & set(columns) - set(frame):
+            frame[name] = frame[INSTEAD[name]]
+        frame = frame[list(columns)]
     except FileNotFoundError:
         raise DataError(f"{path}: there is none; a backtest that has ended leaves one") from None
     except (OSError, ValueError, KeyError) as error:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import account_of
+from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.orders import Account, Order
 from foundation.errors import BrokerError, SenselessAnswer
@@ -29,7 +29,9 @@ def read(
     positions: list[dict[str, Any]] | None = None,
     orders: list[dict[str, Any]] | None = None,
 ) -> Account:
-    return account_of({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)  # type: ignore[arg-type]
+    return account_of(
+        Answers({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
+    )  # type: ignore[arg-type]
 
 
 def held(symbol: str, qty: str, price: str = "10", **more: Any) -> dict[str, Any]:
@@ -67,15 +69,15 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     for facts in ({}, {"cash": None}, {"cash": ""}):
         with pytest.raises(BrokerError, match="cash is missing"):
-            account_of(facts, [], [], CLOCK)
+            account_of(Answers(facts, [], [], CLOCK))
     for cash in ("much", "nan", "Infinity", "1e9999999", "1e-9999999", True, [], {}):
         with pytest.raises(BrokerError, match=r"cash is .*not a number"):
-            account_of({"cash": cash}, [], [], CLOCK)
+            account_of(Answers({"cash": cash}, [], [], CLOCK))
     for time in ("2024-03-05T12:30:20", "soon", 5, "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"):
         with pytest.raises(BrokerError, match="timestamp is"):
-            account_of({"cash": "1"}, [], [], {"timestamp": time})
+            account_of(Answers({"cash": "1"}, [], [], {"timestamp": time}))
     with pytest.raises(BrokerError, match="timestamp is missing"):
-        account_of({"cash": "1"}, [], [], {})
+        account_of(Answers({"cash": "1"}, [], [], {}))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -396,12 +398,12 @@ def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        account_of(less, [], [], CLOCK)
-    assert account_of(less, [], [], CLOCK, again=True).equity == 95_000.0
+        account_of(Answers(less, [], [], CLOCK))
+    assert account_of(Answers(less, [], [], CLOCK, again=True)).equity == 95_000.0
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        account_of(more, [], [], CLOCK, again=True)
+        account_of(Answers(more, [], [], CLOCK, again=True))
 
 
 def test_of_what_something_else_holds_a_part_back_nothing_is_ordered() -> None:

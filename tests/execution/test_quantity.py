@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import execution
-from execution.alpaca.account import account_of
+from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import keep_unsolved
 from execution.live.settings import LiveSettings
@@ -167,7 +167,7 @@ def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: A
     with pytest.raises(
         BrokerError, match="timestamp is no time with a zone: '2024-03-05T17:30:20'"
     ):
-        account_of({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"})
+        account_of(Answers({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"}))
 
 
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
