@@ -81,11 +81,6 @@ class Activity:
         if not self.amount.is_finite():
             raise ValueError(f"activity {self.id}: amount {self.amount} is no number")
 
-    @property
-    def is_transfer(self) -> bool:
-        """Whether somebody paid cash in or took it out."""
-        return self.kind in TRANSFERS
-
 
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Everything that happened to the account after an instant, oldest first.

@@ -15,7 +15,6 @@ from execution.alpaca.fields import AccountFacts, Clock
 from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import as_mapping
-from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
 
@@ -225,14 +224,6 @@ class VenueConnection:
             clock = as_mapping(self.client.get_clock())
             self.noted(clock)
             return Hours(Clock.is_open.of(clock), Clock.next_close.of(clock))
-
-
-def venue_time(connection: VenueConnection) -> np.datetime64:
-    """The venue's clock as far as it is known, else ours."""
-    try:
-        return connection.known_now()
-    except BrokerError:
-        return system_clock()
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 PriceStyle = Literal["passive", "mid", "aggressive"]
 
 POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
-SIZE_NAMES = ("Small", "Medium", "Large", "Huge", "Giant")
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTIONS = 25
 _SIZED = 20  # the last action with a size

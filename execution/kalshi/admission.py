@@ -70,7 +70,7 @@ class Admission:
 
         A purchase has to leave the buffer, with the pairs that it makes paid out, and a position
         within the limits. It counts alone: other resting orders are checked before theirs. Sales
-        only reduce, and are cut to what is held (`within_inventory`).
+        only reduce, and are cut to what is held.
 
         carried: USD of the order's rounding so far that has not come back.
         """

@@ -18,12 +18,12 @@ multiples of the rules' balance_step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from execution.kalshi.fees import NOTHING, Charge, FeeRules, charge
-from execution.kalshi.orders import PAYOUT, Fill, Outcome, RestingOrder, other
+from execution.kalshi.orders import PAYOUT, Fill, Outcome, other
 from foundation.errors import BrokerError
 
 
@@ -105,31 +105,6 @@ class Account:
     def with_flow(self, amount: Decimal) -> Account:
         """The account after a deposit, or a withdrawal below 0, in USD."""
         return replace(self, cash=self.cash + amount)
-
-    def without_order(self, order_id: str) -> Account:
-        """The account once an order has ended: what its rounding carries never comes back."""
-        carried = {name: amount for name, amount in self.carried.items() if name != order_id}
-        return replace(self, carried=carried)
-
-
-def within_inventory(
-    resting: Iterable[RestingOrder], market: str, holding: Holding
-) -> tuple[RestingOrder, ...]:
-    """The resting orders, the sales of a market cut to what is held of their side.
-
-    Sales reserve what they sell, the oldest first: where netting took contracts, the newest shrink,
-    down to no order. `resting` is in the order in which they were sent.
-    """
-    free = {"YES": holding.yes, "NO": holding.no}
-    kept = []
-    for order in resting:
-        remaining = order.remaining
-        if order.order.market == market and order.order.action == "SELL":
-            remaining = min(remaining, free[order.order.side])
-            free[order.order.side] -= remaining
-        if remaining:
-            kept.append(replace(order, remaining=remaining))
-    return tuple(kept)
 
 
 def _traded(holding: Holding, fill: Fill) -> tuple[Holding, Decimal]:

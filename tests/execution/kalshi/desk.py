@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from execution.kalshi.admission import Admission
 from execution.kalshi.fees import Charge
-from execution.kalshi.money import Account, within_inventory
+from execution.kalshi.money import Account, Holding
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, Receipt, RestingOrder
 
 D = Decimal
@@ -78,3 +79,23 @@ class Desk:
         held = self.account.holding(order.market)
         self.resting = within_inventory(self.resting, order.market, held)
         return count
+
+
+def within_inventory(
+    resting: Iterable[RestingOrder], market: str, holding: Holding
+) -> tuple[RestingOrder, ...]:
+    """The resting orders, the sales of a market cut to what is held of their side.
+
+    Sales reserve what they sell, the oldest first: where netting took contracts, the newest shrink,
+    down to no order. `resting` is in the order in which they were sent.
+    """
+    free = {"YES": holding.yes, "NO": holding.no}
+    kept = []
+    for order in resting:
+        remaining = order.remaining
+        if order.order.market == market and order.order.action == "SELL":
+            remaining = min(remaining, free[order.order.side])
+            free[order.order.side] -= remaining
+        if remaining:
+            kept.append(replace(order, remaining=remaining))
+    return tuple(kept)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from execution.kalshi.actions import (
     INTENTS,
     POSITION_SIZES,
-    SIZE_NAMES,
     LimitOrderActions,
     LimitOrderActionSpace,
     decode_action,
@@ -100,9 +99,7 @@ def test_the_codes_are_those_of_the_table() -> None:
         ("SELL_NO", 100), ("HOLD", 0), ("HOLD", 0),
     ]  # fmt: skip
     assert [decode_action(a) for a in (21, 22, 23, 24)] == [(0, 0)] * 4
-    assert dict(zip(SIZE_NAMES, POSITION_SIZES, strict=True)) == {
-        "Small": 5, "Medium": 10, "Large": 20, "Huge": 50, "Giant": 100,
-    }  # fmt: skip
+    assert POSITION_SIZES == (5, 10, 20, 50, 100)
 
 
 @given(st.integers(1, 4), st.integers(0, 4))

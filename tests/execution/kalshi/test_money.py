@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 from execution.fees import DatedRate
 from execution.kalshi.actions import LimitOrderActionSpace
 from execution.kalshi.fees import Charge, FeeRules, KalshiFees, charge
-from execution.kalshi.money import Account, Holding, within_inventory
-from execution.kalshi.orders import Fill, LimitOrder, Outcome, Quote, RestingOrder, Verb, other
+from execution.kalshi.money import Account, Holding
+from execution.kalshi.orders import Fill, Outcome, Quote, Verb, other
 from foundation.errors import BrokerError, InputError
 from tests.execution.kalshi.desk import MARKET, Desk
 
@@ -79,7 +78,6 @@ def test_rounding_is_carried_by_the_order_that_paid_it() -> None:
     assert account.cash == D("100") - 2 * D("3.87")
     account, _ = account.booked(fill("BUY", "YES", "0.37", 10, maker=True, order="a"), RULES)
     assert account.carried == {"a": D("0.0060"), "b": D("0.0068")}, "taken or made, one order"
-    assert account.without_order("a").carried == {"b": D("0.0068")}
 
 
 @pytest.mark.parametrize(
@@ -335,37 +333,6 @@ def test_fees_leave_the_cash() -> None:
     )
     assert fees == D("0.09") + D("0.35")
     assert account.cash == 100 - fees
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(VERBS), st.sampled_from(SIDES), WHOLE), max_size=6),
-    st.sampled_from(SIDES),
-    st.integers(0, 200),
-)
-def test_resting_sales_shrink_to_what_netting_left_the_newest_first(
-    orders: list[tuple[Verb, Outcome, Decimal]], side: Outcome, count: int
-) -> None:
-    holding = Holding(yes=D(count)) if side == "YES" else Holding(no=D(count))
-    resting = [
-        RestingOrder(str(n), LimitOrder(f"c{n}", MARKET, verb, s, D("0.5"), size), size)
-        for n, (verb, s, size) in enumerate(orders)
-    ]
-    kept = {r.order_id: r.remaining for r in within_inventory(resting, MARKET, holding)}
-    cut = False
-    for each in resting:
-        remaining = kept.get(each.order_id, D(0))
-        if each.order.action == "BUY":
-            assert remaining == each.remaining
-        elif each.order.side != side:
-            assert remaining == 0
-        else:
-            assert not (cut and remaining), "an older sale is whole before a newer one has any"
-            cut = remaining < each.remaining
-    sold = [r for r in resting if r.order.action == "SELL" and r.order.side == side]
-    reserved = sum(kept.get(r.order_id, D(0)) for r in sold)
-    assert reserved == min(D(count), sum((r.remaining for r in sold), D(0)))
-    elsewhere = [replace(r, order=replace(r.order, market="SNOW")) for r in resting]
-    assert list(within_inventory(elsewhere, MARKET, holding)) == elsewhere
 
 
 def test_what_cannot_be_held_is_refused() -> None:

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.kalshi.actions import INTENTS, LimitOrderActionSpace
-from execution.kalshi.money import Account, Holding, within_inventory
+from execution.kalshi.money import Account, Holding
 from execution.kalshi.orders import Fill, LimitOrder, MarketView, Quote, RestingOrder
 from execution.kalshi.records import DOLLAR, SLOTS, WHOLE
 from foundation.errors import InputError
 from marketsimulator.kalshi import COLUMNS, MarketAgnosticKalshiEnv, SyntheticMarket
 from marketsimulator.kalshi.sessions import outcome_of
 from marketsimulator.kalshi.synthetic import synthetic_session
+from tests.execution.kalshi.desk import within_inventory
 
 D = Decimal
 MARKET = "RAIN"
