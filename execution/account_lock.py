@@ -176,8 +176,8 @@ def _checked(path: Path, replace_damaged: bool, known: bool) -> Path | None:
     if not path.exists():
         return None
     try:
-        if known and path.stat().st_size == 0:
-            raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
+        if known:
+            refuse_emptied(path)
         refuse_unusable(path)
     except Damaged as error:
         if not replace_damaged:
@@ -192,6 +192,18 @@ def _checked(path: Path, replace_damaged: bool, known: bool) -> Path | None:
             rest.rename(unfinished_commit(aside))
         return aside
     return None
+
+
+def refuse_emptied(path: Path) -> None:
+    """Refuse a journal in which nothing is: from its first moment on one is never empty.
+
+    Raises
+    ------
+    Damaged
+        for such a file, which stays as it is.
+    """
+    if path.stat().st_size == 0:
+        raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
 
 
 def refuse_unusable(path: Path) -> None:

@@ -40,11 +40,12 @@ from execution.account_lock import (
     KILL_FILE,
     is_there,
     is_traded,
+    refuse_emptied,
     refuse_unusable,
     rows_of_table,
 )
 from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.intents import IntentBook, refuse_earlier
 from execution.live.accounts import (
     PORT,
     SPREADS,
@@ -75,9 +76,12 @@ def status(path: Path, now: np.datetime64) -> int:
 
     It is `LATE` where the loop has not done what it said that it would do by now.
 
+    The file is not read through: that holds up the commits of a loop.
+
     now: by this machine's clock.
     """
-    refuse_unusable(path)
+    refuse_emptied(path)
+    refuse_earlier(path)
     console = terminal(WIDTH)
     with closing(Database(path)) as database:
         events = EventLog(database)
@@ -164,6 +168,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
     It ends at the venue's last known time. This machine's clock may be another one, and what came
     before the clearing would seem to come after it.
     """
+    refuse_emptied(path)
     refuse_unusable(path)
     with closing(Database(path)) as database:
         events = EventLog(database)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution import account_lock
 from execution.account_lock import JOURNAL
-from execution.live.__main__ import LATE, status
+from execution.live.__main__ import LATE, clear, status
 from execution.live.next_pass import SLACK, NextPassBook, next_pass_of
-from foundation.database import Database
+from foundation.database import Database, DatabaseFailed
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock
 THERE = np.datetime64("2024-02-20T15:00", "ns")  # a practice server's
@@ -90,3 +91,23 @@ def test_the_status_ends_with_1_once_the_pass_is_late_and_says_which(
     assert status(path, HERE + 621 * SECOND) == 0, "the next one is awaited"
     loop.book.expect_none()
     assert status(path, HERE + 999_999 * SECOND) == 0, "all passes were made"
+
+
+def test_who_asks_for_the_status_reads_no_journal_through(
+    loop: Loop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes seconds of a large one, for which the loop could commit nothing."""
+    monkeypatch.setattr(account_lock, "refuse_spoilt", lambda path: pytest.fail("read through"))
+    loop.book.expect("trade", THERE, THERE)
+    assert status(path, HERE) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database " * 900])
+def test_a_journal_that_is_spoilt_is_refused_and_stays_as_it_is(path: Path, content: bytes) -> None:
+    """Begun anew by who only looks, an emptied one would pass as sound at the next start."""
+    path.parent.mkdir()
+    path.write_bytes(content)
+    for look in (lambda: status(path, HERE), lambda: clear(path, "drawdown", "Ada")):
+        with pytest.raises(DatabaseFailed, match=r"nothing is left in it|not a database"):
+            look()
+    assert path.read_bytes() == content
