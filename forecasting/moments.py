@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,35 +18,6 @@ _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
 _Q90 = LEVELS.index(0.9)
 NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Moments:
-    """Simple return over the holding interval start → end, per symbol.
-
-    symbols: [S].
-    mu: [S] float64, expected, signed; NaN where there is no forecast.
-    sigma: [S] float64, standard deviation; 0 where the symbol's market stays shut, NaN where there
-        is no forecast.
-    start, end: of the holding interval.
-    """
-
-    symbols: tuple[str, ...]
-    mu: Array
-    sigma: Array
-    start: np.datetime64
-    end: np.datetime64
-
-    def __post_init__(self) -> None:
-        for name in ("mu", "sigma"):
-            shape = getattr(self, name).shape
-            if shape != (len(self.symbols),):
-                count = len(self.symbols)
-                raise ValueError(f"{name} must have shape [S] = ({count},), got {shape}")
-        if (self.sigma < 0).any():
-            raise ValueError(f"sigma must not be negative, got {np.nanmin(self.sigma)}")
-        if not self.start < self.end:
-            raise ValueError(f"the interval must have a length, got {self.start} to {self.end}")
 
 
 def expected_between(values: Array32, price: Array, begin: Array, finish: Array) -> Array:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.moments import Moments
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
@@ -265,12 +265,8 @@ def test_one_deciding_symbol_gets_what_get_qty_says(market: Bars) -> None:
         decision = trader(SYXUSD=tilt).decide(lone, held)
         assert decision is not None
         choice = decision.choices[0]
-        beliefs = Moments(
-            ("SYXUSD",),
-            np.array([choice.mu]),
-            np.array([choice.sigma]),
-            decision.at,
-            decision.until,
+        beliefs = SimpleNamespace(
+            symbols=("SYXUSD",), mu=np.array([choice.mu]), sigma=np.array([choice.sigma])
         )
         quantity = get_qty(
             "SYXUSD", held.prices["SYXUSD"], account=held, moments=beliefs, cost=choice.cost

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,10 +10,17 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, QuantileForecast
-from forecasting.moments import Moments, Volatility, expected_between, variance_until, volatility
+from forecasting.moments import Volatility, expected_between, variance_until, volatility
+from foundation.arrays import Array
 
 NOW = np.datetime64("2024-10-01T19:30", "ns")
-LATER = np.datetime64("2024-10-02T14:30", "ns")
+
+
+class Moments(NamedTuple):
+    """Expected return and deviation, [S]."""
+
+    mu: Array
+    sigma: Array
 
 
 def forecast(drift: float, deviation: float, price: float = 200.0) -> QuantileForecast:
@@ -31,11 +40,8 @@ def read(of: QuantileForecast, begin: np.ndarray, finish: np.ndarray, rule: Vola
         for place in (begin, finish)
     )
     return Moments(
-        of.symbols,
         expected_between(of.values, of.price, begin, finish),
         np.sqrt(after - before),
-        NOW,
-        LATER,
     )
 
 
@@ -176,10 +182,6 @@ def test_no_forecast_has_no_moments() -> None:
 
 
 def test_values_check_themselves() -> None:
-    with pytest.raises(ValueError, match="sigma must not be negative"):
-        Moments(("A",), np.zeros(1), -np.ones(1), NOW, LATER)
-    with pytest.raises(ValueError, match="must have a length"):
-        Moments(("A",), np.zeros(1), np.ones(1), NOW, NOW)
     crossed = forecast(0, 0.01)
     with pytest.raises(ValueError, match="must not decrease"):
         QuantileForecast(
