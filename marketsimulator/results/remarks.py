@@ -20,6 +20,10 @@ from trainingdata.source import Adjustment
 NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 NO_CHANGE = 1e-9  # in weight: what is no wish, but rounding
+MU_IS_0 = (
+    "A calibrated forecast's centre is 0 until it has proven itself, and the premium is not in it:"
+    " read covariance, or run with forecaster.calibrated=false."
+)
 LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = (
     (
@@ -211,7 +215,7 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     if not forecast:
         return ["No trades: no symbol ever decided."]
     if is_plugin(strategy):
-        return [_own_no_trade_remark(choices, strategy)]
+        return [_own_no_trade_remark(run, choices, strategy)]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})"
     cost = f"{best.cost * 1e4:.2f} bp"
@@ -221,12 +225,16 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     return [f"No trades although the largest edge, {edge}, exceeds its cost of {cost} ({why})."]
 
 
-def _own_no_trade_remark(choices: Sequence[Choice], strategy: str) -> str:
+def _own_no_trade_remark(run: Run, choices: Sequence[Choice], strategy: str) -> str:
     """Whether a strategy of a user's own has asked for a change, and why it came to nothing."""
     best = max(choices, key=_wanted_change)
     change = _wanted_change(best)
     if change <= NO_CHANGE:
-        return f"No trades: {strategy} asked for no change in any decision."
+        count = counted(len(run.decisions), "decision")
+        if not any(choice.mu for choice in choices if np.isfinite(choice.mu)):
+            why = f" {MU_IS_0}" if run.name.endswith(CALIBRATED) else ""
+            return f"{strategy} sent no order in {count}: its mu was 0 on all of them.{why}"
+        return f"No trades: {strategy} asked for no change in any of {count}."
     return (
         f"No trades although {strategy} asked for changes: the largest, {change:.2g} of equity"
         f" ({best.symbol}), came to nothing ({_why_too_small(best)})."

@@ -240,7 +240,7 @@ def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
 @pytest.mark.parametrize(
     ("rule", "words", "said"),
     [
-        ("still", [], "No trades: OWN:still asked for no change in any decision."),
+        ("still", ["forecaster=oracle"], "No trades: OWN:still asked for no change in any of "),
         (
             "crumbs",
             [],
@@ -257,6 +257,20 @@ def test_a_strategy_of_ones_own_that_never_trades_is_not_judged_by_its_edge(
     run = run_backtest(settings("forecaster=ewma", f"sizing.strategy={own}:{rule}", *words))
     [remark] = [each for each in run.summary()["remarks"] if each.startswith("No trades")]
     assert remark.startswith(said.replace("OWN", own))
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_strategy_of_ones_own_that_reads_a_mu_of_0_is_told_so_in_one_line(
+    calibrated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_module("def rise(s): return 0.2 * (s.mu > 0)\n", tmp_path, monkeypatch)
+    words = "forecaster=ewma", f"sizing.strategy={own}:rise", f"forecaster.calibrated={calibrated}"
+    run = run_backtest(settings(*words))
+    count = len(run.main.decisions)
+    (line,) = [each for each in run.summary()["remarks"] if "sent no order" in each]
+    said = f"{own}:rise sent no order in {count:,} decisions: its mu was 0 on all of them."
+    assert line.startswith(said)
+    assert ("forecaster.calibrated=false" in line) == calibrated
 
 
 def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
