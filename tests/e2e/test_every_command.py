@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import resource
 import select
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from tests.commands import Started, run_command
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("execution", "forecasting", "marketsimulator", "sizing", "trainingdata")
 EVERY = sorted([*COMMANDS.values(), "marketsimulator.backtest_kelly_chronos2"])
+MOST_MODULES = 200  # of Python itself, for a help: an interpreter begins with some seventy
 HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf"}
 WITHOUT_SETTINGS = {
     "execution.explain",
@@ -75,16 +75,13 @@ def test_help_is_quick_and_says_what_the_command_does_with_an_example(
     command: str, tmp_path: Path
 ) -> None:
     words = [sys.executable, "-X", "importtime", str(source_of(command)), "--help"]
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "foundation.opening" in loaded
     assert loaded & HEAVY == set()
-    seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
-    assert seconds < 2
+    assert len(loaded) < MOST_MODULES
     docstring = ast.get_docstring(ast.parse(source_of(command).read_text()))
     assert docstring is not None
     assert done.stdout.startswith(docstring.splitlines()[0])
@@ -108,13 +105,13 @@ def test_h_and_cfg_job_answer_and_write_nothing(command: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("words", [["marketsimulator.backtest"], ["execution.doctor"]])
-def test_the_settings_are_shown_within_two_seconds(words: list[str], tmp_path: Path) -> None:
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", *words, "--cfg", "job", "capital=5"]
+def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", *words, "--cfg", "job", "capital=5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "capital: 5\n" in done.stdout
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 2
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in loaded
+    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 
 @pytest.mark.parametrize(
