@@ -19,6 +19,7 @@ if __name__ == "__main__":
     open_command("marketsimulator.spread_backtest", __doc__, settings="spreads", hydra=True)
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -63,9 +64,13 @@ from marketsimulator.options.spread_report import (
 )
 from sizing.autoscaler.rules import AutoscalingSettings, strategy_of
 from trainingdata.bar_files import read_bars
+from trainingdata.bars import Bars
+from trainingdata.confirmation import left_out, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, system_clock
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
+
+log = logging.getLogger(__name__)
 
 NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
 SIMULATED_NOTE = (
@@ -227,6 +232,7 @@ class SpreadSettings:
             except DataError as error:
                 raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
             vix = volatility_index(self.bars.vix)
+            bars = _confirmed(bars)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         calendar = stock_grid().dates
         count = max(self.years) * TRADING_DAYS
@@ -237,6 +243,15 @@ class SpreadSettings:
                 f" {self.start} passed"
             )
         return self.index.days(dates, self.seed, self.smile)
+
+
+def _confirmed(bars: Bars) -> Bars:
+    """The index's bars that others confirm; a session that lacks one is not traded."""
+    unread = unconfirmed(bars)
+    if unread.any():
+        (item,) = bars.instruments
+        log.warning("%s", left_out(item.symbol, item.kind, bars.times[unread[0]]))
+    return without(bars, unread)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

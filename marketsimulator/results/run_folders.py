@@ -23,6 +23,7 @@ from trainingdata.instants import new_york_date
 
 SUMMARY, EQUITY, CONFIG = "summary.json", "equity.parquet", "config.yaml"
 NUMBERS = ("total_return", "costs", "trades", "periods_per_year", "max_leverage", "trials")
+UNCOUNTED = "trials"  # null where a run is in no ledger
 WORDS = ("forecaster", "data")
 # Settings that make no variant: where results go, and what the days of a run say by themselves.
 NO_VARIANT = ("output", "trials", "start", "end", "days")
@@ -120,6 +121,8 @@ def _summary(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no summary of a backtest: an object is needed")
     for name in NUMBERS:
         value = content.get(name)
+        if name == UNCOUNTED and value is None and name in content:
+            continue
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value):
             raise DataError(f"{path}: no summary of a backtest: {name} is {value!r}, no number")
     for name in WORDS:

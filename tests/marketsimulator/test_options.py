@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples.make_bars import random_bars, starts_of_stock_bars
 from execution.spreads.rules import SpreadCosts, SpreadRules, spread_of
 from execution.spreads.settings import SellingSettings
 from foundation.errors import DataError, InputError
@@ -335,6 +336,38 @@ def test_a_file_that_is_no_volatility_index_says_so_in_words(
         content.to_parquet(tmp_path / name)
     with pytest.raises(DataError, match=f"^vix: .*{says}"):
         volatility_index(str(tmp_path / name), "vix")
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.5, 0.01])
+@pytest.mark.parametrize("hour", [3, 6])
+def test_a_spoilt_hour_of_the_index_trades_no_session_and_moves_no_other(
+    tmp_path: Path, factor: float, hour: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts = starts_of_stock_bars()
+    bars = random_bars(starts, 500.0, 3)
+    closes = pd.DataFrame({"timestamp": starts.normalize().unique().tz_convert("UTC")})
+    closes.assign(close=15.0).to_parquet(tmp_path / "vix.parquet")
+    spoilt = 20 * 7 + hour
+    prices = ["open", "high", "low", "close"]
+    for name, scale in (("whole", 1.0), ("spoilt", factor)):
+        (tmp_path / name).mkdir()
+        changed = bars.copy()
+        changed.loc[spoilt, prices] *= scale
+        changed.to_csv(tmp_path / name / "SPY.csv", index=False)
+    whole, rest = (
+        SpreadSettings(
+            bars=BarsSettings(dir=(str(tmp_path / name),), vix=str(tmp_path / "vix.parquet"))
+        ).days()
+        for name in ("whole", "spoilt")
+    )
+    kept = np.isin(whole.dates, rest.dates)
+    # The session after a spoilt close has none before it, and is not traded either.
+    assert np.flatnonzero(~kept).tolist() == [19, 20][: 2 if hour == 6 else 1]
+    np.testing.assert_array_equal(whole.spot[kept], rest.spot)
+    np.testing.assert_array_equal(whole.vix[kept], rest.vix)
+    (said,) = caplog.messages
+    assert said.startswith("SPY, ")
+    assert "1 bar left out" in said
 
 
 def test_a_volatility_index_without_the_bars_it_is_for_is_not_ignored() -> None:
