@@ -124,15 +124,6 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
     ]
 
 
-def prior_remarks(share: float | None) -> list[str]:
-    """How much rests on the stated premium; share: of the mean position, as `prior_share`."""
-    if share is None:
-        return []
-    return [
-        f"{share:.0%} of the mean position rests on the prior, {1 - share:.0%} on the forecast."
-    ]
-
-
 def placebo_remark(total_return: float, trades: int, share: float | None) -> str:
     """What the same trader did where there was nothing to find.
 

@@ -47,7 +47,6 @@ from marketsimulator.results.remarks import (
     no_trade_remarks,
     placebo_remark,
     prices_text,
-    prior_remarks,
     random_walk_remarks,
     raw_remarks,
     same_trades_remarks,
@@ -189,7 +188,7 @@ class Results:
                 *([NO_LEDGER] if self.trials is None else []),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
-                *self._prior_remarks(figures, comparisons),
+                *self._prior_remarks(comparisons),
                 *undecided_remarks(self.main, self.bars.symbols),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
@@ -270,11 +269,9 @@ class Results:
             "intervals": intervals(daily_returns(daily), per_year, seed=self.settings.seed),
         }
 
-    def _prior_remarks(
-        self, figures: Mapping[str, Any], comparisons: Mapping[str, Mapping[str, Any]]
-    ) -> list[str]:
-        """What rests on the stated premium, and what on the forecast."""
-        notes = prior_remarks(figures["rests_on_prior"])
+    def _prior_remarks(self, comparisons: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What the comparisons rest on; the verdict says it of the run itself."""
+        notes = []
         if self.placebo is not None:
             earned = self.performance(self.placebo).total_return
             trades = trade_count(self.placebo)

@@ -19,6 +19,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report_tables import significance_text
 from marketsimulator.results.summary import Results, write_results
 from marketsimulator.results.trials import NO_LEDGER
+from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
 from tests.own_module import own_module
@@ -204,9 +205,12 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     assert 0 < summary["rests_on_prior"] < 1
     assert summary["comparisons"]["buy_and_hold"]["rests_on_prior"] is None
     remarks = " ".join(summary["remarks"])
+    # The verdict says it, once.
     assert re.search(
-        r"\d+% of the mean position rests on the prior, \d+% on the forecast\.", remarks
+        r"\d+% of the mean position rests on the prior, \d+% on the forecast\.",
+        verdict(summary).rest,
     )
+    assert "mean position rests" not in remarks
     assert "The random walk is the prior alone" in remarks
 
 
