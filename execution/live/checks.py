@@ -15,6 +15,7 @@ import numpy as np
 from execution.alpaca.account import ACTIVE
 from execution.alpaca.fields import AccountFacts
 from execution.live.accounts import SIMULATED_OFFSET
+from foundation.counts import time_text
 from foundation.errors import InputError
 from sizing.limits import Limits
 from trainingdata.feed.endpoint import BrokerSettings
@@ -190,7 +191,7 @@ def clock_finding(offset: float, *, on_this_machine: bool) -> Finding:
     on_this_machine: whether the venue is, and may be a practice server with a time of its own.
     """
     side = "ahead of" if offset > 0 else "behind"
-    found = f"the venue's is {abs(offset):,.1f} s {side} this machine's"
+    found = f"the venue's is {time_text(abs(offset))} {side} this machine's"
     if on_this_machine and abs(offset) >= SIMULATED_OFFSET:
         return Finding("ok", "clock", f"{found}; a practice server has a time of its own")
     if abs(offset) > LARGEST_OFFSET:

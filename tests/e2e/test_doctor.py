@@ -295,22 +295,27 @@ def test_a_smaller_ceiling_needs_no_more_margin(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "level"),
-    [(0, "ok"), (5, "ok"), (6, "warning"), (60, "warning"), (61, "failure"), (3600, "failure")],
+    ("seconds", "level", "said"),
+    [
+        (0, "ok", "0.0 s"),
+        (5, "ok", "5.0 s"),
+        (6, "warning", "6.0 s"),
+        (60, "warning", "1 minute"),
+        (61, "failure", "1 minute 1 second"),
+        (3600, "failure", "1 hour"),
+    ],
 )
 def test_a_clock_that_is_off_is_said_over_the_wire(
-    here: Practice, tmp_path: Path, seconds: int, level: str
+    here: Practice, tmp_path: Path, seconds: int, level: str, said: str
 ) -> None:
     if seconds:
         here.fail(kind="skew", seconds=seconds)
     found = examined(here, tmp_path, clock=lambda: here.venue.now)["clock"]
     assert found.level == level
     if level == "ok":
-        assert found.found == f"{seconds}.0 s between the venue's and this machine's"
+        assert found.found == f"{said} between the venue's and this machine's"
     else:
-        assert found.found.startswith(
-            f"the venue's is {seconds:,}.0 s ahead of this machine's; set"
-        )
+        assert found.found.startswith(f"the venue's is {said} ahead of this machine's; set")
 
 
 def test_a_clock_that_does_not_answer_leaves_the_bars_unchecked(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from foundation.counts import counted, dollars_text
+import pytest
+
+from foundation.counts import counted, dollars_text, time_text
 
 
 def test_one_is_one_thing_and_every_other_number_several() -> None:
@@ -18,3 +20,18 @@ def test_one_is_one_thing_and_every_other_number_several() -> None:
 def test_dollars_have_cents_where_there_are_any() -> None:
     assert dollars_text(Fraction(10_000)) == "$10,000"
     assert dollars_text(Fraction("1234.5")) == "$1,234.50"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1 minute"),
+        (3_605, "1 hour"),
+        (90_061, "1 day 1 hour"),
+        (84_737_566.9, "980 days 18 hours"),
+    ],
+)
+def test_a_time_is_said_in_its_two_largest_units(seconds: float, said: str) -> None:
+    assert time_text(seconds) == said
