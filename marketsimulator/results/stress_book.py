@@ -217,6 +217,10 @@ def _settings(path: Path, changes: DictConfig) -> BacktestSettings:
         raise DataError(f"{path}: cannot be read: {reason}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: no settings: key: value is needed")
+    data = content.get("data")
+    if isinstance(data, dict) and "splits" in data:
+        # Earlier runs say so whether they went on over a jump like a split.
+        data["accept_jumps"] = data.pop("splits") == "note"
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
     kept.merge_with(changes)
     try:
