@@ -14,6 +14,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import event_contracts
+import option_spreads
 from foundation import VERSION
 from foundation.errors import nearest
 
@@ -29,12 +31,6 @@ COMMANDS = {
         "marketsimulator.drift",
         "marketsimulator.stress",
         "marketsimulator.alpaca_server",
-        "marketsimulator.kalshi_server",
-        "marketsimulator.kalshi.train",
-        "marketsimulator.kalshi.compare",
-        "marketsimulator.kalshi.paper_report",
-        "marketsimulator.monte_carlo",
-        "marketsimulator.spread_backtest",
         "forecasting.batch",
         "forecasting.evaluate",
         "forecasting.tune",
@@ -42,15 +38,12 @@ COMMANDS = {
         "forecasting.cache",
         "execution.quantity",
         "execution.explain",
-        "execution.sell_spreads",
-        "execution.trade_kalshi",
         "execution.doctor",
         "execution.live",
-        "sizing.contracts",
         "trainingdata.download",
         "trainingdata.build_correlation_matrix_from_csvs",
     )
-}
+} | {**option_spreads.COMMANDS, **event_contracts.COMMANDS}
 
 
 def summary_line(module: str) -> str:

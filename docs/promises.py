@@ -22,7 +22,7 @@ from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
 
 PROMISES = Path(__file__).resolve().parent / "promises.yaml"
-ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
+ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator", "event_contracts")
 FILES = {
     "bookings.parquet": BOOKING_COLUMNS,
     "decisions.parquet": DECISION_COLUMNS,

@@ -13,22 +13,22 @@ from typing import Any, cast
 import yaml
 from omegaconf import OmegaConf
 
-from execution.live.kalshi_settings import KalshiTradingSettings
+from event_contracts.compare import ComparisonSettings
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.paper_report import PaperReportSettings
+from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
-from execution.spreads.settings import SellingSettings
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
 from foundation.compose import CONFIGS, composed_config
 from foundation.settings_page import HEAD, Row, field_types, rows_of
-from marketsimulator.kalshi.compare import ComparisonSettings
-from marketsimulator.kalshi.paper_report import PaperReportSettings
-from marketsimulator.kalshi.train import TrainingSettings
-from marketsimulator.kalshi.venue_settings import KalshiVenueSettings
-from marketsimulator.monte_carlo import MonteCarloSettings
 from marketsimulator.settings import BacktestSettings, VenueSettings
-from marketsimulator.spread_backtest import SpreadSettings
 from marketsimulator.stress import StressSettings
-from sizing.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.backtest import SpreadSettings
+from option_spreads.monte_carlo import MonteCarloSettings
+from option_spreads.selling.settings import SellingSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 

@@ -1,7 +1,7 @@
 r"""Closed trades of option spreads: a CSV file as the autoscaler books it. These are synthetic.
 
     .venv/bin/python examples/make_trades.py outputs/example-trades.csv
-    .venv/bin/python -m marketsimulator.monte_carlo trades=outputs/example-trades.csv \
+    .venv/bin/python -m option_spreads.monte_carlo trades=outputs/example-trades.csv \
         runs=2000 days=60 seed=0 output=outputs/example-monte-carlo
 
 Seven in ten win 90 to 150 USD a contract, the others lose 180 to 320 of the 350 that they can (a

@@ -16,7 +16,16 @@ from pathlib import Path
 from types import CodeType
 from typing import cast
 
-ROOMS = ("foundation", "trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
+ROOMS = (
+    "foundation",
+    "trainingdata",
+    "forecasting",
+    "sizing",
+    "execution",
+    "marketsimulator",
+    "event_contracts",
+    "option_spreads",
+)
 HOUSE = Path(__file__).resolve().parent.parent
 _CHECKED_HASH = (3).to_bytes(4, "little")
 

@@ -187,7 +187,7 @@ def _refuse_contracts(journal: Path) -> None:
     if holds_contracts(journal.absolute().parent.name):
         raise InputError(
             f"journal: {journal} is of event contracts, which are judged with"
-            f" `python -m marketsimulator.kalshi.paper_report journal={journal}`"
+            f" `python -m event_contracts.paper_report journal={journal}`"
         )
 
 

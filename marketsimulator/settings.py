@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from event_contracts.trading.fees import KalshiFees
 from execution.fees import FeeSchedule
-from execution.kalshi.fees import KalshiFees
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
@@ -19,7 +19,7 @@ from marketsimulator.account.book import Book, hold, new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import Timeline, timeline
-from marketsimulator.options.pricing import Smile
+from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.instruments import data_symbol

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sizing.kelly import kelly_weights as kelly_weights
     from sizing.kelly import unconstrained_kelly as unconstrained_kelly
     from sizing.limits import Limits as Limits
-    from sizing.position_limits import PositionLimits as PositionLimits
     from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
     from sizing.situation import Situation as Situation
@@ -25,7 +24,6 @@ __getattr__, __dir__, __all__ = public(
     {
         "Allocation": "allocation",
         "Limits": "limits",
-        "PositionLimits": "position_limits",
         "PriorSettings": "premium",
         "Situation": "situation",
         "SizingProblem": "kelly",

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr
 
-from execution.spreads.rules import CLOCK, SESSION, TRADING_DAYS
 from foundation.arrays import Array, Mask
-from marketsimulator.options.path import IndexDays, IndexModel, index_days
-from marketsimulator.options.pricing import Smile
+from option_spreads.selling.rules import CLOCK, SESSION, TRADING_DAYS
+from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.simulation.pricing import Smile
 from trainingdata.bar_files import read_bars
 from trainingdata.sessions import stock_grid
 from trainingdata.volatility_index import volatility_index

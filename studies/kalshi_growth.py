@@ -23,17 +23,17 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import differential_evolution
 
-from execution.kalshi.actions import POSITION_SIZES
-from execution.kalshi.network import load_network
-from execution.kalshi.observation import features_of
-from execution.kalshi.policies import BinaryKelly, Codes, Nothing, Observations, Policy
+from event_contracts.simulation.learner import Learner, learner_of
+from event_contracts.simulation.learner_settings import LearnerSettings
+from event_contracts.simulation.settings import EpisodeSettings, Reward
+from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.simulation.vector import VectorKalshiEnv
+from event_contracts.trading.actions import POSITION_SIZES
+from event_contracts.trading.network import load_network
+from event_contracts.trading.observation import features_of
+from event_contracts.trading.policies import BinaryKelly, Codes, Nothing, Observations, Policy
 from foundation.arrays import Array, Mask
 from foundation.files import put_whole
-from marketsimulator.kalshi.learner import Learner, learner_of
-from marketsimulator.kalshi.learner_settings import LearnerSettings
-from marketsimulator.kalshi.settings import EpisodeSettings, Reward
-from marketsimulator.kalshi.synthetic import SyntheticMarket
-from marketsimulator.kalshi.vector import VectorKalshiEnv
 
 MARKETS = 512
 JUDGED = 16  # episodes of each market

@@ -2,7 +2,7 @@
 
     python studies/spread_results.py BARS VIX.parquet [--years 3] [--seed 0] [--only WORD]
 
-BARS is a folder of hourly bars of SPY. Every row is a run of `marketsimulator.spread_backtest` with
+BARS is a folder of hourly bars of SPY. Every row is a run of `option_spreads.backtest` with
 the settings that are printed. Means are USD a contract with a standard error over days.
 """
 
@@ -59,7 +59,7 @@ def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple
 
 def result_of(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any]]:
     """The figures of every strategy of one run."""
-    command = [sys.executable, "-m", "marketsimulator.spread_backtest", *words]
+    command = [sys.executable, "-m", "option_spreads.backtest", *words]
     output = folder / "run"
     subprocess.run(
         [*command, f"output={output}", "overwrite=true"], check=True, stdout=subprocess.DEVNULL

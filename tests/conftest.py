@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from foundation.files import release_outputs
 from tests.money import COLLECTED, money_files, name_of
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
@@ -20,7 +21,7 @@ from trainingdata.synthetic import SyntheticMarket
 pytest.register_assert_rewrite("tests.e2e", "tests.marketsimulator", "tests.sizing")
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOWEST = 25  # tests that a run names at its end
+DEAREST = 25  # tests that a run names at its end
 COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
@@ -60,12 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Note what a test costs: seconds, and seconds of this process's processor."""
-    begun, worked = time.monotonic(), time.process_time()
+    """Note what a test costs: seconds, and seconds of a processor, those of what it starts too."""
+    begun, worked = time.monotonic(), sum(os.times()[:4])
     try:
         return (yield)
     finally:
-        cost = (time.monotonic() - begun, time.process_time() - worked)
+        cost = (time.monotonic() - begun, sum(os.times()[:4]) - worked)
         item.config.stash[COSTS][item.nodeid] = cost
 
 
@@ -88,15 +89,17 @@ class Workers:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The slowest tests, and what all of them come to: what is slow is to be seen every day."""
+    """The dearest tests, and what all of them come to: what is dear is to be seen every day."""
     costs = config.stash[COSTS]
     if len(costs) < 100:
         return
     seconds = sum(cost[0] for cost in costs.values())
     worked = sum(cost[1] for cost in costs.values())
-    terminalreporter.section(f"slowest of {len(costs)} tests: {seconds:.0f} s, {worked:.0f} s here")
-    for name, cost in sorted(costs.items(), key=lambda each: -each[1][0])[:SLOWEST]:
-        terminalreporter.write_line(f"{cost[0]:7.1f} s {cost[1]:7.1f} s here  {name}")
+    terminalreporter.section(
+        f"dearest of {len(costs)} tests: {seconds:.0f} s, {worked:.0f} s of work"
+    )
+    for name, cost in sorted(costs.items(), key=lambda each: -each[1][1])[:DEAREST]:
+        terminalreporter.write_line(f"{cost[0]:7.1f} s {cost[1]:7.1f} s of work  {name}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -113,6 +116,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Forecasts and trials of a test run are kept beside its other files, never with the user's."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def outputs_are_held_no_longer() -> Iterator[None]:
+    """A folder that a test writes is free at its end, as at the end of a command."""
+    yield
+    release_outputs()
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def sweep(place: Place) -> None:
 def monte_carlo(place: Place) -> None:
     """Resampled trades of a file, which stays the same."""
     words = (f"trades={TRADES}", "runs=2000", "output=out")
-    place.done("run", "-m", "marketsimulator.monte_carlo", *words)
+    place.done("run", "-m", "option_spreads.monte_carlo", *words)
 
 
 def spreads(place: Place) -> None:
@@ -146,12 +146,12 @@ def spreads(place: Place) -> None:
         f"bars.dir=[{place.data / 'hourly_stock'}]",
         f"bars.vix={place.data}/options/VIX_daily.parquet",
     )
-    place.done("run", "-m", "marketsimulator.spread_backtest", *words, "output=out")
+    place.done("run", "-m", "option_spreads.backtest", *words, "output=out")
 
 
 def event_contracts(place: Place) -> None:
     """Policies over the same synthetic sessions."""
-    place.done("run", "-m", "marketsimulator.kalshi.compare", "sessions=20", "output=out")
+    place.done("run", "-m", "event_contracts.compare", "sessions=20", "output=out")
 
 
 def replay(place: Place) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
 from execution.alpaca.holdings import holdings_of, refuse_other_equity, refuse_other_sums
 from execution.intents import Intent
+from execution.option_orders import is_option
 from execution.orders import (
     ORDER_TYPES,
     TIMES_IN_FORCE,
@@ -24,7 +25,6 @@ from execution.orders import (
     OrderType,
     coin_bids,
 )
-from execution.spreads.orders import is_option
 from foundation.errors import BrokerError
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer, VenueConnection
 from execution.alpaca.fields import ActivityEntry, Position
-from execution.spreads.orders import is_option
+from execution.option_orders import SHARES, is_option
 from foundation.decimals import is_bounded
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import entries
@@ -35,7 +35,6 @@ SPLIT = "SPLIT"
 EXERCISES = frozenset({"OPASN", "OPEXC"})
 OPTION_ENDINGS = EXERCISES | {"OPEXP"}
 EXERCISED_SHARES = "OPTRD"  # the shares that an exercise or an assignment has moved
-SHARES_OF_AN_OPTION = 100
 # The sum of any two numbers that an answer may hold, and their product, have fewer digits.
 EXACT = Context(prec=100)
 
@@ -168,7 +167,7 @@ def _trade_of(entry: Answer, name: str) -> Activity:
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
     """USD by which a trade changes cash, signed; quantity: signed."""
-    units = Decimal(-SHARES_OF_AN_OPTION if is_option(symbol) else -1)
+    units = Decimal(-SHARES if is_option(symbol) else -1)
     return EXACT.multiply(EXACT.multiply(quantity, price), units)
 
 

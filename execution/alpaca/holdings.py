@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from execution.alpaca.fields import AccountFacts, Position
-from execution.spreads.orders import is_option
+from execution.option_orders import is_option
 from foundation.errors import SenselessAnswer
 from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
 

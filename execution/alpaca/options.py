@@ -15,8 +15,7 @@ from execution.alpaca.fields import AccountFacts, Position
 from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded, traded_at
 from execution.alpaca.order_desk import OrderDesk
 from execution.intents import IntentBook, Part
-from execution.posting import Guard, unguarded
-from execution.spreads.orders import (
+from execution.option_orders import (
     Contract,
     Fate,
     Quote,
@@ -25,6 +24,7 @@ from execution.spreads.orders import (
     contract_of,
     is_option,
 )
+from execution.posting import Guard, unguarded
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries

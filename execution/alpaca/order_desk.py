@@ -24,8 +24,8 @@ from execution.alpaca.order_answers import (
 from execution.alpaca.order_reader import OrderReader, PriceOf, no_price
 from execution.alpaca.posting import post_order
 from execution.intents import Intent, IntentBook, Progress
+from execution.option_orders import contract_of
 from execution.posting import Guard, PostingDesk, unguarded
-from execution.spreads.orders import contract_of
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
 from trainingdata.sessions import session_of

@@ -226,7 +226,7 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
 def _stopped(folders: Sequence[Path]) -> str:
     """What ends by a kill file; a lock does not say which command holds it."""
     jobs = set().union(*(jobs_in(folder / JOURNAL) for folder in folders))
-    seller = "" if jobs and SPREADS not in jobs else ", or `python -m execution.sell_spreads`,"
+    seller = "" if jobs and SPREADS not in jobs else ", or `python -m option_spreads.sell`,"
     return f"the loop{seller} stops"
 
 

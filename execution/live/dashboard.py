@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.size_panel import sizes_view
 from execution.live.accounts import PORT, holds_contracts
 from execution.live.dashboard_lists import (
     cycles_view,
@@ -36,7 +38,6 @@ from execution.live.dashboard_lists import (
 )
 from execution.live.dashboard_page import dashboard_page
 from execution.live.dashboard_reading import JournalReader
-from execution.live.dashboard_sizes import sizes_view
 from execution.live.dashboard_views import (
     View,
     Watched,
@@ -46,7 +47,6 @@ from execution.live.dashboard_views import (
     state_view,
 )
 from execution.live.dashboard_words import both_clocks
-from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.settings import LiveSettings
 from foundation.command import printing
 from foundation.compose import composed_config

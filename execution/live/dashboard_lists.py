@@ -19,7 +19,7 @@ from execution.live.dashboard_words import (
     signed_multiple,
     usd,
 )
-from execution.spreads.state import FILE, read_state
+from option_spreads.selling.state import FILE, read_state
 from trainingdata.instants import HOUR
 
 ORDERS_SHOWN = 40

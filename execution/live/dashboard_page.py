@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from execution.kalshi.size_section import SIZE_MACRO, SIZE_STYLE
+from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.page import render_page
 

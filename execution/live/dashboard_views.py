@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from event_contracts.live.settings import KalshiTradingSettings
 from execution.account_lock import KILL_FILE, is_there
 from execution.live.dashboard_charts import equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
@@ -37,7 +38,6 @@ from execution.live.dashboard_words import (
     whole_usd,
 )
 from execution.live.halts import HALT_RULES
-from execution.live.kalshi_settings import KalshiTradingSettings
 from execution.live.settings import LiveSettings
 from foundation.charts import Chart
 from trainingdata.instants import new_york_date

@@ -24,7 +24,7 @@ from execution.alpaca.activities import (
 )
 from execution.live.differences import NONE, total
 from execution.live.unlisted import has_expired, shares_of
-from execution.spreads.orders import contract_of, is_option
+from execution.option_orders import contract_of, is_option
 from foundation.database import Database
 from trainingdata.instants import instant, new_york_date
 

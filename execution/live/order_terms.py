@@ -9,9 +9,8 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from execution.spreads.orders import Contract, contract_of
+from execution.option_orders import SHARES, Contract, contract_of
 from foundation.errors import InputError
-from sizing.autoscaler.rules import SHARES
 from trainingdata.instruments import instrument
 
 

@@ -24,15 +24,15 @@ from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.next_pass import NextPassBook
 from execution.live.settings import LiveSettings
-from execution.live.spread_job import spread_job
 from execution.live.trading import NAME, TradingJob
 from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
-from execution.spreads.settings import SellingSettings
 from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
 from foundation.supervisor import Supervisor
+from option_spreads.selling.job import spread_job
+from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import system_clock, utc_text

@@ -18,9 +18,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from execution.alpaca.activities import EXACT, SHARES_OF_AN_OPTION
+from execution.alpaca.activities import (
+    EXACT,
+)
 from execution.live.differences import NONE, Difference
-from execution.spreads.orders import Contract, contract_of, is_option
+from execution.option_orders import SHARES, Contract, contract_of, is_option
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 from trainingdata.sessions import session_of, sessions_between
@@ -41,7 +43,7 @@ def shares_of(contract: Contract, quantity: Decimal) -> Decimal:
     """Shares of the underlying that exercise or assignment of a position brings, signed."""
     # A call that is held buys shares, a put that is held sells them; one that is owed does the
     # opposite.
-    units = SHARES_OF_AN_OPTION if contract.call else -SHARES_OF_AN_OPTION
+    units = SHARES if contract.call else -SHARES
     return EXACT.multiply(quantity, Decimal(units))
 
 
@@ -147,7 +149,7 @@ def _may_be_of(moved: Decimal, ended: Collection[_Missing]) -> bool:
     for each in ended:
         least += min(each.shares, NONE) if each.expired else each.shares
         most += max(each.shares, NONE) if each.expired else each.shares
-    return least <= moved <= most and moved % SHARES_OF_AN_OPTION == 0
+    return least <= moved <= most and moved % SHARES == 0
 
 
 def _split(symbol: str, difference: Difference) -> str:

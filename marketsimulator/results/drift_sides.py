@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from execution.alpaca.activities import COIN_FEE, SHARES_OF_AN_OPTION, TRANSFERS
+from execution.alpaca.activities import (
+    COIN_FEE,
+    TRANSFERS,
+)
 from execution.decision import Decision
+from execution.option_orders import SHARES, is_option
 from execution.orders import Account, Fill, strategy_of
 from execution.records import Row
-from execution.spreads.orders import is_option
 from foundation.decimals import as_written
 from marketsimulator.results.drift_journal import LiveRecord, Reading
 from marketsimulator.results.drift_orders import SPLIT, fill_name, foreign_name
@@ -81,7 +84,7 @@ def live_side(
     trades: dict[str, Trade] = {}
     for fill in record.fills_between(start.at, end.at):
         name = fill.order or foreign_name(fill.symbol, fill.at)
-        units = SHARES_OF_AN_OPTION if is_option(fill.symbol) else 1
+        units = SHARES if is_option(fill.symbol) else 1
         _add(trades, name, fill.symbol, as_written(fill.quantity), as_written(fill.price) * units)
     flows: list[Flow] = []
     transfers = ZERO

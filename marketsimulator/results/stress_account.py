@@ -15,8 +15,8 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import Position
 from execution.alpaca.holdings import holdings_of
+from execution.option_orders import SHARES, Contract, contract_of, is_option
 from execution.orders import Account
-from execution.spreads.orders import Contract, contract_of, is_option
 from foundation.cents import to_cents, usd_text
 from foundation.counts import counted
 from foundation.errors import InputError
@@ -29,8 +29,6 @@ from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument
-
-SHARES = 100  # that an option is on
 
 
 def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings) -> HeldBook:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.spreads.orders import Contract, OptionLeg, contract_of
+from execution.option_orders import Contract, OptionLeg, contract_of
 from foundation.errors import InputError, OrderRejected
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.options.desk import OptionDesk, SpreadTicket
 from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
@@ -27,6 +26,7 @@ from marketsimulator.venue.spread_tickets import (
 )
 from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
 from marketsimulator.venue.underlying import Price, Underlying
+from option_spreads.simulation.desk import OptionDesk, SpreadTicket
 from trainingdata.bars import Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_of

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from execution.spreads.orders import (
+from execution.option_orders import (
     MOST_CONTRACTS,
+    SHARES,
     Contract,
     OptionLeg,
     Quote,
@@ -22,9 +23,8 @@ from execution.spreads.orders import (
     contract_of,
 )
 from foundation.errors import InputError
-from marketsimulator.options.desk import SpreadTicket
 from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, asset_id, timestamp
-from sizing.autoscaler.rules import SHARES
+from option_spreads.simulation.desk import SpreadTicket
 
 # When an order ended, by how it ended.
 END_KEYS = {

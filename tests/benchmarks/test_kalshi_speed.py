@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from marketsimulator.kalshi import MarketAgnosticKalshiEnv
-from marketsimulator.kalshi.learner import learner_of, use_threads
-from marketsimulator.kalshi.learner_settings import LearnerSettings
-from marketsimulator.kalshi.vector import VectorKalshiEnv
-from tests.marketsimulator.kalshi.test_vector import unexplained_money
+from event_contracts import MarketAgnosticKalshiEnv
+from event_contracts.simulation.learner import learner_of, use_threads
+from event_contracts.simulation.learner_settings import LearnerSettings
+from event_contracts.simulation.vector import VectorKalshiEnv
+from tests.event_contracts.test_vector import unexplained_money
 
 pytestmark = pytest.mark.bench
 MARKETS = 256

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from foundation.arrays import Index
-from marketsimulator.monte_carlo import MonteCarloSettings, simulate_accounts, summary
-from marketsimulator.options.draws import draw_trades
-from marketsimulator.options.resampling import (
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.monte_carlo import MonteCarloSettings, simulate_accounts, summary
+from option_spreads.simulation.draws import draw_trades
+from option_spreads.simulation.resampling import (
     UNIT,
     ResamplingRules,
     Units,
     account_paths,
 )
-from marketsimulator.options.trade_sample import TradeSample
-from sizing.autoscaler.rules import AutoscalingSettings
+from option_spreads.simulation.trade_sample import TradeSample
 
 pytestmark = pytest.mark.bench
 A_DAY = 3

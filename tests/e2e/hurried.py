@@ -20,7 +20,7 @@ from trainingdata.sessions import stock_grid
 
 LONGEST = 0.02  # seconds that anything waits
 PATIENCE = 0.3  # seconds that an order may take to fill
-COMMANDS = ("trade_stock_e2e", "execution.sell_spreads", "execution.trade_kalshi")
+COMMANDS = ("trade_stock_e2e", "option_spreads.sell", "event_contracts.trade")
 
 _rest = time.sleep
 _clock = time.clock_gettime

@@ -11,12 +11,12 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+from event_contracts.simulation.tickets import Ticket
+from event_contracts.trading.action_log import ActionEntry
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.orders import LimitOrder, MarketView, other
 from execution.intents import STATES, Intent, IntentBook
-from execution.kalshi.action_log import ActionEntry
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.orders import LimitOrder, MarketView, other
 from foundation.database import Database
-from marketsimulator.kalshi.tickets import Ticket
 
 BY_HAND = "by-hand"  # how ids of a person's orders begin
 CASH_BUFFER = Decimal(50)  # USD

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from event_contracts.trading.admission import Admission
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from execution.intents import IntentBook
-from execution.kalshi.admission import Admission
-from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.manager import KalshiMultiMarketOrderManager
 from foundation.database import Database
 from tests.e2e.kalshi_desk import order
 

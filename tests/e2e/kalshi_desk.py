@@ -11,17 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from event_contracts.trading.admission import Admission
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.ledger import RulesOf
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.money import Account
+from event_contracts.trading.orders import LimitOrder, Verb
+from event_contracts.trading.position_limits import PositionLimits
 from execution.intents import IntentBook
-from execution.kalshi.admission import Admission
-from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.ledger import RulesOf
-from execution.kalshi.manager import KalshiMultiMarketOrderManager
-from execution.kalshi.money import Account
-from execution.kalshi.orders import LimitOrder, Verb
 from foundation.database import Database
-from sizing.position_limits import PositionLimits
-from tests.marketsimulator.kalshi.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from trainingdata.instants import system_clock
 
 D = Decimal

@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 import requests
 
+from event_contracts import SyntheticMarket
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.simulation.tickets import OrderRequest
+from event_contracts.trading.action_log import ActionRecords
+from event_contracts.trading.fees import FeeRules
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.intents import UNDETERMINED
-from execution.kalshi.action_log import ActionRecords
-from execution.kalshi.fees import FeeRules
 from foundation.database import rows_of
-from marketsimulator.kalshi import SyntheticMarket
-from marketsimulator.kalshi.synthetic import synthetic_session
-from marketsimulator.kalshi.tickets import OrderRequest
 from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
 from tests.e2e.fault_runs import PATIENT, Door, FaultRun, Limits, Place, arm_kill, leaking_files
-from tests.marketsimulator.kalshi.practice import KEYS, ORDERS, KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KEYS, ORDERS, KalshiPractice, kalshi_practice
 from trainingdata.instants import system_clock
 
 NEVER = (
@@ -112,7 +112,7 @@ def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTra
 
 def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...]:
     return (
-        *("-m", "execution.trade_kalshi", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
+        *("-m", "event_contracts.trade", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
         *(f"life={4 * ORDER_SECONDS}", f"broker.landing_seconds={LANDING}"),

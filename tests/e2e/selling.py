@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.spreads.offers import SellerTerms
-from execution.spreads.rules import SpreadCosts, SpreadRules
-from execution.spreads.seller import SpreadSeller
 from foundation.notices import Notices
-from marketsimulator.options.desk import OptionDesk
-from marketsimulator.options.path import IndexDays, index_days
-from marketsimulator.options.pricing import Smile
-from sizing.autoscaler.account import AccountFiles
-from sizing.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.selling.offers import SellerTerms
+from option_spreads.selling.rules import SpreadCosts, SpreadRules
+from option_spreads.selling.seller import SpreadSeller
+from option_spreads.simulation.desk import OptionDesk
+from option_spreads.simulation.path import IndexDays, index_days
+from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument

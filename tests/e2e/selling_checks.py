@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from execution.intents import STATES, IntentBook
-from execution.spreads.orders import Contract, contract_of
-from execution.spreads.rules import SpreadCosts
-from execution.spreads.state import OpenSpread
+from execution.option_orders import Contract, contract_of
 from foundation.database import Database
-from marketsimulator.options.desk import SpreadTicket
-from sizing.autoscaler.account import AccountState
-from sizing.autoscaler.now import size_contracts
-from sizing.autoscaler.rules import AutoscalingSettings
-from sizing.autoscaler.trades import Row, size_of, total_of
+from option_spreads.autoscaler.account import AccountState
+from option_spreads.autoscaler.now import size_contracts
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.trades import Row, size_of, total_of
+from option_spreads.selling.rules import SpreadCosts
+from option_spreads.selling.state import OpenSpread
+from option_spreads.simulation.desk import SpreadTicket
 from trainingdata.sessions import session_of
 
 SHARES = 100

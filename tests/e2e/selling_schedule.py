@@ -23,12 +23,12 @@ import pandas as pd
 
 from execution.account_lock import JOURNAL
 from execution.intents import UNDETERMINED
-from execution.spreads.settings import SellingSettings
-from execution.spreads.state import SellerState, read_state
 from foundation.compose import composed_config
-from marketsimulator.options.desk import OptionDesk
-from sizing.autoscaler.account import TRADES, AccountFiles, UnknownState
-from sizing.autoscaler.trades import Row, rows_of, total_of
+from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
+from option_spreads.autoscaler.trades import Row, rows_of, total_of
+from option_spreads.selling.settings import SellingSettings
+from option_spreads.selling.state import SellerState, read_state
+from option_spreads.simulation.desk import OptionDesk
 from tests.e2e import selling_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, faulty_wire
 from tests.e2e.fault_runs import FaultRuns, Place, leaking_files
@@ -108,7 +108,7 @@ class SellingSchedule:
     ) -> None:
         self.here = here
         self.place = place
-        self.words = ("-m", "execution.sell_spreads", *words)
+        self.words = ("-m", "option_spreads.sell", *words)
         self._runs = FaultRuns(place, self.words, IMPATIENT)
         self._settings = settings
         self._account = AccountFiles(
@@ -118,7 +118,7 @@ class SellingSchedule:
         self._rows: list[Row] = []
 
     def begin(self) -> None:
-        """Begin the account's files, as `python -m sizing.contracts init` does."""
+        """Begin the account's files, as `python -m option_spreads.contracts init` does."""
         self._account.initialise()
 
     def step(self) -> None:

@@ -15,17 +15,17 @@ from execution.events import EventLog
 from execution.intents import Intent, IntentBook
 from execution.live.guards import Guards, GuardSettings
 from execution.live.halts import Halts
-from execution.live.spread_job import SpreadGuard
+from execution.option_orders import SpreadFill, SpreadOrder
 from execution.orders import Account
-from execution.spreads.orders import SpreadFill, SpreadOrder
-from execution.spreads.seller import SpreadSeller
-from execution.spreads.state import collateral, read_state
 from foundation.database import Database
 from foundation.errors import OrderRejected
-from marketsimulator.options.selling import MAX_POSITION, offered_spreads, spread_account
-from marketsimulator.options.spread_report import trade_table
-from sizing.autoscaler.account import AccountFiles
-from sizing.autoscaler.trades import Row, rows_of
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.trades import Row, rows_of
+from option_spreads.selling.job import SpreadGuard
+from option_spreads.selling.seller import SpreadSeller
+from option_spreads.selling.state import collateral, read_state
+from option_spreads.simulation.selling import MAX_POSITION, offered_spreads, spread_account
+from option_spreads.simulation.spread_report import trade_table
 from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller
 
 BOOKED = (

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from marketsimulator.venue import door
 from tests.commands import Started
-from tests.marketsimulator.kalshi.practice import API, signed_headers
+from tests.event_contracts.practice import API, signed_headers
 
 HANG = 30.0  # seconds after which a test says that something hangs
 ALPACA = "alpaca_server"

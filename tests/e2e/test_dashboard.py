@@ -38,10 +38,10 @@ from execution.live.journal import Journal
 from execution.live.marks import AccountMark
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
-from execution.spreads.state import FILE, OpenSpread, SellerState, write_state
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError
+from option_spreads.selling.state import FILE, OpenSpread, SellerState, write_state
 from tests.commands import Started, run_command
 from tests.e2e.chromium import browsing, installed
 from tests.e2e.practice import OPENING, Practice, Start, order, practising

@@ -21,9 +21,9 @@ import yaml
 from execution.account_lock import JOURNAL
 from execution.live.next_pass import SLACK, NextPassBook
 from execution.live.settings import LiveSettings
-from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
 from foundation.database import Database
+from option_spreads.selling.settings import SellingSettings
 from tests.commands import run_command
 from trainingdata.instants import system_clock
 

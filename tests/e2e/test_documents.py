@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDES = ("BACKTEST", "FORECASTS", "KALSHI", "OPERATIONS", "SPREADS", "VENUE")
 PAGES = ("README", *(f"docs/{name}" for name in GUIDES))
 FENCE = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SERVERS = ("marketsimulator.alpaca_server", "marketsimulator.kalshi_server", "dashboard")
+SERVERS = ("marketsimulator.alpaca_server", "event_contracts.practice_server", "dashboard")
 PORTS = ("8000", "8001")  # that a page names; the dashboard's is its default
 
 # A page whose commands are of an account has one at a practice server; these words say so.
@@ -43,10 +43,10 @@ BESIDE: Mapping[str, tuple[str, ...]] = {
 # These need what no test has: the test that runs them against a server of its own.
 INSTEAD: Mapping[str, str] = {
     "-m trainingdata.download": "tests/e2e/test_download.py",
-    "-m execution.sell_spreads": "tests/e2e/selling_schedule.py",
+    "-m option_spreads.sell": "tests/e2e/selling_schedule.py",
     "-m marketsimulator.drift": "tests/e2e/test_drift.py",
     "-m forecasting.train": "tests/forecasting/test_weights.py",
-    "-m execution.trade_kalshi": "tests/e2e/test_trade_kalshi.py",
+    "-m event_contracts.trade": "tests/e2e/test_trade_kalshi.py",
 }
 ENDS: Mapping[str, set[int]] = {"-m execution.doctor": {0, 1}, "-m execution.live kill": {0, 2}}
 

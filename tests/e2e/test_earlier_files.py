@@ -19,8 +19,8 @@ from execution.intents import IntentBook
 from execution.live.halts import Halts
 from execution.live.journal import Journal
 from execution.live.trading import NAME
-from execution.spreads.state import read_state
 from foundation.database import Database
+from option_spreads.selling.state import read_state
 from tests.commands import run_command
 from tests.e2e.practice import ROOT
 

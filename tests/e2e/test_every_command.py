@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from foundation import executed
 from kelly_chronos import COMMANDS
 from tests.commands import Started, run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROOMS = ("execution", "forecasting", "marketsimulator", "sizing", "trainingdata")
+ROOMS = tuple(room for room in executed.ROOMS if room != "foundation")
 EVERY = sorted([*COMMANDS.values(), "marketsimulator.backtest_kelly_chronos2"])
 MOST_MODULES = 200  # of Python itself, for a help: an interpreter begins with some seventy
 HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf"}
@@ -102,6 +103,21 @@ def test_h_and_cfg_job_answer_and_write_nothing(command: str, tmp_path: Path) ->
     assert (settings == {}) == (command in WITHOUT_SETTINGS)
     assert ("--cfg job" in short.stdout) == (command not in WITHOUT_SETTINGS)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "now"),
+    [
+        ("sizing.contracts", "option_spreads.contracts"),
+        ("marketsimulator.monte_carlo", "option_spreads.monte_carlo"),
+    ],
+)
+def test_names_that_documents_give_start_the_commands_that_have_moved(
+    first: str, now: str, tmp_path: Path
+) -> None:
+    answers = [run_command(["-m", name, "--cfg", "job"], cwd=tmp_path) for name in (first, now)]
+    assert answers[0].returncode == 0
+    assert answers[0].stdout == answers[1].stdout != ""
 
 
 @pytest.mark.parametrize("words", [["marketsimulator.backtest"], ["execution.doctor"]])
@@ -208,11 +224,11 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
         ["marketsimulator.compare", "a", "b", "--output", "out"],
         ["marketsimulator.stress", "a", "output=out"],
         ["forecasting.evaluate", "output=out"],
-        ["marketsimulator.monte_carlo", "trades=trades.csv", "output=out"],
-        ["marketsimulator.spread_backtest", "output=out"],
-        ["marketsimulator.kalshi.compare", "output=out"],
-        ["marketsimulator.kalshi.paper_report", "journal=trades.csv", "output=out"],
-        ["marketsimulator.kalshi.train", "output=out"],
+        ["option_spreads.monte_carlo", "trades=trades.csv", "output=out"],
+        ["option_spreads.backtest", "output=out"],
+        ["event_contracts.compare", "output=out"],
+        ["event_contracts.paper_report", "journal=trades.csv", "output=out"],
+        ["event_contracts.train", "output=out"],
         ["forecasting.tune", "--symbols", "SYA", "--output", "out"],
         ["forecasting.train", "--output", "out"],
         ["trainingdata.download", *HISTORY, "--output", "out"],

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from foundation.executed import ROOMS
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROOMS = ("foundation", "forecasting", "sizing", "marketsimulator", "execution", "trainingdata")
 HEAVY = (
     "execution.trader",
     "forecasting.chronos2.forecaster",

@@ -11,27 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from event_contracts.live.guard import KalshiGuard, KalshiGuardSettings
+from event_contracts.trading.action_log import ActionEntry, ActionLog
+from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.orders import MarketView
+from event_contracts.trading.policies import BinaryKelly, Policy
+from event_contracts.trading.records import TICK
+from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.venue_orders import order_of
 from execution.events import EventLog
 from execution.intents import IntentBook
-from execution.kalshi.action_log import ActionEntry, ActionLog
-from execution.kalshi.actions import LimitOrderActionSpace, PriceStyle
-from execution.kalshi.actor import ActorService
-from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.manager import KalshiMultiMarketOrderManager
-from execution.kalshi.orders import MarketView
-from execution.kalshi.policies import BinaryKelly, Policy
-from execution.kalshi.records import TICK
-from execution.kalshi.updates import MarketSpan, MarketUpdate
-from execution.kalshi.venue_orders import order_of
 from execution.live.halts import Halts
-from execution.live.kalshi_guard import KalshiGuard, KalshiGuardSettings
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import QUICK, order
-from tests.marketsimulator.kalshi.practice import kalshi_practice
-from tests.marketsimulator.kalshi.test_actor_on_exchange import Always
+from tests.event_contracts.practice import kalshi_practice
+from tests.event_contracts.test_actor_on_exchange import Always
 from trainingdata.instants import system_clock
 
 RAIN = "RAIN"

@@ -19,34 +19,34 @@ from typing import Any
 import numpy as np
 import pytest
 
+from event_contracts.live.account import KalshiAccount
+from event_contracts.live.guard import KalshiGuardSettings
+from event_contracts.live.loop import KalshiLoop
+from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.trading import trade
+from event_contracts.trading.action_log import ActionEntry
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.position_limits import PositionLimits
+from event_contracts.trading.records import TICK
+from event_contracts.trading.sampler import Sampler
+from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.account_lock import JOURNAL, KILL_FILE
-from execution.kalshi.action_log import ActionEntry
-from execution.kalshi.actor import ActorService
-from execution.kalshi.connection import KalshiConnection
-from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.manager import KalshiMultiMarketOrderManager
-from execution.kalshi.records import TICK
-from execution.kalshi.sampler import Sampler
-from execution.kalshi.updates import MarketSpan, MarketUpdate
 from execution.live.__main__ import clear, kill, status
 from execution.live.dashboard import Dashboard, watched_settings
-from execution.live.kalshi_account import KalshiAccount
-from execution.live.kalshi_guard import KalshiGuardSettings
-from execution.live.kalshi_loop import KalshiLoop
-from execution.live.kalshi_records import JOB, KalshiRecords, kalshi_records
-from execution.live.kalshi_settings import KalshiTradingSettings
-from execution.live.kalshi_trading import trade
 from execution.live.loop import Stop
 from execution.live.next_pass import NextPassBook
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from sizing.position_limits import PositionLimits
 from tests.e2e.kalshi_desk import QUICK, Clock
 from tests.e2e.test_dashboard import text_of
 from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
-from tests.marketsimulator.kalshi.practice import KalshiPractice, kalshi_practice
-from tests.marketsimulator.kalshi.test_actor_on_exchange import Always
+from tests.event_contracts.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.test_actor_on_exchange import Always
 from trainingdata.instants import system_clock
 
 BUY_YES_100 = 5

@@ -1,4 +1,4 @@
-"""`python -m marketsimulator.kalshi_server` as a user starts it."""
+"""`python -m event_contracts.practice_server` as a user starts it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from tests.commands import Started, run_command
-from tests.marketsimulator.kalshi.practice import API, signed_headers
+from tests.event_contracts.practice import API, signed_headers
 
-MODULE = ["-m", "marketsimulator.kalshi_server"]
+MODULE = ["-m", "event_contracts.practice_server"]
 BALANCE = f"{API}/portfolio/balance"
 
 
@@ -114,7 +114,7 @@ def test_a_server_that_cannot_be_says_so_in_a_line(
 def test_a_key_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     key = tmp_path / "mine.pem"
     key.write_text("a key of somebody")
-    words = ("-m", "marketsimulator.kalshi_server", "--key-file", str(key), "--port", "8443")
+    words = ("-m", "event_contracts.practice_server", "--key-file", str(key), "--port", "8443")
     done = run_command(words, cwd=tmp_path)
     assert done.returncode == 2
     assert "is there already" in done.stderr

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from event_contracts.trading.action_log import ActionLog
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.actor import ActorService, ActorSettings
+from event_contracts.trading.admission import Admission
+from event_contracts.trading.breaker import BreakerSettings
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.policies import Nothing
+from event_contracts.trading.position_limits import PositionLimits
+from event_contracts.trading.records import TICK
+from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.withdrawals import Withdrawal
 from execution.events import Event, EventLog
 from execution.intents import Intent, IntentBook
-from execution.kalshi.action_log import ActionLog
-from execution.kalshi.actions import LimitOrderActionSpace
-from execution.kalshi.actor import ActorService, ActorSettings
-from execution.kalshi.admission import Admission
-from execution.kalshi.breaker import BreakerSettings
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.manager import KalshiMultiMarketOrderManager
-from execution.kalshi.policies import Nothing
-from execution.kalshi.records import TICK
-from execution.kalshi.updates import MarketSpan, MarketUpdate
-from execution.kalshi.withdrawals import Withdrawal
 from execution.posting import Guard, unguarded
 from foundation.database import Database
 from foundation.errors import OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from sizing.position_limits import PositionLimits
 from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, order
 from tests.e2e.test_kalshi_guarded import quotes
 from tests.e2e.test_trade_kalshi import journals, traded

@@ -202,7 +202,7 @@ def test_a_traded_account_whose_journal_is_gone_is_killed_and_no_other(
 def test_a_kill_says_what_it_does_to_a_seller_that_runs_by_itself(
     folder: Path, tmp_path: Path
 ) -> None:
-    seller = "the loop, or `python -m execution.sell_spreads`, stops. Remove it to trade again."
+    seller = "the loop, or `python -m option_spreads.sell`, stops. Remove it to trade again."
     database = Database(folder / JOURNAL)
     book = IntentBook(database, EventLog(database))
     book.plan(
@@ -249,7 +249,7 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
         kill_file = journal.folder / "KILL"
         named = f"{kill_file} and {here}/data/live/moved/KILL are there"
         # Nothing has been done in it yet, so nobody knows which command trades it.
-        either = "the loop, or `python -m execution.sell_spreads`, stops"
+        either = "the loop, or `python -m option_spreads.sell`, stops"
         assert f"{named}: {either}. Remove them to trade again.\n" == text
         assert kill_file.is_file()
         kill_file.unlink()

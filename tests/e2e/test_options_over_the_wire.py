@@ -41,23 +41,23 @@ from execution.alpaca.options import AlpacaSpreads
 from execution.events import EventLog
 from execution.intents import IntentBook
 from execution.live.footing import AnotherAccount
-from execution.sell_spreads import open_lines, sell
-from execution.spreads.offers import SellerTerms
-from execution.spreads.orders import (
+from execution.option_orders import (
     OptionLeg,
     SpreadFill,
     SpreadOrder,
     SpreadVenue,
     contract_of,
 )
-from execution.spreads.seller import SpreadSeller
-from execution.spreads.settings import SellingSettings
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from sizing.autoscaler.account import AccountFiles
-from sizing.autoscaler.trades import rows_of
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.trades import rows_of
+from option_spreads.sell import open_lines, sell
+from option_spreads.selling.offers import SellerTerms
+from option_spreads.selling.seller import SpreadSeller
+from option_spreads.selling.settings import SellingSettings
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, trading
 from trainingdata.feed.endpoint import BrokerSettings
@@ -414,7 +414,7 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
     ]
     command = [
         "-m",
-        "execution.sell_spreads",
+        "option_spreads.sell",
         *told_words,
         "rules.entries=[60,120,180]",
         # The practice server settles in cash what no look was in time to buy back.
@@ -674,7 +674,7 @@ def seller_in(folder: Path, *words: str, **more: str) -> Started:
         "PYTHONPATH": str(ROOT),
         **more,
     }
-    return Started(["-m", "execution.sell_spreads", *words], cwd=folder, env=environment)
+    return Started(["-m", "option_spreads.sell", *words], cwd=folder, env=environment)
 
 
 def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
@@ -756,7 +756,7 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
         (["vix=x", "AUTOSCALING_DATA_DIR=y"], "begins one"),
         ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
     ):
-        command = ["-m", "execution.sell_spreads", *wrong]
+        command = ["-m", "option_spreads.sell", *wrong]
         refused = run_command(command, cwd=tmp_path, env=environment)
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
             refused.stderr
@@ -785,7 +785,7 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     killed = run_command(kill, cwd=tmp_path, env=environment)
     assert killed.returncode == 0, killed.stderr
     assert f"{account}, the one that is traded now" in killed.stdout
-    assert "`python -m execution.sell_spreads`, stops. Remove it" in killed.stdout
+    assert "`python -m option_spreads.sell`, stops. Remove it" in killed.stdout
     ended = seller.wait()
     assert (ended.returncode, ended.stderr) == (0, "")
     done = "everything of ours was closed" if flatten else "positions are as they were"

@@ -12,7 +12,7 @@ import pytest
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
-from marketsimulator.spread_backtest import BarsSettings, SpreadSettings
+from option_spreads.backtest import BarsSettings, SpreadSettings
 from tests.e2e.test_command_lines import SCRIPT, one_line, run
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.heads import HEADS

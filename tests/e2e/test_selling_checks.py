@@ -12,11 +12,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.spreads.orders import Contract
-from execution.spreads.state import OpenSpread, read_state
-from marketsimulator.options.desk import SpreadTicket
-from sizing.autoscaler.rules import AutoscalingSettings
-from sizing.autoscaler.trades import Row, rows_of
+from execution.option_orders import Contract
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.trades import Row, rows_of
+from option_spreads.selling.state import OpenSpread, read_state
+from option_spreads.simulation.desk import SpreadTicket
 from tests.e2e import selling_checks
 from tests.e2e.selling import COSTS, Practising, practising_seller
 from tests.e2e.selling_checks import Written

@@ -19,19 +19,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.spreads.orders import Contract, Fate, Quote, SpreadFill, SpreadOrder, SpreadVenue
-from execution.spreads.rules import NEAR_STRIKE, SpreadCosts, SpreadRules
-from execution.spreads.seller import SpreadSeller
-from execution.spreads.state import FILE, OpenSpread, SellerState, read_state, write_state
+from execution.option_orders import Contract, Fate, Quote, SpreadFill, SpreadOrder, SpreadVenue
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from marketsimulator.options.desk import OptionDesk
-from marketsimulator.options.path import index_days
-from marketsimulator.options.selling import simulate_selling
-from marketsimulator.options.spread_report import trade_table
-from sizing.autoscaler.account import AccountFiles, UnknownState
-from sizing.autoscaler.rules import AutoscalingSettings
-from sizing.autoscaler.trades import ClosedTrade, Row, rows_of
+from option_spreads.autoscaler.account import AccountFiles, UnknownState
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.trades import ClosedTrade, Row, rows_of
+from option_spreads.selling.rules import NEAR_STRIKE, SpreadCosts, SpreadRules
+from option_spreads.selling.seller import SpreadSeller
+from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
+from option_spreads.simulation.desk import OptionDesk
+from option_spreads.simulation.path import index_days
+from option_spreads.simulation.selling import simulate_selling
+from option_spreads.simulation.spread_report import trade_table
 from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller, synthetic
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_of

@@ -16,30 +16,30 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from execution import trade_kalshi
+from event_contracts import SyntheticMarket, paper_report
+from event_contracts import trade as trade_kalshi
+from event_contracts.live import trading
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.trading import policy_of, trade
+from event_contracts.simulation.sessions import outcome_of
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.action_log import ActionEntry, ActionRecords
+from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.network import ABOUT, About
+from event_contracts.trading.observation import features_of
+from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
+from event_contracts.trading.records import WHOLE
+from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.intents import IntentBook
-from execution.kalshi.action_log import ActionEntry, ActionRecords
-from execution.kalshi.connection import KalshiConnection
-from execution.kalshi.endpoint import KalshiKeys, KalshiSettings
-from execution.kalshi.fees import FeeRules
-from execution.kalshi.network import ABOUT, About
-from execution.kalshi.observation import features_of
-from execution.kalshi.policies import BinaryKelly, Nothing, RandomPolicy
-from execution.kalshi.records import WHOLE
-from execution.kalshi.sampler import Sampler
-from execution.live import kalshi_trading
-from execution.live.kalshi_settings import KalshiTradingSettings
-from execution.live.kalshi_trading import policy_of, trade
 from execution.live.loop import Stop
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from marketsimulator.kalshi import SyntheticMarket, paper_report
-from marketsimulator.kalshi.sessions import outcome_of
-from marketsimulator.kalshi.synthetic import synthetic_session
 from tests.commands import Started
-from tests.marketsimulator.kalshi.practice import KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 
 WIDTH = len(features_of(sizes=False))
 QUICK = {"read": 1_000_000, "write": 1_000_000}
@@ -216,7 +216,7 @@ def test_killed_with_an_order_in_flight_and_started_again_nothing_is_sent_twice(
         "KALSHI_PRIVATE_KEY": practice.private_key,
     }
     words = [
-        *("-m", "execution.trade_kalshi", "markets=[RAIN]", "policy=random", "interval=1"),
+        *("-m", "event_contracts.trade", "markets=[RAIN]", "policy=random", "interval=1"),
         *("folder=journals", f"broker.url_override={practice.url}"),
     ]
     for run in range(3):
@@ -339,7 +339,7 @@ def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[s
 def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_stop(
     practice: KalshiPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kalshi_trading, "VENUE_RETRY", 0.01)
+    monkeypatch.setattr(trading, "VENUE_RETRY", 0.01)
     practice.fault("status", status=503, seconds=0, count=20)
     shown = traded(practice, most=1, steps=None, policy="kelly")
     assert len(shown) >= 1

@@ -15,14 +15,14 @@ from execution.account_lock import JOURNAL
 from execution.events import EventLog
 from execution.live.halts import Halts
 from execution.live.next_pass import next_pass_of
-from execution.live.spread_job import next_session
 from execution.orders import Account
-from execution.sell_spreads import sell
-from execution.spreads.settings import SellingSettings
-from execution.spreads.state import OpenSpread, collateral
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
-from sizing.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.sell import sell
+from option_spreads.selling.job import next_session
+from option_spreads.selling.settings import SellingSettings
+from option_spreads.selling.state import OpenSpread, collateral
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Start
 

@@ -7,11 +7,13 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import FILL, SHARES_OF_AN_OPTION
+from execution.alpaca.activities import (
+    FILL,
+)
 from execution.events import EventLog
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
-from execution.spreads.orders import is_option
+from execution.option_orders import SHARES, is_option
 from foundation.database import Database
 from tests.execution.test_holdings import BEGUN, HOUR, histories
 
@@ -32,7 +34,7 @@ def test_any_order_of_pages_comes_to_the_same_cash(history: tuple, ground: Decim
     expected = ground
     for each in activities:
         if each.kind == FILL:
-            units = SHARES_OF_AN_OPTION if is_option(each.symbol) else 1
+            units = SHARES if is_option(each.symbol) else 1
             expected -= each.quantity * each.price * units
         else:
             expected += each.amount

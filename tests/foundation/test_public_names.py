@@ -13,7 +13,7 @@ import pytest
 from foundation.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
+ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator", "event_contracts")
 
 
 @pytest.mark.parametrize("room", ROOMS)

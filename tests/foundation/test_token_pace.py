@@ -10,8 +10,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from event_contracts.trading.token_pace import TokenBudget, TokenCosts, TokenPace, shared_token_pace
 from foundation.errors import InputError
-from foundation.token_pace import TokenBudget, TokenCosts, TokenPace, shared_token_pace
 from foundation.transport import Transport
 from tests.foundation.test_transport import JSON, answering
 

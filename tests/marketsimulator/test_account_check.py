@@ -13,7 +13,8 @@ import pytest
 
 from foundation.counts import usd
 from foundation.errors import InputError
-from marketsimulator.options.account_check import (
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.simulation.account_check import (
     BandTerms,
     Month,
     account_months,
@@ -21,8 +22,7 @@ from marketsimulator.options.account_check import (
     learned_text,
     trades_in_both,
 )
-from marketsimulator.options.trade_sample import Flow, read_flows, trades_per_session
-from sizing.autoscaler.rules import AutoscalingSettings
+from option_spreads.simulation.trade_sample import Flow, read_flows, trades_per_session
 from tests.commands import run_command
 from trainingdata.sessions import sessions_between
 
@@ -297,7 +297,7 @@ def test_the_command_checks_an_account_and_refuses_in_a_line(tmp_path: Path) -> 
         for k, day in enumerate(sessions("2024-01-02", "2024-04-30"))
     ]
     path.write_text("\n".join([HEADER, *rows]) + "\n")
-    command = ["-m", "marketsimulator.monte_carlo", f"check={path}", "runs=300"]
+    command = ["-m", "option_spreads.monte_carlo", f"check={path}", "runs=300"]
     done = run_command([*command, "output=out"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out" / "monte_carlo_check.json").read_text())

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from execution.spreads.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
+from execution.option_orders import SHARES
 from foundation.arrays import Array
 from foundation.errors import InputError
-from marketsimulator.options.path import IndexDays, IndexModel, normal_paths
-from marketsimulator.options.pricing import Smile, black_scholes
-from marketsimulator.options.selling import sell_spread
-from sizing.autoscaler.rules import SHARES
+from option_spreads.selling.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
+from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths
+from option_spreads.simulation.pricing import Smile, black_scholes
+from option_spreads.simulation.selling import sell_spread
 from trainingdata.sessions import stock_grid
 
 SMILE = Smile().flat

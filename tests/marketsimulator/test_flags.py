@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from event_contracts import practice_server
 from foundation.errors import InputError
-from marketsimulator import alpaca_server, backtest_kelly_chronos2, kalshi_server
+from marketsimulator import alpaca_server, backtest_kelly_chronos2
 from marketsimulator.flags import named_by_flags, refuse_both, typed_flags
 
 FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
@@ -56,7 +57,7 @@ def test_a_flag_and_a_word_for_the_same_setting_are_refused() -> None:
 
 
 SERVER = alpaca_server.main
-KALSHI = kalshi_server.main
+KALSHI = practice_server.main
 RUN = backtest_kelly_chronos2.main
 
 

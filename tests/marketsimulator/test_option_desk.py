@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.spreads.orders import Contract, OptionLeg, SpreadOrder, contract_of
+from execution.option_orders import Contract, OptionLeg, SpreadOrder, contract_of
 from foundation.errors import InputError, OrderRejected
-from marketsimulator.options.desk import OptionDesk, largest_loss
-from marketsimulator.options.pricing import Smile
+from option_spreads.simulation.desk import OptionDesk, largest_loss
+from option_spreads.simulation.pricing import Smile
 
 DAY = date(2024, 4, 2)
 NEXT = date(2024, 4, 3)

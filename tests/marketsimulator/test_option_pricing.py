@@ -8,9 +8,9 @@ import QuantLib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.spreads.rules import Spread, StrikeLeg, spread_of
 from foundation.errors import InputError
-from marketsimulator.options.pricing import Smile, black_scholes, spread_prices
+from option_spreads.selling.rules import Spread, StrikeLeg, spread_of
+from option_spreads.simulation.pricing import Smile, black_scholes, spread_prices
 
 spots = st.floats(100, 10_000)
 strikes = st.floats(100, 10_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from execution.kalshi.fees import KalshiFees
+from event_contracts.trading.fees import KalshiFees
 from forecasting.batch import BatchSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError

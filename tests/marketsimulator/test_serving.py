@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from event_contracts import practice_server
 from foundation.errors import InputError
-from marketsimulator import alpaca_server, kalshi_server
+from marketsimulator import alpaca_server
 from marketsimulator.venue.serving import FASTEST, Serving, add_serving_flags
 
 Main = Callable[[], None]
@@ -140,7 +141,7 @@ def test_both_servers_refuse_in_the_same_words(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["server"])
     first = refusal(alpaca_server.main, words, capsys)
-    second = refusal(kalshi_server.main, ["--key-file", "key.pem", *words], capsys)
+    second = refusal(practice_server.main, ["--key-file", "key.pem", *words], capsys)
     assert first == second
     assert words[0] in first
     assert not list(tmp_path.iterdir())
@@ -148,7 +149,7 @@ def test_both_servers_refuse_in_the_same_words(
 
 def test_both_servers_explain_their_flags_in_the_same_words() -> None:
     lines = []
-    for server in (alpaca_server, kalshi_server):
+    for server in (alpaca_server, practice_server):
         text = (server.__doc__ or "").replace("8001", "8000")
         lines.append(re.findall(r"(?m)^--(?:speed|host, --port) .*$", text))
     assert lines[0] == lines[1]

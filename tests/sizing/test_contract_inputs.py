@@ -17,10 +17,10 @@ import pytest
 
 from foundation.decimals import exact_number, plain_number
 from foundation.errors import InputError
-from sizing.autoscaler.account import AccountFiles
-from sizing.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
-from sizing.autoscaler.trades import ClosedTrade, csv_of, rows_of
-from sizing.contracts import (
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
+from option_spreads.autoscaler.trades import ClosedTrade, csv_of, rows_of
+from option_spreads.contracts import (
     autoscaling_settings,
     calculate_position_size,
     get_max_risk_for_strategy,
@@ -271,7 +271,7 @@ def test_a_byte_order_mark_is_no_damage(root: Path, name: str) -> None:
     assert not list(folder.glob("*.aside-*"))
 
 
-SIZED = "from sizing.contracts import calculate_position_size as size\n"
+SIZED = "from option_spreads.contracts import calculate_position_size as size\n"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ SIZED = "from sizing.contracts import calculate_position_size as size\n"
         ),
         (
             "import logging; logging.basicConfig(level=logging.INFO)\n"
-            "logging.getLogger('sizing').propagate = False\n",
+            "logging.getLogger('option_spreads').propagate = False\n",
             1, 0,
         ),
     ],

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.autoscaler.account import AccountFiles, UnknownState
-from sizing.autoscaler.trades import ClosedTrade
-from sizing.contracts import calculate_position_size, get_max_risk_for_strategy
+from option_spreads.autoscaler.account import AccountFiles, UnknownState
+from option_spreads.autoscaler.trades import ClosedTrade
+from option_spreads.contracts import calculate_position_size, get_max_risk_for_strategy
 from tests.commands import Started, run_command
 
 HEADER = (
@@ -272,7 +272,7 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
     before = sorted(root.rglob("*.*"))
     for _ in range(3):
         assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 0
-    command = ["-m", "sizing.contracts", "LIVE", f"AUTOSCALING_DATA_DIR={root}"]
+    command = ["-m", "option_spreads.contracts", "LIVE", f"AUTOSCALING_DATA_DIR={root}"]
     refused = run_command(command, cwd=root)
     assert refused.returncode == 2
     assert "contracts recover LIVE STARTING_CAPITAL=USD" in refused.stderr
@@ -416,8 +416,8 @@ UPDATES = """
 import sys
 from decimal import Decimal
 from pathlib import Path
-from sizing.autoscaler.account import AccountFiles
-from sizing.autoscaler.trades import ClosedTrade
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.trades import ClosedTrade
 files = AccountFiles(Path(sys.argv[1]), 20000)
 for k in range(int(sys.argv[2]), int(sys.argv[3])):
     files.record(ClosedTrade(f"t{k}", "PUT", 1 + k % 3, Decimal(k % 7) - 3, "x"))
@@ -456,7 +456,7 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
 
 def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = ["-m", "sizing.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
+        command = ["-m", "option_spreads.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]
         return run_command(command, cwd=tmp_path)
 
     missing = run()

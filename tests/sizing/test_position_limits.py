@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from event_contracts.trading.position_limits import PositionLimits, held_value
 from foundation.errors import InputError
-from sizing.position_limits import PositionLimits, held_value
 
 D = Decimal
 PRICES = st.integers(1, 9_999).map(lambda n: D(n) / 10_000)

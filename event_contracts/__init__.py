@@ -1,0 +1,46 @@
+"""Event contracts: sized actions, the loop that sends them, sessions to play and learn on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from foundation.lazy import public
+
+if TYPE_CHECKING:
+    from event_contracts.simulation.env import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
+    from event_contracts.simulation.manager import SimulatedOrderManager as SimulatedOrderManager
+    from event_contracts.simulation.recorded import RecordedMarket as RecordedMarket
+    from event_contracts.simulation.recorded import recorded_markets as recorded_markets
+    from event_contracts.simulation.recorded import recorded_sessions as recorded_sessions
+    from event_contracts.simulation.sessions import checked_session as checked_session
+    from event_contracts.simulation.sessions import outcome_of as outcome_of
+    from event_contracts.simulation.synthetic import SyntheticMarket as SyntheticMarket
+    from event_contracts.simulation.synthetic import synthetic_session as synthetic_session
+    from event_contracts.simulation.synthetic import synthetic_sessions as synthetic_sessions
+    from event_contracts.trading.position_limits import PositionLimits as PositionLimits
+
+# The words of `kelly-chronos`, and the modules that they run.
+COMMANDS = {
+    "trade_kalshi": "event_contracts.trade",
+    "kalshi_server": "event_contracts.practice_server",
+    "kalshi_train": "event_contracts.train",
+    "kalshi_compare": "event_contracts.compare",
+    "kalshi_paper_report": "event_contracts.paper_report",
+}
+
+__getattr__, __dir__, __all__ = public(
+    __name__,
+    {
+        "MarketAgnosticKalshiEnv": "simulation.env",
+        "PositionLimits": "trading.position_limits",
+        "RecordedMarket": "simulation.recorded",
+        "SimulatedOrderManager": "simulation.manager",
+        "SyntheticMarket": "simulation.synthetic",
+        "checked_session": "simulation.sessions",
+        "outcome_of": "simulation.sessions",
+        "recorded_markets": "simulation.recorded",
+        "recorded_sessions": "simulation.recorded",
+        "synthetic_session": "simulation.synthetic",
+        "synthetic_sessions": "simulation.synthetic",
+    },
+)

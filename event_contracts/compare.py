@@ -1,0 +1,325 @@
+r"""Sizes that vary beside one size, Kelly, chance and nothing, over the same held-out sessions.
+
+    python -m event_contracts.compare variable=[A.safetensors,…] fixed=[B.safetensors,…] \
+        [recorded=true] [key=value …]
+
+Every policy plays every session under the same money, fees and limits; a checkpoint that was
+trained under another seed is another run of its policy. The page answers whether the variable sizes
+earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
+same is asked of Kelly, which needs no training.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("event_contracts.compare", __doc__, settings="kalshi_compare", hydra=True)
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.table import Table
+
+from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
+from event_contracts.simulation.comparison_page import (
+    FILE,
+    HEADINGS,
+    PAGE,
+    cells,
+    notes,
+    sentences,
+    write_comparison,
+)
+from event_contracts.simulation.output_folder import output_folder
+from event_contracts.simulation.recorded import recorded_markets
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import synthetic_sessions
+from event_contracts.trading.network import About, load_network
+from event_contracts.trading.observation import features_of
+from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
+from forecasting.forecast import Progress, silent
+from foundation.command import log_to_file, one_line_errors
+from foundation.compose import hydra_command
+from foundation.configuration import may_overwrite, settings_of
+from foundation.errors import InputError, refuse_outside
+from foundation.files import file_digest
+from foundation.progress import ProgressBar
+from foundation.terminal import terminal
+from marketsimulator.results.trials import check_ledger
+
+HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
+VARIABLE = "variable"
+KELLY = "kelly"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonSettings:
+    """Settings of configs/kalshi_compare.yaml.
+
+    variable: checkpoints trained with all sizes, one for each seed of training.
+    fixed: checkpoints trained with one size, as many.
+    fixed_size: contracts, the one size.
+    kelly_fraction: of full Kelly, above 0, at most 10.
+    episode: money, orders and fees of every session, and the synthetic market.
+    recorded: whether recorded sessions judge in place of synthetic ones.
+    folder: of recorded files; none for the project's own.
+    judge_events: last recorded events, whose markets judge, 1 … 1,000,000.
+    sessions: synthetic ones, 1 … 1,000,000.
+    runs: of the random policy, each with its own seed, 1 … 1,000.
+    seed: of synthetic sessions, random choices and intervals, from 0.
+    trials: the trial ledger; none keeps the comparison out of it.
+    output: folder for the results.
+    """
+
+    variable: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    fixed_size: int = 10
+    kelly_fraction: float = 0.5
+    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
+    recorded: bool = False
+    folder: str | None = None
+    judge_events: int = 4
+    sessions: int = 200
+    runs: int = 3
+    seed: int = 0
+    trials: str | None = None
+    output: str = "outputs/kalshi-compare"
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "",
+            kelly_fraction=(0.001, 10),
+            judge_events=(1, 1_000_000),
+            sessions=(1, 1_000_000),
+            runs=(1, 1_000),
+            seed=(0, 2**63),
+        )
+        if self.episode.fixed_size is not None:
+            raise InputError(
+                f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
+                " size is fixed_size"
+            )
+        if self.fixed_size not in self.episode.position_sizes:
+            raise InputError(
+                f"fixed_size: {self.fixed_size} is none of {self.episode.position_sizes}"
+            )
+        if len(self.variable) != len(self.fixed) and self.variable and self.fixed:
+            raise InputError(
+                f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
+                " of each are needed, one for each seed of training"
+            )
+
+    @classmethod
+    def of(cls, config: DictConfig) -> ComparisonSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_of(cls, config, lists=("variable", "fixed"))
+
+    @property
+    def fixed_name(self) -> str:
+        """How results call what was trained with one size."""
+        return f"fixed {self.fixed_size}"
+
+    @property
+    def kelly_fixed_name(self) -> str:
+        """How results call Kelly with one size."""
+        return f"{KELLY} {self.fixed_name}"
+
+
+def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
+    """The sessions that no training has seen: synthetic ones, or markets of the last events.
+
+    Raises
+    ------
+    InputError
+        for recorded files that cannot be used, and where they have too few events.
+    """
+    if settings.recorded:
+        return _recorded(settings)
+    market = settings.episode.market
+    drawn = synthetic_sessions((HELD_OUT, settings.seed), settings.sessions, market)
+    return HeldOut(
+        sessions=list(drawn),
+        groups=np.arange(settings.sessions),
+        markets=("SYNTHETIC",),
+        source=f"{settings.sessions} synthetic sessions, seed {settings.seed}: {market}",
+        first=f"{0:09}",
+        last=f"{settings.sessions - 1:09}",
+    )
+
+
+def _recorded(settings: ComparisonSettings) -> HeldOut:
+    markets = recorded_markets(settings.folder)
+    events = list(dict.fromkeys(market.event for market in markets))
+    if settings.judge_events >= len(events):
+        raise InputError(
+            f"judge_events: {settings.judge_events} of {len(events)} recorded events leave none to"
+            " train on"
+        )
+    last = events[-settings.judge_events :]
+    judging = [market for market in markets if market.event in last]
+    return HeldOut(
+        sessions=[market.session for market in judging],
+        groups=np.array([last.index(market.event) for market in judging]),
+        markets=tuple(market.market for market in judging),
+        source=f"recorded markets of {', '.join(last)}",
+        first=str(min(market.times[0] for market in judging)),
+        last=str(max(market.times[-1] for market in judging)),
+        earlier=len(events) - settings.judge_events,
+    )
+
+
+def entrants_of(settings: ComparisonSettings, held_out: HeldOut) -> list[Entrant]:
+    """Whoever plays: the checkpoints that were named, Kelly, chance and nothing.
+
+    Raises
+    ------
+    InputError
+        for a checkpoint that cannot be read, was trained for other sizes, or on what judges.
+    """
+    every = settings.episode
+    single = replace(every, fixed_size=settings.fixed_size)
+    entrants = []
+    if settings.variable:
+        entrants.append(_trained(VARIABLE, settings.variable, every, held_out))
+    if settings.fixed:
+        entrants.append(_trained(settings.fixed_name, settings.fixed, single, held_out))
+    for name, episode in ((KELLY, every), (settings.kelly_fixed_name, single)):
+        fraction = settings.kelly_fraction
+        policy = BinaryKelly(episode.space(), episode.starting_cash, fraction)
+        entrants.append(Entrant(name, (policy,), episode, {"fraction": fraction}))
+    chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.runs))
+    entrants.append(Entrant("random", chance, every, control=True))
+    entrants.append(Entrant("nothing", (Nothing(),), every, control=True))
+    return entrants
+
+
+def _trained(
+    name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
+) -> Entrant:
+    """The checkpoints of one kind as one entrant.
+
+    Raises
+    ------
+    InputError
+        for a file that is no checkpoint, one of other sizes, price styles or features than needed,
+        and one that was trained on what judges.
+    """
+    try:
+        policies = tuple(load_network(path) for path in paths)
+    except InputError as error:
+        key = VARIABLE if name == VARIABLE else "fixed"
+        raise InputError(
+            f"{key}: {error} (it names checkpoints that event_contracts.train has written)"
+        ) from error
+    for path, policy in zip(paths, policies, strict=True):
+        about = policy.about
+        _check_orders(path, about, name, episode)
+        if about.features != policies[0].about.features:
+            raise InputError(f"{path}: sees other features than {paths[0]}")
+        _check_unseen(path, about, held_out)
+    sees_sizes = policies[0].about.features == features_of(sizes=True)
+    digests = [file_digest(Path(path)) for path in paths]
+    if len(set(digests)) < len(digests):
+        raise InputError(f"{name}: the same checkpoint stands for several training runs")
+    episode = replace(episode, size_features=sees_sizes)
+    return Entrant(name, policies, episode, {"checkpoints": digests})
+
+
+def _check_orders(path: str, about: About, name: str, episode: EpisodeSettings) -> None:
+    if why := about.other_styles(episode.space().styles):
+        raise InputError(f"{path}: {why} (episode.price_style)")
+    if (about.position_sizes, about.fixed_size) != (episode.position_sizes, episode.fixed_size):
+        trained = f"size {about.fixed_size}" if about.fixed_size else "all sizes"
+        needed = f"size {episode.fixed_size}" if episode.fixed_size else "all sizes"
+        raise InputError(
+            f"{path}: trained with {trained} of {about.position_sizes}; {name} needs {needed} of"
+            f" {episode.position_sizes}"
+        )
+
+
+def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
+    """Refuse a checkpoint that was trained on recorded events which judge it."""
+    if held_out.earlier is None:
+        return
+    events = 0
+    for run in about.runs:
+        if run.get("recorded"):
+            count = run.get("train_events")
+            if not isinstance(count, int):
+                raise InputError(f"{path}: its header does not say how many events it has seen")
+            events = max(events, count)
+    if events > held_out.earlier:
+        raise InputError(
+            f"{path}: trained on the first {events} recorded events; only the first"
+            f" {held_out.earlier} do not judge here"
+        )
+
+
+def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Comparison:
+    """Play the whole comparison.
+
+    progress: called as runs are done.
+
+    Raises
+    ------
+    InputError
+        for settings, sessions, checkpoints or a ledger that cannot be used.
+    """
+    check_ledger(settings.trials)
+    held_out = held_out_sessions(settings)
+    entrants = entrants_of(settings, held_out)
+    pairs = [(KELLY, settings.kelly_fixed_name)]
+    if settings.variable and settings.fixed:
+        pairs.insert(0, (VARIABLE, settings.fixed_name))
+    return compare_policies(
+        entrants,
+        held_out,
+        pairs,
+        seed=settings.seed,
+        ledger=settings.trials,
+        progress=progress,
+    )
+
+
+def _print_comparison(comparison: Comparison, output: Path) -> None:
+    table = Table("policy", *HEADINGS, title=comparison.held_out.source)
+    for standing in comparison.standings:
+        table.add_row(standing.name, *cells(standing, comparison.cash))
+    console = terminal(200)
+    console.print(table)
+    for line in (*sentences(comparison), *notes(comparison)):
+        console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"Report: {output / PAGE}", soft_wrap=True, highlight=False)
+
+
+def _run_composed(config: DictConfig) -> None:
+    with one_line_errors("nothing was written") as folders:
+        settings = ComparisonSettings.of(config)
+        output = output_folder(
+            settings.output, FILE, PAGE, mark=FILE, overwrite=may_overwrite(config)
+        )
+        folders.append(output)
+        log_to_file("kalshi_compare")
+        with ProgressBar() as progress:
+            comparison = compare(settings, progress=progress)
+        write_comparison(comparison, output)
+    _print_comparison(comparison, output)
+
+
+def main() -> None:
+    """Hydra entry."""
+    hydra_command("kalshi_compare", _run_composed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The loop that trades event contracts, and its account."""

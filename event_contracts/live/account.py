@@ -1,0 +1,173 @@
+"""What an account at Kalshi is worth, written down, and the halts that its losses raise.
+
+A day is New York's, as for stocks: the venue is there, and its fees are dated by it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+import numpy as np
+
+from event_contracts.live.records import KalshiRecords
+from event_contracts.trading.account_books import AccountBooks, Reading, read_account
+from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.ledger import Ledger, RulesOf, held
+from event_contracts.trading.listings import read_markets
+from event_contracts.trading.money import Account
+from event_contracts.trading.sampler import Sample
+from event_contracts.trading.valuation import Sides, sale_prices, value_of
+from execution.live.halts import HALT_RULES
+from execution.live.losses import LossLimits, Mark, loss_halts
+from execution.live.mark_thinning import thinned
+from execution.live.marks import AccountMark
+
+DIFFERENCES = "kalshi books"  # a kind of alert
+_BEGINNING = np.datetime64(0, "ns")
+_TICK = np.timedelta64(1, "ns")
+_ROW = "account"
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS kalshi_books (
+        name TEXT PRIMARY KEY,
+        at TEXT NOT NULL,
+        content TEXT NOT NULL
+    ) STRICT
+"""
+
+
+class KalshiAccount:
+    """Marks of one account, by which its openings are halted.
+
+    connection: to it.
+    records: its journal and its halts; their notices are told of a halt once.
+    limits: shares whose loss halts.
+    rules_of: fee rules of a market at an instant.
+    pause: waits for so many seconds.
+
+    Raises
+    ------
+    DatabaseFailed
+        here and in every method, for a journal that cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        connection: KalshiConnection,
+        records: KalshiRecords,
+        limits: LossLimits,
+        rules_of: RulesOf,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        records.database.create(_SCHEMA)
+        self._connection = connection
+        self._database = records.database
+        self._journal = records.journal
+        self._halts = records.halts
+        self._notices = records.notices
+        self._limits = limits
+        self._rules_of = rules_of
+        self._pause = pause
+        self._books, self._sales = self._kept()
+        marks = records.journal.marks(_BEGINNING)
+        self._marks = [Mark(each.at, each.equity, each.flows) for each in marks]
+
+    def mark(self) -> Reading:
+        """Read the account, write down what it is worth, and halt or resume by what it has lost.
+
+        Returns what was read, beside what it was when it was marked before.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an account that trades whenever it is read.
+        """
+        reading = read_account(self._connection, self._books, self._rules_of, self._pause)
+        positions = _positions(reading.books.ledger.account)
+        samples = read_markets(self._connection, positions, Sample.of)
+        sales = sale_prices(samples, self._sales)
+        values = {
+            market: value_of(count, samples[market], sales[market])
+            for market, count in positions.items()
+        }
+        self._write(reading, sales, values)
+        if reading.differences:
+            self._notices.alert(DIFFERENCES, "; ".join(reading.differences))
+        else:
+            self._notices.end_alert(DIFFERENCES)
+        return reading
+
+    def _write(
+        self, reading: Reading, sales: Mapping[str, Sides], values: Mapping[str, Decimal]
+    ) -> None:
+        """Write a mark, what it rests on and the halts that follow from it down as one."""
+        cash = reading.books.ledger.account.cash
+        mark = AccountMark(
+            at=self._instant(reading.books.at),
+            equity=float(sum(values.values(), cash)),
+            cash=float(cash),
+            gross_stock=0.0,
+            gross_crypto=0.0,
+            stock_ceiling=0.0,
+            flows=float(reading.flow),
+            positions={market: float(value) for market, value in values.items()},
+        )
+        history = self._halts.history()
+        marks = [*self._marks, Mark(mark.at, mark.equity, mark.flows)]
+        changes = loss_halts(marks, mark.at, self._limits, history)
+        with self._database.transaction():
+            self._journal.mark(mark)
+            self._keep(reading.books, sales)
+            self._halts.apply(changes, mark.at)
+        self._marks = thinned(marks, history)
+        self._books, self._sales = reading.books, sales
+        for kind in (*changes.ended, *changes.raised):
+            self._notices.end_alert(f"halt {kind}")
+        for kind, why in changes.raised.items():
+            self._notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+
+    def _instant(self, at: np.datetime64) -> np.datetime64:
+        """When a mark is made: after the one before, though the clock may have gone back."""
+        return max(at, self._marks[-1].at + _TICK) if self._marks else at
+
+    def _keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
+        account = books.ledger.account
+        content = {
+            "cash": str(account.cash),
+            "positions": {name: str(count) for name, count in _positions(account).items()},
+            "carried": {name: str(amount) for name, amount in account.carried.items()},
+            "fills": sorted(books.ledger.booked),
+            "settlements": sorted([name, str(at)] for name, at in books.ledger.settled),
+            "sales": {name: [str(price) for price in sides] for name, sides in sales.items()},
+        }
+        self._database.execute(
+            "INSERT OR REPLACE INTO kalshi_books VALUES (?, ?, ?)",
+            (_ROW, str(books.at), json.dumps(content)),
+        )
+
+    def _kept(self) -> tuple[AccountBooks | None, Mapping[str, Sides]]:
+        """What an earlier process kept; nothing where there was none."""
+        rows = self._database.rows("SELECT at, content FROM kalshi_books")
+        if not rows:
+            return None, {}
+        with self._database.checked():
+            at, text = rows[0]
+            content = json.loads(text)
+            account = Account(
+                Decimal(content["cash"]),
+                {name: held(Decimal(count)) for name, count in content["positions"].items()},
+                {name: Decimal(amount) for name, amount in content["carried"].items()},
+            )
+            settled = {(name, np.datetime64(when, "ns")) for name, when in content["settlements"]}
+            ledger = Ledger(account, frozenset(content["fills"]), frozenset(settled))
+            sales = {
+                name: (Decimal(yes), Decimal(no)) for name, (yes, no) in content["sales"].items()
+            }
+            return AccountBooks(np.datetime64(at, "ns"), ledger), sales
+
+
+def _positions(account: Account) -> dict[str, Decimal]:
+    """Contracts by market, YES above 0 and NO below."""
+    return {name: each.yes - each.no for name, each in account.holdings.items()}

@@ -1,0 +1,209 @@
+"""An account at Kalshi traded by a policy: manager, service, marks, and the loop over them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from event_contracts.live.account import KalshiAccount
+from event_contracts.live.loop import KalshiLoop
+from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.trading.action_log import ActionEntry
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiKeys
+from event_contracts.trading.estimates import EstimateFile
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.listings import UnknownMarket
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.market_fees import MarketFees
+from event_contracts.trading.network import NetworkPolicy, load_network
+from event_contracts.trading.observation import features_of
+from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
+from event_contracts.trading.sampler import Sample, Sampler
+from event_contracts.trading.sight import worth
+from execution.live.loop import VENUE_RETRY, Stop
+from foundation.errors import AccessRefused, BrokerError, InputError
+from trainingdata.instants import system_clock
+
+log = logging.getLogger(__name__)
+
+Show = Callable[[ActionEntry], None]
+
+
+def trade(
+    settings: KalshiTradingSettings,
+    keys: KalshiKeys,
+    stop: Stop,
+    show: Show,
+    clock: Callable[[], np.datetime64] = system_clock,
+) -> None:
+    """Trade until the steps are made, every market has settled, or it is told to stop.
+
+    show: called with every decision.
+
+    Raises
+    ------
+    InputError
+        for settings that cannot be used, an account that another process trades, a kill file, a
+        venue that does not answer at the start (one that is to trade until it is stopped waits for
+        it), and what the last of `halt_after` ticks met.
+    """
+    venue = settings.venue()
+    fees = MarketFees(settings.fees.on)
+    policy, sizes = policy_of(settings)
+    estimates = None if settings.estimates is None else Path(settings.estimates)
+    with ExitStack() as held:
+        records = held.enter_context(kalshi_records(settings, venue, keys, clock))
+        connection = KalshiConnection(venue, keys, clock)
+        own = EstimateFile(estimates, records.notices)
+        sampler = Sampler(connection, settings.markets, settings.step, own.at)
+        account = KalshiAccount(connection, records, settings.guards, fees)
+
+        def begin() -> KalshiLoop:
+            samples = sampler.read()
+            fees.learn(connection, settings.markets)
+            space = settings.space_at(fees.dearest(clock()))
+            manager = _manager(settings, keys, space, fees, records)
+            began = records.actions.began(worth(manager.view(settings.markets[0])))
+            service = _service(
+                settings, records, manager, space, policy(space, float(began)), sizes, show
+            )
+            _follow(service, sampler, samples, records)
+            account.mark()
+            return KalshiLoop(
+                service, manager, sampler, account, records, stop, settings.halt_after
+            )
+
+        try:
+            loop = _begun(begin, stop, patient=settings.steps is None)
+            if loop is not None:
+                asyncio.run(loop.run(settings.steps))
+        except Exception as error:
+            records.notices.alert("stopped", f"trading has stopped: {error}")
+            raise
+
+
+def _begun(begin: Callable[[], KalshiLoop], stop: Stop, *, patient: bool) -> KalshiLoop | None:
+    """The loop, once the venue is there; none where it was told to stop before.
+
+    patient: whether a venue that does not answer is asked again.
+
+    Raises
+    ------
+    BrokerError
+        for keys that open no account, a market that is not listed, and a venue that does not
+        answer.
+    """
+    while not stop:
+        try:
+            return begin()
+        except BrokerError as error:
+            if not patient or isinstance(error, AccessRefused | UnknownMarket):
+                raise
+            log.warning("the venue is not there yet: %s", error)
+        stop.wait(VENUE_RETRY)
+    return None
+
+
+def _manager(
+    settings: KalshiTradingSettings,
+    keys: KalshiKeys,
+    space: LimitOrderActionSpace,
+    fees: MarketFees,
+    records: KalshiRecords,
+) -> KalshiMultiMarketOrderManager:
+    return KalshiMultiMarketOrderManager(
+        settings.venue(),
+        keys,
+        space.admission,
+        fees,
+        book=records.book,
+        guard=records.guard,
+        halted=records.why_nothing_opens,
+        job=JOB,
+        life=settings.order_life,
+        clock=records.clock,
+    )
+
+
+def _service(
+    settings: KalshiTradingSettings,
+    records: KalshiRecords,
+    manager: KalshiMultiMarketOrderManager,
+    space: LimitOrderActionSpace,
+    policy: Policy,
+    sizes: bool,
+    show: Show,
+) -> ActorService:
+    return ActorService(
+        records.name,
+        manager,
+        space,
+        policy,
+        records.actions,
+        records.notices,
+        settings.actor,
+        clock=records.clock,
+        sizes=sizes,
+        show=show,
+    )
+
+
+def _follow(
+    service: ActorService,
+    sampler: Sampler,
+    samples: Mapping[str, Sample],
+    records: KalshiRecords,
+) -> None:
+    """Have every market sampled and traded, in the steps of an earlier process where it had some.
+
+    samples: the markets as they are listed now.
+    """
+    spans = records.actions.spans()
+    for market, sample in samples.items():
+        span = spans.get(market) or sampler.span(market, sample, records.clock())
+        sampler.spans[market] = span
+        service.follow(market, span)
+
+
+def policy_of(
+    settings: KalshiTradingSettings,
+) -> tuple[Callable[[LimitOrderActionSpace, float], Policy], bool]:
+    """What makes the policy that settings name, and whether it is shown features of sizes.
+
+    It is made of the actions, and of the USD that money in features is a multiple of.
+
+    Raises
+    ------
+    InputError
+        for a checkpoint that cannot be read, or was trained with other sizes or price styles.
+    """
+    if settings.policy == "nothing":
+        return lambda *_: Nothing(), True
+    if settings.policy == "random":
+        return lambda *_: RandomPolicy(settings.seed), True
+    if settings.policy == "kelly":
+        return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction), True
+    network = load_network(settings.policy)
+    _refuse_other_orders(settings, network)
+    return lambda *_: network, network.about.features == features_of(sizes=True)
+
+
+def _refuse_other_orders(settings: KalshiTradingSettings, network: NetworkPolicy) -> None:
+    about = network.about
+    if why := about.other_styles(settings.space_at(FeeRules()).styles):
+        raise InputError(f"{settings.policy}: {why}")
+    trained = (about.position_sizes, about.fixed_size)
+    if trained != (tuple(settings.position_sizes), settings.fixed_size):
+        raise InputError(
+            f"{settings.policy}: trained with position_sizes={list(about.position_sizes)} and"
+            f" fixed_size={about.fixed_size}; set both to that"
+        )

@@ -1,0 +1,143 @@
+"""A Kalshi to practise on, over simulated markets: its HTTP and websocket, synthetic or recorded.
+
+    python -m event_contracts.practice_server --key-file KEY.pem [--folder DIR --markets TICKER …]
+        [--speed wait|N] [--port 8001] [--capital 1000] [key=value …]
+
+--key-file FILE      where the private key is written, PEM; it may not be there
+--folder DIR         of recorded files; none: synthetic markets
+--markets TICKER …   none: every market of the folder
+--speed wait|N       wait for a client, or so many times as fast as a real clock
+--host, --port       where it listens: 127.0.0.1 and 8001 unless others are named; 0: a free port
+--capital N          USD, 1,000 unless another is named
+
+Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
+written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
+until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
+as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
+POST /control/hang_up drops the websockets, POST /control/land does what a fault `late` holds up.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("event_contracts.practice_server", __doc__, settings="kalshi_venue")
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from event_contracts.simulation.app import KalshiServer
+from event_contracts.simulation.rehearsal import rehearse
+from event_contracts.simulation.signatures import KeyPair
+from event_contracts.simulation.tickets import written
+from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from foundation.command import Parser, one_line_errors, overrides_of_flags
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from foundation.files import check_file, staged_file
+from marketsimulator.flags import named_by_flags, refuse_both
+from marketsimulator.venue.door import serve as listen
+from marketsimulator.venue.serving import Serving, add_serving_flags
+
+FLAGS = {"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"}
+
+
+def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> None:
+    """Serve until interrupted.
+
+    key_file: the private key's, which is written; it may not be there.
+
+    Raises
+    ------
+    InputError
+        for settings, data, a file or an address that cannot be used.
+    """
+    with _key_errors(key_file):
+        if key_file.exists():
+            raise InputError(
+                f"--key-file: {key_file} is there already; name a new file, or remove it"
+            )
+        check_file(key_file, "--key-file")
+    serving.refuse_taken()
+    listings = settings.listings()
+    rehearse()
+    keys = KeyPair.new()
+    venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
+    server = KalshiServer(venue, keys, serving.speed)
+    listener = serving.listener()
+    with _key_errors(key_file):
+        _write_key(key_file, keys)
+    tickers = ", ".join(venue.exchange.listings)
+    sys.stdout.write(
+        f"{serving.url_of(listener)}: {tickers} from {written(venue.now)}; key {keys.key_id}, its"
+        f" private half in {key_file}\n"
+    )
+    # A process that starts the server waits for this line.
+    sys.stdout.flush()
+    listen(server.app(), listener, serving.host)
+
+
+def main() -> None:
+    """Command line."""
+    parser = Parser()
+    parser.add_argument("--key-file")
+    parser.add_argument("--folder")
+    parser.add_argument("--markets", nargs="+", default=[])
+    add_serving_flags(parser, port=8001)
+    parser.add_argument("--capital", type=float)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_intermixed_args()
+    parser.refuse_others(arguments.overrides)
+    # Asked for here, argparse would not say first which flag is none.
+    if arguments.key_file is None:
+        parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
+    typed = sys.argv[1:]
+    with one_line_errors("the server is down"), named_by_flags(FLAGS, typed):
+        refuse_both(FLAGS, typed)
+        serving = Serving.of(arguments)
+        flags = {
+            "folder": arguments.folder,
+            "markets": arguments.markets,
+            "starting_cash": arguments.capital,
+        }
+        words = overrides_of_flags(flags)
+        config = composed_config("kalshi_venue", [*words, *arguments.overrides])
+        settings = KalshiVenueSettings.of(config)
+        serve(settings, _expanded(arguments.key_file), serving)
+
+
+def _expanded(word: str) -> Path:
+    """The path of the private key, ~ being somebody's home."""
+    try:
+        return Path(word).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"--key-file: {word} cannot be written: {error}") from error
+
+
+@contextmanager
+def _key_errors(path: Path) -> Iterator[None]:
+    """What the system says of the private key's file is one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--key-file: {path} cannot be written: {error.strerror}") from error
+
+
+def _write_key(path: Path, keys: KeyPair) -> None:
+    """Write the private key, readable by the user alone from the first byte on."""
+    with staged_file(path) as part:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(keys.pem)
+
+
+if __name__ == "__main__":
+    main()

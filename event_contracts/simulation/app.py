@@ -1,0 +1,358 @@
+"""Kalshi's HTTP and websocket over a practice venue: routes, keys, tokens, faults, the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from event_contracts.simulation.answers import (
+    balance_answer,
+    book_answer,
+    event_answer,
+    fills_answer,
+    market_answer,
+    markets_answer,
+    order_answer,
+    orders_answer,
+    positions_answer,
+    receipt_answer,
+    series_answer,
+    settlements_answer,
+)
+from event_contracts.simulation.buckets import Buckets, costs_answer
+from event_contracts.simulation.signatures import KEY, KeyPair
+from event_contracts.simulation.tickets import (
+    Answer,
+    OrderRequest,
+    Refused,
+    count_of,
+    counted,
+    milliseconds,
+    price_of,
+)
+from event_contracts.simulation.venue import KalshiVenue
+from marketsimulator.venue.door import foreign_page
+from marketsimulator.venue.failing import FailingRequests, Handler
+from marketsimulator.venue.faults import FaultPlan, parse_faults
+from marketsimulator.venue.request_values import json_body, json_object
+
+API = "/trade-api/v2"
+ORDERS = f"{API}/portfolio/events/orders"
+NO_ORDER = "00000000-0000-0000-0000-000000000000"
+PRIVATE = (f"{API}/portfolio", f"{API}/account/limits")  # what needs keys
+STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
+MOST_STEPS = 1_000_000  # of the clock, at once
+PERIOD = 0.02  # seconds between looks at a clock that runs by itself
+
+
+class KalshiServer:
+    """The venue behind HTTP.
+
+    keys: what requests are signed with.
+    speed: simulated seconds a second; None: the clock waits for a client.
+    faults: what goes wrong on demand.
+    """
+
+    def __init__(
+        self,
+        venue: KalshiVenue,
+        keys: KeyPair,
+        speed: float | None = None,
+        faults: FaultPlan | None = None,
+    ) -> None:
+        self.venue = venue
+        self.keys = keys
+        self.speed = speed
+        self.faults = faults or FaultPlan()
+        self._buckets = Buckets(venue.settings.buckets, time.monotonic())
+        self._requests = FailingRequests(self.faults, _answered, _another_order)
+
+    def app(self) -> web.Application:
+        """The application."""
+        app = web.Application(middlewares=[self._guard])
+        app.add_routes(self._account_routes())
+        app.add_routes(self._market_routes())
+        app.add_routes(self._control_routes())
+        if self.speed is not None:
+            app.on_startup.append(self._start_clock)
+            app.on_cleanup.append(self._stop_clock)
+        return app
+
+    def _account_routes(self) -> list[web.RouteDef]:
+        """Orders, and what the account holds."""
+        get = web.get
+        venue = self.venue
+        return [
+            web.post(ORDERS, self._submit),
+            web.delete(f"{ORDERS}/{{order_id}}", self._cancel),
+            web.post(f"{ORDERS}/{{order_id}}/amend", self._amend),
+            web.post(f"{ORDERS}/{{order_id}}/decrease", self._decrease),
+            get(f"{API}/portfolio/orders", self._plain(self._orders)),
+            get(f"{API}/portfolio/orders/{{order_id}}", self._plain(self._order)),
+            get(f"{API}/portfolio/fills", self._plain(self._fills)),
+            get(
+                f"{API}/portfolio/positions",
+                self._plain(lambda request: positions_answer(venue, request.query)),
+            ),
+            get(
+                f"{API}/portfolio/settlements",
+                self._plain(lambda request: settlements_answer(venue, request.query)),
+            ),
+            get(f"{API}/portfolio/balance", self._plain(lambda _: balance_answer(venue))),
+            get(f"{API}/account/limits", self._plain(lambda _: self._buckets.limits_answer())),
+        ]
+
+    def _market_routes(self) -> list[web.RouteDef]:
+        """What may be read without keys."""
+        get = web.get
+        venue = self.venue
+        return [
+            get(f"{API}/account/endpoint_costs", self._plain(lambda _: costs_answer())),
+            get(f"{API}/exchange/status", self._plain(lambda _: self._status())),
+            get(
+                f"{API}/markets",
+                self._plain(lambda request: markets_answer(venue, request.query)),
+            ),
+            get(f"{API}/markets/{{ticker}}", self._plain(self._market)),
+            get(
+                f"{API}/markets/{{ticker}}/orderbook",
+                self._plain(lambda request: book_answer(venue, request.match_info["ticker"])),
+            ),
+            get(
+                f"{API}/events/{{ticker}}",
+                self._plain(lambda request: event_answer(venue, request.match_info["ticker"])),
+            ),
+            get(
+                f"{API}/series/{{ticker}}",
+                self._plain(lambda request: series_answer(venue, request.match_info["ticker"])),
+            ),
+        ]
+
+    def _control_routes(self) -> list[web.RouteDef]:
+        """What Kalshi does not have: the clock, the faults, markets paused on demand."""
+        return [
+            web.post("/control/advance", self._advance),
+            web.post("/control/faults", self._plan_faults),
+            web.delete("/control/faults", self._clear_faults),
+            web.post("/control/markets", self._pause),
+            web.post("/control/land", self._land_all),
+        ]
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keys, tokens, faults, and refusals in Kalshi's words."""
+        # Faults and tokens leave the control routes alone: otherwise nobody could clear them.
+        if request.path.startswith("/control"):
+            foreign = foreign_page(request)
+            if foreign is not None:
+                return _refusal(403, "forbidden", foreign)
+            return await _answered(request, handler)
+        signed = KEY in request.headers
+        if signed or request.path.startswith(PRIVATE):
+            now = time.time_ns() // 1_000_000
+            why = self.keys.refusal(request.headers, request.method, request.path, now)
+            if why:
+                return _refusal(401, "authentication_error", why)
+            if not self._buckets.take(request.method, _route(request), time.monotonic()):
+                # There is no Retry-After: whoever asks knows the limits and the costs.
+                return _refusal(429, "too_many_requests", "too many requests")
+        return await self._requests.answer(request, handler)
+
+    async def _submit(self, request: web.Request) -> web.StreamResponse:
+        order = OrderRequest.of(await json_object(request))
+        take = self.faults.take
+        if take(("reject",), request.method, request.path):
+            raise Refused(400, "invalid_order", "rejected on demand")
+        partial = bool(take(("partial",), request.method, request.path))
+        reject = bool(take(("reject_later",), request.method, request.path))
+        ticket = self.venue.submit(order, partial=partial, reject=reject)
+        return web.json_response(receipt_answer(ticket, self.venue.now), status=201)
+
+    async def _cancel(self, request: web.Request) -> web.StreamResponse:
+        order_id = request.match_info["order_id"]
+        ticket = self.venue.ticket(order_id)
+        reduced = self.venue.cancel(order_id)
+        answer = {
+            "order_id": order_id,
+            "client_order_id": ticket.client_order_id,
+            "reduced_by": counted(reduced),
+            "ts_ms": milliseconds(self.venue.now),
+        }
+        return web.json_response(answer)
+
+    async def _amend(self, request: web.Request) -> web.StreamResponse:
+        """Another price or count: {"ticker", "side", "price", "count"}."""
+        body = await json_object(request)
+        ticket = self.venue.ticket(request.match_info["order_id"])
+        if (body.get("ticker"), body.get("side")) != (ticket.request.ticker, ticket.request.side):
+            raise Refused(400, "invalid_parameters", "ticker and side must be the order's")
+        price = price_of(body.get("price"))
+        count = count_of(body.get("count"), "count")
+        self.venue.amend(ticket.order_id, price, count)
+        return web.json_response(receipt_answer(ticket, self.venue.now))
+
+    async def _decrease(self, request: web.Request) -> web.StreamResponse:
+        """Fewer contracts: {"reduce_by": …} or {"reduce_to": …} of those that wait."""
+        body = await json_object(request)
+        ticket = self.venue.ticket(request.match_info["order_id"])
+        if ("reduce_by" in body) == ("reduce_to" in body):
+            raise Refused(400, "invalid_parameters", "either reduce_by or reduce_to is required")
+        name = "reduce_by" if "reduce_by" in body else "reduce_to"
+        count = count_of(body[name], name)
+        left = ticket.waiting - count if name == "reduce_by" else count
+        if left > ticket.waiting:
+            raise Refused(400, "invalid_parameters", f"only {ticket.waiting} wait")
+        if left <= 0:
+            self.venue.cancel(ticket.order_id)
+        else:
+            self.venue.amend(ticket.order_id, ticket.price, ticket.filled + left)
+        answer = {
+            "order_id": ticket.order_id,
+            "client_order_id": ticket.client_order_id,
+            "remaining_count": counted(ticket.waiting),
+            "ts_ms": milliseconds(self.venue.now),
+        }
+        return web.json_response(answer)
+
+    def _orders(self, request: web.Request) -> Answer:
+        answer = orders_answer(self.venue, request.query, self._hidden(request))
+        answer["orders"] = [self._disguised(order, request) for order in answer["orders"]]
+        return answer
+
+    def _order(self, request: web.Request) -> Answer:
+        order_id = request.match_info["order_id"]
+        if self._hidden(request):
+            raise Refused(404, "not_found", f"order {order_id} not found")
+        ticket = self.venue.ticket(order_id)
+        return {"order": self._disguised(order_answer(ticket), request)}
+
+    def _fills(self, request: web.Request) -> Answer:
+        return fills_answer(self.venue, request.query, self._hidden(request))
+
+    def _hidden(self, request: web.Request) -> int:
+        """How many of the newest rows a read leaves out, on demand."""
+        return int(self.faults.take(("unlisted",), request.method, request.path) is not None)
+
+    def _disguised(self, answer: Answer, request: web.Request) -> Answer:
+        """An order, in another state than its own on demand."""
+        fault = self.faults.take(("state",), request.method, request.path)
+        return answer if fault is None else {**answer, "status": STATES.get(fault.state, "resting")}
+
+    def _market(self, request: web.Request) -> Answer:
+        return {"market": market_answer(self.venue, request.match_info["ticker"])}
+
+    def _status(self) -> Answer:
+        trading = not self.venue.exchange.is_over
+        return {"exchange_active": True, "trading_active": trading}
+
+    async def _advance(self, request: web.Request) -> web.StreamResponse:
+        """Move a waiting clock by {"steps": 1} ticks, or until every market has paid.
+
+        The answer says by how many it moved, the tick and the instant, and whether all is over.
+        """
+        if self.speed is not None:
+            raise Refused(409, "clock", "this clock runs by itself")
+        steps = (await json_object(request)).get("steps", 1)
+        if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
+            raise Refused(422, "invalid_parameters", f"steps must be 1 to {MOST_STEPS}")
+        before = self.venue.exchange.tick
+        while self.venue.exchange.tick < before + steps and not self.venue.is_over:
+            self.venue.advance()
+        progress = {
+            "moved": self.venue.exchange.tick - before,
+            "tick": self.venue.exchange.tick,
+            "ts_ms": milliseconds(self.venue.now),
+            "over": self.venue.is_over,
+        }
+        return web.json_response(progress)
+
+    async def _plan_faults(self, request: web.Request) -> web.StreamResponse:
+        """Plan a fault, or a list of them."""
+        body = await json_body(request)
+        for fault in parse_faults(body):
+            self.faults.add(fault)
+        return web.json_response({})
+
+    async def _clear_faults(self, _: web.Request) -> web.StreamResponse:
+        self.faults.clear()
+        return web.json_response({})
+
+    async def _pause(self, request: web.Request) -> web.StreamResponse:
+        """Pause a market, or let it trade again: {"ticker": "SIM-1", "paused": true}."""
+        body = await json_object(request)
+        if not isinstance(body.get("paused"), bool):
+            raise Refused(422, "invalid_parameters", "paused must be true or false")
+        self.venue.pause(str(body.get("ticker")), paused=body["paused"])
+        return web.json_response({})
+
+    async def _land_all(self, _: web.Request) -> web.StreamResponse:
+        """Do what was held up on its way, in the order in which it was sent."""
+        await self._requests.land_all()
+        return web.json_response({})
+
+    async def _start_clock(self, _: web.Application) -> None:
+        self._clockwork = asyncio.get_running_loop().create_task(self._run_clock())
+
+    async def _stop_clock(self, _: web.Application) -> None:
+        self._clockwork.cancel()
+
+    async def _run_clock(self) -> None:
+        """Let simulated time pass."""
+        began = time.monotonic()
+        ticks_a_second = (self.speed or 0.0) / self.venue.settings.interval
+        while not self.venue.is_over:
+            due = int((time.monotonic() - began) * ticks_a_second)
+            if self.venue.exchange.tick < due:
+                self.venue.advance()
+                await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(PERIOD)
+
+    @staticmethod
+    def _plain(answer: Callable[[web.Request], Answer]) -> Handler:
+        """A handler that answers with the JSON of a function's value."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return web.json_response(answer(request))
+
+        return handle
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What a handler answers, its refusals in Kalshi's words."""
+    try:
+        return await handler(request)
+    except Refused as refused:
+        return _refusal(refused.status, refused.code, str(refused))
+    except web.HTTPException as error:
+        return _refusal(error.status, "not_found" if error.status == 404 else "http", error.reason)
+    except ValueError as error:  # JSON, a number or a setting that is none
+        status = 422 if request.path.startswith("/control") else 400
+        return _refusal(status, "invalid_parameters", str(error))
+
+
+def _refusal(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"code": code, "message": message, "details": ""}, status=status)
+
+
+def _another_order(content: Any) -> Any:
+    """An answer as if another order had been meant."""
+    if not isinstance(content, dict):
+        return content
+    if "order" in content:
+        return {**content, "order": _another_order(content["order"])}
+    if "orders" in content:
+        return {**content, "orders": [_another_order(order) for order in content["orders"]]}
+    if "client_order_id" in content:
+        return {**content, "order_id": NO_ORDER, "client_order_id": "another"}
+    return content
+
+
+def _route(request: web.Request) -> str:
+    """A request's path with names in braces."""
+    resource = request.match_info.route.resource
+    return request.path if resource is None else resource.canonical

@@ -1,0 +1,244 @@
+"""Policies over the same held-out sessions: what each earned, and whether sizes that vary pay."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kurtosis, skew
+
+from event_contracts.simulation.judgement import Answer, Judgement, Trials
+from event_contracts.simulation.rollouts import rollout
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.trading.policies import Policy
+from event_contracts.trading.position_sizes import PositionSizeMetrics
+from event_contracts.trading.size_section import SizeView, size_view
+from forecasting.forecast import Progress, silent
+from foundation.arrays import Array, Index
+from marketsimulator.results.significance import deflated_sharpe
+from marketsimulator.results.trial_identity import config_hash
+from marketsimulator.results.trials import Trial, enter
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeldOut:
+    """Sessions that judge, and where they come from.
+
+    sessions: [T, F] each, N of them.
+    groups: number of the group that each belongs to [N], as `judgement` has them.
+    markets: names of them, as the trial ledger keeps them.
+    source: in words.
+    first: what the first one is called, in words that sort.
+    last: the last one.
+    earlier: recorded events before them, which training may have seen; none of synthetic ones.
+    """
+
+    sessions: Sequence[Array] = field(repr=False)
+    groups: Index = field(repr=False)
+    markets: tuple[str, ...]
+    source: str
+    first: str
+    last: str
+    earlier: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of every number in them."""
+        digest = hashlib.sha256()
+        for session in self.sessions:
+            digest.update(np.ascontiguousarray(session).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A policy as it enters the comparison.
+
+    name: of its row.
+    policies: one for each of its runs, each with its seed.
+    episode: what it plays under.
+    settings: that make it what it is, for the trial ledger.
+    control: whether it only shows what chance, or nothing, comes to: nobody would choose it, so
+        that it is no trial.
+    """
+
+    name: str
+    policies: tuple[Policy, ...]
+    episode: EpisodeSettings
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an entrant came to.
+
+    name: of its row.
+    runs: of it over all sessions.
+    judgement: figures of an episode.
+    profit: USD of all sessions, mean of its runs.
+    orders: sent an episode, mean.
+    fills: of an episode, mean.
+    sizes: of all runs.
+    view: the same as tables and plots; none where it sent nothing.
+    deflated: probability that its Sharpe ratio is above 0 after all that was tried on these
+        sessions; none of a control, without a ledger, and without a ratio.
+    """
+
+    name: str
+    runs: int
+    judgement: Judgement
+    profit: float
+    orders: float
+    fills: float
+    sizes: PositionSizeMetrics
+    view: SizeView | None = field(repr=False)
+    deflated: float | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Comparison:
+    """Everything that was found.
+
+    held_out: the sessions.
+    cash: USD at the beginning of each.
+    standings: one of each entrant.
+    answers: by the names of two entrants, the one that may be better first.
+    trials: tried on these sessions so far; none without a ledger.
+    """
+
+    held_out: HeldOut
+    cash: float
+    standings: tuple[Standing, ...]
+    answers: Mapping[tuple[str, str], Answer]
+    trials: int | None
+
+
+def compare_policies(
+    entrants: Sequence[Entrant],
+    held_out: HeldOut,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    seed: int = 0,
+    ledger: str | Path | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Let every entrant play every session.
+
+    Parameters
+    ----------
+    entrants: that play.
+    held_out: the sessions.
+    pairs: names of two entrants each, of which the first may be better.
+    seed: of the intervals' draws.
+    ledger: of trials; none records nothing.
+    progress: called as runs are done.
+
+    Raises
+    ------
+    InputError
+        for a session or a ledger that cannot be used.
+    """
+    returns: dict[str, Array] = {}
+    counted = []
+    total = sum(len(entrant.policies) for entrant in entrants)
+    for entrant in entrants:
+        played = []
+        for policy in entrant.policies:
+            played.append(rollout(policy, held_out.sessions, entrant.episode))
+            done = sum(len(rows) for rows in returns.values()) + len(played)
+            progress("runs", done, total)
+        episodes = [episode for each in played for episode in each.episodes]
+        profits = np.array([each.profits for each in played])
+        returns[entrant.name] = profits / entrant.episode.starting_cash
+        sizes = PositionSizeMetrics.of(episodes)
+        orders = sum(each.orders for each in played) / len(episodes)
+        fills = sum(each.fills for each in played) / len(episodes)
+        counted.append(
+            (float(profits.sum(axis=1).mean()), orders, fills, sizes, size_view(episodes))
+        )
+    judged = Trials(returns, held_out.groups, seed)
+    tried = _deflated(entrants, held_out, returns, ledger)
+    standings = [
+        Standing(
+            entrant.name,
+            len(entrant.policies),
+            judged.judge(entrant.name),
+            *figures,
+            deflated=tried.deflated.get(entrant.name),
+        )
+        for entrant, figures in zip(entrants, counted, strict=True)
+    ]
+    return Comparison(
+        held_out=held_out,
+        cash=entrants[0].episode.starting_cash,
+        standings=tuple(standings),
+        answers={pair: judged.answer(*pair) for pair in pairs},
+        trials=tried.count,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """count: of trials on these sessions. deflated: Sharpe ratios by entrant."""
+
+    count: int | None = None
+    deflated: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def _deflated(
+    entrants: Sequence[Entrant],
+    held_out: HeldOut,
+    returns: Mapping[str, Array],
+    ledger: str | Path | None,
+) -> _Tried:
+    """Enter whatever may be chosen into the ledger, and judge each by the number of all."""
+    digest = held_out.digest
+    trials = [
+        Trial(
+            config_hash=config_hash(_variant(entrant)),
+            data_hash=digest,
+            source=held_out.source,
+            symbols=held_out.markets,
+            first=held_out.first,
+            last=held_out.last,
+            days=returns[entrant.name].size,
+            daily_sharpe=_sharpe(returns[entrant.name]),
+            total_return=float(returns[entrant.name].sum(axis=1).mean()),
+            forecaster=entrant.name,
+        )
+        for entrant in entrants
+        if not entrant.control
+    ]
+    tried = enter(ledger, trials)
+    if tried is None:
+        return _Tried()
+    deflated = {}
+    # What hangs together counts once.
+    independent = int(held_out.groups.max()) + 1
+    for trial in trials:
+        values = returns[trial.forecaster]
+        if trial.daily_sharpe is not None:
+            deflated[trial.forecaster] = deflated_sharpe(
+                trial.daily_sharpe,
+                independent,
+                trials=tried.count,
+                variance=tried.variance,
+                skewness=float(skew(values.ravel())),
+                kurtosis=float(kurtosis(values.ravel(), fisher=False)),
+            )
+    return _Tried(tried.count, deflated)
+
+
+def _variant(entrant: Entrant) -> dict[str, Any]:
+    """What makes an entrant a variant of its own."""
+    return {"kalshi": entrant.name, **entrant.settings, "episode": asdict(entrant.episode)}
+
+
+def _sharpe(returns: Array) -> float | None:
+    """Mean over deviation of an episode's return; none where returns do not move."""
+    return float(returns.mean() / returns.std()) if np.ptp(returns) > 0 else None

@@ -1,0 +1,399 @@
+"""An exchange of event contracts with one account: several markets, stepped tick by tick.
+
+Matching is the kernel's, the one of the environments: an order that is placed at a tick meets the
+next one, so that nothing fills until `advance`. Each market is a record of the kernel, which is
+lent the account's cash and the worth of what is held in other markets while it steps.
+
+    exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
+    receipt = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
+    exchange.advance()                        # every open market shows its next tick
+    exchange.cash, exchange.holding("RAIN"), exchange.fills, exchange.orders[receipt.order_id]
+
+Markets step in the order in which they are listed. A market is open from its listing's first tick
+until it shows the last row of its tape, which settles it: resting orders are cancelled, and what is
+held is paid. What an order has to leave (cash, inventory, limits) is `space.admission`; a
+venue that knows no limits of its own is one whose settings have none
+(`cash_buffer=0, limits=PositionLimits(D(10**9), D(10**9), D(1))`). Nothing here reads a clock, and
+nothing is safe to call from two threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+
+from event_contracts.simulation.kernel import is_yes_outcome, place, step
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.trading.actions import INTENTS
+from event_contracts.trading.fees import NOTHING
+from event_contracts.trading.money import Holding
+from event_contracts.trading.orders import (
+    Fill,
+    LimitOrder,
+    MarketView,
+    Outcome,
+    Quote,
+    Receipt,
+    RestingOrder,
+)
+from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, POINT, SLOTS, WHOLE, Record
+from foundation.arrays import Records
+from foundation.errors import InputError, OrderRejected
+
+OrderState = Literal["resting", "executed", "canceled"]
+MarketState = Literal["unopened", "open", "settled"]
+
+_NO_ACTION = 0
+_EPOCH = np.datetime64("2026-01-01T00:00:00", "ns")
+_MINUTE = np.timedelta64(1, "m")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Listing:
+    """A market that is listed.
+
+    ticker: its name.
+    tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.tape_of`).
+    first: the exchange's tick at which the market opens and shows row 0.
+    event: of which it is one market; none is an event of its own.
+    """
+
+    ticker: str
+    tape: Records = field(repr=False)
+    first: int = 0
+    event: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.tape) < 2 or self.first < 0:
+            raise InputError(
+                f"{self.ticker}: two rows or more from tick 0 on are needed, got"
+                f" {len(self.tape)} from {self.first}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder:
+    """An order that was taken, and how far it has come.
+
+    order_id: the exchange's.
+    order: as it was sent.
+    placed: the tick at which it was taken.
+    filled: contracts that have traded.
+    remaining: contracts that can still trade; what netting or the end took is in neither.
+    state: resting; executed, all of it traded; canceled, ended before that.
+    """
+
+    order_id: str
+    order: LimitOrder
+    placed: int
+    filled: Decimal
+    remaining: Decimal
+    state: OrderState
+
+
+@dataclass(frozen=True, slots=True)
+class BookedFill:
+    """A fill, when it was booked and what it cost.
+
+    tick: the exchange's, at which it traded.
+    fee: USD, with rounding, net of the rebate.
+    """
+
+    fill: Fill
+    tick: int
+    fee: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a market paid as it ended.
+
+    tick: the exchange's.
+    outcome: the side that came true.
+    held: contracts before it.
+    payout: USD.
+    """
+
+    market: str
+    tick: int
+    outcome: Outcome
+    held: Holding
+    payout: Decimal
+
+
+class Exchange:
+    """One account in front of several markets; the head of this module shows its use.
+
+    tick: how often it has been advanced.
+    space: of the settings; its admission is asked about every order.
+    orders: every order that was taken, by its order_id, in the order in which they were placed.
+    fills: of all markets, in booking order.
+    settlements: of the markets that have settled.
+
+    Parameters
+    ----------
+    listings
+        markets with names of their own, one or more.
+    settings
+        cash at the beginning, life of an order, limits, fees, tick between prices; its synthetic
+        market, reward and features are not read.
+    begins
+        UTC, the instant of tick 0.
+    interval
+        between ticks.
+
+    Raises
+    ------
+    InputError
+        for listings that share a ticker, or none.
+    """
+
+    def __init__(
+        self,
+        listings: Sequence[Listing],
+        settings: EpisodeSettings | None = None,
+        begins: np.datetime64 = _EPOCH,
+        interval: np.timedelta64 = _MINUTE,
+    ) -> None:
+        self.listings = {listing.ticker: listing for listing in listings}
+        if not listings or len(self.listings) != len(listings):
+            raise InputError("listings: one market or more, each with a ticker of its own")
+        self.settings = settings or EpisodeSettings()
+        self.begins = begins
+        self.interval = interval
+        self.tick = 0
+        self.orders: dict[str, PlacedOrder] = {}
+        self.fills: list[BookedFill] = []
+        self.settlements: list[Settlement] = []
+        self.space = self.settings.space()
+        self._terms = self.settings.terms()[0]
+        self._cash = self.settings.cash
+        self._numbers = {ticker: k for k, ticker in enumerate(self.listings)}
+        self._tapes = [np.ascontiguousarray(each.tape) for each in listings]
+        self._markets = np.zeros(len(listings), MARKET)
+        self._markets["rows"] = [len(tape) for tape in self._tapes]
+        self._orders = np.zeros((len(listings), SLOTS), ORDER)
+        self._fills = np.zeros(SLOTS, FILL)
+        self._open: list[str] = []
+
+    @property
+    def now(self) -> np.datetime64:
+        """UTC, the instant of the tick that is shown."""
+        return self.begins + self.tick * self.interval
+
+    @property
+    def cash(self) -> Decimal:
+        """USD; resting orders are not deducted."""
+        return Decimal(self._cash) / DOLLAR
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every market has settled."""
+        return len(self.settlements) == len(self.listings)
+
+    @property
+    def resting(self) -> tuple[RestingOrder, ...]:
+        """The account's orders in every market, the oldest first."""
+        placed = [self.orders[order_id] for order_id in self._open]
+        return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
+
+    def market_state(self, market: str) -> MarketState:
+        """Whether a market trades.
+
+        Raises
+        ------
+        InputError
+            for a market that is not listed.
+        """
+        number = self._number(market)
+        if self.tick < self.listings[market].first:
+            return "unopened"
+        return "settled" if self._is_settled(number) else "open"
+
+    def holding(self, market: str) -> Holding:
+        """What is held of a market.
+
+        Raises
+        ------
+        InputError
+            for a market that is not listed.
+        """
+        record = self._markets[self._number(market)]
+        return Holding(Decimal(int(record["yes"])), Decimal(int(record["no"])))
+
+    def shown(self, market: str) -> Record:
+        """The TICK that a market shows; the settlement row once it has settled.
+
+        Raises
+        ------
+        InputError
+            for a market that is not listed, or not open yet.
+        """
+        number = self._number(market)
+        if self.market_state(market) == "unopened":
+            raise InputError(f"{market}: opens at tick {self.listings[market].first}")
+        return self._tapes[number][int(self._markets[number]["row"])]
+
+    def quote(self, market: str) -> Quote:
+        """The best prices of a market, as `shown` has them."""
+        tick = self.shown(market)
+        step_of_prices = Decimal(int(self._terms["tick"])) / WHOLE
+        return Quote(_usd(tick["bid"]), _usd(tick["ask"]), step_of_prices)
+
+    def view(self, market: str) -> MarketView:
+        """The account in front of a market; positions elsewhere at the middle of their quotes."""
+        held = self.holding(market)
+        number = self._number(market)
+        others = (other for other in self._numbers.values() if other != number)
+        elsewhere = Decimal(sum(map(self._worth, others))) / DOLLAR
+        quote = self.quote(market)
+        return MarketView(market, self.cash, held.yes, held.no, self.resting, quote, elsewhere)
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        """Take an order; it meets the next tick. A client_order_id may come again.
+
+        Raises
+        ------
+        InputError
+            for a market that is not listed.
+        OrderRejected
+            for a market that is not open, a price or a count between its steps, an order that is
+            not admitted, and one more than a market has room for.
+        """
+        number = self._number(order.market)
+        if self.market_state(order.market) != "open":
+            raise OrderRejected(f"{order.market}: {self.market_state(order.market)}, takes none")
+        price = int(order.price * WHOLE)
+        if price % int(self._terms["tick"]) or order.count % 1:
+            raise OrderRejected(
+                f"{order.market}: {order.count} at ${order.price} is between ticks or contracts"
+            )
+        record = self._markets[number]
+        if record["resting"] == SLOTS:
+            raise OrderRejected(f"{order.market}: {SLOTS} orders rest, there is room for no more")
+        why = self.space.admission.refusal(
+            order.action, order.side, order.price, order.count, self.view(order.market)
+        )
+        if why:
+            raise OrderRejected(f"{order.market}: {why}")
+        order_id = _order_id(order.market, int(record["numbers"]))
+        intent = INTENTS.index(f"{order.action}_{order.side}")
+        place(
+            record, self._orders[number], self.shown(order.market), intent, price, int(order.count)
+        )
+        self.orders[order_id] = PlacedOrder(
+            order_id, order, self.tick, NOTHING, order.count, "resting"
+        )
+        self._open.append(order_id)
+        return Receipt(order_id, NOTHING, order.count)
+
+    def cancel(self, order_id: str) -> None:
+        """Take an order out of the book; one that has ended stays as it ended.
+
+        Raises
+        ------
+        InputError
+            for an order that was never taken.
+        """
+        if order_id not in self.orders:
+            raise InputError(f"{order_id}: no order has this id")
+        if order_id not in self._open:
+            return
+        number = self._number(self.orders[order_id].order.market)
+        slot = self._slots(number)[order_id]
+        resting = int(self._markets[number]["resting"])
+        self._orders[number, slot : resting - 1] = self._orders[number, slot + 1 : resting].copy()
+        self._markets[number]["resting"] -= 1
+        self._end(order_id)
+
+    def advance(self) -> None:
+        """Show the next tick of every open market, and let its orders meet it."""
+        self.tick += 1
+        worth = sum(map(self._worth, self._numbers.values()))
+        for ticker, number in self._numbers.items():
+            if self.tick > self.listings[ticker].first and not self._is_settled(number):
+                elsewhere = worth - self._worth(number)
+                self._step(ticker, number, elsewhere)
+                worth = elsewhere + self._worth(number)
+
+    def _step(self, ticker: str, number: int, elsewhere: int) -> None:
+        record = self._markets[number]
+        held = self.holding(ticker)
+        record["cash"] = self._cash
+        record["elsewhere"] = elsewhere
+        tape = self._tapes[number]
+        step(record, self._orders[number], self._fills, tape, self._terms, _NO_ACTION)
+        payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
+        self._cash = int(record["cash"])
+        if self._is_settled(number):
+            outcome: Outcome = "YES" if is_yes_outcome(tape[-1]) else "NO"
+            self.settlements.append(Settlement(ticker, self.tick, outcome, held, payout))
+        for row in self._fills[: int(record["fills"])]:
+            self._book(ticker, row)
+        self._read_slots(ticker, number)
+
+    def _book(self, ticker: str, row: Record) -> None:
+        order_id = _order_id(ticker, int(row["number"]))
+        placed = self.orders[order_id]
+        order = placed.order
+        count = Decimal(int(row["count"]))
+        price = _usd(row["price"])
+        maker = bool(row["maker"])
+        fill = Fill(order_id, ticker, order.action, order.side, price, count, maker)
+        fee = Decimal(int(row["fee"])) / DOLLAR
+        self.fills.append(BookedFill(fill, self.tick, fee))
+        self.orders[order_id] = replace(placed, filled=placed.filled + count)
+
+    def _read_slots(self, ticker: str, number: int) -> None:
+        """What is left of a market's orders after a step."""
+        slots = self._slots(number)
+        for order_id in [each for each in self._open if self.orders[each].order.market == ticker]:
+            if order_id not in slots:
+                self._end(order_id)
+                continue
+            left = Decimal(int(self._orders[number, slots[order_id]]["remaining"]))
+            self.orders[order_id] = replace(self.orders[order_id], remaining=left)
+
+    def _end(self, order_id: str) -> None:
+        placed = self.orders[order_id]
+        state: OrderState = "executed" if placed.filled == placed.order.count else "canceled"
+        self.orders[order_id] = replace(placed, remaining=NOTHING, state=state)
+        self._open.remove(order_id)
+
+    def _slots(self, number: int) -> dict[str, int]:
+        """The slot of each order of a market that rests."""
+        ticker = list(self.listings)[number]
+        rows = self._orders[number, : int(self._markets[number]["resting"])]
+        return {_order_id(ticker, int(row["number"])): slot for slot, row in enumerate(rows)}
+
+    def _worth(self, number: int) -> int:
+        """Millionths of a USD that a market's position is worth at the middle."""
+        record = self._markets[number]
+        yes, no = int(record["yes"]), int(record["no"])
+        if not yes + no:
+            return 0
+        tick = self._tapes[number][int(record["row"])]
+        quotes = int(tick["bid"]) + int(tick["ask"])
+        return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
+
+    def _is_settled(self, number: int) -> bool:
+        record = self._markets[number]
+        return bool(record["row"] == record["rows"] - 1)
+
+    def _number(self, market: str) -> int:
+        if market not in self._numbers:
+            raise InputError(f"{market}: no such market; listed are {', '.join(self.listings)}")
+        return self._numbers[market]
+
+
+def _order_id(ticker: str, number: int) -> str:
+    return f"{ticker}-{number}"
+
+
+def _usd(price: int) -> Decimal:
+    """USD of a price in ten-thousandths."""
+    return Decimal(int(price)) / WHOLE

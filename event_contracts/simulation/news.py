@@ -1,0 +1,37 @@
+"""What a practice venue shows of its markets: books, statuses, payments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+import numpy as np
+
+from event_contracts.simulation.exchange import Settlement
+
+MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
+PriceLevel = tuple[Decimal, Decimal]  # USD, contracts
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """What a market shows of others' orders, the account's left out.
+
+    bids: levels of YES, USD and contracts. asks: levels of YES.
+    """
+
+    bids: tuple[PriceLevel, ...] = ()
+    asks: tuple[PriceLevel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A settlement that has been paid.
+
+    at: UTC. settlement: what the exchange settled.
+    """
+
+    number: int
+    at: np.datetime64
+    settlement: Settlement = field(repr=False)

@@ -1,0 +1,296 @@
+"""Recorded sessions of event contracts, from changes of the top of the book.
+
+A folder holds, for each series of events, two Parquet files:
+
+    SERIES_top_of_book.parquet   timestamp (UTC), ticker, event, yes_bid, no_bid in cents
+    SERIES_settlement.parquet    ticker, settled_yes_inferred (0 or 1)
+
+A row shows the last quote at or before its instant. Its instants are whole multiples of the step
+since 1970, from the market's first quote to the last quote of any market of its event: a market
+whose price has become certain goes on as long as the others, so that the length of a session says
+nothing about its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
+ask stand for moments, and are left out. A settlement row follows the last instant.
+
+There are no sizes and no trades in such files: `DepthModel` says what is assumed instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyarrow import ArrowException
+
+from event_contracts.simulation.sessions import (
+    ASK_SIZE,
+    BID_SIZE,
+    BOUGHT,
+    COLUMNS,
+    ESTIMATE,
+    SOLD,
+    YES_ASK,
+    YES_BID,
+    mids_of,
+)
+from foundation.arrays import Array, Index, Instants
+from foundation.errors import DataError, InputError, in_one_line, refuse_outside
+from trainingdata.instants import instants_of_column
+
+log = logging.getLogger(__name__)
+
+FIVE_MINUTES = np.timedelta64(5, "m")
+SILENCE = np.timedelta64(20, "m")  # of all markets of an event, that is a gap
+CENTS = 100  # in a dollar, the tick of these files
+_QUOTES = "_top_of_book.parquet"
+_SETTLEMENT = "_settlement.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class DepthModel:
+    """A model of what the files do not hold: sizes and trades.
+
+    Every level of the book holds `depth` contracts. Where the bid stands some ticks lower than a
+    row before, as many levels have gone, and market sellers took the share `traded` of them; the
+    rest was cancelled. Buyers mirror them at the ask. No trade is assumed where a quote has not
+    moved: a resting order never fills because nothing happened.
+
+    depth: contracts, 1 … 1,000,000.
+    traded: share, 0 … 1.
+    """
+
+    depth: int = 100
+    traded: float = 0.5
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "depth_model", depth=(1, 1_000_000), traded=(0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch in which no market of an event has a quote, longer than 20 minutes.
+
+    begins: UTC, the quote before it. ends: UTC, the quote after it.
+    """
+
+    begins: np.datetime64
+    ends: np.datetime64
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RecordedMarket:
+    """One market's session, and what it is called.
+
+    event: of which it is one market.
+    market: its ticker.
+    session: [T, F], the settlement row last.
+    times: UTC, of the rows before settlement [T - 1].
+    gaps: in the recording of the event; rows in them show the quote before.
+    left_out: quotes whose bid was not below their ask.
+    """
+
+    event: str
+    market: str
+    session: Array = field(repr=False)
+    times: Instants = field(repr=False)
+    gaps: tuple[Gap, ...] = ()
+    left_out: int = 0
+
+
+def recorded_sessions(
+    folder: Path | str | None = None,
+    step: np.timedelta64 = FIVE_MINUTES,
+    model: DepthModel | None = None,
+) -> list[Array]:
+    """The sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
+    return [recorded.session for recorded in recorded_markets(folder, step, model)]
+
+
+def recorded_markets(
+    folder: Path | str | None = None,
+    step: np.timedelta64 = FIVE_MINUTES,
+    model: DepthModel | None = None,
+) -> list[RecordedMarket]:
+    """All recorded markets: events in the order of their first quotes, then by ticker.
+
+    Parameters
+    ----------
+    folder: of the files; without one, `data/kalshi` under the working folder, else
+        `../shared/data/kalshi` beside the project.
+    step: between rows.
+    model: of sizes and trades.
+
+    Raises
+    ------
+    InputError
+        where there is no such folder, and for a step that is none.
+    DataError
+        for files that cannot be read, or say something else.
+    """
+    if not step > np.timedelta64(0, "ns"):
+        raise InputError(f"step: {step} is not above 0")
+    model = model or DepthModel()
+    place = data_folder() if folder is None else _checked_folder(Path(folder))
+    markets = []
+    for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
+        settlement = quotes_file.with_name(quotes_file.name.removesuffix(_QUOTES) + _SETTLEMENT)
+        outcomes = _outcomes(settlement)
+        for event, quotes in _events(quotes_file):
+            markets += _markets_of_event(event, quotes, outcomes, step, model)
+    if not markets:
+        raise InputError(f"recorded markets: {place} has no settled market in *{_QUOTES}")
+    return markets
+
+
+def data_folder() -> Path:
+    """Where the recorded files are where no folder is named.
+
+    Raises
+    ------
+    InputError
+        where they are in none of the places.
+    """
+    project = Path(__file__).resolve().parents[2]
+    places = (Path("data", "kalshi"), project.parent / "shared" / "data" / "kalshi")
+    for place in places:
+        if place.is_dir():
+            return place
+    raise InputError(
+        f"recorded markets: there is no folder {places[0]}; name the folder of the *{_QUOTES} files"
+    )
+
+
+def _checked_folder(folder: Path) -> Path:
+    try:
+        place = folder.expanduser()
+        is_there = place.is_dir()
+    except (OSError, RuntimeError):
+        # A name that no folder can have, or the home of nobody.
+        is_there = False
+    if not is_there:
+        raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
+    return place
+
+
+def _outcomes(path: Path) -> dict[str, int]:
+    """What each market paid for YES, USD, by ticker; markets that are not settled are not in it."""
+    table = _table(path, ["ticker", "settled_yes_inferred"])
+    outcomes: dict[str, int] = {}
+    said = table["settled_yes_inferred"]
+    settled = table.assign(paid=pd.to_numeric(said, errors="coerce"))[said.notna()]
+    for ticker, word, paid in zip(
+        settled["ticker"], settled["settled_yes_inferred"], settled["paid"], strict=True
+    ):
+        if paid not in (0, 1):
+            raise DataError(f"{path}: {ticker}: settled at {word}, neither 0 nor 1")
+        if outcomes.setdefault(str(ticker), int(paid)) != paid:
+            raise DataError(f"{path}: {ticker}: settled at 0 and at 1")
+    return outcomes
+
+
+def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The quotes of each event, by the time of its first one."""
+    table = _table(path, ["timestamp", "ticker", "event", "yes_bid", "no_bid"])
+    if table.empty:
+        return
+    bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    if not np.isin(bids, np.arange(CENTS + 1)).all():
+        raise DataError(f"{path}: a quote has a bid that is no whole cent, 0 … {CENTS}")
+    if table[["ticker", "event"]].isna().any(axis=None):
+        raise DataError(f"{path}: a quote has no ticker, or no event")
+    table[["yes_bid", "no_bid"]] = bids
+    table["timestamp"] = pd.DatetimeIndex(
+        instants_of_column(table["timestamp"], str(path)), tz="UTC"
+    )
+    table = table.sort_values("timestamp", kind="stable")
+    for event, quotes in table.groupby("event", sort=False):
+        yield str(event), quotes
+
+
+def _table(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path}: cannot be read: there is no such file")
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError, KeyError, ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {in_one_line(str(error))}") from error
+
+
+def _markets_of_event(
+    event: str,
+    quotes: pd.DataFrame,
+    outcomes: Mapping[str, int],
+    step: np.timedelta64,
+    model: DepthModel,
+) -> list[RecordedMarket]:
+    """The settled markets of an event, by ticker."""
+    instants = _instants(quotes)
+    gaps = gaps_of(instants)
+    for gap in gaps:
+        log.info("%s: no quote of any market from %s to %s", event, gap.begins, gap.ends)
+    markets = []
+    for ticker, own in quotes.groupby("ticker", sort=True):
+        name = str(ticker)
+        if name not in outcomes:
+            log.warning("%s: not settled, left out", name)
+            continue
+        bid = own["yes_bid"].to_numpy().astype(np.int64)
+        ask = CENTS - own["no_bid"].to_numpy().astype(np.int64)
+        sound = bid < ask
+        at = _instants(own)[sound]
+        times = _grid(at, instants[-1], step)
+        if not len(times):
+            log.warning("%s: no quote lasts for a step of %s, left out", name, step)
+            continue
+        session = _session(times, at, bid[sound], ask[sound], outcomes[name], model)
+        left_out = int((~sound).sum())
+        markets.append(RecordedMarket(event, name, session, times, gaps, left_out))
+    return markets
+
+
+def gaps_of(instants: Instants, silence: np.timedelta64 = SILENCE) -> tuple[Gap, ...]:
+    """The stretches between quotes in order of time that are longer than a silence."""
+    ended = np.flatnonzero(np.diff(instants) > silence)
+    return tuple(Gap(instants[k], instants[k + 1]) for k in ended)
+
+
+def _instants(quotes: pd.DataFrame) -> Instants:
+    times = pd.DatetimeIndex(quotes["timestamp"]).tz_convert("UTC").tz_localize(None)
+    instants: Instants = times.to_numpy(dtype="datetime64[ns]")
+    return instants
+
+
+def _grid(quoted: Instants, end: np.datetime64, step: np.timedelta64) -> Instants:
+    """Whole multiples of a step from the first quote to an end, both included."""
+    if not len(quoted):
+        return quoted
+    length = step.astype("timedelta64[ns]").astype(np.int64)
+    first = -(-quoted[0].astype(np.int64) // length)
+    last = end.astype(np.int64) // length
+    times: Instants = (np.arange(first, last + 1) * length).astype("datetime64[ns]")
+    return times
+
+
+def _session(
+    times: Instants, at: Instants, bid: Index, ask: Index, outcome: int, model: DepthModel
+) -> Array:
+    """Rows [T, F] at these times of quotes in cents, and the settlement row."""
+    last = np.searchsorted(at, times, side="right") - 1
+    bid = bid[last]
+    ask = ask[last]
+    session = np.zeros((len(times) + 1, len(COLUMNS)))
+    rows = session[:-1]
+    rows[:, YES_BID] = bid / CENTS
+    rows[:, YES_ASK] = ask / CENTS
+    rows[:, BID_SIZE] = np.where(bid > 0, model.depth, 0)
+    rows[:, ASK_SIZE] = np.where(ask < CENTS, model.depth, 0)
+    level = model.traded * model.depth
+    rows[1:, SOLD] = np.round(level * np.maximum(bid[:-1] - bid[1:], 0))
+    rows[1:, BOUGHT] = np.round(level * np.maximum(ask[1:] - ask[:-1], 0))
+    session[-1, YES_BID] = outcome * (CENTS - 1) / CENTS
+    session[-1, YES_ASK] = 1.0 if outcome else 1 / CENTS
+    session[:, ESTIMATE] = mids_of(session)
+    return session

@@ -1,0 +1,130 @@
+"""The session that one market of event contracts is played over.
+
+A session is a float64 array [T, F] of equal steps, at least two rows, and the F columns of
+`COLUMNS`. It has no clock, so that a session whose tail is reversed is one too.
+
+    yes_bid    best bid for YES, USD, a whole number of ticks from 0 to 1
+    yes_ask    best ask of YES, USD, above the bid; the NO ask is 1 less the YES bid
+    bid_size   contracts at the best bid
+    ask_size   contracts at the best ask
+    sold       contracts that market sellers hit the bid with in the step that ends at this row
+    bought     contracts that market buyers lifted the ask with in it
+    estimate   probability of YES that a model outside the market gives at this row; the middle of
+               the quote where there is none
+
+A bid of 0 and an ask of 1 are empty sides: no order stands at them. A step k is decided on rows up
+to k and met by row k + 1. Nothing in a row depends on later rows. The last row is settlement:
+nothing trades at it, and the middle of its quote says what came true.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from event_contracts.trading.records import TICK as TICK_RECORD
+from event_contracts.trading.records import WHOLE
+from foundation.arrays import Array, Mask, Records
+from foundation.errors import InputError
+
+COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
+YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(COLUMNS))
+TICK = 0.01  # USD
+_SLACK = 1e-6  # USD that a price may be off its tick, as 32-bit floats are
+MOST = 1e9  # contracts that wait or trade at once
+_ROUNDING = 1e-9  # USD
+_EVERY = list(range(len(COLUMNS)))
+_QUOTES = [YES_BID, YES_ASK]
+_COUNTS = [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]
+_PROBABILITIES = [YES_BID, YES_ASK, ESTIMATE]
+
+
+def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
+    """The array as a session [T, F] of its own, prices exactly on their ticks.
+
+    tick: USD between prices; a dollar is a whole number of them.
+
+    Raises
+    ------
+    InputError
+        naming row and column of a value that no session has.
+    """
+    ticks = ticks_in_a_dollar(tick)
+    session = _as_floats(array)
+    _refuse(session, _EVERY, ~np.isfinite(session), "is no finite number")
+    probabilities = session[:, _PROBABILITIES]
+    outside = (probabilities < 0) | (probabilities > 1)
+    _refuse(session, _PROBABILITIES, outside, "is outside 0 … 1")
+    negative = session[:, _COUNTS] < 0
+    _refuse(session, _COUNTS, negative, "is negative, contracts are counted")
+    _refuse(session, _COUNTS, session[:, _COUNTS] > MOST, f"is more than {MOST:g} contracts")
+    quotes = session[:, _QUOTES]
+    on_ticks = np.round(quotes * ticks) / ticks
+    between = np.abs(quotes - on_ticks) > _SLACK
+    _refuse(session, _QUOTES, between, f"is no whole number of ticks of ${1 / ticks:g}")
+    session[:, _QUOTES] = on_ticks
+    crossed = session[:, [YES_ASK]] <= session[:, [YES_BID]]
+    _refuse(session, [YES_ASK], crossed, "is not above the row's yes_bid")
+    return session
+
+
+def mids_of(session: Array) -> Array:
+    """The middle of the quote at each row [T], USD."""
+    return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
+
+
+def tape_of(session: Array) -> Records:
+    """Sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
+    tape = np.zeros(session.shape[:-1], TICK_RECORD)
+    tape["bid"] = np.round(session[..., YES_BID] * WHOLE)
+    tape["ask"] = np.round(session[..., YES_ASK] * WHOLE)
+    for name, column in (
+        ("bid_size", BID_SIZE),
+        ("ask_size", ASK_SIZE),
+        ("sold", SOLD),
+        ("bought", BOUGHT),
+    ):
+        tape[name] = np.floor(session[..., column])
+    tape["estimate"] = session[..., ESTIMATE]
+    return tape
+
+
+def outcome_of(session: Array) -> int:
+    """1 where YES came true: the last row's middle is at or above 0.5. Else 0."""
+    return int(mids_of(session)[-1] >= 0.5 - _ROUNDING)
+
+
+def ticks_in_a_dollar(tick: float) -> int:
+    """How many ticks a dollar is.
+
+    Raises
+    ------
+    InputError
+        where it is no whole number from 2 to 10,000.
+    """
+    ticks = round(1 / tick) if 0 < tick < 1 else 0
+    if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:
+        raise InputError(f"tick: ${tick:g} is no share 1/2 … 1/10000 of a dollar")
+    return ticks
+
+
+def _as_floats(array: npt.ArrayLike) -> Array:
+    try:
+        session = np.array(array, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"session: no array of numbers: {str(error).splitlines()[0]}") from None
+    if session.ndim != 2 or session.shape[1] != len(COLUMNS) or len(session) < 2:
+        raise InputError(
+            f"session: shape {session.shape}, expected two rows or more of"
+            f" {len(COLUMNS)} columns ({', '.join(COLUMNS)})"
+        )
+    return session
+
+
+def _refuse(session: Array, columns: list[int], wrong: Mask, why: str) -> None:
+    """Name the first value of some columns that is wrong [T, columns], if there is one."""
+    if wrong.any():
+        row, place = np.argwhere(wrong)[0]
+        column = columns[place]
+        value = session[row, column]
+        raise InputError(f"session: row {row}, {COLUMNS[column]}: {value:g} {why}")

@@ -1,0 +1,377 @@
+"""Synthetic sessions of one market of event contracts, fair by construction.
+
+The log-odds x of the event follow an Ornstein-Uhlenbeck process. YES comes true with probability
+L(x) at the last row's x, where L is the logistic function to 5e-6. The fair price of a row is the
+expectation of that probability given the row's x, a martingale. L is a mixture of normal
+distribution functions (Monahan and Stefanski, 1992), so that the expectation is a closed formula
+and no approximation: for x at the end with mean m and deviation s,
+
+    E[L(x)] = Σ w_j Φ(σ_j m / √(1 + σ_j² s²)).
+
+- The quote is one tick wide and a Poisson number of ticks more, drawn anew at every row. The
+  market's price is inside it.
+- Depth at the top is geometric, drawn anew at every row.
+- Market sellers come as a Poisson number of orders, and more of them the further the price has
+  fallen below the bid of the row before: they hit that bid knowing the new price. Buyers mirror
+  them. Orders that know nothing (`noise`) pay whoever rests, an edge, so there are none by default.
+- With `edge`, the market's price is the fair price plus a mispricing that fades. The estimate is
+  the fair price itself.
+
+Same seed and market, same session, whatever came before and however many are drawn at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from event_contracts.simulation.sessions import (
+    ASK_SIZE,
+    BID_SIZE,
+    BOUGHT,
+    COLUMNS,
+    ESTIMATE,
+    SOLD,
+    TICK,
+    YES_ASK,
+    YES_BID,
+    ticks_in_a_dollar,
+)
+from foundation.arrays import Array
+from foundation.compiled import compiled, inlined
+from foundation.errors import InputError, refuse_outside
+
+Seed = int | Sequence[int]
+
+FIELDS = len(COLUMNS)
+NUMBERS = 2**62  # of sessions, from which an episode draws one
+# Weights w_j and scales σ_j of L, fitted for the least largest error, 4.9e-6.
+WEIGHTS = np.array(
+    [0.060712796664669, 0.37311937571408765, 0.45883133361415573, 0.10733649400708759]
+)
+SCALES = np.array([0.32093903660569, 0.4747536685674188, 0.6980309039041006, 1.0220711569970546])
+NEAREST = 0.25  # ticks that the market's price stays away from 0 and 1
+MOST_ORDERS = 50.0  # that are expected in a step, however far the price moves
+LATENT, MISPRICING, ESTIMATION = range(3)  # what the normal draws are for
+WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # what the uniform draws are for
+OUTCOME = WIDTH  # of the last row, which needs no width
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticMarket:
+    """Parameters of the market.
+
+    steps: of a session, which has one row more, 1 … 100,000.
+    level: probability that the log-odds revert to, 0.001 … 0.999.
+    start_deviation: of the first row's log-odds around it, 0 … 10.
+    reversion: pull back to it, a session, 0 … 1,000.
+    volatility: deviation of the log-odds that a session adds without the pull, 0 … 100.
+    tick: USD between prices, a whole share of a dollar.
+    width: mean of the quote, ticks, 1 … 20.
+    depth: mean contracts at the top, 1 … 1,000,000.
+    lot: contracts of a market order, 1 … 10,000.
+    informed: orders that a step expects for each tick that the price moves beyond a quote, 0 … 100.
+    noise: orders that a step expects on each side which know nothing, 0 … 20.
+    edge: deviation of the mispricing, USD, 0 … 0.25.
+    memory: share of the mispricing that a step keeps, 0 … 0.9999.
+    estimate_noise: deviation of the estimate around the fair price, USD, 0 … 0.5.
+    """
+
+    steps: int = 300
+    level: float = 0.5
+    start_deviation: float = 4.0
+    reversion: float = 1.0
+    volatility: float = 4.0
+    tick: float = TICK
+    width: float = 2.0
+    depth: float = 100.0
+    lot: int = 20
+    informed: float = 1.0
+    noise: float = 0.0
+    edge: float = 0.0
+    memory: float = 0.95
+    estimate_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "market",
+            steps=(1, 100_000),
+            level=(0.001, 0.999),
+            start_deviation=(0, 10),
+            reversion=(0, 1000),
+            volatility=(0, 100),
+            width=(1, 20),
+            depth=(1, 1e6),
+            lot=(1, 10_000),
+            informed=(0, 100),
+            noise=(0, 20),
+            edge=(0, 0.25),
+            memory=(0, 0.9999),
+            estimate_noise=(0, 0.5),
+        )
+        ticks_in_a_dollar(self.tick)
+        for name in ("steps", "lot"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise InputError(f"market.{name}: {getattr(self, name)} is no whole number")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Draws:
+    """The random numbers of C markets with T rows, each row's own.
+
+    normals: [C, 3, T], of the log-odds, the mispricing and the estimate.
+    uniforms: [C, T, 5], of width, two depths, sellers and buyers; the last row's first one decides
+        the outcome.
+    """
+
+    normals: Array
+    uniforms: Array
+
+
+def synthetic_session(
+    seed: Seed, settings: SyntheticMarket | None = None, market: int = 0
+) -> Array:
+    """One session [steps + 1, F].
+
+    seed: a whole number from 0, or several. market: number of the market under that seed, from 0.
+    """
+    return np.asarray(synthetic_sessions(seed, 1, settings, first=market)[0])
+
+
+def synthetic_sessions(
+    seed: Seed, count: int, settings: SyntheticMarket | None = None, first: int = 0
+) -> Array:
+    """Sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
+
+    Raises
+    ------
+    InputError
+        for a seed or a number of a market below 0.
+    """
+    settings = settings or SyntheticMarket()
+    return sessions_from(draws_of(seed, count, settings, first), settings)
+
+
+def draws_of(seed: Seed, count: int, settings: SyntheticMarket, first: int = 0) -> Draws:
+    """The random numbers of markets first … first + count - 1 under a seed.
+
+    Raises
+    ------
+    InputError
+        for a seed or a number of a market below 0.
+    """
+    if first < 0:
+        raise InputError(f"market: {first} is negative, markets are counted from 0")
+    return draws_from([generator_of(seed, first + k) for k in range(count)], settings)
+
+
+def next_generator(rng: np.random.Generator) -> np.random.Generator:
+    """The random numbers of the session that a market plays next."""
+    return generator_of(int(rng.integers(NUMBERS)))
+
+
+def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticMarket) -> Draws:
+    """The random numbers of as many markets as there are generators, each its own."""
+    count = len(generators)
+    rows = settings.steps + 1
+    normals = np.zeros((count, 3, rows))
+    uniforms = np.empty((count, rows, 5))
+    has_estimate_draws = settings.edge > 0 or settings.estimate_noise > 0
+    for k, rng in enumerate(generators):
+        # What every market needs comes first: an edge leaves the event as it is.
+        rng.standard_normal(out=normals[k, LATENT])
+        rng.random(out=uniforms[k])
+        if has_estimate_draws:
+            rng.standard_normal(out=normals[k, MISPRICING:])
+    return Draws(normals, uniforms)
+
+
+def sessions_from(draws: Draws, settings: SyntheticMarket) -> Array:
+    """The sessions [C, T, F] of these random numbers: row k uses those of rows 0 … k alone."""
+    sessions = np.empty((*draws.uniforms.shape[:2], FIELDS))
+    decay, slopes = _expectations(settings)
+    _write_sessions(
+        sessions, draws.normals, draws.uniforms, decay, slopes, WEIGHTS, _terms_of(settings)
+    )
+    return sessions
+
+
+class _Terms(NamedTuple):
+    """The settings as numbers, for compiled code.
+
+    centre: log-odds that are reverted to.
+    start_deviation: of the first row's log-odds.
+    keep: share of their distance that a step keeps.
+    shock: deviation that a step adds to the log-odds.
+    ticks: in a dollar.
+    wider: ticks of width beyond the first one that are expected.
+    fade: logarithm of the share of depths that are one contract deeper.
+    lot, informed, noise, edge, memory, estimate_noise: as in the settings.
+    """
+
+    centre: float
+    start_deviation: float
+    keep: float
+    shock: float
+    ticks: int
+    wider: float
+    fade: float
+    lot: int
+    informed: float
+    noise: float
+    edge: float
+    memory: float
+    estimate_noise: float
+
+
+def _terms_of(settings: SyntheticMarket) -> _Terms:
+    keep, shock = _step_of(settings)
+    deeper = 1 - 1 / settings.depth
+    return _Terms(
+        centre=math.log(settings.level / (1 - settings.level)),
+        start_deviation=float(settings.start_deviation),
+        keep=keep,
+        shock=shock,
+        ticks=ticks_in_a_dollar(settings.tick),
+        wider=float(settings.width - 1),
+        fade=math.log(deeper) if deeper > 0 else -math.inf,
+        lot=int(settings.lot),
+        informed=float(settings.informed),
+        noise=float(settings.noise),
+        edge=float(settings.edge),
+        memory=float(settings.memory),
+        estimate_noise=float(settings.estimate_noise),
+    )
+
+
+def _step_of(settings: SyntheticMarket) -> tuple[float, float]:
+    """Share of the distance to the centre that a step keeps, and the deviation that it adds."""
+    pull = settings.reversion / settings.steps
+    variance = settings.volatility**2 / settings.steps
+    if pull > 0:
+        variance *= -math.expm1(-2 * pull) / (2 * pull)
+    return math.exp(-pull), math.sqrt(variance)
+
+
+def _expectations(settings: SyntheticMarket) -> tuple[Array, Array]:
+    """What the fair price of each row needs, with n steps left.
+
+    Returns the share of the distance to the centre that is left at the end [T], and
+    σ_j / √(1 + σ_j² s²) / √2 [T, J].
+    """
+    keep, shock = _step_of(settings)
+    left = np.arange(settings.steps, -1, -1)
+    squares = keep ** (2.0 * np.arange(settings.steps))
+    variance = shock**2 * np.concatenate([[0.0], np.cumsum(squares)])[left]
+    slopes = SCALES / np.sqrt(2 * (1 + SCALES**2 * variance[:, None]))
+    return keep ** left.astype(float), slopes
+
+
+def generator_of(seed: Seed, market: int = 0) -> np.random.Generator:
+    """The random numbers of a market under a seed."""
+    try:
+        spawned = np.random.SeedSequence(seed, spawn_key=(market,))
+    except (TypeError, ValueError):
+        raise InputError(f"seed: {seed!r} is no whole number from 0, nor several") from None
+    return np.random.Generator(np.random.PCG64(spawned))
+
+
+@inlined
+def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
+    """Σ w_j Φ(√2 slope_j middle)."""
+    total = 0.5
+    for j in range(len(weights)):
+        total += 0.5 * weights[j] * math.erf(slopes[j] * middle)
+    return total
+
+
+@inlined
+def _poisson(uniform: float, mean: float) -> int:
+    """The Poisson number at a uniform one, by inversion."""
+    share = math.exp(-mean)
+    below = share
+    number = 0
+    while uniform > below and share > 0.0:
+        number += 1
+        share *= mean / number
+        below += share
+    return number
+
+
+@inlined
+def _depth(uniform: float, fade: float) -> float:
+    """The geometric number from 1 at a uniform one: its logarithm over that of one more."""
+    return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
+
+
+@inlined
+def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
+    """Contracts of market orders in a step; beyond: ticks that the price moved past the quote."""
+    mean = terms.noise + terms.informed * max(beyond, 0.0)
+    if mean == 0.0:
+        return 0.0
+    return float(terms.lot * _poisson(uniform, min(mean, MOST_ORDERS)))
+
+
+@inlined
+def _write_settlement(row: Array, is_yes: bool, ticks: int) -> None:
+    row[YES_BID] = (ticks - 1) / ticks if is_yes else 0.0
+    row[YES_ASK] = 1.0 if is_yes else 1.0 / ticks
+    row[BID_SIZE] = 0.0
+    row[ASK_SIZE] = 0.0
+    row[SOLD] = 0.0
+    row[BOUGHT] = 0.0
+    row[ESTIMATE] = 1.0 if is_yes else 0.0
+
+
+@compiled
+def _write_sessions(
+    sessions: Array,
+    normals: Array,
+    uniforms: Array,
+    decay: Array,
+    slopes: Array,
+    weights: Array,
+    terms: _Terms,
+) -> None:
+    """Fill sessions [C, T, F], row by row."""
+    ticks = terms.ticks
+    fresh = math.sqrt(1.0 - terms.memory**2)
+    last = sessions.shape[1] - 1
+    for c in range(len(sessions)):
+        distance = terms.start_deviation * normals[c, LATENT, 0]
+        mispricing = normals[c, MISPRICING, 0]
+        bid = 0
+        ask = ticks
+        for k in range(last):
+            if k > 0:
+                distance = terms.keep * distance + terms.shock * normals[c, LATENT, k]
+                mispricing = terms.memory * mispricing + fresh * normals[c, MISPRICING, k]
+            fair = _normal_mixture(terms.centre + decay[k] * distance, slopes[k], weights)
+            price = (fair + terms.edge * mispricing) * ticks
+            price = min(max(price, NEAREST), ticks - NEAREST)
+            draw = uniforms[c, k]
+            row = sessions[c, k]
+            sellers = _arrivals(draw[SELLERS], bid - price, terms) if k > 0 and bid > 0 else 0.0
+            buyers = _arrivals(draw[BUYERS], price - ask, terms) if k > 0 and ask < ticks else 0.0
+            width = 1 + _poisson(draw[WIDTH], terms.wider)
+            low = math.floor(price - (width - 1) / 2)
+            bid = max(low, 0)
+            ask = min(low + width, ticks)
+            row[YES_BID] = bid / ticks
+            row[YES_ASK] = ask / ticks
+            row[BID_SIZE] = _depth(draw[BID_DEPTH], terms.fade) if bid > 0 else 0.0
+            row[ASK_SIZE] = _depth(draw[ASK_DEPTH], terms.fade) if ask < ticks else 0.0
+            row[SOLD] = sellers
+            row[BOUGHT] = buyers
+            estimate = fair + terms.estimate_noise * normals[c, ESTIMATION, k]
+            row[ESTIMATE] = min(max(estimate, 0.0), 1.0)
+        distance = terms.keep * distance + terms.shock * normals[c, LATENT, last]
+        chance = _normal_mixture(terms.centre + distance, slopes[last], weights)
+        is_yes = uniforms[c, last, OUTCOME] < chance
+        _write_settlement(sessions[c, last], is_yes, ticks)

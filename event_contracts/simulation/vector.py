@@ -1,0 +1,242 @@
+"""Many markets of event contracts at once, each as the single environment would play it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from event_contracts.simulation.kernel import step
+from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
+from event_contracts.trading.actions import ACTIONS
+from event_contracts.trading.masks import masks
+from event_contracts.trading.observation import LARGEST, observe, value
+from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, SLOTS, TICK
+from foundation.arrays import Array, Mask, Records
+from foundation.compiled import compiled, unowned
+from foundation.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64]
+
+
+class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
+    """N markets that are stepped together; one that has settled begins another episode at once.
+
+    Market i is a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i, step by step: a
+    test holds both to each other. After a step, `markets`, `orders` and `fills` are the records of
+    `event_contracts.trading.records`; `worth` is USD [N], cash and positions at the middle of the
+    quote.
+
+    count: markets, 1 or more.
+    sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; none plays
+        synthetic ones.
+    settings: those of `EpisodeSettings`.
+
+    Raises
+    ------
+    InputError
+        for settings or a session that cannot be.
+    """
+
+    def __init__(
+        self, count: int, sessions: Sequence[npt.ArrayLike] | None = None, **settings: Any
+    ) -> None:
+        self.num_envs = _checked_count(count)
+        self.settings = EpisodeSettings(**settings)
+        tick = self.settings.market.tick
+        self._sessions = None if sessions is None else _tapes_of(sessions, tick)
+        longest = self.settings.market.steps + 1
+        if self._sessions is not None:
+            longest = max(len(tape) for tape in self._sessions)
+        self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_action_space = self.settings.space().get_gym_space()
+        width = len(self.settings.features)
+        self.single_observation_space = Box(-LARGEST, LARGEST, (width,), np.float32)
+        self.action_space = batch_space(self.single_action_space, count)
+        self.observation_space = batch_space(self.single_observation_space, count)
+        self.markets = np.zeros(count, MARKET)
+        self.orders = np.zeros((count, SLOTS), ORDER)
+        self.fills = np.zeros((count, SLOTS), FILL)
+        self.worth = np.zeros(count)
+        self._terms = self.settings.terms()
+        self._tapes = np.zeros((count, longest), TICK)
+        self._seen = np.zeros((count, width), np.float32)
+        self._allowed = np.zeros((count, ACTIONS), dtype=bool)
+        self._generators: list[np.random.Generator] = []
+
+    def reset(
+        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Begin an episode in every market.
+
+        seed: of market 0, with the next ones following; or one for each market.
+        """
+        if seed is not None or not self._generators:
+            if seed is None:
+                seed = int(np.random.SeedSequence().generate_state(1)[0])
+            seeds = seed if isinstance(seed, Sequence) else range(seed, seed + self.num_envs)
+            if len(seeds) != self.num_envs:
+                raise InputError(f"seed: {len(seeds)} seeds for {self.num_envs} markets")
+            self._generators = [np.random.default_rng(each) for each in seeds]
+        everything = np.arange(self.num_envs)
+        self._begin(everything)
+        return self._seen.copy(), {}
+
+    def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
+        """Send the orders of the actions [N], and show the next ticks.
+
+        Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
+        last, `final_markets` [K] their records, and `final_worth` [K] their cash, USD.
+
+        Raises
+        ------
+        ValueError
+            for a code outside 0 … 24 or that is no whole number, and before the first reset.
+        """
+        given = np.asarray(actions)
+        if given.dtype.kind not in "iu":
+            raise ValueError(f"actions: whole numbers are needed, got {given.dtype}")
+        codes = given.astype(np.int64)
+        if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTIONS:
+            raise ValueError(f"actions: {self.num_envs} codes from 0 to {ACTIONS - 1} are needed")
+        if not self._generators:
+            raise ValueError("step: reset begins the first episodes")
+        rewards = np.empty(self.num_envs)
+        over = np.empty(self.num_envs, dtype=bool)
+        _step_all(
+            self.markets,
+            self.orders,
+            self.fills,
+            self._tapes,
+            self._terms,
+            codes,
+            self.settings.reward == "log_wealth",
+            self.settings.size_features,
+            rewards,
+            over,
+            self.worth,
+            self._seen,
+            self._allowed,
+        )
+        info: dict[str, Any] = {}
+        settled = np.flatnonzero(over)
+        if len(settled):
+            info = {
+                "settled": settled,
+                "final_obs": self._seen[settled],
+                "final_markets": self.markets[settled],
+                "final_worth": self.worth[settled],
+            }
+            self._begin(settled)
+        return self._seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info
+
+    def action_masks(self) -> Mask:
+        """Which actions may be sent, bool [N, 25].
+
+        Raises
+        ------
+        ValueError
+            before the first reset.
+        """
+        if not self._generators:
+            raise ValueError("action_masks: reset begins the first episodes")
+        return self._allowed.copy()
+
+    def _begin(self, which: npt.NDArray[np.intp]) -> None:
+        """Another episode of some markets."""
+        tapes = self._drawn(which)
+        self.markets[which] = 0
+        self.orders[which] = 0
+        for i, tape in zip(which, tapes, strict=True):
+            self._tapes[i, : len(tape)] = tape
+            self.markets["rows"][i] = len(tape)
+        self.markets["cash"][which] = self.markets["began"][which] = self.settings.cash
+        self.worth[which] = self.settings.cash / DOLLAR
+        _show(
+            which,
+            self.markets,
+            self.orders,
+            self._tapes,
+            self._terms,
+            self.settings.size_features,
+            self._seen,
+            self._allowed,
+        )
+
+    def _drawn(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
+        generators = [self._generators[i] for i in which]
+        if self._sessions is not None:
+            return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
+        market = self.settings.market
+        drawn = [next_generator(rng) for rng in generators]
+        return tape_of(sessions_from(draws_from(drawn, market), market))
+
+
+def _checked_count(count: Any) -> int:
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+        raise InputError(f"count: {count!r} markets; a whole number from 1 is needed")
+    return int(count)
+
+
+def _tapes_of(sessions: Sequence[npt.ArrayLike], tick: float) -> list[Records]:
+    if not len(sessions):
+        raise InputError("sessions: there is none")
+    return [tape_of(checked_session(session, tick)) for session in sessions]
+
+
+@compiled
+def _step_all(
+    markets: Records,
+    orders: Records,
+    fills: Records,
+    tapes: Records,
+    terms: Records,
+    actions: Codes,
+    is_log: bool,
+    sizes: bool,
+    rewards: Array,
+    over: Mask,
+    worth: Array,
+    seen: Floats,
+    allowed: Mask,
+) -> None:
+    """Step N markets and write what became of each."""
+    rules = terms[0]
+    for i in range(len(markets)):
+        market = markets[i]
+        step(market, unowned(orders[i]), unowned(fills[i]), unowned(tapes[i]), rules, actions[i])
+        tick = tapes[i, market.row]
+        after = value(market, tick)
+        rewards[i] = math.log(after / worth[i]) if is_log else after - worth[i]
+        worth[i] = after
+        over[i] = market.row == market.rows - 1
+        observe(market, unowned(orders[i]), unowned(tapes[i]), rules, sizes, unowned(seen[i]))
+        masks(market, unowned(orders[i]), tick, rules, unowned(allowed[i]))
+
+
+@compiled
+def _show(
+    which: npt.NDArray[np.intp],
+    markets: Records,
+    orders: Records,
+    tapes: Records,
+    terms: Records,
+    sizes: bool,
+    seen: Floats,
+    allowed: Mask,
+) -> None:
+    """Write what some markets show and allow."""
+    rules = terms[0]
+    for i in which:
+        market = markets[i]
+        observe(market, orders[i], tapes[i], rules, sizes, seen[i])
+        masks(market, orders[i], tapes[i, market.row], rules, allowed[i])

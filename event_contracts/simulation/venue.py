@@ -1,0 +1,379 @@
+"""The practice venue of event contracts: one account's orders over the simulated exchange.
+
+An order waits until the clock's next tick and meets that: the answer to a new order says that
+nothing has filled. Immediate-or-cancel orders end after that tick, orders with an expiration before
+the first tick that comes after it. What is booked here, fill by fill, is the exact account of
+`event_contracts.trading.money`; the exchange keeps its own in integers, and a test holds both to
+each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from event_contracts.simulation.exchange import BookedFill, Exchange, Listing, Settlement
+from event_contracts.simulation.news import Book, MarketStatus, Payment
+from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket, Trade
+from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.trading.fees import NOTHING
+from event_contracts.trading.money import Account
+from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome
+from foundation.errors import OrderRejected
+
+
+class KalshiVenue:
+    """The account's side of the exchange.
+
+    exchange: matching, cash and holdings in integers.
+    account: the same, booked exactly; it has a market's payout from when that is finalized.
+    tickets: orders by order_id, in the order in which they came.
+    trades: fills of all orders, in booking order.
+    payments: settlements that have been paid.
+    paused: tickers of markets that are paused.
+
+    Parameters
+    ----------
+    settings
+        rules, and cash at the beginning.
+    listings
+        markets.
+    now
+        UTC, the instant of the first tick.
+    """
+
+    def __init__(
+        self, settings: KalshiVenueSettings, listings: Sequence[Listing], now: np.datetime64
+    ) -> None:
+        self.settings = settings
+        interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
+        begins = now.astype("datetime64[ns]")
+        self.exchange = Exchange(listings, settings.episode(), begins, interval)
+        self.account = Account(self.exchange.cash)
+        self.tickets: dict[str, Ticket] = {}
+        self.trades: list[Trade] = []
+        self.payments: list[Payment] = []
+        self._by_exchange_id: dict[str, Ticket] = {}
+        self.paused: set[str] = set()
+        self._booked = 0
+
+    @property
+    def now(self) -> np.datetime64:
+        """UTC, the instant of the tick that is shown."""
+        return self.exchange.now
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every market has paid."""
+        return len(self.payments) == len(self.exchange.listings)
+
+    def listing(self, ticker: str) -> Listing:
+        """A market.
+
+        Raises
+        ------
+        Refused
+            for a ticker that is not listed.
+        """
+        if ticker not in self.exchange.listings:
+            raise Refused(404, "not_found", f"market {ticker} not found")
+        return self.exchange.listings[ticker]
+
+    def status(self, ticker: str) -> MarketStatus:
+        """How far the life of a market has come."""
+        state = self.exchange.market_state(ticker)
+        if state != "settled":
+            return "active" if state == "open" else "initialized"
+        left = self._settlement(ticker).tick + self.settings.settlement - self.exchange.tick
+        if left <= 0:
+            return "finalized"
+        return "determined" if left == 1 else "closed"
+
+    def outcome(self, ticker: str) -> Outcome | None:
+        """What came true; nothing before a market is determined."""
+        if self.status(ticker) in ("determined", "finalized"):
+            return self._settlement(ticker).outcome
+        return None
+
+    def book(self, ticker: str) -> Book:
+        """Levels of a market that trades; an empty one of any other."""
+        if self.status(ticker) != "active":
+            return Book()
+        tick = self.exchange.shown(ticker)
+        quote = self.exchange.quote(ticker)
+        bid = (quote.yes_bid, Decimal(int(tick["bid_size"])))
+        ask = (quote.yes_ask, Decimal(int(tick["ask_size"])))
+        bids = (bid,) if quote.yes_bid > 0 and bid[1] else ()
+        asks = (ask,) if quote.yes_ask < PAYOUT and ask[1] else ()
+        return Book(bids, asks)
+
+    def submit(
+        self, request: OrderRequest, *, partial: bool = False, reject: bool = False
+    ) -> Ticket:
+        """Take an order.
+
+        partial: half of it may trade, the rest is cancelled. reject: it ends at the next tick.
+
+        Raises
+        ------
+        Refused
+            for a market that does not trade, a price between its steps, a used client_order_id, and
+            an order that cash or inventory do not cover.
+        """
+        self._refuse_still(request.ticker)
+        if request.client_order_id and self.settings.reused_ids_refused:
+            self._refuse_used(request.client_order_id)
+        if request.expires is not None and request.expires <= self.now:
+            raise Refused(400, "invalid_parameters", "expiration_time has passed")
+        if request.post_only and self._crosses(request):
+            raise Refused(400, "invalid_order", "post_only order would cross the book")
+        count = self._covered_count(request)
+        traded = max(count // 2, Decimal(1)) if partial else count
+        order_id = self._place(request, request.price, traded)
+        name = request.client_order_id or f"venue-{len(self.tickets) + 1}"
+        ticket = Ticket(
+            number=len(self.tickets) + 1,
+            order_id=order_id,
+            live_id=order_id,
+            request=request,
+            client_order_id=name,
+            price=request.price,
+            count=count,
+            at=self.now,
+            changed=self.now,
+            held_back=count - traded,
+            refused_later=reject,
+        )
+        self.tickets[order_id] = self._by_exchange_id[order_id] = ticket
+        return ticket
+
+    def ticket(self, order_id: str) -> Ticket:
+        """An order.
+
+        Raises
+        ------
+        Refused
+            for one that the venue does not know.
+        """
+        if order_id not in self.tickets:
+            raise Refused(404, "not_found", f"order {order_id} not found")
+        return self.tickets[order_id]
+
+    def cancel(self, order_id: str) -> Decimal:
+        """Take an order out of the book; contracts that waited.
+
+        Raises
+        ------
+        Refused
+            for one that the venue does not know, or that has ended.
+        """
+        ticket = self._resting_ticket(order_id)
+        reduced = ticket.waiting
+        self._end(ticket)
+        return reduced
+
+    def amend(self, order_id: str, price: Decimal, count: Decimal) -> Ticket:
+        """Give an order another price, USD of YES, and another count, with what has filled in it.
+
+        It goes to the end of its queue.
+
+        Raises
+        ------
+        Refused
+            for an order that is not there, a count that has filled, and one not covered.
+        """
+        ticket = self._resting_ticket(order_id)
+        self._refuse_still(ticket.request.ticker)
+        left = count - ticket.filled
+        if left <= 0:
+            raise Refused(400, "invalid_parameters", f"count: {ticket.filled} have filled")
+        before = self.exchange.orders[ticket.live_id].order
+        rest = self.exchange.orders[ticket.live_id].remaining
+        self.exchange.cancel(ticket.live_id)
+        try:
+            live_id = self._place(ticket.request, price, left)
+        except Refused:
+            again = LimitOrder(
+                order_id, before.market, before.action, before.side, before.price, rest
+            )
+            self._now_known_as(ticket, self.exchange.submit(again).order_id)
+            raise
+        self._now_known_as(ticket, live_id)
+        ticket.price = price
+        ticket.count = count
+        ticket.waiting = left
+        ticket.held_back = NOTHING
+        ticket.changed = self.now
+        return ticket
+
+    def pause(self, ticker: str, *, paused: bool) -> None:
+        """Pause a market, or let it trade again; orders that waited go to the end of their queues.
+
+        Raises
+        ------
+        Refused
+            for a ticker that is not listed.
+        """
+        self.listing(ticker)
+        if paused == (ticker in self.paused):
+            return
+        own = [ticket for ticket in self._resting() if ticket.request.ticker == ticker]
+        if paused:
+            self.paused.add(ticker)
+            for ticket in own:
+                self.exchange.cancel(ticket.live_id)
+                if ticket.request.cancel_on_pause:
+                    self._end(ticket)
+            return
+        self.paused.remove(ticker)
+        for ticket in own:
+            left = ticket.waiting - ticket.held_back
+            try:
+                self._now_known_as(ticket, self._place(ticket.request, ticket.price, left))
+            except Refused:
+                self._end(ticket)
+
+    def advance(self) -> None:
+        """Move the clock by a tick, and let orders meet it."""
+        for ticket in self._resting():
+            expires = ticket.request.expires
+            gone = expires is not None and expires < self.now + self.exchange.interval
+            if gone or ticket.refused_later:
+                self._end(ticket)
+        waited = self._resting()
+        self.exchange.advance()
+        for each in self.exchange.fills[self._booked :]:
+            self._book(each)
+        self._booked = len(self.exchange.fills)
+        for ticket in waited:
+            self._follow(ticket)
+            if ticket.request.time_in_force == "immediate_or_cancel" and ticket.status == "resting":
+                self._end(ticket)
+        self._pay()
+
+    def _place(self, request: OrderRequest, price: Decimal, count: Decimal) -> str:
+        """Put an order into the exchange; its id there."""
+        order = request.limit_order(request.client_order_id or "venue", price, count)
+        if price % self.exchange.quote(request.ticker).tick:
+            raise Refused(400, "invalid_price", f"price {price} is not on the market's ticks")
+        if order.action == "BUY":
+            self._refuse_uncovered(order)
+        try:
+            return self.exchange.submit(order).order_id
+        except OrderRejected as error:
+            code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
+            raise Refused(400, code, str(error)) from error
+
+    def _refuse_still(self, ticker: str) -> None:
+        """Refuse what a market has to trade for."""
+        self.listing(ticker)
+        if ticker in self.paused:
+            raise Refused(409, "trading_paused", f"{ticker} is paused")
+        if self.status(ticker) != "active":
+            raise Refused(409, "market_closed", f"{ticker} is not trading")
+
+    def _covered_count(self, request: OrderRequest) -> Decimal:
+        """Contracts of an order; one that may only reduce is cut to what is held and not reserved.
+
+        Raises
+        ------
+        Refused
+            where nothing is left to reduce.
+        """
+        if not request.reduce_only:
+            return request.count
+        view = self.exchange.view(request.ticker)
+        free = view.held(request.outcome) - view.resting_count("SELL", request.outcome)
+        if free <= 0:
+            raise Refused(400, "invalid_order", "reduce_only: there is no position to reduce")
+        return min(request.count, free)
+
+    def _refuse_uncovered(self, order: LimitOrder) -> None:
+        """Refuse a purchase that the account has no cash for; what is not paid yet is no cash."""
+        admission = self.exchange.space.admission
+        unpaid = self.exchange.cash - self.account.cash
+        free = admission.free_cash(self.exchange.view(order.market)) - unpaid
+        if admission.fees.most_cost(order.price, order.count) > free:
+            raise Refused(400, "insufficient_balance", "insufficient balance")
+
+    def _refuse_used(self, client_order_id: str) -> None:
+        if any(each.client_order_id == client_order_id for each in self.tickets.values()):
+            raise Refused(409, "order_already_exists", "client_order_id has been used")
+
+    def _crosses(self, request: OrderRequest) -> bool:
+        book = self.book(request.ticker)
+        if request.side == "bid":
+            return any(request.price >= price for price, _ in book.asks)
+        return any(request.price <= price for price, _ in book.bids)
+
+    def _resting_ticket(self, order_id: str) -> Ticket:
+        ticket = self.ticket(order_id)
+        if ticket.status != "resting":
+            raise Refused(404, "not_found", f"order {order_id} is {ticket.status}")
+        return ticket
+
+    def _resting(self) -> list[Ticket]:
+        return [ticket for ticket in self.tickets.values() if ticket.status == "resting"]
+
+    def _now_known_as(self, ticket: Ticket, live_id: str) -> None:
+        ticket.live_id = live_id
+        self._by_exchange_id[live_id] = ticket
+
+    def _end(self, ticket: Ticket) -> None:
+        self.exchange.cancel(ticket.live_id)
+        ticket.status = "canceled"
+        ticket.waiting = NOTHING
+        ticket.changed = self.now
+
+    def _follow(self, ticket: Ticket) -> None:
+        """What the exchange says of an order after a tick; one of a paused market still waits."""
+        if ticket.request.ticker in self.paused and self.status(ticket.request.ticker) == "active":
+            return
+        placed = self.exchange.orders[ticket.live_id]
+        state = placed.state
+        if state == "executed" and ticket.held_back:
+            state = "canceled"
+        waiting = placed.remaining + (ticket.held_back if state == "resting" else NOTHING)
+        if (state, waiting) != (ticket.status, ticket.waiting):
+            ticket.status = state
+            ticket.waiting = waiting
+            ticket.changed = self.now
+
+    def _book(self, booked: BookedFill) -> Trade:
+        """Book a fill into the exact account."""
+        fill = booked.fill
+        ticket = self._by_exchange_id[fill.order_id]
+        self.account, charge = self.account.booked(fill, self.exchange.space.fees)
+        held = self.account.holding(fill.market)
+        trade = Trade(
+            number=len(self.trades) + 1,
+            order_id=ticket.order_id,
+            client_order_id=ticket.client_order_id,
+            ticker=fill.market,
+            side=ticket.request.side,
+            outcome=fill.side,
+            verb=fill.action,
+            price=fill.price if fill.side == "YES" else PAYOUT - fill.price,
+            count=fill.count,
+            taker=not fill.maker,
+            fee=charge.net_fee,
+            at=self.now,
+            position=held.yes - held.no,
+        )
+        self.trades.append(trade)
+        ticket.trades.append(trade)
+        return trade
+
+    def _pay(self) -> None:
+        """Pay what has been finalized."""
+        paid = {payment.settlement.market for payment in self.payments}
+        for settlement in self.exchange.settlements:
+            market = settlement.market
+            if market not in paid and self.status(market) == "finalized":
+                self.account = self.account.settled(market, settlement.outcome)
+                self.payments.append(Payment(len(self.payments) + 1, self.now, settlement))
+
+    def _settlement(self, ticker: str) -> Settlement:
+        return next(each for each in self.exchange.settlements if each.market == ticker)

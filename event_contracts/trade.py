@@ -1,0 +1,52 @@
+"""Trades event contracts at Kalshi with a policy, on a demo account unless told otherwise.
+
+    python -m event_contracts.trade markets=[TICKER,…] policy=CHECKPOINT|kelly|random|nothing
+    [mode=dry|paper|live] [steps=N] [key=value …]
+
+Keys come from KALSHI_API_KEY_ID, and KALSHI_PRIVATE_KEY or KALSHI_PRIVATE_KEY_PATH. Real money
+needs mode=live and confirm_live=true. Interrupted or killed, it goes on where it was when it is
+started again; meanwhile orders that wait end at the venue by themselves.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("event_contracts.trade", __doc__, settings="trade_kalshi", private=True)
+
+import os
+import sys
+
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.trading import trade
+from event_contracts.trading.action_log import ActionEntry
+from event_contracts.trading.endpoint import KalshiKeys
+from execution.live.loop import Stop, stopped_by_signals
+from foundation.command import log_to_file, one_line_errors, printing
+from foundation.compose import composed_config
+from trainingdata.instants import utc_text
+
+
+def show(entry: ActionEntry) -> None:
+    """Print a decision that was more than to hold."""
+    if not entry.size:
+        return
+    with printing():
+        what = f"{entry.intent} {entry.size} at ${entry.price}"
+        sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.answer}\n")
+
+
+def main() -> None:
+    """Command line: Hydra overrides of configs/trade_kalshi.yaml."""
+    told = "what is held stays held, and orders that wait end by themselves; start again to go on"
+    stop = Stop()
+    with one_line_errors(told), stopped_by_signals(stop):
+        settings = KalshiTradingSettings.of(composed_config("trade_kalshi", sys.argv[1:]))
+        keys = KalshiKeys.of(os.environ)
+        log_to_file("trade_kalshi")
+        trade(settings, keys, stop, show)
+
+
+if __name__ == "__main__":
+    main()

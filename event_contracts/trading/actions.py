@@ -1,0 +1,304 @@
+"""Twenty-five actions on one market: hold, and four intents in five sizes each.
+
+    0        HOLD
+    1 … 20   (intent − 1) · 5 + size index + 1, intents BUY_YES, SELL_YES, BUY_NO, SELL_NO
+    21 … 24  reserved: always masked, HOLD where sent
+
+An action becomes a limit order at a price that the style of its intent picks from the quote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from operator import index
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+import numpy as np
+
+from event_contracts.trading.admission import CASH_BUFFER, Admission
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.orders import (
+    PAYOUT,
+    LimitOrder,
+    MarketView,
+    OrderManager,
+    Outcome,
+    Quote,
+    Receipt,
+    Verb,
+)
+from event_contracts.trading.position_limits import PositionLimits
+from foundation.arrays import Mask
+from foundation.errors import InputError
+
+if TYPE_CHECKING:
+    from gymnasium.spaces import Discrete
+
+PriceStyle = Literal["passive", "mid", "aggressive"]
+
+POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
+INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
+ACTIONS = 25
+_SIZED = 20  # the last action with a size
+_SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (
+    ("BUY", "YES"),
+    ("SELL", "YES"),
+    ("BUY", "NO"),
+    ("SELL", "NO"),
+)
+
+
+class LimitOrderActions:
+    """Names of the intents, 0 … 4 (`encode_action` takes them), and of the codes with sizes."""
+
+    HOLD: Final = 0
+    BUY_YES_LIMIT: Final = 1
+    SELL_YES_LIMIT: Final = 2
+    BUY_NO_LIMIT: Final = 3
+    SELL_NO_LIMIT: Final = 4
+
+    BUY_YES_LIMIT_5: Final = 1
+    BUY_YES_LIMIT_10: Final = 2
+    BUY_YES_LIMIT_20: Final = 3
+    BUY_YES_LIMIT_50: Final = 4
+    BUY_YES_LIMIT_100: Final = 5
+    SELL_YES_LIMIT_5: Final = 6
+    SELL_YES_LIMIT_10: Final = 7
+    SELL_YES_LIMIT_20: Final = 8
+    SELL_YES_LIMIT_50: Final = 9
+    SELL_YES_LIMIT_100: Final = 10
+    BUY_NO_LIMIT_5: Final = 11
+    BUY_NO_LIMIT_10: Final = 12
+    BUY_NO_LIMIT_20: Final = 13
+    BUY_NO_LIMIT_50: Final = 14
+    BUY_NO_LIMIT_100: Final = 15
+    SELL_NO_LIMIT_5: Final = 16
+    SELL_NO_LIMIT_10: Final = 17
+    SELL_NO_LIMIT_20: Final = 18
+    SELL_NO_LIMIT_50: Final = 19
+    SELL_NO_LIMIT_100: Final = 20
+
+
+def encode_action(intent: int, size_index: int) -> int:
+    """The code of an intent, 0 … 4, at a row of the table of sizes, 0 … 4; HOLD has no size.
+
+    Raises
+    ------
+    ValueError
+        for an intent or a size index that is none.
+    """
+    intent = index(intent)
+    size_index = index(size_index)
+    if not 0 <= intent < len(INTENTS):
+        raise ValueError(f"intent must be 0 … {len(INTENTS) - 1}, got {intent}")
+    if not 0 <= size_index < len(POSITION_SIZES):
+        raise ValueError(f"size index must be 0 … {len(POSITION_SIZES) - 1}, got {size_index}")
+    return (intent - 1) * len(POSITION_SIZES) + size_index + 1 if intent else 0
+
+
+def decode_action(action: int) -> tuple[int, int]:
+    """Intent and size index of a code; (0, 0) of HOLD and of the reserved ones.
+
+    Raises
+    ------
+    ValueError
+        for a code outside 0 … 24.
+    """
+    action = index(action)
+    if not 0 <= action < ACTIONS:
+        raise ValueError(f"action must be 0 … {ACTIONS - 1}, got {action}")
+    if not 1 <= action <= _SIZED:
+        return 0, 0
+    intent, size_index = divmod(action - 1, len(POSITION_SIZES))
+    return intent + 1, size_index
+
+
+def process_action(
+    action: int, position_sizes: tuple[int, ...] = POSITION_SIZES
+) -> tuple[str, int]:
+    """The intent's name and the contracts of a code: 3 is ("BUY_YES", 20), 0 is ("HOLD", 0).
+
+    Raises
+    ------
+    ValueError
+        for a code outside 0 … 24.
+    """
+    intent, size_index = decode_action(action)
+    return INTENTS[intent], position_sizes[size_index] if intent else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What became of an action.
+
+    action: its code.
+    order: what was sent; none of HOLD and of what was refused.
+    receipt: what the venue answered.
+    reason: why this order, or why none, in words.
+    """
+
+    action: int
+    order: LimitOrder | None
+    receipt: Receipt | None
+    reason: str
+
+    @property
+    def size(self) -> int:
+        """Contracts that were sent, filled or not; 0 without an order."""
+        return int(self.order.count) if self.order else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOrderActionSpace:
+    """The actions, the prices of their orders, and which are allowed in front of a market.
+
+    position_sizes: contracts of the five sizes, increasing.
+    fixed_size: the one size of them that is allowed; none allows all.
+    price_style: passive joins the side's own queue, mid is half-way, aggressive takes what the
+        other side offers; one for all, or one for each of BUY_YES, SELL_YES, BUY_NO, SELL_NO.
+    limits: on the position of a market.
+    cash_buffer: USD that no purchase may touch.
+    fees: rates and steps in force.
+    styles: the price style of each intent.
+    admission: what every order has to leave.
+    """
+
+    position_sizes: tuple[int, ...] = POSITION_SIZES
+    fixed_size: int | None = None
+    price_style: PriceStyle | Mapping[str, PriceStyle] = "aggressive"
+    limits: PositionLimits = field(default_factory=PositionLimits)
+    cash_buffer: Decimal = CASH_BUFFER
+    fees: FeeRules = field(default_factory=FeeRules)
+    styles: Mapping[str, PriceStyle] = field(init=False, repr=False)
+    admission: Admission = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sizes = tuple(self.position_sizes)
+        object.__setattr__(self, "position_sizes", sizes)
+        increasing = sizes == tuple(sorted(set(sizes))) and all(n == int(n) for n in sizes)
+        if len(sizes) != len(POSITION_SIZES) or not increasing or sizes[0] <= 0:
+            raise InputError(
+                f"position_sizes: five increasing numbers of contracts above 0 are needed, got"
+                f" {sizes}; for one size set fixed_size"
+            )
+        if self.fixed_size is not None and self.fixed_size not in sizes:
+            raise InputError(f"fixed_size: {self.fixed_size} is none of {sizes}")
+        styles = self.price_style
+        named = styles if isinstance(styles, Mapping) else dict.fromkeys(INTENTS[1:], styles)
+        if set(named) != set(INTENTS[1:]) or set(named.values()) - set(get_args(PriceStyle)):
+            raise InputError(
+                f"price_style: {styles!r} is neither passive, mid nor aggressive, nor one of them"
+                f" for each of {', '.join(INTENTS[1:])}"
+            )
+        object.__setattr__(self, "styles", named)
+        checks = Admission(self.limits, self.cash_buffer, self.fees)
+        object.__setattr__(self, "admission", checks)
+
+    def get_gym_space(self) -> Discrete:
+        """The space as Gymnasium has it, `Discrete(25)`."""
+        from gymnasium.spaces import Discrete
+
+        return Discrete(ACTIONS)
+
+    def process_action(self, action: int) -> tuple[str, int]:
+        """The intent's name and the contracts of a code."""
+        return process_action(action, self.position_sizes)
+
+    def price(self, intent: int, quote: Quote) -> Decimal | None:
+        """USD at which an order of an intent, 1 … 4, stands; none where the quote has no such side.
+
+        passive: a purchase at the side's bid, a sale at its ask; aggressive: the other way; mid:
+        half-way, rounded to a tick so that the order asks for no more than the middle gives.
+        """
+        verb, side = _SIDES[intent - 1]
+        style = self.styles[INTENTS[intent]]
+        bid = quote.bid(side)
+        ask = quote.ask(side)
+        if style != "mid":
+            price = bid if (verb == "BUY") == (style == "passive") else ask
+        elif bid > 0 and ask < PAYOUT:
+            price = _on_tick((bid + ask) / 2, quote.tick, verb)
+        else:
+            return None
+        return price if 0 < price < PAYOUT else None
+
+    def refusal(self, action: int, view: MarketView) -> str | None:
+        """Why an action may not be sent, in words; nothing where it may, and of HOLD.
+
+        Raises
+        ------
+        ValueError
+            for a code outside 0 … 24.
+        """
+        intent, size_index = decode_action(action)
+        if not intent:
+            return f"{action} is reserved" if action else None
+        count = self.position_sizes[size_index]
+        if self.fixed_size is not None and count != self.fixed_size:
+            return f"the size is fixed at {self.fixed_size}, not {count}"
+        price = self.price(intent, view.quote)
+        if price is None:
+            quote = view.quote
+            return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
+        verb, side = _SIDES[intent - 1]
+        return self.admission.refusal(verb, side, price, Decimal(count), view)
+
+    def action_masks(self, view: MarketView) -> Mask:
+        """Which actions may be sent, numpy bool [25]: HOLD always, the reserved ones never."""
+        return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
+
+    def order(self, action: int, view: MarketView, client_order_id: str) -> LimitOrder | None:
+        """The order of an action; none of HOLD and of what may not be sent.
+
+        Raises
+        ------
+        ValueError
+            for a code outside 0 … 24.
+        """
+        intent, size_index = decode_action(action)
+        price = self.price(intent, view.quote) if intent else None
+        if price is None or self.refusal(action, view) is not None:
+            return None
+        verb, side = _SIDES[intent - 1]
+        count = Decimal(self.position_sizes[size_index])
+        return LimitOrder(client_order_id, view.market, verb, side, price, count)
+
+    def execute_action_sync(
+        self, action: int, manager: OrderManager, market: str, client_order_id: str
+    ) -> Execution:
+        """Send the order of an action; one that may not be sent does what HOLD does: nothing.
+
+        Raises
+        ------
+        ValueError
+            for a code outside 0 … 24.
+        OrderRejected
+            where the venue does not take the order.
+        OutcomeUnknown
+            where nobody says what became of it.
+        """
+        view = manager.view(market)
+        order = self.order(action, view, client_order_id)
+        if order is None:
+            return Execution(action, None, None, self.refusal(action, view) or INTENTS[0])
+        receipt = manager.submit(order)
+        intent, count = self.process_action(action)
+        reason = f"{intent} {count} at ${order.price}, {self.styles[intent]}"
+        return Execution(action, order, receipt, reason)
+
+    async def execute_action(
+        self, action: int, manager: OrderManager, market: str, client_order_id: str
+    ) -> Execution:
+        """`execute_action_sync` in a thread of its own, so that the event loop does not wait."""
+        return await asyncio.to_thread(
+            self.execute_action_sync, action, manager, market, client_order_id
+        )
+
+
+def _on_tick(price: Decimal, tick: Decimal, verb: Verb) -> Decimal:
+    """A price on the tick: down for a purchase, up for a sale."""
+    direction = ROUND_FLOOR if verb == "BUY" else ROUND_CEILING
+    return (price / tick).to_integral_value(direction) * tick

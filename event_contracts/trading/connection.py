@@ -1,0 +1,184 @@
+"""Signed requests to one account: paced by its tokens, reads alone repeated, fields in answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from event_contracts.trading.endpoint import (
+    ROOT,
+    KalshiKeys,
+    KalshiSettings,
+    StatusAnswer,
+    translated_errors,
+)
+from event_contracts.trading.fields import CostEntry, CostsEntry, LimitEntry, LimitsEntry, Page
+from event_contracts.trading.token_pace import TokenBudget, TokenCosts, shared_token_pace
+from foundation.errors import InputError, SenselessAnswer
+from trainingdata.feed.fields import Needed, as_mapping, entries
+from trainingdata.instants import system_clock
+
+log = logging.getLogger(__name__)
+
+Answer = Mapping[str, Any]
+
+UNKNOWN_THING = 404
+LISTED = 200  # entries of a page
+PAGES = 500  # of one answer; more than that goes round in circles
+BASIC_READ = TokenBudget(200, 200)  # tokens a second of the lowest tier
+BASIC_WRITE = TokenBudget(100, 100)
+DEFAULT_COST = 10  # tokens of a request
+
+
+class KalshiConnection:
+    """Requests to one account.
+
+    settings: where it is.
+    keys: what opens it.
+    clock: this machine's; the venue shows none.
+    """
+
+    def __init__(
+        self,
+        settings: KalshiSettings,
+        keys: KalshiKeys,
+        clock: Callable[[], np.datetime64] = system_clock,
+    ) -> None:
+        import requests
+
+        from foundation.transport import Transport
+
+        self.settings = settings
+        self.keys = keys
+        self.now = clock
+        self._pace = shared_token_pace(
+            f"{settings.address} {keys.key_id}", BASIC_READ, BASIC_WRITE, DEFAULT_COST
+        )
+        self._session = requests.Session()
+        # A proxy would stand between this machine and itself.
+        self._session.trust_env = not settings.on_this_machine
+        timeout = (settings.connect_timeout, settings.read_timeout)
+        transport = Transport(
+            timeout, settings.deadline, settings.attempts, self._pace, keys.signer()
+        )
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, transport)
+
+    def translated_errors(self, what: str) -> AbstractContextManager[None]:
+        """The context in which the failure of a request becomes one line that names it."""
+        return translated_errors(what, self.settings, self.keys)
+
+    def request(
+        self, method: str, path: str, query: Answer | None = None, body: Answer | None = None
+    ) -> Answer:
+        """The fields that one request is answered with; path: what follows /trade-api/v2.
+
+        Raises
+        ------
+        StatusAnswer
+            for a status that is no success.
+        RequestException
+            for no whole answer.
+        SenselessAnswer
+            for an answer without fields.
+        """
+        response = self._session.request(
+            method, f"{self.settings.address}{ROOT}{path}", params=query, json=body
+        )
+        if not 200 <= response.status_code < 300:
+            raise StatusAnswer(response.status_code, " ".join(response.text.split()))
+        # A cancellation may be answered with nothing.
+        return as_mapping(response.json()) if response.content else {}
+
+    def get(self, what: str, path: str, **query: Any) -> Answer:
+        """What a read is answered with.
+
+        what: is read, for messages.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self.translated_errors(what):
+            return self.request("GET", path, query)
+
+    def find(self, what: str, path: str, name: str) -> Answer | None:
+        """The object of this name in what a read is answered with; None where there is no such.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self.translated_errors(what):
+            try:
+                answer = self.request("GET", path)
+            except StatusAnswer as error:
+                if error.status != UNKNOWN_THING:
+                    raise
+                return None
+            return Needed(name, as_mapping).of(answer)
+
+    def pages(self, what: str, path: str, name: str, **query: Any) -> Iterator[Answer]:
+        """The entries of a list, from all of its pages, in the venue's order.
+
+        name: of the list in an answer.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, and for pages without an end.
+        """
+        listed = Needed(name, entries)
+        seen = {""}
+        cursor = ""
+        for _ in range(PAGES):
+            with self.translated_errors(what):
+                page = self.request(
+                    "GET", path, {**query, "limit": LISTED} | ({"cursor": cursor} if cursor else {})
+                )
+                found = listed.of(page)
+                cursor = Page.cursor.of(page)
+                if cursor and cursor in seen:
+                    raise SenselessAnswer("cursor leads back to a page that was read")
+            yield from found
+            if not cursor:
+                return
+            seen.add(cursor)
+        with self.translated_errors(what):
+            raise SenselessAnswer(f"it has more than {PAGES} pages")
+
+    def learn_limits(self) -> None:
+        """Keep to the account's own token buckets from now on; to the lowest tier's where the venue
+        does not say them.
+        """
+        what = "the account's limits"
+        try:
+            limits = self.get(what, "/account/limits")
+            costs = self.get("what requests cost", "/account/endpoint_costs")
+            with self.translated_errors(what):
+                read = _budget(LimitsEntry.read.of(limits))
+                write = _budget(LimitsEntry.write.of(limits))
+                priced = _costs(costs)
+        except InputError as error:
+            log.warning("%s; requests keep to the lowest tier", error)
+            return
+        self._pace.allow(read, write, priced)
+
+
+def _budget(entry: Answer) -> TokenBudget:
+    return TokenBudget(float(LimitEntry.rate.of(entry)), float(LimitEntry.capacity.of(entry)))
+
+
+def _costs(answer: Answer) -> TokenCosts:
+    named = {}
+    for entry in CostsEntry.named.of(answer):
+        path = CostEntry.path.of(entry)
+        whole = path if path.startswith(ROOT) else ROOT + path
+        named[CostEntry.method.of(entry), whole] = float(CostEntry.cost.of(entry))
+    return TokenCosts(float(CostsEntry.default.of(answer)), named)

@@ -1,0 +1,182 @@
+"""What a fill of an event contract costs: fee, rounding and rebate, exact, by date.
+
+Of a fill of C contracts at price P (USD), which moves R = P·C USD (negative for a purchase):
+
+    fee       = rate · C · P · (1 − P), rounded up to fee_step
+    change    = R − fee, rounded down (toward −∞) to balance_step
+    rounding  = R − fee − change, what the balance lost beside the fee
+    carried  += rounding, summed over the fills of one order, taken or made
+    rebate    = carried, rounded down to balance_step; it leaves carried and comes back in this fill
+
+The cash moves by change + rebate. Two purchases of 10 YES at $0.37 as a taker, in one order:
+
+    each:    fee 0.07 · 10 · 0.37 · 0.63 = 0.16317 → 0.1632
+             change −3.70 − 0.1632 = −3.8632 → −3.87, rounding 0.0068
+    first:   carried 0.0068, rebate 0,    cash −3.87
+    second:  carried 0.0136, rebate 0.01, cash −3.86, carried 0.0036
+
+What an order still carries when it ends, less than one step, never comes back. Of whole contracts
+at prices in whole cents, fee + rounding is a whole number of cents, so that no fill has a fee below
+0 once its rebate is taken off. Settlement has no fee.
+
+Integers say the same. The unit that is exact for every price (4 decimals), count (2 decimals) and
+balance is $0.000001. With rate in 0.0001, C in 0.01 and P in 0.0001 the fee before rounding is
+rate · C · P · (10⁴ − P) in 10⁻¹⁴ USD: its ceiling over 10¹⁰ is the fee in $0.0001, and 64 bits hold
+it for up to 5 million contracts. Floors and remainders of integers are the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+import numpy as np
+
+from event_contracts.trading.orders import PAYOUT, Fill
+from execution.fees import DatedRate, rates_on
+from foundation.errors import InputError
+
+NOTHING = Decimal(0)
+_FIRST = "1900-01-01"
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRules:
+    """Rates and steps in force on one day.
+
+    taker: fee rate of what trades at once, a fraction of C · P · (1 − P).
+    maker: fee rate of what waited in the book; 0 in series without one.
+    fee_step: USD to a multiple of which a fill's fee is rounded up.
+    balance_step: USD to a multiple of which a fill's change of the balance is rounded down, and in
+        multiples of which an order's rounding comes back.
+    """
+
+    taker: Decimal = Decimal("0.07")
+    maker: Decimal = Decimal("0.0175")
+    fee_step: Decimal = Decimal("0.0001")
+    balance_step: Decimal = Decimal("0.01")
+
+    def __post_init__(self) -> None:
+        for name in ("taker", "maker"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"fees.{name}: {getattr(self, name)} is outside 0 … 1")
+        for name in ("fee_step", "balance_step"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"fees.{name}: {getattr(self, name)} is not above 0, at most 1")
+
+    def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
+        """USD: rate · count · price · (1 − price), rounded up to fee_step.
+
+        A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
+        """
+        rate = self.maker if maker else self.taker
+        return _rounded(rate * count * price * (PAYOUT - price), self.fee_step, ROUND_CEILING)
+
+    def most_cost(self, price: Decimal, count: Decimal) -> Decimal:
+        """USD that buying so many contracts at this price or below can cost at most, fees included.
+
+        price · count + the larger rate's fee + count · fee_step + balance_step: every contract may
+        fill alone and round its own fee up, and an order never loses a whole balance_step to
+        rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of whole contracts.
+        """
+        # price + rate · price · (1 − price) grows with the price: a better one is never dearer.
+        fee = self.fee(price, count, maker=self.maker > self.taker)
+        return price * count + fee + count * self.fee_step + self.balance_step
+
+
+@dataclass(frozen=True, slots=True)
+class KalshiFees:
+    """Rates and rounding by date, `configs/fees/kalshi.yaml`.
+
+    taker: fee rate of what trades at once, by date.
+    maker: fee rate of what waited in the book, by date.
+    fee_step: USD that fees are rounded up to, by date.
+    balance_step: USD that changes of the balance are rounded down to, by date.
+    as_of: date, YYYY-MM-DD, whose rules hold where a market has no date of its own (a synthetic
+        one).
+    """
+
+    taker: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.07),)
+    maker: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.0175),)
+    fee_step: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.0001),)
+    balance_step: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.01),)
+    as_of: str = "2026-11-20"
+
+    def __post_init__(self) -> None:
+        for name in ("taker", "maker", "fee_step", "balance_step"):
+            dates = [row.since for row in getattr(self, name)]
+            if not dates or dates != sorted(set(dates)):
+                raise InputError(f"fees.{name}: dates must be there and increase, got {dates}")
+        try:
+            np.datetime64(self.as_of, "D")
+        except ValueError:
+            raise InputError(f"fees.as_of: {self.as_of!r} is no date (YYYY-MM-DD)") from None
+
+    def on(self, date: str) -> FeeRules:
+        """The rules in force on a New York date, YYYY-MM-DD.
+
+        Raises
+        ------
+        InputError
+            for a day before the first row of a table.
+        """
+        names = ("taker", "maker", "fee_step", "balance_step")
+        return FeeRules(**{name: self._rate(name, date) for name in names})
+
+    def by_default(self) -> FeeRules:
+        """The rules where a market has no date of its own."""
+        return self.on(self.as_of)
+
+    def _rate(self, name: str, date: str) -> Decimal:
+        table: tuple[DatedRate, ...] = getattr(self, name)
+        rates, _ = rates_on(table, np.array([date], dtype="datetime64[D]"), default=np.nan)
+        if np.isnan(rates[0]):
+            raise InputError(f"fees.{name}: nothing is known of {date}; the first row is later")
+        return Decimal(str(rates[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a fill does to the cash, USD.
+
+    revenue: price · count, negative for a purchase.
+    fee: the rate's, rounded up.
+    rounding: what the balance lost beside the fee.
+    rebate: what comes back of the rounding of the order's fills so far.
+    carried: the order's rounding that has not come back after this fill.
+    """
+
+    revenue: Decimal
+    fee: Decimal
+    rounding: Decimal
+    rebate: Decimal
+    carried: Decimal
+
+    @property
+    def net_fee(self) -> Decimal:
+        """fee + rounding − rebate."""
+        return self.fee + self.rounding - self.rebate
+
+    @property
+    def cash(self) -> Decimal:
+        """revenue − net fee: by how much the cash moves, a multiple of balance_step."""
+        return self.revenue - self.net_fee
+
+
+def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
+    """What a fill does to the cash, after an order's fills that left so much rounding carried.
+
+    The arithmetic and an example stand at the head of this module.
+    """
+    amount = fill.price * fill.count
+    revenue = amount if fill.action == "SELL" else -amount
+    fee = rules.fee(fill.price, fill.count, maker=fill.maker)
+    change = _rounded(revenue - fee, rules.balance_step, ROUND_FLOOR)
+    rounding = revenue - fee - change
+    rebate = _rounded(carried + rounding, rules.balance_step, ROUND_FLOOR)
+    return Charge(revenue, fee, rounding, rebate, carried + rounding - rebate)
+
+
+def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
+    """The multiple of a step that an amount is rounded to."""
+    return (amount / step).to_integral_value(direction) * step

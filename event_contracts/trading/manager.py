@@ -1,0 +1,289 @@
+"""Many markets of one account at Kalshi: what it holds, what waits, and orders that go out once."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from event_contracts.trading.admission import Admission
+from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.fees import NOTHING
+from event_contracts.trading.ledger import RulesOf, held
+from event_contracts.trading.listings import Listing, read_markets, sale_value
+from event_contracts.trading.money import Account
+from event_contracts.trading.order_desk import KalshiDesk
+from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
+from event_contracts.trading.standing import AccountReader
+from event_contracts.trading.venue_orders import awaited, order_of, order_request, reduces
+from event_contracts.trading.withdrawals import Withdrawal, withdrawals
+from execution.intents import Intent, IntentBook
+from execution.posting import Guard, unguarded
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from trainingdata.instants import system_clock
+
+ORDER_LIFE = np.timedelta64(600, "s")
+NAMES = re.compile(r"[A-Za-z0-9_:+=/-]{1,64}")  # ids that the venue takes; over REST: U
+
+
+class KalshiMultiMarketOrderManager:
+    """An `OrderManager` for every market of one account.
+
+    settings: where the account is.
+    keys: what opens it.
+    admission: what every order has to leave; it is asked before an order is sent.
+    rules_of: fee rules of a market at an instant.
+    book: where intents are kept; none keeps them in memory, until the process ends.
+    guard: has the last word before an intent is sent.
+    halted: why nothing may be opened now; empty where it may.
+    job: whose orders go this way.
+    life: after which an order that still waits ends at the venue.
+    pause: waits for so many seconds.
+    clock: this machine's; the venue shows none.
+    """
+
+    def __init__(
+        self,
+        settings: KalshiSettings,
+        keys: KalshiKeys,
+        admission: Admission,
+        rules_of: RulesOf,
+        *,
+        book: IntentBook | None = None,
+        guard: Guard = unguarded,
+        halted: Callable[[], str] = str,
+        job: str = "",
+        life: np.timedelta64 = ORDER_LIFE,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], np.datetime64] = system_clock,
+    ) -> None:
+        self.connection = KalshiConnection(settings, keys, clock)
+        self._life = life
+        self._desk = KalshiDesk(self.connection, pause, book, guard, job)
+        self._account = AccountReader(self.connection, self._desk, rules_of, pause)
+        self._admission = admission
+        self._job = job
+        self._halted = halted
+        self._limits_asked = False
+        # An order is admitted on an account in which the one before it stands.
+        self._turn = threading.RLock()
+
+    def begin(self, account: Account) -> None:
+        """Book from an account on, in which nothing is that the venue lists; without it the ledger
+        begins with what is read first.
+        """
+        with self._turn:
+            self._account.begin(account)
+
+    def book_flow(self, amount: Decimal) -> None:
+        """Let what was paid in be spent; amount: USD, below 0 of what was taken out.
+
+        What was booked before is what the venue lists, and a deposit is not listed: who looks at
+        the account says that it was one.
+        """
+        with self._turn:
+            self._account.book_flow(amount)
+
+    def view(self, market: str) -> MarketView:
+        """The account in front of a market now.
+
+        It is read until its answers agree with one another and with what was booked; where the cash
+        does not, the smaller one counts. Orders of unknown fate are among the resting ones, whole
+        and under our id.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or whose answers do not agree, by name.
+        """
+        with self._turn:
+            return self._look(market).view
+
+    def request(self, order: LimitOrder) -> dict[str, Any]:
+        """The order in the venue's words, as the book has it and `submit` sends it."""
+        now = self.connection.now()
+        return order_request(order, now + self._life)
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        """Send an order once; one of its id that was sent before is that order.
+
+        Raises
+        ------
+        OrderRejected
+            where the venue does not take it or did not before, or the account may not have it.
+        OutcomeUnknown
+            where nobody says what became of it: it counts as waiting until the venue does.
+        """
+        with self._turn:
+            name = order.client_order_id
+            before = self._desk.book.get(name)
+            is_new = before is None or self._desk.may_be_sent(before)
+            if is_new and (why := self._refusal(order)):
+                self._desk.withhold(name, why)
+                raise OrderRejected(f"{name}: not sent: {why}")
+            request = self.request(order)
+            until = np.datetime64(request["expiration_time"], "s").astype("datetime64[ns]")
+            answer = self._desk.post(request, until)
+            if is_new:
+                self._account.expect(answer)
+            return Receipt(answer.order_id, answer.filled, answer.remaining)
+
+    def cancel(self, order_id: str) -> None:
+        """Take an order out of the book; one that has ended already stays as it ended.
+
+        order_id: the venue's, or ours of an order of unknown fate.
+
+        Raises
+        ------
+        OutcomeUnknown
+            for an order of ours that may still come to work.
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
+        """
+        with self._turn:
+            if self._desk.was_begun(order_id):
+                if self._desk.fate(order_id) == "open":
+                    raise OutcomeUnknown(f"order {order_id}: it may still come to work")
+                return
+            order = self._desk.read(order_id)
+            if order is None:
+                raise BrokerError(f"order {order_id}: the venue knows no such order")
+            if self._desk.end(order).status == "resting":
+                raise BrokerError(f"order {order_id}: it was cancelled, and still works")
+
+    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
+        """Take our orders of a market out of the book that may wait no longer; they are returned.
+
+        Orders of others, of other jobs and those of unknown fate stay. No guard is asked, for it
+        only takes risk away, and without an order of ours that works the venue is not asked either.
+
+        note: called with each before it is cancelled; one that fills meanwhile stays as it ended.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
+        """
+        with self._turn:
+            ours = {
+                intent.progress.venue_id: intent
+                for intent in self._desk.book.in_states(("working",))
+                if _is_of(intent, market) and intent.job == self._job
+            }
+            if not ours:
+                return ()
+            seen = self._look(market)
+            why = self._halted()
+            halted = {name: why for name, intent in ours.items() if why and _opens(intent)}
+            found = withdrawals(seen.view, ours, self._admission, seen.carried, halted)
+            for each in found:
+                note(each)
+                self.cancel(each.resting.order_id)
+            return found
+
+    def fills(self, market: str) -> tuple[Fill, ...]:
+        """The account's fills in a market, in the order in which they were booked.
+
+        A fill is a sale where it is of an order of ours that only sells; one of somebody else's is
+        a purchase, of the other side where it was meant as a sale: it moves as much.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self._turn:
+            # What an order's id at the venue is, the book knows once the order was found.
+            self.undetermined(market)
+            listed = self._account.fills(market)
+            return tuple(fill.fill(self._reduces(fill.order_id)) for fill in listed)
+
+    def undetermined(self, market: str) -> tuple[Intent, ...]:
+        """Orders of a market of which nobody knows what became, once they were looked for.
+
+        Looking for them takes 20 seconds at most, however many there are.
+        """
+        with self._turn:
+            return self._desk.undetermined(lambda intent: _is_of(intent, market))
+
+    def differences(self) -> tuple[str, ...]:
+        """What the venue says of cash and contracts that its own fills and settlements, booked by
+        our rules, do not say; by name.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        with self._turn:
+            return self._account.differences()
+
+    def _look(self, market: str) -> _Sight:
+        """The account in front of a market, the market, and what is booked."""
+        if not self._limits_asked:
+            self.connection.learn_limits()
+            self._limits_asked = True
+        waiting = self._desk.undetermined(lambda intent: intent.venue == KalshiDesk.venue)
+        standing, ledger = self._account.agreed()
+        listings = read_markets(self.connection, (market, *standing.positions), Listing.of)
+        here = held(standing.positions.get(market, NOTHING))
+        elsewhere = {name: each for name, each in standing.positions.items() if name != market}
+        listed = {order.client_order_id for order in standing.resting}
+        unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
+        view = MarketView(
+            market,
+            # A deposit is not spent before it is booked, nor a fill twice before it is shown.
+            min(standing.cash, ledger.account.cash),
+            here.yes,
+            here.no,
+            (*self._account.resting_orders(standing), *unknown),
+            listings[market].quote,
+            sale_value(elsewhere, listings),
+        )
+        return _Sight(view, listings[market], ledger.account.carried)
+
+    def _refusal(self, order: LimitOrder) -> str | None:
+        """Why an order may not be sent, in words; nothing where it may."""
+        if not NAMES.fullmatch(order.client_order_id):
+            return (
+                "its id is longer than 64 characters, or has others than letters, digits and -_:+=/"
+            )
+        seen = self._look(order.market)
+        return seen.listing.refusal(order) or self._admission.refusal(
+            order.action, order.side, order.price, order.count, seen.view
+        )
+
+    def _reduces(self, order_id: str) -> bool:
+        """Whether an order is one of ours that may only sell what is held."""
+        found = self._desk.book.select("venue_id = ?", (order_id,))
+        return bool(found) and reduces(found[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """An account in front of a market.
+
+    view: what decisions rest on.
+    listing: the market as the venue lists it.
+    carried: USD by order, rounding of its fills that has not come back.
+    """
+
+    view: MarketView
+    listing: Listing
+    carried: Mapping[str, Decimal]
+
+
+def _opens(intent: Intent) -> bool:
+    """Whether what an order fills may add to a position."""
+    return intent.part != "reduction" and not reduces(intent)
+
+
+def _is_of(intent: Intent, market: str) -> bool:
+    return intent.venue == KalshiDesk.venue and order_of(intent).market == market

@@ -1,0 +1,132 @@
+"""The exact account of event contracts: cash, YES, NO, netting, fees, rebates, settlement.
+
+Environment, simulated manager and live reconciliation book the same fills by the same rules, all in
+Decimal. Worked examples, in USD and contracts:
+
+    netting      10 YES held, 4 NO bought at 0.45: the cash pays 1.80 and the fee, 4 pairs pay 4.00
+                 at once, 6 YES stay. A position never holds both sides.
+    selling      what is held and nothing else: from flat no sale is booked, since it would be a
+                 purchase of the other side that nobody paid for.
+    settlement   6 YES, the market settles at YES: 6.00, no fee. At NO: 0.
+    reserve      10 YES held, 8 of them in a resting sale. 4 NO are bought: 6 YES stay, and the sale
+                 shrinks to 6.
+
+Cash after any sequence = start + flows + Σ revenue − Σ net fees + pairs + payouts, to the last
+digit. The unit that is exact is $0.000001 (`event_contracts.trading.fees`); balances themselves
+move in multiples of the rules' balance_step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from event_contracts.trading.fees import NOTHING, Charge, FeeRules, charge
+from event_contracts.trading.orders import PAYOUT, Fill, Outcome, other
+from foundation.errors import BrokerError
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Contracts held of one market; one of the two is 0, since pairs pay at once.
+
+    yes: contracts that pay $1 if YES comes true.
+    no: contracts that pay $1 if NO comes true.
+    """
+
+    yes: Decimal = NOTHING
+    no: Decimal = NOTHING
+
+    def __post_init__(self) -> None:
+        if min(self.yes, self.no) != 0:
+            raise ValueError(
+                f"holding: yes and no must be 0 or more, one of them 0, got {self.yes}, {self.no}"
+            )
+
+    def of(self, side: Outcome) -> Decimal:
+        """Contracts of a side."""
+        return self.yes if side == "YES" else self.no
+
+
+FLAT = Holding()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Cash and contracts after what has been booked.
+
+    cash: USD; resting orders are not deducted.
+    holdings: by market, those that are not flat.
+    carried: USD by order, rounding of its fills that has not come back.
+    """
+
+    cash: Decimal
+    holdings: Mapping[str, Holding] = field(default_factory=dict)
+    carried: Mapping[str, Decimal] = field(default_factory=dict)
+
+    def holding(self, market: str) -> Holding:
+        """What is held of a market."""
+        return self.holdings.get(market, FLAT)
+
+    def booked(self, fill: Fill, rules: FeeRules) -> tuple[Account, Charge]:
+        """The account after a fill, and what the fill cost.
+
+        Raises
+        ------
+        BrokerError
+            for a sale of more than is held.
+        """
+        holding, pairs = _traded(self.holding(fill.market), fill)
+        cost = charge(fill, rules, self.carried.get(fill.order_id, NOTHING))
+        account = replace(
+            self,
+            cash=self.cash + cost.cash + pairs * PAYOUT,
+            holdings=_with(self.holdings, fill.market, holding),
+            carried={**self.carried, fill.order_id: cost.carried},
+        )
+        return account, cost
+
+    def settled(self, market: str, outcome: Outcome) -> Account:
+        """The account after a market settled: $1 for a contract of the outcome, no fee."""
+        return self.paid(market, PAYOUT if outcome == "YES" else NOTHING)
+
+    def paid(self, market: str, yes: Decimal) -> Account:
+        """The account after a market paid, without a fee.
+
+        yes: USD for a contract of YES; NO gets the rest of a dollar. A market that settles at
+            neither side pays both.
+        """
+        held = self.holding(market)
+        payout = held.yes * yes + held.no * (PAYOUT - yes)
+        holdings = _with(self.holdings, market, FLAT)
+        return replace(self, cash=self.cash + payout, holdings=holdings)
+
+    def with_flow(self, amount: Decimal) -> Account:
+        """The account after a deposit, or a withdrawal below 0, in USD."""
+        return replace(self, cash=self.cash + amount)
+
+
+def _traded(holding: Holding, fill: Fill) -> tuple[Holding, Decimal]:
+    """The holding after a fill, and the pairs of YES and NO that it made."""
+    held = holding.of(fill.side)
+    opposite = holding.of(other(fill.side))
+    if fill.action == "SELL":
+        if fill.count > held:
+            raise BrokerError(
+                f"{fill.market}: a fill of order {fill.order_id} sells {fill.count} {fill.side} and"
+                f" {held} are held; compare the account with the venue's positions"
+            )
+        return _of_side(fill.side, held - fill.count, opposite), NOTHING
+    pairs = min(fill.count, opposite)
+    return _of_side(fill.side, held + fill.count - pairs, opposite - pairs), pairs
+
+
+def _of_side(side: Outcome, count: Decimal, opposite: Decimal) -> Holding:
+    return Holding(count, opposite) if side == "YES" else Holding(opposite, count)
+
+
+def _with(holdings: Mapping[str, Holding], market: str, holding: Holding) -> Mapping[str, Holding]:
+    """The holdings with one market's replaced; one that is flat leaves."""
+    others = {name: held for name, held in holdings.items() if name != market}
+    return others if holding == FLAT else {**others, market: holding}

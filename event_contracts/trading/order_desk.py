@@ -1,0 +1,296 @@
+"""Orders of one account at Kalshi: posted once, looked up by our id among its orders and fills.
+
+Nobody says that the venue refuses a second order of an id. So one whose fate is open is never
+posted again: it is looked for, and counts until the venue has said what became of it, or until it
+can no longer be taken, some time after the instant at which it expires.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from event_contracts.trading.connection import UNKNOWN_THING, Answer, KalshiConnection
+from event_contracts.trading.endpoint import StatusAnswer
+from event_contracts.trading.fields import FillEntry
+from event_contracts.trading.orders import RestingOrder
+from event_contracts.trading.venue_orders import VenueOrder, awaited, order_of, reduces
+from execution.intents import Intent, IntentBook, Progress
+from execution.posting import (
+    LOOK_DELAYS,
+    Guard,
+    NoAnswer,
+    OrderWithheld,
+    PostingDesk,
+    unguarded,
+)
+from foundation.errors import BrokerError, OrderRejected, SenselessAnswer
+
+log = logging.getLogger(__name__)
+
+WRITES = "/portfolio/events/orders"
+READS = "/portfolio/orders"
+FILLS = "/portfolio/fills"
+BUSY = 429
+# Statuses below 500 that do not say what became of an order: 409 may be about this very one.
+NOT_UNDERSTOOD = (408, 409, 425)
+CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
+ENDING = 30.0  # seconds for the requests that end an order
+SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Orders of ours that the venue does not list as waiting.
+
+    left: those that may still trade; all that has not traded, where the venue says nothing.
+    ended: those that have ended since they were last heard of, or have nothing left to trade.
+    """
+
+    left: tuple[RestingOrder, ...]
+    ended: tuple[tuple[Intent, VenueOrder], ...]
+
+
+class KalshiDesk(PostingDesk[VenueOrder]):
+    """Requests about orders to one account.
+
+    connection: to it.
+    pause: waits for so many seconds.
+    book: where intents are kept; none keeps them in memory, until the process ends.
+    guard: has the last word before an intent is sent.
+    job: whose orders go this way.
+    """
+
+    venue = "kalshi"
+    terms = ("ticker", "side", "price", "count", "reduce_only")
+    one_order_an_id = False
+
+    def __init__(
+        self,
+        connection: KalshiConnection,
+        pause: Callable[[float], None],
+        book: IntentBook | None = None,
+        guard: Guard = unguarded,
+        job: str = "",
+    ) -> None:
+        super().__init__(pause, book, guard, job)
+        self._connection = connection
+
+    @property
+    def book(self) -> IntentBook:
+        """Where intents are kept."""
+        return self._book
+
+    def now(self) -> np.datetime64:
+        """The instant by this machine's clock; the venue shows none."""
+        return self._connection.now()
+
+    def estimated_now(self) -> np.datetime64:
+        """The same."""
+        return self.now()
+
+    def resting(self) -> tuple[VenueOrder, ...]:
+        """The orders of the account that wait in a book, whoever sent them, oldest first.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        what = "orders that wait"
+        listed = self._listed(what, self._connection.pages(what, READS, "orders", status="resting"))
+        return tuple(reversed([order for order in listed if order.remaining]))
+
+    def unlisted(self, resting: Iterable[VenueOrder]) -> Unlisted:
+        """What has become of orders of ours that worked when they were last heard of, and that are
+        not among those that wait; the book says it then.
+
+        resting: orders that the venue lists as waiting.
+        """
+        listed = {self._noted(order).order_id for order in resting}
+        left: list[RestingOrder] = []
+        ended: list[tuple[Intent, VenueOrder]] = []
+        for intent in self._book.in_states(("working",)):
+            venue_id = intent.progress.venue_id
+            if intent.venue != self.venue or venue_id in listed:
+                continue
+            try:
+                order = self.read(venue_id)
+            except BrokerError as error:
+                log.warning("%s", error)
+                order = None
+            if order is None:
+                left.append(awaited(intent))
+            elif self._is_done(order) or not order.remaining:
+                ended.append((intent, order))
+            else:
+                left.append(order.resting(reduces(intent)))
+        return Unlisted(tuple(left), tuple(ended))
+
+    def read(self, order_id: str) -> VenueOrder | None:
+        """The order with this id of the venue's, which the book then says as well; None for none.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers about another order.
+        """
+        what = f"order {order_id}"
+        answer = self._connection.find(what, f"{READS}/{order_id}", "order")
+        if answer is None:
+            return None
+        with self._connection.translated_errors(what):
+            order = VenueOrder.of(answer)
+            if order.order_id != order_id:
+                raise SenselessAnswer("it is about another order")
+        return self._noted(order)
+
+    def find_order(self, client_order_id: str) -> VenueOrder | None:
+        """The order with this id of ours; None where the venue lists none.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        intent = self._book.get(client_order_id)
+        if intent is None:
+            return None
+        if intent.progress.venue_id:
+            return self.read(intent.progress.venue_id)
+        what = f"order {client_order_id}"
+        since = int((intent.sent_at - SKEW).astype("datetime64[s]").astype(np.int64))
+        query = {"ticker": order_of(intent).market, "min_ts": max(since, 0)}
+        orders = self._listed(what, self._connection.pages(what, READS, "orders", **query))
+        found = [order for order in orders if order.is_of(intent)]
+        if not found:
+            found = self._behind_fills(what, query, orders, intent)
+        if len(found) > 1:
+            names = ", ".join(order.order_id for order in found)
+            log.error(
+                "%s: the venue has more than one order of this id: %s", client_order_id, names
+            )
+        # They are listed with the newest first.
+        return found[-1] if found else None
+
+    def _behind_fills(
+        self, what: str, query: Answer, orders: Iterable[VenueOrder], intent: Intent
+    ) -> list[VenueOrder]:
+        """The order of an intent, where its fills are listed and it is not."""
+        known = {order.order_id for order in orders}
+        fills = list(self._connection.pages(f"fills of {what}", FILLS, "fills", **query))
+        with self._connection.translated_errors(f"fills of {what}"):
+            names = {FillEntry.order_id.of(entry): None for entry in fills}
+        read = [self.read(name) for name in names if name not in known]
+        return [order for order in read if order is not None and order.is_of(intent)]
+
+    def end(self, answer: VenueOrder) -> VenueOrder:
+        """Cancel an order if it still works, and return it as it is after that; the book says it.
+
+        It may still work then, where the venue takes long. The requests take 30 seconds at most.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        from foundation.transport import time_limit
+
+        if self._is_done(answer):
+            return answer
+        with time_limit(ENDING):
+            self._cancel(answer.order_id)
+            for seconds in LOOK_DELAYS:
+                order = self.read(answer.order_id)
+                if order is None:
+                    raise BrokerError(f"order {answer.order_id}: the venue knows it no more")
+                answer = order
+                if self._is_done(answer):
+                    break
+                self._pause(seconds)
+        return answer
+
+    def _cancel(self, order_id: str) -> None:
+        what = f"cancelling order {order_id}"
+        for delay in LOOK_DELAYS[: CANCELS - 1]:
+            try:
+                self._cancel_once(what, order_id)
+                return
+            except BrokerError as error:
+                log.warning("%s", error)
+            self._pause(delay)
+        self._cancel_once(what, order_id)
+
+    def _cancel_once(self, what: str, order_id: str) -> None:
+        with self._connection.translated_errors(what):
+            try:
+                self._connection.request("DELETE", f"{WRITES}/{order_id}")
+            except StatusAnswer as error:
+                # There was nothing to cancel any more: it had ended before.
+                if error.status != UNKNOWN_THING:
+                    raise
+
+    def _posted(self, intent: Intent, patience: float) -> VenueOrder:
+        from requests.exceptions import RequestException
+
+        del patience  # a busy venue is asked again under another intention, never under this one
+        name = intent.client_order_id
+        try:
+            answer = self._connection.request("POST", WRITES, body=intent.request)
+            return VenueOrder.answered(intent, answer)
+        except StatusAnswer as error:
+            words = self._connection.keys.redact(error.words)[:300]
+            if error.status == BUSY:
+                return self._despite_busy(intent)
+            if error.status >= 500 or error.status < 400 or error.status in NOT_UNDERSTOOD:
+                raise NoAnswer(f"status {error.status}") from None
+            raise OrderRejected(f"{name}: rejected ({error.status}): {words}") from None
+        except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise NoAnswer(type(error).__name__) from None
+
+    def _despite_busy(self, intent: Intent) -> VenueOrder:
+        """An order that was answered with 429: the venue says that it did nothing, and is looked at
+        once.
+        """
+        name = intent.client_order_id
+        try:
+            order = self.find_order(name)
+        except BrokerError as error:
+            raise NoAnswer(f"status {BUSY}, and {error}") from None
+        if order is None:
+            raise OrderWithheld(f"{name}: not sent: the venue has no room for requests ({BUSY})")
+        return order
+
+    def _same_terms(self, intent: Intent, answer: VenueOrder) -> bool:
+        return answer.is_of(intent)
+
+    def _progress(self, answer: VenueOrder) -> tuple[str, Progress]:
+        return answer.client_order_id, answer.progress
+
+    def _is_done(self, answer: VenueOrder) -> bool:
+        return answer.status != "resting"
+
+    def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+        # The venue may take an order that has expired on its way as one that waits for nothing.
+        expired = np.datetime64(intent.request["expiration_time"], "s").astype("datetime64[ns]")
+        landing = np.timedelta64(round(self._connection.settings.landing_seconds * 1e9), "ns")
+        return bool(now >= expired + landing)
+
+    def _noted(self, answer: VenueOrder) -> VenueOrder:
+        intent = self._book.get(answer.client_order_id)
+        # Of two orders of one id the book follows the first.
+        if (
+            intent is not None
+            and answer.is_of(intent)
+            and intent.progress.venue_id in ("", answer.order_id)
+        ):
+            self._book.note(answer.client_order_id, answer.progress)
+        return answer
+
+    def _listed(self, what: str, found: Iterable[Answer]) -> list[VenueOrder]:
+        listed = list(found)
+        with self._connection.translated_errors(what):
+            return [VenueOrder.of(entry) for entry in listed]

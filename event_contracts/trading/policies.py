@@ -1,0 +1,193 @@
+"""What chooses among the actions that a market allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from event_contracts.trading.actions import (
+    INTENTS,
+    POSITION_SIZES,
+    LimitOrderActionSpace,
+    encode_action,
+)
+from event_contracts.trading.observation import features_of
+from foundation.arrays import Array, Mask
+from foundation.errors import InputError
+from sizing.kelly import binary_kelly
+
+Observations = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64]
+
+_SIZES = len(POSITION_SIZES)
+_PLACES = {name: place for place, name in enumerate(features_of(sizes=False))}
+
+
+class Policy(Protocol):
+    """A choice for each of N markets, from what is seen of it and what it allows."""
+
+    @property
+    def name(self) -> str:
+        """How results call it."""
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        """Codes [N] of actions that are allowed.
+
+        seen: [N, F], the features of `event_contracts.trading.observation`. allowed: bool [N, 25].
+        """
+
+
+class Nothing:
+    """HOLD, always."""
+
+    name = "nothing"
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        """Zeros [N]."""
+        return np.zeros(len(seen), np.int64)
+
+
+class RandomPolicy:
+    """Each of the allowed actions with the same chance.
+
+    The choice for a market depends on the seed, on its row and on how often the policy was called:
+    it is the same however many markets stand beside it.
+
+    seed: whole number from 0.
+    """
+
+    name = "random"
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._calls = 0
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        """Codes [N]."""
+        draws = np.random.default_rng([self._seed, self._calls]).random(len(allowed))
+        self._calls += 1
+        counts = allowed.cumsum(axis=1)
+        wanted = np.floor(draws * counts[:, -1])
+        return np.asarray((counts > wanted[:, None]).argmax(axis=1), np.int64)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Side:
+    """YES or NO in N markets.
+
+    buy: the intent that buys it; the next one sells it.
+    chance: that it comes true [N].
+    bid: best bid for it, USD [N].
+    ask: best ask of it, USD [N].
+    held: contracts [N].
+    """
+
+    buy: int
+    chance: Array
+    bid: Array
+    ask: Array
+    held: Array
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryKelly:
+    """The growth-optimal position on the estimate, after costs (`sizing.kelly.binary_kelly`).
+
+    A purchase of YES at price a costs c = a + rate · a · (1 - a), and a sale at b brings
+    s = b - rate · b · (1 - b). With cash C and h contracts held, the position worth buying up to is
+    fraction · f*(p, c) · (C + h·c) / c, within the limits; the one worth selling down to is
+    fraction · f*(p, s) · (C + h·s) / s, which is larger. Between the two nothing is worth its
+    costs. NO is the mirror image. The size is the largest one that is allowed and does not go
+    beyond the position wanted; what rests counts as filled.
+
+    space: sizes, limits, price styles and fees of the orders.
+    starting_cash: USD that the feature `cash` is a multiple of.
+    fraction: of full Kelly, above 0.
+    name: how results call it.
+    """
+
+    space: LimitOrderActionSpace = field(default_factory=LimitOrderActionSpace)
+    starting_cash: float = 1000.0
+    fraction: float = 0.5
+    name: str = "kelly"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < np.inf:
+            raise InputError(f"fraction: {self.fraction} is not above 0")
+        if not 0 < self.starting_cash < np.inf:
+            raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        """Codes [N]; a sale of what is held goes before a purchase of the other side."""
+        columns = {name: seen[:, place].astype(np.float64) for name, place in _PLACES.items()}
+        contracts = float(self.space.limits.contracts)
+        held = np.round(columns["position"] * contracts)
+        buying = np.round(columns["bids"] * contracts)
+        selling = np.round(columns["offers"] * contracts)
+        cash = columns["cash"] * self.starting_cash
+        chance = columns["estimate"]
+        bid = columns["bid"]
+        ask = columns["ask"]
+        yes = _Side(1, chance, bid, ask, np.maximum(held, 0.0))
+        no = _Side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0))
+        shares = [self._share(side) for side in (yes, no)]
+        # Where orders wait for a price inside the spread, both sides can be worth it.
+        better = (shares[0] >= shares[1], shares[0] < shares[1])
+        codes = np.zeros(len(seen), np.int64)
+        for side, share, chosen in zip((yes, no), shares, better, strict=True):
+            wanted = self._most(side, share, cash) - side.held - buying
+            wanted[~chosen | (selling > 0)] = 0.0
+            codes += self._code(side.buy, wanted, allowed)
+        for side in (yes, no):
+            unwanted = side.held - self._least(side, cash) - selling
+            sale = self._code(side.buy + 1, unwanted, allowed)
+            codes = np.where(sale > 0, sale, codes)
+        return codes
+
+    def _share(self, side: _Side) -> Array:
+        """Share [N] of the account to have in a side at the cost of buying it."""
+        price, rate = self._terms(side.buy, side)
+        share = binary_kelly(side.chance, price + rate * price * (1.0 - price), self.fraction)
+        return np.asarray(np.where(side.ask < 1.0, share, 0.0))
+
+    def _most(self, side: _Side, share: Array, cash: Array) -> Array:
+        """Contracts [N] worth buying up to under the limits."""
+        price, rate = self._terms(side.buy, side)
+        cost = price + rate * price * (1.0 - price)
+        limits = self.space.limits
+        worth = np.minimum(float(limits.value), float(limits.share) * (cash + side.held * price))
+        most = np.minimum(worth / price, float(limits.contracts))
+        return np.asarray(np.minimum(share * (cash + side.held * cost) / cost, most))
+
+    def _least(self, side: _Side, cash: Array) -> Array:
+        """Contracts [N] worth selling down to; all that is held where nobody bids."""
+        price, rate = self._terms(side.buy + 1, side)
+        proceeds = price - rate * price * (1.0 - price)
+        share = binary_kelly(side.chance, proceeds, self.fraction)
+        wanted = share * (cash + side.held * proceeds) / proceeds
+        return np.asarray(np.where(side.bid > 0.0, wanted, side.held))
+
+    def _terms(self, intent: int, side: _Side) -> tuple[Array, float]:
+        """The price [N] at which an order of an intent trades, and the rate of its fee."""
+        fees = self.space.fees
+        style = self.space.styles[INTENTS[intent]]
+        if style == "mid":
+            price = (side.bid + side.ask) / 2
+        else:
+            takes = style == "aggressive"
+            price = side.ask if INTENTS[intent].startswith("BUY") == takes else side.bid
+        # An empty side has no price: whatever is computed from one is left out by the caller.
+        priced = np.clip(price, 1e-4, 1.0 - 1e-4)
+        return priced, float(fees.taker if style == "aggressive" else fees.maker)
+
+    def _code(self, intent: int, wanted: Array, allowed: Mask) -> Codes:
+        """Codes [N] of the largest allowed size of an intent that is not beyond a count; else 0."""
+        first = encode_action(intent, 0)
+        sizes = np.array(self.space.position_sizes)
+        # A count is whole but for the rounding of 32-bit features.
+        fits = allowed[:, first : first + _SIZES] & (sizes <= wanted[:, None] + 1e-6)
+        largest = _SIZES - 1 - fits[:, ::-1].argmax(axis=1)
+        return np.where(fits.any(axis=1), first + largest, 0)

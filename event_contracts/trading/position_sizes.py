@@ -1,0 +1,254 @@
+"""How large orders were, and what each earned.
+
+Which profit belongs to which order. Contracts are matched first in, first out, within one market
+and side. An order that buys opens contracts, unless the account holds the other side: then each of
+its contracts first closes the oldest one of those, because a pair pays $1. A sale closes the oldest
+contracts of its side, and settlement closes whatever is left. What a closed contract earned belongs
+to the order that opened it:
+
+    profit = what closing it brought − what opening it cost
+
+Closing brings the price of a sale, $1 less the price of the purchase that made the pair, or $1 or
+nothing at settlement. Fees, rounding and rebates of a fill fall on its contracts in equal parts:
+what an order paid to close contracts is charged to those that opened them. So an order that only
+closes has no profit of its own, and the profits of all orders of a settled market add up to what
+the account earned in it, to the last digit.
+
+    20 YES bought at 0.40 (A), fee 0.34; 8 NO bought at 0.50 (B), fee 0.14; YES comes true
+    A: 8 · (1 − 0.50 − 0.40) − 0.14 + 12 · (1 − 0.40) − 0.34 = 0.80 + 7.20 − 0.48 = 7.52; B: none
+
+An order has a profit once every contract that it opened is closed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from event_contracts.trading.orders import Fill, Outcome, other
+
+FEWEST = 3  # orders of which a correlation says something: two always lie on a line
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class SentOrder:
+    """An order as it was sent, filled or not.
+
+    order_id: that its fills carry.
+    size: contracts, above 0.
+    at: when, in steps of the episode or in seconds since 1970.
+    """
+
+    order_id: str
+    size: int
+    at: float
+
+    def __post_init__(self) -> None:
+        if self.size <= 0:
+            raise ValueError(f"{self.order_id}: size must be above 0, got {self.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderResult:
+    """What became of an order.
+
+    size: contracts that were sent.
+    at: when, as in `SentOrder`.
+    profit: USD after fees; none of an order that opened nothing, or has contracts open.
+    """
+
+    size: int
+    at: float
+    profit: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One market, from flat until it settled or until now.
+
+    orders: in the order in which they were sent.
+    fills: of them as they were booked, each with its fee in USD, rounding and rebate included.
+    outcome: the side that came true; none before settlement.
+    results: one of each order, in the same order.
+    largest: the most contracts of one side that were held at once; none before the first fill.
+
+    Raises
+    ------
+    ValueError
+        for a fill of an order that was not sent, and a sale of more than is held.
+    """
+
+    orders: tuple[SentOrder, ...]
+    fills: tuple[tuple[Fill, Decimal], ...]
+    outcome: Outcome | None = None
+    results: tuple[OrderResult, ...] = field(init=False, repr=False)
+    largest: Decimal | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sent = {order.order_id for order in self.orders}
+        for fill, _ in self.fills:
+            if fill.order_id not in sent:
+                raise ValueError(f"{fill.order_id}: a fill of an order that was not sent")
+        ledger = _Ledger()
+        for fill, fee in self.fills:
+            ledger.book(fill, fee)
+        if self.outcome is not None:
+            ledger.settle(self.outcome)
+        profits = ledger.final_profits()
+        results = [OrderResult(o.size, o.at, profits.get(o.order_id)) for o in self.orders]
+        object.__setattr__(self, "results", tuple(results))
+        object.__setattr__(self, "largest", ledger.largest if self.fills else None)
+
+    @property
+    def size_changes(self) -> int:
+        """Orders whose size is another one than that of the order before."""
+        return sum(one.size != after.size for one, after in pairwise(self.orders))
+
+
+@dataclass(frozen=True, slots=True)
+class PositionSizeMetrics:
+    """Sizes of orders beside what they earned; none where there is nothing to say it of.
+
+    position_size_distribution: orders sent by their contracts, filled or not.
+    avg_winning_position_size: mean contracts of the orders that earned more than nothing.
+    avg_losing_position_size: of those that lost.
+    size_efficiency: correlation of the sizes of orders with their profits in USD, −1 … 1; none for
+        fewer than three orders that have a profit, and where one of the two is always the same.
+    max_position_reached: most contracts of one side of a market that were held at once.
+    size_changes_per_episode: mean number of orders of an episode with another size than the order
+        before; none where no order was sent.
+    """
+
+    position_size_distribution: Mapping[int, int]
+    avg_winning_position_size: float | None
+    avg_losing_position_size: float | None
+    size_efficiency: float | None
+    max_position_reached: float | None
+    size_changes_per_episode: float | None
+
+    @classmethod
+    def of(cls, episodes: Iterable[Episode]) -> PositionSizeMetrics:
+        """The metrics of episodes, of one account or of several."""
+        episodes = tuple(episodes)
+        sizes = Counter(order.size for episode in episodes for order in episode.orders)
+        sized = sized_profits(episodes)
+        largest = [episode.largest for episode in episodes if episode.largest is not None]
+        changes = [episode.size_changes for episode in episodes]
+        return cls(
+            position_size_distribution=dict(sorted(sizes.items())),
+            avg_winning_position_size=_mean([size for size, profit in sized if profit > 0]),
+            avg_losing_position_size=_mean([size for size, profit in sized if profit < 0]),
+            size_efficiency=_correlation(sized),
+            max_position_reached=float(max(largest)) if largest else None,
+            size_changes_per_episode=_mean(changes) if sizes else None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON writes them; sizes are text there."""
+        sizes = {str(size): count for size, count in self.position_size_distribution.items()}
+        return {**asdict(self), "position_size_distribution": sizes}
+
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """What each figure is, and the figure, as a table shows them."""
+        sizes = self.position_size_distribution
+        shares = [f"{size}: {count:,}" for size, count in sizes.items()]
+        return (
+            ("orders by size", ", ".join(shares) or NOTHING),
+            ("mean size of winning orders", _text(self.avg_winning_position_size, ".1f")),
+            ("mean size of losing orders", _text(self.avg_losing_position_size, ".1f")),
+            ("correlation of size and profit", _text(self.size_efficiency, "+.3f")),
+            ("largest position, contracts", _text(self.max_position_reached, ",g")),
+            ("changes of size an episode", _text(self.size_changes_per_episode, ".1f")),
+        )
+
+    def table(self) -> str:
+        """The figures as lines of text."""
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
+    """Size and profit in USD of each order that has a profit, as they were sent."""
+    return [
+        (result.size, float(result.profit))
+        for episode in episodes
+        for result in episode.results
+        if result.profit is not None
+    ]
+
+
+class _Ledger:
+    """Contracts of one market by the order that opened them, the oldest first."""
+
+    def __init__(self) -> None:
+        self.largest = Decimal(0)
+        self._profits: dict[str, Fraction] = {}
+        # Of each side: the order, contracts that are open, and what each of them cost.
+        self._lots: dict[Outcome, deque[tuple[str, Decimal, Fraction]]] = {
+            "YES": deque(),
+            "NO": deque(),
+        }
+
+    def book(self, fill: Fill, fee: Decimal) -> None:
+        price = Fraction(fill.price)
+        each = Fraction(fee) / Fraction(fill.count)
+        if fill.action == "SELL":
+            left = self._close(fill.side, fill.count, price - each)
+            if left:
+                raise ValueError(f"{fill.order_id}: sells {left} {fill.side} that are not held")
+            return
+        left = self._close(other(fill.side), fill.count, 1 - price - each)
+        if left:
+            lots = self._lots[fill.side]
+            lots.append((fill.order_id, left, price + each))
+            self._profits.setdefault(fill.order_id, Fraction(0))
+            held = sum((count for _, count, _ in lots), Decimal(0))
+            self.largest = max(self.largest, held)
+
+    def settle(self, outcome: Outcome) -> None:
+        for side, lots in self._lots.items():
+            count = sum((count for _, count, _ in lots), Decimal(0))
+            self._close(side, count, Fraction(side == outcome))
+
+    def final_profits(self) -> dict[str, Fraction]:
+        """USD by order, of those that opened contracts and have none open."""
+        still_open = {name for lots in self._lots.values() for name, _, _ in lots}
+        return {name: usd for name, usd in self._profits.items() if name not in still_open}
+
+    def _close(self, side: Outcome, count: Decimal, brings: Fraction) -> Decimal:
+        """Close up to so many contracts of a side; how many there were too few."""
+        lots = self._lots[side]
+        while count and lots:
+            name, held, cost = lots.popleft()
+            closed = min(held, count)
+            self._profits[name] += Fraction(closed) * (brings - cost)
+            if held > closed:
+                lots.appendleft((name, held - closed, cost))
+            count -= closed
+        return count
+
+
+def _mean(values: list[int]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _correlation(sized: list[tuple[int, float]]) -> float | None:
+    if len(sized) < FEWEST:
+        return None
+    sizes, profits = np.array(sized).T
+    if np.ptp(sizes) == 0 or np.ptp(profits) == 0:
+        return None
+    return float(np.corrcoef(sizes, profits)[0, 1])
+
+
+def _text(value: float | None, style: str) -> str:
+    return NOTHING if value is None else f"{value:{style}}".replace("-", "−")

@@ -1,0 +1,158 @@
+"""Markets of event contracts as plain arrays, for machine code.
+
+Money is int64 in millionths of a USD, prices in ten-thousandths (the finest that the venue writes),
+contracts are whole: every rule of `event_contracts.trading.money` and
+`event_contracts.trading.fees` is exact in them. A record is one row of a numpy structured array.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from event_contracts.trading.actions import INTENTS, LimitOrderActionSpace
+from foundation.arrays import Records
+from foundation.errors import InputError
+
+Record = Any  # one row of a structured array, as machine code sees it
+
+BUY_YES, SELL_YES, BUY_NO, SELL_NO = range(1, 5)
+NONE = 0  # an empty slot, or no intent
+PASSIVE, MID, AGGRESSIVE = range(3)
+STYLES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
+
+DOLLAR = 1_000_000  # millionths
+WHOLE = 10_000  # ten-thousandths: the price of what is certain
+POINT = DOLLAR // WHOLE  # millionths of a USD in one step of a price
+MOST = 10**16  # of a unit, which 64 bits hold a sum of
+MOST_CONTRACTS = 1_000_000  # of an order
+SLOTS = 8  # resting orders that one market has room for
+
+# What a market shows at one step, and what was traded in the step that ended there.
+TICK = np.dtype(
+    [
+        ("bid", "i8"),  # of YES, 0 where nobody bids
+        ("ask", "i8"),  # WHOLE where nobody offers
+        ("bid_size", "i8"),
+        ("ask_size", "i8"),
+        ("sold", "i8"),  # contracts that hit the bid
+        ("bought", "i8"),  # contracts that lifted the ask
+        ("estimate", "f8"),  # somebody's probability of YES
+    ],
+    align=True,
+)
+MARKET = np.dtype(
+    [
+        ("cash", "i8"),
+        ("yes", "i8"),
+        ("no", "i8"),
+        ("row", "i8"),  # the step that is shown
+        ("rows", "i8"),  # of the session, the settlement's too
+        ("sent", "i8"),  # contracts of the last order, filled or not
+        ("numbers", "i8"),  # orders sent so far
+        ("resting", "i8"),  # slots in use, the oldest first
+        ("fills", "i8"),  # of the last step
+        ("total", "i8"),  # contracts of all orders sent so far
+        ("began", "i8"),  # cash at the beginning
+        ("elsewhere", "i8"),  # what positions in other markets are worth
+        ("reserved", "i8"),  # cash that resting purchases in other markets may take
+        # What is left of the tick that orders meet, contracts.
+        ("asks", "i8"),
+        ("bids", "i8"),
+        ("sold", "i8"),
+        ("bought", "i8"),
+    ],
+    align=True,
+)
+ORDER = np.dtype(
+    [
+        ("number", "i8"),
+        ("intent", "i8"),
+        ("price", "i8"),  # of its own side
+        ("remaining", "i8"),
+        ("ahead", "i8"),  # contracts before it in the queue
+        ("age", "i8"),  # steps that it has met
+        ("carried", "i8"),  # rounding of its fills that has not come back
+        ("takes", "i8"),  # 1 while it has yet to meet what it was sent to take
+    ],
+    align=True,
+)
+FILL = np.dtype(
+    [
+        ("number", "i8"),
+        ("intent", "i8"),
+        ("price", "i8"),
+        ("count", "i8"),
+        ("maker", "i8"),
+        ("fee", "i8"),  # net of the rebate
+    ],
+    align=True,
+)
+TERMS = np.dtype(
+    [
+        ("taker", "i8"),  # rate, in millionths
+        ("maker", "i8"),
+        ("fee_step", "i8"),
+        ("balance_step", "i8"),
+        ("buffer", "i8"),
+        ("contracts", "i8"),
+        ("value", "i8"),
+        ("share", "i8"),  # in millionths
+        ("life", "i8"),  # steps after which a resting order is cancelled
+        ("tick", "i8"),
+        ("sizes", "i8", 5),
+        ("allowed", "i8", 5),  # 1 for sizes that may be sent
+        ("styles", "i8", 5),  # by intent
+    ],
+    align=True,
+)
+
+
+def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
+    """One record [1] of what orders have to keep.
+
+    life: steps after which a resting order is cancelled. tick: USD between prices.
+    """
+    terms = np.zeros(1, TERMS)
+    fees = space.fees
+    limits = space.limits
+    for name, amount, unit in (
+        ("taker", fees.taker, DOLLAR),
+        ("maker", fees.maker, DOLLAR),
+        ("fee_step", fees.fee_step, DOLLAR),
+        ("balance_step", fees.balance_step, DOLLAR),
+        ("buffer", space.cash_buffer, DOLLAR),
+        ("contracts", limits.contracts, 1),
+        ("value", limits.value, DOLLAR),
+        ("share", limits.share, DOLLAR),
+        ("life", Decimal(life), 1),
+        ("tick", tick, WHOLE),
+    ):
+        terms[name] = _exact(name, amount, unit)
+    if space.position_sizes[-1] > MOST_CONTRACTS:
+        raise InputError(
+            f"position_sizes: {space.position_sizes[-1]} is more than {MOST_CONTRACTS:,} contracts,"
+            " up to which 64 bits hold their fee"
+        )
+    terms["sizes"] = space.position_sizes
+    terms["allowed"] = [space.fixed_size in (None, size) for size in space.position_sizes]
+    terms["styles"] = [0, *(STYLES[space.styles[name]] for name in INTENTS[1:])]
+    return terms
+
+
+def _exact(name: str, amount: Decimal, unit: int) -> int:
+    """An amount in whole units.
+
+    Raises
+    ------
+    InputError
+        for one that is none, or beyond what sums in 64 bits hold.
+    """
+    number = amount * unit
+    if number != int(number) or number > MOST:
+        raise InputError(
+            f"{name}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}"
+        )
+    return int(number)

@@ -1,0 +1,257 @@
+"""Orders and fills in the venue's words and in ours.
+
+The venue has one book, of YES. Buying NO at p is an ask at 1 − p, selling NO a bid at 1 − p. Which
+of the two an ask or a bid is, the venue does not say afterwards: `reduce_only` does, of orders of
+ours. Of all others an ask counts as a sale of the YES that are held, and as a purchase of NO beyond
+them: what it does to the cash is the same, since a pair pays $1 at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from event_contracts.trading.fields import BookSide, FillEntry, OrderAnswer, OrderEntry, Status
+from event_contracts.trading.orders import (
+    PAYOUT,
+    Fill,
+    LimitOrder,
+    Outcome,
+    RestingOrder,
+    Verb,
+)
+from execution.intents import Intent, Progress, State
+from foundation.errors import SenselessAnswer
+
+_STATES: Mapping[Status, State] = {
+    "resting": "working",
+    "executed": "filled",
+    "canceled": "canceled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VenueOrder:
+    """An order as an answer describes it.
+
+    order_id: the venue's.
+    client_order_id: the sender's; empty for one without.
+    market: ticker.
+    side: of the book of YES.
+    price: USD of YES.
+    filled: contracts that have traded.
+    remaining: contracts that can still trade.
+    status: resting, executed or canceled.
+    """
+
+    order_id: str
+    client_order_id: str
+    market: str
+    side: BookSide
+    price: Decimal
+    filled: Decimal
+    remaining: Decimal
+    status: Status
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> VenueOrder:
+        """The order of an entry.
+
+        Raises
+        ------
+        SenselessAnswer
+            naming the field that is missing or makes no sense.
+        """
+        return cls(
+            OrderEntry.order_id.of(entry),
+            OrderEntry.client_order_id.of(entry),
+            OrderEntry.ticker.of(entry),
+            OrderEntry.side.of(entry),
+            OrderEntry.price.of(entry),
+            OrderEntry.filled.of(entry),
+            OrderEntry.remaining.of(entry),
+            OrderEntry.status.of(entry),
+        )
+
+    @classmethod
+    def answered(cls, intent: Intent, answer: Mapping[str, Any]) -> VenueOrder:
+        """The order of an intent, as the answer to its POST describes it.
+
+        Raises
+        ------
+        SenselessAnswer
+            for an answer about another order, or one that cannot be.
+        """
+        if OrderAnswer.client_order_id.of(answer) != intent.client_order_id:
+            raise SenselessAnswer("it is about another order")
+        filled = OrderAnswer.filled.of(answer)
+        remaining = OrderAnswer.remaining.of(answer)
+        order = order_of(intent)
+        if filled + remaining > order.count:
+            raise SenselessAnswer(
+                f"fill_count and remaining_count are {filled} and {remaining}, of {order.count}"
+            )
+        ended: Status = "executed" if filled == order.count else "canceled"
+        return cls(
+            OrderAnswer.order_id.of(answer),
+            intent.client_order_id,
+            order.market,
+            book_side(order.action, order.side),
+            yes_price(order.side, order.price),
+            filled,
+            remaining,
+            "resting" if remaining else ended,
+        )
+
+    @property
+    def progress(self) -> Progress:
+        """What the book of intents keeps of it."""
+        return Progress(_STATES[self.status], self.order_id, self.filled)
+
+    def is_of(self, intent: Intent) -> bool:
+        """Whether it is the order of an intent, by our id, its market and its side."""
+        order = order_of(intent)
+        return (self.client_order_id, self.market, self.side) == (
+            intent.client_order_id,
+            order.market,
+            book_side(order.action, order.side),
+        )
+
+    def resting(self, reduces: bool) -> RestingOrder:
+        """The order as it waits; reduces: whether it may only sell what is held."""
+        return self._part(reduces, self.remaining)
+
+    def resting_of_others(self, held: Decimal) -> tuple[RestingOrder, ...]:
+        """The order of somebody else as it waits: a sale of what is held, a purchase beyond it.
+
+        held: contracts of the side that it would sell, and that no other sale has reserved.
+        """
+        sold = min(self.remaining, max(held, Decimal(0)))
+        parts = ((True, sold), (False, self.remaining - sold))
+        return tuple(self._part(reduces, count) for reduces, count in parts if count)
+
+    def _part(self, reduces: bool, count: Decimal) -> RestingOrder:
+        action, side = own_terms(self.side, reduces)
+        name = self.client_order_id or self.order_id
+        price = yes_price(side, self.price)
+        return RestingOrder(
+            self.order_id, LimitOrder(name, self.market, action, side, price, count), count
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VenueFill:
+    """A fill as the venue lists it.
+
+    fill_id: the venue's.
+    order_id: the venue's, of the order.
+    market: ticker.
+    side: of the book of YES.
+    price: USD of YES.
+    count: contracts.
+    taker: whether the order took what waited.
+    at: UTC, when it was.
+    fee: USD; none where the venue does not say it.
+    """
+
+    fill_id: str
+    order_id: str
+    market: str
+    side: BookSide
+    price: Decimal
+    count: Decimal
+    taker: bool
+    at: np.datetime64
+    fee: Decimal | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> VenueFill:
+        """The fill of an entry.
+
+        Raises
+        ------
+        SenselessAnswer
+            naming the field that is missing or makes no sense.
+        """
+        return cls(
+            FillEntry.fill_id.of(entry),
+            FillEntry.order_id.of(entry),
+            FillEntry.ticker.of(entry),
+            FillEntry.side.of(entry),
+            FillEntry.price.of(entry),
+            FillEntry.count.of(entry),
+            FillEntry.taker.of(entry),
+            FillEntry.at.of(entry),
+            FillEntry.fee.of(entry),
+        )
+
+    def fill(self, reduces: bool) -> Fill:
+        """The fill in our words; reduces: whether its order may only sell what is held."""
+        action, side = own_terms(self.side, reduces)
+        price = yes_price(side, self.price)
+        return Fill(
+            self.order_id, self.market, action, side, price, self.count, maker=not self.taker
+        )
+
+
+def own_terms(side: BookSide, reduces: bool) -> tuple[Verb, Outcome]:
+    """What an order of the book of YES does: a bid buys YES or sells NO, an ask the other two."""
+    if side == "bid":
+        return ("SELL", "NO") if reduces else ("BUY", "YES")
+    return ("SELL", "YES") if reduces else ("BUY", "NO")
+
+
+def book_side(action: Verb, side: Outcome) -> BookSide:
+    """The side of the book of YES that an order stands on."""
+    return "bid" if (action == "BUY") == (side == "YES") else "ask"
+
+
+def sold_side(side: BookSide) -> Outcome:
+    """What an order of the book of YES sells, where it sells what is held."""
+    return "NO" if side == "bid" else "YES"
+
+
+def yes_price(side: Outcome, price: Decimal) -> Decimal:
+    """USD of YES from a price of a side, and of the side from one of YES."""
+    return price if side == "YES" else PAYOUT - price
+
+
+def order_request(order: LimitOrder, expires: np.datetime64) -> dict[str, Any]:
+    """The order as the venue takes it; expires: when it ends there, to the second before."""
+    return {
+        "ticker": order.market,
+        "client_order_id": order.client_order_id,
+        "side": book_side(order.action, order.side),
+        "count": f"{order.count:.2f}",
+        "price": f"{yes_price(order.side, order.price):.4f}",
+        "time_in_force": "good_till_canceled",
+        "expiration_time": int(expires.astype("datetime64[s]").astype(np.int64)),
+        "self_trade_prevention_type": "taker_at_cross",
+        "reduce_only": order.action == "SELL",
+    }
+
+
+def reduces(intent: Intent) -> bool:
+    """Whether an intent may only sell what is held."""
+    return intent.request.get("reduce_only") is True
+
+
+def order_of(intent: Intent) -> LimitOrder:
+    """The order that an intent asks for."""
+    request = intent.request
+    action, side = own_terms(request["side"], reduces(intent))
+    price = yes_price(side, Decimal(request["price"]))
+    count = Decimal(request["count"])
+    return LimitOrder(intent.client_order_id, request["ticker"], action, side, price, count)
+
+
+def awaited(intent: Intent) -> RestingOrder:
+    """An order of unknown fate, as if all of it waited that has not traded; our id stands for the
+    venue's.
+    """
+    order = order_of(intent)
+    return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)

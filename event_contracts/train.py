@@ -1,0 +1,239 @@
+"""Train a network that chooses intents and sizes of event contracts.
+
+    python -m event_contracts.train steps=5000000 episode.reward=log_wealth [key=value …]
+
+The output folder has `checkpoint.safetensors`, written whole every so many steps, `updates.jsonl`
+with figures of every update, and a folder for TensorBoard. A run that was stopped goes on with
+`resume=OUTPUT/checkpoint.safetensors`.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("event_contracts.train", __doc__, settings="kalshi_train", hydra=True)
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from event_contracts.simulation.learner_settings import LearnerSettings
+from event_contracts.simulation.output_folder import output_folder
+from event_contracts.simulation.recorded import recorded_markets
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.vector import VectorKalshiEnv
+from event_contracts.trading.network import EARLIER, read_checkpoint
+from foundation.arrays import Array
+from foundation.command import log_to_file, one_line_errors
+from foundation.compose import hydra_command
+from foundation.configuration import may_overwrite, settings_of
+from foundation.counts import counted
+from foundation.errors import InputError, refuse_outside
+from foundation.progress import ProgressBar
+from foundation.terminal import terminal
+
+if TYPE_CHECKING:
+    from event_contracts.simulation.learner import Learner
+
+CHECKPOINT = "checkpoint.safetensors"
+UPDATES = "updates.jsonl"
+BOARD = "tensorboard"
+MOST_STEPS = 10_000_000  # of an update
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """What a network is trained on, and for how long.
+
+    steps: over all markets, in all, those of a resumed run among them; in whole rounds of `markets`
+        times `learner.rollout`.
+    markets: played at once, 1 … 100,000.
+    seed: of networks, choices and synthetic markets, from 0.
+    episode: money, orders, rewards, and the synthetic market.
+    recorded: whether recorded sessions are played in place of synthetic ones.
+    folder: of recorded files; none for the project's own.
+    train_events: first events that are trained on; the others are held out.
+    resume: checkpoint to go on from.
+    every: steps between checkpoints.
+    threads: of torch, 1 … 256.
+    learner: of the learning.
+    output: folder.
+    """
+
+    steps: int = 5_000_000
+    markets: int = 256
+    seed: int = 0
+    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
+    recorded: bool = False
+    folder: str | None = None
+    train_events: int = 9
+    resume: str | None = None
+    every: int = 500_000
+    threads: int = 1
+    learner: LearnerSettings = field(default_factory=LearnerSettings)
+    output: str = "outputs/kalshi-train"
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "",
+            steps=(1, 10**12),
+            markets=(1, 100_000),
+            seed=(0, 2**32 - 1),
+            train_events=(1, 1_000_000),
+            every=(1, 10**12),
+            threads=(1, 256),
+        )
+        if self.round_steps > MOST_STEPS:
+            raise InputError(
+                f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
+                f" are more than {MOST_STEPS:,}, which an update holds in memory"
+            )
+
+    @property
+    def round_steps(self) -> int:
+        """Steps over all markets between two updates."""
+        return self.markets * self.learner.rollout
+
+    @classmethod
+    def of(cls, config: DictConfig) -> TrainingSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        try:
+            return settings_of(cls, config)
+        except InputError as error:
+            # An episode's own checks know nothing of the group that its keys stand in here.
+            name = str(error).partition(":")[0].partition(".")[0]
+            inner = {each.name for each in fields(EpisodeSettings)}
+            if name in inner - {each.name for each in fields(cls)}:
+                raise InputError(f"episode.{error}") from error
+            raise
+
+
+def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
+    """Sessions [T, F] of the first events; none where markets are synthetic.
+
+    Raises
+    ------
+    InputError
+        where there are fewer events than are asked for.
+    """
+    if not settings.recorded:
+        return None
+    markets = recorded_markets(settings.folder)
+    events = list(dict.fromkeys(market.event for market in markets))
+    if settings.train_events >= len(events):
+        raise InputError(
+            f"train_events: {settings.train_events} of {len(events)} recorded events leave none to"
+            " judge with"
+        )
+    first = set(events[: settings.train_events])
+    return [market.session for market in markets if market.event in first]
+
+
+def train(settings: TrainingSettings, progress: Any = None) -> Learner:
+    """Train, and leave a checkpoint in the output folder.
+
+    progress: called with the work, the steps done and all of them.
+
+    Raises
+    ------
+    InputError
+        for settings, sessions, a checkpoint or a folder that cannot be used, or without the extra
+        `rl`; before anything is learned it leaves nothing.
+    """
+    try:
+        from event_contracts.simulation.learner import learner_of, use_threads
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
+        ) from None
+    output = output_folder(settings.output, CHECKPOINT, UPDATES)
+    earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
+    _refuse_to_overwrite(output, settings.resume)
+    sessions = sessions_to_train_on(settings)
+    use_threads(settings.threads)
+    try:
+        env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
+    except MemoryError as error:
+        raise InputError(f"markets: {settings.markets:,} do not fit into memory") from error
+    given = json.loads(json.dumps(asdict(settings), default=str))
+    if earlier is not None:
+        # What it saw before counts as seen.
+        given[EARLIER] = dict(earlier.settings)
+    learner = learner_of(env, settings.learner, settings.seed, given=given)
+    if settings.resume is not None:
+        learner.load(Path(settings.resume))
+        if learner.steps >= settings.steps:
+            raise InputError(
+                f"steps: {settings.resume} has {counted(learner.steps, 'step')} already, and steps"
+                f" counts them all; {settings.steps:,} leave nothing to learn, name more"
+            )
+    try:
+        _learn(learner, settings, output, progress)
+    except OSError as error:
+        raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
+    return learner
+
+
+def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Any) -> None:
+    """Learn to the end, and write down what comes of it."""
+    learner.log_to(output / BOARD)
+    saved = learner.steps
+
+    def told(steps: int, figures: dict[str, float]) -> None:
+        nonlocal saved
+        with (output / UPDATES).open("a") as file:
+            file.write(json.dumps({"steps": steps, **figures}) + "\n")
+        if steps - saved >= settings.every:
+            learner.save(output / CHECKPOINT)
+            saved = steps
+        if progress is not None:
+            progress("training", min(steps, settings.steps), settings.steps)
+
+    learner.learn(settings.steps, told)
+    learner.save(output / CHECKPOINT)
+
+
+def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
+    """Keep the checkpoint of another run; one that is gone on from is replaced by what follows."""
+    there = output / CHECKPOINT
+    if there.exists() and (resume is None or not there.samefile(resume)):
+        raise InputError(
+            f"output: {there} is there already; name another folder, or go on with resume={there}"
+        )
+
+
+def run(config: DictConfig) -> None:
+    """Train on a composed configuration, and say where the checkpoint lies."""
+    with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
+        settings = TrainingSettings.of(config)
+        output_folder(settings.output, mark=BOARD, overwrite=may_overwrite(config))
+        log_to_file("kalshi_train")
+        with ProgressBar() as bar:
+            learner = train(settings, bar)
+        console = terminal(highlight=False)
+        console.print(
+            f"{counted(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
+            f" {Path(settings.output) / CHECKPOINT}; judge it with"
+            " python -m event_contracts.compare",
+            soft_wrap=True,
+        )
+
+
+def main() -> None:
+    """The command line."""
+    hydra_command("kalshi_train", run)
+
+
+if __name__ == "__main__":
+    main()

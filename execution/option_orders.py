@@ -1,0 +1,246 @@
+"""Orders of several option legs, and the venue that they go to.
+
+Prices are points a share, exact to the cent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Literal, Protocol
+
+import numpy as np
+
+from execution.orders import Side
+from foundation.errors import InputError, SenselessAnswer
+
+SHARES = 100  # that an option is on
+_OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
+MOST_CONTRACTS = 10_000  # of one order
+_IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Contract:
+    """An option that the venue lists.
+
+    root: first part of its symbol, one to six capital letters, as SPXW or SPY.
+    expiry: its last day.
+    call: true for calls, false for puts.
+    strike: points, exact to a thousandth.
+    """
+
+    root: str
+    expiry: date
+    call: bool
+    strike: Decimal
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Z]{1,6}", self.root):
+            raise InputError(f"root: {self.root!r} is not one to six capital letters, as SPXW")
+        # The OCC symbol has eight digits for thousandths of a point.
+        if not (0 < self.strike < 100_000 and self.strike * 1000 == int(self.strike * 1000)):
+            raise InputError(f"strike: {self.strike} is no strike of an option")
+
+    @property
+    def symbol(self) -> str:
+        """The OCC symbol, as SPXW250312P05410000."""
+        kind = "C" if self.call else "P"
+        return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
+
+
+def contract_of(symbol: str) -> Contract:
+    """The option that has this OCC symbol.
+
+    Raises
+    ------
+    InputError
+        for a text that is no OCC symbol.
+    """
+    parts = _OCC_SYMBOL.fullmatch(symbol)
+    try:
+        if parts is None:
+            raise ValueError
+        expiry = date.fromisoformat(f"20{parts[2]}")
+        return Contract(parts[1], expiry, parts[3] == "C", Decimal(parts[4]) / 1000)
+    except ValueError:
+        raise InputError(
+            f"{symbol!r} is no OCC symbol of an option, as SPXW250312P05410000"
+        ) from None
+
+
+def is_option(symbol: str) -> bool:
+    """Whether a symbol is an option's."""
+    try:
+        contract_of(symbol)
+    except InputError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class OptionLeg:
+    """One option of an order or of a position, once a spread.
+
+    contract: the option.
+    side: `buy` or `sell`, in the order; of a position, the side that it was opened on.
+    """
+
+    contract: Contract
+    side: Side
+
+    @property
+    def direction(self) -> int:
+        """What the leg adds to the position in its option, contracts: 1 or -1."""
+        return 1 if self.side == "buy" else -1
+
+    @property
+    def closing(self) -> OptionLeg:
+        """The leg that undoes this one."""
+        return OptionLeg(self.contract, "sell" if self.side == "buy" else "buy")
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadOrder:
+    """An order for spreads; every leg trades in the same number.
+
+    The order does not say whether a leg opens or closes a position, because two spreads that share
+    an option are one position at the venue.
+
+    client_order_id: its id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
+    legs: two to four, each with another option.
+    contracts: spreads, 1 to 10,000.
+    least_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
+        none takes the market's price.
+    expires_at: instant from which on it is not sent any more; none never.
+    reduces: whether it buys back what was sold.
+    reason: why it exists.
+    """
+
+    client_order_id: str
+    legs: tuple[OptionLeg, ...]
+    contracts: int
+    least_credit: Decimal | None = None
+    expires_at: np.datetime64 | None = None
+    reduces: bool = False
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        name = self.client_order_id
+        if not _IDENTITY.fullmatch(name):
+            raise InputError(
+                f"client_order_id: {name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'"
+            )
+        if not 1 <= self.contracts <= MOST_CONTRACTS:
+            raise InputError(f"{name}: {self.contracts} contracts are outside 1 … {MOST_CONTRACTS}")
+        different = {leg.contract for leg in self.legs}
+        if not 2 <= len(self.legs) <= 4 or len(different) != len(self.legs):
+            raise InputError(f"{name}: an order has two to four legs, each another option")
+        limit = self.least_credit
+        if limit is not None and (not limit.is_finite() or limit != round(limit, 2)):
+            raise InputError(f"{name}: {limit} is no price in cents")
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadFill:
+    """What an order has traded, once nothing more can happen to it.
+
+    client_order_id: of the order.
+    contracts: spreads that were filled, 0 where none was.
+    credit: mean points that a spread brought in, below 0 where it cost.
+    at: instant of the fill, or of the order's end.
+    """
+
+    client_order_id: str
+    contracts: int
+    credit: Decimal
+    at: np.datetime64
+
+
+# What became of an order; `open` where it may be on its way, none where it never came about.
+Fate = SpreadFill | Literal["open"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Prices at which an option can be sold (bid) and bought (ask), points."""
+
+    bid: Decimal
+    ask: Decimal
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.bid <= self.ask):
+            raise SenselessAnswer(f"bid {self.bid}, ask {self.ask}")
+
+    def price(self, side: Side) -> Decimal:
+        """What an order on this side pays or gets, points."""
+        return self.ask if side == "buy" else self.bid
+
+
+class SpreadVenue(Protocol):
+    """A venue that trades options on one index."""
+
+    def now(self) -> np.datetime64:
+        """The instant that its clock shows."""
+        ...
+
+    def index(self) -> float:
+        """The index that the options are on, points."""
+        ...
+
+    def close_of(self, day: date) -> float | None:
+        """The index at the close of a session, points; None where it is not known yet."""
+        ...
+
+    def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
+        """Quotes of options; an option without one is left out."""
+        ...
+
+    def submit(self, order: SpreadOrder) -> SpreadFill:
+        """Send an order once, and wait until it is filled, or cancelled after a while.
+
+        Raises
+        ------
+        OrderRejected
+            for an order that the venue does not take.
+        OutcomeUnknown
+            where nobody knows what became of it.
+        """
+        ...
+
+    def fate(self, client_order_id: str) -> Fate:
+        """What became of an order, which is cancelled if it still works."""
+        ...
+
+    def ask_again(self, client_order_id: str) -> Fate:
+        """The same, where an order that never reached the venue is sent once more before that.
+
+        What it assumes of the account has to be so: it may trade as if it were new.
+        """
+        ...
+
+    def was_begun(self, client_order_id: str) -> bool:
+        """Whether an order was ever written down to be sent, so that it may have left."""
+        ...
+
+    def held(self) -> Mapping[Contract, int]:
+        """Options in the account, contracts, below 0 where they are owed."""
+        ...
+
+    def buying_power(self) -> Decimal | None:
+        """USD that options may be bought with or held against; None where nobody says it."""
+        ...
+
+
+def net_price(legs: Iterable[OptionLeg], quotes: Mapping[Contract, Quote]) -> Decimal | None:
+    """Points that trading the legs at the market brings in; None where a leg has no quote."""
+    total = Decimal(0)
+    for leg in legs:
+        quote = quotes.get(leg.contract)
+        if quote is None:
+            return None
+        total -= leg.direction * quote.price(leg.side)
+    return total

@@ -1,0 +1,9 @@
+"""Option spreads: contracts by half-Kelly, the account that sells them, what a year may bring."""
+
+# The words of `kelly-chronos`, and the modules that they run.
+COMMANDS = {
+    "contracts": "option_spreads.contracts",
+    "sell_spreads": "option_spreads.sell",
+    "spread_backtest": "option_spreads.backtest",
+    "monte_carlo": "option_spreads.monte_carlo",
+}

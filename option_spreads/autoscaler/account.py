@@ -1,0 +1,402 @@
+"""The account that contracts are sized from: two files in one folder, which always agree.
+
+`trades.csv` is the truth, a row a trade, results in total. `account_balance.json` holds `{balance,
+last_updated, trades, total_trades}`. An update writes what both will hold into a journal first,
+then replaces both. Whoever comes next finishes what a killed process has begun.
+
+What cannot be read is unknown state: it raises, and nothing is sized from it. Earlier systems took
+an unreadable balance for the starting one, and traded on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from foundation.errors import InputError
+from foundation.files import flush_to_disk, put_whole
+from foundation.private import keep_private
+from option_spreads.autoscaler.balance import balance_of, balance_text
+from option_spreads.autoscaler.trades import (
+    COLUMNS,
+    NO_CONTENT,
+    ClosedTrade,
+    Row,
+    csv_of,
+    is_trade,
+    rows_of,
+    says_trade,
+    size_of,
+    total_of,
+    trade_of,
+)
+
+log = logging.getLogger(__name__)
+
+BALANCE = "account_balance.json"
+TRADES = "trades.csv"
+JOURNAL = ".update.json"
+LOCK = ".lock"
+UNBOOKED = "unbooked.jsonl"  # trades that closed while the state was unknown
+PATIENCE = 10.0  # seconds to wait for another process
+CENT = Fraction(1, 100)
+UNCONFIRMED = (
+    "no trade says what the balance is: look it up at the broker, and confirm it with"
+    " `python -m option_spreads.contracts recover LIVE STARTING_CAPITAL=USD`"
+)
+
+
+class UnknownState(InputError):
+    """The account cannot be read with certainty; nothing may be ordered on it."""
+
+
+class BookedOtherwise(InputError):
+    """A trade is booked already with another result, which only a person can sort out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What the files of an account say.
+
+    balance: USD.
+    results: of closed trades per contract, USD, oldest first.
+    flows: every P/L and deposit, USD, in that order.
+    booked: USD that the account began with and all flows add up to; none where the balance is
+        given instead of read.
+    conflicts: what is wrong with trades that are noted in unbooked.jsonl and booked already with
+        another result, by trade id.
+    """
+
+    balance: Fraction
+    results: tuple[Fraction, ...]
+    flows: tuple[Fraction, ...]
+    booked: Fraction | None = None
+    conflicts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> Fraction:
+        """USD that the balance lies above what is booked; 0 for less than a cent."""
+        above = Fraction(0) if self.booked is None else self.balance - self.booked
+        return above if abs(above) > CENT else Fraction(0)
+
+    @property
+    def certain_balance(self) -> Fraction:
+        """USD that both the balance and the trades say is there."""
+        return self.balance if self.booked is None else min(self.balance, self.booked)
+
+    def balances(self, starting: float) -> tuple[Fraction, ...]:
+        """Balances since the beginning, at `starting` USD, the last as it is now."""
+        balances = [Fraction(str(starting))]
+        for flow in self.flows:
+            balances.append(balances[-1] + flow)
+        # The balance may be given instead of read, and then differs from what the flows add up to.
+        return (*balances, self.certain_balance)
+
+
+class AccountFiles:
+    """The files of one account in `folder`.
+
+    starting: USD it began with.
+    live: whether its money is real.
+    """
+
+    def __init__(self, folder: Path, starting: float, *, live: bool = False) -> None:
+        self.folder = folder
+        self._live = live
+        self._word = " LIVE" if live else ""
+        self._starting = Decimal(str(starting))
+        self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no file of an account is there."""
+        return not any((self.folder / name).exists() for name in (BALANCE, TRADES, JOURNAL))
+
+    def initialise(self) -> None:
+        """Write the files of an account that has not traded.
+
+        Raises
+        ------
+        InputError
+            where any of them is there already, or the folder cannot be written.
+        """
+        try:
+            keep_private(self.folder)
+            with self._lock:
+                if not self.empty:
+                    raise InputError(
+                        f"{self.folder}: there is an account already;"
+                        f" `recover{self._word}` rebuilds its balance"
+                    )
+                self._write(csv_of(list(COLUMNS), []), self._starting, [])
+        except Timeout:
+            raise InputError(f"{self.folder}: another process holds the account") from None
+        except OSError as error:
+            raise InputError(
+                f"AUTOSCALING_DATA_DIR: {self.folder} cannot be written: {error.strerror}"
+            ) from error
+
+    def read(self) -> AccountState:
+        """The account, once what a killed process had begun is finished, and all is booked.
+
+        A balance file that cannot be read is set aside and rebuilt from the trades; of real money
+        there has to be one. The call that meets it still raises, so that somebody learns of it.
+
+        Raises
+        ------
+        UnknownState
+            for files that are missing, cannot be read or disagree.
+        """
+        with self._locked():
+            self._read_state()
+            conflicts = self._book_unbooked()
+            return replace(self._read_state(), conflicts=conflicts)
+
+    def record(self, trade: ClosedTrade) -> AccountState:
+        """Book a closed trade, once: the same trade again changes nothing.
+
+        Raises
+        ------
+        UnknownState
+            for an account that cannot be read; the trade is kept in unbooked.jsonl and booked by
+            the next update.
+        BookedOtherwise
+            for a trade that is booked already with another result.
+        """
+        with self._locked():
+            # The venue has closed the position already: the trade must not get lost because the
+            # account cannot be read just now.
+            try:
+                self._read_state()
+            except UnknownState:
+                self._keep_unbooked(trade)
+                raise
+            conflicts = self._book_unbooked()
+            self._book_trade(trade)
+            return replace(self._read_state(), conflicts=conflicts)
+
+    def recover(self) -> AccountState:
+        """Rebuild the balance from the trades: what it began with, and every P/L and deposit.
+
+        Raises
+        ------
+        UnknownState
+            for trades that cannot be read.
+        """
+        with self._locked():
+            columns, rows = self._read_rows()
+            self._set_aside(BALANCE)
+            self._write(csv_of(columns, rows), self._balance_after(rows), rows)
+            conflicts = self._book_unbooked()
+            return replace(self._read_state(), conflicts=conflicts)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the account for this process alone, with what another had begun finished."""
+        if not self.folder.is_dir():
+            raise UnknownState(
+                f"{self.folder}: there is no account;"
+                f" `python -m option_spreads.contracts init{self._word}` begins one"
+            )
+        try:
+            self._lock.acquire()
+        except (Timeout, OSError) as error:
+            raise UnknownState(f"{self.folder}: the account cannot be held: {error}") from None
+        try:
+            keep_private(self.folder)
+            self._finish_update()
+            yield
+        except OSError as error:
+            raise UnknownState(f"{self.folder}: {error}") from error
+        finally:
+            self._lock.release()
+
+    def _finish_update(self) -> None:
+        """Put both files in place where a killed process left its journal."""
+        journal = self.folder / JOURNAL
+        if not journal.exists():
+            return
+        try:
+            contents = json.loads(journal.read_text(encoding="utf-8-sig"))
+            trades, balance = contents[TRADES], contents[BALANCE]
+            # What is put in the place of the truth is looked at first.
+            rows_of(trades.encode())
+            balance_of(balance.encode())
+        except (OSError, *NO_CONTENT) as error:
+            raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
+        self._put_files(trades, balance)
+
+    def _read_state(self) -> AccountState:
+        """What the files say; they have to agree."""
+        columns, rows = self._read_rows()
+        path = self.folder / BALANCE
+        if not path.exists():
+            raise UnknownState(
+                f"{path} is missing; `python -m option_spreads.contracts recover{self._word}`"
+                " rebuilds it from the trades"
+            )
+        closed = [row for row in rows if is_trade(row)]
+        try:
+            balance, total = balance_of(path.read_bytes())
+        except ValueError as error:
+            if self._live and not closed:
+                raise UnknownState(f"{path}: {error}; {UNCONFIRMED}") from None
+            # Set aside and never overwritten: what a person finds in it may explain the damage.
+            aside = self._set_aside(BALANCE)
+            self._write(csv_of(columns, rows), self._balance_after(rows), rows)
+            raise UnknownState(
+                f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
+            ) from None
+        # A row that was lost or added by hand shows in the count, and in nothing else.
+        if total != len(closed):
+            raise UnknownState(
+                f"{path}: total_trades is {total}, {TRADES} holds {len(closed)} closed trades"
+            )
+        results = tuple(Fraction(total_of(row)) / size_of(row) for row in closed)
+        flows = tuple(Fraction(total_of(row)) for row in rows if row["P/L_$"].strip())
+        booked = Fraction(self._balance_after(rows))
+        return AccountState(Fraction(balance), results, flows, booked)
+
+    def _read_rows(self) -> tuple[list[str], list[Row]]:
+        """Columns and rows of trades.csv, checked."""
+        path = self.folder / TRADES
+        try:
+            return rows_of(path.read_bytes())
+        except FileNotFoundError:
+            raise UnknownState(
+                f"{path} is missing; `python -m option_spreads.contracts init{self._word}` begins"
+                " an account"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UnknownState(f"{path}: {error}") from None
+
+    def _book_trade(self, trade: ClosedTrade) -> None:
+        """Add a trade to both files, unless it is booked already."""
+        columns, rows = self._read_rows()
+        balance, _ = balance_of((self.folder / BALANCE).read_bytes())
+        name = trade.trade_id.strip()
+        entry = next((row for row in rows if row["Trade_ID"].strip() == name), None)
+        # A monitor that was killed after booking books its trade again when it comes back.
+        if entry is not None and entry["P/L_$"].strip():
+            if total_of(entry) != trade.total:
+                raise BookedOtherwise(
+                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total}"
+                )
+            return
+        update = trade.row()
+        columns += [name for name in update if name not in columns]
+        rows = [row for row in rows if row is not entry]
+        # A row without P/L is the open trade: what it says beside the result is kept.
+        rows.append({**(entry or {}), **update})
+        self._write(csv_of(columns, rows), balance + trade.total, rows)
+
+    def _write(self, trades: str, balance: Decimal, rows: list[Row]) -> None:
+        """Write both files, or neither, whenever the process is killed."""
+        summary = balance_text(balance, rows)
+        journal = json.dumps({TRADES: trades, BALANCE: summary})
+        put_whole(self.folder / JOURNAL, journal.encode())
+        self._put_files(trades, summary)
+
+    def _put_files(self, trades: str, balance: str) -> None:
+        """Replace both files, whose contents lie in the journal, and end the journal."""
+        put_whole(self.folder / TRADES, trades.encode())
+        put_whole(self.folder / BALANCE, balance.encode())
+        # The journal goes last: as long as it is there, both files are written anew from it.
+        (self.folder / JOURNAL).unlink()
+        flush_to_disk(self.folder)
+
+    def _set_aside(self, name: str) -> Path:
+        """Move a file out of the way, under a name that nothing has yet."""
+        path = self.folder / name
+        aside = self._aside(name)
+        if path.exists():
+            path.replace(aside)
+        return aside
+
+    def _aside(self, name: str) -> Path:
+        """A path for what is set aside of a file, which nothing has yet."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        number = 0
+        while (aside := self.folder / f"{name}.aside-{stamp}-{number}").exists():
+            number += 1
+        return aside
+
+    def _keep_unbooked(self, trade: ClosedTrade) -> None:
+        """Note a trade that cannot be booked now, on the disk and in the log."""
+        whole, torn = self._unbooked_lines()
+        # Whoever follows the position tries again until it is booked; it is noted once.
+        if any(says_trade(line, trade) for line in whole):
+            return
+        self._write_unbooked([*whole, json.dumps(trade.row())], torn)
+        log.error(
+            "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
+        )
+
+    def _book_unbooked(self) -> dict[str, str]:
+        """Book the trades that were noted while the account could not be read, in order.
+
+        A trade that is booked already with another result stays noted until a person has corrected
+        either; what is wrong with each is returned, by trade id.
+        """
+        path = self.folder / UNBOOKED
+        if not path.exists():
+            return {}
+        whole, torn = self._unbooked_lines()
+        try:
+            trades = [trade_of(json.loads(line)) for line in whole]
+        except NO_CONTENT as error:
+            raise UnknownState(f"{path}: cannot be read: {error}") from None
+        conflicts = {}
+        kept = []
+        for line, trade in zip(whole, trades, strict=True):
+            try:
+                self._book_trade(trade)
+            except BookedOtherwise as error:
+                text = f"{error}; correct or remove its line in {path}"
+                log.error("%s", text)
+                conflicts[trade.trade_id] = text
+                kept.append(line)
+        if torn or kept != whole:
+            self._write_unbooked(kept, torn)
+        return conflicts
+
+    def _write_unbooked(self, lines: list[str], torn: str) -> None:
+        """Replace the noted trades; a torn line among the earlier ones is kept aside with them."""
+        path = self.folder / UNBOOKED
+        if torn:
+            # A copy, so that a process killed here leaves what is noted where it is looked for.
+            # Whoever was killed while noting the torn trade notes it again: it is open there.
+            aside = self._aside(UNBOOKED)
+            put_whole(aside, path.read_bytes())
+            log.error("%s: its last line is torn: %s", path, aside)
+        if lines:
+            put_whole(path, "".join(f"{each}\n" for each in lines).encode())
+        else:
+            path.unlink(missing_ok=True)
+
+    def _unbooked_lines(self) -> tuple[list[str], str]:
+        """The whole lines of the noted trades, and what a killed process left of another."""
+        path = self.folder / UNBOOKED
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            return [], ""
+        except (OSError, ValueError) as error:
+            raise UnknownState(f"{path}: cannot be read: {error}") from None
+        *whole, torn = text.split("\n")
+        # An editor may have left the last line without its end.
+        return ([*whole, torn], "") if says_trade(torn) else (whole, torn)
+
+    def _balance_after(self, rows: list[Row]) -> Decimal:
+        """USD: what the account began with, and every P/L and deposit of the rows."""
+        flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
+        return self._starting + sum(flows, Decimal(0))

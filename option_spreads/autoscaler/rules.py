@@ -1,0 +1,400 @@
+"""How many contracts of an option spread: half-Kelly on the last trades' results, exactly.
+
+Kelly% = (W · mean win − L · mean loss) / mean win, with W and L the shares of winning and losing
+trades; a result of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋,
+between 1 and a cap; the half is KELLY_FRACTION.
+
+Results are per contract, and exact fractions of a dollar. In floats a quotient of exactly 2 may
+come out just below it, and its floor is one contract too few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import NormalDist
+from typing import Literal
+
+from execution.option_orders import SHARES
+from foundation.counts import dollars_text
+from foundation.decimals import exact_number
+from foundation.errors import InputError, refuse_outside
+from foundation.notices import check_url
+
+Bootstrap = Literal["one_contract", "prior"]
+CondorRisk = Literal["formula", "table"]
+
+# Before there are trades: the share of wins, and the average win and loss of one contract, USD.
+PRIOR_WINS = Fraction("0.582")
+PRIOR_WIN = Fraction(266)
+PRIOR_LOSS = Fraction(109)
+
+# Contracts recommended from a balance on, USD. Advice: MAX_CONTRACTS rules.
+RECOMMENDED_CAPS = (
+    (10_000, 2),
+    (20_000, 3),
+    (50_000, 5),
+    (100_000, 10),
+)
+
+CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
+
+# Points of one side, by strategy.
+WIDTHS = {
+    "CALL": 5.0,
+    "PUT": 5.0,
+    "IRON_CONDOR": 5.0,
+    "OTM_SINGLE_SIDED": 10.0,
+}
+SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalingSettings:
+    """The settings of configs/autoscaling.yaml, under the names they have in the environment.
+
+    STARTING_CAPITAL: USD the account began with, 1 … 1e12.
+    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000; in the environment it may be
+        called MAX_CONTRACTS_PER_TRADE.
+    BOOTSTRAP_TRADES: closed trades before their statistics count, 0 … 100,000.
+    BOOTSTRAP_MODE: until then `one_contract`, or Kelly on a `prior`.
+    ROLLING_WINDOW: last closed trades that statistics are of, 1 … 100,000.
+    SAFETY_HALT_PCT: share of STARTING_CAPITAL below which nothing is ordered, 0 … 1.
+    AUTOSCALING_ENABLED: false: one contract.
+    NEGATIVE_KELLY_CONTRACTS: contracts where trades have lost, 0 or 1.
+    CONDOR_RISK: of a condor of width 5, by `formula` or by the earlier system's `table`.
+    AUTOSCALING_DATA_DIR: folder with paper/ and live/ below it.
+    FEE_PER_CONTRACT: USD taken off every result that does not hold it yet, 0 … 1e6.
+    KELLY_FRACTION: share of Kelly's fraction that is sized, above 0, 1 at most; 1 is full Kelly.
+    KELLY_CONFIDENCE: probability with which the sized Kelly fraction is exceeded, from 0.5 to below
+        1; none: the estimate itself is sized.
+    DRAWDOWN_HALT_PCT: fall from the peak balance from which nothing is ordered, above 0, 1 at most;
+        none: never.
+    DRAWDOWN_RESUME_PCT: fall at which orders go on, 0 to below DRAWDOWN_HALT_PCT; none: half of it.
+    HEALTHCHECK_URL: asked every five minutes by the monitor.
+    ALERT_URL: receives alerts of halts and of unknown state.
+    """
+
+    STARTING_CAPITAL: float = 20_000.0
+    MAX_CONTRACTS: int = 3
+    BOOTSTRAP_TRADES: int = 10
+    BOOTSTRAP_MODE: Bootstrap = "one_contract"
+    ROLLING_WINDOW: int = 50
+    SAFETY_HALT_PCT: float = 0.5
+    AUTOSCALING_ENABLED: bool = True
+    NEGATIVE_KELLY_CONTRACTS: int = 1
+    CONDOR_RISK: CondorRisk = "formula"
+    AUTOSCALING_DATA_DIR: str = "data/autoscaling"
+    FEE_PER_CONTRACT: float = 0.0
+    KELLY_FRACTION: float = 0.5
+    KELLY_CONFIDENCE: float | None = None
+    DRAWDOWN_HALT_PCT: float | None = None
+    DRAWDOWN_RESUME_PCT: float | None = None
+    HEALTHCHECK_URL: str | None = None
+    ALERT_URL: str | None = None
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            STARTING_CAPITAL=(1, 1e12),
+            MAX_CONTRACTS=(1, 10_000),
+            BOOTSTRAP_TRADES=(0, 100_000),
+            ROLLING_WINDOW=(1, 100_000),
+            SAFETY_HALT_PCT=(0, 1),
+            NEGATIVE_KELLY_CONTRACTS=(0, 1),
+            FEE_PER_CONTRACT=(0, 1e6),
+            KELLY_FRACTION=(0, 1),
+        )
+        check_url("HEALTHCHECK_URL", self.HEALTHCHECK_URL)
+        check_url("ALERT_URL", self.ALERT_URL)
+        halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
+        shares = {"KELLY_CONFIDENCE": 0.5, "DRAWDOWN_HALT_PCT": 0.0, "DRAWDOWN_RESUME_PCT": 0.0}
+        for name, least in shares.items():
+            if getattr(self, name) is not None:
+                refuse_outside(self, "", **{name: (least, 1)})
+        for name, end in (("KELLY_FRACTION", 0), ("KELLY_CONFIDENCE", 1), ("DRAWDOWN_HALT_PCT", 0)):
+            if getattr(self, name) == end:
+                raise InputError(f"{name}: {end} itself is none")
+        if resume is not None and (halt is None or resume >= halt):
+            raise InputError(
+                f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"
+            )
+
+    @property
+    def floor(self) -> Fraction:
+        """Balance below which nothing is ordered, USD, exactly."""
+        return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
+
+    @property
+    def resume(self) -> float:
+        """Fall from the peak at which orders go on after a drawdown halt."""
+        if self.DRAWDOWN_RESUME_PCT is not None:
+            return self.DRAWDOWN_RESUME_PCT
+        return (self.DRAWDOWN_HALT_PCT or 0.0) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of the last closed trades, per contract.
+
+    trades: how many there are.
+    wins: how many of them won.
+    won: sum of the wins, USD.
+    lost: sum of the losses, USD, above zero.
+    squares_won: sum of the squared wins, USD².
+    squares_lost: sum of the squared losses, USD².
+    """
+
+    trades: int
+    wins: int
+    won: Fraction
+    lost: Fraction
+    squares_won: Fraction
+    squares_lost: Fraction
+
+    @classmethod
+    def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> Statistics:
+        """The statistics of results per contract, USD; `fee`: USD a contract not yet in them."""
+        cost = Fraction(str(fee))
+        # Adding fractions reduces every sum to lowest terms. Over one denominator they are whole
+        # numbers, which add up much faster.
+        unit = math.lcm(cost.denominator, *(result.denominator for result in results))
+        paid = cost.numerator * (unit // cost.denominator)
+        net = [result.numerator * (unit // result.denominator) - paid for result in results]
+        wins = [r for r in net if r > 0]
+        losses = [-r for r in net if r <= 0]
+        return cls(
+            trades=len(net),
+            wins=len(wins),
+            won=Fraction(sum(wins), unit),
+            lost=Fraction(sum(losses), unit),
+            squares_won=Fraction(sum(r * r for r in wins), unit**2),
+            squares_lost=Fraction(sum(r * r for r in losses), unit**2),
+        )
+
+    @property
+    def losses(self) -> int:
+        """Trades that won nothing."""
+        return self.trades - self.wins
+
+    @property
+    def win_rate(self) -> float:
+        """Share of trades that won; NaN where there are none."""
+        return self.wins / self.trades if self.trades else float("nan")
+
+    @property
+    def average_win(self) -> float:
+        """USD a contract; 0 where none won."""
+        return float(self.won / self.wins) if self.wins else 0.0
+
+    @property
+    def average_loss(self) -> float:
+        """USD a contract, above zero; 0 where none lost."""
+        return float(self.lost / self.losses) if self.losses else 0.0
+
+    @property
+    def kelly(self) -> Fraction | None:
+        """Kelly's fraction of the balance, W − L · mean loss / mean win; None where none won.
+
+        That is wins · (won − lost) / (trades · won).
+        """
+        if not self.wins:
+            return None
+        return self.wins * (self.won - self.lost) / (self.trades * self.won)
+
+    def lower_kelly(self, confidence: float) -> Fraction | None:
+        """The bound that Kelly's fraction exceeds with this probability; None where none won.
+
+        By the delta method on n trades. With p the share of wins and a and b the sums of wins and
+        of losses over n, Kelly is p (1 − b / a). Its variance is gᵀ Σ g / n, with g = (1 − b/a,
+        p b / a², −p / a) and Σ the covariance of (won or not, gain, loss) of one trade.
+        """
+        if self.kelly is None:
+            return None
+        n = self.trades
+        p = self.wins / n
+        a = float(self.won) / n
+        b = float(self.lost) / n
+        gradient = 1 - b / a, p * b / a**2, -p / a
+        # Mean products of two of them. Nothing is gained and lost in one trade.
+        second = (
+            (p, a, 0.0),
+            (a, float(self.squares_won) / n, 0.0),
+            (0.0, 0.0, float(self.squares_lost) / n),
+        )
+        means = p, a, b
+        variance = 0.0
+        for i in range(3):
+            for j in range(3):
+                covariance = second[i][j] - means[i] * means[j]
+                variance += gradient[i] * gradient[j] * covariance
+        error = math.sqrt(max(variance, 0.0) / n)
+        return self.kelly - Fraction(NormalDist().inv_cdf(confidence) * error)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractCount:
+    """How many contracts, and why.
+
+    number: of the next position.
+    why: in a few words.
+    kelly: the fraction it follows from, where there is one.
+    halted: whether a halt is in force.
+    balance: of the account that it was sized for, USD; none where that is not known.
+    """
+
+    number: int
+    why: str
+    kelly: Fraction | None = None
+    halted: bool = False
+    balance: Fraction | None = None
+
+
+def contracts_for(
+    balance: Fraction,
+    statistics: Statistics,
+    closed: int,
+    max_risk: Fraction,
+    settings: AutoscalingSettings,
+    fall: float = 0.0,
+) -> ContractCount:
+    """Contracts of the next position, by the first of the rules that applies.
+
+    The safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, Kelly's share.
+    Halts come first: they hold while autoscaling is switched off as well.
+
+    Parameters
+    ----------
+    balance
+        USD.
+    statistics
+        of the rolling window.
+    closed
+        trades in all, the window's and those before it.
+    max_risk
+        USD that one contract can lose.
+    fall
+        of the balance from its peak, where a drawdown halt is in force, else 0.
+    """
+    if balance < settings.floor:
+        # Balances are whole cents: one is below the floor where it is below the next cent.
+        floor = dollars_text(Fraction(math.ceil(settings.floor * 100), 100))
+        return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
+    if fall > 0:
+        return ContractCount(0, f"drawdown halt: {fall:.1%} below the peak", halted=True)
+    if not settings.AUTOSCALING_ENABLED:
+        return ContractCount(1, "autoscaling is switched off")
+    if closed < settings.BOOTSTRAP_TRADES:
+        if settings.BOOTSTRAP_MODE == "one_contract":
+            return ContractCount(1, f"bootstrap: {closed} of {settings.BOOTSTRAP_TRADES} trades")
+        kelly: Fraction | None = PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN
+        why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
+    elif settings.KELLY_CONFIDENCE is None:
+        kelly = statistics.kelly
+        why = kelly_name(settings.KELLY_FRACTION)
+    else:
+        kelly = statistics.lower_kelly(settings.KELLY_CONFIDENCE)
+        name = kelly_name(settings.KELLY_FRACTION)
+        why = f"{name}, {settings.KELLY_CONFIDENCE:.0%} lower bound"
+    if kelly is None or kelly < 0:
+        return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
+    share = Fraction(str(settings.KELLY_FRACTION))
+    affordable = math.floor(balance * kelly * share / max_risk)
+    return ContractCount(min(max(affordable, 1), settings.MAX_CONTRACTS), why, kelly)
+
+
+def kelly_name(fraction: float) -> str:
+    """What a share of Kelly's fraction is called: half-Kelly, full-Kelly, 0.25-Kelly."""
+    return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawdown:
+    """Where a balance stands below its peak, USD; in_force: the fall where it halts, else 0."""
+
+    peak: Fraction
+    in_force: float = 0.0
+
+    def after(self, balance: Fraction, settings: AutoscalingSettings) -> Drawdown:
+        """The same once the balance has moved.
+
+        A halt begins at DRAWDOWN_HALT_PCT and ends at DRAWDOWN_RESUME_PCT: with one threshold it
+        would end and begin again with every small move around it.
+        """
+        peak = max(self.peak, balance)
+        halt = settings.DRAWDOWN_HALT_PCT
+        if halt is None:
+            return Drawdown(peak)
+        fall = float(1 - balance / peak)
+        begins = fall >= halt
+        goes_on = self.in_force > 0 and fall > settings.resume
+        return Drawdown(peak, fall if begins or goes_on else 0.0)
+
+
+def drawdown_in_force(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
+    """The fall from the peak at the end of a path of balances, USD, where it halts, else 0."""
+    drawdown = Drawdown(balances[0])
+    for balance in balances:
+        drawdown = drawdown.after(balance, settings)
+    return drawdown.in_force
+
+
+def strategy_of(word: str, key: str = "strategy") -> str:
+    """The name of a strategy, from its name or its short one, in capitals or not.
+
+    key: of the setting that names it, for the message.
+
+    Raises
+    ------
+    InputError
+        for any other.
+    """
+    if not isinstance(word, str):
+        raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(WIDTHS)}")
+    capitals = word.strip().upper()
+    name = SHORT_NAMES.get(capitals, capitals)
+    if name not in WIDTHS:
+        raise InputError(f"{key}: {word!r} is none of {', '.join([*WIDTHS, *SHORT_NAMES])}")
+    return name
+
+
+def max_risk(
+    strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula"
+) -> float:
+    """USD that one contract can lose: (width − credit) · 100.
+
+    Parameters
+    ----------
+    entry_credit
+        points received for one contract.
+    width
+        points of one side; the strategy's usual one where none is given.
+    condor
+        `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
+        credit.
+
+    Raises
+    ------
+    InputError
+        for a strategy that is none, a width not above 0, a credit below 0 or not below the width,
+        and for either that is no number.
+    """
+    name = strategy_of(strategy)
+    points = exact_number(WIDTHS[name] if width is None else width, "width")
+    credit = exact_number(entry_credit, "entry_credit")
+    if points <= 0:
+        raise InputError(f"width: {width} is not above 0")
+    if not 0 <= credit < points:
+        raise InputError(
+            f"entry_credit: {entry_credit} is outside 0 … {float(points):g}, the width"
+        )
+    if name == "IRON_CONDOR" and condor == "table" and points == WIDTHS[name]:
+        return CONDOR_TABLE
+    return float((points - credit) * SHARES)
+
+
+def recommended_cap(balance: float) -> int:
+    """Contracts that a balance, USD, may well carry: 1, or more from certain balances on."""
+    return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)

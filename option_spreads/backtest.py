@@ -1,0 +1,412 @@
+r"""Backtests of option spreads with the autoscaler in the loop.
+
+    python -m option_spreads.backtest [years=[1,3]] [seed=0] \
+        [strategies=[PUT,IRON_CONDOR]] [output=DIR] [key=value …]
+    python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
+
+All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do; what
+each would have done with an account to itself stands beside it. Figures, a text report, a picture
+of the balance and files of trades that a Monte Carlo can read are written. The index is a model
+unless bars are named; either way the options are priced by a model on the volatility index, so the
+profits are that model's, not fills.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("option_spreads.backtest", __doc__, settings="spreads", hydra=True)
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from foundation.command import log_to_file, one_line_errors
+from foundation.compose import hydra_command
+from foundation.configuration import output_of, settings_with_inner
+from foundation.counts import counted
+from foundation.errors import DataError, InputError, refuse_outside
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
+from foundation.terminal import terminal
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
+from option_spreads.selling.cutoff import refuse_late_entries
+from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
+from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.simulation.pricing import Smile
+from option_spreads.simulation.selling import (
+    MAX_POSITION,
+    SpreadAccount,
+    SpreadTrade,
+    offered_spreads,
+    spread_account,
+)
+from option_spreads.simulation.spread_costs import cost_figures
+from option_spreads.simulation.spread_figures import (
+    account_figures,
+    daily_balances,
+    trade_figures,
+)
+from option_spreads.simulation.spread_picture import BalancePicture, draw
+from option_spreads.simulation.spread_report import (
+    TOGETHER,
+    WIDTH,
+    report_parts,
+    report_text,
+    trade_table,
+)
+from trainingdata.bar_files import read_bars
+from trainingdata.bars import Bars
+from trainingdata.confirmation import left_out, unconfirmed, without
+from trainingdata.instants import Unzoned, instant, system_clock
+from trainingdata.sessions import stock_grid
+from trainingdata.volatility_index import RESPONSE, volatility_index
+
+log = logging.getLogger(__name__)
+
+NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
+SIMULATED_NOTE = (
+    " What a seller earns on the simulated index is the premium that is put in (index.premium),"
+    " less costs (docs/STUDIES.md)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BarsSettings:
+    """An index from hourly bars.
+
+    dir: folders of hourly bars; none means the model.
+    zone: of stamps that say none, as America/New_York; none: those are refused.
+    symbol: whose bars they are.
+    scale: of its prices, above 0; 10 reads SPY as the S&P 500.
+    vix: a daily file of the volatility index.
+    response: log of the volatility index per log of the index lost within a day, -20 … 20.
+    """
+
+    dir: tuple[str, ...] = ()
+    zone: str | None = None
+    symbol: str = "SPY"
+    scale: float = 10.0
+    vix: str | None = None
+    response: float = RESPONSE
+
+    def __post_init__(self) -> None:
+        self.unzoned()
+        refuse_outside(self, "bars", response=(-20, 20))
+        if not 0 < self.scale < 1e6:
+            raise InputError(f"bars.scale: {self.scale} is not above 0")
+        if self.vix is not None and not self.dir:
+            raise InputError(
+                "bars.vix: it goes with bars, and none are named; name their folder, too,"
+                " bars.dir=[DIR]"
+            )
+        if self.dir and self.vix is None:
+            raise InputError(
+                "bars.vix: an index from bars needs a file of its volatility index,"
+                " bars.vix=VIX.parquet"
+            )
+
+    def unzoned(self) -> Unzoned:
+        """What stamps without a zone mean."""
+        return Unzoned(self.zone, "bars.zone")
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadSettings:
+    """Settings of configs/spreads.yaml.
+
+    strategies: names, none twice, sold from one account; each is also given one to itself.
+    years: of 252 sessions, each 1 … 100; of several, figures after each of them in one run. One
+        number says nothing of bars, which are traded as far as they go.
+    max_position: collateral of all open spreads, in multiples of the balance, beyond which nothing
+        is sold, as `guards.max_position` of a live account, 0.01 … 10; beyond 1 the balance itself
+        is the bound.
+    start: first date of a simulated index.
+    seed: of the simulated index, 0 … 2^63.
+    output: folder for the results.
+    bars: an index from files, instead of the model.
+    index: the model.
+    rules: what is sold, and when it is bought back.
+    costs: of an order, by leg.
+    smile: implied volatility by strike; of a simulated index its level and session alone count.
+    sizing: the autoscaler's, which stand beside the others under its usual names.
+    """
+
+    strategies: tuple[str, ...] = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
+    years: tuple[int, ...] = (1,)
+    max_position: float = MAX_POSITION
+    start: str = "2024-01-02"
+    seed: int = 0
+    output: str = "outputs/spreads"
+    bars: BarsSettings = field(default_factory=BarsSettings)
+    index: IndexModel = field(default_factory=IndexModel)
+    rules: SpreadRules = field(default_factory=SpreadRules)
+    costs: SpreadCosts = field(default_factory=SpreadCosts)
+    smile: Smile = field(default_factory=Smile)
+    sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
+
+    def __post_init__(self) -> None:
+        names = self.names
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
+        if not self.years or len(set(self.years)) != len(self.years):
+            raise InputError(f"years: {list(self.years)} names none, or one twice")
+        for years in self.years:
+            if not 1 <= years <= 100:
+                raise InputError(f"years: {years} is outside 1 … 100")
+        refuse_outside(self, max_position=(0.01, 10))
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
+        instant(self.start, name="start")
+        refuse_late_entries(self.rules)
+
+    @classmethod
+    def of(cls, config: DictConfig) -> SpreadSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        years = config.get("years")
+        if years is not None and not OmegaConf.is_list(years):
+            config = cast(DictConfig, OmegaConf.merge(config, {"years": [years]}))
+        return settings_with_inner(
+            cls, "sizing", AutoscalingSettings, config, lists=("strategies", "bars.dir")
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The strategies by their whole names."""
+        return tuple(strategy_of(name, "strategies") for name in self.strategies)
+
+    @property
+    def quoted(self) -> Smile:
+        """What options are priced with: the smile on bars, its level alone on the model.
+
+        Moves of the model are normal: wings would pay the seller for falls that never come.
+        """
+        return self.smile if self.bars.dir else self.smile.flat
+
+    def session_counts(self, held: int) -> list[int]:
+        """Numbers of sessions that figures are given of, rising, the last one of all.
+
+        held: how many there are.
+
+        Raises
+        ------
+        InputError
+            for one of several numbers of years that bars do not hold.
+        """
+        if len(self.years) == 1:
+            return [held]
+        counts = sorted(years * TRADING_DAYS for years in self.years)
+        if counts[-1] > held:
+            raise InputError(
+                f"years: {counted(max(self.years), 'year')} are {counts[-1]:,} sessions, and the"
+                f" bars hold {held:,} whole ones"
+            )
+        return [*(count for count in counts if count < held), held]
+
+    def days(self) -> IndexDays:
+        """The sessions that are traded.
+
+        Raises
+        ------
+        InputError
+            for files that cannot be used, or a calendar that does not reach.
+        """
+        if self.bars.dir and self.bars.vix is not None:
+            folders = [Path(folder).expanduser() for folder in self.bars.dir]
+            try:
+                bars = read_bars(folders, [self.bars.symbol], unzoned=self.bars.unzoned())
+            except DataError as error:
+                raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
+            vix = volatility_index(self.bars.vix)
+            bars = _confirmed(bars)
+            return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
+        calendar = stock_grid().dates
+        count = max(self.years) * TRADING_DAYS
+        dates = calendar[calendar >= np.datetime64(self.start, "D")][:count]
+        if len(dates) < count:
+            raise InputError(
+                f"start, years: the calendar ends before {counted(max(self.years), 'year')} from"
+                f" {self.start} passed"
+            )
+        return self.index.days(dates, self.seed, self.smile)
+
+
+def _confirmed(bars: Bars) -> Bars:
+    """The index's bars that others confirm; a session that lacks one is not traded."""
+    unread = unconfirmed(bars)
+    if unread.any():
+        (item,) = bars.instruments
+        log.warning("%s", left_out(item.symbol, item.kind, bars.times[unread[0]]))
+    return without(bars, unread)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SpreadRun:
+    """What a run of sessions has come to.
+
+    days: the sessions.
+    together: the account that all strategies share.
+    alone: by strategy, the account that it would have had to itself.
+    """
+
+    days: IndexDays
+    together: SpreadAccount
+    alone: Mapping[str, SpreadAccount]
+
+
+def run_strategies(settings: SpreadSettings, days: IndexDays) -> list[SpreadRun]:
+    """The run over each of the numbers of years, shortest first, the last over all sessions."""
+    counts = settings.session_counts(len(days.dates))
+    rules = [replace(settings.rules, strategy=name) for name in settings.names]
+    # What an entry offers does not hang on an account: all accounts are offered the same.
+    offers = offered_spreads(days, rules, settings.costs, settings.quoted)
+    runs = []
+    for count in counts:
+        within = [offer for offer in offers if offer.day < count]
+        alone = {
+            name: _account(settings, [each for each in within if each.spread.strategy == name])
+            for name in settings.names
+        }
+        runs.append(SpreadRun(_first_days(days, count), _account(settings, within), alone))
+    return runs
+
+
+def _account(settings: SpreadSettings, offers: list[SpreadTrade]) -> SpreadAccount:
+    return spread_account(offers, settings.sizing, settings.max_position)
+
+
+def _first_days(days: IndexDays, count: int) -> IndexDays:
+    """The first sessions of a path."""
+    return replace(days, dates=days.dates[:count], spot=days.spot[:count], vix=days.vix[:count])
+
+
+def run_summary(settings: SpreadSettings, runs: list[SpreadRun]) -> dict[str, Any]:
+    """The content of spreads.json: of all sessions, and below `after` of each shorter run."""
+    last = runs[-1]
+    shorter = {str(len(run.days.dates) // TRADING_DAYS): run for run in runs[:-1]}
+    return {
+        "index": last.days.source,
+        "seed": settings.seed,
+        "note": NOTE if settings.bars.dir else NOTE + SIMULATED_NOTE,
+        **_run_figures(settings, last),
+        "after": {years: _run_figures(settings, run) for years, run in shorter.items()},
+    }
+
+
+def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
+    """The figures of one run: of the shared account, by strategy within it, of each one alone."""
+    days = run.days
+
+    def costs_of(trades: Sequence[SpreadTrade]) -> dict[str, float]:
+        return cost_figures(trades, days, settings.costs, settings.quoted)
+
+    def figures_of(account: SpreadAccount) -> dict[str, Any]:
+        return {**account_figures(account, days), "costs": costs_of(account.trades)}
+
+    parts = {}
+    for name in run.alone:
+        part = [trade for trade in run.together.trades if trade.spread.strategy == name]
+        parts[name] = {**trade_figures(part), "costs": costs_of(part)}
+    return {
+        "first": str(days.dates[0]),
+        "last": str(days.dates[-1]),
+        "days": len(days.dates),
+        "account": {**figures_of(run.together), "by_strategy": parts},
+        "strategies": {name: figures_of(account) for name, account in run.alone.items()},
+    }
+
+
+def write_results(
+    settings: SpreadSettings, runs: list[SpreadRun], summary: Mapping[str, Any], output: Path
+) -> None:
+    """Write spreads.json, report.txt, equity.png and the files of trades, all of them or none.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    run = runs[-1]
+    texts = {
+        "spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
+        "report.txt": report_text(summary),
+        "trades.csv": trade_table(run.together.trades, run.days),
+    }
+    for name, account in run.alone.items():
+        texts[f"trades-{name}.csv"] = trade_table(account.trades, run.days)
+    picture = _picture(settings, runs)
+    writers: dict[str, Callable[[Path], object]] = {
+        name: partial(_write, text) for name, text in texts.items()
+    }
+    write_whole({**writers, "equity.png": partial(draw, picture)}, output)
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _picture(settings: SpreadSettings, runs: list[SpreadRun]) -> BalancePicture:
+    run = runs[-1]
+    accounts = run.alone if len(run.alone) == 1 else {TOGETHER: run.together, **run.alone}
+    return BalancePicture(
+        heading=f"{counted(len(run.days.dates), 'session')} of {run.days.source}",
+        dates=run.days.dates,
+        balances={
+            name: daily_balances(account.trades, run.days, account.start)
+            for name, account in accounts.items()
+        },
+        floor=float(settings.sizing.floor),
+        marks=tuple(len(shorter.days.dates) for shorter in runs[:-1]),
+    )
+
+
+def future_remark(last: np.datetime64, now: np.datetime64) -> str:
+    """What is said of a simulated index whose last session has not come; empty where it has."""
+    if last < now.astype("datetime64[D]"):
+        return ""
+    return (
+        f"The last session is of {last}, and a Monte Carlo takes no trades of days that have not"
+        " come: for one, begin earlier (start=…)."
+    )
+
+
+def _run_composed(config: DictConfig) -> None:
+    with one_line_errors("nothing was written") as folders:
+        output = Path(str(config.output)).expanduser()
+        folders.append(output)
+        settings = SpreadSettings.of(config)
+        days = settings.days()
+        output_of(config, "spreads.json")
+        log_to_file("spreads")
+        with ProgressBar():
+            runs = run_strategies(settings, days)
+            summary = run_summary(settings, runs)
+            write_results(settings, runs, summary, output)
+    console = terminal(WIDTH, highlight=False)
+    for part in report_parts(summary):
+        console.print(part)
+    if remark := future_remark(days.dates[-1], system_clock()):
+        console.print(remark)
+
+
+def main() -> None:
+    """Hydra entry."""
+    hydra_command("spreads", _run_composed, SpreadSettings.of)
+
+
+if __name__ == "__main__":
+    main()

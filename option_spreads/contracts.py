@@ -1,0 +1,186 @@
+"""How many contracts of an option spread to sell now, and why, for the configured account.
+
+    python -m option_spreads.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
+    python -m option_spreads.contracts init …            begin an account
+    python -m option_spreads.contracts recover …         rebuild its balance from its trades
+
+Settings are those of configs/autoscaling.yaml, under its usual names, there or in the environment.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("option_spreads.contracts", __doc__, settings="autoscaling", private=True)
+
+import sys
+
+from rich.table import Table
+
+from foundation.command import Parser, is_override, one_line_errors
+from foundation.compose import composed_config
+from foundation.configuration import settings_of
+from foundation.counts import counted
+from foundation.errors import InputError
+from foundation.notices import Notices
+from foundation.terminal import terminal
+from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
+from option_spreads.autoscaler.now import (
+    account_files,
+    account_state,
+    contracts_now,
+    report_lines,
+    size_contracts,
+)
+from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
+
+# Usual credits, in points, for the table of risks.
+CREDITS = {
+    "CALL": 2.5,
+    "PUT": 2.5,
+    "IRON_CONDOR": 2.7,
+    "OTM_SINGLE_SIDED": 1.0,
+}
+RISK_ASSUMED = 800.0  # USD a contract; the lines above the table do not depend on it
+
+
+def calculate_position_size(
+    account_balance: float | None = None,
+    max_risk_per_contract: float = 800,
+    mode: str = "PAPER",
+    verbose: bool = True,
+) -> int:
+    """Contracts of the next spread: half-Kelly on closed trades, between 1 and MAX_CONTRACTS.
+
+    KELLY_FRACTION=1 sizes from full Kelly.
+
+    Parameters
+    ----------
+    account_balance
+        USD; none reads it from the account's files. The trades are read in any case. Where neither
+        file is there and a balance is given, there are no trades yet.
+    max_risk_per_contract
+        USD that one contract can lose (`get_max_risk_for_strategy`).
+    mode
+        `PAPER` or `LIVE`: which account.
+    verbose
+        whether the lines operators grep for are logged, or printed where no handler shows them.
+
+    Returns
+    -------
+    int
+        0 in a halt and wherever the account's state is not known with certainty. Both are logged as
+        errors and sent to ALERT_URL.
+
+    Raises
+    ------
+    InputError
+        for an argument or a setting that cannot be used.
+    """
+    settings = autoscaling_settings()
+    with Notices(None, settings.ALERT_URL) as notices:
+        count = contracts_now(
+            settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose
+        )
+    return count.number
+
+
+def get_max_risk_for_strategy(
+    strategy: str, entry_credit: float, width: float | None = None
+) -> float:
+    """USD that one contract of a strategy can lose: (width − credit) · 100.
+
+    Parameters
+    ----------
+    strategy
+        CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED (IC, OTM-SS).
+    entry_credit
+        points received for one contract.
+    width
+        points of one side; where none is given 5, for OTM_SINGLE_SIDED 10. `CONDOR_RISK=table`
+        answers 250 for a condor of width 5, as the earlier system's table does.
+
+    Raises
+    ------
+    InputError
+        for a strategy that is none, and a credit that does not fit its width.
+    """
+    return max_risk(strategy, entry_credit, width, autoscaling_settings().CONDOR_RISK)
+
+
+def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
+    """The settings of configs/autoscaling.yaml, changed by the environment and `key=value` words.
+
+    Raises
+    ------
+    InputError
+        naming the key, the value and what was expected.
+    """
+    return settings_of(AutoscalingSettings, composed_config("autoscaling", list(overrides)))
+
+
+def show(mode: str, settings: AutoscalingSettings) -> None:
+    """Print the account and what may be sold of each strategy."""
+    console = terminal()
+    state = account_state(settings, mode)
+    statistics, count = size_contracts(state, RISK_ASSUMED, settings)
+    # The fifth line is the size for one risk. The table has it for each strategy's own.
+    lines = report_lines(state, statistics, count, RISK_ASSUMED, settings.KELLY_FRACTION)
+    for line in lines[:4]:
+        console.print(line, highlight=False, markup=False)
+    table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
+    table.title = f"{mode.upper()} account, {account_files(settings, mode).folder}"
+    for strategy, width in WIDTHS.items():
+        credit = CREDITS[strategy]
+        risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
+        _, count = size_contracts(state, risk, settings)
+        table.add_row(
+            strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number), count.why
+        )
+    console.print(table)
+    balance = float(state.certain_balance)
+    cap = settings.MAX_CONTRACTS
+    console.print(
+        f"A balance of ${balance:,.0f} may well carry"
+        f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is {cap}."
+    )
+
+
+def _say_written(mode: str, files: AccountFiles, state: AccountState) -> None:
+    """Print which files were written, and what the account holds by them."""
+    sys.stdout.write(
+        f"Written: {files.folder / BALANCE} and {files.folder / TRADES}; {mode.upper()} account,"
+        f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
+        f" {counted(len(state.results), 'trade')}.\n"
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = Parser()
+    parser.add_argument("words", nargs="*", metavar="init|recover|PAPER|LIVE|key=value")
+    arguments = parser.parse_args().words
+    overrides = [word for word in arguments if is_override(word)]
+    words = [word for word in arguments if not is_override(word)]
+    modes = [word for word in words if word.upper() in ("PAPER", "LIVE")]
+    tasks = [word for word in words if word in ("init", "recover")]
+    with one_line_errors("nothing was sent"):
+        for word in words:
+            if word not in (*modes, *tasks):
+                raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
+        if len(modes) > 1 or len(tasks) > 1:
+            raise InputError(f"{' '.join(words)}: one account and one task at a time")
+        settings = autoscaling_settings(*overrides)
+        mode = (modes or ["PAPER"])[0]
+        files = account_files(settings, mode)
+        if tasks == ["init"]:
+            files.initialise()
+            _say_written(mode, files, files.read())
+        elif tasks == ["recover"]:
+            _say_written(mode, files, files.recover())
+        show(mode, settings)
+
+
+if __name__ == "__main__":
+    main()

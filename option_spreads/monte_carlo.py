@@ -1,0 +1,400 @@
+r"""What a year of such trades may bring: resampled results with the autoscaler inside every run.
+
+    python -m option_spreads.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
+        [output=DIR] [key=value …]
+    python -m option_spreads.monte_carlo check=FILE.csv …    an account's months in their bands
+
+Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
+blocks, per contract, each with its own risk, and sized by the rules of
+`option_spreads.autoscaler.rules` as they come. Resampling cannot show a loss that the file does not
+hold: a third set of runs lets trades lose all they can, with a chance that the file does not rule
+out.
+
+`check` sets each month of an account's file beside what the trades that had closed before its first
+day make likely, those of `trades` among them; with `trades`, months after its last are checked.
+"""
+
+from __future__ import annotations
+
+from foundation.opening import open_command
+
+if __name__ == "__main__":
+    open_command("option_spreads.monte_carlo", __doc__, settings="monte_carlo", hydra=True)
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.table import Table
+
+from foundation.command import log_to_file, one_line_errors
+from foundation.compose import hydra_command
+from foundation.configuration import output_of, settings_with_inner
+from foundation.counts import counted, usd
+from foundation.errors import InputError
+from foundation.files import write_whole
+from foundation.progress import ProgressBar
+from foundation.terminal import terminal
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.simulation.account_check import (
+    BandTerms,
+    Month,
+    account_months,
+    check_content,
+    learned_text,
+    trades_in_both,
+)
+from option_spreads.simulation.account_figures import doubts, summary
+from option_spreads.simulation.account_picture import Picture, draw
+from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
+from option_spreads.simulation.resampling import (
+    UNIT,
+    AccountPaths,
+    ResamplingRules,
+    account_paths,
+    whole_units,
+)
+from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
+from trainingdata.instants import system_clock
+
+WARNING = (
+    "Resampling repeats what happened: it cannot show a loss that the file does not hold."
+    " The worst of these trades lost {worst} of what it could; {unseen}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MonteCarloSettings:
+    """Settings of configs/monte_carlo.yaml.
+
+    trades: a file of closed trades.
+    check: a file of an account, whose months are set beside what is likely by the trades before.
+    runs: number of them, 1 … 1,000,000.
+    days: trading days of a run, 1 … 100,000.
+    seed: of the draws, 0 … 2^63.
+    trades_per_day: above 0, 1000 at most, on average; none takes the file's, by sessions from its
+        first trade to its last.
+    block: trades that stay together in the block bootstrap, 1 … 100,000; none takes a week's.
+    uncertainty: whether each run first draws a history of its own; those of `check` always do.
+    stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
+        possible at 95 %, 1 - 0.05^(1/n).
+    above: USD, of which the chance to end with more is given, 0 … 1e15; none: no such chance.
+    output: folder for the results.
+    rules: the autoscaler's, which stand beside the others under their usual names.
+    """
+
+    trades: str | None = None
+    check: str | None = None
+    runs: int = 10_000
+    days: int = 252
+    seed: int = 0
+    trades_per_day: float | None = None
+    block: int | None = None
+    uncertainty: bool = False
+    stress: float | None = None
+    above: float | None = None
+    output: str = "outputs/monte-carlo"
+    rules: AutoscalingSettings = field(default_factory=AutoscalingSettings)
+
+    def __post_init__(self) -> None:
+        if self.block is not None and not 1 <= self.block <= 100_000:
+            raise InputError(f"block: {self.block} is outside 1 … 100,000")
+        for name, most in (("runs", 1_000_000), ("days", 100_000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"{name}: {getattr(self, name)} is outside 1 … {most:,}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
+        if self.trades_per_day is not None and not 0 < self.trades_per_day <= 1000:
+            raise InputError(f"trades_per_day: {self.trades_per_day} is not above 0, or above 1000")
+        if self.stress is not None and not 0 <= self.stress <= 1:
+            raise InputError(f"stress: {self.stress} is outside 0 … 1")
+        if self.above is not None and not 0 <= self.above <= 1e15:
+            raise InputError(f"above: {self.above} is outside 0 … 1e15")
+
+    @classmethod
+    def of(cls, config: DictConfig) -> MonteCarloSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_with_inner(cls, "rules", AutoscalingSettings, config)
+
+
+def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
+    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses).
+
+    Raises
+    ------
+    InputError
+        for more of them than this machine has memory for.
+    """
+    _refuse_beyond_memory(sample, settings)
+    n = len(sample.results)
+    rules = ResamplingRules.of(settings.rules)
+    fee = whole_units(Fraction(str(settings.rules.FEE_PER_CONTRACT)))
+    # Trade n + k is trade k with the largest loss it can have: what a stress draws.
+    results = np.concatenate([sample.results, -sample.risks]) - fee
+    risks = np.concatenate([sample.risks, sample.risks])
+    overlaps = np.concatenate([sample.overlaps, sample.overlaps])
+    shape = n, settings.runs, settings.days, _trades_per_day(sample, settings), settings.seed
+    single = draw_trades(*shape, uncertainty=settings.uncertainty)
+    iid = account_paths(results, risks, single, rules, overlaps)
+    worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
+    del single
+    stress = account_paths(results, risks, worse, rules, overlaps)
+    del worse
+    # Blocks keep trades in their order: losses that came one after another do so again.
+    length = _block(sample, settings)
+    blocks = draw_trades(*shape, block=length, uncertainty=settings.uncertainty)
+    block = account_paths(results, risks, blocks, rules, overlaps)
+    return {"iid": iid, "block": block, "stress": stress}
+
+
+def _block(sample: TradeSample, settings: MonteCarloSettings) -> int:
+    """Trades of a block."""
+    return settings.block or trades_of_a_week(_trades_per_day(sample, settings))
+
+
+def _refuse_beyond_memory(sample: TradeSample, settings: MonteCarloSettings) -> None:
+    most = math.ceil(_trades_per_day(sample, settings))
+    # Two sets of draws at a time, and the balances of three sets with those of one in units.
+    needed = settings.runs * settings.days * (2 * 4 * most + 4 * 8)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise InputError(
+            f"runs: {settings.runs:,} of {settings.days:,} days with up to"
+            f" {counted(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
+            f" {there / 1e9:,.0f}; name fewer runs or days"
+        )
+
+
+def _trades_per_day(sample: TradeSample, settings: MonteCarloSettings) -> float:
+    return settings.trades_per_day or sample.trades_per_day
+
+
+def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
+    """The chance of a maximum loss in the stress runs.
+
+    Without one in n trades, a chance of 1 - 0.05^(1/n) passes unseen one time in twenty.
+    """
+    n = len(sample.results)
+    if settings.stress is not None:
+        return settings.stress
+    return sample.maximal / n if sample.maximal else 1.0 - 0.05 ** (1.0 / n)
+
+
+def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
+    """What these runs cannot show, and what the stress does about it."""
+    share = max(float((-sample.results / sample.risks).max()), 0.0)
+    chance = stress_chance(sample, settings)
+    if sample.maximal:
+        unseen = f"{sample.maximal} of {len(sample.results)} lost all."
+    else:
+        unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
+    text = WARNING.format(worst=f"{share:.0%}", unseen=unseen)
+    beyond = int((sample.results < -sample.risks).sum())
+    if beyond:
+        text += (
+            f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
+            " Strikes."
+        )
+    return text
+
+
+def write_results(
+    sample: TradeSample,
+    settings: MonteCarloSettings,
+    sets: Mapping[str, AccountPaths],
+    output: Path,
+) -> dict[str, Any]:
+    """Write monte_carlo.json and monte_carlo.png, each whole; the content of the JSON.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
+    rules = settings.rules
+    content = {
+        "trades": {
+            "file": settings.trades,
+            "n": len(sample.results),
+            "mean_per_contract": float(sample.results.mean() / UNIT),
+            "worst_per_contract": float(sample.results.min() / UNIT),
+            "maximum_losses": sample.maximal,
+            "a_day": _trades_per_day(sample, settings),
+        },
+        "runs": settings.runs,
+        "days": settings.days,
+        "seed": settings.seed,
+        # `block` is the name of a set of runs below.
+        "block_length": _block(sample, settings),
+        "uncertainty": settings.uncertainty,
+        "stress_chance": stress_chance(sample, settings),
+        "above": settings.above,
+        "starting_capital": rules.STARTING_CAPITAL,
+        "limits_of_resampling": limits_text(sample, settings),
+        "warnings": doubts(sample, figures, rules.STARTING_CAPITAL, rules.MAX_CONTRACTS),
+        **figures,
+    }
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    picture = Picture(
+        heading=_heading(content),
+        sets=sets,
+        floor=float(rules.floor),
+        halt=rules.DRAWDOWN_HALT_PCT,
+    )
+    writers: dict[str, Callable[[Path], object]] = {
+        "monte_carlo.json": lambda path: path.write_text(text),
+        "monte_carlo.png": lambda path: draw(picture, path),
+    }
+    write_whole(writers, output)
+    return content
+
+
+def _heading(content: Mapping[str, Any]) -> str:
+    """The picture's title: file, trades, runs, days and seed."""
+    name = Path(content["trades"]["file"]).name if content["trades"]["file"] else "trades"
+    return (
+        f"{name}: {counted(content['trades']['n'], 'trade')}, {counted(content['runs'], 'run')} of"
+        f" {counted(content['days'], 'day')}, seed {content['seed']}"
+    )
+
+
+def _print_figures(content: Mapping[str, Any], output: Path) -> None:
+    sets = ("iid", "block", "stress")
+    title = (
+        f"{counted(content['runs'], 'run')} of {counted(content['days'], 'day')},"
+        f" {counted(content['trades']['n'], 'trade')},"
+        f" seed {content['seed']}"
+    )
+    columns = [_figure_texts(content[name], content["above"]) for name in sets]
+    table = Table("", *sets, title=title)
+    for label in columns[0]:
+        table.add_row(label, *(column[label] for column in columns))
+    console = terminal()
+    console.print(table)
+    console.print(content["limits_of_resampling"], highlight=False)
+    for warning in content["warnings"]:
+        console.print(f"Warning: {warning}", highlight=False, markup=False)
+    files = f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}"
+    console.print(files, soft_wrap=True, highlight=False)
+
+
+def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, str]:
+    """The figures of a set that people look for, by label."""
+    more = {} if above is None else {f"P(above ${above:,.0f})": f"{figures['p_above']:.1%}"}
+    win_rate = figures["win_rate"]
+    fall = figures["max_drawdown_usd"]
+    final = figures["final_balance"]
+    drawdown = figures["max_drawdown"]
+    sortino = figures["sortino"]
+    multiples = f"{figures['p_at_least_2x']:.1%}, {figures['p_at_least_3x']:.1%}"
+    return {
+        "final balance, median": usd(final["p50"]),
+        "5 to 95 %": f"{usd(final['p5'])} to {usd(final['p95'])}",
+        "least and most": f"{usd(final['least'])} to {usd(final['most'])}",
+        "mean": usd(final["mean"]),
+        "standard deviation": f"${final['standard_deviation']:,.0f}",
+        "P(loss)": f"{figures['p_loss']:.1%}",
+        "P(at least 2x), P(at least 3x)": multiples,
+        **more,
+        "P(halt)": f"{figures['p_halt']:.1%}",
+        "drawdown, median and 95 %": f"{drawdown['p50']:.1%}, {drawdown['p95']:.1%}",
+        "drawdown in USD, median and most": f"${fall['p50']:,.0f}, ${fall['most']:,.0f}",
+        "trades won": "n/a" if win_rate is None else f"{win_rate:.1%}",
+        "Sortino, median": "n/a" if sortino is None else f"{sortino['p50']:.2f}",
+        "days under water, median": f"{figures['longest_days_under_water']['p50']:.0f}",
+    }
+
+
+def _check_account(
+    config: DictConfig, settings: MonteCarloSettings, file: str, output: Path
+) -> None:
+    """Write and print the months of an account and their bands."""
+    now = system_clock()
+    account = read_flows(Path(file).expanduser(), now, "check")
+    named = settings.trades
+    known = [] if named is None else read_flows(Path(named).expanduser(), now)
+    output_of(config, "monte_carlo_check.json")
+    log_to_file("monte_carlo")
+    terms = BandTerms(
+        runs=settings.runs,
+        seed=settings.seed,
+        block=settings.block,
+        trades_per_day=settings.trades_per_day,
+        rules=settings.rules,
+    )
+    with ProgressBar():
+        months = account_months(account, known, terms)
+    both = trades_in_both(account, known)
+    content = {
+        "check": file,
+        "trades": named,
+        "trades_in_both": both,
+        "runs": settings.runs,
+        "seed": settings.seed,
+        "block_length": settings.block,
+        "learned_from": learned_text(both),
+        **check_content(months),
+    }
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    write_whole({"monte_carlo_check.json": lambda path: path.write_text(text)}, output)
+    _print_months(months, content, output / "monte_carlo_check.json")
+
+
+def _print_months(months: Sequence[Month], content: Mapping[str, Any], file: Path) -> None:
+    columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
+    table = Table(*columns)
+    for month in months:
+        band = ("", "", "") if month.band is None else map(usd, month.band)
+        counts = str(month.trades), usd(month.result), *band, str(month.learned)
+        table.add_row(month.month, *counts, month.place or "no band")
+    console = terminal()
+    console.print(table)
+    outside = (month.words for month in months if month.place != "within")
+    for line in (content["verdict"], content["learned_from"], *outside):
+        console.print(line, highlight=False, markup=False)
+    console.print(str(file), soft_wrap=True, highlight=False)
+
+
+def _run_composed(config: DictConfig) -> None:
+    with one_line_errors("nothing was written") as folders:
+        output = Path(str(config.output)).expanduser()
+        folders.append(output)
+        settings = MonteCarloSettings.of(config)
+        if settings.check is not None:
+            _check_account(config, settings, settings.check, output)
+            return
+        if settings.trades is None:
+            raise InputError(
+                "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv,"
+                " or check=FILE.csv for the months of an account"
+            )
+        sample = read_sample(Path(settings.trades).expanduser(), system_clock())
+        output_of(config, "monte_carlo.json")
+        log_to_file("monte_carlo")
+        with ProgressBar():
+            paths = simulate_accounts(sample, settings)
+            content = write_results(sample, settings, paths, output)
+    _print_figures(content, output)
+
+
+def main() -> None:
+    """Hydra entry."""
+    hydra_command("monte_carlo", _run_composed, MonteCarloSettings.of)
+
+
+if __name__ == "__main__":
+    main()

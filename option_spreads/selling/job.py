@@ -1,0 +1,276 @@
+"""The job that sells spreads and follows them, beside the one that trades stocks and coins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
+from execution.alpaca.options import AlpacaSpreads
+from execution.intents import Intent
+from execution.live.account import LiveAccount
+from execution.live.accounts import SPREADS
+from execution.live.exposure import Sight
+from execution.live.footing import AnotherAccount, Footing
+from execution.live.guards import Guards
+from execution.posting import Guard
+from foundation.database import DatabaseFailed
+from foundation.errors import InputError
+from option_spreads.autoscaler.account import AccountFiles, UnknownState
+from option_spreads.autoscaler.now import account_files
+from option_spreads.selling.seller import SpreadSeller
+from option_spreads.selling.settings import SellingSettings
+from option_spreads.selling.state import OpenSpread, SellerState, collateral
+from option_spreads.selling.troubles import TROUBLE, trouble_text
+from trainingdata.feed.endpoint import Keys
+from trainingdata.instants import DAY, new_york_date
+from trainingdata.sessions import Session, session_of
+from trainingdata.volatility_index import volatility_index
+
+log = logging.getLogger(__name__)
+
+CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
+DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
+
+
+class SpreadGuard:
+    """The guards of an account, who look at it before a spread is sold.
+
+    guard: has the last word.
+    guards: look at the account.
+    broker: reads it.
+    at_risk: USD that open spreads can lose, by the root of their options.
+    files: of the account that spreads are sized from.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        guards: Guards,
+        broker: AlpacaBroker,
+        at_risk: Callable[[], Mapping[str, float]],
+        files: AccountFiles,
+    ) -> None:
+        self._guard = guard
+        self._guards = guards
+        self._broker = broker
+        self._at_risk = at_risk
+        self._files = files
+
+    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+        """Why an intent may not be sent; empty where it may.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer; nothing was sent.
+        """
+        if intent.part != "reduction":
+            try:
+                balance = float(self._files.read().certain_balance)
+            except UnknownState as error:
+                return f"unknown state: {error}"
+            account = self._broker.account()
+            self._guards.see(Sight(account, at_risk=self._at_risk(), balance=balance))
+        return self._guard(intent, now)
+
+
+class SpreadJob:
+    """Looks at what is open, every few seconds of a session.
+
+    Whatever a look meets, the next one comes: what is open has to be followed.
+
+    live: the account, whose journal, guards and notices it shares.
+    footing: looked at before every look.
+    guard: has the last word before an order is sent.
+    over: whether the loop ends, as its other job has made all its passes.
+    """
+
+    def __init__(
+        self,
+        settings: SellingSettings,
+        keys: Keys,
+        connection: VenueConnection,
+        live: LiveAccount,
+        footing: Footing,
+        guard: Guard,
+        over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._over = over
+        self._settings = settings
+        self._connection = connection
+        self._live = live
+        self._footing = footing
+        terms = settings.seller_terms()
+        venue = AlpacaSpreads(
+            settings.broker,
+            keys,
+            underlying=settings.underlying,
+            scale=settings.scale,
+            feed=settings.feed,
+            patience=settings.patience,
+            book=live.book,
+            guard=SpreadGuard(
+                guard,
+                live.guards,
+                AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe),
+                self._secured,
+                account_files(settings.sizing, terms.mode),
+            ),
+            job=SPREADS,
+        )
+        self._seller = SpreadSeller(venue, terms, self._vix, live.notices)
+        self._next: np.datetime64 | None = None
+
+    def _vix(self) -> pd.Series:
+        return volatility_index(self._settings.vix, "vix")
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return SPREADS
+
+    def at_risk(self) -> Mapping[str, float]:
+        """USD that open spreads can lose, and those on their way, by the root of their options."""
+        return self._risk_of(self._seller.spreads)
+
+    def _secured(self) -> Mapping[str, float]:
+        """The same without what is on its way: an order that is looked at counts by itself."""
+        return self._risk_of(tuple(e for e in self._seller.spreads if e.stage != "opening"))
+
+    def _risk_of(self, spreads: tuple[OpenSpread, ...]) -> Mapping[str, float]:
+        return {self._settings.root: float(collateral(spreads))} if spreads else {}
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """The next look: within a session or while something is open, every few seconds."""
+        if self._over():
+            return None
+        return now if self._next is None else self._next
+
+    def look(self) -> SellerState:
+        """Follow what is open, sell what is due, and return what is open then.
+
+        Raises
+        ------
+        AnotherAccount
+            for a practice server that was begun again.
+        Exception
+            whatever `SpreadSeller.step` met, and a venue that does not answer.
+        """
+        self._footing.check(self._connection.estimated_now(), None)
+        return self._seller.step()
+
+    def step(self) -> None:
+        """Look once, whatever the look meets.
+
+        Raises
+        ------
+        AnotherAccount, DatabaseFailed
+            for a practice server that was begun again, and a journal that cannot be used.
+        UnknownState
+            for a file of open spreads that the first look cannot read.
+        """
+        first = self._next is None
+        now = self._connection.estimated_now()
+        self._next = now + self._pause(now)
+        try:
+            self.look()
+        except (AnotherAccount, DatabaseFailed):
+            raise
+        except TROUBLE as error:
+            if first and isinstance(error, UnknownState):
+                raise
+            log.exception("a look was not finished")
+            self._live.notices.alert("step", f"{SPREADS}: {trouble_text(error)}")
+            return
+        self._live.notices.end_alert("step")
+
+    def finish(self, *, flatten: bool) -> list[str]:
+        """Buy back what is open, where it is to; no order is left working by a look.
+
+        Returns the spreads that were to be bought back and are open all the same.
+        """
+        if not flatten:
+            return []
+        self._seller.leaving = True
+        for _ in range(CLOSING_LOOKS):
+            self.step()
+            if not self._seller.spreads:
+                break
+        return [each.trade_id for each in self._seller.spreads]
+
+    def _pause(self, now: np.datetime64) -> np.timedelta64:
+        """Until the next look."""
+        interval = np.timedelta64(round(self._settings.interval * 1000), "ms")
+        session = next_session(now)
+        if self._seller.spreads or session is None or session.opens <= now:
+            return interval
+        return max(session.opens - now, interval)
+
+
+@contextmanager
+def spread_job(
+    settings: SellingSettings,
+    keys: Keys,
+    connection: VenueConnection,
+    live: LiveAccount,
+    footing: Footing,
+    guard: Guard,
+    over: Callable[[], bool],
+) -> Iterator[SpreadJob]:
+    """The job, while the files of its account are locked.
+
+    Raises
+    ------
+    InputError
+        for an account without files, and one that another seller works on.
+    """
+    with locked_files(settings):
+        yield SpreadJob(settings, keys, connection, live, footing, guard, over)
+
+
+@contextmanager
+def locked_files(settings: SellingSettings) -> Iterator[None]:
+    """Hold the lock on a seller's files, once they and the volatility index were looked at.
+
+    Raises
+    ------
+    InputError
+        for an account without files, one that another seller works on, and an index that cannot be
+        read.
+    """
+    files = account_files(settings.sizing, settings.seller_terms().mode)
+    if files.empty:
+        raise InputError(
+            f"{files.folder}: there is no account; `python -m option_spreads.contracts init` begins"
+            " one"
+        )
+    # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
+    # because it grows by a close a day.
+    volatility_index(settings.vix, "vix")
+    # Two sellers on one folder would write over each other's state, also with two accounts.
+    lock = FileLock(files.folder / ".seller.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{files.folder}: another seller works on this account") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def next_session(now: np.datetime64) -> Session | None:
+    """The session that is open at an instant, or opens next; none within some days."""
+    today = new_york_date(np.array([now]))[0]
+    for ahead in range(DAYS_AHEAD):
+        session = session_of(today + ahead * (DAY // DAY))
+        if session is not None and now < session.closes:
+            return session
+    return None

@@ -1,0 +1,238 @@
+"""What an entry offers: a spread at the market's prices, sized from the account's trades."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from execution.option_orders import (
+    OptionLeg,
+    SpreadVenue,
+    net_price,
+)
+from foundation.counts import dollars_text
+from foundation.errors import InputError
+from foundation.notices import Notices
+from option_spreads.autoscaler.now import contracts_now
+from option_spreads.autoscaler.rules import AutoscalingSettings, ContractCount, max_risk
+from option_spreads.selling.cutoff import cutoff_of, taken_until
+from option_spreads.selling.rules import Implied, Spread, SpreadCosts, SpreadRules, legs_of
+from option_spreads.selling.state import OpenSpread, collateral
+from trainingdata.instants import NEW_YORK
+from trainingdata.sessions import Session
+from trainingdata.volatility_index import RESPONSE, within_day
+
+log = logging.getLogger(__name__)
+
+MINUTE = np.timedelta64(1, "m")
+CENT = Decimal("0.01")
+
+
+def is_sold_for(credit: Decimal, rules: SpreadRules, spread: Spread) -> bool:
+    """Whether a spread is sold for a credit, points."""
+    # In binary 0.1 is above a tenth, and a credit of 0.10 would be below it. A credit of the whole
+    # width leaves no risk to size contracts from.
+    return Decimal(str(rules.credit_least)) <= credit < Decimal(str(spread.width))
+
+
+@dataclass(frozen=True, slots=True)
+class SellerTerms:
+    """What a seller sells, and on which terms.
+
+    root: of the options' symbols.
+    rules: one set for each strategy, at least one.
+    costs: booked with every trade.
+    implied: how far the options imply that the index moves.
+    sizing: of the autoscaler, which holds the account's folder.
+    window: minutes after an entry's time in which it may still be sold.
+    response: of the volatility index to the index within a day; see `within_day`.
+    mode: PAPER or LIVE, which of the account's files are used.
+    delivers: whether the options are on a stock, whose shares they deliver; others settle in cash.
+    cutoff: minutes before the close from which on nothing is ordered of options that expire that
+        day; none takes what the broker says of the root.
+    """
+
+    root: str
+    rules: tuple[SpreadRules, ...]
+    costs: SpreadCosts
+    implied: Implied
+    sizing: AutoscalingSettings
+    window: float = 5.0
+    response: float = RESPONSE
+    mode: str = "PAPER"
+    delivers: bool = False
+    cutoff: float | None = None
+
+    def rules_of(self, strategy: str) -> SpreadRules:
+        """The rules of a strategy; the first ones for a strategy that is sold no more."""
+        return next((each for each in self.rules if each.strategy == strategy), self.rules[0])
+
+    def ordered_until(self, session: Session) -> np.datetime64:
+        """Instant from which on nothing is ordered of options that expire with a session."""
+        cutoff = cutoff_of(self.root) if self.cutoff is None else self.cutoff
+        return taken_until(session, cutoff)
+
+
+class SpreadOffers:
+    """What the entries of one account offer.
+
+    vix: gives the closes of the volatility index by date, read anew at every call.
+    notices: told of what keeps an entry from being sized.
+    """
+
+    def __init__(
+        self,
+        venue: SpreadVenue,
+        terms: SellerTerms,
+        vix: Callable[[], pd.Series],
+        notices: Notices,
+    ) -> None:
+        self._venue = venue
+        self._terms = terms
+        self._vix = vix
+        self._notices = notices
+
+    def offer(
+        self,
+        rules: SpreadRules,
+        session: Session,
+        name: str,
+        now: np.datetime64,
+        spreads: Iterable[OpenSpread],
+    ) -> OpenSpread | None:
+        """The spread that an entry offers; None, and the reason in the log, where it offers none.
+
+        name: of the entry, which becomes the id of the trade.
+        spreads: the open ones, whose collateral comes off the balance.
+        """
+        terms = self._terms
+        closes = self._previous_closes(session)
+        if closes is None:
+            return None
+        index = self._venue.index()
+        previous_vix, previous_index = closes
+        vix = float(within_day(previous_vix, index, previous_index, terms.response))
+        deviation = terms.implied.deviation(index, vix, float((now - session.opens) / MINUTE))
+        spread = rules.spread(index, vix, deviation)
+        if spread is None:
+            log.info("%s: no entry at a volatility index of %.2f", name, vix)
+            return None
+        legs = legs_of(spread, terms.root, _date(session.date))
+        prices = self._prices(legs, name)
+        if prices is None:
+            return None
+        credit, cost = prices
+        if not is_sold_for(credit, rules, spread):
+            log.info("%s: no entry at a credit of %s", name, credit)
+            return None
+        risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)
+        size = contracts_now(terms.sizing, terms.mode, risk, self._notices)
+        if size.number == 0 or size.balance is None:
+            return None
+        rest = size.balance - Fraction(collateral(spreads))
+        contracts = min(size.number, self._affordable(spread, rest, name))
+        if contracts == 0:
+            return None
+        reason = (
+            f"index {index:.2f}, volatility index {vix:.2f};"
+            f" short strikes {rules.shape[0]:g} deviations of {deviation:.2f} away;"
+            f" credit {credit}, {_size_text(size, risk)}"
+        )
+        log.info("%s: %s", name, reason)
+        return OpenSpread(
+            trade_id=name,
+            strategy=rules.strategy,
+            legs=tuple(leg.contract.symbol for leg in legs),
+            stage="opening",
+            contracts=contracts,
+            credit=credit,
+            entered=new_york_text(now),
+            asked=cost,
+            reason=reason,
+            balance=Decimal(f"{float(size.balance):.2f}"),
+        )
+
+    def _affordable(self, spread: Spread, rest: Fraction, name: str) -> int:
+        """Contracts of a spread that the account's balance and the venue's buying power cover.
+
+        rest: of the balance, without what is held against open spreads, USD. The venue takes that
+            off its buying power itself.
+        """
+        count = spread.covered(rest)
+        if count == 0:
+            log.warning(
+                "%s: nothing is sold: the balance without the collateral of open spreads, %s,"
+                " covers no contract",
+                name,
+                dollars_text(rest),
+            )
+            return 0
+        power = self._venue.buying_power()
+        kind = "buying_power"
+        if power is None:
+            return count
+        if spread.covered(power):
+            self._notices.end_alert(kind)
+        else:
+            self._notices.alert(
+                kind, f"{name}: nothing is sold: ${power} of buying power cover no contract"
+            )
+        return min(count, spread.covered(power))
+
+    def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
+        """Points that selling the legs brings in now, and that buying them back costs now.
+
+        None, and a warning, where a leg has no quote.
+        """
+        options = [leg.contract for leg in legs]
+        quotes = self._venue.quotes(options)
+        credit = net_price(legs, quotes)
+        closing_price = net_price([leg.closing for leg in legs], quotes)
+        if credit is None or closing_price is None:
+            missing = " ".join(option.symbol for option in options if option not in quotes)
+            log.warning("%s: no quote of %s", name, missing)
+            return None
+        # Limits are in cents. Rounded up, the offer would ask for more than the market pays.
+        return credit.quantize(CENT, ROUND_FLOOR), -closing_price
+
+    def _previous_closes(self, session: Session) -> tuple[float, float] | None:
+        """Closes of the volatility index and of the index before a session, points.
+
+        None, and an alert, where one of them is not known.
+        """
+        kind = f"volatility {session.date}"
+        try:
+            volatility = self._vix().get(pd.Timestamp(session.before))
+        except InputError as error:
+            self._notices.alert(kind, f"nothing is sold: {error}")
+            return None
+        index = self._venue.close_of(_date(session.before))
+        if volatility is None or index is None:
+            what = "the volatility index" if volatility is None else "the index"
+            self._notices.alert(
+                kind, f"nothing is sold: the close of {what} on {session.before} is not known"
+            )
+            return None
+        return float(volatility), index
+
+
+def new_york_text(at: np.datetime64) -> str:
+    """An instant in New York time, as the account's files write it."""
+    return f"{pd.Timestamp(at, tz='UTC').tz_convert(NEW_YORK):%Y-%m-%d %H:%M}"
+
+
+def _date(day: np.datetime64) -> date:
+    return date.fromisoformat(str(day))
+
+
+def _size_text(size: ContractCount, risk: float) -> str:
+    kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
+    held = "" if size.balance is None else f"balance {dollars_text(size.balance)}, "
+    return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"

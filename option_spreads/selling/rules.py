@@ -1,0 +1,426 @@
+"""Rules of credit spreads on same-day index options: what is sold, and when it is bought back.
+
+The live seller and the backtest share them. Prices are points of the index a share; a contract is
+for a hundred shares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from execution.option_orders import SHARES, Contract, OptionLeg
+from execution.orders import Side
+from foundation.arrays import Array
+from foundation.errors import InputError, refuse_outside
+from option_spreads.autoscaler.rules import (
+    WIDTHS,
+    strategy_of,
+)
+
+Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
+Number = TypeVar("Number", float, Array)
+
+SESSION = 390  # minutes from 09:30 to 16:00
+TRADING_DAYS = 252
+
+# What prints of same-day S&P 500 options imply (docs/STUDIES.md): the volatility at the money as a
+# multiple of the volatility index, and the session's share of a day's variance.
+LEVEL = 0.8
+SESSION_SHARE = 0.65
+
+# Of a session's variance, how much each of its hours holds; the last is half an hour. SPY against
+# its volatility index, 2023-04 to 2024-12, each ± 0.01 to 0.02 (docs/STUDIES.md).
+CLOCK = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
+
+# The distance of the short strikes from the index, deviations to the close.
+DISTANCES = {
+    "CALL": 0.6,
+    "PUT": 0.6,
+    "IRON_CONDOR": 0.8,
+    "OTM_SINGLE_SIDED": 1.0,
+}
+
+# Of a stock's price: so near to a strike at the close nobody knows whether shares change hands.
+NEAR_STRIKE = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class StrikeLeg:
+    """A leg of a spread that is known by its strike and has no contract yet.
+
+    strike: points of the index.
+    call: true for calls, false for puts.
+    side: `sell` for a short leg, `buy` for the leg that protects it.
+    """
+
+    strike: float
+    call: bool
+    side: Side
+
+    @property
+    def sold(self) -> bool:
+        """Whether it is a short leg."""
+        return self.side == "sell"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Options sold together at one credit: a short leg and its protection on each side.
+
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
+    legs: the short leg of a side, then the leg that protects it; an iron condor has two sides.
+    """
+
+    strategy: str
+    legs: tuple[StrikeLeg, ...]
+
+    def __post_init__(self) -> None:
+        shorts = sum(leg.sold for leg in self.legs)
+        if len(self.legs) not in (2, 4) or shorts * 2 != len(self.legs):
+            raise InputError(
+                f"{self.strategy}: a spread sells one option a side and buys one beyond it"
+            )
+        for short, long in self.sides:
+            # A long leg nearer to the index than the short one, or of the other kind, caps no loss:
+            # the width would understate the risk that contracts are sized from.
+            beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
+            if not (short.sold and not long.sold and short.call == long.call and beyond):
+                raise InputError(
+                    f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}"
+                )
+
+    @property
+    def sides(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
+        """The short leg and its protection of each side."""
+        return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
+
+    @property
+    def width(self) -> float:
+        """Points between the strikes of a side, the wider one where there are two."""
+        return max(abs(long.strike - short.strike) for short, long in self.sides)
+
+    @property
+    def collateral(self) -> Decimal:
+        """USD a contract that a venue holds against it: the width, whatever it was sold for."""
+        return Decimal(str(self.width)) * SHARES
+
+    def covered(self, power: Decimal | Fraction) -> int:
+        """Contracts whose collateral so much buying power, USD, pays."""
+        # What they are sold for is not counted on: whether it is there depends on the fill.
+        return max(int(Fraction(power) // Fraction(self.collateral)), 0)
+
+    def settles_at(self, index: float) -> float:
+        """Points that the seller pays at settlement, where the index ends here."""
+        worths = (index - leg.strike if leg.call else leg.strike - index for leg in self.legs)
+        signs = (1 if leg.sold else -1 for leg in self.legs)
+        return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
+
+    def delivers_at(self, price: float) -> bool:
+        """Whether shares may change hands where options on a stock expire with it at this price.
+
+        An option that was sold ends in the money and the one that protects it does not. Where both
+        do, the shares of the one go out for the other. Near a strike nobody knows: holders may
+        exercise after the close, and the last bar of a feed is not the official price.
+        """
+        near = NEAR_STRIKE * price
+        for short, long in self.sides:
+            beyond = price if short.call else -price
+            sold, bought = (leg.strike if leg.call else -leg.strike for leg in (short, long))
+            if beyond > sold - near and not beyond > bought + near:
+                return True
+        return False
+
+
+def spread_of(
+    strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
+) -> Spread:
+    """The spread that a strategy sells at an index.
+
+    Parameters
+    ----------
+    strategy:
+        CALL sells above the index, PUT below it, IRON_CONDOR on both sides; OTM_SINGLE_SIDED is a
+        PUT, further out and wider as its distance and width say.
+    spot:
+        The index, points.
+    distance:
+        Points from the index to the short strikes, which are rounded away from it to the step.
+    width:
+        Points from a short strike to the one that protects it.
+    step:
+        Points between strikes.
+
+    Raises
+    ------
+    InputError
+        for a strategy that does not exist, and for strikes that are not possible.
+    """
+    name = strategy_of(strategy)
+    if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
+        raise InputError(
+            f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}"
+        )
+    above = math.ceil((spot + distance) / step) * step
+    below = math.floor((spot - distance) / step) * step
+    calls = (StrikeLeg(above, True, "sell"), StrikeLeg(above + width, True, "buy"))
+    puts = (StrikeLeg(below, False, "sell"), StrikeLeg(below - width, False, "buy"))
+    legs = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
+    return Spread(name, legs[name])
+
+
+def variance_left(minutes: Number) -> Number:
+    """Share of a session's variance in its last minutes, 0 to 390 of them; see `CLOCK`."""
+    ends = np.minimum(60.0 * np.arange(len(CLOCK) + 1), SESSION)
+    passed = np.concatenate([[0.0], np.cumsum(CLOCK)])
+    left: Number = 1.0 - np.interp(SESSION - minutes, ends, passed)
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class Implied:
+    """How far options imply that an index moves: at the money, and within a session.
+
+    level: volatility at the money, as a multiple of the volatility index, 0 to 10.
+    session: share of a day's variance between open and close, 0 to 1; a same-day option is exposed
+        to nothing else.
+    """
+
+    level: float = LEVEL
+    session: float = SESSION_SHARE
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "implied", level=(0, 10), session=(0, 1))
+
+    def session_days(self, minutes: Number) -> Number:
+        """Days of variance that the last minutes of a session hold."""
+        return variance_left(minutes) * self.session
+
+    def years(self, minutes: Number) -> Number:
+        """Years of variance that the last minutes of a session hold."""
+        return self.session_days(minutes) / TRADING_DAYS
+
+    def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
+        """One deviation a year at the money, in the units of the index; vix: points.
+
+        With an index of 1 it is the yearly implied volatility.
+        """
+        return index * self.level * vix / 100
+
+    def deviation(self, index: float, vix: float, minute: float) -> float:
+        """One deviation from a minute after 09:30 to the close, points; vix: points."""
+        return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadRules:
+    """When a strategy sells a spread, and when it buys the spread back.
+
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
+    distance: from the index to the short strikes, deviations to the close, 0 to 100; none takes the
+        strategy's own.
+    width: between the strikes of a side, points, above 0 and below 10,000; none takes the
+        strategy's own.
+    step: between listed strikes, points, 0.01 to 1,000.
+    entries: times of sale, minutes after 09:30, at least one, each 0 to 389.
+    vix_least: volatility index below which nothing is sold, points.
+    vix_most: volatility index above which nothing is sold, points.
+    credit_least: credit below which nothing is sold, points, 0 to 10,000.
+    stop_multiple: loss at which a spread is bought back, as a multiple of its credit, above 0; none
+        switches it off. The nearer of the two stops counts.
+    stop_usd: the same loss in USD a contract, above 0; none switches it off.
+    target: profit at which a spread is bought back, share of its credit; none switches it off.
+    trail_from: profit that arms a trailing stop, share of the credit; none switches it off.
+    trail_back: what an armed trailing stop lets the best profit give back, share of the credit.
+    holds: pairs of a minute after 09:30 and a share of the credit; from that minute on, a profit
+        of that share is held to the close with the stops left on.
+    leave_at: minute after 09:30 from which on everything is bought back, for options that deliver
+        shares; none holds to settlement in cash.
+    """
+
+    strategy: str = "PUT"
+    distance: float | None = None
+    width: float | None = None
+    step: float = 5.0
+    entries: tuple[int, ...] = (30, 120, 210)
+    vix_least: float = 0.0
+    vix_most: float = 35.0
+    credit_least: float = 0.1
+    stop_multiple: float | None = 2.0
+    stop_usd: float | None = 150.0
+    target: float | None = 0.75
+    trail_from: float | None = 0.4
+    trail_back: float = 0.2
+    holds: tuple[tuple[float, float], ...] = ((240, 0.6), (300, 0.45), (345, 0.3))
+    leave_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check_sale()
+        self._check_exits()
+
+    def _check_sale(self) -> None:
+        if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
+            raise InputError(
+                f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}"
+            )
+        distance, width = self.shape
+        if not 0 <= distance < 100 or not 0 < width < 1e4:
+            raise InputError(
+                f"rules.distance, width: {distance} deviations and {width} points fit no spread"
+            )
+        refuse_outside(self, "rules", step=(0.01, 1e3), credit_least=(0, 1e4))
+
+    def _check_exits(self) -> None:
+        for name in ("stop_multiple", "stop_usd"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"rules.{name}: {value} is not above 0")
+        for name in ("target", "trail_from", "trail_back"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise InputError(f"rules.{name}: {value} is outside 0 … 1")
+        if self.leave_at is not None and not 0 < self.leave_at < SESSION:
+            raise InputError(f"rules.leave_at: {self.leave_at} is outside 0 … {SESSION} minutes")
+        minutes = [minute for minute, _ in self.holds]
+        possible = all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds)
+        if minutes != sorted(minutes) or not possible:
+            raise InputError(
+                f"rules.holds: {[list(hold) for hold in self.holds]} are not rising minutes, each"
+                " with a share to 1"
+            )
+
+    @property
+    def shape(self) -> tuple[float, float]:
+        """Distance and width, the strategy's own where none is given."""
+        name = strategy_of(self.strategy)
+        distance = DISTANCES[name] if self.distance is None else self.distance
+        width = WIDTHS[name] if self.width is None else self.width
+        return distance, width
+
+    @property
+    def latest(self) -> float:
+        """Minute from which on nothing is sold any more."""
+        return SESSION if self.leave_at is None else self.leave_at
+
+    def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
+        """The spread that is sold; None where the volatility index is outside its bounds.
+
+        spot, vix: index and volatility index, points.
+        deviation: of the index to the close, points.
+        """
+        if not self.vix_least <= vix <= self.vix_most:
+            return None
+        distance, width = self.shape
+        return spread_of(
+            self.strategy, spot, distance=distance * deviation, width=width, step=self.step
+        )
+
+    def stop_loss(self, credit: float) -> float:
+        """Loss at which a spread of this credit is bought back, points; infinity for none."""
+        limits = []
+        # A spread that brought nothing in would be at a multiple of its credit from the start.
+        if self.stop_multiple is not None and credit:
+            limits.append(self.stop_multiple * credit)
+        if self.stop_usd is not None:
+            limits.append(self.stop_usd / SHARES)
+        return min(limits, default=math.inf)
+
+    def must_leave(self, minute: float) -> bool:
+        """Whether everything is bought back at a minute after 09:30, whatever it has earned."""
+        return self.leave_at is not None and minute >= self.leave_at
+
+    def held_profit(self, minute: float) -> float:
+        """Profit that is held to the close at a minute, share of the credit; infinity for none."""
+        for since, profit in reversed(self.holds):
+            if minute >= since:
+                return profit
+        return math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadCosts:
+    """What trading a spread costs. What settles in cash pays no fees a second time.
+
+    slippage: points a leg between the mid and what is paid, where prices are simulated, 0 to 1,000.
+    commission: of the broker, USD a contract, leg and order, 0 to 1,000.
+    fee: of exchange and OCC, USD a contract, leg and order, 0 to 1,000.
+    """
+
+    slippage: float = 0.05
+    commission: float = 0.65
+    fee: float = 0.65
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, "costs", slippage=(0, 1e3), commission=(0, 1e3), fee=(0, 1e3))
+
+    def fees(self, spread: Spread, orders: int) -> Decimal:
+        """Commission and fees of so many orders, USD a contract."""
+        a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
+        return a_leg * len(spread.legs) * orders
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the rules know of a spread that is held, points.
+
+    credit: what it was sold at.
+    cost: what buying it back cost at the last look.
+    best: the highest profit of any look.
+    """
+
+    credit: float
+    cost: float
+    best: float = 0.0
+
+    def after(self, cost: float, minute: float, rules: SpreadRules) -> tuple[Running, Exit | None]:
+        """The same spread after a look at its cost, and the reason to leave it, if there is one.
+
+        cost: what buying it back costs now, points; minute: after 09:30.
+        """
+        profit = self.credit - cost
+        now = Running(self.credit, cost, max(self.best, profit))
+        # Stops come first, so that a profit which is held to the close does not lift them.
+        stop = rules.stop_loss(self.credit)
+        if -profit >= stop:
+            # A cost that rose by more than the whole stop since the last look has jumped over it:
+            # what lies beyond the stop is lost as well, and the exit has a name of its own.
+            return now, "gap" if cost - self.cost > stop else "stop"
+        # Options that deliver shares have to be gone before the close, whatever they have earned.
+        if rules.must_leave(minute):
+            return now, "time"
+        if profit >= rules.held_profit(minute) * self.credit:
+            return now, None
+        if rules.target is not None and profit >= rules.target * self.credit:
+            return now, "target"
+        armed = rules.trail_from is not None and now.best >= rules.trail_from * self.credit
+        if armed and now.best - profit >= rules.trail_back * self.credit:
+            return now, "trailing"
+        return now, None
+
+
+def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
+    """The legs of a spread with the options of a root and a day, in the spread's order."""
+    legs = []
+    for leg in spread.legs:
+        contract = Contract(root, expiry, leg.call, Decimal(str(leg.strike)))
+        legs.append(OptionLeg(contract, leg.side))
+    return tuple(legs)
+
+
+def spread_of_legs(strategy: str, legs: Iterable[OptionLeg]) -> Spread:
+    """The spread that these legs make up, checked.
+
+    Raises
+    ------
+    InputError
+        for legs that make up no spread.
+    """
+    strikes = (StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side) for leg in legs)
+    return Spread(strategy, tuple(strikes))

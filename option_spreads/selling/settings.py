@@ -1,0 +1,152 @@
+"""What a seller of spreads is told: names are the keys of configs/sell_spreads.yaml."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from omegaconf import DictConfig
+
+from foundation.configuration import settings_with_inner
+from foundation.errors import InputError, refuse_outside
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
+from option_spreads.selling.cutoff import cutoff_of, refuse_late_entries
+from option_spreads.selling.offers import SellerTerms
+from option_spreads.selling.rules import SESSION, Implied, SpreadCosts, SpreadRules
+from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.instruments import Kind, instrument
+from trainingdata.source import Feed
+from trainingdata.volatility_index import RESPONSE
+
+
+@dataclass(frozen=True, slots=True)
+class SellingSettings:
+    """Settings of configs/sell_spreads.yaml.
+
+    strategies: sold at every entry, at least one, none twice; CALL, PUT, IRON_CONDOR or
+        OTM_SINGLE_SIDED.
+    underlying: stock whose last trade, times `scale`, is the index.
+    scale: 1 for options on the stock itself, 10 for options on the S&P 500 beside SPY, 0.001 to
+        1,000.
+    root: of the options' symbols, as SPY or SPXW.
+    delivers: whether its options deliver shares when they expire in the money; none says that those
+        on the stock itself do.
+    feed: of the stock's prices, `iex` or `sip`.
+    vix: Parquet file of the volatility index's daily closes.
+    response: log of the volatility index per log of the index lost within a day, -20 to 20.
+    cutoff: minutes before the close, half-days included, from which on nothing is ordered of
+        options that expire that day, 0 to 389; none takes Alpaca's, as read on 2026-11-23: 30 for
+        SPY and QQQ (15:30), 45 for other stocks (15:15), 0 for options on an index.
+    window: minutes after an entry's time in which it may still be sold, 0.1 to 60.
+    interval: seconds between two looks, 0 to 3,600.
+    patience: seconds after which an order that still works is cancelled, 0 to 600.
+    looks: how many, at least one; none goes on until interrupted.
+    folder: where the orders of an account are written down before they are sent.
+    rules: of every strategy, when it sells and buys back.
+    costs: USD booked with every trade; prices are the venue's, so slippage is not among them.
+    implied: how far the options imply that the index moves.
+    broker: where the account is; paper accounts and practice servers only.
+    sizing: of the autoscaler, whose keys stand beside the others.
+    """
+
+    strategies: tuple[str, ...] = ("PUT",)
+    underlying: str = "SPY"
+    scale: float = 1.0
+    root: str = "SPY"
+    delivers: bool | None = None
+    feed: Feed = "iex"
+    vix: str = ""
+    response: float = RESPONSE
+    cutoff: float | None = None
+    window: float = 5.0
+    interval: float = 15.0
+    patience: float = 10.0
+    looks: int | None = None
+    folder: str = "data/live"
+    rules: SpreadRules = field(default_factory=lambda: SpreadRules(leave_at=350))
+    costs: SpreadCosts = field(default_factory=SpreadCosts)
+    implied: Implied = field(default_factory=Implied)
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
+
+    def __post_init__(self) -> None:
+        names = [strategy_of(name, "strategies") for name in self.strategies]
+        if not names or len(set(names)) != len(names):
+            raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
+        if instrument(self.underlying).kind is not Kind.STOCK:
+            raise InputError(f"underlying: {self.underlying} is no stock")
+        refuse_outside(
+            self,
+            scale=(1e-3, 1e3),
+            response=(-20, 20),
+            window=(0.1, 60),
+            interval=(0, 3600),
+            patience=(0, 600),
+        )
+        if self.cutoff is not None:
+            refuse_outside(self, cutoff=(0, SESSION - 1))
+        # Options on a stock deliver shares, which a spread held to the close would leave behind.
+        if self.delivers_shares and self.rules.leave_at is None:
+            raise InputError(
+                f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
+                " close"
+            )
+        self._refuse_late_exit()
+        refuse_late_entries(self.rules, SESSION - self.cutoff_minutes)
+        if self.looks is not None and self.looks < 1:
+            raise InputError(f"looks: {self.looks} is below 1")
+        if not self.broker.paper:
+            raise InputError(
+                "broker.paper: spreads are sold on paper accounts and practice servers only"
+            )
+
+    def _refuse_late_exit(self) -> None:
+        """Refuse to begin buying back when the venue takes no orders, or soon will not."""
+        leave_at = self.rules.leave_at
+        # A look has to come, and an order of its to end, before the venue takes none any more.
+        latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
+        if leave_at is not None and leave_at > latest:
+            raise InputError(
+                f"rules.leave_at: {leave_at:g} is too late: {self.cutoff_minutes:g} minutes before"
+                f" the close (cutoff) the venue takes no more orders for options on {self.root}"
+                f" that expire, and a look and an order take {self.interval + self.patience:g}"
+                f" seconds; name {math.floor(latest)} at most"
+            )
+
+    @classmethod
+    def of(cls, config: DictConfig) -> SellingSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_with_inner(
+            cls, "sizing", AutoscalingSettings, config, lists=("strategies",)
+        )
+
+    @property
+    def cutoff_minutes(self) -> float:
+        """Minutes before the close from which on nothing is ordered of options that expire."""
+        return cutoff_of(self.root) if self.cutoff is None else self.cutoff
+
+    @property
+    def delivers_shares(self) -> bool:
+        """Whether shares change hands where an option expires in the money."""
+        return self.root == self.underlying if self.delivers is None else self.delivers
+
+    def seller_terms(self) -> SellerTerms:
+        """What the seller sells, with the same rules for each strategy."""
+        rules = tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
+        return SellerTerms(
+            self.root,
+            rules,
+            self.costs,
+            self.implied,
+            self.sizing,
+            self.window,
+            self.response,
+            delivers=self.delivers_shares,
+            cutoff=self.cutoff_minutes,
+        )

@@ -1,0 +1,334 @@
+"""What a seller has open, in a file of the account's folder, enough to go on after any crash.
+
+An intention is written before it is sent, under the id that it is sent with. After a restart the
+venue says what became of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from execution.option_orders import (
+    SHARES,
+    Contract,
+    OptionLeg,
+    SpreadFill,
+    SpreadOrder,
+    contract_of,
+)
+from execution.orders import Side
+from foundation.decimals import is_bounded, plain_number
+from foundation.errors import InputError
+from foundation.files import put_whole
+from option_spreads.autoscaler.account import UnknownState
+from option_spreads.autoscaler.trades import ClosedTrade
+from option_spreads.selling.rules import Exit, Running, Spread, SpreadCosts, spread_of_legs
+from trainingdata.sessions import Session, session_of
+
+FILE = "open_spreads.json"
+Stage = Literal["opening", "open", "closing"]
+
+
+def _plain(value: object) -> object:
+    return plain_number(value) if isinstance(value, str) else value
+
+
+# Numbers of the file: those in quotes in plain digits, the others never in quotes.
+Price = Annotated[Decimal, BeforeValidator(_plain)]
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSpread:
+    """A spread that is being sold, is held, or is being bought back.
+
+    trade_id: id of the trade and of its opening order.
+    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
+    legs: OCC symbols, of each side the option that is sold and then the one that protects it.
+    stage: `opening` or `closing` while an order is on its way, `open` otherwise.
+    contracts: spreads that are ordered, and once they are open, spreads that were sold.
+    credit: points a spread.
+    entered: New York time.
+    asked: what buying it back cost at the last look, points; `Running.cost`.
+    reason: why it was sold.
+    best: highest profit so far, points; `Running.best`.
+    why: the exit for which it is bought back, empty until there is one.
+    attempts: closing orders so far.
+    closed: contracts that were bought back.
+    paid: points for all contracts that were bought back.
+    gone: whether the venue, once it took no more orders for its options, was last seen to hold them
+        otherwise: somebody else has closed it.
+    balance: of the account when it was sized, USD; none in what an earlier version wrote.
+    """
+
+    trade_id: str
+    strategy: str
+    legs: tuple[str, ...]
+    stage: Stage
+    contracts: Whole
+    credit: Price
+    entered: str
+    asked: Price
+    reason: str = ""
+    best: Real = 0.0
+    why: Exit | Literal[""] = ""
+    attempts: Whole = 0
+    closed: Whole = 0
+    paid: Price = Decimal(0)
+    gone: bool = False
+    balance: Price | None = None
+
+    # A field that is misspelt would be lost, and what it says with it.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
+            raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
+        prices = (self.credit, self.asked, self.paid, self.balance or Decimal(0))
+        if not (all(map(is_bounded, prices)) and math.isfinite(self.best)):
+            raise InputError(f"{self.trade_id}: a price of it is no number")
+        spread_of_legs(self.strategy, self.option_legs)
+
+    @property
+    def options(self) -> tuple[Contract, ...]:
+        """Its options, in the order of its legs."""
+        return tuple(contract_of(symbol) for symbol in self.legs)
+
+    @property
+    def option_legs(self) -> tuple[OptionLeg, ...]:
+        """Its legs, on the sides that they were opened on."""
+        # The file keeps symbols without sides, so the sides follow from the order of the symbols.
+        # This is the only place that reads them so: everything else asks the leg.
+        sides: Iterator[Side] = itertools.cycle(("sell", "buy"))
+        return tuple(OptionLeg(option, next(sides)) for option in self.options)
+
+    @property
+    def spread(self) -> Spread:
+        """The spread that was sold."""
+        return spread_of_legs(self.strategy, self.option_legs)
+
+    @property
+    def last_session(self) -> Session | None:
+        """The session that it expires with; None where the exchange is closed on that day."""
+        return session_of(np.datetime64(self.options[0].expiry, "D"))
+
+    @property
+    def remaining(self) -> int:
+        """Contracts that have not been bought back."""
+        return self.contracts - self.closed
+
+    @property
+    def running(self) -> Running:
+        """What the rules know of it."""
+        return Running(float(self.credit), float(self.asked), self.best)
+
+    @property
+    def closing_id(self) -> str:
+        """The id of the last closing order."""
+        # Each attempt has an id of its own: the venue refuses an id that was used before, also one
+        # of an order that was cancelled.
+        return f"{self.trade_id}.close{self.attempts}"
+
+    def opening_order(self, until: np.datetime64) -> SpreadOrder:
+        """The order that sells it, for its credit or more; until: when it expires."""
+        return SpreadOrder(
+            self.trade_id,
+            self.option_legs,
+            self.contracts,
+            self.credit,
+            expires_at=until,
+            reason=self.reason,
+        )
+
+    def closing_order(self, until: np.datetime64) -> SpreadOrder:
+        """The order that buys back what remains, at the market; until: when it expires."""
+        return SpreadOrder(
+            self.closing_id,
+            self.closing_legs,
+            self.remaining,
+            expires_at=until,
+            reduces=True,
+            reason=self.why,
+        )
+
+    @property
+    def closing_legs(self) -> tuple[OptionLeg, ...]:
+        """The legs that undo those that were sold."""
+        return tuple(leg.closing for leg in self.option_legs)
+
+    def after_opening(self, fill: SpreadFill) -> OpenSpread:
+        """The spread once its opening order has filled."""
+        return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
+
+    def after_closing(self, fill: SpreadFill | None) -> OpenSpread:
+        """The spread once a closing order has ended; no fill where the venue never had it."""
+        if fill is None:
+            return replace(self, stage="open")
+        paid = self.paid - fill.credit * fill.contracts
+        return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
+
+    def never_left(self) -> OpenSpread:
+        """The spread whose closing order was never written down: the next one has its id."""
+        return replace(self, stage="open", attempts=self.attempts - 1)
+
+    def closed_trade(
+        self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
+    ) -> ClosedTrade:
+        """The trade for the account's files, with all its costs.
+
+        costs: commission and fees of an order.
+        exit_time: New York time.
+        settled_at: points a spread that the remaining contracts settled at; None where none remain.
+        """
+        spread = self.spread
+        settlement = (settled_at or Decimal(0)) * self.remaining
+        points = self.credit * self.contracts - self.paid - settlement
+        # Settlement in cash is no order and costs no fees.
+        traded = self.contracts + self.closed
+        fees = costs.fees(spread, 1) * traded
+        total = round(points * SHARES - fees, 2)
+        # It may have been meant to be bought back: what ended it is what it ended with.
+        why = self.why if settled_at is None else "settled" if settled_at else "expired"
+        columns = {
+            "Timestamp_ET": self.entered,
+            "Strikes": "/".join(f"{leg.strike:g}" for leg in spread.legs),
+            "Entry_Credit": f"{self.credit:.4f}",
+            "Entry_Reason": self.reason,
+        }
+        if self.balance is not None:
+            columns["Account_Balance"] = f"{self.balance:.2f}"
+        return ClosedTrade(
+            self.trade_id, self.strategy, self.contracts, total, exit_time, why, columns
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SellerState:
+    """Everything that a seller has to remember.
+
+    spreads: the open ones.
+    tried: names of the day's entries that were dealt with, whatever came of them.
+    """
+
+    spreads: tuple[OpenSpread, ...] = ()
+    tried: tuple[str, ...] = ()
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def is_pending(self, now: np.datetime64) -> bool:
+        """Whether a spread waits for its order's fate, or has expired and is not booked yet."""
+        sessions = [spread.last_session for spread in self.spreads]
+        lasting = all(session is not None and now < session.closes for session in sessions)
+        return not lasting or any(spread.stage != "open" for spread in self.spreads)
+
+    def with_spread(self, spread: OpenSpread) -> SellerState:
+        """The state with this spread in place of an earlier form of it."""
+        others = self.without(spread.trade_id).spreads
+        return replace(self, spreads=(*others, spread))
+
+    def without(self, trade_id: str) -> SellerState:
+        """The state without a spread."""
+        others = tuple(each for each in self.spreads if each.trade_id != trade_id)
+        return replace(self, spreads=others)
+
+    def without_entry(self, entry: str) -> SellerState:
+        """The state with an entry that was not dealt with after all, and without its spread."""
+        tried = tuple(each for each in self.tried if each != entry)
+        return replace(self.without(entry), tried=tried)
+
+    def with_entry(self, entry: str, day: str) -> SellerState:
+        """The state with an entry dealt with, and those of other days forgotten."""
+        today = tuple(each for each in self.tried if day in each)
+        return replace(self, tried=(*today, entry))
+
+
+def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
+    """USD that the venue holds against spreads: the width of each contract that remains."""
+    return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
+
+
+def read_state(folder: Path, *, missing: bool = True) -> SellerState:
+    """The state that a folder holds; an empty one where it never had a file.
+
+    missing: whether there may be none.
+
+    Raises
+    ------
+    UnknownState
+        for a file that cannot be read: nothing may be sold until a person has looked.
+    """
+    path = folder / FILE
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        state = TypeAdapter(SellerState).validate_python(data)
+    except FileNotFoundError:
+        # One that was set aside, or that was there a moment ago, said that something is open.
+        if missing and not any(folder.glob(f"{FILE}.aside-*")):
+            return SellerState()
+        raise UnknownState(
+            f"{path} is gone; compare the venue's positions with what was in it, and write it anew"
+        ) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise UnknownState(
+            f"{path}: {place}: {problem['msg']}; compare it with the venue's positions and mend it"
+        ) from None
+    except (OSError, ArithmeticError, ValueError, RecursionError) as error:
+        raise UnknownState(
+            f"{path}: {error}; compare it with the venue's positions and mend it"
+        ) from None
+    if len({each.trade_id for each in state.spreads}) != len(state.spreads):
+        raise UnknownState(f"{path}: a trade is there twice")
+    return state
+
+
+def set_state_aside(folder: Path) -> None:
+    """Keep a file that cannot be read under a name that nothing has yet.
+
+    It stays where it is until it is replaced; only a folder in its place is moved away.
+
+    Raises
+    ------
+    InputError
+        for a folder that cannot be written.
+    """
+    path = folder / FILE
+    numbers = itertools.count()
+    names = (path.with_name(f"{FILE}.aside-{number}") for number in numbers)
+    aside = next(name for name in names if not name.exists())
+    try:
+        if path.is_dir():
+            path.replace(aside)
+        elif path.exists():
+            put_whole(aside, path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be kept: {error.strerror}") from error
+
+
+def write_state(folder: Path, state: SellerState) -> None:
+    """Write the state whole; it is on the disk when this returns.
+
+    Raises
+    ------
+    InputError
+        for a folder that cannot be written.
+    """
+    text = json.dumps(asdict(state), indent=1, default=str)
+    try:
+        put_whole(folder / FILE, text.encode())
+    except OSError as error:
+        raise InputError(
+            f"AUTOSCALING_DATA_DIR: {folder} cannot be written: {error.strerror}"
+        ) from error

@@ -1,0 +1,390 @@
+"""Options on one underlying as a simulated venue trades them: quotes, orders of legs, settlement.
+
+Quotes follow a model; options settle in cash. What a position can lose at most is reserved as long
+as it is held; a position that can lose without bound is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from execution.option_orders import (
+    SHARES,
+    Contract,
+    OptionLeg,
+    Quote,
+    SpreadFill,
+    SpreadOrder,
+    net_price,
+)
+from foundation.errors import OrderRejected
+from option_spreads.selling.cutoff import cutoff_of, taken_until
+from option_spreads.selling.rules import TRADING_DAYS
+from option_spreads.simulation.pricing import Smile, bid_and_ask
+from trainingdata.sessions import session_of, sessions_between
+
+DAYS_AHEAD = 10  # sessions for which there are options
+MINUTE = np.timedelta64(1, "m")
+
+Status = Literal["new", "filled", "canceled", "expired", "rejected"]
+Number = TypeVar("Number", float, Decimal)
+
+
+class IndexMarket(Protocol):
+    """What options are on."""
+
+    def now(self) -> np.datetime64:
+        """Where the clock stands."""
+        ...
+
+    def index(self) -> float | None:
+        """The index now, points; None where it does not trade."""
+        ...
+
+    def volatility(self) -> float | None:
+        """The volatility index now, points; None where it is not known."""
+        ...
+
+    def close_of(self, day: date) -> float | None:
+        """The index at the close of a session; None where it is not known yet."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadTicket:
+    """An order as the venue keeps it.
+
+    order: what the client asked for.
+    submitted_at: when it came.
+    status: in Alpaca's words.
+    filled: contracts.
+    prices: what each leg traded at, points, in the legs' order; empty where nothing has filled.
+    closed_at: when it ended; None while it works.
+    """
+
+    order: SpreadOrder
+    submitted_at: np.datetime64
+    status: Status = "new"
+    filled: int = 0
+    prices: tuple[Decimal, ...] = ()
+    closed_at: np.datetime64 | None = None
+
+    @property
+    def fill(self) -> SpreadFill:
+        """What it has done."""
+        traded = zip(self.order.legs, self.prices, strict=False)
+        credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
+        at = self.closed_at or self.submitted_at
+        return SpreadFill(self.order.client_order_id, self.filled, credit, at)
+
+
+class OptionDesk:
+    """Quotes, orders and positions; a `SpreadVenue` whose orders fill at once or not at all.
+
+    root: of its options' symbols.
+    tickets: orders by client_order_id, in the order they came.
+    positions: contracts held, below 0 where they are owed.
+    reserved: USD set aside for what the positions can lose at most.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        market: IndexMarket,
+        smile: Smile,
+        slippage: float,
+        *,
+        free_cash: Callable[[], float] = lambda: float("inf"),
+        cash_flow: Callable[[Decimal], None] = lambda usd: None,
+    ) -> None:
+        """A desk without positions.
+
+        Parameters
+        ----------
+        root: of the options that it trades, as SPXW.
+        market: the index, its volatility index and the clock.
+        smile: what options are quoted at.
+        slippage: points a leg between the middle and what is quoted.
+        free_cash: what may be reserved, USD.
+        cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
+            is reserved and released included.
+        """
+        self.root = root
+        self.tickets = dict[str, SpreadTicket]()
+        self.positions = Counter[Contract]()
+        self.reserved = Decimal(0)
+        self._working = set[str]()
+        self._market = market
+        self._smile = smile
+        self._slippage = slippage
+        self._free_cash = free_cash
+        self._cash_flow = cash_flow
+
+    def now(self) -> np.datetime64:
+        """Where the market's clock stands."""
+        return self._market.now()
+
+    def index(self) -> float:
+        """The index now.
+
+        Raises
+        ------
+        OrderRejected
+            where it does not trade.
+        """
+        index = self._market.index()
+        if index is None:
+            raise OrderRejected(f"{self.root} does not trade now")
+        return index
+
+    def close_of(self, day: date) -> float | None:
+        """The index at the close of a session."""
+        return self._market.close_of(day)
+
+    def held(self) -> dict[Contract, int]:
+        """Options held, below 0 where they are owed."""
+        return {contract: count for contract, count in self.positions.items() if count}
+
+    def buying_power(self) -> Decimal | None:
+        """None: whoever trades here counts what there is."""
+        return None
+
+    def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
+        """Quotes while the underlying trades; options that are not traded or expired have none."""
+        requested = list(contracts)
+        if not requested:
+            return {}
+        index = self._market.index()
+        vix = self._market.volatility()
+        if index is None or vix is None:
+            return {}
+        now = self.now()
+        quotes = {}
+        for contract in requested:
+            years = self._years(contract.expiry, now)
+            if years is None or contract.root != self.root:
+                continue
+            prices = bid_and_ask(
+                float(contract.strike),
+                index,
+                years,
+                vix,
+                self._smile,
+                self._slippage,
+                call=contract.call,
+            )
+            bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
+            quotes[contract] = Quote(bid, ask)
+        return quotes
+
+    def value(self) -> Decimal:
+        """What closing all positions would bring in, USD, below 0 where it would cost.
+
+        A position without a quote counts as 0.
+        """
+        positions = self.held()
+        points = Decimal(0)
+        for contract, quote in self.quotes(positions).items():
+            count = positions[contract]
+            points += quote.price("sell" if count > 0 else "buy") * count
+        return points * SHARES
+
+    def send(self, order: SpreadOrder, *, partial: bool = False) -> SpreadTicket:
+        """Take an order, and look whether it fills.
+
+        partial: half of it fills, the rest is cancelled.
+
+        Raises
+        ------
+        OrderRejected
+            for one that the venue would not take.
+        """
+        if reason := self._refusal(order):
+            raise OrderRejected(reason)
+        name = order.client_order_id
+        self.tickets[name] = SpreadTicket(order, self.now())
+        self._working.add(name)
+        self._match(name, max(order.contracts // 2, 1) if partial else order.contracts)
+        if partial:
+            self.cancel(name)
+        return self.tickets[name]
+
+    def reject(self, order: SpreadOrder) -> None:
+        """Take an order, and turn it down.
+
+        Raises
+        ------
+        OrderRejected
+            for one that the venue would not take.
+        """
+        if reason := self._refusal(order):
+            raise OrderRejected(reason)
+        now = self.now()
+        ticket = SpreadTicket(order, now, status="rejected", closed_at=now)
+        self.tickets[order.client_order_id] = ticket
+
+    def submit(self, order: SpreadOrder) -> SpreadFill:
+        """Send an order; what it does not do at once is cancelled."""
+        self.send(order)
+        self.cancel(order.client_order_id)
+        return self.tickets[order.client_order_id].fill
+
+    def fate(self, client_order_id: str) -> SpreadFill | None:
+        """What became of an order, which is ended if it still works."""
+        self.cancel(client_order_id)
+        ticket = self.tickets.get(client_order_id)
+        return None if ticket is None else ticket.fill
+
+    def ask_again(self, client_order_id: str) -> SpreadFill | None:
+        """The fate of an order: all that is sent arrives here."""
+        return self.fate(client_order_id)
+
+    def was_begun(self, client_order_id: str) -> bool:
+        """Whether an order was ever sent."""
+        return client_order_id in self.tickets
+
+    def cancel(self, client_order_id: str) -> None:
+        """End an order that still works; others are left alone."""
+        ticket = self.tickets.get(client_order_id)
+        if ticket is not None and ticket.status == "new":
+            self._end(client_order_id, replace(ticket, status="canceled", closed_at=self.now()))
+
+    def advance(self) -> None:
+        """The market has moved: orders meet it or expire, and expired options are settled."""
+        now = self.now()
+        # Orders of several legs are good for the day they came on. They go by name: a set has no
+        # order of its own, and a run has to repeat itself.
+        for name in sorted(self._working):
+            ticket = self.tickets[name]
+            session = session_of(ticket.submitted_at.astype("datetime64[D]"))
+            if session is None or now >= session.closes:
+                self._end(name, replace(ticket, status="expired", closed_at=now))
+            else:
+                self._match(name, ticket.order.contracts)
+        for contract, count in list(self.held().items()):
+            session = session_of(np.datetime64(contract.expiry, "D"))
+            if session is None or now < session.closes:
+                continue
+            # The close may become known after the session has ended: the position waits for it.
+            index = self._market.close_of(contract.expiry)
+            if index is None:
+                continue
+            payoff = _payoff(float(contract.strike), index, call=contract.call)
+            del self.positions[contract]
+            self._book_cash(Decimal(str(round(payoff, 2))) * count * SHARES)
+
+    def _match(self, name: str, contracts: int) -> None:
+        """Fill so much of an order where its price is there."""
+        ticket = self.tickets[name]
+        order = ticket.order
+        quotes = self.quotes(leg.contract for leg in order.legs)
+        credit = net_price(order.legs, quotes)
+        if credit is None or (order.least_credit is not None and credit < order.least_credit):
+            return
+        prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
+        self.positions.update(_changes(order.legs, contracts))
+        filled = replace(
+            ticket,
+            status="filled" if contracts == order.contracts else "canceled",
+            filled=contracts,
+            prices=prices,
+            closed_at=self.now(),
+        )
+        self._end(name, filled)
+        self._book_cash(credit * contracts * SHARES)
+
+    def _end(self, name: str, ticket: SpreadTicket) -> None:
+        self.tickets[name] = ticket
+        self._working.discard(name)
+
+    def _book_cash(self, cash: Decimal) -> None:
+        """Book what an order or a settlement brings in, and reserve what the positions need now."""
+        needed = largest_loss(self.held()) or Decimal(0)
+        self._cash_flow(cash + self.reserved - needed)
+        self.reserved = needed
+
+    def _refusal(self, order: SpreadOrder) -> str:
+        """Why an order is not taken; empty where it is."""
+        if order.client_order_id in self.tickets:
+            return "client_order_id must be unique"
+        quotes = self.quotes(leg.contract for leg in order.legs)
+        if absent := [leg.contract.symbol for leg in order.legs if leg.contract not in quotes]:
+            return f"{absent[0]} does not trade now"
+        if expiring := [leg.contract for leg in order.legs if self._is_past_cutoff(leg.contract)]:
+            return f"{expiring[0].symbol} expires today, and orders for it are taken no more"
+        # The loss is that of all positions together: two orders may cover each other.
+        after = Counter(self.held())
+        after.update(_changes(order.legs, order.contracts))
+        loss = largest_loss(after)
+        if loss is None:
+            return "an option is sold that nothing covers"
+        proceeds = (net_price(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES
+        needed = loss - self.reserved - proceeds
+        # An order that raises no loss is taken though no cash is free: positions can be closed.
+        if loss > self.reserved and float(needed) > self._free_cash():
+            return (
+                f"insufficient options buying power: ${needed} is needed,"
+                f" ${self._free_cash():.2f} is free"
+            )
+        return ""
+
+    def _is_past_cutoff(self, contract: Contract) -> bool:
+        """Whether an option expires today, and is so near to its close that nobody orders it."""
+        session = session_of(np.datetime64(contract.expiry, "D"))
+        return session is not None and bool(
+            self.now() >= taken_until(session, cutoff_of(contract.root))
+        )
+
+    def _years(self, expiry: date, now: np.datetime64) -> float | None:
+        """Years of variance to an expiry's close; None where no such option trades.
+
+        What is left of today's session counts by its minutes, every day after it as a whole.
+        """
+        last = session_of(np.datetime64(expiry, "D"))
+        today = now.astype("datetime64[D]")
+        if last is None or now >= last.closes:
+            return None
+        days = sessions_between(today, last.date)
+        first = session_of(days[0])
+        if first is None or len(days) > DAYS_AHEAD or not first.opens <= now < first.closes:
+            return None
+        rest_of_today = self._smile.implied.session_days(float((first.closes - now) / MINUTE))
+        return (rest_of_today + len(days) - 1) / TRADING_DAYS
+
+
+def largest_loss(positions: Mapping[Contract, int]) -> Decimal | None:
+    """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
+    total = Decimal(0)
+    for expiry in {contract.expiry for contract in positions}:
+        counts = {c: n for c, n in positions.items() if c.expiry == expiry and n}
+        # What expires together is worth a line between any two strikes, so its least worth is at a
+        # strike or at an end of the line: at an index of 0, or far above, where calls that are
+        # owed and not covered by others lose without bound.
+        if sum(count for contract, count in counts.items() if contract.call) < 0:
+            return None
+        ends = [Decimal(0), *(contract.strike for contract in counts)]
+        total += max(-min(_worth(counts, end) for end in ends), Decimal(0)) * SHARES
+    return total
+
+
+def _worth(counts: Mapping[Contract, int], index: Decimal) -> Decimal:
+    """What options of one expiry are worth together where the index ends here, points."""
+    payoffs = (_payoff(c.strike, index, call=c.call) * count for c, count in counts.items())
+    return sum(payoffs, Decimal(0))
+
+
+def _payoff(strike: Number, index: Number, *, call: bool) -> Number:
+    """What an option pays where the index ends here, points."""
+    difference = index - strike if call else strike - index
+    return max(difference, type(difference)(0))
+
+
+def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[Contract, int]:
+    return {leg.contract: leg.direction * contracts for leg in legs}

@@ -1,0 +1,260 @@
+"""Days of an index and of its volatility index, step by step: simulated, or from real bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from foundation.arrays import Array
+from foundation.errors import DataError, InputError, refuse_outside
+from option_spreads.selling.rules import SESSION, TRADING_DAYS, variance_left
+from option_spreads.simulation.pricing import Smile
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
+from trainingdata.instants import new_york_date
+from trainingdata.instruments import Kind
+from trainingdata.sessions import BARS_A_DAY, session_of
+from trainingdata.volatility_index import RESPONSE, within_day
+
+Dates = npt.NDArray[np.datetime64]
+
+CRASH = 5.0  # log of the volatility index per log of a jump down
+STEP = 5  # minutes between the points of real bars
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class IndexDays:
+    """D full sessions at K points of time.
+
+    dates: [D], the sessions.
+    minutes: [K], since 09:30, 0 first and 390 last.
+    spot: [D, K], the index, points.
+    vix: [D, K], the volatility index as far as it is known then, points.
+    source: where they come from, in words.
+    """
+
+    dates: Dates
+    minutes: Array
+    spot: Array
+    vix: Array
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.spot.shape == self.vix.shape == (len(self.dates), len(self.minutes)):
+            raise ValueError(
+                f"spot {self.spot.shape} and vix {self.vix.shape} do not fit {len(self.dates)} days"
+            )
+        if (
+            self.minutes[0] != 0
+            or self.minutes[-1] != SESSION
+            or not (np.diff(self.minutes) > 0).all()
+        ):
+            raise ValueError("minutes go from 0 to 390")
+        if not (np.isfinite(self.spot).all() and (self.spot > 0).all() and (self.vix > 0).all()):
+            raise ValueError("index and volatility index are above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexModel:
+    """An index that moves as its options say, and a volatility index that reverts to a mean.
+
+    Within a session its logarithm moves by independent normal steps, on the clock that prices keep,
+    and its options are quoted flat (`Smile.flat`): from every minute on, where it ends has the
+    distribution that prices imply then, narrower by the premium and whatever has happened by then.
+    The volatility index stands from open to close, and falls raise it for the next session. At a
+    premium of 0 prices are mean payoffs at every time, so that a spread earns what it costs in the
+    mean, wherever and whenever it is sold and bought back, by any rule.
+
+    start: the index before the first session, points, 1 to 1e6.
+    vix: mean of the volatility index, points, 1 to 200.
+    reversion: speed at which log volatility goes back to its mean, a year, 0 to 252.
+    vol_of_vol: deviation of log volatility, a year, 0 to 10.
+    correlation: of index returns and changes of log volatility, -1 to 1.
+    premium: by how much the deviation that prices imply exceeds the one that comes, a share of
+        the latter, -0.9 to 10; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind
+        the smile say 0.15 ± 0.12: what a simulation earns rests on it.
+    realised: volatility that comes, jumps apart, over the volatility index, 0 to 10; none: what the
+        smile's level and the premium say. A number takes the place of the premium.
+    night: share of a day's variance that falls before the open, 0 to 0.99.
+    jumps: how many a year, between sessions, 0 to 252.
+    jump: deviation of a jump, a share of price, 0 to 0.5.
+    step: minutes between points; divides a session.
+    """
+
+    start: float = 5000.0
+    vix: float = 18.0
+    reversion: float = 6.0
+    vol_of_vol: float = 1.1
+    correlation: float = -0.7
+    premium: float = 0.15
+    realised: float | None = None
+    night: float = 0.35
+    jumps: float = 3.0
+    jump: float = 0.015
+    step: int = 5
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "index",
+            start=(1, 1e6),
+            vix=(1, 200),
+            reversion=(0, 252),
+            vol_of_vol=(0, 10),
+            correlation=(-1, 1),
+            premium=(-0.9, 10),
+            night=(0, 0.99),
+            jumps=(0, 252),
+            jump=(0, 0.5),
+        )
+        if self.realised is not None:
+            refuse_outside(self, "index", realised=(0, 10))
+        if self.step < 1 or SESSION % self.step:
+            raise InputError(
+                f"index.step: {self.step} minutes do not divide a session of {SESSION}"
+            )
+
+    def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
+        """Sessions on these dates.
+
+        The model draws day by day: more dates leave the first ones as they are.
+
+        Parameters
+        ----------
+        dates: of the sessions [D].
+        seed: of what is drawn.
+        smile: whose level and session options are priced with; none: the default one.
+        """
+        steps = SESSION // self.step
+        smile = smile or Smile()
+        minutes = np.arange(0.0, SESSION + 1, self.step)
+        rng = np.random.default_rng([seed, 7])
+        spot, vix = np.empty((2, len(dates), steps + 1))
+        level = self.start
+        log_vol = np.log(self.vix)
+        realised = self._realised(smile)
+        daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
+        left = np.asarray(variance_left(SESSION - minutes))
+        for d in range(len(dates)):
+            night = rng.standard_normal(2)
+            jumped = rng.random() < self.jumps / TRADING_DAYS
+            jump = rng.standard_normal() * self.jump if jumped else 0.0
+
+            opening = np.exp(log_vol) / 100 * realised * np.sqrt(self.night / TRADING_DAYS)
+            # Half the variance comes off each log return: volatility alone must earn nothing.
+            open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jump)
+            before_open = self.correlation * daily_vol * night[0] * np.sqrt(self.night)
+            vix[d] = np.exp(log_vol + before_open - CRASH * min(jump, 0.0))
+
+            yearly = vix[d, 0] / 100 * realised
+            session = yearly * np.sqrt((1 - self.night) / TRADING_DAYS)
+            moves = normal_paths(left, session, 1, rng)[0]
+            spot[d] = open_ * np.exp(moves)
+            level = float(spot[d, -1])
+
+            # In the units of the night's noise: deviations of a day.
+            shared = moves[-1] / session * np.sqrt(1 - self.night) if session > 0 else 0.0
+            unshared = night[1] * np.sqrt(1 - self.correlation**2)
+            pull = self.reversion / TRADING_DAYS * (np.log(self.vix) - log_vol)
+            log_vol = np.log(vix[d, 0]) + pull
+            log_vol += daily_vol * (self.correlation * shared + unshared)
+        return IndexDays(dates, minutes, spot, vix, f"simulated index, seed {seed}")
+
+    def _realised(self, smile: Smile) -> float:
+        """Volatility that comes over the volatility index, of whole days."""
+        if self.realised is not None:
+            return self.realised
+        session = smile.level * np.sqrt(smile.session) / (1 + self.premium)
+        return float(session / np.sqrt(1 - self.night))
+
+
+def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
+    """Logarithms of the index over its first value, [count, K + 1], the first of a day 0.
+
+    From every point on the index has the mean of where it stands.
+
+    Parameters
+    ----------
+    left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
+    deviation: from the first point to the end, log.
+    count: of paths.
+    rng: what draws them.
+    """
+    steps = np.sqrt(-np.diff(left)) * rng.standard_normal((count, len(left) - 1))
+    walked = np.concatenate([np.zeros((count, 1)), np.cumsum(steps, axis=1)], axis=1)
+    # Half the variance comes off each log return: volatility alone must earn nothing.
+    return np.asarray(deviation * walked - deviation**2 * (1 - left) / 2)
+
+
+def index_days(
+    bars: Bars, symbol: str, vix: pd.Series, scale: float = 1.0, response: float = RESPONSE
+) -> IndexDays:
+    """The full sessions of a symbol's hourly bars, as an index and its volatility index.
+
+    A session needs a close of the session before, of the symbol and of the volatility index. Within
+    a session the volatility index is not known: it moves from the close before by `response`
+    against the index's own move since then. An hour is its open, the extreme that its close lies
+    away from, the other one, its close, and straight between them.
+
+    Parameters
+    ----------
+    bars: a panel that has the symbol.
+    symbol: what is read as the index.
+    vix: closes of the volatility index by date, points.
+    scale: of prices, 10 to read SPY as the S&P 500.
+    response: see `within_day`.
+
+    Raises
+    ------
+    DataError
+        where there is none.
+    """
+    times, values = bars.real_bars(bars.symbols.index(symbol))
+    closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
+    dates, first = np.unique(new_york_date(times), return_index=True)
+    kept = []
+    spots = []
+    levels = []
+    for date, begin, end in zip(dates, first, [*first[1:], len(times)], strict=True):
+        session = session_of(date)
+        before = None if session is None else session_of(session.before)
+        # Half-days and days with a missing bar have another number of points than the others.
+        if session is None or before is None or end - begin != BARS_A_DAY[Kind.STOCK]:
+            continue
+        close_before = closes.get(before.closes.astype("datetime64[ns]").item())
+        vix_before = vix.get(pd.Timestamp(before.date))
+        if close_before is None or vix_before is None:
+            continue
+        path = _path_within(values[begin:end])
+        kept.append(date)
+        spots.append(path * scale)
+        levels.append(within_day(float(vix_before), path, close_before, response))
+    if not kept:
+        raise DataError(
+            f"{symbol}: no full session follows one with a close, its own and of the volatility"
+            " index"
+        )
+    minutes = np.arange(0.0, SESSION + 1, STEP)
+    source = f"{symbol} hourly bars x {scale:g}, VIX"
+    return IndexDays(np.array(kept), minutes, np.array(spots), np.array(levels), source)
+
+
+def _path_within(bars: Array) -> Array:
+    """Prices every five minutes of hourly bars [B, 5], the last of which is half an hour long."""
+    anchors = []
+    prices = []
+    for k, (opens, high, low, close) in enumerate(bars[:, [OPEN, HIGH, LOW, CLOSE]].tolist()):
+        length = 60.0
+        # The close stands one step before the hour's end, because the next hour begins there at an
+        # open of its own.
+        ended = length - STEP
+        if k == len(bars) - 1:
+            length = 30.0
+            ended = length
+        anchors += [60.0 * k + minute for minute in (0.0, length / 3, length * 2 / 3, ended)]
+        # An hour that rises is taken to have fallen first, and the other way round.
+        extremes = (low, high) if close >= opens else (high, low)
+        prices += [opens, *extremes, close]
+    return np.asarray(np.interp(np.arange(0.0, anchors[-1] + 1, STEP), anchors, prices))

@@ -1,0 +1,353 @@
+"""Sequences of resampled trades with the autoscaler inside, compiled.
+
+The rules of `option_spreads.autoscaler.rules` decide at every trade. Results and risks are whole
+ten-thousandths of a dollar, so that balances and the sums of a window are exact.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from foundation.arrays import Array
+from foundation.compiled import compiled, inlined
+from option_spreads.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
+from option_spreads.simulation.draws import NO_TRADE, Index
+
+UNIT = 10_000  # of a dollar
+EDGE = 1e-9  # of a contract; division may lose so much of a whole one
+
+Units = npt.NDArray[np.int64]
+
+
+class ResamplingRules(NamedTuple):
+    """The autoscaler's settings as numbers, for compiled code.
+
+    start: balance that a run begins with, units.
+    peak: highest balance until then, units.
+    stopped: whether a drawdown halt is in force then.
+    past: days that a run begins with whose trades are over: the statistics have them, no balance.
+    floor: balance below which nothing is traded, units.
+    window: trades that the statistics rest on.
+    bootstrap: trades before the statistics count.
+    prior: Kelly's fraction until then; NaN for one contract.
+    share: of Kelly's fraction that is sized.
+    most: contracts of a trade at most.
+    negative: contracts where Kelly is negative.
+    enabled: whether contracts are scaled at all; otherwise one.
+    z: deviations of the estimate that its lower bound takes off; 0 where the estimate itself sizes.
+    halt: fall from the peak at which trading stops; 0 for no such halt.
+    resume: fall from the peak at which trading goes on.
+    """
+
+    start: int
+    peak: int
+    stopped: bool
+    past: int
+    floor: int
+    window: int
+    bootstrap: int
+    prior: float
+    share: float
+    most: int
+    negative: int
+    enabled: bool
+    z: float
+    halt: float
+    resume: float
+
+    @classmethod
+    def of(cls, settings: AutoscalingSettings) -> ResamplingRules:
+        """The same rules."""
+        prior = float(PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN)
+        confidence = settings.KELLY_CONFIDENCE
+        start = whole_units(Fraction(str(settings.STARTING_CAPITAL)))
+        return cls(
+            start=start,
+            peak=start,
+            stopped=False,
+            past=0,
+            # A balance of whole units lies below a sum where it lies below the next whole unit.
+            floor=math.ceil(settings.floor * UNIT),
+            window=settings.ROLLING_WINDOW,
+            bootstrap=settings.BOOTSTRAP_TRADES,
+            prior=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
+            share=settings.KELLY_FRACTION,
+            most=settings.MAX_CONTRACTS,
+            negative=settings.NEGATIVE_KELLY_CONTRACTS,
+            enabled=settings.AUTOSCALING_ENABLED,
+            z=0.0 if confidence is None else NormalDist().inv_cdf(confidence),
+            halt=settings.DRAWDOWN_HALT_PCT or 0.0,
+            resume=settings.resume,
+        )
+
+
+def whole_units(amount: Fraction) -> int:
+    """USD in units, rounded to whole ones."""
+    return round(amount * UNIT)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AccountPaths:
+    """R runs of D days.
+
+    start: balance that each began with, USD.
+    balances: [R, D], USD at each day's end.
+    drawdown: [R], largest fall from a peak, trade by trade.
+    largest_fall: [R], the same in USD, which may be another fall.
+    days_under_water: [R], days of the longest time below a peak.
+    halted: [R], whether a safety or drawdown halt came.
+    recovered: [R], whether the last balance is a peak.
+    contracts: [R], in all.
+    trades: [R], in all.
+    wins: [R], trades that won.
+    at_cap: [R], trades that had as many contracts as any may have.
+    """
+
+    start: float
+    balances: Array
+    drawdown: Array
+    largest_fall: Array
+    days_under_water: Units
+    halted: npt.NDArray[np.bool_]
+    recovered: npt.NDArray[np.bool_]
+    contracts: Units
+    trades: Units
+    wins: Units
+    at_cap: Units
+
+
+def account_paths(
+    results: Units,
+    risks: Units,
+    draws: Index,
+    rules: ResamplingRules,
+    overlaps: Units | None = None,
+) -> AccountPaths:
+    """Runs along draws [R, D, P] of trades [N]: results and risks per contract, in units.
+
+    A draw below 0 is no trade, and the day is over.
+
+    overlaps: [N] trades in front of each that were still open when it was entered. It is sized
+        without their results, as it was; at a day's end everything is closed. None: none were.
+    """
+    if overlaps is None:
+        overlaps = np.zeros(len(results), dtype=np.int64)
+    runs, days, _ = draws.shape
+    balances = np.empty((runs, days), dtype=np.int64)
+    figures = np.empty((runs, 9))
+    # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
+    shares = [share for share in np.array_split(np.arange(runs), os.cpu_count() or 1) if len(share)]
+    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
+        jobs = []
+        for share in shares:
+            rows = slice(share[0], share[-1] + 1)
+            jobs.append(
+                pool.submit(
+                    _follow,
+                    results,
+                    risks,
+                    overlaps,
+                    draws[rows],
+                    rules,
+                    balances[rows],
+                    figures[rows],
+                )
+            )
+        for job in jobs:
+            job.result()
+    drawdown, fall, days_under_water, halted, recovered, *counts = figures.T
+    contracts, trades, wins, at_cap = (count.astype(np.int64) for count in counts)
+    return AccountPaths(
+        start=rules.start / UNIT,
+        balances=balances / UNIT,
+        drawdown=drawdown,
+        largest_fall=fall / UNIT,
+        days_under_water=days_under_water.astype(np.int64),
+        halted=halted > 0,
+        recovered=recovered > 0,
+        contracts=contracts,
+        trades=trades,
+        wins=wins,
+        at_cap=at_cap,
+    )
+
+
+@inlined
+def _next_contracts(
+    balance: int,
+    n: int,
+    wins: int,
+    won: int,
+    lost: int,
+    squares_won: float,
+    squares_lost: float,
+    closed: int,
+    risk: int,
+    rules: ResamplingRules,
+) -> int:
+    """`option_spreads.autoscaler.rules.contracts_for`, but for its halts.
+
+    n: trades in the window. won, lost: their sums, units; squares_won, squares_lost: of squares.
+    closed: trades so far. risk: of one contract, units.
+    """
+    if not rules.enabled:
+        return 1
+    if closed < rules.bootstrap:
+        if np.isnan(rules.prior):
+            return 1
+        kelly = rules.prior
+    else:
+        if wins == 0 or (rules.z == 0.0 and won < lost):
+            return rules.negative
+        kelly = wins * float(won - lost) / (n * float(won))
+        if rules.z > 0.0:
+            # The delta method of `Statistics.lower_kelly`: with p the share of wins, a and b the
+            # mean gain and loss a trade, Kelly is p (1 - b / a). g is its gradient along p, a and
+            # b, v the covariance of one trade's (won or not, gain, loss).
+            p = wins / n
+            a = won / n
+            b = lost / n
+            g0 = 1.0 - b / a
+            g1 = p * b / a**2
+            g2 = -p / a
+            v00 = p - p * p
+            v11 = squares_won / n - a * a
+            v22 = squares_lost / n - b * b
+            v01 = a - p * a
+            v02 = -p * b
+            v12 = -a * b
+            variance = (
+                g0 * g0 * v00
+                + g1 * g1 * v11
+                + g2 * g2 * v22
+                + 2.0 * (g0 * g1 * v01 + g0 * g2 * v02 + g1 * g2 * v12)
+            )
+            kelly -= rules.z * np.sqrt(max(variance, 0.0) / n)
+            if kelly < 0.0:
+                return rules.negative
+    # The balance comes last: everything else is known before the trade in front has ended, and the
+    # processor divides meanwhile. Nothing here is below 0, so that the floor is the whole part.
+    contracts = int(balance * (kelly * rules.share / risk) + EDGE)
+    return min(max(contracts, 1), rules.most)
+
+
+@compiled
+def _follow(
+    results: Units,
+    risks: Units,
+    overlaps: Units,
+    draws: Index,
+    rules: ResamplingRules,
+    balances: Units,
+    figures: Array,
+) -> None:
+    """Follow every run, and write balances [R, D] and figures [R, 9].
+
+    The figures of a run are its drawdown, its largest fall in units, days under water, halted,
+    recovered, contracts, trades, wins and trades at the cap.
+    """
+    # The last trades lie in a ring. One that leaves the window is taken off the sums; those of
+    # gains and losses are whole numbers, so that nothing is lost by it.
+    ring = np.zeros(rules.window, dtype=np.int64)
+    trades_of_day = np.empty(draws.shape[2], dtype=np.int64)
+    sizes = np.empty(draws.shape[2], dtype=np.int64)
+    for r in range(draws.shape[0]):
+        balance = rules.start
+        peak = rules.peak
+        slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
+        halted = False
+        squares_won = squares_lost = drawdown = 0.0
+        stopped = rules.stopped
+        below_peak = longest = 0
+        high = rules.start
+        for d in range(draws.shape[1]):
+            decided = booked = 0
+            goes_on = True
+            for t in range(draws.shape[2] + 1):
+                k = draws[r, d, t] if goes_on and t < draws.shape[2] else NO_TRADE
+                # What was open when a trade was entered says nothing to its size; at the day's end
+                # nothing is open.
+                still_open = overlaps[k] if k >= 0 else 0
+                while decided - booked > still_open:
+                    result = results[trades_of_day[booked]]
+                    size = sizes[booked]
+                    booked += 1
+                    # Whether a trade won is a coin to the processor, which guesses branches: there
+                    # are none. What has left the window is 0 while it is not full.
+                    old = ring[slot] if n == rules.window else 0
+                    old_gain = max(old, 0)
+                    gain = max(result, 0)
+                    old_loss = old_gain - old
+                    loss = gain - result
+                    wins += (result > 0) - (old > 0)
+                    won += gain - old_gain
+                    lost += loss - old_loss
+                    squares_won += float(gain) * gain - float(old_gain) * old_gain
+                    squares_lost += float(loss) * loss - float(old_loss) * old_loss
+                    n = min(n + 1, rules.window)
+                    ring[slot] = result
+                    slot = slot + 1 if slot + 1 < rules.window else 0
+                    closed += 1
+                    total += size
+                    balance += size * result
+                    peak = max(peak, balance)
+                    fall = max(fall, peak - balance)
+                    # Of whole numbers, this is the quotient that exact fractions round to: at the
+                    # very edge of a halt 1 - balance / peak lies beside it.
+                    drop = (peak - balance) / peak
+                    drawdown = max(drawdown, drop)
+                    stopped = rules.halt > 0.0 and (
+                        drop >= rules.halt or (stopped and drop > rules.resume)
+                    )
+                if k < 0:
+                    break
+                if balance < rules.floor or stopped:
+                    halted = True
+                    goes_on = False
+                    continue
+                size = 0
+                if d >= rules.past:
+                    size = _next_contracts(
+                        balance,
+                        n,
+                        wins,
+                        won,
+                        lost,
+                        squares_won,
+                        squares_lost,
+                        closed,
+                        risks[k],
+                        rules,
+                    )
+                    if size == 0:
+                        goes_on = False
+                        continue
+                    trades += 1
+                    winners += results[k] > 0
+                    at_cap += size == rules.most
+                trades_of_day[decided] = k
+                sizes[decided] = size
+                decided += 1
+            balances[r, d] = balance
+            below_peak = 0 if balance >= high else below_peak + 1
+            high = max(high, balance)
+            longest = max(longest, below_peak)
+        figures[r, 0] = drawdown
+        figures[r, 1] = fall
+        figures[r, 2] = longest
+        # Also one that the last trade of all brought.
+        figures[r, 3] = 1.0 if halted or balance < rules.floor or stopped else 0.0
+        figures[r, 4] = 1.0 if balance >= high else 0.0
+        figures[r, 5] = total
+        figures[r, 6] = trades
+        figures[r, 7] = winners
+        figures[r, 8] = at_cap

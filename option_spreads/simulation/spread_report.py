@@ -1,0 +1,196 @@
+"""What people read of a run of selling spreads: its tables, its text report, its file of trades."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from foundation.counts import counted, usd
+from foundation.terminal import terminal
+from option_spreads.autoscaler.trades import COLUMNS, csv_of
+from option_spreads.simulation.path import IndexDays
+from option_spreads.simulation.selling import SpreadTrade
+
+OPENING_MINUTE = 570  # of the day, 09:30 New York
+TOGETHER = "together"  # the account of all strategies
+WIDTH = 120  # characters of a report's lines
+UNSOLD = {
+    "halt": "in a halt",
+    "negative_kelly": "as trades have lost",
+    "not_covered": "as the balance covered no contract",
+    "max_position": "beyond max_position",
+}
+
+
+def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The tables and sentences of a run, in the order in which they are read.
+
+    summary: the content of spreads.json.
+    """
+    for years, span in summary["after"].items():
+        first = "the first year" if years == "1" else f"the first {years} years"
+        yield from _span_parts(summary, span, f", {first}")
+    yield from _span_parts(summary, summary, "")
+    if len(summary["strategies"]) > 1:
+        yield Text(
+            f"{TOGETHER}: one account that sells them all, within which each strategy did what the"
+            " second table says. The other columns: each with an account to itself."
+        )
+    yield Text(
+        "USD per contract where not said otherwise; costs, worst day and collateral in USD of the"
+        " account. Profit factor: what winning trades won over what the others lost, in USD of the"
+        " account. Slippage: what prices were worse than the model's values, rounding to cents"
+        " among it."
+    )
+    yield Text(summary["note"])
+
+
+def report_text(summary: Mapping[str, Any]) -> str:
+    """The text of report.txt."""
+    stream = io.StringIO()
+    console = terminal(WIDTH, stream, color_system=None, highlight=False)
+    for part in report_parts(summary):
+        console.print(part)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
+    """The text of a file of closed trades, with the autoscaler's own columns.
+
+    An id is the seller's: strategy, day, minutes from the open to the entry; of several entries at
+    one point of the path the later ones have their number behind it.
+    """
+    rows = []
+    same: Counter[str] = Counter()
+    for trade in trades:
+        date = days.dates[trade.day]
+        strikes = "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
+        minute = days.minutes[trade.entry_row]
+        name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
+        same[name] += 1
+        row = {
+            "Timestamp_ET": f"{date} {_clock_text(minute)}",
+            "Trade_ID": name if same[name] == 1 else f"{name}-{same[name]}",
+            "Strategy": trade.spread.strategy,
+            "Strikes": strikes,
+            "Entry_Credit": f"{trade.credit:.4f}",
+            "Position_Size": str(trade.contracts),
+            "Exit_Time": f"{date} {_clock_text(days.minutes[trade.exit_row])}",
+            # The column holds the total of a position, not the result of a contract.
+            "P/L_$": f"{float(trade.total):.2f}",
+            "Exit_Reason": trade.exit,
+        }
+        rows.append(row)
+    return csv_of(list(COLUMNS), rows)
+
+
+def _clock_text(minutes: float) -> str:
+    """Time of day in New York, so many minutes after the open."""
+    hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
+    return f"{hours:02d}:{rest:02d}"
+
+
+def _span_parts(
+    summary: Mapping[str, Any], span: Mapping[str, Any], which: str
+) -> Iterator[RenderableType]:
+    """The tables of the whole run, or of its first years; which: of them, for the title."""
+    title = (
+        f"{counted(span['days'], 'session')} of {summary['index']}{which},"
+        f" {span['first']} to {span['last']}"
+    )
+    alone = span["strategies"]
+    several = len(alone) > 1
+    accounts = {TOGETHER: span["account"], **alone} if several else alone
+    columns = [_figure_texts(figures) for figures in accounts.values()]
+    table = Table("", *accounts, title=title)
+    for label in columns[0]:
+        table.add_row(label, *(column[label] for column in columns))
+    yield table
+    if several:
+        yield _shares_table(span["account"]["by_strategy"])
+    yield Text(_unsold_text(span["account"]))
+
+
+def _shares_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What each strategy did within the account of all."""
+    names = ("trades", "win rate", "mean, standard error", "mean contracts", "profit factor")
+    table = Table("within the account", *names, "costs", "profit")
+    for name, figures in parts.items():
+        texts = _trade_texts(figures)
+        profit = f"{figures['profit']:+,.0f}"
+        cells = (texts[label] for label in names)
+        table.add_row(name, *cells, f"{figures['costs']['total']:,.0f}", profit)
+    return table
+
+
+def _unsold_text(account: Mapping[str, Any]) -> str:
+    """What the account was offered and did not sell."""
+    unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
+    text = f"{counted(account['offers'], 'spread')} offered, {account['trades']:,} sold"
+    if unsold:
+        text += f"; not sold: {', '.join(unsold)}"
+    if account["first_halt"]:
+        text += f"; the first halt on {account['first_halt']}"
+    if account["cut_to_balance"]:
+        text += f"; {account['cut_to_balance']:,} cut to what the balance covered"
+    return f"{text}. At most ${account['most_collateral']:,.0f} were held against open spreads."
+
+
+def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of an account that people look for, by label."""
+    costs = figures["costs"]
+    losing = f"{figures['losing_days']:,} of {figures['days_with_trades']:,}"
+    return {
+        **_trade_texts(figures),
+        "losing days": losing,
+        "worst day": _text(figures, "worst_day", "+,.0f"),
+        "cost of slippage": f"{costs['slippage']:,.0f}",
+        "commission": f"{costs['commission']:,.0f}",
+        "exchange, OCC": f"{costs['fee']:,.0f}",
+        "most collateral": f"${figures['most_collateral']:,.0f}",
+        "final balance": usd(figures["final_balance"]),
+        "return, drawdown": f"{figures['total_return']:+.1%}, {figures['max_drawdown']:.1%}",
+        "Sortino": _text(figures, "sortino", ".2f"),
+    }
+
+
+def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of trades that need no balance, by label."""
+    exits = figures["exits"]
+    expired = exits.get("expired", 0) + exits.get("settled", 0)
+    stopped = f"{exits.get('stop', 0):.1%}, {exits.get('gap', 0):.1%}"
+    worst = _text(figures, "worst", ",.0f")
+    possible = _text(figures, "largest_possible_loss", ",.0f")
+    won = _text(figures, "average_win", ",.0f")
+    lost = _text(figures, "average_loss", ",.0f")
+    mean = _text(figures, "mean", "+,.1f")
+    return {
+        "trades": f"{figures['trades']:,}",
+        "win rate": _text(figures, "win_rate", ".1%"),
+        "profit factor": _profit_factor_text(figures),
+        "average win, loss": f"{won}, {lost}",
+        "mean, standard error": f"{mean}, {_text(figures, 'mean_error', ',.1f')}",
+        "worst, possible": f"{worst}, {possible}",
+        "stopped, gapped": stopped if exits else "n/a",
+        "held to the close": f"{expired:.1%}" if exits else "n/a",
+        "mean contracts": _text(figures, "mean_contracts", ".2f"),
+    }
+
+
+def _profit_factor_text(figures: Mapping[str, Any]) -> str:
+    """The profit factor, or why there is none."""
+    if not figures["trades"]:
+        return "n/a, no trade"
+    if figures["profit_factor"] is None:
+        return "n/a, no loss"
+    return f"{figures['profit_factor']:.2f}"
+
+
+def _text(figures: Mapping[str, Any], name: str, style: str) -> str:
+    return "n/a" if figures[name] is None else format(figures[name], style)

@@ -1,0 +1,295 @@
+"""Closed trades of a file: what is resampled of them, and when they were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from execution.option_orders import SHARES
+from foundation.decimals import plain_number
+from foundation.errors import DataError
+from option_spreads.autoscaler.rules import (
+    max_risk,
+)
+from option_spreads.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
+from option_spreads.simulation.resampling import UNIT, Units
+from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text
+from trainingdata.sessions import sessions_between
+
+ENTERED = "Timestamp_ET"
+LEFT = "Exit_Time"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
+_NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TradeSample:
+    """N closed trades, per contract.
+
+    results: profit or loss [N], ten-thousandths of a dollar.
+    risks: what each could lose [N], the same unit.
+    gains: what each could win at most, its credit [N], the same unit.
+    trades_per_day: mean number of trades a session, from the session of the first to the last's.
+    overlaps: trades in front of each that were still open when it was entered [N].
+    """
+
+    results: Units
+    risks: Units
+    gains: Units
+    trades_per_day: float
+    overlaps: Units
+
+    @property
+    def maximal(self) -> int:
+        """Trades that lost all they could, or more."""
+        return int((self.results <= -self.risks).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A closed trade, or money that was paid in or out: a row with a result.
+
+    name: the trade's id.
+    amount: of all its contracts, USD.
+    size: contracts; 0 for what is no trade.
+    risk: USD that one contract could lose; 0 for what is no trade.
+    gain: USD that one contract could win at most, its credit; 0 for what is no trade.
+    entered: New York date of its entry; none where the row has no time.
+    closed: New York date of its exit; the entry's where the row does not say another.
+    times: instants of its entry and of its exit, as far as the row says them.
+    """
+
+    name: str
+    amount: Fraction
+    size: int
+    risk: Fraction
+    gain: Fraction
+    entered: np.datetime64 | None
+    closed: np.datetime64 | None
+    times: tuple[np.datetime64 | None, np.datetime64 | None] = (None, None)
+
+    @property
+    def result(self) -> Fraction:
+        """USD of one contract."""
+        return self.amount / self.size
+
+
+def read_sample(path: Path, now: np.datetime64) -> TradeSample:
+    """The closed trades of a file, as `read_flows`."""
+    return sample_of(read_flows(path, now))
+
+
+def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow]:
+    """The closed trades, deposits and withdrawals of a file, in the order of its rows.
+
+    Results are totals over position sizes; risks follow from strategy, strikes and credit.
+
+    now: after which nothing can have been entered, left or paid in.
+    key: of the setting that names the file.
+
+    Raises
+    ------
+    DataError
+        naming the file, the row and what is wrong with it.
+    """
+    try:
+        _, rows = rows_of(path.read_bytes())
+        results = [(number, row) for number, row in enumerate(rows, 1) if row["P/L_$"].strip()]
+        flows = [
+            _trade(row, number, now) if is_trade(row) else _deposit(row, number, now)
+            for number, row in results
+        ]
+    except OSError as error:
+        raise DataError(f"{key}: {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{key}: {path}: {error}") from None
+    if not any(flow.size for flow in flows):
+        raise DataError(f"{key}: {path}: no closed trade in it")
+    return flows
+
+
+def sample_of(flows: Iterable[Flow]) -> TradeSample:
+    """What is resampled of the trades among them, at least one."""
+    trades = [flow for flow in flows if flow.size]
+    return TradeSample(
+        results=_units([trade.result for trade in trades]),
+        risks=_units([trade.risk for trade in trades]),
+        gains=_units([trade.gain for trade in trades]),
+        overlaps=np.array([_still_open(trades, k) for k in range(len(trades))], dtype=np.int64),
+        trades_per_day=trades_per_session(trades, [trades]),
+    )
+
+
+def _still_open(trades: Sequence[Flow], number: int) -> int:
+    """Trades right before one, in the order of their closing, that closed after it was entered.
+
+    None where the row does not say when.
+    """
+    entered = trades[number].times[0]
+    count = 0
+    while entered is not None and count < number:
+        left = trades[number - count - 1].times[1]
+        if left is None or left <= entered:
+            break
+        count += 1
+    return count
+
+
+def trades_per_session(trades: Sequence[Flow], files: Iterable[Sequence[Flow]]) -> float:
+    """Trades a session of the exchange, of those from a file's first entry to its last.
+
+    Days without a trade count: of a file with a trade a week every day would else have one. What
+    lies between two files is of neither, and a session that both span counts once. A trade without
+    a time counts as a session of its own.
+
+    trades: all of them, each once.
+    files: the trades of each file.
+    """
+    spans = [_sessions_of(file) for file in files]
+    undated = sum(trade.entered is None for trade in trades)
+    sessions = len(np.unique(np.concatenate(spans)))
+    if undated < len(trades):
+        sessions = max(sessions, 1)
+    return len(trades) / (sessions + undated)
+
+
+def _sessions_of(trades: Sequence[Flow]) -> npt.NDArray[np.datetime64]:
+    """Sessions from the first entry to the last."""
+    days = [trade.entered for trade in trades if trade.entered is not None]
+    if not days:
+        return np.array([], dtype="datetime64[D]")
+    return sessions_between(min(days), max(days))
+
+
+def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
+    """The closed trade of a row; number: of the row in its file."""
+    size = size_of(row)
+    risk = _contract_risk(row, number)
+    entry = _entry_of(row, number, now)
+    exit = _exit_of(row, number)
+    if exit is not None:
+        _refuse_future(exit, now, f"row {number}: {LEFT} {row[LEFT].strip()!r}")
+    entered = None if entry is None else _new_york_day(entry)
+    return Flow(
+        name=row["Trade_ID"].strip(),
+        amount=Fraction(total_of(row)),
+        size=size,
+        risk=risk,
+        gain=Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES,
+        entered=entered,
+        closed=entered if exit is None else _new_york_day(exit),
+        times=(entry, exit),
+    )
+
+
+def _deposit(row: Row, number: int, now: np.datetime64) -> Flow:
+    """What a row says that is no trade; it may have a day, of either column."""
+    day = None
+    for name in (LEFT, ENTERED):
+        try:
+            at = _entry_instant(row.get(name, "").strip(), name)
+        except ValueError:
+            continue
+        _refuse_future(at, now, f"row {number}: {name} {row[name].strip()!r}")
+        day = _new_york_day(at)
+        break
+    none = Fraction(0)
+    name = row["Trade_ID"].strip()
+    return Flow(name, Fraction(total_of(row)), 0, none, none, day, day)
+
+
+def _units(values: Sequence[Fraction]) -> Units:
+    """Whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
+    return np.array([round(value * UNIT) for value in values], dtype=np.int64)
+
+
+def _contract_risk(row: Row, number: int) -> Fraction:
+    """USD that one contract of a trade could lose: its width less its credit.
+
+    The width comes from the strikes where the row has them. One risk for every spread would
+    understate what a wide one loses.
+    """
+    strategy = row.get("Strategy", "")
+    credit = row.get("Entry_Credit", "").strip()
+    words = row.get("Strikes", "").replace("-", "/").split("/")
+    try:
+        strikes = [plain_number(word.strip()) for word in words if word.strip()]
+        sides = zip(strikes[::2], strikes[1::2], strict=False)
+        widths = [float(abs(long - short)) for short, long in sides]
+        if not credit:
+            raise ValueError("Entry_Credit is missing")
+        # An iron condor has two sides, of which only one can be in the money at the close.
+        risk = max_risk(strategy, float(plain_number(credit)), max(widths) if widths else None)
+        return Fraction(str(risk))
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from None
+
+
+def _entry_of(row: Row, number: int, now: np.datetime64) -> np.datetime64 | None:
+    """The instant at which a row's trade was entered; None for one without a time.
+
+    number: of the row in its file.
+    """
+    word = row.get(ENTERED, "").strip()
+    if not word:
+        return None
+    at = _entry_instant(word, f"row {number}: {ENTERED}")
+    _refuse_future(at, now, f"row {number}: {ENTERED} {word!r}")
+    return at
+
+
+def _refuse_future(at: np.datetime64, now: np.datetime64, place: str) -> None:
+    """Refuse an instant after now; place: of the file, with what it says."""
+    if at > now:
+        raise ValueError(
+            f"{place} is in the future, now is {utc_text(now)}; what is booked is in the past, and"
+            " a simulated index is begun earlier (start=…)"
+        )
+
+
+def _exit_of(row: Row, number: int) -> np.datetime64 | None:
+    """The instant at which a trade was left; None where the row does not say; a trade that was left
+    before it was entered is refused.
+
+    An exit's time alone is of the entry's day, both on New York's clock. Words that are no time,
+    and an entry that names another zone, say nothing of it. number: of the row in its file.
+    """
+    entered = row.get(ENTERED, "").strip()
+    left = row.get(LEFT, "").strip()
+    entry = _entry_instant(entered, ENTERED) if entered else None
+    if entry is not None and _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
+        left = f"{_new_york_day(entry)} {left}"
+    try:
+        exit_at = _entry_instant(left, LEFT)
+    except ValueError:
+        return None
+    if entry is None:
+        return exit_at
+    day = _new_york_day(exit_at)
+    # Where either is a date alone, the days are compared.
+    whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
+    if day < _new_york_day(entry) or (not whole_days and exit_at < entry):
+        raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
+    return exit_at
+
+
+def _new_york_day(at: np.datetime64) -> np.datetime64:
+    return np.datetime64(new_york_date(np.array([at]))[0])
+
+
+def _entry_instant(word: str, name: str) -> np.datetime64:
+    """The instant of a date, of a date and a time of New York's clock, or of an instant."""
+    if _NEW_YORK_TIME.fullmatch(word):
+        # A time that no clock shows stays as it is, and is refused with the others.
+        with suppress(ValueError):
+            word = datetime.fromisoformat(word).replace(tzinfo=NEW_YORK).isoformat()
+    return instant(word, name=name)

@@ -1,0 +1,205 @@
+"""A Kalshi to practise on, on loopback, for a test.
+
+    with kalshi_practice(starting_cash=500.0, sessions={"RAIN": session}) as practice:
+        manager = …(practice.url, practice.key_id, practice.private_key)
+        manager.submit(order)                      # waits: an order meets the next tick
+        practice.advance()                         # the clock moves, orders meet the tick
+        assert practice.exchange.account.cash == manager.view("RAIN").cash
+
+Settings are those of `event_contracts.simulation.venue_settings.KalshiVenueSettings`; `sessions`
+plays these arrays [T, F] by ticker in the place of synthetic ones. Without it there are two
+synthetic markets, SIM-1 and SIM-2. `reused_ids_refused=False` takes a second order under a
+client_order_id that has been used. `buckets={"read": 200, "write": 100}` are the tokens a second:
+tests that send many requests set them high, `read=1_000_000`.
+
+`fault(kind, count=1, method="POST", path="/trade-api/v2/portfolio/events/orders", …)` plans what
+goes wrong: the kinds of `marketsimulator.venue.faults`. `land()` does what `late` has held up,
+`pause(ticker)` holds a market's orders.
+
+The venue's clock is the simulation's: it begins at the wall clock's time, stands between ticks and
+moves by `interval` seconds (60 unless set) with each. `practice.exchange.now` says what it shows.
+An order whose expiration comes before the next tick ends without having met it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import requests
+from aiohttp import web
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from event_contracts.simulation.app import KalshiServer
+from event_contracts.simulation.buckets import BucketLimits
+from event_contracts.simulation.exchange import Listing
+from event_contracts.simulation.rehearsal import rehearse
+from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.signatures import KeyPair
+from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from foundation.arrays import Array
+
+WAIT = 30.0  # seconds
+API = "/trade-api/v2"
+ORDERS = f"{API}/portfolio/events/orders"
+KEYS = KeyPair.new()  # making one takes a while
+
+
+@dataclass
+class KalshiPractice:
+    """A running server.
+
+    url: http://127.0.0.1:PORT, without /trade-api/v2; the websocket is at /trade-api/ws/v2.
+    key_id, private_key: what requests are signed with; the latter is PEM text.
+    exchange: the truth. Read it while no request is under way.
+    asked: method, path and body of every request that reached the server, in order.
+    """
+
+    url: str
+    key_id: str
+    private_key: str
+    exchange: KalshiVenue
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def advance(self, steps: int = 1) -> dict[str, Any]:
+        """Move the clock by so many ticks; what the control route answers."""
+        return self._control("POST", "advance", {"steps": steps})
+
+    def fault(self, kind: str, **more: Any) -> None:
+        """Plan a fault."""
+        self._control("POST", "faults", {"kind": kind, **more})
+
+    def clear_faults(self) -> None:
+        self._control("DELETE", "faults")
+
+    def land(self) -> None:
+        """What a fault `late` has held up reaches the venue."""
+        self._control("POST", "land")
+
+    def pause(self, ticker: str, *, paused: bool = True) -> None:
+        """Pause a market, which takes no orders then and fills none, or let it trade again."""
+        self._control("POST", "markets", {"ticker": ticker, "paused": paused})
+
+    def posts(self) -> list[dict[str, Any]]:
+        """The orders that clients sent, as they sent them."""
+        return [
+            json.loads(b) for method, path, b in self.asked if (method, path) == ("POST", ORDERS)
+        ]
+
+    def headers(self, method: str, path: str, at: int | None = None) -> dict[str, str]:
+        """Headers that sign a request of a path without its query; at: milliseconds."""
+        return signed_headers(self.key_id, self.private_key, method, path, at)
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any
+    ) -> requests.Response:
+        """One signed request of the API; path: what follows /trade-api/v2."""
+        whole = f"{API}{path}"
+        return requests.request(
+            method,
+            f"{self.url}{whole}",
+            headers=self.headers(method, whole),
+            json=body,
+            params=query,
+            timeout=WAIT,
+        )
+
+    def _control(self, method: str, name: str, body: Any = None) -> dict[str, Any]:
+        answer = requests.request(
+            method, f"{self.url}/control/{name}", json=body or {}, timeout=WAIT
+        )
+        assert answer.status_code == 200, answer.text
+        content: dict[str, Any] = answer.json()
+        return content
+
+
+def signed_headers(
+    key_id: str,
+    private_key: str,
+    method: str,
+    path: str,
+    at: int | None = None,
+    salt: int = 32,
+) -> dict[str, str]:
+    """What signs a request, written anew here so that the server is not its own witness.
+
+    at: milliseconds since 1970; none for now. salt: bytes.
+    """
+    stamp = str(int(time.time() * 1000) if at is None else at)
+    key = _loaded(private_key)
+    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=salt)
+    signature = key.sign(f"{stamp}{method}{path}".encode(), scheme, hashes.SHA256())
+    return {
+        "KALSHI-ACCESS-KEY": key_id,
+        "KALSHI-ACCESS-TIMESTAMP": stamp,
+        "KALSHI-ACCESS-SIGNATURE": base64.b64encode(signature).decode(),
+    }
+
+
+@cache
+def _loaded(private_key: str) -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(private_key.encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+def _listings(sessions: Mapping[str, Array]) -> list[Listing]:
+    return [Listing(ticker, tape_of(checked_session(each))) for ticker, each in sessions.items()]
+
+
+@cache
+def _rehearse_once() -> None:
+    """Compile what the servers of this process need."""
+    rehearse()
+
+
+@contextmanager
+def kalshi_practice(
+    sessions: Mapping[str, Array] | None = None,
+    buckets: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Iterator[KalshiPractice]:
+    """A server in a thread of its own on a free loopback port; see the head of this module."""
+    chosen = KalshiVenueSettings(buckets=BucketLimits(**(buckets or {})), **settings)
+    listings = chosen.listings() if sessions is None else _listings(sessions)
+    _rehearse_once()
+    venue = KalshiVenue(chosen, listings, np.datetime64(time.time_ns(), "ns"))
+    server = KalshiServer(venue, KEYS)
+    practice = KalshiPractice("", KEYS.key_id, KEYS.pem, venue)
+    app = server.app()
+
+    async def note(request: web.Request, _: web.StreamResponse) -> None:
+        body = await request.text() if request.method != "GET" else ""
+        practice.asked.append((request.method, request.path, body))
+
+    app.on_response_prepare.append(note)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runner = web.AppRunner(app)
+
+    async def up() -> int:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return int(runner.addresses[0][1])
+
+    try:
+        port = asyncio.run_coroutine_threadsafe(up(), loop).result(WAIT)
+        practice.url = f"http://127.0.0.1:{port}"
+        yield practice
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(WAIT)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(WAIT)
+        loop.close()

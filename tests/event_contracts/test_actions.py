@@ -1,0 +1,528 @@
+"""Twenty-five actions: their codes, prices and masks, and the orders that they become."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.trading.actions import (
+    INTENTS,
+    POSITION_SIZES,
+    LimitOrderActions,
+    LimitOrderActionSpace,
+    decode_action,
+    encode_action,
+    process_action,
+)
+from event_contracts.trading.money import Account, Holding
+from event_contracts.trading.orders import (
+    Fill,
+    LimitOrder,
+    MarketView,
+    Outcome,
+    Quote,
+    RestingOrder,
+    Verb,
+    other,
+)
+from event_contracts.trading.position_limits import PositionLimits
+from foundation.errors import InputError
+from tests.event_contracts.desk import MARKET, Desk
+
+D = Decimal
+ROOT = Path(__file__).resolve().parents[2]
+SIDES: tuple[Outcome, ...] = ("YES", "NO")
+WAYS: list[tuple[Verb, Outcome]] = [
+    ("BUY", "YES"), ("SELL", "YES"), ("BUY", "NO"), ("SELL", "NO"),
+]  # fmt: skip
+QUOTE = Quote(D("0.40"), D("0.43"))
+STYLES = ("passive", "mid", "aggressive")
+
+
+def view(
+    cash: str = "1000", yes: int = 0, no: int = 0, quote: Quote = QUOTE, **changes: Any
+) -> MarketView:
+    resting = tuple(changes.pop("resting", ()))
+    return MarketView(MARKET, D(cash), D(yes), D(no), resting, quote, **changes)
+
+
+def waiting(
+    action: Verb, side: Outcome, price: str, count: int, market: str = MARKET
+) -> RestingOrder:
+    order = LimitOrder("c", market, action, side, D(price), D(count))
+    return RestingOrder("o", order, D(count))
+
+
+@st.composite
+def views(draw: st.DrawFn) -> MarketView:
+    """Any account in front of any quote, its sales within what it holds."""
+    low, high = sorted(draw(st.tuples(st.integers(0, 100), st.integers(0, 100))))
+    held = draw(st.integers(0, 300))
+    side = draw(st.sampled_from(SIDES))
+    resting = []
+    free = held
+    for _ in range(draw(st.integers(0, 3))):
+        price = D(draw(st.integers(1, 99))) / 100
+        count = draw(st.integers(1, 120))
+        sells = draw(st.booleans()) and count <= free
+        free -= count if sells else 0
+        action: Verb = "SELL" if sells else "BUY"
+        whose = side if sells else draw(st.sampled_from(SIDES))
+        resting.append(waiting(action, whose, str(price), count))
+    return view(
+        str(D(draw(st.integers(0, 300_000))) / 100),
+        held if side == "YES" else 0,
+        held if side == "NO" else 0,
+        Quote(D(low) / 100, D(high) / 100),
+        resting=resting,
+        elsewhere=D(draw(st.integers(0, 500))),
+    )
+
+
+# Codes
+
+
+def test_the_codes_are_those_of_the_table() -> None:
+    assert encode_action(0, 0) == encode_action(0, 4) == 0
+    assert [encode_action(i, s) for i in range(1, 5) for s in range(5)] == list(range(1, 21))
+    assert [process_action(a) for a in (0, 1, 3, 10, 11, 20, 21, 24)] == [
+        ("HOLD", 0), ("BUY_YES", 5), ("BUY_YES", 20), ("SELL_YES", 100), ("BUY_NO", 5),
+        ("SELL_NO", 100), ("HOLD", 0), ("HOLD", 0),
+    ]  # fmt: skip
+    assert [decode_action(a) for a in (21, 22, 23, 24)] == [(0, 0)] * 4
+    assert POSITION_SIZES == (5, 10, 20, 50, 100)
+
+
+@given(st.integers(1, 4), st.integers(0, 4))
+def test_a_code_means_what_it_was_made_of(intent: int, size_index: int) -> None:
+    code = encode_action(intent, size_index)
+    assert decode_action(code) == (intent, size_index)
+    assert process_action(code) == (INTENTS[intent], POSITION_SIZES[size_index])
+    assert [type(n) for n in (code, *decode_action(np.int64(code)))] == [int] * 3
+    name = f"{INTENTS[intent]}_LIMIT"
+    assert getattr(LimitOrderActions, name) == intent
+    assert getattr(LimitOrderActions, f"{name}_{POSITION_SIZES[size_index]}") == code
+
+
+@given(st.integers())
+def test_what_is_no_code_is_refused_everywhere(code: int) -> None:
+    if not 0 <= code <= 24:
+        for read in (decode_action, process_action, LimitOrderActionSpace().process_action):
+            with pytest.raises(ValueError, match=r"action must be 0 … 24, got"):
+                read(code)
+        with pytest.raises(ValueError, match="action must be"):
+            LimitOrderActionSpace().execute_action_sync(code, Desk(), MARKET, "c")
+    if not 0 <= code <= 4:
+        with pytest.raises(ValueError, match=r"intent must be 0 … 4, got"):
+            encode_action(code, 0)
+        for intent in (0, 1):
+            with pytest.raises(ValueError, match=r"size index must be 0 … 4, got"):
+                encode_action(intent, code)
+
+
+def test_every_one_of_the_twenty_five_actions_is_taken() -> None:
+    """Actions above 4 were once rejected at the end while the message said 0 … 20."""
+    space = LimitOrderActionSpace()
+    for action in range(25):
+        # 150 of the side that a sale sells, in a wallet that 100 more leave within its limits.
+        side = "NO" if action > 15 else "YES"
+        held = (
+            {MARKET: Holding(**{side.lower(): D(150)})}
+            if process_action(action)[0][0] == "S"
+            else {}
+        )
+        desk = Desk(account=Account(D(1000), held))
+        done = space.execute_action_sync(action, desk, MARKET, f"c{action}")
+        name, size = process_action(action)
+        assert done.size == size, done.reason
+        if size:
+            assert [(f"{f.action}_{f.side}", f.count) for f in desk.fills(MARKET)] == [(name, size)]
+        else:
+            assert not desk.sent
+
+
+def test_the_space_is_gymnasiums_discrete_of_twenty_five() -> None:
+    from gymnasium.spaces import Discrete
+
+    assert LimitOrderActionSpace(position_sizes=[5, 10, 20, 50, 100]).get_gym_space() == Discrete(
+        25
+    )
+
+
+# Prices
+
+
+def test_the_ask_of_no_is_a_dollar_less_the_bid_of_yes() -> None:
+    """99 − p against a book keyed 100 − p once left small NO orders unfilled."""
+    assert (QUOTE.bid("NO"), QUOTE.ask("NO")) == (D("0.57"), D("0.60"))
+    for side in SIDES:
+        for size in range(5):
+            desk = Desk(QUOTE)
+            code = encode_action(1 if side == "YES" else 3, size)
+            LimitOrderActionSpace().execute_action_sync(code, desk, MARKET, "c")
+            (filled,) = desk.fills(MARKET)
+            assert (filled.price, filled.count) == (QUOTE.ask(side), POSITION_SIZES[size])
+
+
+@pytest.mark.parametrize(
+    ("style", "prices"),
+    [
+        ("passive", ["0.40", "0.43", "0.57", "0.60"]),
+        ("mid", ["0.41", "0.42", "0.58", "0.59"]),
+        ("aggressive", ["0.43", "0.40", "0.60", "0.57"]),
+    ],
+)
+def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -> None:
+    """At 0.40 to 0.43: the middle of 0.415 is rounded down for a purchase, up for a sale."""
+    space = LimitOrderActionSpace(price_style=style)
+    assert [space.price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
+
+
+@pytest.mark.parametrize("quote", [Quote(D(0), D("0.30")), Quote(D("0.30"), D(1))])
+def test_a_book_with_one_side_has_no_middle(quote: Quote) -> None:
+    space = LimitOrderActionSpace(price_style="mid")
+    assert [space.price(intent, quote) for intent in range(1, 5)] == [None] * 4
+
+
+def test_each_intent_has_its_own_style_where_they_are_given() -> None:
+    styles: Any = dict(zip(INTENTS[1:], ("passive", "aggressive", "mid", "passive"), strict=True))
+    space = LimitOrderActionSpace(price_style=styles)
+    prices = [space.price(intent, QUOTE) for intent in range(1, 5)]
+    assert prices == [D("0.40"), D("0.40"), D("0.58"), D("0.60")]
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 4), st.sampled_from(STYLES))
+def test_no_style_is_worse_than_taking_or_has_a_price_that_the_quote_does_not(
+    one: int, two: int, intent: int, style: Any
+) -> None:
+    quote = Quote(D(min(one, two)) / 1000, D(max(one, two)) / 1000, D("0.001"))
+    verb, side = WAYS[intent - 1]
+    bid, ask = quote.bid(side), quote.ask(side)
+    price = LimitOrderActionSpace(price_style=style).price(intent, quote)
+    taking = LimitOrderActionSpace().price(intent, quote)
+    if price is None:
+        assert bid == 0 or ask == 1
+    else:
+        assert 0 < price < 1
+        assert price % quote.tick == 0
+        assert bid <= price <= ask
+        assert taking is None or (price <= taking if verb == "BUY" else price >= taking)
+
+
+# Masks
+
+
+@given(views(), st.sampled_from(STYLES))
+def test_what_is_allowed_keeps_every_promise_and_what_is_not_has_its_reason(
+    before: MarketView, style: Any
+) -> None:
+    """Allowed purchases are filled contract by contract, after everything that rests."""
+    space = LimitOrderActionSpace(price_style=style)
+    masks = space.action_masks(before)
+    assert masks.dtype == np.bool_
+    assert masks.shape == (25,)
+    assert masks[0]
+    assert not masks[21:].any()
+    for action in range(25):
+        reason = space.refusal(action, before)
+        assert bool(masks[action]) == (reason is None)
+        assert reason is None or len(reason) > 10
+        name, size = process_action(action)
+        if not size:
+            continue
+        verb, side = WAYS[INTENTS.index(name) - 1]
+        price = space.price(INTENTS.index(name), before.quote)
+        if price is None:
+            assert not masks[action]
+            assert "no price" in str(reason)
+        elif verb == "SELL":
+            free = before.held(side) - before.resting_count("SELL", side)
+            assert masks[action] == (size <= free), reason
+        else:
+            assert masks[action] == expected_of_purchase(before, side, price, size), reason
+
+
+def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size: int) -> bool:
+    """From the rules as they are written: cash, contracts, USD and share."""
+    purchases = [(r.order.price, r.remaining) for r in before.resting if r.order.action == "BUY"]
+    left = before.cash
+    for at, count in [*purchases, (price, D(size))]:
+        fee = D("0.07") * count * at * (1 - at)
+        left -= at * count + fee - fee % D("-0.0001") + count * D("0.0001") + D("0.01")
+        left -= D("0.0001") if fee % D("0.0001") else D(0)
+    held = before.held(side) - before.held(other(side))
+    same = [
+        r.remaining for r in before.resting if (r.order.action == "BUY") == (r.order.side == side)
+    ]
+    after = held + sum(same, D(size))
+    worth = held * price if held > 0 else -held * (1 - price)
+    portfolio = before.cash + before.elsewhere + worth
+    within = after <= 500 and after * price <= min(D(500), portfolio / 4)
+    return left >= 50 and (after <= 0 or within)
+
+
+@given(views(), st.sampled_from(STYLES))
+def test_the_buffer_stays_whatever_allowed_and_resting_purchases_cost(
+    before: MarketView, style: Any
+) -> None:
+    space = LimitOrderActionSpace(price_style=style)
+    masks = space.action_masks(before)
+    for action in [a for a in range(1, 21) if masks[a] and process_action(a)[0].startswith("BUY")]:
+        order = space.order(action, before, "new")
+        assert order is not None
+        account = Account(before.cash)
+        orders = [r.order for r in before.resting if r.order.action == "BUY"]
+        for number, each in enumerate([*orders, order]):
+            # Each in a market of its own, so that no pair pays anything back.
+            one = Fill(str(number), f"M{number}", "BUY", each.side, each.price, D(1), False)
+            for _ in range(int(each.count)):
+                account, _ = account.booked(one, space.fees)
+        assert account.cash >= 50
+
+
+def test_from_flat_at_a_thousand_every_purchase_but_the_largest_at_high_prices_is_allowed() -> None:
+    space = LimitOrderActionSpace()
+    allowed = np.flatnonzero(space.action_masks(view())).tolist()
+    assert allowed == [0, 1, 2, 3, 4, 5, 11, 12, 13, 14, 15]
+    assert space.action_masks(view("60"))[[1, 2, 11]].tolist() == [True, True, True]
+    dear = Quote(D("0.90"), D("0.95"))
+    assert np.flatnonzero(space.action_masks(view(quote=dear))).tolist() == [
+        0, 1, 2, 3, 4, 5, 11, 12, 13, 14, 15,
+    ]  # fmt: skip
+    assert np.flatnonzero(space.action_masks(view("300", quote=dear)))[:4].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("before", "action", "says"),
+    [
+        (view("52"), 1, r"buying 5 YES may cost \$2.2463; \$52 is free and \$50 stays"),
+        (view("196", resting=[waiting("BUY", "NO", "0.9", 160, "SNOW")]), 1, r"\$50.9660 is free"),
+        (view(yes=9), 7, "selling 10 YES; 9 held, 0 of them in resting sales"),
+        (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 6)]), 6, "9 held, 6 of them in rest"),
+        (view("3000", yes=480), 4, "530 contracts after this order"),
+        (view("9000", yes=490, quote=Quote(D("0.97"), D("0.99"))), 2, None),
+        (view("380", quote=Quote(D("0.95"), D("0.97"))), 5, r"at most 25% of a portfolio of \$380"),
+        (view(resting=[waiting("BUY", "YES", "0.43", 450)], cash="3000"), 5, "550 contracts"),
+        (view(quote=Quote(D(0), D("0.02"))), 6, "SELL_YES has no price at YES 0 bid, 0.02 ask"),
+        (view(), 22, "22 is reserved"),
+    ],
+)  # fmt: skip
+def test_a_masked_action_says_what_is_in_its_way(
+    before: MarketView, action: int, says: str | None
+) -> None:
+    reason = LimitOrderActionSpace().refusal(action, before)
+    if says is None:
+        assert reason is None
+    else:
+        assert reason is not None
+        assert re.search(says, reason), reason
+
+
+def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
+    free = LimitOrderActionSpace()
+    fixed = LimitOrderActionSpace(fixed_size=10)
+    before = view(yes=150)
+    others = [a for a in range(1, 21) if process_action(a)[1] != 10]
+    masks = fixed.action_masks(before)
+    assert not masks[others].any()
+    same = [a for a in range(25) if a not in others]
+    assert masks[same].tolist() == free.action_masks(before)[same].tolist()
+    assert fixed.refusal(1, before) == "the size is fixed at 10, not 5"
+    assert fixed.get_gym_space() == free.get_gym_space()
+
+
+def test_settings_that_make_no_space_are_refused_in_one_line() -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"position_sizes": (10,)}, "five increasing .* for one size set fixed_size"),
+        ({"position_sizes": (5, 10, 20, 20, 50)}, "position_sizes: five increasing"),
+        ({"position_sizes": (0, 5, 10, 20, 50)}, "above 0"),
+        ({"fixed_size": 7}, "fixed_size: 7 is none of"),
+        ({"price_style": "market"}, "price_style: 'market' is neither"),
+        ({"price_style": {"BUY_YES": "mid"}}, "one of them for each of BUY_YES"),
+        ({"cash_buffer": D(-1)}, "cash_buffer: -1"),
+    ]  # fmt: skip
+    for settings, says in wrong:
+        with pytest.raises(InputError, match=says):
+            LimitOrderActionSpace(**settings)
+
+
+def test_own_sizes_buffer_and_limits_count() -> None:
+    sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
+    assert sizes.process_action(5) == ("BUY_YES", 200)
+    assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]
+    assert not LimitOrderActionSpace(cash_buffer=D(999)).action_masks(view())[1:].any()
+    narrow = LimitOrderActionSpace(limits=PositionLimits(contracts=D(10)))
+    assert np.flatnonzero(narrow.action_masks(view())).tolist() == [0, 1, 2, 11, 12]
+
+
+# Execution
+
+
+@given(views(), st.integers(0, 24))
+def test_an_action_that_may_not_be_sent_does_what_hold_does(
+    before: MarketView, action: int
+) -> None:
+    """Nothing: no order, nothing raised, size 0."""
+    space = LimitOrderActionSpace()
+    held = Holding(before.yes, before.no)
+    account = Account(before.cash, {MARKET: held} if before.yes or before.no else {})
+    desk = Desk(before.quote, account, resting=before.resting)
+    before = desk.view(MARKET)
+    allowed = bool(space.action_masks(before)[action])
+    done = space.execute_action_sync(action, desk, MARKET, "c")
+    name, size = process_action(action)
+    if allowed and size:
+        assert [(o.action + "_" + o.side, o.count) for o in desk.sent] == [(name, size)]
+        assert (done.size, done.order, done.action) == (size, desk.sent[0], action)
+        assert done.reason == f"{name} {size} at ${desk.sent[0].price}, aggressive"
+        return
+    assert (done.size, done.order, done.receipt) == (0, None, None)
+    assert (desk.sent, desk.account, desk.resting) == ([], account, before.resting)
+    assert done.reason == ("HOLD" if action == 0 else space.refusal(action, before) or done.reason)
+
+
+def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
+    """The manager waits for what only the event loop does."""
+    space = LimitOrderActionSpace()
+    went_on = threading.Event()
+
+    class Slow(Desk):
+        def view(self, market: str) -> MarketView:
+            assert went_on.wait(10), "the event loop stood still"
+            return super().view(market)
+
+    async def both() -> Any:
+        waits = asyncio.create_task(space.execute_action(3, slow, MARKET, "c"))
+        await asyncio.sleep(0)
+        went_on.set()
+        return await waits
+
+    slow = Slow()
+    plain = Desk()
+    assert asyncio.run(both()) == space.execute_action_sync(3, plain, MARKET, "c")
+    assert slow.log == plain.log
+
+
+# Resting orders
+
+
+def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fill() -> None:
+    """Limits were once built and never called, and resting orders never checked for fills."""
+    space = LimitOrderActionSpace(price_style="passive")
+    desk = Desk(account=Account(D(200)))
+    first = space.execute_action_sync(5, desk, MARKET, "one")
+    assert (first.size, desk.log) == (100, [])
+    desk.account = desk.account.with_flow(D(-80))
+    desk.move(Quote(D("0.38"), D("0.40")), D(100))
+    assert desk.cancelled == [
+        ("order-1", "a position of $40.00 after this order; at most 25% of a portfolio of $120.00")
+    ]
+    assert (desk.log, desk.resting, desk.account.cash) == ([], (), 120)
+
+
+def test_a_resting_order_that_would_touch_the_buffer_is_cancelled_when_about_to_fill() -> None:
+    space = LimitOrderActionSpace(price_style="passive", limits=PositionLimits(share=D(1)))
+    desk = Desk(account=Account(D(200)), admission=space.admission)
+    space.execute_action_sync(5, desk, MARKET, "one")
+    desk.account = desk.account.with_flow(D("-109.59"))
+    desk.move(Quote(D("0.38"), D("0.40")), D(100))
+    assert desk.cancelled == [("order-1", "filling 100 YES leaves $49.9900; $50 stays")]
+    assert desk.account.cash == D("90.41")
+
+
+@pytest.mark.parametrize(
+    ("cash", "yes", "count", "carried", "left"),
+    [
+        ("56.17", 0, 10, "0", None),
+        ("56.16", 0, 10, "0", "49.99"),
+        ("56.16", 0, 10, "0.0080", None),
+        ("46.17", 10, 10, "0", None),
+        ("46.16", 10, 10, "0", "49.99"),
+        ("51.17", 5, 10, "0", None),
+        ("51.16", 5, 10, "0", "49.99"),
+    ],
+)
+def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs_and_its_rebate(
+    cash: str, yes: int, count: int, carried: str, left: str | None
+) -> None:
+    """10 NO at 0.60: 6.00 and 0.168, so 6.17, or 6.16 where 0.0080 and 0.0020 make a cent."""
+    admission = LimitOrderActionSpace(limits=PositionLimits(share=D(1))).admission
+    buying = Fill("o", MARKET, "BUY", "NO", D("0.60"), D(count), False)
+    reason = admission.refusal_at_fill(buying, view(cash, yes), D(carried))
+    if left is None:
+        assert reason is None
+    else:
+        assert reason == f"filling 10 NO leaves ${left}00; $50 stays"
+    sale = Fill("o", MARKET, "SELL", "YES", D("0.01"), D(1), False)
+    assert admission.refusal_at_fill(sale, view("1", 1)) is None
+
+
+def test_an_order_leaves_the_buffer_to_the_last_digit() -> None:
+    """5 YES at 0.43: 2.15, a fee of 0.0858, 0.0005 if each fills alone, 0.01 of rounding."""
+    space = LimitOrderActionSpace()
+    assert space.action_masks(view("52.2463"))[1]
+    assert not space.action_masks(view("52.2462"))[1]
+
+
+def test_a_sale_in_the_book_counts_as_the_way_that_it_goes() -> None:
+    """With 20 NO, buying 20 YES ends flat; where the NO are being sold, it may end at 20 YES."""
+    space = LimitOrderActionSpace(limits=PositionLimits(contracts=D(10)))
+    assert space.refusal(3, view(no=20)) is None
+    reason = space.refusal(3, view(no=20, resting=[waiting("SELL", "NO", "0.7", 20)]))
+    assert reason is not None
+    assert reason.startswith("20 contracts after this order and the resting ones")
+
+
+def test_a_resting_order_fills_when_the_quote_reaches_it_and_pays_its_fee() -> None:
+    """100 at 0.40 as a maker: 40.00 and 0.42, in two fills."""
+    space = LimitOrderActionSpace(price_style="passive")
+    desk = Desk(account=Account(D("200")))
+    space.execute_action_sync(5, desk, MARKET, "one")
+    desk.move(Quote(D("0.39"), D("0.41")), D(100))
+    assert desk.log == []
+    desk.move(Quote(D("0.38"), D("0.40")), D(60))
+    desk.move(Quote(D("0.38"), D("0.40")), D(60))
+    assert [(f.count, f.price, f.maker) for f in desk.fills(MARKET)] == [
+        (60, D("0.40"), True),
+        (40, D("0.40"), True),
+    ]
+    assert desk.account.cash == D("159.58")
+
+
+def test_a_sale_in_the_book_is_reserved_and_shrinks_with_what_netting_takes() -> None:
+    space = LimitOrderActionSpace(price_style="passive")
+    desk = Desk(account=Account(D(1000), {MARKET: Holding(yes=D(20))}))
+    space.execute_action_sync(8, desk, MARKET, "sell all")
+    assert [r.remaining for r in desk.resting] == [20]
+    assert not space.action_masks(desk.view(MARKET))[6:11].any(), (
+        "what is reserved is not sold twice"
+    )
+    LimitOrderActionSpace().execute_action_sync(12, desk, MARKET, "ten NO")
+    assert [r.remaining for r in desk.resting] == [10]
+    LimitOrderActionSpace().execute_action_sync(13, desk, MARKET, "twenty NO")
+    assert desk.resting == ()
+    assert desk.account.holding(MARKET) == Holding(no=D(10))
+
+
+def test_an_order_checks_itself() -> None:
+    for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
+        with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
+            LimitOrder("c", MARKET, "BUY", "YES", D(price), D(count))
+    with pytest.raises(ValueError, match="needs a client_order_id"):
+        LimitOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
+    with pytest.raises(ValueError, match=r"remaining must be above 0 and at most 5, got 6"):
+        RestingOrder("o", LimitOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
+    for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
+        with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
+            Quote(D(bid), D(ask))
+    with pytest.raises(ValueError, match="one of them 0"):
+        view(yes=1, no=1)

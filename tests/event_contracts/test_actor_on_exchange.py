@@ -1,0 +1,505 @@
+"""The service sees what the environment shows, does the same, and sends nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.manager import SimulatedOrderManager
+from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.action_log import ActionEntry, ActionLog
+from event_contracts.trading.actor import ActorService, ActorSettings
+from event_contracts.trading.breaker import BreakerSettings
+from event_contracts.trading.orders import LimitOrder, Receipt
+from event_contracts.trading.policies import Codes, Nothing, Observations, Policy, RandomPolicy
+from event_contracts.trading.recorder import TradingManager
+from event_contracts.trading.records import SLOTS
+from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.withdrawals import withdrawals
+from execution.events import EventLog
+from execution.intents import IntentBook
+from foundation.arrays import Mask
+from foundation.database import Database
+from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
+from foundation.notices import Notices
+
+D = Decimal
+RAIN = "RAIN"
+SHORT = SyntheticMarket(steps=40)
+seeds = st.integers(0, 2**31)
+styles = st.sampled_from(["passive", "mid", "aggressive"])
+cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
+
+
+@dataclass
+class Watched:
+    """A policy, and what it was shown."""
+
+    policy: Policy
+    name: str = "watched"
+    shown: list[tuple[list[float], list[bool]]] = field(default_factory=list)
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        self.shown.append((seen[0].tolist(), allowed[0].tolist()))
+        return self.policy.actions(seen, allowed)
+
+
+class Always:
+    """The first of some codes that is allowed, else HOLD."""
+
+    name = "always"
+
+    def __init__(self, *codes: int) -> None:
+        self._codes = codes
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        return np.array([next((c for c in self._codes if row[c]), 0) for row in allowed])
+
+
+def exchange_of(session: Any, **more: Any) -> Exchange:
+    return Exchange([Listing(RAIN, tape_of(session))], EpisodeSettings(**more))
+
+
+def journal(path: Path | None = None) -> tuple[ActionLog, IntentBook]:
+    database = Database(path)
+    events = EventLog(database)
+    book = IntentBook(database, events)
+    return ActionLog(database, events, book), book
+
+
+def service_of(
+    manager: TradingManager,
+    exchange: Exchange,
+    policy: Policy,
+    log: ActionLog,
+    notices: Notices | None = None,
+    **more: Any,
+) -> ActorService:
+    service = ActorService(
+        "account",
+        manager,
+        exchange.space,
+        policy,
+        log,
+        notices or Notices(None, None),
+        ActorSettings(**more),
+        clock=lambda: exchange.now,
+    )
+    for listing in exchange.listings.values():
+        begins = exchange.begins + listing.first * exchange.interval
+        service.follow(listing.ticker, MarketSpan(begins, exchange.interval, len(listing.tape)))
+    return service
+
+
+def update_of(exchange: Exchange, market: str = RAIN) -> MarketUpdate:
+    return MarketUpdate(market, exchange.now, exchange.shown(market))
+
+
+def step(service: ActorService, exchange: Exchange, market: str = RAIN) -> ActionEntry | None:
+    """Have the tick that is shown worked on."""
+    service.offer(update_of(exchange, market))
+    return asyncio.run(service.work(service.updates.take()))
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, styles, cash_amounts, st.booleans())
+def test_the_service_sees_and_does_what_happens_in_the_environment(
+    seed: int, style: str, cash: float, sizes: bool
+) -> None:
+    session = synthetic_session(seed, SHORT)
+    env = MarketAgnosticKalshiEnv(
+        session, price_style=style, starting_cash=cash, size_features=sizes
+    )
+    exchange = Exchange([Listing(RAIN, tape_of(session))], env.settings)
+    log, book = journal()
+    manager = SimulatedOrderManager(exchange, book)
+    watched = Watched(RandomPolicy(seed))
+    service = ActorService(
+        "account",
+        manager,
+        env.space,
+        watched,
+        log,
+        Notices(None, None),
+        clock=lambda: exchange.now,
+        sizes=sizes,
+    )
+    service.follow(RAIN, MarketSpan(exchange.begins, exchange.interval, len(session)))
+    policy = RandomPolicy(seed)
+
+    async def play() -> None:
+        observation, info = env.reset(seed=0)
+        done = False
+        while not done:
+            allowed = env.action_masks()
+            service.offer(update_of(exchange))
+            entry = await service.work(service.updates.take())
+            assert watched.shown[-1] == (observation.tolist(), allowed.tolist())
+            action = int(policy.actions(observation[None], allowed[None])[0])
+            observation, _, done, _, info = env.step(action)
+            manager.advance()
+            assert entry is not None
+            assert (entry.action, entry.sent) == (action, info["last_order_size"])
+            assert exchange.cash == D(repr(info["cash"]))
+            held = exchange.holding(RAIN)
+            assert (held.yes, held.no) == (info["yes"], info["no"])
+
+    asyncio.run(play())
+    assert exchange.is_over
+    assert len(log.entries(RAIN)) == len(session) - 1
+    assert not service.skipped
+    fates = {placed.order.client_order_id: placed for placed in exchange.orders.values()}
+    for entry in log.entries(RAIN):
+        intent = book.get(entry.client_order_id)
+        if entry.sent:
+            assert intent is not None
+            assert intent.state in ("filled", "canceled")
+            assert intent.progress.filled == fates[entry.client_order_id].filled
+        else:
+            assert intent is None
+
+
+@settings(max_examples=4, deadline=None)
+@given(seeds, styles, cash_amounts)
+def test_masks_over_several_markets_are_those_of_the_exact_account(
+    seed: int, style: str, cash: float
+) -> None:
+    """Cash that rests elsewhere and what is held there count as `Admission` counts them."""
+    episode = EpisodeSettings(price_style=style, starting_cash=cash)  # type: ignore[arg-type]
+    tapes = [tape_of(synthetic_session(seed, SHORT, market=k)) for k in range(3)]
+    listings = [Listing(f"M{k}", tape) for k, tape in enumerate(tapes)]
+    exchange = Exchange(listings, episode)
+    log, book = journal()
+    manager = SimulatedOrderManager(exchange, book)
+    watched = Watched(RandomPolicy(seed))
+    service = service_of(manager, exchange, watched, log)
+    compared = 0
+    while not exchange.is_over:
+        for listing in listings:
+            view = manager.view(listing.ticker)
+            step(service, exchange, listing.ticker)
+            mine = [each for each in view.resting if each.order.market == listing.ticker]
+            if exchange.market_state(listing.ticker) == "open" and len(mine) < SLOTS:
+                assert watched.shown[-1][1] == exchange.space.action_masks(view).tolist()
+                compared += len(view.resting) > len(mine)
+        manager.advance()
+    assert compared or cash == 60
+
+
+@dataclass
+class Killed(Exception):
+    """The process ends here."""
+
+
+class MortalExchange(Exchange):
+    """Ends the process once an order has reached it, before anybody hears of it."""
+
+    kills = False
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        receipt = super().submit(order)
+        if self.kills:
+            raise Killed
+        return receipt
+
+
+class Mortal(SimulatedOrderManager):
+    """Ends the process before or after an order is sent."""
+
+    where = ""
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        if self.where == "before":
+            raise Killed
+        receipt = super().submit(order)
+        if self.where == "after":
+            raise Killed
+        return receipt
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds, styles, st.data())
+def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
+    seed: int, style: str, data: st.DataObject
+) -> None:
+    tape = tape_of(synthetic_session(seed, SHORT))
+    exchange = MortalExchange([Listing(RAIN, tape)], EpisodeSettings(price_style=style))  # type: ignore[arg-type]
+    log, book = journal()
+    policy = RandomPolicy(seed)
+
+    def begin() -> tuple[Mortal, ActorService]:
+        manager = Mortal(exchange, book)
+        return manager, service_of(manager, exchange, policy, log)
+
+    manager, service = begin()
+    while exchange.market_state(RAIN) == "open":
+        where = data.draw(st.sampled_from(["", "", "", "before", "within", "after", "between"]))
+        manager.where = where
+        exchange.kills = where == "within"
+        sent = len(exchange.orders)
+        with suppress(Killed):
+            step(service, exchange)
+        if where:
+            # The same tick comes again to the next process, which has seen it.
+            manager, service = begin()
+            assert step(service, exchange) is None
+            assert service.skipped == {"old": 1}
+        assert len(exchange.orders) <= sent + 1
+        manager.advance()
+    # The last tick's order may have been sent as the process ended: it is looked for once more.
+    assert not manager.undetermined(RAIN)
+    names = [placed.order.client_order_id for placed in exchange.orders.values()]
+    assert len(names) == len(set(names))
+    assert not book.undetermined()
+    assert {each.state for each in book.in_states(("planned",))} == set()
+    entries = log.entries(RAIN)
+    assert [entry.client_order_id for entry in entries if entry.sent] == names
+
+
+@settings(max_examples=5, deadline=None)
+@given(seeds, styles)
+def test_a_service_begun_again_at_every_tick_sees_what_one_that_lives_on_sees(
+    seed: int, style: str
+) -> None:
+    told = []
+    for begun_again in (False, True):
+        exchange = exchange_of(synthetic_session(seed, SHORT), price_style=style)
+        log, book = journal()
+        manager = SimulatedOrderManager(exchange, book)
+        policy = Always(3, 13, 8, 18, 1, 11)
+        service = service_of(manager, exchange, policy, log)
+        while not exchange.is_over:
+            step(service, exchange)
+            manager.advance()
+            if begun_again:
+                service = service_of(manager, exchange, policy, log)
+        told.append(log.entries())
+    assert told[0] == told[1]
+    assert any(entry.sent for entry in told[0])
+
+
+class Unsure(SimulatedOrderManager):
+    """Does not say what became of an order until it is asked to; whether it landed is hidden."""
+
+    hides = False
+
+    def submit(self, order: LimitOrder) -> Receipt:
+        receipt = super().submit(order)
+        if self.hides:
+            raise OutcomeUnknown(f"{order.client_order_id}: sent, and no answer")
+        return receipt
+
+    def undetermined(self, market: str) -> Any:
+        return self.lost if self.hides else ()
+
+    lost: Any = ()
+
+
+def test_an_order_of_unknown_fate_keeps_its_market_and_no_other() -> None:
+    tapes = [tape_of(synthetic_session(3, SHORT, market=k)) for k in range(2)]
+    exchange = Exchange([Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])])
+    log, book = journal()
+    manager = Unsure(exchange, book)
+    told: list[tuple[str, str]] = []
+    notices = Notices(None, None)
+    notices.keep_in(lambda kind, text: told.append((kind, text)))
+    service = service_of(manager, exchange, Always(1, 11), log, notices)
+    manager.hides = True
+    entry = step(service, exchange)
+    assert entry is not None
+    assert entry.answer.startswith("unknown: ")
+    assert entry.sent == 5
+    manager.lost = tuple(book.select("client_order_id = ?", (entry.client_order_id,)))
+    for _ in range(2):
+        manager.advance()
+        held = step(service, exchange)
+        assert held is not None
+        assert held.intent == "HOLD"
+        assert "unknown fate" in held.reason
+    assert [kind for kind, _ in told] == ["kalshi fate RAIN"]
+    assert len(exchange.orders) == 1
+    manager.hides = False
+    manager.advance()
+    later = step(service, exchange)
+    assert later is not None
+    assert later.answer.startswith("taken RAIN-1")
+
+
+class Failing(SimulatedOrderManager):
+    """Does not answer while it fails."""
+
+    fails = True
+    asked = 0
+
+    def undetermined(self, market: str) -> Any:
+        self.asked += 1
+        if self.fails:
+            raise BrokerError("no answer")
+        return super().undetermined(market)
+
+
+def test_a_market_that_fails_is_left_alone_for_a_while_and_that_is_said_once() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal()
+    manager = Failing(exchange, book)
+    told: list[str] = []
+    notices = Notices(None, None)
+    notices.keep_in(lambda kind, text: told.append(text))
+    breaker = BreakerSettings(failures=3, rest=300.0)
+    service = service_of(manager, exchange, Always(1), log, notices, breaker=breaker)
+    for _ in range(10):
+        assert step(service, exchange) is None
+        manager.advance()
+    # Ticks are a minute apart: three failures, four ticks of rest, one that fails again.
+    assert manager.asked == 4
+    assert service.skipped == {"failed": 6}
+    assert told == ["RAIN is left alone for 300 seconds after 3 failures: no answer"]
+    assert len(log.ticks(RAIN)) == 10
+    manager.fails = False
+    while step(service, exchange) is None:
+        manager.advance()
+    assert manager.asked == 5
+    assert len(exchange.orders) == 1
+
+
+def test_a_throttled_market_is_seen_and_not_decided_on() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal()
+    manager = SimulatedOrderManager(exchange, book)
+    service = service_of(manager, exchange, Nothing(), log, breaker=BreakerSettings(throttle=150.0))
+    while not exchange.is_over:
+        step(service, exchange)
+        manager.advance()
+    assert len(log.entries()) == 14
+    assert service.skipped == {"throttled": 26}
+    assert len(log.ticks(RAIN)) == 40
+    assert step(service, exchange) is None
+    assert service.skipped == {"throttled": 26, "settling": 1}
+
+
+def test_a_tick_that_waited_too_long_is_seen_and_not_decided_on() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal()
+    service = service_of(SimulatedOrderManager(exchange, book), exchange, Always(1), log)
+    late = update_of(exchange)
+    exchange.advance()
+    exchange.advance()
+    service.offer(late)
+    assert asyncio.run(service.work(service.updates.take())) is None
+    assert service.skipped == {"late": 1}
+    assert [each.at for each in log.ticks(RAIN)] == [late.at]
+
+
+def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal()
+    manager = SimulatedOrderManager(exchange, book, lambda intent, now: "KILL is there")
+    service = service_of(manager, exchange, Always(1), log)
+    for _ in range(5):
+        entry = step(service, exchange)
+        assert entry is not None
+        assert entry.answer.endswith("not sent: KILL is there")
+        assert entry.sent == 0
+        manager.advance()
+    assert not exchange.orders
+    assert {intent.state for intent in book.select("1 = 1")} == {"withheld"}
+    assert not service.skipped
+
+
+def test_run_works_on_what_was_offered_until_the_queue_has_ended() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal()
+    service = service_of(SimulatedOrderManager(exchange, book), exchange, Always(1), log)
+    service.offer(update_of(exchange))
+    service.updates.end()
+    asyncio.run(service.run())
+    assert [entry.action for entry in log.entries()] == [1]
+    with pytest.raises(InputError, match="SNOW: this market is not followed"):
+        service.offer(MarketUpdate("SNOW", exchange.now, exchange.shown(RAIN)))
+
+
+def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal(tmp_path / "journal.sqlite")
+    manager = SimulatedOrderManager(exchange, book)
+    service = service_of(manager, exchange, Always(1), log)
+    entry = step(service, exchange)
+    assert entry is not None
+    quote = exchange.quote(RAIN)
+    assert (entry.intent, entry.size, entry.price) == ("BUY_YES", 5, quote.yes_ask)
+    assert entry.reason == "always: BUY 5 YES"
+    assert (entry.cash, entry.worth) == (D(1000), D(1000))
+    assert len(entry.digest) == 64
+    assert entry.answer == "taken RAIN-0: 0 filled, 5 rest"
+    assert log.entries() == [entry]
+    [tick] = log.ticks(RAIN)
+    assert (tick.at, tick.tick) == (exchange.now, exchange.shown(RAIN))
+    intent = book.get(entry.client_order_id)
+    assert intent is not None
+    assert (intent.job, intent.state, intent.part) == ("kalshi", "working", "opening")
+    assert intent.request["qty"] == "5"
+    assert list(log.spans()) == [RAIN]
+
+
+def test_an_order_that_the_exchange_refuses_is_written_down_as_such() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    log, book = journal()
+
+    class Refusing(SimulatedOrderManager):
+        def submit(self, order: LimitOrder) -> Receipt:
+            raise OrderRejected("no such market")
+
+    service = service_of(Refusing(exchange, book), exchange, Always(1), log)
+    entry = step(service, exchange)
+    assert entry is not None
+    assert (entry.answer, entry.sent) == ("rejected: no such market", 0)
+    assert log.entries() == [entry]
+
+
+def test_an_id_that_the_exchange_refused_is_answered_for_good() -> None:
+    exchange = exchange_of(synthetic_session(3, SHORT))
+    manager = SimulatedOrderManager(exchange, journal()[1])
+    wanted = LimitOrder("o-1", RAIN, "BUY", "YES", D("0.50"), D(501))
+    with pytest.raises(OrderRejected, match="501 contracts"):
+        manager.submit(wanted)
+    with pytest.raises(OrderRejected, match=r"501 contracts.*not sent a second time"):
+        manager.submit(wanted)
+    assert manager.submit(replace(wanted, client_order_id="o-2", count=D(1))).remaining == 1
+
+
+def flat(bids: list[float]) -> Any:
+    """A session of quotes two cents wide, a thousand contracts deep, in which nobody trades."""
+    bid = np.array(bids)
+    deep, nobody = np.full(len(bid), 1000.0), np.zeros(len(bid))
+    return np.stack([bid, bid + 0.02, deep, deep, nobody, nobody, bid + 0.01], axis=1)
+
+
+def test_the_simulation_leaves_orders_to_the_look_at_their_fill() -> None:
+    """240 YES at 0.40 are $96: a quarter of $400, and more once what is held in SNOW has fallen."""
+    tapes = {RAIN: flat([0.50] * 6), "SNOW": flat([0.50] * 2 + [0.02] * 4)}
+    listings = [Listing(name, tape_of(session)) for name, session in tapes.items()]
+    exchange = Exchange(listings, EpisodeSettings(starting_cash=400.0, life=20))
+    manager = SimulatedOrderManager(exchange, journal()[1])
+    manager.submit(LimitOrder("o-1", RAIN, "BUY", "YES", D("0.40"), D(240)))
+    manager.submit(LimitOrder("o-2", "SNOW", "BUY", "YES", D("0.52"), D(150)))
+    manager.advance()
+    assert exchange.holding("SNOW").yes == 150
+    manager.advance()
+    view = manager.view(RAIN)
+    [found] = withdrawals(view, {"RAIN-0"}, exchange.space.admission, {})
+    assert "at most 25% of a portfolio" in found.why
+    assert manager.withdraw(RAIN, lambda _: None) == ()
+    assert view.resting == exchange.resting

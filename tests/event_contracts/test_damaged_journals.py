@@ -1,0 +1,353 @@
+"""A journal that says what cannot be is refused in a line that says where."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing, suppress
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts import paper_report
+from event_contracts.paper_report import PaperReportSettings
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.trading.action_log import ActionEntry, ActionRecords
+from event_contracts.trading.journal_rows import JournalRow
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.venue_orders import order_request
+from foundation.database import Database, DatabaseFailed, rows_of
+from foundation.errors import InputError
+from tests.event_contracts.test_paper_report import traded
+
+FIRST = "rowid = (SELECT min(rowid) FROM {table})"
+SENT = "rowid = (SELECT min(rowid) FROM kalshi_actions WHERE size > 0)"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal that can be read."""
+    path = tmp_path_factory.mktemp("account") / "journal.sqlite"
+    traded(7, EpisodeSettings(), 9, path)
+    return path
+
+
+@pytest.fixture
+def journal(sound: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be damaged."""
+    return Path(shutil.copy(sound, tmp_path / "journal.sqlite"))
+
+
+def damage(journal: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def loosened(table: str) -> tuple[str, ...]:
+    """Statements after which a table takes anything."""
+    return (
+        f"CREATE TABLE loose AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE loose RENAME TO {table}",
+    )
+
+
+def refusal(journal: Path) -> str:
+    with pytest.raises(InputError) as refused:
+        paper_report.paper_report(PaperReportSettings(str(journal)))
+    said = str(refused.value)
+    assert str(journal) in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "says"),
+    [
+        ("kalshi_actions", "worth = 'abc'", "worth is no amount of USD: 'abc'"),
+        ("kalshi_actions", "worth = 'NaN'", "worth is no amount of USD: 'NaN'"),
+        ("kalshi_actions", "cash = '1e999'", "cash is no amount of USD: '1e999'"),
+        ("kalshi_actions", "cash = '-5'", "cash of $-5"),
+        ("kalshi_actions", "cash = '1000001'", "cash of $1000001"),
+        ("kalshi_actions", "action = 77", "action is no whole number, 0 … 24: 77"),
+        ("kalshi_actions", "action = -1", "action is no whole number, 0 … 24: -1"),
+        ("kalshi_actions", "intent = 'BUY_MAYBE'", "intent is 'BUY_MAYBE', which action"),
+        ("kalshi_actions", "size = -5", "size is no whole number"),
+        ("kalshi_actions", "size = 7777", "request is not"),
+        ("kalshi_actions", "size = 0", "is neither an order nor none"),
+        ("kalshi_actions", "price = 'dear'", "price is no amount of USD: 'dear'"),
+        ("kalshi_actions", "price = NULL", "is neither an order nor none"),
+        ("kalshi_actions", "price = '1.5'", "price must be a multiple"),
+        ("kalshi_actions", "price = '0.01'", "request is not"),
+        ("kalshi_actions", "digest = substr(digest, 1, 20)", "no SHA-256"),
+        ("kalshi_actions", "allowed = -1", "allowed is no whole number"),
+        ("kalshi_actions", "at = 'yesterday'", "at is no instant, YYYY-MM-DDThh:mm:ss: 'yesterday"),
+        ("kalshi_actions", "at = '2026-13-01T00:00:00'", "at is no instant"),
+        ("kalshi_actions", "at = '2026-01-01T00:00:01'", "decided on a tick that kalshi_ticks has"),
+        ("kalshi_actions", "market = 'HAIL'", "decided on a tick that kalshi_ticks has not"),
+        ("kalshi_actions", "client_order_id = 'lost'", "its order lost is in no intent"),
+        ("kalshi_ticks", "bid = 20000", "bid is no whole number, 0 … 10000: 20000"),
+        ("kalshi_ticks", "ask = -1", "ask is no whole number"),
+        ("kalshi_ticks", "bid = 9000, ask = 1000", "bid is 9000, above the ask of 1000"),
+        ("kalshi_ticks", "sold = -3", "sold is no whole number"),
+        ("kalshi_ticks", "estimate = 9e999", "estimate is no number, 0 … 1: inf"),
+        ("kalshi_ticks", "at = '2025-01-01T00:00:00'", "at is step -525600 after step -1"),
+        ("kalshi_ticks", "at = '2026-01-01T00:01:01'", "at is step 1 after step 1"),
+        ("kalshi_ticks", "at = '9999-01-01T00:00:00'", "at is no instant"),
+        ("kalshi_markets", "interval = 0", "interval is no whole number, 1 …"),
+        ("kalshi_markets", "interval = -60", "interval is no whole number, 1 …"),
+        ("kalshi_markets", "rows = -1", "rows is no whole number, 2 …"),
+        ("kalshi_markets", "rows = 3", "of 3 from 2026-01-01T00:00"),
+        ("kalshi_markets", "begins = ''", "begins is no instant"),
+        ("kalshi_markets", "begins = '2026-01-01T00:00Z'", "begins is no instant"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named_with_its_table_and_value(
+    journal: Path, table: str, change: str, says: str
+) -> None:
+    where = SENT if table == "kalshi_actions" else FIRST.format(table=table)
+    if "cash of" in says:
+        where = "at = (SELECT min(at) FROM kalshi_actions)"
+    damage(journal, f"UPDATE {table} SET {change} WHERE {where}")
+    said = refusal(journal)
+    assert says in said
+    # Where two tables contradict one another either may be wrong.
+    named = {"size = 7777": "intents", "price = '0.01'": "intents", "rows = 3": "kalshi_ticks"}
+    assert f"{named.get(change, table)}, row " in said
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "says"),
+    [
+        ("kalshi_actions", "cash", "NULL", "cash is no amount of USD: None"),
+        ("kalshi_actions", "cash", "x'00ff'", "cash is no amount of USD: b'"),
+        ("kalshi_actions", "at", "NULL", "at is no instant"),
+        ("kalshi_actions", "at", "12", "at is no instant"),
+        ("kalshi_actions", "action", "'three'", "action is no whole number, 0 … 24: 'three'"),
+        ("kalshi_actions", "answer", "NULL", "answer is no text: None"),
+        ("kalshi_ticks", "bid", "'low'", "bid is no whole number, 0 … 10000: 'low'"),
+        ("kalshi_ticks", "estimate", "NULL", "estimate is no number, 0 … 1: None"),
+        ("kalshi_markets", "interval", "0.5", "interval is no whole number"),
+        ("kalshi_markets", "begins", "NULL", "begins is no instant"),
+        ("intents", "request", "NULL", "request is no JSON object: None"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(
+    journal: Path, table: str, column: str, value: str, says: str
+) -> None:
+    damage(journal, *loosened(table), f"UPDATE {table} SET {column} = {value}")
+    said = refusal(journal)
+    assert says in said
+    assert f"{table}, row " in said
+
+
+@pytest.mark.parametrize("table", ["kalshi_actions", "kalshi_ticks", "kalshi_markets", "intents"])
+def test_a_table_or_column_that_is_missing_is_named(journal: Path, table: str) -> None:
+    damage(journal, f"ALTER TABLE {table} RENAME TO other")
+    other = {"kalshi_actions": "no decisions on event contracts"}
+    assert other.get(table, f"no such table: {table}") in refusal(journal)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ("half of {", "request is no JSON object: 'half of {'"),
+        ("[1, 2]", "request is no JSON object: '[1, 2]'"),
+        ("[" * 100_000, "request is no JSON object"),
+        ("{}", "ticker is no text: None"),
+        ('{"ticker": "RAIN", "side": "bid", "count": "5.00"}', "price is no amount of USD: None"),
+        ('{"symbol": "RAIN", "qty": "5"}', "request is not "),
+    ],
+)
+def test_an_intent_that_does_not_ask_for_the_decided_order_is_named(
+    journal: Path, request_: str, says: str
+) -> None:
+    damage(journal, *loosened("intents"), f"UPDATE intents SET request = '{request_}'")
+    said = refusal(journal)
+    assert says in said
+    assert "intents, row " in said
+
+
+@pytest.mark.parametrize("wrong", [{}, {"count": "1.00"}, {"price": "0.0100"}, {"ticker": "HAIL"}])
+def test_an_order_in_the_venues_own_words_is_read_as_well(
+    journal: Path, wrong: dict[str, str]
+) -> None:
+    for entry in records_of(journal).entries():
+        if entry.size and entry.price is not None:
+            action, side = entry.intent.split("_")
+            order = LimitOrder(
+                entry.client_order_id,
+                entry.market,
+                action,  # type: ignore[arg-type]
+                side,  # type: ignore[arg-type]
+                entry.price,
+                Decimal(entry.size),
+            )
+            words = json.dumps({**order_request(order, entry.at), **wrong})
+            name = entry.client_order_id
+            damage(
+                journal, f"UPDATE intents SET request = '{words}' WHERE client_order_id='{name}'"
+            )
+    if wrong:
+        assert "as decided" in refusal(journal)
+    else:
+        assert paper_report.paper_report(PaperReportSettings(str(journal))).decisions
+
+
+def records_of(journal: Path) -> ActionRecords:
+    return ActionRecords(lambda query, values: rows_of(journal, query, values), str(journal))
+
+
+def test_sizes_and_prices_are_those_of_the_journal_whatever_the_episode_has(journal: Path) -> None:
+    other = EpisodeSettings(position_sizes=(1, 2, 3, 4, 10), price_style="passive")
+    told = paper_report.paper_report(PaperReportSettings(str(journal), episode=other))
+    assert told.as_json() == paper_report.paper_report(PaperReportSettings(str(journal))).as_json()
+
+
+def test_a_market_that_was_first_seen_as_it_settled_is_left_out(journal: Path) -> None:
+    before = paper_report.paper_report(PaperReportSettings(str(journal)))
+    (begins,) = rows_of(journal, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
+    last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
+    damage(
+        journal,
+        "INSERT INTO kalshi_markets SELECT 'HAIL', begins, interval, 30 FROM kalshi_markets"
+        " WHERE market = 'RAIN'",
+        f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0)",
+    )
+    after = paper_report.paper_report(PaperReportSettings(str(journal)))
+    assert after.as_json() == before.as_json()
+
+
+def test_ticks_that_would_never_end_are_refused(journal: Path) -> None:
+    damage(
+        journal,
+        "UPDATE kalshi_markets SET rows = 100000000000",
+        "UPDATE kalshi_ticks SET at = '2250-01-01T00:00:00'"
+        " WHERE market = 'RAIN' AND at = (SELECT max(at) FROM kalshi_ticks)",
+    )
+    damage(journal, "DELETE FROM kalshi_actions WHERE at = (SELECT max(at) FROM kalshi_actions)")
+    assert "steps from 2026-01-01T00:00" in refusal(journal)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("damaged", "kalshi_actions, row "),
+        ("stock", "has no decisions on event contracts"),
+        ("empty", "has no decisions on event contracts"),
+        ("no bytes", "has no decisions on event contracts"),
+        ("text", "file is not a database"),
+        ("cut", "malformed"),
+        ("folder", "is no file"),
+        ("missing", "is no file"),
+    ],
+)
+def test_the_command_refuses_in_one_line_and_leaves_nothing(
+    journal: Path,
+    kind: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = journal.read_bytes()
+    if kind == "damaged":
+        damage(journal, "UPDATE kalshi_actions SET worth = 'a\nb'")
+    elif kind == "cut":
+        journal.write_bytes(content[: len(content) // 2])
+    else:
+        journal.unlink()
+    if kind in ("stock", "empty"):
+        database = Database(journal)
+        if kind == "stock":
+            database.create("CREATE TABLE decisions (id TEXT) STRICT")
+        database.close()
+    elif kind == "no bytes":
+        journal.touch()
+    elif kind == "text":
+        journal.write_text("worth,cash\n" * 200)
+    elif kind == "folder":
+        journal.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    words = ["paper_report", "journal=journal.sqlite", "output=deep/in/report"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        paper_report.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.count("\n") == 1
+    assert said.startswith("error: ")
+    assert "journal.sqlite" in said
+    assert says in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_loop_of_event_contracts_says_the_same_of_its_own_journal() -> None:
+    _, log = traded(7, EpisodeSettings(), 9)
+    log._database.execute("UPDATE kalshi_ticks SET bid = 20000")
+    with pytest.raises(DatabaseFailed, match="memory: the journal is damaged: kalshi_ticks, row R"):
+        log.ticks("RAIN")
+
+
+@given(st.text(), st.none() | st.booleans() | st.floats() | st.text() | st.binary() | st.integers())
+def test_a_column_is_read_as_what_it_is_or_refused(column: str, value: Any) -> None:
+    row = JournalRow("journal", "table", "row", {column: value})
+    reads = (row.text, row.amount, row.instant, row.share, row.inner)
+    for read in (*reads, lambda name: row.whole(name, 0, 9)):
+        with suppress(DatabaseFailed):
+            read(column)
+
+
+@given(st.datetimes())
+def test_an_instant_is_read_as_it_was_written(at: Any) -> None:
+    instant = np.datetime64(at, "ns") if 1970 <= at.year < 2262 else None
+    row = JournalRow("journal", "table", "row", {"at": at.isoformat()})
+    if instant is None:
+        with pytest.raises(DatabaseFailed):
+            row.instant("at")
+    else:
+        assert row.instant("at") == instant
+
+
+ENTRY = ActionEntry(
+    market="RAIN",
+    at=np.datetime64("2026-11-22T10:00:00", "ns"),
+    policy="kelly",
+    action=1,
+    intent="BUY_YES",
+    size=5,
+    price=Decimal("0.42"),
+    reason="",
+    digest="",
+    allowed=3,
+    cash=Decimal(1000),
+    worth=Decimal(1000),
+    client_order_id="a",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"action": 25}, "action is 25"),
+        ({"action": 6}, "intent is 'BUY_YES', which action 6 is not"),
+        ({"allowed": 1 << 25}, "no mask of 25 actions"),
+        ({"digest": "abc"}, "no SHA-256"),
+        ({"size": 0}, "neither an order nor none"),
+        ({"client_order_id": ""}, "neither an order nor none"),
+        ({"price": Decimal("0.00001")}, "price must be a multiple"),
+        ({"action": 0, "intent": "HOLD"}, "neither an order nor none"),
+    ],
+)
+def test_a_decision_that_cannot_be_is_none(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(ENTRY, **changes)

@@ -1,0 +1,196 @@
+"""Keys stay hidden, requests are signed as the venue checks it, real money is asked for twice."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.trading.endpoint import (
+    KalshiKeys,
+    KalshiSettings,
+    StatusAnswer,
+    translated_errors,
+)
+from foundation.errors import AccessRefused, BrokerError, InputError, SenselessAnswer
+from tests.event_contracts.practice import KEYS
+
+PEM = KEYS.pem
+MINE = KalshiKeys(KEYS.key_id, PEM)
+LOOPBACK = KalshiSettings(url_override="http://127.0.0.1:9")
+TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"))
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey, password: bytes = b"") -> str:
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        encryption = serialization.BestAvailableEncryption(password)
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, encryption).decode()
+
+
+@given(st.sampled_from(["GET", "POST", "DELETE"]), TEXTS, TEXTS, st.integers(0, 2**42))
+def test_the_signature_is_over_time_method_and_path_without_the_query(
+    method: str, path: str, query: str, at: int
+) -> None:
+    headers = MINE.headers(method, f"/trade-api/v2/a{path}?{query}", at)
+    assert headers["KALSHI-ACCESS-KEY"] == KEYS.key_id
+    assert headers["KALSHI-ACCESS-TIMESTAMP"] == str(at)
+    KEYS.private_key.public_key().verify(
+        base64.b64decode(headers["KALSHI-ACCESS-SIGNATURE"], validate=True),
+        f"{at}{method}/trade-api/v2/a{path}".encode(),
+        padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=32),
+        hashes.SHA256(),
+    )
+
+
+def test_each_attempt_has_the_time_at_which_it_is_made() -> None:
+    times = iter([5, 7])
+    sign = MINE.signer(lambda: next(times))
+    stamps = [sign("GET", "/a")["KALSHI-ACCESS-TIMESTAMP"] for _ in range(2)]
+    assert stamps == ["5", "7"]
+
+
+def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(PEM)
+    ways = (
+        {"KALSHI_PRIVATE_KEY": PEM},
+        {"KALSHI_PRIVATE_KEY": PEM.replace("\n", "\\n")},
+        {"KALSHI_PRIVATE_KEY_PATH": str(path)},
+    )
+    for way in ways:
+        keys = KalshiKeys.of({"KALSHI_API_KEY_ID": f" {KEYS.key_id} ", **way})
+        assert (keys.key_id, keys.private_key) == (KEYS.key_id, PEM.strip())
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "KALSHI_API_KEY_ID: not set"),
+        ({"KALSHI_API_KEY_ID": "a"}, "KALSHI_PRIVATE_KEY: not set"),
+        ({"KALSHI_PRIVATE_KEY": PEM}, "KALSHI_API_KEY_ID: not set"),
+        (
+            {"KALSHI_API_KEY_ID": "a", "KALSHI_PRIVATE_KEY_PATH": "/nowhere/k"},
+            "KALSHI_PRIVATE_KEY_PATH: /nowhere/k: cannot be read",
+        ),
+        ({"KALSHI_API_KEY_ID": "a", "KALSHI_PRIVATE_KEY": "hush"}, "no private key in PEM"),
+        ({"KALSHI_API_KEY_ID": "a\nb", "KALSHI_PRIVATE_KEY": PEM}, "not an id"),
+    ],
+)
+def test_keys_that_are_missing_or_none_are_one_line(environment: dict[str, str], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        KalshiKeys.of(environment)
+    assert "\n" not in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_key_of_another_kind_or_behind_a_password_is_refused() -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(InputError, match="RSA keys alone"):
+        KalshiKeys("a", pem_of(curve))
+    with pytest.raises(InputError, match="without a password"):
+        KalshiKeys("a", pem_of(curve, b"secret"))
+
+
+def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
+    assert repr(MINE) == "KalshiKeys()"
+    lines = [line for line in PEM.splitlines() if not line.startswith("-----")]
+    shown = MINE.redact(f"{KEYS.key_id} {PEM} {lines[1]} and {lines[-1]}")
+    assert KEYS.key_id not in shown
+    assert not any(line in shown for line in lines)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [f"key {KEYS.key_id}", " ".join(PEM.split()), PEM],
+    ids=["the id", "the key in a line", "the key"],
+)
+def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> None:
+    for error in (StatusAnswer(400, failure), SenselessAnswer(failure), KeyError(failure)):
+        with (
+            pytest.raises(BrokerError) as caught,
+            translated_errors("orders", LOOPBACK, MINE),
+        ):
+            raise error
+        assert "127.0.0.1:9: orders: " in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert KEYS.key_id not in str(caught.value)
+        assert not any(
+            line in str(caught.value) for line in PEM.splitlines() if not line.startswith("-----")
+        )
+
+
+def test_keys_that_open_nothing_are_told_with_what_to_check() -> None:
+    with (
+        pytest.raises(AccessRefused, match=r"KALSHI_API_KEY_ID.*clock"),
+        translated_errors("the balance", LOOPBACK, MINE),
+    ):
+        raise StatusAnswer(401, "no such key")
+
+
+def test_what_the_user_gave_wrong_stays_his_own_error() -> None:
+    with pytest.raises(InputError, match=r"^size: 0$"), translated_errors("a", LOOPBACK, MINE):
+        raise InputError("size: 0")
+
+
+def test_money_is_played_with_unless_it_is_said_twice() -> None:
+    assert KalshiSettings().address == "https://external-api.demo.kalshi.co"
+    with pytest.raises(InputError, match="confirm_live=true"):
+        KalshiSettings(mode="live")
+    live = KalshiSettings(mode="live", confirm_live=True)
+    assert live.address == "https://external-api.kalshi.com"
+    assert not live.on_this_machine
+
+
+def test_another_address_is_one_of_this_machine() -> None:
+    here = KalshiSettings(mode="live", url_override="http://localhost:8000/")
+    assert here.on_this_machine
+    assert here.address == "http://localhost:8000"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com",
+        "http://127.0.0.1.example.com:80",
+        "http://key:word@127.0.0.1:80",
+        "http://127.0.0.1:80/trade-api",
+        "http://127.0.0.1:80?a=1",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1:99999",
+        "127.0.0.1:8000",
+    ],
+)
+def test_keys_are_sent_to_no_other_address(url: str) -> None:
+    with pytest.raises(InputError, match=r"broker\.url_override") as caught:
+        KalshiSettings(url_override=url)
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("attempts", 0), ("deadline", 0.0), ("landing_seconds", float("nan"))],
+)
+def test_a_setting_outside_its_bounds_is_named(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"broker.{name}"):
+        KalshiSettings(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"broker\.mode"):
+        KalshiSettings(mode="paper")  # type: ignore[arg-type]
+
+
+def test_an_order_waits_as_many_ticks_live_as_in_training() -> None:
+    settings = KalshiTradingSettings(markets=("RAIN",))
+    assert settings.order_life == EpisodeSettings().life * settings.step
+    longer = KalshiTradingSettings(markets=("RAIN",), interval=60.0, life=7)
+    assert longer.order_life == np.timedelta64(7 * 60, "s")
+    brief = KalshiTradingSettings(markets=("RAIN",), interval=0.5, life=2)
+    assert brief.order_life == np.timedelta64(10, "s"), "no shorter: it has to reach the venue"

@@ -1,0 +1,347 @@
+"""The environment books what the exact account books, sees no future, and creates no money."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts.simulation.sessions import COLUMNS, outcome_of
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.actions import INTENTS, LimitOrderActionSpace
+from event_contracts.trading.money import Account, Holding
+from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Quote, RestingOrder
+from event_contracts.trading.records import DOLLAR, SLOTS, WHOLE
+from foundation.errors import InputError
+from tests.event_contracts.desk import within_inventory
+
+D = Decimal
+MARKET = "RAIN"
+SHORT = SyntheticMarket(steps=60)
+STYLES = ("passive", "mid", "aggressive")
+seeds = st.integers(0, 2**31)
+styles = st.sampled_from(STYLES)
+
+
+def exact(amount: float) -> Decimal:
+    return D(repr(amount))
+
+
+def env_of(style: str, **more: Any) -> MarketAgnosticKalshiEnv:
+    return MarketAgnosticKalshiEnv(market=SHORT, price_style=style, **more)  # type: ignore[arg-type]
+
+
+def played(
+    env: MarketAgnosticKalshiEnv, seed: int, *, masked: bool = True
+) -> Iterator[tuple[int, float, bool, dict[str, Any], Any]]:
+    """A random episode: action, reward, end, info and observation of each step."""
+    env.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    done = False
+    while not done:
+        allowed = np.flatnonzero(env.action_masks()) if masked else np.arange(25)
+        action = int(rng.choice(allowed))
+        seen, reward, done, _, info = env.step(action)
+        yield action, reward, done, info, seen
+
+
+def as_fill(fill: dict[str, Any]) -> Fill:
+    price = exact(fill["price"])
+    count = D(fill["count"])
+    return Fill(fill["order_id"], MARKET, fill["action"], fill["side"], price, count, fill["maker"])
+
+
+def resting_of(env: MarketAgnosticKalshiEnv) -> tuple[RestingOrder, ...]:
+    orders = []
+    for row in env._orders[: int(env._market["resting"])]:
+        verb, side = INTENTS[int(row["intent"])].split("_")
+        name = str(int(row["number"]))
+        count = D(int(row["remaining"]))
+        price = D(int(row["price"])) / WHOLE
+        order = LimitOrder(name, MARKET, verb, side, price, count)  # type: ignore[arg-type]
+        orders.append(RestingOrder(name, order, count))
+    return tuple(orders)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, styles)
+def test_every_cent_is_what_the_exact_account_books_fill_by_fill(seed: int, style: str) -> None:
+    env = env_of(style)
+    account = Account(D(1000))
+    rules = env.space.fees
+    for _, _, done, info, _ in played(env, seed):
+        for entry in info["fills"]:
+            fill = as_fill(entry)
+            account, charge = account.booked(fill, rules)
+            assert exact(entry["fee"]) == charge.net_fee
+        held = account.holding(MARKET)
+        if done:
+            account = account.settled(MARKET, "YES" if env.quote[0] + env.quote[1] >= 1 else "NO")
+        else:
+            assert (held.yes, held.no) == (info["yes"], info["no"])
+        assert exact(info["cash"]) == account.cash
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, styles, st.sampled_from([1000.0, 300.0, 60.0, 20_000.0]))
+def test_masks_are_those_of_the_live_manager(seed: int, style: str, cash: float) -> None:
+    env = env_of(style, starting_cash=cash)
+    space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
+    for _, _, done, info, _ in played(env, seed):
+        if done or env._market["resting"] == SLOTS:
+            continue
+        bid, ask = (exact(price) for price in env.quote)
+        resting = resting_of(env)
+        view = MarketView(
+            MARKET, exact(info["cash"]), D(info["yes"]), D(info["no"]), resting, Quote(bid, ask)
+        )
+        assert np.array_equal(env.action_masks(), space.action_masks(view))
+        holding = Holding(D(info["yes"]), D(info["no"]))
+        assert within_inventory(resting, MARKET, holding) == resting
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, styles, st.booleans())
+def test_a_fill_leaves_buffer_limits_and_inventory(seed: int, style: str, masked: bool) -> None:
+    env = env_of(style)
+    held = {"YES": 0, "NO": 0}
+    account = Account(D(1000))
+    for _, _, done, info, _ in played(env, seed, masked=masked):
+        for entry in info["fills"]:
+            if entry["action"] == "SELL":
+                assert entry["count"] <= held[entry["side"]]
+            account, _ = account.booked(as_fill(entry), env.space.fees)
+            holding = account.holding(MARKET)
+            held = {"YES": int(holding.yes), "NO": int(holding.no)}
+            position = held[entry["side"]]
+            if entry["action"] == "BUY" and position:
+                worth = position * entry["price"]
+                assert account.cash >= 50
+                assert worth <= 1.02 * min(500, 0.25 * (float(account.cash) + worth))
+        if not done:
+            assert min(info["yes"], info["no"]) == 0
+            assert max(info["yes"], info["no"]) <= 500
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, styles)
+def test_rewards_add_up_to_what_the_session_earned(seed: int, style: str) -> None:
+    env = env_of(style)
+    earned = sum(reward for _, reward, *_ in played(env, seed))
+    assert earned == pytest.approx(env._info()["cash"] - 1000, abs=1e-6)
+    wealth = env_of(style, reward="log_wealth")
+    growth = sum(reward for _, reward, *_ in played(wealth, seed))
+    assert growth == pytest.approx(np.log(wealth._info()["cash"] / 1000), abs=1e-9)
+
+
+def test_nothing_that_is_done_earns_nothing() -> None:
+    env = MarketAgnosticKalshiEnv()
+    env.reset(seed=3)
+    done = False
+    while not done:
+        _, reward, done, _, info = env.step(0)
+        assert reward == 0
+    assert info["cash"] == 1000
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, styles, st.integers(1, 57))
+def test_later_rows_change_nothing_that_was_seen_done_or_allowed(
+    seed: int, style: str, row: int
+) -> None:
+    """Step k reads rows up to k + 1 only."""
+    session = synthetic_session(seed, SHORT)
+    changed = session.copy()
+    changed[row + 1 :] = changed[row + 1 :][::-1]
+    told: list[list[Any]] = []
+    for each in (session, changed):
+        env = MarketAgnosticKalshiEnv(each, price_style=style)  # type: ignore[arg-type]
+        env.reset(seed=0)
+        rng = np.random.default_rng(seed)
+        steps: list[Any] = []
+        for _ in range(row):
+            allowed = env.action_masks()
+            seen, reward, _, _, info = env.step(int(rng.choice(np.flatnonzero(allowed))))
+            steps.append((allowed.tolist(), seen.tolist(), reward, info))
+        told.append(steps)
+    assert told[0] == told[1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, styles)
+def test_a_taker_pays_no_less_than_his_sides_ask_before_or_after(seed: int, style: str) -> None:
+    env = env_of(style)
+    env.reset(seed=seed)
+    before = env.quote
+    for _, _, done, info, _ in played(env, seed):
+        for fill in info["fills"]:
+            if done or fill["maker"]:
+                continue
+            quotes = [before, env.quote]
+            asks = [q[1] if fill["side"] == "YES" else round(1 - q[0], 4) for q in quotes]
+            bids = [q[0] if fill["side"] == "YES" else round(1 - q[1], 4) for q in quotes]
+            if fill["action"] == "BUY":
+                assert fill["price"] >= max(asks)
+            else:
+                assert fill["price"] <= min(bids)
+        before = env.quote
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, styles)
+def test_a_masked_or_reserved_action_does_what_hold_does(seed: int, style: str) -> None:
+    one, other = env_of(style), env_of(style)
+    one.reset(seed=seed)
+    other.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    done = False
+    while not done:
+        forbidden = ~one.action_masks()
+        assert forbidden[21:].all()
+        action = int(rng.integers(25))
+        allowed = 0 if forbidden[action] else action
+        first = one.step(action)
+        second = other.step(allowed)
+        assert first[0].tolist() == second[0].tolist()
+        assert first[1:] == second[1:]
+        size = one.space.process_action(allowed)[1]
+        assert first[4]["last_order_size"] == size
+        done = first[2]
+
+
+def test_the_same_seed_is_the_same_episode_whatever_came_before() -> None:
+    env = env_of("mid")
+    told = []
+    for before in (0, 1, 5):
+        for seed in range(before):
+            list(played(env, seed))
+        told.append([(r, info) for _, r, _, info, _ in played(env, 77)])
+    assert told[0] == told[1] == told[2]
+    other = [(r, info) for _, r, _, info, _ in played(env, 78)]
+    assert other != told[0]
+
+
+def test_from_flat_at_a_thousand_dollars_the_smallest_purchase_is_allowed() -> None:
+    env = MarketAgnosticKalshiEnv()
+    _, info = env.reset(seed=0)
+    allowed = env.action_masks()
+    assert allowed.dtype == bool
+    assert allowed.shape == (25,)
+    assert allowed[0]
+    assert allowed[1]
+    assert not allowed[[6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22, 23, 24]].any()
+    assert info == {
+        "cash": 1000.0,
+        "yes": 0,
+        "no": 0,
+        "fills": [],
+        "quote": env.quote,
+        "last_order_size": 0,
+    }
+
+
+def test_at_settlement_a_contract_pays_a_dollar_or_nothing() -> None:
+    for seed in range(20):
+        session = synthetic_session(seed, SHORT)
+        env = MarketAgnosticKalshiEnv(session)
+        env.reset(seed=0)
+        _, _, _, _, info = env.step(1)
+        for _ in range(len(session) - 2):
+            held = info["yes"]
+            cash = info["cash"]
+            _, _, done, _, info = env.step(0)
+        assert done
+        assert info["cash"] == pytest.approx(cash + held * outcome_of(session), abs=1e-9)
+        assert (info["yes"], info["no"]) == (0, 0)
+
+
+def test_gymnasiums_own_check_finds_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env_of("aggressive"), skip_render_check=True)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "says"),
+    [
+        ({"starting_cash": 0}, "starting_cash"),
+        ({"starting_cash": 10.001}, "whole cents"),
+        ({"reward": "fame"}, "reward: 'fame' is none of value, log_wealth"),
+        ({"life": 0}, "life: 0 steps are below 1"),
+        ({"session": np.zeros((5, len(COLUMNS)))}, "is not above the row's yes_bid"),
+        ({"fixed_size": 7}, "fixed_size: 7 is none of"),
+        ({"position_sizes": (0.5, 10, 20, 50, 100)}, "five increasing numbers"),
+        ({"starting_cash": 4e7}, "starting_cash"),
+        ({"starting_cash": 1.7e308}, "is beyond \\$1,000,000"),
+        ({"starting_cash": float("-inf")}, "no number of whole cents"),
+        ({"starting_cash": "60"}, "starting_cash: '60' is no int or float"),
+        ({"starting_cash": True}, "starting_cash: True is no int or float"),
+        ({"limits": None}, "limits: None is no PositionLimits"),
+        ({"cash_buffer": None}, "cash_buffer: None is no int or float"),
+        ({"market": "synthetic"}, "market: 'synthetic' is no SyntheticMarket"),
+        ({"life": float("inf")}, "life: inf is no whole number"),
+        ({"life": 2.0}, "life: 2.0 is no whole number"),
+        ({"size_features": 1}, "size_features: 1 is no True or False"),
+        ({"reward": 5}, "reward: 5 is no str"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_a_line(
+    settings_: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        MarketAgnosticKalshiEnv(**settings_)
+
+
+def test_before_the_first_reset_nothing_is_shown() -> None:
+    env = env_of("mid")
+    for asked in (lambda: env.quote, env.action_masks, lambda: env.step(0)):
+        with pytest.raises(ValueError, match="reset begins the first episode"):
+            asked()
+
+
+def test_after_settlement_there_is_no_step_and_no_code_beyond_the_table() -> None:
+    env = env_of("mid")
+    list(played(env, 1))
+    with pytest.raises(ValueError, match="the market has settled"):
+        env.step(0)
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="action must be 0"):
+        env.step(25)
+    for action in (24.9, -0.5, "5", None):
+        with pytest.raises(ValueError, match="is no whole number"):
+            env.step(action)
+    assert env._market["cash"] == 1000 * DOLLAR
+
+
+@pytest.mark.parametrize("style", ["passive", "mid", "aggressive"])
+def test_in_a_market_of_finer_ticks_orders_stand_on_them_and_within_the_quote(style: str) -> None:
+    market = SyntheticMarket(tick=0.001, width=2.0, steps=40, start_deviation=0.5)
+    env = MarketAgnosticKalshiEnv(market=market, price_style=style)
+    prices = set()
+    for seed in range(5):
+        env.reset(seed=seed)
+        for _ in range(30):
+            bid, ask = env.quote
+            *_, info = env.step(1 if env.action_masks()[1] else 0)
+            newest = env._market["numbers"] - 1
+            resting = env._orders[: env._market["resting"]]
+            for price in resting["price"][resting["number"] == newest]:
+                if info["last_order_size"]:
+                    assert bid - 1e-9 <= price / 10_000 <= ask + 1e-9
+                    prices.add(int(price))
+    assert all(price % 10 == 0 for price in prices)
+    assert style == "aggressive" or any(price % 100 for price in prices)
+
+
+def test_a_session_of_more_contracts_than_there_can_be_is_refused() -> None:
+    session = np.array([[0.4, 0.42, 1e19, 10, 0, 0, 0.41]] * 5)
+    with pytest.raises(InputError, match="is more than 1e\\+09 contracts"):
+        MarketAgnosticKalshiEnv(session=session)

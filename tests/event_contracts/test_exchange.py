@@ -1,0 +1,261 @@
+"""The exchange fills as the environment does, and one account's money is conserved over markets."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.manager import SimulatedOrderManager
+from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.money import Account
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.records import SLOTS
+from foundation.errors import InputError, OrderRejected
+
+D = Decimal
+SHORT = SyntheticMarket(steps=60)
+EAGER = SyntheticMarket(steps=60, depth=40, noise=1.0)
+MARKETS = ("RAIN", "SNOW", "WIND")
+seeds = st.integers(0, 2**31)
+styles = st.sampled_from(["passive", "mid", "aggressive"])
+cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
+
+
+def exchange_of(seed: int, markets: tuple[str, ...] = MARKETS, **more: Any) -> Exchange:
+    listings = [
+        Listing(name, tape_of(synthetic_session(seed, EAGER, market=k)), first=3 * k)
+        for k, name in enumerate(markets)
+    ]
+    return Exchange(listings, EpisodeSettings(**more))
+
+
+def act(exchange: Exchange, space: LimitOrderActionSpace, rng: np.random.Generator) -> None:
+    """One random allowed action in each market that is open, then a tick."""
+    manager = SimulatedOrderManager(exchange)
+    for market in exchange.listings:
+        if exchange.market_state(market) != "open":
+            continue
+        allowed = np.flatnonzero(space.action_masks(manager.view(market)))
+        mine = [r for r in exchange.resting if r.order.market == market]
+        if len(mine) < SLOTS:
+            name = f"{market}-{exchange.tick}"
+            space.execute_action_sync(int(rng.choice(allowed)), manager, market, name)
+        if mine and rng.random() < 0.1:
+            manager.cancel(mine[int(rng.integers(len(mine)))].order_id)
+    manager.advance()
+
+
+def middles(exchange: Exchange) -> dict[str, Decimal]:
+    """The middle of each open market's quote, USD."""
+    quotes = {
+        market: exchange.quote(market)
+        for market in MARKETS
+        if exchange.market_state(market) != "unopened"
+    }
+    return {market: (quote.yes_bid + quote.yes_ask) / 2 for market, quote in quotes.items()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, styles, cash_amounts)
+def test_actions_through_the_manager_do_what_they_do_in_the_environment(
+    seed: int, style: str, cash: float
+) -> None:
+    session = synthetic_session(seed, SHORT)
+    env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
+    _, info = env.reset(seed=0)
+    manager = SimulatedOrderManager(Exchange([Listing("RAIN", tape_of(session))], env.settings))
+    rng = np.random.default_rng(seed)
+    seen = 0
+    done = False
+    while not done:
+        view = manager.view("RAIN")
+        assert (view.cash, view.yes, view.no) == (D(repr(info["cash"])), info["yes"], info["no"])
+        allowed = env.action_masks()
+        if len(view.resting) < SLOTS:
+            assert np.array_equal(env.space.action_masks(view), allowed)
+        action = int(rng.choice(np.flatnonzero(allowed)))
+        sent = env.space.execute_action_sync(action, manager, "RAIN", f"{manager.exchange.tick}")
+        _, _, done, _, info = env.step(action)
+        assert sent.size == info["last_order_size"]
+        manager.advance()
+        booked = manager.exchange.fills[seen:]
+        seen += len(booked)
+        assert [
+            (f.fill.action, f.fill.side, f.fill.price, f.fill.count, f.fill.maker, f.fee)
+            for f in booked
+        ] == [
+            (f["action"], f["side"], D(repr(f["price"])), f["count"], f["maker"], D(repr(f["fee"])))
+            for f in info["fills"]
+        ]
+        assert [f.fill.order_id for f in booked] == [f"RAIN-{f['order_id']}" for f in info["fills"]]
+    assert manager.exchange.is_over
+    assert manager.exchange.cash == D(repr(info["cash"]))
+
+
+@settings(max_examples=12, deadline=None)
+@given(seeds, styles, cash_amounts)
+def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
+    seed: int, style: str, cash: float
+) -> None:
+    exchange = exchange_of(seed, price_style=style, starting_cash=cash)
+    space = exchange.space
+    account = Account(exchange.cash)
+    rng = np.random.default_rng(seed)
+    booked = settled = 0
+    while not exchange.is_over:
+        act(exchange, space, rng)
+        # A market that settles trades no more, so that its fills come before its settlement.
+        for each in exchange.fills[booked:]:
+            account, cost = account.booked(each.fill, space.fees)
+            assert each.fee == cost.net_fee
+            assert each.tick == exchange.tick
+        booked = len(exchange.fills)
+        for end in exchange.settlements[settled:]:
+            assert end.held == account.holding(end.market)
+            account = account.settled(end.market, end.outcome)
+        settled = len(exchange.settlements)
+        assert exchange.cash == account.cash
+        for market in MARKETS:
+            assert exchange.holding(market) == account.holding(market)
+    assert not account.holdings
+    booked_cash = sum(
+        (f.fill.price * f.fill.count * (1 if f.fill.action == "SELL" else -1) - f.fee)
+        for f in exchange.fills
+    )
+    pairs = sum(f.fill.count * (1 if f.fill.action == "BUY" else -1) for f in exchange.fills)
+    paid = sum((end.payout for end in exchange.settlements), D(0))
+    expired = sum((end.held.yes + end.held.no for end in exchange.settlements), D(0))
+    # Every contract that was bought and not sold was paired with another or held to the end.
+    assert exchange.cash == D(repr(cash)) + booked_cash + (pairs - expired) / 2 + paid
+
+
+@settings(max_examples=12, deadline=None)
+@given(seeds, styles, cash_amounts)
+def test_buffer_and_limits_hold_over_the_whole_account(seed: int, style: str, cash: float) -> None:
+    exchange = exchange_of(seed, price_style=style, starting_cash=cash)
+    space = exchange.space
+    account = Account(exchange.cash)
+    rng = np.random.default_rng(seed)
+    booked = 0
+    while not exchange.is_over:
+        before = middles(exchange)
+        act(exchange, space, rng)
+        # Markets step one after the other: those after a fill's still show the tick before.
+        shown = dict(before)
+        for each in exchange.fills[booked:]:
+            fill = each.fill
+            for market in MARKETS[: MARKETS.index(fill.market)]:
+                shown[market] = middles(exchange)[market]
+            account, _ = account.booked(fill, space.fees)
+            held = account.holding(fill.market).of(fill.side)
+            if fill.action == "SELL" or not held:
+                continue
+            others = [market for market in account.holdings if market != fill.market]
+            elsewhere = sum(
+                (
+                    account.holding(m).yes * shown[m] + account.holding(m).no * (1 - shown[m])
+                    for m in others
+                ),
+                D(0),
+            )
+            worth = held * fill.price
+            assert account.cash >= 50
+            assert held <= 500
+            assert worth <= 500
+            # The netting of pairs raises the cash in the very fill: its fees alone are lost.
+            assert worth <= D("0.255") * (account.cash + elsewhere + worth)
+        booked = len(exchange.fills)
+        for end in exchange.settlements:
+            if end.tick == exchange.tick:
+                account = account.settled(end.market, end.outcome)
+        for market in MARKETS:
+            if exchange.market_state(market) == "open":
+                view = exchange.view(market)
+                assert view.resting == exchange.resting
+                assert view.resting_count("SELL", "YES") <= view.yes
+                assert view.resting_count("SELL", "NO") <= view.no
+
+
+def test_orders_end_executed_or_canceled_and_say_what_filled() -> None:
+    exchange = exchange_of(5, price_style="mid")
+    rng = np.random.default_rng(5)
+    while not exchange.is_over:
+        act(exchange, exchange.space, rng)
+    assert exchange.orders
+    assert not exchange.resting
+    filled = {name: D(0) for name in exchange.orders}
+    for each in exchange.fills:
+        filled[each.fill.order_id] += each.fill.count
+    for name, placed in exchange.orders.items():
+        assert placed.filled == filled[name] <= placed.order.count
+        assert placed.remaining == 0
+        assert placed.state == ("executed" if placed.filled == placed.order.count else "canceled")
+    assert {placed.state for placed in exchange.orders.values()} == {"executed", "canceled"}
+
+
+def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() -> None:
+    """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
+    once another market has taken as much."""
+    deep = SyntheticMarket(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)
+    tapes = [tape_of(synthetic_session(1, deep, market=k)) for k in range(2)]
+    exchange = Exchange([Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])])
+    for market in ("RAIN", "SNOW"):
+        exchange.submit(LimitOrder(market, market, "BUY", "YES", D("0.60"), D(400)))
+    exchange.advance()
+    assert [exchange.holding(market).yes for market in ("RAIN", "SNOW")] == [400, 400]
+    bought = exchange.fills[-1].fill
+    assert bought.price * 400 > D("0.25") * (exchange.cash + bought.price * 400)
+
+
+def test_cash_that_rests_in_one_market_is_not_free_in_another() -> None:
+    quiet = SyntheticMarket(steps=60, start_deviation=0.0, volatility=0.1)
+    tapes = [tape_of(synthetic_session(1, quiet, market=k)) for k in range(2)]
+    listings = [Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])]
+    exchange = Exchange(listings, EpisodeSettings(starting_cash=70.0))
+    first = LimitOrder("a", "RAIN", "BUY", "YES", D("0.40"), D(30))
+    exchange.submit(first)
+    with pytest.raises(OrderRejected, match=r"SNOW: buying 30 YES may cost .* is free"):
+        exchange.submit(LimitOrder("b", "SNOW", "BUY", "YES", D("0.40"), D(30)))
+    exchange.cancel("RAIN-0")
+    assert exchange.orders["RAIN-0"].state == "canceled"
+    exchange.cancel("RAIN-0")
+    assert exchange.submit(LimitOrder("b", "SNOW", "BUY", "YES", D("0.40"), D(30))).remaining == 30
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        (LimitOrder("a", "SNOW", "BUY", "YES", D("0.40"), D(5)), "SNOW: unopened"),
+        (LimitOrder("a", "RAIN", "BUY", "YES", D("0.405"), D(5)), "between ticks or contracts"),
+        (LimitOrder("a", "RAIN", "BUY", "YES", D("0.40"), D("0.5")), "between ticks or contracts"),
+        (LimitOrder("a", "RAIN", "SELL", "YES", D("0.40"), D(5)), "0 held"),
+    ],
+)
+def test_an_order_that_cannot_be_is_rejected_in_a_line(order: LimitOrder, says: str) -> None:
+    exchange = exchange_of(1)
+    with pytest.raises(OrderRejected, match=says):
+        exchange.submit(order)
+    assert not exchange.orders
+
+
+def test_markets_that_are_not_listed_or_not_open_are_named() -> None:
+    exchange = exchange_of(1)
+    with pytest.raises(InputError, match="HAIL: no such market; listed are RAIN, SNOW, WIND"):
+        exchange.view("HAIL")
+    with pytest.raises(InputError, match="SNOW: opens at tick 3"):
+        exchange.view("SNOW")
+    with pytest.raises(InputError, match="no order has this id"):
+        exchange.cancel("RAIN-0")
+    with pytest.raises(InputError, match="one market or more"):
+        Exchange([])
+    assert exchange.now == np.datetime64("2026-01-01T00:00:00", "ns")

@@ -1,0 +1,380 @@
+"""Money of event contracts: conserved by any sequence of fills, to the last digit."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.fees import Charge, FeeRules, KalshiFees, charge
+from event_contracts.trading.money import Account, Holding
+from event_contracts.trading.orders import Fill, Outcome, Quote, Verb, other
+from execution.fees import DatedRate
+from foundation.errors import BrokerError, InputError
+from tests.event_contracts.desk import MARKET, Desk
+
+D = Decimal
+RULES = FeeRules()
+NEWEST = FeeRules(fee_step=D("0.000001"))
+DIRECT = FeeRules(fee_step=D("0.000001"), balance_step=D("0.0001"))
+SIDES: tuple[Outcome, ...] = ("YES", "NO")
+VERBS: tuple[Verb, ...] = ("BUY", "SELL")
+CENTS = st.integers(1, 99).map(lambda n: D(n) / 100)
+PRICES = st.integers(1, 9_999).map(lambda n: D(n) / 10_000)
+COUNTS = st.integers(1, 50_000).map(lambda n: D(n) / 100)
+WHOLE = st.integers(1, 120).map(D)
+QUOTES = st.tuples(st.integers(0, 100), st.integers(0, 100)).map(
+    lambda pair: Quote(D(min(pair)) / 100, D(max(pair)) / 100)
+)
+
+
+def fill(
+    action: Verb, side: Outcome, price: str, count: int, maker: bool = False, order: str = "a"
+) -> Fill:
+    return Fill(order, MARKET, action, side, D(price), D(count), maker)
+
+
+def booked(account: Account, *fills: Fill, rules: FeeRules = RULES) -> tuple[Account, Decimal]:
+    """The account after the fills, and their net fees."""
+    fees = D(0)
+    for each in fills:
+        account, cost = account.booked(each, rules)
+        fees += cost.net_fee
+    return account, fees
+
+
+# What a fill costs
+
+
+def test_the_venues_own_example_is_charged_to_the_last_digit() -> None:
+    cost = charge(fill("BUY", "YES", "0.055", 1), NEWEST)
+    assert cost == Charge(D("-0.055"), D("0.003639"), D("0.001361"), D(0), D("0.001361"))
+    assert cost.cash == D("-0.06")
+
+
+def test_whole_cents_of_an_orders_rounding_come_back_in_the_fill_that_completes_them() -> None:
+    first = charge(fill("BUY", "YES", "0.37", 10), RULES)
+    assert first == Charge(D("-3.70"), D("0.1632"), D("0.0068"), D(0), D("0.0068"))
+    second = charge(fill("BUY", "YES", "0.37", 10), RULES, first.carried)
+    assert second == Charge(D("-3.70"), D("0.1632"), D("0.0068"), D("0.01"), D("0.0036"))
+    assert (first.cash, second.cash) == (D("-3.87"), D("-3.86"))
+
+
+def test_a_cent_exactly_comes_back() -> None:
+    """Fee 0.1632 and rounding 0.0068 after 0.0032 carried: one cent, and nothing is left."""
+    cost = charge(fill("BUY", "YES", "0.37", 10), RULES, D("0.0032"))
+    assert (cost.rebate, cost.carried) == (D("0.01"), 0)
+
+
+def test_rounding_is_carried_by_the_order_that_paid_it() -> None:
+    two = (fill("BUY", "YES", "0.37", 10, order="a"), fill("BUY", "YES", "0.37", 10, order="b"))
+    account, _ = booked(Account(D(100)), *two)
+    assert account.cash == D("100") - 2 * D("3.87")
+    account, _ = account.booked(fill("BUY", "YES", "0.37", 10, maker=True, order="a"), RULES)
+    assert account.carried == {"a": D("0.0060"), "b": D("0.0068")}, "taken or made, one order"
+
+
+@pytest.mark.parametrize(
+    ("price", "count", "maker", "fee"),
+    [
+        ("0.50", 100, False, "1.75"), ("0.50", 100, True, "0.4375"),
+        ("0.37", 10, False, "0.1632"), ("0.37", 10, True, "0.0408"),
+        ("0.01", 5, False, "0.0035"), ("0.99", 5, True, "0.0009"),
+    ],
+)  # fmt: skip
+def test_the_fee_is_the_rate_of_count_and_variance_rounded_up(
+    price: str, count: int, maker: bool, fee: str
+) -> None:
+    assert RULES.fee(D(price), D(count), maker=maker) == D(fee)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(VERBS), PRICES, COUNTS, st.booleans()), min_size=1),
+    st.sampled_from([RULES, NEWEST, DIRECT]),
+)
+def test_an_order_loses_less_than_one_step_to_rounding_however_it_fills(
+    fills: list[tuple[Verb, Decimal, Decimal, bool]], rules: FeeRules
+) -> None:
+    cash = exact = carried = D(0)
+    for action, price, count, maker in fills:
+        each = Fill("a", MARKET, action, "YES", price, count, maker)
+        cost = charge(each, rules, carried)
+        carried = cost.carried
+        cash += cost.cash
+        exact += cost.revenue - cost.fee
+        assert cost.cash % rules.balance_step == 0
+    assert 0 <= carried < rules.balance_step
+    assert cash == exact - carried
+
+
+@given(CENTS, WHOLE, st.booleans(), st.sampled_from(VERBS), st.integers(0, 99))
+def test_at_prices_in_cents_no_fill_is_paid_for(
+    price: Decimal, count: Decimal, maker: bool, action: Verb, carried: int
+) -> None:
+    each = Fill("a", MARKET, action, "YES", price, count, maker)
+    assert charge(each, RULES, D(carried) / 10_000).net_fee >= 0
+
+
+def integer_charge(
+    action: Verb, price: int, count: int, rate: int, carried: int, fee_step: int, step: int
+) -> tuple[int, int]:
+    """Cash and carried rounding in $0.000001, of integers alone: price in 0.0001, count in 0.01,
+    rate in 0.0001; the steps in $0.000001.
+    """
+    fee = -(-rate * price * count * (10_000 - price) // (10**8 * fee_step)) * fee_step
+    revenue = price * count if action == "SELL" else -price * count
+    change = (revenue - fee) // step * step
+    carried += revenue - fee - change
+    return change + carried // step * step, carried % step
+
+
+@given(
+    st.sampled_from(VERBS),
+    st.integers(1, 9_999),
+    st.integers(1, 50_000),
+    st.booleans(),
+    st.integers(0, 9_999),
+    st.sampled_from([RULES, NEWEST, DIRECT]),
+)
+def test_integers_of_a_millionth_of_a_dollar_say_the_same(
+    action: Verb, price: int, count: int, maker: bool, carried: int, rules: FeeRules
+) -> None:
+    unit = D("0.000001")
+    carried %= int(rules.balance_step / unit)
+    each = Fill("a", MARKET, action, "NO", D(price) / 10_000, D(count) / 100, maker)
+    cost = charge(each, rules, carried * unit)
+    rate = int((rules.maker if maker else rules.taker) * 10_000)
+    steps = int(rules.fee_step / unit), int(rules.balance_step / unit)
+    cash, left = integer_charge(action, price, count, rate, carried, *steps)
+    assert (cash * unit, left * unit) == (cost.cash, cost.carried)
+
+
+@given(
+    st.integers(1, 9_999),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9_998), st.booleans()), min_size=1),
+    st.sampled_from([RULES, NEWEST, DIRECT]),
+)
+def test_no_split_into_fills_costs_more_than_was_reserved(
+    limit: int, parts: list[tuple[int, int, bool]], rules: FeeRules
+) -> None:
+    """Whole contracts, at the limit or better, taken or made."""
+    carried = cash = D(0)
+    for count, better, maker in parts:
+        price = D(max(limit - better, 1)) / 10_000
+        cost = charge(Fill("a", MARKET, "BUY", "YES", price, D(count), maker), rules, carried)
+        carried = cost.carried
+        cash += cost.cash
+    total = D(sum(count for count, _, _ in parts))
+    assert -cash <= rules.most_cost(D(limit) / 10_000, total)
+
+
+# The account
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("action"), st.integers(0, 24)),
+            st.tuples(st.just("quote"), st.tuples(QUOTES, WHOLE)),
+            st.tuples(st.just("flow"), st.integers(-20_000, 20_000)),
+            st.tuples(st.just("settle"), st.sampled_from(SIDES)),
+        ),
+        max_size=30,
+    ),
+    st.sampled_from(["passive", "mid", "aggressive"]),
+    st.sampled_from([60, 300, 1_000, 5_000]),
+)
+def test_no_sequence_makes_money_sells_what_is_not_held_or_leaves_a_limit(
+    steps: list[tuple[str, Any]], style: Any, start: int
+) -> None:
+    """Orders, fills, netting, flows, settlements: cash = start + flows + what the fills moved −
+    their net fees + pairs + payouts, and every promise of the limits after each step.
+    """
+    space = LimitOrderActionSpace(price_style=style)
+    desk = Desk(account=Account(D(start)))
+    expected = D(start)
+    held = {"YES": D(0), "NO": D(0)}
+    for number, (kind, what) in enumerate(steps):
+        seen = len(desk.log)
+        if kind == "action":
+            space.execute_action_sync(what, desk, MARKET, f"intention-{number}")
+        elif kind == "quote":
+            desk.move(*what)
+        elif kind == "flow":
+            amount = D(what) / 100
+            desk.account = desk.account.with_flow(amount)
+            expected += amount
+        else:
+            desk.resting = ()
+            desk.account = desk.account.settled(MARKET, what)
+            expected += held[what]
+            held = {"YES": D(0), "NO": D(0)}
+        for each, cost, after in desk.log[seen:]:
+            sign = 1 if each.action == "SELL" else -1
+            expected += sign * each.price * each.count - cost.net_fee
+            held[each.side] -= sign * each.count
+            assert held[each.side] >= 0, "nothing is sold that is not held"
+            pairs = min(held.values())
+            expected += pairs
+            held = {side: count - pairs for side, count in held.items()}
+            position = max(held.values())
+            if each.action == "BUY" and position:
+                assert after.cash >= 50
+            if each.action == "BUY" and held[each.side]:
+                value = position * each.price
+                assert value <= D("1.02") * min(D(500), (after.cash + value) / 4)
+        view = desk.view(MARKET)
+        assert view.cash == expected
+        assert {"YES": view.yes, "NO": view.no} == held
+        for side in SIDES:
+            assert view.held(side) <= 500
+            assert view.resting_count("SELL", side) <= view.held(side)
+
+
+@given(st.lists(st.tuples(st.sampled_from(SIDES), CENTS, st.integers(1, 60), st.booleans())))
+def test_between_two_traders_and_the_exchange_only_fees_leave(
+    trades: list[tuple[Outcome, Decimal, int, bool]],
+) -> None:
+    """One takes a side, the other sells it from inventory or buys the opposite; the exchange holds
+    a dollar for every pair that is out.
+    """
+    taker = maker = Account(D(10_000))
+    fees = D(0)
+    for number, (side, price, count, swapped) in enumerate(trades):
+        taker, maker = (maker, taker) if swapped else (taker, maker)
+        inventory = maker.holding(MARKET).of(side)
+        sells = inventory >= count
+        answer = (
+            Fill(f"{number}m", MARKET, "SELL", side, price, D(count), True)
+            if sells
+            else Fill(f"{number}m", MARKET, "BUY", other(side), 1 - price, D(count), True)
+        )
+        taken = Fill(f"{number}t", MARKET, "BUY", side, price, D(count), False)
+        taker, one = taker.booked(taken, RULES)
+        maker, two = maker.booked(answer, RULES)
+        fees += one.net_fee + two.net_fee
+        out = {s: taker.holding(MARKET).of(s) + maker.holding(MARKET).of(s) for s in SIDES}
+        assert out["YES"] == out["NO"]
+        assert taker.cash + maker.cash + out["YES"] == 20_000 - fees
+    for outcome in SIDES:
+        ends = [account.settled(MARKET, outcome).cash for account in (taker, maker)]
+        assert sum(ends) == 20_000 - fees
+
+
+@given(CENTS, st.integers(0, 30), WHOLE, st.booleans(), st.sampled_from(SIDES))
+def test_a_pair_loses_exactly_the_spread_and_its_fees(
+    bid: Decimal, spread: int, count: Decimal, pieces: bool, outcome: Outcome
+) -> None:
+    quote = Quote(bid, min(bid + D(spread) / 100, D("0.99")))
+    parts = [D(1)] * int(count) if pieces else [count]
+    fills = [
+        Fill(side, MARKET, "BUY", side, quote.ask(side), part, False)
+        for side in SIDES
+        for part in parts
+    ]
+    account, fees = booked(Account(D(1000)), *fills)
+    end = account.settled(MARKET, outcome)
+    assert end.cash == 1000 - count * (quote.yes_ask - quote.yes_bid) - fees
+    assert not end.holdings
+    assert fees > 0
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_selling_from_flat_is_no_free_money(side: Outcome) -> None:
+    """Fifty sold from flat once turned $100 into $149."""
+    with pytest.raises(BrokerError, match=rf"sells 50 {side} and 0 are held"):
+        Account(D(100)).booked(fill("SELL", side, "0.99", 50), RULES)
+    account, _ = booked(Account(D(100)), fill("BUY", other(side), "0.10", 60))
+    with pytest.raises(BrokerError, match="are held"):
+        account.booked(fill("SELL", side, "0.99", 50), RULES)
+
+
+def test_all_that_is_held_is_sold_and_not_one_more() -> None:
+    account, _ = booked(Account(D(100)), fill("BUY", "YES", "0.40", 10))
+    sold, _ = account.booked(fill("SELL", "YES", "0.40", 10, order="b"), RULES)
+    assert sold.holdings == {}
+    with pytest.raises(BrokerError, match="sells 11 YES and 10 are held"):
+        account.booked(fill("SELL", "YES", "0.40", 11, order="b"), RULES)
+
+
+def test_a_yes_and_a_no_pay_their_dollar_at_once() -> None:
+    """10 YES at 0.40 and 10 NO at 0.58: 0.98 a pair comes back as a dollar."""
+    account, _ = booked(Account(D(100)), fill("BUY", "YES", "0.40", 10))
+    assert account.cash == D("95.83"), "4.00 and 0.168, to the cent"
+    account, cost = account.booked(fill("BUY", "NO", "0.58", 4, order="b"), RULES)
+    assert account.holding(MARKET) == Holding(yes=D(6))
+    assert account.cash == D("95.83") - D("2.32") - D("0.07") + 4
+    assert cost.net_fee == D("0.07")
+    account, _ = account.booked(fill("BUY", "NO", "0.58", 16, order="c"), RULES)
+    assert account.holding(MARKET) == Holding(no=D(10))
+
+
+def test_a_market_settles_at_a_dollar_or_nothing_and_without_a_fee() -> None:
+    held = Account(D(20), {MARKET: Holding(yes=D(7)), "SNOW": Holding(no=D(3))})
+    won = held.settled(MARKET, "YES")
+    lost = held.settled(MARKET, "NO")
+    assert (won.cash, lost.cash) == (27, 20)
+    assert dict(won.holdings) == dict(lost.holdings) == {"SNOW": Holding(no=D(3))}
+    assert won.settled("SNOW", "NO").cash == 30
+
+
+def test_fees_leave_the_cash() -> None:
+    account, fees = booked(
+        Account(D(100)),
+        fill("BUY", "YES", "0.50", 20, maker=True),
+        fill("SELL", "YES", "0.50", 20, order="b"),
+    )
+    assert fees == D("0.09") + D("0.35")
+    assert account.cash == 100 - fees
+
+
+def test_what_cannot_be_held_is_refused() -> None:
+    for yes, no in ((1, 1), (-1, 0), (0, -2)):
+        with pytest.raises(ValueError, match="one of them 0"):
+            Holding(D(yes), D(no))
+
+
+# The dated rules
+
+
+def shipped() -> dict[str, Any]:
+    text = (Path(__file__).parents[2] / "configs" / "fees" / "kalshi.yaml").read_text()
+    return {
+        name: rows if isinstance(rows, str) else tuple(DatedRate(**row) for row in rows)
+        for name, rows in yaml.safe_load(text).items()
+    }
+
+
+def test_the_shipped_rules_are_the_default_and_change_on_their_day() -> None:
+    fees = KalshiFees(**shipped())
+    assert fees.by_default() == KalshiFees().by_default() == FeeRules()
+    assert fees.on("2025-12-05") == fees.on("2026-11-20") == RULES
+    assert fees.on("2026-11-21") == NEWEST
+    assert fees.on("2026-11-21").fee_step == D("0.000001"), "as written, not the float's digits"
+
+
+def test_rules_that_do_not_hold_are_named() -> None:
+    later = (DatedRate("2026-03-01", 0.08),)
+    with pytest.raises(InputError, match=r"fees.maker: nothing is known of 2026-02-28"):
+        KalshiFees(maker=later).on("2026-02-28")
+    with pytest.raises(InputError, match=r"fees.taker: dates"):
+        KalshiFees(taker=(*later, DatedRate("2025-01-01", 0.07)))
+    with pytest.raises(InputError, match=r"fees.fee_step: dates"):
+        KalshiFees(fee_step=())
+    with pytest.raises(InputError, match=r"as_of: 'soon' is no date"):
+        KalshiFees(as_of="soon")
+    for name, value in (
+        ("taker", "1"),
+        ("maker", "-0.1"),
+        ("fee_step", "0"),
+        ("balance_step", "2"),
+    ):
+        with pytest.raises(InputError, match=f"fees.{name}"):
+            FeeRules(**{name: D(value)})

@@ -1,0 +1,216 @@
+"""What a paper account did, played again over its own ticks, comes to what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts import SyntheticMarket, paper_report
+from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.manager import SimulatedOrderManager
+from event_contracts.simulation.recording import Recording
+from event_contracts.simulation.replay import replay
+from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.action_log import ActionLog
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.policies import RandomPolicy
+from event_contracts.trading.sight import worth
+from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from execution.events import EventLog
+from execution.intents import IntentBook
+from foundation.database import Database
+from foundation.errors import InputError
+from foundation.notices import Notices
+
+D = Decimal
+SHORT = SyntheticMarket(steps=30, noise=0.5)
+seeds = st.integers(0, 2**31)
+styles = st.sampled_from(["passive", "mid", "aggressive"])
+
+
+def traded(
+    seed: int, episode: EpisodeSettings, ticks: int | None = None, path: Path | None = None
+) -> tuple[Exchange, ActionLog]:
+    """Three markets that open one after the other, traded at random for so many ticks."""
+    listings = [
+        Listing(name, tape_of(synthetic_session(seed, SHORT, market=k)), first=4 * k)
+        for k, name in enumerate(("RAIN", "SNOW", "WIND"))
+    ]
+    exchange = Exchange(listings, episode)
+    database = Database(path)
+    events = EventLog(database)
+    book = IntentBook(database, events)
+    log = ActionLog(database, events, book)
+    manager = SimulatedOrderManager(exchange, book)
+    service = ActorService(
+        "account",
+        manager,
+        exchange.space,
+        RandomPolicy(seed),
+        log,
+        Notices(None, None),
+        clock=lambda: exchange.now,
+    )
+
+    async def play() -> None:
+        while not exchange.is_over and exchange.tick != ticks:
+            for listing in listings:
+                if exchange.tick == listing.first:
+                    begins = exchange.now
+                    span = MarketSpan(begins, exchange.interval, len(listing.tape))
+                    service.follow(listing.ticker, span)
+                if exchange.tick >= listing.first:
+                    tick = exchange.shown(listing.ticker)
+                    await service.work((MarketUpdate(listing.ticker, exchange.now, tick),))
+            manager.advance()
+        for listing in listings:
+            tick = exchange.shown(listing.ticker)
+            await service.work((MarketUpdate(listing.ticker, exchange.now, tick),))
+
+    asyncio.run(play())
+    return exchange, log
+
+
+@settings(max_examples=8, deadline=None)
+@given(seeds, styles, st.sampled_from([None, 12, 25]))
+def test_decisions_played_again_come_to_what_they_came_to(
+    seed: int, style: str, ticks: int | None
+) -> None:
+    episode = EpisodeSettings(price_style=style)  # type: ignore[arg-type]
+    exchange, log = traded(seed, episode, ticks)
+    again = replay(Recording.of(log), episode)
+    assert again.profit == worth(exchange.view("RAIN")) - 1000
+    assert again.refused == 0
+    # The last decisions may be of the very last tick, whose orders nothing has met.
+    assert again.orders == len(exchange.orders)
+    fills = [fill for episode_ in again.episodes for fill in episode_.fills]
+    assert len(fills) == len(exchange.fills)
+
+
+def test_a_journal_that_was_traded_with_several_tables_of_sizes_is_played_as_it_was() -> None:
+    episode = EpisodeSettings(position_sizes=(1, 7, 13, 40, 90))
+    exchange, log = traded(11, episode)
+    again = replay(Recording.of(log), EpisodeSettings())
+    assert {order.size for each in again.episodes for order in each.orders} <= {1, 7, 13, 40, 90}
+    assert (again.profit, again.refused) == (worth(exchange.view("RAIN")) - 1000, 0)
+    assert again.orders == len(exchange.orders)
+
+
+def test_after_its_last_tick_an_order_meets_nothing_before_its_market_settles() -> None:
+    exchange, log = traded(7, EpisodeSettings(), 9)
+    assert exchange.resting
+    span = log.spans()["RAIN"]
+    ends = span.begins + (span.rows - 1) * span.interval
+    log.show([MarketUpdate("RAIN", ends, exchange.listings["RAIN"].tape[-1])])
+    again = replay(Recording.of(log), EpisodeSettings())
+    assert again.orders == len(exchange.orders)
+    fills = [fill for episode in again.episodes for fill, _ in episode.fills]
+    assert sorted(fills, key=repr) == sorted((b.fill for b in exchange.fills), key=repr)
+
+
+@settings(max_examples=5, deadline=None)
+@given(seeds)
+def test_at_a_fixed_size_every_order_has_it(seed: int) -> None:
+    episode = EpisodeSettings()
+    _, log = traded(seed, episode)
+    recording = Recording.of(log)
+    fixed = replay(recording, episode, 10)
+    sizes = {order.size for each in fixed.episodes for order in each.orders}
+    assert sizes <= {10}
+    assert fixed.orders + fixed.refused == sum(entry.size > 0 for entry in recording.entries)
+
+
+def test_what_the_venue_rejected_is_not_played() -> None:
+    episode = EpisodeSettings()
+    _, log = traded(7, episode)
+    for entry in log.entries():
+        if entry.size:
+            log.answer(entry.market, entry.at, "rejected: expiration_time has passed")
+    again = replay(Recording.of(log), episode)
+    assert (again.orders, again.refused, again.profit) == (0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exchange, ActionLog]:
+    """A journal in a file, and what it is about."""
+    path = tmp_path_factory.mktemp("account") / "journal.sqlite"
+    return path, *traded(7, EpisodeSettings(), 9, path)
+
+
+def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
+    tmp_path: Path, on_disk: tuple[Path, Exchange, ActionLog]
+) -> None:
+    path, exchange, log = on_disk
+    report = paper_report.paper_report(paper_report.PaperReportSettings(str(path)))
+    sent = [int(placed.order.count) for placed in exchange.orders.values()]
+    assert report.sizes == {size: sent.count(size) for size in sorted(set(sent))}
+    assert report.decisions == len(log.entries())
+    assert report.rejected == report.unknown == 0
+    bounded = 0
+    for entry in log.entries():
+        if entry.intent in ("BUY_YES", "BUY_NO") and entry.action % 5:
+            bounded += not entry.allowed & (1 << (entry.action + 1))
+    assert report.bounded == bounded
+    assert report.as_decided.profit == worth(exchange.view("RAIN")) - 1000
+    assert report.difference == report.as_decided.profit - report.at_fixed_size.profit
+    output = tmp_path / "report"
+    paper_report.write_paper_report(report, output)
+    said = json.loads((output / paper_report.FILE).read_text())
+    assert D(said["as_decided"]["profit"]) == report.as_decided.profit
+    assert said["at_fixed_size"]["position_sizes"]["position_size_distribution"].keys() <= {"10"}
+    page = (output / paper_report.PAGE).read_text()
+    assert "fixed at 10" in page
+    assert "Size against profit" in page
+
+
+def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
+    tmp_path: Path,
+    on_disk: tuple[Path, Exchange, ActionLog],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, *_ = on_disk
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["paper_report", f"journal={path}", "output=report"])
+    paper_report.main()
+    assert (tmp_path / "report" / paper_report.PAGE).is_file()
+    assert "as decided: " in capsys.readouterr().out
+    empty = tmp_path / "empty.sqlite"
+    Database(empty).create("CREATE TABLE other (name TEXT) STRICT")
+    monkeypatch.setattr(sys, "argv", ["paper_report", f"journal={empty}", "output=other"])
+    with pytest.raises(SystemExit) as ended:
+        paper_report.main()
+    assert ended.value.code == 2
+    assert "has no decisions on event contracts" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_markets_at_different_instants_are_refused_in_a_line() -> None:
+    _, log = traded(7, EpisodeSettings(), 9)
+    begins = np.datetime64("2026-01-01T00:00:30", "ns")
+    span = log.span("HAIL", MarketSpan(begins, np.timedelta64(1, "m"), 5))
+    log.show([MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick)])
+    with pytest.raises(InputError, match="not shown at the same instants"):
+        Recording.of(log)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"fixed_size": 501}, "fixed_size: 501 is outside 1 … 500"),
+        ({"journal": "folder"}, "names no file"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        paper_report.PaperReportSettings(**changes)  # type: ignore[arg-type]

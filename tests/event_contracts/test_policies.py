@@ -1,0 +1,252 @@
+"""Baselines choose what is allowed, the same whoever stands beside, and Kelly the best position."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle, decode_action
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.observation import features_of
+from event_contracts.trading.policies import (
+    BinaryKelly,
+    Nothing,
+    Observations,
+    Policy,
+    RandomPolicy,
+)
+from event_contracts.trading.position_limits import PositionLimits
+from foundation.arrays import Mask
+from foundation.errors import InputError
+
+D = Decimal
+NAMES = features_of(sizes=False)
+CASH = 1000.0
+FINE = (1, 2, 4, 8, 16)
+# Nothing but the estimate binds.
+LOOSE = LimitOrderActionSpace(
+    position_sizes=FINE, limits=PositionLimits(D(100_000), D(1_000_000), D(1))
+)
+RATE = float(FeeRules().taker)
+
+
+def seen_of(space: LimitOrderActionSpace = LOOSE, **values: float) -> Observations:
+    """One market at 0.40 to 0.42, flat with $1,000; counts in contracts, cash in USD."""
+    contracts = float(space.limits.contracts)
+    row = {"bid": 0.40, "ask": 0.42, "estimate": 0.41, "cash": CASH, **values}
+    seen = np.zeros((1, len(NAMES)), np.float32)
+    for name, value in row.items():
+        unit = CASH if name == "cash" else contracts if name in COUNTS else 1.0
+        seen[0, NAMES.index(name)] = value / unit
+    return seen
+
+
+COUNTS = ("position", "bids", "offers")
+
+
+def everything(count: int = 1) -> Mask:
+    allowed = np.zeros((count, 25), dtype=bool)
+    allowed[:, :21] = True
+    return allowed
+
+
+masks = st.integers(1, 12).flatmap(
+    lambda count: st.lists(
+        st.lists(st.booleans(), min_size=20, max_size=20), min_size=count, max_size=count
+    )
+)
+
+
+def mask_of(rows: list[list[bool]]) -> Mask:
+    allowed = everything(len(rows))
+    allowed[:, 1:21] = rows
+    return allowed
+
+
+@given(masks, st.integers(0, 2**40))
+def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
+    rows: list[list[bool]], seed: int
+) -> None:
+    allowed = mask_of(rows)
+    seen = np.zeros((len(rows), len(NAMES)), np.float32)
+    together, alone = RandomPolicy(seed), RandomPolicy(seed)
+    for _ in range(3):
+        codes = together.actions(seen, allowed)
+        assert allowed[np.arange(len(rows)), codes].all()
+        assert alone.actions(seen[:1], allowed[:1])[0] == codes[0]
+
+
+def test_random_choices_are_uniform_over_what_is_allowed_and_never_one_stream() -> None:
+    allowed = everything(2000)
+    allowed[:, 2::3] = False
+    there = np.flatnonzero(allowed[0])
+    policy = RandomPolicy(7)
+    seen = np.zeros((len(allowed), len(NAMES)), np.float32)
+    first, second = (policy.actions(seen, allowed) for _ in range(2))
+    counts = np.bincount(np.concatenate([first, second]), minlength=25)[there]
+    expected = 4000 / len(there)
+    # Chi-square with 13 degrees of freedom is below 34.5 with a chance of 99.9 %.
+    assert ((counts - expected) ** 2 / expected).sum() < 34.5
+    assert 0 < (first == second).mean() < 0.2
+    assert not np.array_equal(first, RandomPolicy(8).actions(seen, allowed))
+
+
+@given(
+    st.integers(1, 98),
+    st.integers(1, 10),
+    st.floats(0.02, 0.98),
+    st.integers(0, 600),
+    st.booleans(),
+)
+def test_the_position_is_the_one_that_grows_fastest_after_costs(
+    bid: int, width: int, chance: float, held: int, mirrored: bool
+) -> None:
+    assume(bid + width <= 99)
+    low, high = bid / 100, (bid + width) / 100
+    cost = high + RATE * high * (1 - high)
+    proceeds = low - RATE * low * (1 - low)
+    changes = np.arange(-held, 20_000)
+    prices = np.where(changes > 0, cost, proceeds)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = CASH - changes * prices
+        ends = chance * np.log(left + held + changes) + (1 - chance) * np.log(left)
+    best = int(changes[np.nanargmax(ends)])
+    side = dict(bid=low, ask=high, estimate=chance, position=float(held))
+    if mirrored:
+        side = dict(bid=1 - high, ask=1 - low, estimate=1 - chance, position=-float(held))
+    code = int(BinaryKelly(LOOSE, fraction=1.0).actions(seen_of(**side), everything())[0])
+    intent, index = decode_action(code)
+    buys, sells = (3, 4) if mirrored else (1, 2)
+    if intent in (buys, sells):
+        size = FINE[index] if intent == buys else -FINE[index]
+        # Beyond by no more than the rounding to whole contracts, and near by the table of sizes.
+        assert abs(size) <= abs(best) + 1
+        assert np.sign(size) == np.sign(best)
+        assert index == 4 or FINE[index + 1] > abs(best) - 1
+    else:
+        # What is left is a purchase of the other side where none of this one is held.
+        assert abs(best) <= 1 or (intent > 0 and best == -held)
+
+
+@given(st.floats(0, 1), st.integers(-500, 500), st.floats(55, 3000), st.sampled_from([0.1, 0.5, 2]))
+def test_limits_hold_and_what_rests_counts(
+    chance: float, held: int, cash: float, fraction: float
+) -> None:
+    space = LimitOrderActionSpace()
+    policy = BinaryKelly(space, fraction=fraction)
+    row = dict(estimate=chance, position=float(held), cash=cash)
+    code = int(policy.actions(seen_of(space, **row), everything())[0])
+    intent, index = decode_action(code)
+    size = D(space.position_sizes[index])
+    if intent in (1, 3):
+        price = D("0.42") if intent == 1 else D("0.60")
+        signed = D(held) if intent == 1 else -D(held)
+        money = D(str(cash)) + D("0.01")
+        assert space.limits.validate_order(count=size, price=price, held=signed, cash=money) is None
+        rested = seen_of(space, bids=1000.0, **row)
+        assert policy.actions(rested, everything())[0] == 0
+    elif intent:
+        assert size <= abs(held)
+        rested = seen_of(space, offers=float(abs(held)), **row)
+        assert policy.actions(rested, everything())[0] == 0
+
+
+@given(masks, st.floats(0, 1), st.integers(-500, 500), st.integers(0, 100), st.integers(0, 100))
+def test_kelly_sends_nothing_that_is_not_allowed(
+    rows: list[list[bool]], chance: float, held: int, bid: int, ask: int
+) -> None:
+    allowed = mask_of(rows)
+    quote = dict(bid=min(bid, ask) / 100, ask=max(bid, ask) / 100)
+    seen = np.repeat(seen_of(estimate=chance, position=float(held), **quote), len(rows), axis=0)
+    for style in ("aggressive", "mid", "passive"):
+        space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
+        codes = BinaryKelly(space).actions(seen, allowed)
+        assert allowed[np.arange(len(rows)), codes].all()
+
+
+def test_a_size_that_is_not_allowed_gives_way_to_the_next_smaller_one() -> None:
+    space = LimitOrderActionSpace()
+    policy = BinaryKelly(space)
+    seen = seen_of(space, estimate=0.6)
+    # f* = (0.6 - 0.437052) / (1 - 0.437052) = 0.28945; half of it of $1,000 is 331 contracts.
+    assert policy.actions(seen, everything())[0] == 5
+    allowed = everything()
+    allowed[0, 5] = False
+    assert policy.actions(seen, allowed)[0] == 4
+    allowed[0, :] = [code in (0, 2) for code in range(25)]
+    assert policy.actions(seen, allowed)[0] == 2
+
+
+def test_the_position_stops_at_its_share_of_the_account() -> None:
+    space = LimitOrderActionSpace()
+    # Half of f* = 0.911 of $100 would be 104 contracts; 25 % of $100 are 59 at 0.42.
+    assert (
+        BinaryKelly(space).actions(seen_of(space, estimate=0.95, cash=100.0), everything())[0] == 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("style", "stays_out", "buys"),
+    # Costs of YES: 0.40 + 0.0042, 0.41 + 0.0042 and 0.42 + 0.0171.
+    [("passive", 0.404, 0.412), ("mid", 0.414, 0.415), ("aggressive", 0.437, 0.438)],
+)
+def test_the_price_and_the_fee_are_those_of_the_style(
+    style: PriceStyle, stays_out: float, buys: float
+) -> None:
+    space = replace(LOOSE, price_style=style)
+    policy = BinaryKelly(space)
+    intent, _ = decode_action(int(policy.actions(seen_of(estimate=stays_out), everything())[0]))
+    # A purchase of NO at 0.58 may be worth it where one of YES at 0.40 is not.
+    assert intent in ((0, 3) if style == "passive" else (0,))
+    intent, _ = decode_action(int(policy.actions(seen_of(estimate=buys), everything())[0]))
+    assert intent == 1
+
+
+def test_where_both_sides_are_worth_it_the_better_one_is_bought() -> None:
+    policy = BinaryKelly(replace(LOOSE, price_style="passive"))
+    for estimate, expected in ((0.4142, 1), (0.406, 3)):
+        code = int(policy.actions(seen_of(estimate=estimate), everything())[0])
+        assert decode_action(code)[0] == expected
+
+
+def test_inside_the_costs_nothing_is_done_and_beyond_them_all_is_sold() -> None:
+    space = LimitOrderActionSpace()
+    policy = BinaryKelly(space)
+    assert policy.actions(seen_of(space, estimate=0.43), everything())[0] == 0
+    assert policy.actions(seen_of(space, estimate=0.40, position=30.0), everything())[0] == 0
+    assert policy.actions(seen_of(space, estimate=0.30, position=50.0), everything())[0] == 9
+    assert policy.actions(seen_of(space, estimate=0.50, position=-20.0), everything())[0] == 18
+
+
+def test_every_market_is_decided_alone() -> None:
+    rows = [seen_of(estimate=e, position=p) for e in (0.2, 0.41, 0.7) for p in (-40.0, 0.0, 40.0)]
+    policy = BinaryKelly(LOOSE)
+    together = policy.actions(np.concatenate(rows), everything(len(rows)))
+    assert together.tolist() == [int(policy.actions(row, everything())[0]) for row in rows]
+    assert len(set(together.tolist())) > 2
+
+
+def test_an_empty_side_is_left_alone() -> None:
+    policy: Policy = BinaryKelly(LOOSE)
+    ends = [dict(bid=0.0, ask=1.0), dict(bid=0.0, ask=0.01), dict(bid=0.99, ask=1.0)]
+    for quote in ends:
+        seen = seen_of(estimate=0.5, position=30.0, **quote)
+        intent, _ = decode_action(int(policy.actions(seen, everything())[0]))
+        assert intent not in ((2, 3) if quote["bid"] == 0.0 else (1, 4))
+
+
+def test_nothing_holds() -> None:
+    assert (
+        Nothing().actions(np.zeros((3, len(NAMES)), np.float32), everything(3)).tolist() == [0] * 3
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"fraction": 0.0}, {"starting_cash": float("nan")}])
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        BinaryKelly(**wrong)  # type: ignore[arg-type]

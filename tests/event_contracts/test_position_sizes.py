@@ -1,0 +1,185 @@
+"""What each order earned adds up to what the account earned, and nothing is said of nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.money import Account
+from event_contracts.trading.orders import Fill, Outcome, Verb
+from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
+
+D = Decimal
+MARKET = "RAIN"
+SIZES = (5, 10, 20, 50, 100)
+START = Account(D(1_000_000))
+
+trades = st.tuples(
+    st.integers(0, 5),  # the order that it is a fill of
+    st.sampled_from(["BUY", "SELL"]),
+    st.sampled_from(["YES", "NO"]),
+    st.integers(1, 9999),  # price, ten-thousandths
+    st.integers(1, 60),
+    st.booleans(),
+)
+
+
+def booked(
+    wanted: list[tuple[int, Verb, Outcome, int, int, bool]],
+) -> tuple[tuple[tuple[Fill, Decimal], ...], Account]:
+    """Fills that the exact account takes, with what it charged, and the account after them."""
+    account = START
+    fills = []
+    for number, verb, side, price, count, maker in wanted:
+        held = account.holding(MARKET).of(side)
+        size = min(D(count), held) if verb == "SELL" else D(count)
+        if not size:
+            continue
+        fill = Fill(f"{number}", MARKET, verb, side, D(price) / 10_000, size, maker)
+        account, charge = account.booked(fill, FeeRules())
+        fills.append((fill, charge.net_fee))
+    return tuple(fills), account
+
+
+def sent(count: int = 6) -> tuple[SentOrder, ...]:
+    return tuple(SentOrder(f"{k}", SIZES[k % 5], k) for k in range(count))
+
+
+def fill(name: str, verb: Verb, side: Outcome, price: str, count: int) -> Fill:
+    return Fill(name, MARKET, verb, side, D(price), D(count), maker=False)
+
+
+@given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))
+def test_profits_of_orders_add_up_to_what_the_account_earned(
+    wanted: list[tuple[int, Verb, Outcome, int, int, bool]], outcome: Outcome
+) -> None:
+    fills, account = booked(wanted)
+    episode = Episode(sent(), fills, outcome)
+    profits = [result.profit for result in episode.results if result.profit is not None]
+    earned = account.settled(MARKET, outcome).cash - START.cash
+    assert sum(profits, Fraction(0)) == Fraction(earned)
+
+
+@given(st.lists(trades, min_size=1, max_size=40))
+def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
+    wanted: list[tuple[int, Verb, Outcome, int, int, bool]],
+) -> None:
+    fills, account = booked(wanted)
+    now = Episode(sent(), fills)
+    later = Episode(sent(), fills, "YES")
+    held = account.holding(MARKET)
+    for before, after in zip(now.results, later.results, strict=True):
+        assert before.profit in (None, after.profit)
+    waiting = [a for a, b in zip(now.results, later.results, strict=True) if a != b]
+    assert bool(waiting) == bool(held.yes + held.no)
+    if fills:
+        assert now.largest is not None
+        assert now.largest >= max(held.yes, held.no)
+
+
+def test_a_pair_belongs_to_the_order_that_opened_it_and_pays_the_fees_of_both() -> None:
+    orders = (SentOrder("A", 20, 0), SentOrder("B", 10, 1))
+    fills = (
+        (fill("A", "BUY", "YES", "0.40", 20), D("0.34")),
+        (fill("B", "BUY", "NO", "0.50", 8), D("0.14")),
+    )
+    yes = Episode(orders, fills, "YES")
+    assert [result.profit for result in yes.results] == [Fraction("7.52"), None]
+    no = Episode(orders, fills, "NO")
+    assert [result.profit for result in no.results] == [Fraction("-4.48"), None]
+
+
+def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_opens_the_rest() -> (
+    None
+):
+    orders = tuple(
+        SentOrder(name, size, k) for k, (name, size) in enumerate(zip("abcd", SIZES, strict=False))
+    )
+    fills = (
+        (fill("a", "BUY", "YES", "0.40", 5), D(0)),
+        (fill("b", "BUY", "YES", "0.50", 10), D(0)),
+        (fill("c", "SELL", "YES", "0.60", 8), D("0.08")),
+        (fill("d", "BUY", "NO", "0.30", 17), D("0.17")),
+    )
+    results = Episode(orders, fills, "NO").results
+    # a: 5 at 0.59. b: 3 at 0.59, 7 in pairs at 0.69. d: 10 that cost 0.31 and pay 1.
+    expected = [Fraction("0.95"), Fraction("0.27") + Fraction("1.33"), None, Fraction("6.90")]
+    assert [result.profit for result in results] == expected
+
+
+def test_the_metrics_of_episodes_to_check_by_hand() -> None:
+    orders = tuple(SentOrder(f"{k}", size, k) for k, size in enumerate((10, 10, 50, 5)))
+    fills = tuple((fill(f"{k}", "BUY", "YES", "0.50", 10 * (k + 1)), D(0)) for k in range(3))
+    sold = (fill("3", "SELL", "YES", "0.40", 15), D(0))
+    first = Episode(orders, (*fills, sold), "YES")
+    second = Episode((SentOrder("x", 20, 0),), (), "NO")
+    metrics = PositionSizeMetrics.of([first, second])
+    # Order 0: 10 · −0.10; order 1: 5 · −0.10 + 15 · 0.50; order 2: 30 · 0.50.
+    assert [r.profit for r in first.results] == [-1, 7, 15, None]
+    assert metrics.position_size_distribution == {5: 1, 10: 2, 20: 1, 50: 1}
+    assert metrics.avg_winning_position_size == 30
+    assert metrics.avg_losing_position_size == 10
+    assert metrics.size_efficiency == pytest.approx(3**0.5 / 2)
+    assert metrics.max_position_reached == 60
+    assert metrics.size_changes_per_episode == 1
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    for episodes in ([], [Episode((), (), "YES")]):
+        metrics = PositionSizeMetrics.of(episodes)
+        assert metrics == PositionSizeMetrics({}, None, None, None, None, None)
+        assert "0" not in metrics.table()
+    unfilled = PositionSizeMetrics.of([Episode((SentOrder("x", 5, 0),), (), "YES")])
+    assert unfilled == PositionSizeMetrics({5: 1}, None, None, None, None, 0)
+
+
+def test_one_size_has_no_correlation_and_two_orders_say_nothing() -> None:
+    same = tuple(SentOrder(f"{k}", 10, k) for k in range(3))
+    fills = tuple((fill(f"{k}", "BUY", "YES", f"0.{k + 3}", 10), D(0)) for k in range(3))
+    assert PositionSizeMetrics.of([Episode(same, fills, "YES")]).size_efficiency is None
+    two = tuple(SentOrder(f"{k}", size, k) for k, size in enumerate((5, 10)))
+    assert PositionSizeMetrics.of([Episode(two, fills[:2], "YES")]).size_efficiency is None
+
+
+def test_the_six_figures_are_those_of_the_issue_and_json_reads_them_back() -> None:
+    names = [each.name for each in fields(PositionSizeMetrics)]
+    assert names == [
+        "position_size_distribution",
+        "avg_winning_position_size",
+        "avg_losing_position_size",
+        "size_efficiency",
+        "max_position_reached",
+        "size_changes_per_episode",
+    ]
+    wanted: list[tuple[int, Verb, Outcome, int, int, bool]] = [
+        (k, "BUY", "YES", 4000 + k, 10 * (k + 1), False) for k in range(5)
+    ]
+    metrics = PositionSizeMetrics.of([Episode(sent(), booked(wanted)[0], "YES")])
+    read = json.loads(json.dumps(metrics.as_json(), allow_nan=False))
+    assert list(read) == names
+    assert read["position_size_distribution"] == {"5": 2, "10": 1, "20": 1, "50": 1, "100": 1}
+    assert len(metrics.table().splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("fills", "says"),
+    [
+        ([(fill("z", "BUY", "YES", "0.5", 1), D(0))], "z: a fill of an order that was not sent"),
+        ([(fill("0", "SELL", "YES", "0.5", 1), D(0))], "0: sells 1 YES that are not held"),
+    ],
+)
+def test_fills_that_cannot_be_are_refused(fills: list[tuple[Fill, Decimal]], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Episode(sent(), tuple(fills))
+
+
+def test_an_order_of_nothing_is_none() -> None:
+    with pytest.raises(ValueError, match="x: size must be above 0"):
+        SentOrder("x", 0, 0)

@@ -1,0 +1,409 @@
+"""The practice server speaks Kalshi's API: keys, tokens, pages, statuses, and every fault."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from event_contracts.simulation.buckets import BucketLimits, Buckets, TokenBucket
+from event_contracts.simulation.signatures import PATIENCE, KeyPair
+from foundation.arrays import Array
+from tests.event_contracts.practice import (
+    API,
+    ORDERS,
+    KalshiPractice,
+    kalshi_practice,
+    signed_headers,
+)
+from tests.event_contracts.wire import CREATE, body_of, buying
+
+D = Decimal
+PLENTY = {"read": 1_000_000, "write": 1_000_000}
+BALANCE = f"{API}/portfolio/balance"
+
+
+def flat(rows: int = 30) -> Array:
+    row = [0.48, 0.50, 30, 30, 0, 0, 0.49]
+    return np.array([*([row] * (rows - 1)), [0.99, 1.0, 0, 0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def practice() -> Iterator[KalshiPractice]:
+    with kalshi_practice(sessions={"RAIN": flat(), "SNOW": flat()}, buckets=PLENTY) as here:
+        yield here
+
+
+def create(practice: KalshiPractice, name: str = "a", **more: Any) -> requests.Response:
+    return practice.ask("POST", CREATE, body_of(buying(name), **more))
+
+
+def listed(practice: KalshiPractice, **query: Any) -> list[dict[str, Any]]:
+    orders: list[dict[str, Any]] = practice.ask("GET", "/portfolio/orders", **query).json()[
+        "orders"
+    ]
+    return orders
+
+
+def read(practice: KalshiPractice, **headers: str) -> requests.Response:
+    """The balance, with the headers of a good signature but for those that are named."""
+    good = practice.headers("GET", BALANCE)
+    named = {f"KALSHI-ACCESS-{name}": value for name, value in headers.items()}
+    return requests.get(f"{practice.url}{BALANCE}", headers={**good, **named}, timeout=30)
+
+
+def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: KalshiPractice) -> None:
+    assert read(practice).status_code == 200
+    now = int(time.time() * 1000)
+    elsewhere = practice.headers("GET", f"{API}/portfolio/fills")
+    post = practice.headers("POST", BALANCE)
+    with_query = practice.headers("GET", f"{BALANCE}?limit=1")
+    other_key = signed_headers(practice.key_id, KeyPair.new().pem, "GET", BALANCE)
+    salted = signed_headers(practice.key_id, practice.private_key, "GET", BALANCE, salt=20)
+    for wrong in (elsewhere, post, with_query, other_key, salted):
+        answer = requests.get(f"{practice.url}{BALANCE}", headers=wrong, timeout=30)
+        assert answer.status_code == 401
+        assert answer.json()["code"] == "authentication_error"
+    for wrong in (
+        {"KEY": "another"},
+        {"KEY": ""},
+        {"SIGNATURE": ""},
+        {"SIGNATURE": "no base64!"},
+        {"TIMESTAMP": ""},
+        {"TIMESTAMP": "yesterday"},
+        {"TIMESTAMP": str(now + 1)},
+    ):
+        assert read(practice, **wrong).status_code == 401
+    for stale in (now - PATIENCE - 60_000, now + PATIENCE + 60_000):
+        headers = practice.headers("GET", BALANCE, stale)
+        answer = requests.get(f"{practice.url}{BALANCE}", headers=headers, timeout=30)
+        assert answer.status_code == 401
+        assert "of the clock" in answer.json()["message"]
+
+
+def test_a_query_is_not_signed_and_markets_are_read_without_keys(practice: KalshiPractice) -> None:
+    assert practice.ask("GET", "/portfolio/fills", limit=5, ticker="RAIN").status_code == 200
+    for path in ("/markets", "/markets/RAIN", "/markets/RAIN/orderbook", "/exchange/status"):
+        assert requests.get(f"{practice.url}{API}{path}", timeout=30).status_code == 200
+    for path in ("/portfolio/balance", "/portfolio/orders", "/account/limits"):
+        assert requests.get(f"{practice.url}{API}{path}", timeout=30).status_code == 401
+    refused = {"KALSHI-ACCESS-KEY": practice.key_id}
+    answer = requests.get(f"{practice.url}{API}/markets", headers=refused, timeout=30)
+    assert answer.status_code == 401
+
+
+def test_the_private_key_shows_nowhere() -> None:
+    pair = KeyPair.new()
+    assert "PRIVATE" in pair.pem
+    assert repr(pair) == f"KeyPair(key_id='{pair.key_id}')"
+
+
+def test_a_bucket_gives_what_has_flowed_in_and_no_more() -> None:
+    """20 tokens, 10 a second: two requests of 10, then one each second."""
+    bucket = TokenBucket(10, 20, now=0.0)
+    asked = [0.0, 0.0, 0.0, 0.9, 1.0, 1.5, 100.0, 100.0, 100.0]
+    given = [bucket.take(10, at) for at in asked]
+    assert given == [True, True, False, False, True, False, True, True, False]
+
+
+def test_a_read_of_one_order_costs_less_and_writes_have_a_bucket_of_their_own() -> None:
+    buckets = Buckets(BucketLimits(read=20, write=10), now=0.0)
+    order = f"{API}/portfolio/orders/{{order_id}}"
+    assert all(buckets.take("GET", order, 0.0) for _ in range(10))
+    assert not buckets.take("GET", order, 0.0)
+    assert buckets.take("POST", ORDERS, 0.0)
+    assert not buckets.take("DELETE", f"{ORDERS}/{{order_id}}", 0.0)
+
+
+def test_an_empty_bucket_answers_429_and_says_not_when_to_come_back() -> None:
+    with kalshi_practice(sessions={"RAIN": flat()}, buckets={"read": 40, "write": 10}) as practice:
+        limits = practice.ask("GET", "/account/limits").json()
+        assert limits["write"] == {"refill_rate": 10, "bucket_capacity": 10}
+        costs = requests.get(f"{practice.url}{API}/account/endpoint_costs", timeout=30).json()
+        assert costs["default_cost"] == 10
+        assert [row["cost"] for row in costs["endpoint_costs"]] == [2]
+        codes = [create(practice, f"{k}") for k in range(4)]
+        refused = [answer for answer in codes if answer.status_code == 429]
+        assert refused
+        assert "Retry-After" not in refused[0].headers
+        assert len(practice.exchange.tickets) == 4 - len(refused)
+
+
+def test_an_order_is_taken_fills_at_the_next_tick_and_is_found_again(
+    practice: KalshiPractice,
+) -> None:
+    """10 YES at 0.50: fee 0.07 · 10 · 0.25 = 0.175, the balance floored to a cent: $5.18."""
+    taken = create(practice)
+    assert taken.status_code == 201
+    order_id = taken.json()["order_id"]
+    assert taken.json()["client_order_id"] == "a"
+    assert (taken.json()["fill_count"], taken.json()["remaining_count"]) == ("0.00", "10.00")
+    assert "average_fill_price" not in taken.json()
+    assert practice.advance()["moved"] == 1
+    order = practice.ask("GET", f"/portfolio/orders/{order_id}").json()["order"]
+    assert order["status"] == "executed"
+    assert (order["outcome_side"], order["book_side"], order["action"]) == ("yes", "bid", "buy")
+    assert (order["fill_count_fp"], order["remaining_count_fp"]) == ("10.00", "0.00")
+    assert (order["taker_fees_dollars"], order["taker_fill_cost_dollars"]) == ("0.1800", "5.0000")
+    (fill,) = practice.ask("GET", "/portfolio/fills", order_id=order_id).json()["fills"]
+    assert "client_order_id" not in fill
+    assert (fill["count_fp"], fill["yes_price_dollars"], fill["fee_cost"]) == (
+        "10.00",
+        "0.5000",
+        "0.1800",
+    )
+    (position,) = practice.ask("GET", "/portfolio/positions").json()["market_positions"]
+    assert (position["position_fp"], position["market_exposure_dollars"]) == ("10.00", "5.0000")
+    balance = practice.ask("GET", "/portfolio/balance").json()
+    assert (balance["balance"], balance["balance_dollars"]) == (99482, "994.8200")
+    assert balance["portfolio_value"] == 490
+
+
+def test_a_position_in_no_is_below_zero_and_settles_for_nothing_when_yes_comes_true(
+    practice: KalshiPractice,
+) -> None:
+    practice.ask("POST", CREATE, body_of(buying("n", price="0.52", side="NO")))
+    practice.advance()
+    (position,) = practice.ask("GET", "/portfolio/positions").json()["market_positions"]
+    assert (position["position_fp"], position["market_exposure_dollars"]) == ("-10.00", "5.2000")
+    assert practice.advance(100)["over"]
+    assert practice.ask("GET", "/portfolio/positions").json()["market_positions"] == []
+    (paid,) = practice.ask("GET", "/portfolio/settlements").json()["settlements"]
+    assert (paid["market_result"], paid["no_count_fp"], paid["revenue"]) == ("yes", "10.00", 0)
+    assert paid["no_total_cost_dollars"] == "5.2000"
+    market = practice.ask("GET", "/markets/RAIN").json()["market"]
+    assert (market["status"], market["settlement_value_dollars"]) == ("finalized", "1.0000")
+    assert not practice.ask("GET", "/exchange/status").json()["trading_active"]
+
+
+def test_a_market_that_ends_with_no_is_worth_nothing_for_yes() -> None:
+    session = flat(5)
+    session[-1, :2] = (0.0, 0.01)
+    with kalshi_practice(sessions={"RAIN": session}, buckets=PLENTY) as practice:
+        create(practice)
+        assert practice.advance(9)["over"]
+        (paid,) = practice.ask("GET", "/portfolio/settlements").json()["settlements"]
+        told = [paid[name] for name in ("market_result", "value", "revenue", "yes_count_fp")]
+        assert told == ["no", 0, 0, "10.00"]
+        market = practice.ask("GET", "/markets/RAIN").json()["market"]
+        assert (market["result"], market["settlement_value_dollars"]) == ("no", "0.0000")
+
+
+def test_lists_go_page_by_page_newest_first_and_new_rows_move_none(
+    practice: KalshiPractice,
+) -> None:
+    for number in range(7):
+        create(practice, f"{number}", price="0.1000", count="1")
+    names = []
+    cursor = ""
+    while True:
+        page = practice.ask("GET", "/portfolio/orders", limit=3, cursor=cursor).json()
+        names += [order["client_order_id"] for order in page["orders"]]
+        cursor = page["cursor"]
+        if not cursor:
+            break
+        create(practice, f"later-{cursor}", ticker="SNOW", price="0.1000", count="1")
+    assert names == ["6", "5", "4", "3", "2", "1", "0"]
+    assert [o["client_order_id"] for o in listed(practice, ticker="SNOW", status="resting")] == [
+        "later-2",
+        "later-5",
+    ]
+    # The API has no such filter: who asks for it gets all.
+    assert len(listed(practice, client_order_id="3")) == 9
+    for query in ({"limit": 0}, {"limit": "many"}, {"cursor": "-1"}, {"status": "open"}):
+        assert practice.ask("GET", "/portfolio/orders", **query).status_code == 400
+
+
+def test_lists_are_cut_by_whole_seconds_both_ends_included(practice: KalshiPractice) -> None:
+    began = int(practice.exchange.now.astype("datetime64[s]").astype(np.int64))
+    for name in ("0", "60", "120"):
+        create(practice, name, price="0.1000")
+        practice.advance()
+    for first, last, names in ((60, 60, ["60"]), (0, 60, ["60", "0"]), (61, 200, ["120"])):
+        rows = listed(practice, min_ts=began + first, max_ts=began + last)
+        assert [row["client_order_id"] for row in rows] == names
+
+
+def test_a_cancelled_order_says_how_much_waited_and_is_cancelled_once(
+    practice: KalshiPractice,
+) -> None:
+    order_id = create(practice, price="0.4000").json()["order_id"]
+    answer = practice.ask("DELETE", f"{CREATE}/{order_id}")
+    assert (answer.status_code, answer.json()["reduced_by"]) == (200, "10.00")
+    assert listed(practice)[0]["status"] == "canceled"
+    for name in (order_id, "RAIN-99"):
+        again = practice.ask("DELETE", f"{CREATE}/{name}")
+        assert (again.status_code, again.json()["code"]) == (404, "not_found")
+
+
+def test_an_order_is_amended_and_decreased_under_its_id(practice: KalshiPractice) -> None:
+    order_id = create(practice, price="0.4000").json()["order_id"]
+    body = {"ticker": "RAIN", "side": "bid", "price": "0.4100", "count": "8.00"}
+    amended = practice.ask("POST", f"{CREATE}/{order_id}/amend", body)
+    assert (amended.status_code, amended.json()["remaining_count"]) == (200, "8.00")
+    lower = practice.ask("POST", f"{CREATE}/{order_id}/decrease", {"reduce_by": "3.00"})
+    assert (lower.status_code, lower.json()["remaining_count"]) == (200, "5.00")
+    order = listed(practice)[0]
+    assert (order["yes_price_dollars"], order["remaining_count_fp"]) == ("0.4100", "5.00")
+    for wrong in ({}, {"reduce_by": "1", "reduce_to": "1"}, {"reduce_to": "9"}):
+        answer = practice.ask("POST", f"{CREATE}/{order_id}/decrease", wrong)
+        assert answer.status_code == 400
+    gone = practice.ask("POST", f"{CREATE}/{order_id}/decrease", {"reduce_by": "5.00"})
+    assert gone.json()["remaining_count"] == "0.00"
+    assert listed(practice)[0]["status"] == "canceled"
+    assert practice.ask("POST", f"{CREATE}/{order_id}/amend", body).status_code == 404
+
+
+def test_markets_show_their_ticks_quotes_and_books(practice: KalshiPractice) -> None:
+    market = practice.ask("GET", "/markets/RAIN").json()["market"]
+    assert market["price_ranges"] == [{"start": "0.0000", "end": "1.0000", "step": "0.0100"}]
+    quotes = [market[f"{side}_dollars"] for side in ("yes_bid", "yes_ask", "no_bid", "no_ask")]
+    assert quotes == ["0.4800", "0.5000", "0.5000", "0.5200"]
+    book = practice.ask("GET", "/markets/RAIN/orderbook").json()["orderbook_fp"]
+    assert book == {"yes_dollars": [["0.4800", "30.00"]], "no_dollars": [["0.5000", "30.00"]]}
+    tickers = practice.ask("GET", "/markets", status="open", tickers="SNOW").json()["markets"]
+    assert [each["ticker"] for each in tickers] == ["SNOW"]
+    assert practice.ask("GET", "/markets/HAIL").status_code == 404
+    assert practice.ask("GET", "/markets", status="alive").status_code == 400
+    assert practice.ask("GET", "/series/RAIN").json()["series"]["fee_multiplier"] == 1
+    assert practice.ask("GET", "/nothing/here").status_code == 404
+
+
+def lost(practice: KalshiPractice) -> None:
+    """An order whose answer never comes."""
+    with pytest.raises(requests.RequestException):
+        create(practice)
+
+
+@pytest.mark.parametrize(
+    ("kind", "orders"), [("drop_before", 0), ("drop_after", 1), ("late", 0), ("silent", 0)]
+)
+def test_an_answer_that_is_lost_leaves_the_order_where_the_fault_says(
+    practice: KalshiPractice, kind: str, orders: int
+) -> None:
+    seconds = 0.01 if kind == "silent" else 3600
+    practice.fault(kind, method="POST", path=ORDERS, seconds=seconds)
+    lost(practice)
+    assert len(listed(practice)) == orders
+    practice.land()
+    assert len(listed(practice)) == orders + (kind == "late")
+
+
+@pytest.mark.parametrize(("kind", "orders"), [("status", 0), ("status_after", 1)])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_error_comes_before_or_after_the_order(
+    practice: KalshiPractice, kind: str, orders: int, status: int
+) -> None:
+    practice.fault(kind, method="POST", path=ORDERS, status=status)
+    assert create(practice).status_code == status
+    assert len(practice.exchange.tickets) == orders
+
+
+@pytest.mark.parametrize("kind", ["malformed", "html", "null", "empty", "trickle", "delay"])
+def test_an_answer_is_nonsense_or_late_though_the_order_was_taken(
+    practice: KalshiPractice, kind: str
+) -> None:
+    practice.fault(kind, method="POST", path=ORDERS, seconds=0.0005)
+    answer = create(practice)
+    assert len(practice.exchange.tickets) == 1
+    if kind in ("trickle", "delay"):
+        assert answer.json()["client_order_id"] == "a"
+    elif kind in ("malformed", "html"):
+        with pytest.raises(requests.JSONDecodeError):
+            answer.json()
+    else:
+        assert not answer.json()
+
+
+def test_answers_are_about_another_order_on_demand(practice: KalshiPractice) -> None:
+    practice.fault("other", count=3)
+    answers = [
+        create(practice).json(),
+        practice.ask("GET", "/portfolio/orders").json()["orders"][0],
+        practice.ask("GET", "/portfolio/orders/RAIN-0").json()["order"],
+    ]
+    assert {answer["client_order_id"] for answer in answers} == {"another"}
+    assert listed(practice)[0]["client_order_id"] == "a"
+
+
+def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:
+    practice.fault("reject")
+    assert create(practice, "no").status_code == 400
+    practice.fault("reject_later")
+    later = create(practice, "later").json()["order_id"]
+    practice.fault("partial")
+    part = create(practice, "part").json()
+    assert part["remaining_count"] == "10.00"
+    practice.advance()
+    shown = {row["order_id"]: row for row in listed(practice)}
+    assert [shown[later][name] for name in ("status", "fill_count_fp")] == ["canceled", "0.00"]
+    assert [
+        shown[part["order_id"]][n] for n in ("status", "fill_count_fp", "remaining_count_fp")
+    ] == [
+        "canceled",
+        "5.00",
+        "0.00",
+    ]
+
+
+def test_an_order_is_not_listed_or_shown_in_another_state_on_demand(
+    practice: KalshiPractice,
+) -> None:
+    create(practice, "a")
+    create(practice, "b", price="0.1000")
+    practice.advance()
+    practice.fault("unlisted", path=f"{API}/portfolio/orders", count=2)
+    assert [row["client_order_id"] for row in listed(practice)] == ["a"]
+    assert practice.ask("GET", "/portfolio/orders/RAIN-1").status_code == 404
+    practice.fault("unlisted", path=f"{API}/portfolio/fills")
+    assert practice.ask("GET", "/portfolio/fills").json()["fills"] == []
+    assert len(practice.ask("GET", "/portfolio/fills").json()["fills"]) == 1
+    practice.fault("state", state="filled")
+    assert listed(practice)[0]["status"] == "executed"
+    assert listed(practice)[0]["status"] == "resting"
+
+
+def test_faults_that_are_cleared_do_nothing_and_unknown_ones_are_refused(
+    practice: KalshiPractice,
+) -> None:
+    practice.fault("drop_before", count=5)
+    practice.clear_faults()
+    assert create(practice).status_code == 201
+    for wrong in ({"kind": "earthquake"}, {"kind": "status", "status": 200}, {"sort": "status"}):
+        answer = requests.post(f"{practice.url}/control/faults", json=wrong, timeout=30)
+        assert answer.status_code == 422
+        assert answer.json()["message"].startswith("faults: ")
+
+
+def test_orders_of_a_paused_market_are_held_until_it_trades_again(
+    practice: KalshiPractice,
+) -> None:
+    create(practice, "a")
+    practice.pause("RAIN")
+    assert create(practice, "b").status_code == 409
+    practice.advance()
+    assert listed(practice)[0]["status"] == "resting"
+    practice.pause("RAIN", paused=False)
+    practice.advance()
+    assert listed(practice)[0]["status"] == "executed"
+    for wrong in ({"ticker": "HAIL", "paused": True}, {"ticker": "RAIN", "paused": "yes"}):
+        answer = requests.post(f"{practice.url}/control/markets", json=wrong, timeout=30)
+        assert answer.status_code in (422, 404)
+
+
+def test_the_clock_moves_as_far_as_there_are_ticks(practice: KalshiPractice) -> None:
+    before = practice.exchange.now
+    answer = practice.advance(3)
+    assert (answer["moved"], answer["tick"], answer["over"]) == (3, 3, False)
+    assert practice.exchange.now - before == np.timedelta64(180, "s")
+    assert practice.advance(1000)["moved"] == 26
+    assert practice.advance()["moved"] == 0
+    for steps in (0, True, "all"):
+        body = {"steps": steps}
+        answer_ = requests.post(f"{practice.url}/control/advance", json=body, timeout=30)
+        assert answer_.status_code == 422

@@ -1,0 +1,439 @@
+"""The practice venue plays the environment's market, creates no money, and keeps orders' terms."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts.simulation.exchange import Listing
+from event_contracts.simulation.positions import position_of
+from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.simulation.tickets import OrderRequest, Refused, Trade
+from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.orders import LimitOrder
+from foundation.arrays import Array
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from tests.event_contracts.practice import kalshi_practice
+from tests.event_contracts.wire import CREATE, body_of, buying, view_of
+
+D = Decimal
+SHORT = SyntheticMarket(steps=40)
+NOW = np.datetime64("2026-11-23T15:00:00", "ns")
+STYLES = ("passive", "mid", "aggressive")
+seeds = st.integers(0, 2**31)
+styles = st.sampled_from(STYLES)
+
+
+def venue_of(*sessions: Array, **more: Any) -> KalshiVenue:
+    names = ("RAIN", "SNOW", "WIND")
+    listings = [
+        Listing(name, tape_of(checked_session(each)))
+        for name, each in zip(names, sessions, strict=False)
+    ]
+    return KalshiVenue(KalshiVenueSettings(**more), listings, NOW)
+
+
+def flat(rows: int = 6, bid: float = 0.48, ask: float = 0.50, size: float = 30) -> Array:
+    """A quote that stands still, nobody trades, and YES comes true."""
+    row = [bid, ask, size, size, 0, 0, (bid + ask) / 2]
+    return np.array([*([row] * (rows - 1)), [0.99, 1.0, 0, 0, 0, 0, 1.0]])
+
+
+def send(venue: KalshiVenue, order: LimitOrder, **more: Any) -> str:
+    return venue.submit(OrderRequest.of(body_of(order, **more))).order_id
+
+
+def as_shown(trade: Trade) -> dict[str, Any]:
+    """A fill as the environment shows it, but for its order's id."""
+    price = trade.price if trade.outcome == "YES" else 1 - trade.price
+    return {
+        "action": trade.verb,
+        "side": trade.outcome,
+        "price": float(price),
+        "count": int(trade.count),
+        "maker": not trade.taker,
+        "fee": float(trade.fee),
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, styles, st.sampled_from([60.0, 300.0, 1000.0, 20_000.0]))
+def test_the_same_actions_fill_the_same_as_in_the_environment(
+    seed: int, style: str, cash: float
+) -> None:
+    session = synthetic_session(seed, SHORT)
+    env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
+    venue = venue_of(session, limited=True, starting_cash=cash)
+    env.reset(seed=0)
+    rng = np.random.default_rng(seed)
+    for number in range(len(session) - 1):
+        action = int(rng.choice(np.flatnonzero(env.action_masks())))
+        order = env.space.order(action, venue.exchange.view("RAIN"), f"{number}")
+        assert (order is None) == (action == 0)
+        if order is not None:
+            send(venue, order)
+        _, _, _, _, info = env.step(action)
+        before = len(venue.trades)
+        venue.advance()
+        shown = [{k: v for k, v in fill.items() if k != "order_id"} for fill in info["fills"]]
+        assert [as_shown(trade) for trade in venue.trades[before:]] == shown
+        held = venue.account.holding("RAIN")
+        assert float(venue.account.cash) == info["cash"]
+        assert (held.yes, held.no) == (info["yes"], info["no"])
+
+
+@settings(max_examples=3, deadline=None)
+@given(seeds, styles)
+def test_over_the_wire_an_agent_sees_and_fills_what_the_environment_does(
+    seed: int, style: str
+) -> None:
+    session = synthetic_session(seed, SyntheticMarket(steps=20))
+    env = MarketAgnosticKalshiEnv(session, price_style=style)
+    space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
+    env.reset(seed=0)
+    rng = np.random.default_rng(seed)
+    plenty = {"read": 1_000_000, "write": 1_000_000}
+    with kalshi_practice(sessions={"RAIN": session}, limited=True, buckets=plenty) as practice:
+        shown = []
+        for number in range(len(session) - 2):
+            view = view_of(practice, "RAIN")
+            if len(view.resting) < 8:
+                assert np.array_equal(space.action_masks(view), env.action_masks())
+            action = int(rng.choice(np.flatnonzero(env.action_masks())))
+            order = space.order(action, view, f"{number}")
+            if order is not None:
+                assert practice.ask("POST", CREATE, body_of(order)).status_code == 201
+            shown += env.step(action)[4]["fills"]
+            practice.advance()
+        fills = practice.ask("GET", "/portfolio/fills", limit=1000).json()["fills"]
+        for fill, expected in zip(reversed(fills), shown, strict=True):
+            side = fill["side"]
+            assert fill["action"] == expected["action"].lower()
+            assert side == expected["side"].lower()
+            assert float(fill[f"{side}_price_dollars"]) == expected["price"]
+            assert float(fill["count_fp"]) == expected["count"]
+            assert fill["is_taker"] != expected["maker"]
+            assert float(fill["fee_cost"]) == expected["fee"]
+            assert "client_order_id" not in fill
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.lists(st.integers(0, 2**20), min_size=20, max_size=20), st.booleans())
+def test_money_is_conserved_and_the_two_books_agree_until_all_has_settled(
+    seed: int, draws: list[int], limited: bool
+) -> None:
+    """Random orders, changes and cancels in three markets with one account."""
+    sessions = [synthetic_session((seed, k), SyntheticMarket(steps=22 - k)) for k in range(3)]
+    venue = venue_of(*sessions, limited=limited, starting_cash=200.0)
+    for step, draw in enumerate(draws):
+        act_at_random(venue, np.random.default_rng(draw), step)
+        venue.advance()
+        exchange = venue.exchange
+        assert venue.account.cash == exchange.cash >= 0
+        for ticker in exchange.listings:
+            assert venue.account.holding(ticker) == exchange.holding(ticker)
+        positions = [position_of(trades_of(venue, ticker)) for ticker in exchange.listings]
+        earned = sum((each.realized - each.cost - each.fees for each in positions), D(0))
+        if not venue.payments:
+            assert abs(venue.account.cash - 200 - earned) < D("1e-12")
+        for ticket in venue.tickets.values():
+            assert ticket.filled + ticket.waiting <= ticket.count
+            live = exchange.orders[ticket.live_id].state == "resting"
+            paused = ticket.request.ticker in venue.paused
+            assert live == (ticket.status == "resting" and not paused)
+    while not venue.is_over:
+        venue.advance()
+    bought = sum(
+        (t.price * t.count if t.side == "bid" else -t.price * t.count) for t in venue.trades
+    )
+    yes = {t: D(0) for t in venue.exchange.listings}
+    for trade in venue.trades:
+        yes[trade.ticker] += trade.count if trade.side == "bid" else -trade.count
+    fees = sum((trade.fee for trade in venue.trades), D(0))
+    # Every ask is a sale of YES at its price, a NO bought at 1 - p being a YES sold and $1 paid.
+    paid = sum(yes[each.market] for each in venue.exchange.settlements if each.outcome == "YES")
+    assert venue.account.cash == venue.exchange.cash == D(200) - bought - fees + paid
+    assert not venue.account.holdings
+
+
+def trades_of(venue: KalshiVenue, ticker: str) -> list[Trade]:
+    return [trade for trade in venue.trades if trade.ticker == ticker]
+
+
+def act_at_random(venue: KalshiVenue, rng: np.random.Generator, step: int) -> None:
+    resting = [t.order_id for t in venue.tickets.values() if t.status == "resting"]
+    choice = rng.integers(6)
+    price = D(int(rng.integers(1, 100))) / 100
+    count = D(int(rng.integers(1, 60)))
+    with suppress(Refused):
+        if rng.random() < 0.1:
+            venue.pause(str(rng.choice(list(venue.exchange.listings))), paused=rng.random() < 0.5)
+        if choice == 0 and resting:
+            venue.cancel(str(rng.choice(resting)))
+        elif choice == 1 and resting:
+            venue.amend(str(rng.choice(resting)), price, count)
+        else:
+            body = body_of(
+                LimitOrder(
+                    f"mine-{step}",
+                    str(rng.choice(list(venue.exchange.listings))),
+                    "BUY" if choice < 5 else "SELL",
+                    "YES" if rng.random() < 0.5 else "NO",
+                    price,
+                    count,
+                ),
+                time_in_force=str(rng.choice(["good_till_canceled", "immediate_or_cancel"])),
+            )
+            venue.submit(
+                OrderRequest.of(body), partial=rng.random() < 0.2, reject=rng.random() < 0.1
+            )
+
+
+def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
+    """10 YES at 0.50: $5.00 and a fee of 0.07 · 10 · 0.25 = 0.175 → $0.18; YES pays $10."""
+    venue = venue_of(flat(rows=4), settlement=2)
+    send(venue, buying("a"))
+    told = []
+    for _ in range(6):
+        told.append((venue.status("RAIN"), venue.outcome("RAIN"), venue.account.cash))
+        venue.advance()
+    after = D("994.82")
+    assert told == [
+        ("active", None, D(1000)),
+        ("active", None, after),
+        ("active", None, after),
+        ("closed", None, after),
+        ("determined", "YES", after),
+        ("finalized", "YES", after + 10),
+    ]
+    assert venue.is_over
+
+
+def test_what_a_market_has_not_paid_yet_buys_nothing() -> None:
+    venue = venue_of(flat(rows=3), flat(rows=9), settlement=3, starting_cash=10.0)
+    send(venue, buying("a", count=18))
+    venue.advance()
+    venue.advance()
+    assert venue.status("RAIN") == "closed"
+    assert venue.account.cash < 1 < venue.exchange.cash
+    with pytest.raises(Refused, match="insufficient balance"):
+        send(venue, buying("b", market="SNOW", count=3))
+    for _ in range(3):
+        venue.advance()
+    assert venue.status("RAIN") == "finalized"
+    send(venue, buying("c", market="SNOW", count=3))
+
+
+def test_a_closed_market_takes_no_order_and_has_no_book() -> None:
+    venue = venue_of(flat(rows=3), settlement=5)
+    waiting = send(venue, buying("a", price="0.10"))
+    venue.advance()
+    assert venue.book("RAIN").bids == ((D("0.48"), D(30)),)
+    venue.advance()
+    assert venue.ticket(waiting).status == "canceled"
+    assert venue.book("RAIN").bids == venue.book("RAIN").asks == ()
+    with pytest.raises(Refused, match="not trading") as refused:
+        send(venue, buying("b"))
+    assert refused.value.status == 409
+
+
+def test_an_order_that_is_immediate_meets_one_tick() -> None:
+    venue = venue_of(flat(size=4))
+    order_id = send(venue, buying("a"), time_in_force="immediate_or_cancel")
+    venue.advance()
+    ticket = venue.ticket(order_id)
+    assert (ticket.status, ticket.filled, ticket.waiting) == ("canceled", D(4), D(0))
+
+
+def test_an_order_that_expires_before_the_next_tick_does_not_meet_it() -> None:
+    venue = venue_of(flat())
+    seconds = int(NOW.astype("datetime64[s]").astype(np.int64))
+    early = send(venue, buying("a"), expiration_time=seconds + 59)
+    just = send(venue, buying("b", count=5), expiration_time=seconds + 60)
+    with pytest.raises(Refused, match="expiration_time has passed"):
+        send(venue, buying("c"), expiration_time=seconds)
+    venue.advance()
+    assert (venue.ticket(early).status, venue.ticket(early).filled) == ("canceled", D(0))
+    assert (venue.ticket(just).status, venue.ticket(just).filled) == ("executed", D(5))
+
+
+def test_an_order_that_only_reduces_is_cut_to_what_is_held_and_not_reserved() -> None:
+    venue = venue_of(flat())
+    with pytest.raises(Refused, match="no position to reduce"):
+        send(venue, LimitOrder("s", "RAIN", "SELL", "YES", D("0.60"), D(5)))
+    send(venue, buying("a"))
+    venue.advance()
+    first = send(venue, LimitOrder("s", "RAIN", "SELL", "YES", D("0.60"), D(7)))
+    second = send(venue, LimitOrder("t", "RAIN", "SELL", "YES", D("0.60"), D(7)))
+    assert [venue.ticket(each).count for each in (first, second)] == [D(7), D(3)]
+
+
+def test_an_ask_without_reduce_only_buys_no_which_pairs_with_what_is_held() -> None:
+    """10 YES bought at 0.50, 10 NO at 0.52 (an ask at 0.48): $10.20 and two fees for pairs of $10.
+
+    Fees: 0.175 → 0.18 and 0.07 · 10 · 0.52 · 0.48 = 0.17472 → 0.18 with rounding.
+    """
+    venue = venue_of(flat())
+    send(venue, buying("a"))
+    venue.advance()
+    send(venue, buying("b", side="NO", price="0.52"))
+    venue.advance()
+    assert venue.account.holdings == {}
+    assert venue.account.cash == D(1000) - D("10.20") - D("0.36") + 10
+
+
+def test_in_a_paused_market_orders_wait_or_end_and_none_is_taken() -> None:
+    venue = venue_of(flat(rows=9))
+    waits = send(venue, buying("a"))
+    ends = send(venue, buying("b"), cancel_order_on_pause=True)
+    venue.pause("RAIN", paused=True)
+    for wanted in (lambda: send(venue, buying("c")), lambda: venue.amend(waits, D("0.5"), D(2))):
+        with pytest.raises(Refused, match="is paused"):
+            wanted()
+    venue.advance()
+    assert [venue.ticket(each).status for each in (waits, ends)] == ["resting", "canceled"]
+    assert not venue.trades
+    venue.pause("RAIN", paused=False)
+    venue.advance()
+    assert [venue.ticket(each).status for each in (waits, ends)] == ["executed", "canceled"]
+
+
+def test_a_market_that_settles_while_it_is_paused_ends_its_orders() -> None:
+    venue = venue_of(flat(rows=3))
+    waits = send(venue, buying("a"))
+    venue.pause("RAIN", paused=True)
+    for _ in range(3):
+        venue.advance()
+    assert venue.is_over
+    assert (venue.ticket(waits).status, venue.account.cash) == ("canceled", D(1000))
+
+
+def test_an_amended_order_keeps_its_id_and_what_it_has_filled() -> None:
+    venue = venue_of(flat(size=4))
+    order_id = send(venue, buying("a"))
+    venue.advance()
+    ticket = venue.amend(order_id, D("0.40"), D(12))
+    assert (ticket.filled, ticket.waiting, ticket.price) == (D(4), D(8), D("0.40"))
+    venue.advance()
+    assert (ticket.filled, ticket.status) == (D(4), "resting")
+    venue.amend(order_id, D("0.50"), D(6))
+    venue.advance()
+    assert (ticket.filled, ticket.status, ticket.order_id) == (D(6), "executed", order_id)
+    with pytest.raises(Refused, match="is executed"):
+        venue.amend(order_id, D("0.50"), D(9))
+
+
+def test_an_amendment_that_cash_does_not_cover_leaves_the_order_as_it_was() -> None:
+    venue = venue_of(flat(), starting_cash=10.0)
+    order_id = send(venue, buying("a", price="0.40"))
+    with pytest.raises(Refused, match="insufficient balance"):
+        venue.amend(order_id, D("0.90"), D(50))
+    ticket = venue.ticket(order_id)
+    assert (ticket.price, ticket.waiting, ticket.status) == (D("0.40"), D(10), "resting")
+    assert [each.remaining for each in venue.exchange.resting] == [D(10)]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"count": 10}, "count: a fixed-point text is required"),
+        ({"count": "0.50"}, "no whole number of contracts"),
+        ({"price": "0.5"}, None),
+        ({"price": "1.0000"}, "no price between 0 and 1"),
+        ({"price": "NaN"}, "is no number"),
+        ({"price": "0.50001"}, "at most 4 decimals"),
+        ({"price": "0.5050"}, "not on the market's ticks"),
+        ({"side": "yes"}, "side must be one of bid, ask"),
+        ({"time_in_force": "day"}, "time_in_force must be one of"),
+        ({"time_in_force": "fill_or_kill"}, "is not played here"),
+        ({"self_trade_prevention_type": None}, "self_trade_prevention_type must be one of"),
+        ({"ticker": "HAIL"}, "market HAIL not found"),
+        ({"yes_price": 50}, "yes_price is no field of an order"),
+        ({"client_order_id": "x" * 65}, "at most 64 characters"),
+        ({"expiration_time": "soon"}, "whole seconds since 1970"),
+        ({"post_only": True}, "would cross the book"),
+        ({"reduce_only": "yes"}, "reduce_only must be true or false"),
+        ({"count": "5000"}, "insufficient balance"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_refused_by_name(
+    change: dict[str, Any], says: str | None
+) -> None:
+    venue = venue_of(flat())
+    body = body_of(buying("a"), **change)
+    if says is None:
+        venue.submit(OrderRequest.of(body))
+        return
+    with pytest.raises(Refused, match=says):
+        venue.submit(OrderRequest.of(body))
+    assert not venue.tickets
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+numbers = st.sampled_from(["1e999999", "1e-999999", "-1", "0", "Infinity", "0.50", "7", "1E+2", ""])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(sorted(body_of(buying("a")))), json_values | numbers),
+    st.integers(0, 1),
+)
+def test_whatever_is_sent_is_an_order_or_refused(changes: dict[str, Any], removed: int) -> None:
+    venue = venue_of(flat())
+    body = {**body_of(buying("a")), **changes}
+    for name in list(changes)[:removed]:
+        del body[name]
+    with suppress(Refused):
+        venue.submit(OrderRequest.of(body))
+    venue.advance()
+    assert venue.account.cash == venue.exchange.cash
+
+
+def test_a_used_id_is_refused_or_makes_a_second_order_as_the_setting_says() -> None:
+    strict = venue_of(flat())
+    send(strict, buying("a"))
+    with pytest.raises(Refused, match="has been used") as refused:
+        send(strict, buying("a"))
+    assert refused.value.status == 409
+    loose = venue_of(flat(), reused_ids_refused=False)
+    assert send(loose, buying("a")) != send(loose, buying("a"))
+    assert len(loose.tickets) == 2
+
+
+def test_settings_of_the_file_are_those_of_the_dataclass() -> None:
+    composed = KalshiVenueSettings.of(composed_config("kalshi_venue", []))
+    default = KalshiVenueSettings()
+    assert composed.fees.by_default() == default.fees.by_default()
+    for name in KalshiVenueSettings.__slots__:
+        if name != "fees":
+            assert getattr(composed, name) == getattr(default, name), name
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"synthetic": 0}, "synthetic: 0 is outside"),
+        ({"starting_cash": 0.001}, "starting_cash"),
+        ({"markets": ("RAIN",)}, "name their folder"),
+        ({"settlement": -1}, "settlement: -1 is outside"),
+        ({"folder": "/nowhere"}, "is no folder"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(words: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        KalshiVenueSettings(**words).listings()

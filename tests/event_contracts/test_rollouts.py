@@ -1,0 +1,131 @@
+"""A policy plays the sessions that it is given, and without an edge it loses what trading costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from event_contracts.simulation.env import MarketAgnosticKalshiEnv
+from event_contracts.simulation.rollouts import Rollout, rollout
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_sessions
+from event_contracts.trading.policies import (
+    BinaryKelly,
+    Nothing,
+    Observations,
+    Policy,
+    RandomPolicy,
+)
+from foundation.arrays import Array, Mask
+from foundation.errors import InputError
+
+SHORT = SyntheticMarket(steps=40)
+SETTINGS = EpisodeSettings(market=SHORT)
+
+
+def sessions_of(count: int, market: SyntheticMarket = SHORT, seed: int = 5) -> list[Array]:
+    return list(synthetic_sessions(seed, count, market))
+
+
+class FirstAllowed:
+    """The largest allowed code."""
+
+    name = "first"
+
+    def actions(self, seen: Observations, allowed: Mask) -> np.ndarray:
+        return 24 - allowed[:, ::-1].argmax(axis=1)
+
+
+def test_a_rollout_is_what_the_environment_plays_one_by_one() -> None:
+    sessions = sessions_of(4)
+    together = rollout(FirstAllowed(), sessions, SETTINGS)
+    for k, session in enumerate(sessions):
+        env = MarketAgnosticKalshiEnv(session)
+        env.reset()
+        done = False
+        sizes, fills = [], []
+        while not done:
+            code = int(np.flatnonzero(env.action_masks())[-1])
+            _, _, done, _, info = env.step(code)
+            sizes += [info["last_order_size"]] if info["last_order_size"] else []
+            fills += info["fills"]
+        assert together.profits[k] == pytest.approx(info["cash"] - 1000.0, abs=1e-9)
+        assert [order.size for order in together.episodes[k].orders] == sizes
+        assert [float(fee) for _, fee in together.episodes[k].fills] == [f["fee"] for f in fills]
+
+
+@pytest.mark.parametrize(
+    ("session", "says"),
+    [
+        (np.zeros((5, 3)), "shape"),
+        (np.zeros((1, 7)), "two rows or more"),
+        (np.zeros(7), "shape"),
+        (np.full((5, 7), np.nan), "row 0, yes_bid: nan is no finite number"),
+        (np.zeros((5, 7)), "row 0, yes_ask: 0 is not above the row's yes_bid"),
+        (np.ones((5, 7)) * 0.5, "row 0, yes_ask: 0.5 is not above the row's yes_bid"),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused_where_it_is_wrong(session: Array, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        rollout(Nothing(), [session], SETTINGS)
+
+
+def test_a_session_played_backwards_is_one_too() -> None:
+    (session,) = sessions_of(1)
+    assert rollout(Nothing(), [session[::-1]], SETTINGS).profits.tolist() == [0.0]
+
+
+def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:
+    for style in ("aggressive", "passive"):
+        played = rollout(RandomPolicy(3), sessions_of(20), replace(SETTINGS, price_style=style))
+        for profit, episode in zip(played.profits, played.episodes, strict=True):
+            orders = sum((r.profit for r in episode.results if r.profit is not None), Fraction(0))
+            assert float(orders) == pytest.approx(profit, abs=1e-9)
+
+
+def test_a_session_is_played_the_same_whatever_stands_behind_it() -> None:
+    short = sessions_of(2, SyntheticMarket(steps=7), seed=1)
+    long = sessions_of(2)
+    mixed = [long[0], short[0], long[1], short[1]]
+    whole = rollout(RandomPolicy(1), mixed, SETTINGS)
+    part = rollout(RandomPolicy(1), mixed[:3], SETTINGS)
+    assert whole.profits[:3].tolist() == part.profits.tolist()
+    assert whole.episodes[:3] == part.episodes
+
+
+def standard_error(played: Rollout) -> float:
+    return float(played.profits.std(ddof=1) / np.sqrt(len(played.profits)))
+
+
+NOISY = replace(SHORT, estimate_noise=0.1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "fixed"),
+    [(RandomPolicy(0), None), (RandomPolicy(0), 10), (BinaryKelly(), None), (BinaryKelly(), 10)],
+)
+def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: int | None) -> None:
+    """Not in every session, and not by accident: by more than three standard errors."""
+    settings = replace(SETTINGS, fixed_size=fixed)
+    played = rollout(policy, sessions_of(300, NOISY), settings)
+    assert played.fills > 300
+    assert (played.profits > 0).any()
+    assert played.profits.mean() < -3 * standard_error(played)
+    paid = sum(fee for episode in played.episodes for _, fee in episode.fills)
+    assert paid > 0
+
+
+def test_without_an_edge_kelly_on_the_fair_price_and_nothing_stay_out() -> None:
+    for policy in (BinaryKelly(), Nothing()):
+        played = rollout(policy, sessions_of(20), SETTINGS)
+        assert played.orders == 0
+        assert (played.profits == 0).all()
+
+
+def test_with_an_edge_and_the_fair_price_kelly_earns() -> None:
+    market = replace(SHORT, edge=0.2, memory=0.99)
+    played = rollout(BinaryKelly(), sessions_of(300, market), SETTINGS)
+    assert played.profits.mean() > 3 * standard_error(played)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from event_contracts.simulation.sessions import (
+    COLUMNS,
+    YES_ASK,
+    YES_BID,
+    checked_session,
+    mids_of,
+    outcome_of,
+)
+from foundation.arrays import Array
+from foundation.errors import InputError
+
+
+def plain_session() -> Array:
+    return np.array(
+        [
+            [0.40, 0.42, 100, 80, 0, 0, 0.41],
+            [0.00, 0.02, 0, 80, 10, 0, 0.30],
+            [0.99, 1.00, 50, 0, 0, 20, 0.50],
+            [0.00, 0.01, 0, 0, 0, 0, 0.00],
+        ]
+    )
+
+
+def test_a_session_is_taken_as_it_is_and_its_tail_in_reverse_too() -> None:
+    session = plain_session()
+    np.testing.assert_array_equal(checked_session(session), session)
+    for k in range(4):
+        turned = np.concatenate([session[:k], session[k:][::-1]])
+        np.testing.assert_array_equal(checked_session(turned), turned)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "why"),
+    [
+        (1, "yes_bid", np.nan, "is no finite number"),
+        (2, "sold", np.inf, "is no finite number"),
+        (0, "yes_bid", -0.01, "is outside 0 … 1"),
+        (3, "yes_ask", 1.01, "is outside 0 … 1"),
+        (2, "estimate", 1.2, "is outside 0 … 1"),
+        (1, "bid_size", -1.0, "is negative"),
+        (1, "ask_size", -1.0, "is negative"),
+        (2, "sold", -20.0, "is negative"),
+        (2, "bought", -20.0, "is negative"),
+        (0, "yes_bid", 0.405, "is no whole number of ticks of $0.01"),
+        (0, "yes_ask", 0.40, "is not above the row's yes_bid"),
+        (2, "yes_ask", 0.98, "is not above the row's yes_bid"),
+    ],
+)
+def test_what_no_session_has_is_refused_by_row_and_column(
+    row: int, column: str, value: float, why: str
+) -> None:
+    session = plain_session()
+    session[row, COLUMNS.index(column)] = value
+    with pytest.raises(InputError) as refused:
+        checked_session(session)
+    assert f"row {row}, {column}: {value:g} {why}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 6)),
+        np.zeros(7),
+        plain_session()[:1],
+        np.zeros((2, 3, 7)),
+        "prices",
+        [[1], [2, 3]],
+    ],
+)
+def test_another_shape_is_refused_with_the_columns_that_are_needed(array: object) -> None:
+    with pytest.raises(InputError, match=r"session: (shape|no array)") as refused:
+        checked_session(array)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+
+
+def test_prices_as_32_bit_floats_are_put_back_on_their_ticks() -> None:
+    cents = np.arange(99)
+    session = np.zeros((99, 7))
+    session[:, YES_BID] = cents / 100
+    session[:, YES_ASK] = (cents + 1) / 100
+    back = checked_session(session.astype(np.float32))
+    np.testing.assert_array_equal(back[:, [YES_BID, YES_ASK]], session[:, [YES_BID, YES_ASK]])
+
+
+def test_the_array_that_is_checked_is_never_changed() -> None:
+    session = plain_session()
+    session.flags.writeable = False
+    own = checked_session(session)
+    own[0, 0] = 0.1
+    assert session[0, 0] == 0.4
+
+
+def test_a_market_may_have_another_tick() -> None:
+    session = plain_session()
+    session[0, YES_BID] = 0.405
+    assert checked_session(session, tick=0.001)[0, YES_BID] == 0.405
+    for tick in (0.0, -0.01, 0.03, 1.0, np.nan, 1e-6):
+        with pytest.raises(InputError, match="tick: "):
+            checked_session(session, tick=tick)
+
+
+def test_yes_came_true_where_the_last_middle_is_at_or_above_a_half() -> None:
+    session = plain_session()
+    for bid in range(100):
+        for ask in range(bid + 1, 101):
+            session[-1, [YES_BID, YES_ASK]] = bid / 100, ask / 100
+            assert outcome_of(session) == (bid + ask >= 100), (bid, ask)
+
+
+def test_the_middle_lies_between_bid_and_ask() -> None:
+    np.testing.assert_allclose(mids_of(plain_session()), [0.41, 0.01, 0.995, 0.005])

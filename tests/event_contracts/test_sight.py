@@ -1,0 +1,149 @@
+"""Rows that nobody saw show the last quote and no trades; what is held elsewhere counts."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.observation import features_of
+from event_contracts.trading.orders import (
+    LimitOrder,
+    MarketView,
+    Outcome,
+    Quote,
+    RestingOrder,
+    Verb,
+)
+from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record
+from event_contracts.trading.sampler import Sample
+from event_contracts.trading.sight import MarketMemory, reserved_elsewhere, worth
+from event_contracts.trading.updates import MarketSpan
+from foundation.errors import SenselessAnswer
+
+D = Decimal
+T0 = np.datetime64("2026-11-22T10:00:00", "ns")
+MINUTE = np.timedelta64(1, "m")
+NAMES = features_of(sizes=True)
+
+
+def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
+    return np.array([(bid, ask, 50, 60, sold, bought, (bid + ask) / 20_000)], TICK)[0]
+
+
+def memory() -> MarketMemory:
+    span = MarketSpan(T0, MINUTE, 31)
+    return MarketMemory(span, LimitOrderActionSpace(), 1000 * DOLLAR, sizes=True)
+
+
+def resting(market: str, action: Verb, side: Outcome, count: str, name: str = "a") -> RestingOrder:
+    order = LimitOrder(name, market, action, side, D("0.40"), D(count))
+    return RestingOrder(name, order, D(count))
+
+
+def view(*orders: RestingOrder, yes: str = "0", elsewhere: str = "0") -> MarketView:
+    quote = Quote(D("0.40"), D("0.42"))
+    return MarketView("RAIN", D(1000), D(yes), D(0), orders, quote, D(elsewhere))
+
+
+def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
+    return dict(zip(NAMES, memory.seen(account).features.tolist(), strict=True))
+
+
+@given(st.sets(st.integers(0, 29), min_size=1), st.integers(0, 2**31))
+def test_a_row_that_nobody_saw_shows_the_quote_before_it_and_no_trades(
+    rows: set[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    gaps, none = memory(), memory()
+    last = None
+    for row in range(max(rows) + 1):
+        if row in rows:
+            bid = int(rng.integers(1, 90)) * 100
+            last = tick(bid, bid + 200, int(rng.integers(50)), int(rng.integers(50)))
+            assert gaps.show(T0 + row * MINUTE, last)
+        quote = last if last is not None else tick(5000, 5200)
+        none.show(T0 + row * MINUTE, quote if row in rows else tick(quote["bid"], quote["ask"]))
+    # Before the first one there is no quote: its own stands for them.
+    if 0 in rows:
+        assert shown(gaps, view()) == shown(none, view())
+    assert not gaps.is_newer(T0 + max(rows) * MINUTE)
+    assert not gaps.is_newer(T0 + 31 * MINUTE)
+    assert gaps.is_newer(T0 + 30 * MINUTE)
+    assert not gaps.show(T0 + 30 * MINUTE, tick(9900, 10_000))
+
+
+def test_before_the_first_tick_its_own_quote_stands() -> None:
+    seen = memory()
+    seen.show(T0 + 15 * MINUTE, tick(4000, 4200, sold=7))
+    features = shown(seen, view())
+    assert features["change"] == features["trend"] == features["deviation"] == 0
+    assert features["sold"] > 0
+    assert features["left"] == pytest.approx(0.5)
+
+
+def test_only_what_was_sent_a_row_before_is_the_last_size() -> None:
+    seen = memory()
+    seen.show(T0, tick(4000, 4200))
+    seen.note(0, 20)
+    for row, size in ((1, 0.2), (2, 0.0)):
+        seen.show(T0 + row * MINUTE, tick(4000, 4200))
+        features = shown(seen, view())
+        assert features["size"] == pytest.approx(size)
+        assert features["mean_size"] == pytest.approx(0.2)
+
+
+def test_fractions_that_are_held_do_not_count_and_those_that_rest_do() -> None:
+    seen = memory()
+    seen.show(T0, tick(4000, 4200))
+    account = view(resting("RAIN", "SELL", "YES", "1.25"), yes="12.75")
+    features = shown(seen, account)
+    assert features["position"] == pytest.approx(12 / 500)
+    assert features["offers"] == pytest.approx(2 / 500)
+    assert [seen.seen(account).allowed[code] for code in (6, 7, 8)] == [True, True, False]
+
+
+def test_more_orders_than_the_environment_knows_leave_hold_alone() -> None:
+    seen = memory()
+    seen.show(T0, tick(4000, 4200))
+    orders = [resting("RAIN", "BUY", "YES", "1", f"{k}") for k in range(SLOTS + 1)]
+    looked = seen.seen(view(*orders))
+    assert looked.bits == 1
+    assert dict(zip(NAMES, looked.features.tolist(), strict=True))["bids"] == pytest.approx(9 / 500)
+
+
+def test_purchases_that_rest_elsewhere_take_cash_here() -> None:
+    elsewhere = resting("SNOW", "BUY", "YES", "100")
+    account = view(elsewhere, resting("SNOW", "SELL", "NO", "5"), elsewhere="7.50", yes="10")
+    fees = FeeRules()
+    assert reserved_elsewhere(account, fees) == fees.most_cost(D("0.40"), D(100))
+    assert worth(account) == D("1000") + D("7.50") + 10 * D("0.41")
+
+
+def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() -> None:
+    entry = {
+        "ticker": "RAIN",
+        "status": "active",
+        "close_time": "2026-11-22T12:00:00Z",
+        "price_level_structure": "linear_cent",
+        "yes_bid_dollars": "0.4000",
+        "yes_ask_dollars": "0.0000",
+        "yes_bid_size_fp": "12.75",
+        "yes_ask_size_fp": "0.00",
+    }
+    open_now = Sample.of(entry)
+    assert (open_now.trades, open_now.settled) == (True, False)
+    assert open_now.tick.tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
+    assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
+    assert not Sample.of({**entry, "status": "closed"}).trades
+    for result, bid, ask in (("yes", 9900, 10_000), ("no", 0, 100)):
+        ended = Sample.of({**entry, "status": "finalized", "result": result})
+        assert (ended.trades, ended.settled) == (False, True)
+        assert (ended.tick["bid"], ended.tick["ask"]) == (bid, ask)
+    with pytest.raises(SenselessAnswer, match="close_time"):
+        Sample.of({**entry, "close_time": None})

@@ -1,0 +1,340 @@
+"""An account is believed once its answers agree; what is listed late counts until then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import requests
+
+from event_contracts.trading.admission import Admission
+from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings, StatusAnswer
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.position_limits import PositionLimits
+from event_contracts.trading.token_pace import TokenBudget
+from execution.intents import IntentBook
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from tests.event_contracts.practice import KEYS
+
+D = Decimal
+UNLIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
+CREATED = "2026-11-22T15:00:00Z"
+WISH = LimitOrder("o-1", "RAIN", "BUY", "YES", D("0.50"), D(10))
+
+
+@dataclass
+class Venue:
+    """What each read is answered with; a list is one page."""
+
+    cash: str = "1000.00"
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    positions: dict[str, str] = field(default_factory=dict)
+    fills: list[dict[str, Any]] = field(default_factory=list)
+    unlisted: set[str] = field(default_factory=set)  # orders that no list has
+    hidden: bool = False  # whether lists have orders that wait alone
+    lost: bool = False  # whether the answer to an order is
+    filled: str = "0.00"
+    remaining: str = "10.00"
+    slow: Callable[[], None] = lambda: None
+    asked: list[str] = field(default_factory=list)
+
+    def answer(self, method: str, path: str, query: Any, body: Any) -> dict[str, Any]:
+        self.asked.append(f"{method} {path}")
+        if method == "POST":
+            self.orders.append(placed(body, self.filled, self.remaining))
+            if self.lost:
+                raise requests.ConnectionError("lost")
+            made = {"fill_count": self.filled, "remaining_count": self.remaining}
+            return {"order_id": "v-1", "client_order_id": body["client_order_id"], **made}
+        if method == "DELETE":
+            self.orders = [{**each, "status": "canceled"} for each in self.orders]
+            return {}
+        if path.startswith("/portfolio/orders/"):
+            found = [each for each in self.orders if path.endswith(f"/{each['order_id']}")]
+            if not found:
+                raise StatusAnswer(404, "not found")
+            return {"order": found[0]}
+        self.slow()
+        status = (query or {}).get("status")
+        shown = [each for each in self.orders if each["order_id"] not in self.unlisted]
+        shown = [] if self.hidden and status is None else shown
+        rows = [
+            {"ticker": market, "position_fp": count} for market, count in self.positions.items()
+        ]
+        market = {"status": "active", "price_level_structure": "linear_cent"}
+        answers: dict[str, dict[str, Any]] = {
+            "/portfolio/orders": {"orders": [o for o in shown if status in (None, o["status"])]},
+            "/portfolio/balance": {"balance_dollars": self.cash},
+            "/portfolio/positions": {"market_positions": rows},
+            "/portfolio/fills": {"fills": self.fills},
+            "/portfolio/settlements": {"settlements": []},
+            "/markets": {"markets": [{"ticker": "RAIN", **market}]},
+        }
+        if path not in answers:
+            raise StatusAnswer(500, "no")
+        return answers[path]
+
+
+def placed(body: dict[str, Any], filled: str, remaining: str) -> dict[str, Any]:
+    return {
+        "order_id": "v-1",
+        "client_order_id": body["client_order_id"],
+        "ticker": body["ticker"],
+        "book_side": body["side"],
+        "status": "resting" if D(remaining) else "executed",
+        "yes_price_dollars": body["price"],
+        "fill_count_fp": filled,
+        "remaining_count_fp": remaining,
+        "created_time": CREATED,
+    }
+
+
+def fill(count: str) -> dict[str, Any]:
+    return {
+        "fill_id": f"f-{count}",
+        "order_id": "v-1",
+        "ticker": "RAIN",
+        "book_side": "bid",
+        "yes_price_dollars": "0.5000",
+        "count_fp": count,
+        "is_taker": True,
+        "created_time": CREATED,
+    }
+
+
+@pytest.fixture
+def venue(monkeypatch: pytest.MonkeyPatch) -> Venue:
+    here = Venue()
+
+    def request(
+        _: KalshiConnection, method: str, path: str, query: Any = None, body: Any = None
+    ) -> dict[str, Any]:
+        return here.answer(method, path, query, body)
+
+    monkeypatch.setattr(KalshiConnection, "request", request)
+    return here
+
+
+def manager_of(book: IntentBook | None = None, **more: Any) -> KalshiMultiMarketOrderManager:
+    return KalshiMultiMarketOrderManager(
+        KalshiSettings(),
+        KalshiKeys(KEYS.key_id, KEYS.pem),
+        UNLIMITED,
+        lambda *_: FeeRules(),
+        book=book,
+        **{"pause": lambda _: None, **more},
+    )
+
+
+def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Venue) -> None:
+    manager = manager_of()
+    venue.filled, venue.remaining = "10.00", "0.00"
+    assert manager.submit(WISH).filled == 10
+    # Cash, contracts and fills are as they were: flat and rich, if one believed it.
+    with pytest.raises(BrokerError, match=r"order v-1: 10.00 traded, 0 listed"):
+        manager.view("RAIN")
+
+    waited: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waited.append(seconds)
+        if sum(waited) > 1:
+            venue.cash, venue.positions, venue.fills = "994.82", {"RAIN": "10.00"}, [fill("10.00")]
+
+    manager = manager_of(pause=pause)
+    venue.orders.clear()
+    manager.submit(WISH)
+    view = manager.view("RAIN")
+    assert (view.yes, view.cash) == (10, D("994.82"))
+    assert manager.differences() == ()
+
+
+def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(venue: Venue) -> None:
+    manager = manager_of()
+    manager.submit(WISH)
+    assert manager.view("RAIN").resting_count("BUY", "YES") == 10
+    venue.orders[0] |= {
+        "status": "executed",
+        "fill_count_fp": "10.00",
+        "remaining_count_fp": "0.00",
+    }
+    with pytest.raises(BrokerError, match=r"order v-1: 10.00 traded, 0 listed"):
+        manager.view("RAIN")
+    venue.cash, venue.positions, venue.fills = "994.82", {"RAIN": "10.00"}, [fill("10.00")]
+    assert manager.view("RAIN").yes == 10
+
+
+def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: Venue) -> None:
+    book = IntentBook()
+    manager_of(book).submit(WISH)
+    venue.orders[0] |= {
+        "status": "executed",
+        "fill_count_fp": "10.00",
+        "remaining_count_fp": "0.00",
+    }
+    venue.cash, venue.positions = "994.82", {"RAIN": "10.00"}
+    assert manager_of(book).view("RAIN").yes == 10
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue, known: bool) -> None:
+    manager = manager_of()
+    manager.submit(WISH)
+    venue.unlisted.add("v-1")
+    if not known:
+        venue.orders.clear()
+    view = manager.view("RAIN")
+    assert view.resting_count("BUY", "YES") == 10
+    (resting,) = view.resting
+    assert resting.order_id == ("v-1" if known else "o-1")
+
+
+def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None:
+    book = IntentBook()
+    manager = manager_of(book)
+    venue.lost = venue.hidden = True
+    with pytest.raises(OutcomeUnknown):
+        manager.submit(WISH)
+    # The look for it finds nothing, and the list of what waits has it by then.
+    (resting,) = manager.view("RAIN").resting
+    assert (resting.order_id, resting.remaining) == ("v-1", 10)
+    intent = book.get("o-1")
+    assert intent is not None
+    assert intent.state == "working"
+    assert venue.asked.count("POST /portfolio/events/orders") == 1
+
+
+def test_what_has_become_of_an_order_is_written_down_when_it_waits_no_more(venue: Venue) -> None:
+    book = IntentBook()
+    manager = manager_of(book)
+    manager.submit(WISH)
+    venue.orders[0] |= {"fill_count_fp": "4.00", "remaining_count_fp": "6.00"}
+    venue.cash, venue.positions, venue.fills = "997.93", {"RAIN": "4.00"}, [fill("4.00")]
+    assert manager.view("RAIN").resting_count("BUY", "YES") == 6
+    intent = book.get("o-1")
+    assert intent is not None
+    assert (intent.state, intent.progress.filled) == ("working", 4)
+    venue.orders[0] |= {"status": "canceled", "remaining_count_fp": "0.00"}
+    assert manager.view("RAIN").resting == ()
+    intent = book.get("o-1")
+    assert intent is not None
+    assert (intent.state, intent.progress.filled) == ("canceled", 4)
+    asked = venue.asked.count("GET /portfolio/orders/v-1")
+    manager.view("RAIN")
+    assert venue.asked.count("GET /portfolio/orders/v-1") == asked
+
+
+def test_an_account_that_does_not_stand_still_is_not_believed(venue: Venue) -> None:
+    manager = manager_of()
+    manager.view("RAIN")
+    numbers = iter(range(10**6))
+
+    def come_and_go() -> None:
+        body = {"client_order_id": "x", "ticker": "RAIN", "side": "bid", "price": "0.1000"}
+        venue.orders = [{**placed(body, "0.00", "1.00"), "order_id": f"v-{next(numbers)}"}]
+
+    venue.slow = come_and_go
+    with pytest.raises(BrokerError, match="orders come and go while they are read"):
+        manager.view("RAIN")
+    begun = manager_of()
+    venue.slow = lambda: venue.fills.append(fill(f"{next(numbers) + 1}.00"))
+    with pytest.raises(BrokerError, match="it trades while it is read for the first time"):
+        begun.view("RAIN")
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "a b", "ä", "a'b"])
+def test_an_id_that_the_venue_may_not_take_is_refused_before_it_is_sent(
+    venue: Venue, name: str
+) -> None:
+    order = LimitOrder(name, "RAIN", "BUY", "YES", D("0.50"), D(1))
+    with pytest.raises(OrderRejected, match="its id is longer than 64 characters, or has others"):
+        manager_of().submit(order)
+    assert venue.asked == []
+
+
+def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"": ("a", "1"), "1": ("b", "2"), "2": ("c", "")}
+    asked: list[Any] = []
+
+    def request(
+        _: KalshiConnection, method: str, path: str, query: Any = None, body: Any = None
+    ) -> dict[str, Any]:
+        asked.append(query)
+        name, cursor = pages[query.get("cursor", "")]
+        return {"fills": [{"fill_id": name}], "cursor": cursor}
+
+    monkeypatch.setattr(KalshiConnection, "request", request)
+    connection = KalshiConnection(KalshiSettings(), KalshiKeys(KEYS.key_id, KEYS.pem))
+    found = connection.pages("fills", "/portfolio/fills", "fills", ticker="RAIN")
+    assert [each["fill_id"] for each in found] == ["a", "b", "c"]
+    assert all(query["ticker"] == "RAIN" for query in asked)
+    pages["2"] = ("c", "1")
+    with pytest.raises(BrokerError, match=r"fills: .*cursor leads back"):
+        list(connection.pages("fills", "/portfolio/fills", "fills"))
+
+
+LIMITS: dict[str, Any] = {
+    "read": {"refill_rate": 300, "bucket_capacity": 600},
+    "write": {"refill_rate": 30, "bucket_capacity": 60},
+}
+COSTS = {
+    "default_cost": 5,
+    "endpoint_costs": [{"method": "GET", "path": "/portfolio/orders/{order_id}", "cost": 2}],
+}
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (LIMITS, ""),
+        ({**LIMITS, "read": {"refill_rate": 0, "bucket_capacity": 1}}, "must be above 0"),
+        ({"read": LIMITS["read"]}, "write is missing"),
+        ({**LIMITS, "write": 3}, "write is no object"),
+    ],
+)
+def test_the_accounts_own_limits_hold_where_they_make_sense(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limits: dict[str, Any],
+    says: str,
+) -> None:
+    def request(
+        _: KalshiConnection, method: str, path: str, query: Any = None, body: Any = None
+    ) -> dict[str, Any]:
+        return limits if path == "/account/limits" else COSTS
+
+    monkeypatch.setattr(KalshiConnection, "request", request)
+    keys = KalshiKeys(f"{KEYS.key_id}-{says}-{len(limits)}", KEYS.pem)
+    connection = KalshiConnection(KalshiSettings(), keys)
+    pace = connection._pace
+    for _ in range(3):
+        pace.wait("POST", "/trade-api/v2/portfolio/events/orders")
+    connection.learn_limits()
+    assert (says in caplog.text) if says else not caplog.records
+    allowed = TokenBudget(30, 60) if not says else TokenBudget(100, 100)
+    assert pace._budgets[1] == allowed
+    # 30 tokens were used, of 60 at 5 a request or of 100 at 10.
+    assert pace._costs.of("GET", "/trade-api/v2/portfolio/orders/v-1") == (10 if says else 2)
+
+
+def test_a_sale_of_more_than_netting_left_is_taken_out_whatever_the_venue_would_cut(
+    venue: Venue,
+) -> None:
+    """Ten YES are held and for sale; somebody buys six NO, and the sale still waits whole."""
+    venue.positions = {"RAIN": "10.00"}
+    manager = manager_of()
+    assert manager.view("RAIN").yes == 10
+    manager.submit(replace(WISH, action="SELL", price=D("0.90")))
+    assert manager.withdraw("RAIN", lambda _: None) == ()
+    venue.positions = {"RAIN": "4.00"}
+    venue.fills = [{**fill("6.00"), "order_id": "by-hand", "book_side": "ask"}]
+    [found] = manager.withdraw("RAIN", lambda _: None)
+    assert found.why == "selling 10.00 YES; 4.00 held, 0 of them in resting sales"
+    assert venue.orders[0]["status"] == "canceled"
+    assert manager.view("RAIN").resting == ()

@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from event_contracts.simulation.sessions import (
+    ASK_SIZE,
+    BID_SIZE,
+    BOUGHT,
+    ESTIMATE,
+    SOLD,
+    YES_ASK,
+    YES_BID,
+    checked_session,
+    mids_of,
+    outcome_of,
+)
+from event_contracts.simulation.synthetic import (
+    ASK_DEPTH,
+    BID_DEPTH,
+    BUYERS,
+    LATENT,
+    OUTCOME,
+    SELLERS,
+    WIDTH,
+    Draws,
+    SyntheticMarket,
+    draws_of,
+    sessions_from,
+    synthetic_session,
+    synthetic_sessions,
+)
+from foundation.arrays import Array
+from foundation.errors import InputError
+
+# A short market whose prices move far and whose quotes are wide: a bias shows.
+SHORT = SyntheticMarket(steps=8, start_deviation=2.0, volatility=2.0, width=6.0)
+MANY = 40_000
+
+markets = st.builds(
+    SyntheticMarket,
+    steps=st.integers(1, 40),
+    level=st.floats(0.001, 0.999),
+    start_deviation=st.floats(0, 10),
+    reversion=st.sampled_from([0.0, 1e-9, 1.0, 30.0]),
+    volatility=st.floats(0, 100),
+    tick=st.sampled_from([0.01, 0.001, 0.5]),
+    width=st.floats(1, 20),
+    depth=st.floats(1, 1e6),
+    lot=st.integers(1, 100),
+    informed=st.floats(0, 100),
+    noise=st.floats(0, 20),
+    edge=st.sampled_from([0.0, 0.03, 0.25]),
+    memory=st.floats(0, 0.9999),
+    estimate_noise=st.sampled_from([0.0, 0.5]),
+)
+
+
+def outcomes_of(sessions: Array) -> Array:
+    return np.array([float(outcome_of(session)) for session in sessions])
+
+
+def assert_mean(values: Array, expected: float) -> None:
+    """The mean is within 3 of its standard errors."""
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean() - expected) <= 3 * error, (values.mean(), expected, error)
+
+
+@pytest.fixture(scope="module")
+def fair_market() -> Array:
+    return synthetic_sessions(1, MANY, SHORT)
+
+
+@pytest.fixture(scope="module")
+def mispriced_market() -> Array:
+    return synthetic_sessions(2, MANY, replace(SHORT, edge=0.05, memory=0.8))
+
+
+@given(seed=st.integers(0, 2**63), market=markets, cut=st.integers(0, 40))
+def test_every_synthetic_session_is_one_and_its_tail_in_reverse_too(
+    seed: int, market: SyntheticMarket, cut: int
+) -> None:
+    session = synthetic_session(seed, market)
+    assert session.shape == (market.steps + 1, 7)
+    np.testing.assert_array_equal(checked_session(session, market.tick), session)
+    counts = session[:, [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]]
+    np.testing.assert_array_equal(counts, np.round(counts))
+    turned = np.concatenate([session[:cut], session[cut:][::-1]])
+    checked_session(turned, market.tick)
+
+
+@given(seed=st.integers(0, 2**32), market=markets, data=st.data())
+def test_what_comes_later_changes_no_row(seed: int, market: SyntheticMarket, data: Any) -> None:
+    row = data.draw(st.integers(0, market.steps - 1), label="row")
+    draws = draws_of(seed, 3, market)
+    other = draws_of(seed + 1, 3, market)
+    after = np.arange(market.steps + 1) > row
+    altered = Draws(
+        np.where(after, other.normals, draws.normals),
+        np.where(after[:, None], other.uniforms, draws.uniforms),
+    )
+    before = sessions_from(draws, market)
+    np.testing.assert_array_equal(
+        sessions_from(altered, market)[:, : row + 1], before[:, : row + 1]
+    )
+
+
+def test_what_comes_later_changes_the_rows_after_it_and_the_outcome() -> None:
+    draws = draws_of(0, 50, SHORT)
+    normals = draws.normals.copy()
+    normals[:, LATENT, 4:] += 5.0
+    before = sessions_from(draws, SHORT)
+    raised = sessions_from(Draws(normals, draws.uniforms), SHORT)
+    assert (raised[:, 4:-1, ESTIMATE] > before[:, 4:-1, ESTIMATE]).all()
+    assert outcomes_of(raised).sum() > outcomes_of(before).sum()
+
+
+def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    market = replace(SHORT, level=0.3, reversion=2.0)
+    draws = draws_of(5, 1, market)
+    for row in range(market.steps - 1):
+        normals = np.repeat(draws.normals, len(nodes), axis=0)
+        normals[:, LATENT, row + 1] = nodes
+        uniforms = np.repeat(draws.uniforms, len(nodes), axis=0)
+        sessions = sessions_from(Draws(normals, uniforms), market)
+        expected = float(weights @ sessions[:, row + 1, ESTIMATE])
+        assert abs(expected - sessions[0, row, ESTIMATE]) < 1e-12, row
+
+
+def test_the_number_of_steps_changes_no_price_of_the_event() -> None:
+    market = SyntheticMarket(steps=1, level=0.2, start_deviation=0.0, reversion=3.0)
+    first = [
+        synthetic_session(0, replace(market, steps=steps))[0, ESTIMATE] for steps in (1, 4, 300)
+    ]
+    np.testing.assert_allclose(first, first[0], atol=1e-12)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    # Of an Ornstein-Uhlenbeck process after the time 1: mean 0 from its centre, and this variance.
+    deviation = market.volatility * np.sqrt((1 - np.exp(-2 * 3.0)) / (2 * 3.0))
+    at_end = 1 / (1 + np.exp(-(np.log(0.2 / 0.8) + deviation * nodes)))
+    assert abs(first[0] - weights @ at_end / weights.sum()) < 1e-5
+
+
+@given(seed=st.integers(0, 2**32), market=markets)
+def test_a_market_seen_from_no_is_the_market_of_the_opposite_event(
+    seed: int, market: SyntheticMarket
+) -> None:
+    # A price that does not move can lie on a tick: on both sides the tick is then its bid.
+    market = replace(market, start_deviation=1 + market.start_deviation / 2)
+    market = replace(market, volatility=1 + market.volatility / 2)
+    draws = draws_of(seed, 2, market)
+    uniforms = draws.uniforms[:, :, [WIDTH, ASK_DEPTH, BID_DEPTH, BUYERS, SELLERS]]
+    uniforms[:, -1, OUTCOME] = 1 - draws.uniforms[:, -1, OUTCOME]
+    opposite = replace(market, level=1 - market.level)
+    yes = sessions_from(draws, market)
+    no = sessions_from(Draws(-draws.normals, uniforms), opposite)
+    np.testing.assert_allclose(no[:, :, YES_BID], 1 - yes[:, :, YES_ASK], atol=1e-9)
+    np.testing.assert_allclose(no[:, :, YES_ASK], 1 - yes[:, :, YES_BID], atol=1e-9)
+    np.testing.assert_allclose(no[:, :, ESTIMATE], 1 - yes[:, :, ESTIMATE], atol=1e-9)
+    np.testing.assert_array_equal(no[:, :, BID_SIZE], yes[:, :, ASK_SIZE])
+    np.testing.assert_array_equal(no[:, :, SOLD], yes[:, :, BOUGHT])
+
+
+def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+    levels = 2000
+    market = SyntheticMarket(steps=1, level=0.3, start_deviation=1.0, volatility=1.5)
+    normals = np.zeros((len(nodes) * levels, 3, 2))
+    normals[:, LATENT, 0] = 0.7
+    normals[:, LATENT, 1] = np.repeat(nodes, levels)
+    uniforms = np.full((len(normals), 2, 5), 0.5)
+    uniforms[:, 1, OUTCOME] = np.tile((np.arange(levels) + 0.5) / levels, len(nodes))
+    sessions = sessions_from(Draws(normals, uniforms), market)
+    chances = outcomes_of(sessions).reshape(len(nodes), levels).mean(axis=1)
+    assert abs(float(weights @ chances) - sessions[0, 0, ESTIMATE]) < 1 / levels
+
+
+def test_the_chance_is_the_logistic_function_of_the_log_odds_to_5e_6() -> None:
+    log_odds = np.linspace(-15, 15, 2001)
+    market = SyntheticMarket(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
+    normals = np.zeros((len(log_odds), 3, 2))
+    normals[:, LATENT, 0] = log_odds
+    sessions = sessions_from(Draws(normals, np.full((len(log_odds), 2, 5), 0.5)), market)
+    logistic = 1 / (1 + np.exp(-log_odds))
+    error = np.abs(sessions[:, 0, ESTIMATE] - logistic).max()
+    assert 1e-6 < error < 5e-6
+
+
+@pytest.mark.parametrize("row", [0, 3, 7])
+@pytest.mark.parametrize(("low", "high"), [(0.05, 0.3), (0.3, 0.7), (0.7, 0.95), (0.05, 0.95)])
+def test_a_taker_who_holds_to_settlement_loses_the_half_spread(
+    fair_market: Array, row: int, low: float, high: float
+) -> None:
+    shown = fair_market[:, row]
+    middle = (shown[:, YES_BID] + shown[:, YES_ASK]) / 2
+    level = (middle > low) & (middle < high)
+    assert level.sum() > 1000
+    outcomes = outcomes_of(fair_market)[level]
+    half = (shown[level, YES_ASK] - shown[level, YES_BID]).mean() / 2
+    assert 0.025 < half < 0.035
+    assert_mean(outcomes - shown[level, YES_ASK], -half)
+    assert_mean(shown[level, YES_BID] - outcomes, -half)
+
+
+def test_the_fair_price_is_inside_the_quote(fair_market: Array) -> None:
+    quoted = fair_market[:, :-1]
+    assert (quoted[:, :, YES_BID] <= quoted[:, :, ESTIMATE]).all()
+    assert (quoted[:, :, ESTIMATE] <= quoted[:, :, YES_ASK]).all()
+
+
+@pytest.mark.parametrize("row", [0, 4, 7])
+def test_the_estimate_is_calibrated_and_the_market_is_not_where_it_has_an_edge(
+    mispriced_market: Array, row: int
+) -> None:
+    outcomes = outcomes_of(mispriced_market)
+    estimates = mispriced_market[:, row, ESTIMATE]
+    for low in np.arange(0.1, 0.9, 0.2):
+        inside = (estimates >= low) & (estimates < low + 0.2)
+        assert_mean((outcomes - estimates)[inside], 0.0)
+    asks = mispriced_market[:, row, YES_ASK]
+    cheap = estimates > asks + 0.03
+    profit = (outcomes - asks)[cheap]
+    assert profit.mean() > 3 * profit.std() / np.sqrt(len(profit))
+    assert_mean(profit, (estimates - asks)[cheap].mean())
+
+
+def test_the_mispricing_is_as_large_and_lasts_as_long_as_stated(mispriced_market: Array) -> None:
+    middles = (mispriced_market[:, :-1, YES_BID] + mispriced_market[:, :-1, YES_ASK]) / 2
+    away = middles - mispriced_market[:, :-1, ESTIMATE]
+    # Where the price has room on both sides: elsewhere the mispricing is cut off.
+    room = ((mispriced_market[:, :-1, ESTIMATE] > 0.3) & (middles > 0.2) & (middles < 0.8)).all(1)
+    room &= (mispriced_market[:, :-1, ESTIMATE] < 0.7).all(1)
+    away = away[room]
+    assert len(away) > 1000
+    # Whole ticks and a quote that is not symmetric around the price add 0.3 cents at most.
+    assert abs(away.std() - 0.05) < 0.003
+    kept = (away[:, 1:] * away[:, :-1]).mean() / (away**2).mean()
+    assert abs(kept - 0.8) < 0.03
+
+
+def test_the_estimate_is_noisy_as_stated() -> None:
+    market = replace(SHORT, start_deviation=0.0, volatility=0.1)
+    exact = synthetic_sessions(3, 2000, market)[:, :-1, ESTIMATE]
+    noisy = synthetic_sessions(3, 2000, replace(market, estimate_noise=0.02))[:, :-1, ESTIMATE]
+    difference = (noisy - exact).ravel()
+    assert_mean(difference, 0.0)
+    assert abs(difference.std() - 0.02) < 0.0006
+
+
+def test_an_edge_leaves_the_event_as_it_is() -> None:
+    fair = synthetic_sessions(7, 100, SHORT)
+    edge = synthetic_sessions(7, 100, replace(SHORT, edge=0.05))
+    np.testing.assert_array_equal(fair[:, :, ESTIMATE], edge[:, :, ESTIMATE])
+    np.testing.assert_array_equal(outcomes_of(fair), outcomes_of(edge))
+    assert not np.array_equal(fair[:, :, YES_BID], edge[:, :, YES_BID])
+
+
+def test_market_orders_hit_a_quote_that_the_price_has_left(fair_market: Array) -> None:
+    """Nobody who rests at the best price earns from them: they know the price that comes."""
+    before = fair_market[:, :-2]
+    after = fair_market[:, 1:-1]
+    sold = after[:, :, SOLD]
+    bought = after[:, :, BOUGHT]
+    assert (after[:, :, ESTIMATE] <= before[:, :, YES_BID])[sold > 0].all()
+    assert (after[:, :, ESTIMATE] >= before[:, :, YES_ASK])[bought > 0].all()
+    beyond = 100 * (before[:, :, YES_BID] - after[:, :, ESTIMATE])
+    inner = (beyond > 0) & (before[:, :, YES_BID] > 0) & (beyond < 20)
+    inner &= after[:, :, ESTIMATE] > 0.005
+    assert_mean((sold - 20 * beyond)[inner], 0.0)
+    assert (fair_market[:, 0, [SOLD, BOUGHT]] == 0).all()
+    assert (fair_market[:, -1, [SOLD, BOUGHT, BID_SIZE, ASK_SIZE]] == 0).all()
+
+
+def test_orders_that_know_nothing_are_poisson() -> None:
+    market = replace(SHORT, informed=0.0, noise=3.0, lot=7, level=0.5, start_deviation=0.0)
+    sessions = synthetic_sessions(4, 4000, market)
+    for column in (SOLD, BOUGHT):
+        orders = (sessions[:, 1:-1, column] / 7).ravel()
+        assert_mean(orders, 3.0)
+        assert_mean((orders - 3.0) ** 2, 3.0)
+
+
+def test_nobody_hits_an_empty_side_and_nothing_stands_there() -> None:
+    market = replace(SHORT, start_deviation=8.0, volatility=8.0, width=3.0, noise=2.0)
+    sessions = synthetic_sessions(9, 2000, market)
+    for price, end, size, flow in (
+        (YES_BID, 0.0, BID_SIZE, SOLD),
+        (YES_ASK, 1.0, ASK_SIZE, BOUGHT),
+    ):
+        empty = sessions[:, :-1, price] == end
+        assert 0.02 < empty.mean() < 0.98
+        assert (sessions[:, :-1, size][empty] == 0).all()
+        assert (sessions[:, :-1, size][~empty] >= 1).all()
+        assert (sessions[:, 1:, flow][empty] == 0).all()
+        assert (sessions[:, 1:-1, flow][~empty[:, :-1]] > 0).mean() > 0.5
+
+
+def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:
+    market = SyntheticMarket(steps=50, start_deviation=0.0, volatility=0.5, depth=12.0, width=2.5)
+    quoted = synthetic_sessions(6, 400, market)[:, :-1]
+    for column in (BID_SIZE, ASK_SIZE):
+        assert_mean(quoted[:, :, column].ravel(), 12.0)
+    assert_mean(100 * (quoted[:, :, YES_ASK] - quoted[:, :, YES_BID]).ravel(), 2.5)
+    one = synthetic_sessions(6, 20, replace(market, depth=1.0, width=1.0))[:, :-1]
+    assert (one[:, :, BID_SIZE] == 1).all()
+    np.testing.assert_allclose(one[:, :, YES_ASK] - one[:, :, YES_BID], 0.01)
+
+
+def test_the_last_row_shows_the_outcome(fair_market: Array) -> None:
+    middles = np.array([mids_of(session)[-1] for session in fair_market[:200]])
+    np.testing.assert_allclose(np.abs(middles - 0.5), 0.495)
+    np.testing.assert_array_equal(fair_market[:200, -1, ESTIMATE], middles > 0.5)
+
+
+@given(seed=st.integers(0, 2**63), first=st.integers(0, 1000), count=st.integers(1, 6))
+@settings(max_examples=25)
+def test_many_sessions_are_those_that_are_drawn_one_by_one(
+    seed: int, first: int, count: int
+) -> None:
+    market = replace(SHORT, edge=0.02)
+    batch = synthetic_sessions(seed, count, market, first)
+    for k in reversed(range(count)):
+        np.testing.assert_array_equal(synthetic_session(seed, market, first + k), batch[k])
+
+
+def test_the_same_seed_gives_the_same_session_and_another_seed_or_market_another() -> None:
+    session = synthetic_session(3)
+    synthetic_sessions(8, 3)
+    np.testing.assert_array_equal(synthetic_session(3), session)
+    for other in (
+        synthetic_session(4),
+        synthetic_session(3, market=1),
+        synthetic_session((3, 1)),
+        synthetic_session((1, 3)),
+    ):
+        assert not np.array_equal(other, session)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", 2.5),
+        ("level", 0.0),
+        ("level", np.nan),
+        ("start_deviation", -1.0),
+        ("reversion", -1.0),
+        ("volatility", np.inf),
+        ("tick", 0.03),
+        ("width", 0.5),
+        ("depth", 0.5),
+        ("lot", 0),
+        ("lot", 1.5),
+        ("informed", -1.0),
+        ("noise", -1.0),
+        ("edge", 0.3),
+        ("memory", 1.0),
+        ("estimate_noise", -0.1),
+    ],
+)
+def test_settings_of_no_market_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=name):
+        SyntheticMarket(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "seed", (1, -2)])
+def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+    with pytest.raises(InputError, match="seed: "):
+        synthetic_session(seed)
+    with pytest.raises(InputError, match="market: -1"):
+        synthetic_session(0, market=-1)

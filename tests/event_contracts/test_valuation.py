@@ -1,0 +1,78 @@
+"""Contracts are worth the middle of their quote; without both sides, never more than is sure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.trading.sampler import Sample
+from event_contracts.trading.valuation import sale_prices, value_of
+
+D = Decimal
+
+
+def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Sample:
+    entry: dict[str, Any] = {
+        "ticker": "RAIN",
+        "status": status,
+        "close_time": "2026-11-23T20:00:00Z",
+        "yes_bid_dollars": bid,
+        "yes_ask_dollars": ask,
+        "result": result,
+    }
+    return Sample.of(entry)
+
+
+@pytest.mark.parametrize(
+    ("now", "yes", "no"),
+    [
+        (listed("0.3800", "0.4200"), "4", "6"),
+        (listed("0.3855", "0.4200"), "4.0275", "5.9725"),
+        # Nobody offers YES, and so nobody bids for NO: it could last be sold for 0.44.
+        (listed("0.3000", "1.0000"), "3", "4.4"),
+        (listed("0.3000", "0.0000"), "3", "4.4"),
+        # Nobody bids for YES: its last bid was 0.52, and 0.20 is asked for it now.
+        (listed("0.0000", "0.2000"), "2", "8"),
+        (listed("0.0000", "0.9000"), "5.2", "1"),
+        (listed("0.0000", "1.0000"), "5.2", "4.4"),
+        (listed("0.3800", "0.4200", "closed"), "5.2", "4.4"),
+        (listed("0.0000", "1.0000", "determined", "yes"), "10", "0"),
+        (listed("0.0000", "1.0000", "determined", "no"), "0", "10"),
+        (listed("0.0000", "1.0000", "determined", "scalar"), "5.2", "4.4"),
+    ],
+)
+def test_a_position_is_worth_what_the_table_says(now: Sample, yes: str, no: str) -> None:
+    before = sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
+    sale = sale_prices({"RAIN": now}, before)["RAIN"]
+    assert value_of(D(10), now, sale) == D(yes)
+    assert value_of(D(-10), now, sale) == D(no)
+
+
+def test_a_side_that_was_never_bid_for_is_worth_nothing_without_a_bid() -> None:
+    for now in (listed("0.0000", "0.9000"), listed("0.3800", "0.4200", "closed")):
+        sale = sale_prices({"RAIN": now}, {})["RAIN"]
+        assert value_of(D(10), now, sale) == 0
+
+
+def test_what_is_remembered_is_of_markets_that_are_asked_about() -> None:
+    before = sale_prices({"RAIN": listed("0.5200", "0.5600")}, {"SNOW": (D("0.1"), D("0.8"))})
+    assert before == {"RAIN": (D("0.52"), D("0.44"))}
+
+
+@given(st.integers(0, 9999), st.integers(1, 10_000), st.integers(0, 99), st.integers(1, 100))
+def test_a_position_is_never_worth_more_than_is_asked_nor_less_than_is_bid(
+    bid: int, width: int, last_bid: int, last_width: int
+) -> None:
+    def quoted(low: int, high: int, unit: int) -> Sample:
+        return listed(*(f"{D(min(each, unit)) / unit:.4f}" for each in (low, high)))
+
+    now = quoted(bid, bid + width, 10_000)
+    before = sale_prices({"RAIN": quoted(last_bid, last_bid + last_width, 100)}, {})
+    sale = sale_prices({"RAIN": now}, before)["RAIN"]
+    low, high = D(bid) / 10_000, D(min(bid + width, 10_000)) / 10_000
+    assert low <= value_of(D(1), now, sale) <= high
+    assert 1 - high <= value_of(D(-1), now, sale) <= 1 - low

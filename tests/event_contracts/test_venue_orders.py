@@ -1,0 +1,206 @@
+"""Orders and fills survive the way into the venue's words and back; nonsense is told by field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from event_contracts.trading.orders import LimitOrder, Outcome, Verb
+from event_contracts.trading.venue_orders import (
+    VenueFill,
+    VenueOrder,
+    awaited,
+    book_side,
+    order_of,
+    order_request,
+    own_terms,
+    reduces,
+)
+from execution.intents import Intent
+from foundation.errors import SenselessAnswer
+
+D = Decimal
+AT = np.datetime64("2026-11-22T15:00:00.500", "ns")
+ORDER = {
+    "order_id": "v-1",
+    "client_order_id": "o-1",
+    "ticker": "RAIN",
+    "book_side": "ask",
+    "status": "resting",
+    "yes_price_dollars": "0.5600",
+    "fill_count_fp": "4.00",
+    "remaining_count_fp": "6.00",
+}
+FILL = {
+    "fill_id": "f-1",
+    "order_id": "v-1",
+    "ticker": "RAIN",
+    "book_side": "ask",
+    "yes_price_dollars": "0.5600",
+    "count_fp": "4.00",
+    "is_taker": True,
+    "created_time": "2026-11-22T15:00:00Z",
+}
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> LimitOrder:
+    action: Verb = draw(st.sampled_from(["BUY", "SELL"]))
+    side: Outcome = draw(st.sampled_from(["YES", "NO"]))
+    price = D(draw(st.integers(1, 9999))) / 10_000
+    return LimitOrder("o-1", "RAIN", action, side, price, D(draw(st.integers(1, 10**6))) / 100)
+
+
+def intent_of(order: LimitOrder) -> Intent:
+    return Intent(order.client_order_id, order_request(order, AT), AT)
+
+
+@given(orders())
+def test_an_order_comes_back_as_it_was_meant(order: LimitOrder) -> None:
+    intent = intent_of(order)
+    assert order_of(intent) == order
+    assert reduces(intent) == (order.action == "SELL")
+    assert awaited(intent).order == order
+    assert own_terms(book_side(order.action, order.side), reduces(intent)) == (
+        order.action,
+        order.side,
+    )
+
+
+@given(orders())
+def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
+    request = order_request(order, AT)
+    pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
+    # A purchase pays its own price; a sale pays what it gives up of the pair.
+    assert pays == (order.price if order.action == "BUY" else 1 - order.price)
+    assert request["self_trade_prevention_type"] == "taker_at_cross"
+    assert request["time_in_force"] == "good_till_canceled"
+    assert request["expiration_time"] == 1795359600
+
+
+def test_buying_no_at_thirty_is_an_ask_at_seventy() -> None:
+    request = order_request(LimitOrder("o-1", "RAIN", "BUY", "NO", D("0.30"), D(10)), AT)
+    shown = {name: request[name] for name in ("side", "price", "count", "reduce_only")}
+    assert shown == {"side": "ask", "price": "0.7000", "count": "10.00", "reduce_only": False}
+
+
+@given(orders(), st.data())
+def test_the_answer_to_a_post_is_the_order(order: LimitOrder, data: st.DataObject) -> None:
+    filled = D(data.draw(st.integers(0, int(order.count * 100)))) / 100
+    rest = data.draw(st.sampled_from([order.count - filled, D(0)]))
+    answer = {
+        "order_id": "v-1",
+        "client_order_id": "o-1",
+        "fill_count": f"{filled:.2f}",
+        "remaining_count": f"{rest:.2f}",
+    }
+    taken = VenueOrder.answered(intent_of(order), answer)
+    assert taken.is_of(intent_of(order))
+    assert taken.progress.filled == filled
+    state = "working" if rest else "filled" if filled == order.count else "canceled"
+    assert taken.progress.state == state
+    if rest:
+        resting = taken.resting(order.action == "SELL")
+        assert (resting.order.action, resting.order.side) == (order.action, order.side)
+        assert (resting.order.price, resting.remaining) == (order.price, rest)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"client_order_id": "o-2"}, "about another order"),
+        ({"client_order_id": None}, "client_order_id is missing"),
+        ({"order_id": ""}, "order_id is missing"),
+        ({"fill_count": 4}, "fill_count is no fixed-point text"),
+        ({"fill_count": "-1.00"}, "fill_count is below 0"),
+        ({"remaining_count": "1e99"}, "remaining_count is not a number"),
+        ({"remaining_count": "10.01"}, "fill_count and remaining_count are"),
+    ],
+)
+def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -> None:
+    intent = intent_of(LimitOrder("o-1", "RAIN", "BUY", "YES", D("0.30"), D(10)))
+    answer = {
+        "order_id": "v-1",
+        "client_order_id": "o-1",
+        "fill_count": "0.00",
+        "remaining_count": "10.00",
+    }
+    with pytest.raises(SenselessAnswer, match=says):
+        VenueOrder.answered(intent, {**answer, **change})
+
+
+@pytest.mark.parametrize("name", [name for name in ORDER if name != "client_order_id"])
+def test_an_order_without_a_field_names_it(name: str) -> None:
+    with pytest.raises(SenselessAnswer, match=f"^the answer makes no sense: {name} is missing"):
+        VenueOrder.of({**ORDER, name: None})
+    with pytest.raises(SenselessAnswer, match=f"{name} is "):
+        VenueOrder.of({**ORDER, name: ["x"]})
+
+
+@pytest.mark.parametrize("name", list(FILL))
+def test_a_fill_without_a_field_names_it(name: str) -> None:
+    with pytest.raises(SenselessAnswer, match=f"{name} is missing"):
+        VenueFill.of({**FILL, name: None})
+    with pytest.raises(SenselessAnswer, match=f"{name} is "):
+        VenueFill.of({**FILL, name: ["x"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("book_side", "no"),
+        ("status", "pending"),
+        ("yes_price_dollars", "1.01"),
+        ("yes_price_dollars", 0.56),
+        ("yes_price_dollars", "0.000000"),
+        ("yes_price_dollars", "0.560001"),
+        ("fill_count_fp", "0.001"),
+        ("fill_count_fp", True),
+        ("remaining_count_fp", "NaN"),
+    ],
+)
+def test_a_value_that_says_nothing_is_named(name: str, value: Any) -> None:
+    with pytest.raises(SenselessAnswer, match=f"{name} is "):
+        VenueOrder.of({**ORDER, name: value})
+
+
+@given(st.integers(0, 2000), st.integers(-2000, 2000))
+def test_an_order_of_somebody_else_sells_what_is_held_and_buys_beyond_it(
+    remaining: int, free: int
+) -> None:
+    order = replace(VenueOrder.of(ORDER), client_order_id="", remaining=D(remaining) / 100)
+    parts = order.resting_of_others(D(free) / 100)
+    assert sum((part.remaining for part in parts), D(0)) == order.remaining
+    sold = [part for part in parts if part.order.action == "SELL"]
+    assert sum((part.remaining for part in sold), D(0)) == min(
+        order.remaining, max(D(free), D(0)) / 100
+    )
+    for part in parts:
+        assert part.order_id == "v-1"
+        sides = {"SELL": ("YES", D("0.56")), "BUY": ("NO", D("0.44"))}
+        assert (part.order.side, part.order.price) == sides[part.order.action]
+
+
+@given(st.integers(1, 9999), st.booleans(), st.sampled_from(["bid", "ask"]))
+def test_a_fill_moves_as_much_cash_as_a_sale_and_as_the_purchase_of_a_pair(
+    price: int, maker: bool, side: Any
+) -> None:
+    fill = VenueFill.of(
+        {
+            **FILL,
+            "book_side": side,
+            "yes_price_dollars": f"{D(price) / 10_000:.4f}",
+            "is_taker": not maker,
+        }
+    )
+    sold, bought = fill.fill(reduces=True), fill.fill(reduces=False)
+    assert (sold.action, bought.action) == ("SELL", "BUY")
+    assert sold.side != bought.side
+    assert sold.price == 1 - bought.price
+    assert sold.maker is maker

@@ -1,0 +1,259 @@
+"""Contracts of an option spread: the figures of the specification, exactly, and the order of
+the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from option_spreads.autoscaler.account import AccountState
+from option_spreads.autoscaler.rules import (
+    AutoscalingSettings,
+    Statistics,
+    contracts_for,
+    drawdown_in_force,
+    max_risk,
+    recommended_cap,
+)
+
+RISK = Fraction(250)
+
+
+def results(wins: int, win: str, losses: int, loss: str) -> list[Fraction]:
+    return [Fraction(win)] * wins + [-Fraction(loss)] * losses
+
+
+def number(balance: float, history: list[Fraction], risk: float = 250, **more: object) -> int:
+    settings = AutoscalingSettings(**more)  # type: ignore[arg-type]
+    window = history[-settings.ROLLING_WINDOW :]
+    return contracts_for(
+        Fraction(str(balance)), Statistics.of(window), len(history), Fraction(str(risk)), settings
+    ).number
+
+
+def test_forty_five_trades_lose_by_kelly_and_are_one_contract() -> None:
+    statistics = Statistics.of(results(11, "56.00", 34, "34.62"))
+    assert statistics.kelly is not None
+    assert f"{statistics.win_rate:.1%}" == "24.4%"
+    assert float(statistics.kelly) == pytest.approx(-0.22265, abs=5e-6)  # from the rounded averages
+    unrounded = Statistics.of([*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]).kelly
+    assert f"{float(unrounded or 0):.2%}" == "-22.26%"
+    assert f"{float(statistics.kelly) / 2:.2%}" == "-11.13%"
+    assert number(19_995, results(11, "56.00", 34, "34.62")) == 1
+    assert number(19_995, results(11, "56.00", 34, "34.62"), NEGATIVE_KELLY_CONTRACTS=0) == 0
+
+
+def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
+    prior = {"BOOTSTRAP_MODE": "prior"}
+    assert number(20_000, [], 150, **prior) == 3
+    assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
+    kelly = contracts_for(
+        Fraction(20_000), Statistics.of([]), 0, RISK, AutoscalingSettings(BOOTSTRAP_MODE="prior")
+    ).kelly
+    assert f"{float(kelly or 0):.2%}" == "41.07%"
+    assert number(20_000, [], 150) == 1
+
+
+@pytest.mark.parametrize(
+    ("balance", "enabled", "trades", "expected"),
+    [
+        (8_000, True, 45, 0),
+        (8_000, False, 45, 0),
+        (9_999.99, True, 0, 0),
+        (10_000, True, 0, 1),
+        (10_000, False, 45, 1),
+        (20_000, True, 9, 1),
+        (20_000, True, 10, 3),
+    ],
+)
+def test_the_halt_comes_first_then_the_switch_then_bootstrap(
+    balance: float, enabled: bool, trades: int, expected: int
+) -> None:
+    good = results(trades, "100", 0, "1")
+    assert number(balance, good, AUTOSCALING_ENABLED=enabled) == expected
+
+
+def test_two_contracts_on_paper_are_two_contracts() -> None:
+    """Kelly 0.05 of 20,000, half of it, at a risk of 250 is exactly 2; in floats it may be
+    1.9999….
+    """
+    history = results(10, "100", 10, "90")
+    assert Statistics.of(history).kelly == Fraction(1, 20)
+    assert number(20_000, history) == 2
+    assert number(19_999.99, history) == 1
+    tenths = [Fraction("0.1") + Fraction("0.2")] * 10 + [-Fraction("0.27")] * 10
+    assert number(20_000, tenths) == 2
+
+
+def test_zero_results_are_losses_no_winners_are_negative_and_kelly_zero_is_one() -> None:
+    statistics = Statistics.of([Fraction(0)] * 5 + [Fraction(10)] * 5)
+    assert (statistics.wins, statistics.losses) == (5, 5)
+    assert Statistics.of(results(0, "1", 12, "5")).kelly is None
+    assert number(20_000, results(0, "1", 12, "5"), NEGATIVE_KELLY_CONTRACTS=0) == 0
+    assert number(20_000, results(6, "50", 6, "50"), NEGATIVE_KELLY_CONTRACTS=0) == 1
+
+
+def test_only_the_window_counts_and_all_trades_end_the_bootstrap() -> None:
+    history = results(0, "1", 100, "50") + results(50, "100", 0, "1")
+    assert number(20_000, history) == 3
+    assert number(20_000, history, ROLLING_WINDOW=60) == 3
+    assert number(20_000, results(5, "100", 0, "1"), ROLLING_WINDOW=5) == 1, (
+        "five trades are still bootstrap"
+    )
+
+
+def test_fees_are_taken_off_every_contract() -> None:
+    gross = results(10, "100", 10, "90")
+    net = results(10, "97", 10, "93")
+    assert Statistics.of(gross, 3.0) == Statistics.of(net)
+
+
+@given(st.lists(st.integers(-500, 500), min_size=10, max_size=60), st.floats(0.55, 0.99))
+def test_the_lower_bound_is_below_the_estimate_and_never_sizes_more(
+    cents: list[int], confidence: float
+) -> None:
+    statistics = Statistics.of([Fraction(c, 100) for c in cents])
+    if statistics.kelly is None:
+        return
+    lower = statistics.lower_kelly(confidence)
+    assert lower is not None
+    assert lower <= statistics.kelly
+    wide, narrow = (
+        contracts_for(
+            Fraction(50_000),
+            statistics,
+            60,
+            Fraction(100),
+            AutoscalingSettings(MAX_CONTRACTS=50, KELLY_CONFIDENCE=c),
+        )
+        for c in (None, confidence)
+    )
+    assert narrow.number <= wide.number
+
+
+def test_the_lower_bound_holds_as_often_as_it_says() -> None:
+    """20,000 histories of 50 trades that win 60 at 55 %, lose 50 else; Kelly's true fraction is
+    0.175.
+    """
+    rng = np.random.default_rng(7)
+    wins = rng.binomial(50, 0.55, size=20_000)
+    true = 0.55 - 0.45 * 50 / 60
+    bounds = {}
+    for k in np.unique(wins):
+        history = results(int(k), "60", 50 - int(k), "50")
+        bounds[int(k)] = float(Statistics.of(history).lower_kelly(0.8) or 0)
+    held = np.mean([bounds[int(k)] <= true for k in wins])
+    assert held == pytest.approx(0.8, abs=0.07)
+
+
+def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
+    """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
+    settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
+    nothing = Statistics.of([])
+    halted = contracts_for(Fraction("4114.81"), nothing, 0, RISK, settings)
+    assert (halted.number, halted.why) == (0, "safety halt: balance below $4,114.82")
+    assert not contracts_for(Fraction("4114.82"), nothing, 0, RISK, settings).halted
+
+
+@pytest.mark.parametrize("read", ["110", "95"])
+def test_a_drawdown_is_that_of_the_balance_that_is_certain(read: str) -> None:
+    """A file that says more than its trades do lifts no halt, and hides no fall."""
+    booked = Fraction(95)
+    state = AccountState(Fraction(read), (), (Fraction(-5),), booked)
+    settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.05)
+    path = state.balances(100)
+    assert path[-1] == state.certain_balance == 95
+    assert drawdown_in_force(path, settings) == pytest.approx(0.05)
+
+
+def test_a_drawdown_halts_until_it_has_healed() -> None:
+    settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.2, DRAWDOWN_RESUME_PCT=0.1)
+    path = [Fraction(x) for x in (100, 120, 97)]
+    assert drawdown_in_force(path, settings) == 0
+    assert drawdown_in_force([*path, Fraction(96)], settings) == pytest.approx(0.2)
+    assert drawdown_in_force([*path, Fraction(96), Fraction(107)], settings) > 0, (
+        "still more than a tenth below 120"
+    )
+    assert drawdown_in_force([*path, Fraction(96), Fraction(108)], settings) == 0
+    assert drawdown_in_force([*path, Fraction(96)], AutoscalingSettings()) == 0
+    halted = contracts_for(
+        Fraction(96_000), Statistics.of(results(50, "9", 1, "1")), 51, RISK, settings, 0.2
+    )
+    assert (halted.number, halted.why) == (0, "drawdown halt: 20.0% below the peak")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "credit", "width", "expected"),
+    [
+        ("CALL", 2.5, None, 250),
+        ("put", 2.5, None, 250),
+        ("IRON_CONDOR", 2.7, None, 230),
+        ("IC", 2.7, None, 230),
+        ("OTM_SINGLE_SIDED", 1.0, None, 900),
+        ("OTM-SS", 0.5, None, 950),
+        ("PUT", 3.0, 15, 1200),
+        ("CALL", 0.1, 0.3, 20),
+    ],
+)
+def test_the_risk_of_a_contract_is_its_width_less_its_credit(
+    strategy: str, credit: float, width: float | None, expected: float
+) -> None:
+    """The risk of a contract is its own width's."""
+    assert max_risk(strategy, credit, width) == expected
+
+
+def test_the_earlier_table_is_reached_by_setting() -> None:
+    assert max_risk("IRON_CONDOR", 2.7, condor="table") == 250
+    assert max_risk("IRON_CONDOR", 2.7, 10, condor="table") == 730, (
+        "the table knows a width of 5 alone"
+    )
+    assert max_risk("CALL", 2.7, condor="table") == 230
+
+
+@pytest.mark.parametrize(
+    ("strategy", "credit", "width"),
+    [("STRADDLE", 1, None), ("CALL", 5, None), ("CALL", -1, None), ("CALL", 1, 0)],
+)
+def test_a_spread_that_cannot_be_is_refused(
+    strategy: str, credit: float, width: float | None
+) -> None:
+    with pytest.raises(InputError):
+        max_risk(strategy, credit, width)
+
+
+def test_caps_are_advice_by_balance() -> None:
+    assert [
+        recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
+    ] == [1, 2, 2, 3, 5, 5, 10]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"MAX_CONTRACTS": 0},
+        {"STARTING_CAPITAL": -1.0},
+        {"SAFETY_HALT_PCT": 1.5},
+        {"NEGATIVE_KELLY_CONTRACTS": 2},
+        {"KELLY_CONFIDENCE": 1.0},
+        {"DRAWDOWN_RESUME_PCT": 0.1},
+        {"DRAWDOWN_HALT_PCT": 0.1, "DRAWDOWN_RESUME_PCT": 0.2},
+        {"FEE_PER_CONTRACT": math.nan},
+        {"MAX_CONTRACTS": "3"},
+        {"STARTING_CAPITAL": None},
+        {"KELLY_FRACTION": "half"},
+        {"KELLY_FRACTION": 0.0},
+        {"KELLY_CONFIDENCE": "0.8"},
+        {"DRAWDOWN_HALT_PCT": "0.2"},
+        {"DRAWDOWN_HALT_PCT": 0.0},
+    ],
+)
+def test_settings_check_themselves(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong)) if len(wrong) == 1 else "DRAWDOWN"):
+        AutoscalingSettings(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,639 @@
+"""Resampled trades with the autoscaler inside: the rules of `option_spreads.autoscaler.rules`, run
+by run.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+
+from foundation.errors import DataError, InputError
+from option_spreads.autoscaler.rules import (
+    AutoscalingSettings,
+    Statistics,
+    contracts_for,
+    drawdown_in_force,
+)
+from option_spreads.monte_carlo import (
+    MonteCarloSettings,
+    simulate_accounts,
+    stress_chance,
+    write_results,
+)
+from option_spreads.simulation.account_figures import doubts, summary
+from option_spreads.simulation.account_picture import Picture, drawn, percent_text
+from option_spreads.simulation.draws import draw_trades, with_full_losses
+from option_spreads.simulation.resampling import (
+    UNIT,
+    AccountPaths,
+    ResamplingRules,
+    Units,
+    account_paths,
+)
+from option_spreads.simulation.trade_sample import TradeSample, read_sample
+from tests.commands import run_command
+
+HEADER = (
+    "Timestamp_ET,Trade_ID,Strategy,Strikes,Entry_Credit,Position_Size,Exit_Time,P/L_$,Exit_Reason"
+)
+
+FIFTY_CREDITS = np.full(50, 250 * UNIT)
+NOW = np.datetime64("2024-12-02T15:00", "ns")
+
+
+def alone(results: Units, risks: Units, gains: Units, trades_per_day: float) -> TradeSample:
+    """Trades each of which had closed before the next was entered."""
+    return TradeSample(results, risks, gains, trades_per_day, np.zeros_like(results))
+
+
+def exactly(
+    results: Units,
+    risks: Units,
+    overlaps: Units,
+    draws: Iterable[Iterable[int]],
+    rules: AutoscalingSettings,
+) -> tuple[list[Fraction], bool, int]:
+    """One run [D, P] in exact fractions, by the function that sizes real orders: balances by
+    day, halted, contracts.
+    """
+    history: list[Fraction] = []
+    path = [Fraction(str(rules.STARTING_CAPITAL))]
+    days = []
+    halted = False
+    total = 0
+
+    def book(size: int, result: Fraction) -> None:
+        history.append(result)
+        path.append(path[-1] + size * result)
+
+    for day in draws:
+        waiting: list[tuple[int, Fraction]] = []
+        for k in day:
+            while len(waiting) > overlaps[k]:
+                book(*waiting.pop(0))
+            window = Statistics.of(history[-rules.ROLLING_WINDOW :])
+            fall = drawdown_in_force(path, rules)
+            sized = contracts_for(
+                path[-1], window, len(history), Fraction(int(risks[k]), UNIT), rules, fall
+            )
+            halted |= "halt" in sized.why
+            if sized.number == 0:
+                break
+            waiting.append((sized.number, Fraction(int(results[k]), UNIT)))
+            total += sized.number
+        for each in waiting:
+            book(*each)
+        days.append(path[-1])
+    fall = drawdown_in_force(path, rules)
+    last = contracts_for(path[-1], Statistics.of([]), 0, Fraction(1), rules, fall)
+    return days, halted or last.halted, total
+
+
+RULES = st.builds(
+    AutoscalingSettings,
+    STARTING_CAPITAL=st.sampled_from([1_000.0, 5_000.0, 20_000.0]),
+    MAX_CONTRACTS=st.sampled_from([1, 3, 40]),
+    BOOTSTRAP_TRADES=st.sampled_from([0, 3, 10]),
+    BOOTSTRAP_MODE=st.sampled_from(["one_contract", "prior"]),
+    ROLLING_WINDOW=st.sampled_from([1, 5, 20]),
+    SAFETY_HALT_PCT=st.sampled_from([0.0, 0.5, 0.56, 0.9]),
+    KELLY_FRACTION=st.sampled_from([0.5, 0.5, 1.0, 0.3]),
+    AUTOSCALING_ENABLED=st.sampled_from([True, True, False]),
+    NEGATIVE_KELLY_CONTRACTS=st.sampled_from([0, 1]),
+    DRAWDOWN_HALT_PCT=st.sampled_from([None, 0.151, 0.2, 0.06]),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    RULES,
+    st.lists(st.integers(-400, 300), min_size=1, max_size=12),
+    st.integers(0, 10_000),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([0, 1, 9]),
+)
+def test_every_run_is_the_one_that_real_orders_would_have_made(
+    rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: int, most_open: int
+) -> None:
+    results = np.array(dollars, dtype=np.int64) * UNIT
+    overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
+    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    draws = draw_trades(len(results), 4, 12, a_day, seed)
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules), overlaps)
+    for r in range(4):
+        days, halted, total = exactly(results, risks, overlaps, draws[r], rules)
+        assert found.balances[r].tolist() == [float(balance) for balance in days]
+        assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-4000, 3000), min_size=5, max_size=12), st.integers(0, 10_000))
+def test_the_lower_bound_sizes_the_same_runs(cents: list[int], seed: int) -> None:
+    rules = AutoscalingSettings(KELLY_CONFIDENCE=0.8, MAX_CONTRACTS=20, BOOTSTRAP_TRADES=3)
+    results = np.array(cents, dtype=np.int64) * (UNIT // 100)
+    risks = np.full(len(results), 50 * UNIT, dtype=np.int64)
+    draws = draw_trades(len(results), 3, 15, 2, seed)
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
+    for r in range(3):
+        assert found.balances[r].tolist() == [
+            float(b) for b in exactly(results, risks, np.zeros_like(risks), draws[r], rules)[0]
+        ]
+
+
+def test_draws_are_their_seeds_and_blocks_keep_their_order() -> None:
+    one = draw_trades(7, 1_200, 5, 3, seed=4)
+    assert one.shape == (1_200, 5, 3)
+    np.testing.assert_array_equal(one, draw_trades(7, 1_200, 5, 3, seed=4))
+    np.testing.assert_array_equal(one[:600], draw_trades(7, 600, 5, 3, seed=4))
+    assert (one != draw_trades(7, 1_200, 5, 3, seed=5)).any()
+    assert np.bincount(one.ravel(), minlength=7) == pytest.approx(18_000 / 7, rel=0.06)
+    flat = draw_trades(7, 50, 6, 2, seed=4, block=4).reshape(50, -1)
+    steps = np.diff(flat, axis=1) % 7
+    assert (np.delete(steps, [3, 7], axis=1) == 1).all()
+    own = draw_trades(20, 200, 10, 20, seed=1, uncertainty=True).reshape(200, -1)
+    assert np.mean([len(np.unique(run)) for run in own]) == pytest.approx(
+        20 * (1 - (1 - 1 / 20) ** 20), abs=0.5
+    )
+
+
+def test_an_own_history_keeps_what_follows_upon_each_other_and_widens_what_comes_of_it() -> None:
+    """Months of 20 trades of a file in which twelve alike always come together."""
+    luck = np.repeat(np.random.default_rng(0).standard_normal(60), 12)
+
+    def spread(block: int, *, own: bool) -> float:
+        draws = draw_trades(720, 4_000, 20, 12, seed=1, block=block, uncertainty=own)
+        return float(luck[draws].sum(axis=(1, 2)).std())
+
+    assert spread(15, own=True) > spread(15, own=False) > 1.8 * spread(1, own=False)
+    flat = draw_trades(720, 50, 20, 12, seed=1, block=15, uncertainty=True).reshape(50, -1)
+    steps = np.diff(flat, axis=1) % 720
+    assert (np.delete(steps, range(14, 239, 15), axis=1) == 1).all()
+
+
+def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
+    """Fifty trades that never lost more than 67 of 250; the chance of a maximum loss is not 0."""
+    sample = alone(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
+    told = MonteCarloSettings(
+        runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000)
+    )
+    assert stress_chance(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
+    figures = {name: summary(runs) for name, runs in simulate_accounts(sample, told).items()}
+    assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
+    assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
+    assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
+    seen = alone(
+        results=np.append(sample.results, -250 * UNIT),
+        risks=np.append(sample.risks, 250 * UNIT),
+        gains=np.append(sample.gains, 250 * UNIT),
+        trades_per_day=2.0,
+    )
+    assert stress_chance(seen, told) == pytest.approx(1 / 51)
+
+
+def test_figures_are_those_of_the_runs() -> None:
+    pair = np.array([400, 400]) * UNIT
+    sample = alone(np.array([100, -50]) * UNIT, pair, pair, 1.0)
+    runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
+    told = summary(runs, above=20_500)
+    final = runs.balances[:, -1]
+    assert told["p_above"] == np.mean(final > 20_500)
+    assert 0 < told["p_above"] < 1
+    assert summary(runs)["p_above"] is None
+    assert told["final_balance"]["standard_deviation"] == np.std(final)
+    assert (told["final_balance"]["least"], told["final_balance"]["most"]) == (
+        final.min(),
+        final.max(),
+    )
+    assert told["p_loss"] == np.mean(final < 20_000)
+    assert told["final_balance"]["p50"] == np.median(final)
+    r = 3
+    curve = np.concatenate([[20_000.0], runs.balances[r]])
+    assert runs.drawdown[r] == pytest.approx((1 - curve / np.maximum.accumulate(curve)).max())
+    assert runs.largest_fall[r] == (np.maximum.accumulate(curve) - curve).max()
+    assert told["max_drawdown_usd"]["most"] == runs.largest_fall.max()
+    assert told["max_drawdown"]["most"] == runs.drawdown.max()
+    below = (curve < np.maximum.accumulate(curve)).astype(int)
+    longest = max(len(stretch) for stretch in "".join(map(str, below)).split("0"))
+    assert runs.days_under_water[r] == longest
+
+
+def file_of(folder: Path, *rows: str) -> Path:
+    path = folder / "trades.csv"
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
+        "2024-10-01 11:00,b,IRON_CONDOR,5600/5595/5800/5810,2.70,2,15:00,-146,SL",
+        "2024-10-02 10:00,c,OTM-SS,,1.00,,15:00,-900,SL",
+        "2024-10-02 10:00,d,DEPOSIT,,,,15:00,5000,",
+        "2024-10-03 10:00,e,PUT,5700/5695,2.50,1,,,",
+    )
+    sample = read_sample(path, NOW)
+    assert (sample.results / UNIT).tolist() == [100, -73, -900]
+    assert (sample.risks / UNIT).tolist() == [250, 730, 900]
+    assert (sample.trades_per_day, sample.maximal) == (1.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([], "no closed trade"),
+        (["2024,a,PUT,5700/5695,,1,15:00,30,TP"], "row 1: Entry_Credit is missing"),
+        (["2024,a,PUT,5700/5695,2_5,1,15:00,30,TP"], "row 1: '2_5' is no number"),
+        (["2024,a,PUT,5700/5６95,2.5,1,15:00,30,TP"], "row 1: '5６95' is no number"),
+        (["2024,a,STRADDLE,,2.5,1,15:00,30,TP"], "STRADDLE"),
+        (["2024,a,PUT,5700/5695,9,1,15:00,30,TP"], "entry_credit"),
+        (["2024,a,PUT,5700/5695,2.5,1,15:00,nan,TP"], "row 1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_sample(file_of(tmp_path, *rows), NOW)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("2099-01-01,d,DEPOSIT,,,,,5000,", "row 2: Timestamp_ET '2099-01-01' is in the future"),
+        (",d,WITHDRAWAL,,,,2099-01-01,-50,", "row 2: Exit_Time '2099-01-01' is in the future"),
+        (
+            "2024-10-01,a,PUT,5700/5695,2.5,1,2099-01-01 15:00,30,TP",
+            "row 2: Exit_Time '2099-01-01 15:00' is in the future, now is 2024-12-02T15",
+        ),
+    ],
+)
+def test_what_is_booked_is_in_the_past(tmp_path: Path, row: str, says: str) -> None:
+    path = file_of(tmp_path, "2024-10-01,b,PUT,5700/5695,2.5,1,15:00,30,TP", row)
+    with pytest.raises(DataError, match=f"^trades: {path}: {says}"):
+        read_sample(path, NOW)
+
+
+@pytest.mark.parametrize(
+    ("entered", "says"),
+    [
+        ("yesterday", r"row 2: Timestamp_ET: 'yesterday' is no date \(YYYY-MM-DD\) and no instant"),
+        ("1/2/2024", r"row 2: Timestamp_ET: '1/2/2024' is no date"),
+        ("20241001", r"row 2: Timestamp_ET: '20241001' is no date"),
+        ("2024-10-01 25:00", r"row 2: Timestamp_ET: '2024-10-01 25:00' is no date"),
+        (
+            "2099-01-01",
+            r"row 2: Timestamp_ET '2099-01-01' is in the future, now is 2024-12-02T15",
+        ),
+        ("2024-12-02 10:01", r"row 2: Timestamp_ET '2024-12-02 10:01' is in the future"),
+        ("2024-12-02T15:01Z", r"row 2: Timestamp_ET '2024-12-02T15:01Z' is in the future"),
+    ],
+)
+def test_a_trade_is_entered_on_a_date_that_has_come(
+    tmp_path: Path, entered: str, says: str
+) -> None:
+    deposit = "yesterday,d,DEPOSIT,,,,15:00,5000,"
+    path = file_of(tmp_path, deposit, f"{entered},a,PUT,5700/5695,2.5,1,15:00,30,TP")
+    with pytest.raises(DataError, match=f"^trades: {path}: {says}"):
+        read_sample(path, NOW)
+
+
+@pytest.mark.parametrize(
+    ("entered", "left"),
+    [
+        ("2024-10-01 10:00", "09:59"),
+        ("2024-10-01 10:00", "2024-10-01 09:59"),
+        ("2024-10-01 10:00", "2024-09-30"),
+        ("2024-10-01", "2024-09-30 16:00"),
+        ("2024-10-01T14:00Z", "2024-10-01T13:59Z"),
+    ],
+)
+def test_no_trade_is_left_before_it_was_entered(tmp_path: Path, entered: str, left: str) -> None:
+    before = "2024-10-01 10:00,a,PUT,5700/5695,2.5,1,10:00,30,TP"
+    path = file_of(tmp_path, before, f"{entered},b,PUT,5700/5695,2.5,1,{left},30,TP")
+    with pytest.raises(DataError, match=rf"^trades: {path}: row 2: Exit_Time '.*{left}' is before"):
+        read_sample(path, NOW)
+
+
+@pytest.mark.parametrize(
+    ("entered", "left"),
+    [
+        ("2024-10-01 10:00", "2024-10-01"),
+        ("2024-10-01", "09:00"),
+        ("2024-10-01", "2024-10-01 09:00"),
+        ("2024-10-01 10:00", "at the close"),
+    ],
+)
+def test_an_exit_that_may_be_after_the_entry_is_taken(
+    tmp_path: Path, entered: str, left: str
+) -> None:
+    row = f"{entered},a,PUT,5700/5695,2.5,1,{left},30,TP"
+    assert len(read_sample(file_of(tmp_path, row), NOW).results) == 1
+
+
+def test_dates_and_times_of_new_york_and_instants_are_days_of_trades(tmp_path: Path) -> None:
+    """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
+    entered = ("2024-11-26", "2024-11-26 10:00", "2024-11-26T09:59:59", "2024-11-26T02:00Z")
+    rows = [f"{at},{k},PUT,5700/5695,2.5,1,15:00,30,TP" for k, at in enumerate(entered)]
+    assert read_sample(file_of(tmp_path, *rows), NOW).trades_per_day == 2.0
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", ";"), ("\t", "tabs"), ("|", r"\|")])
+def test_a_file_with_another_separator_is_asked_for_commas(
+    tmp_path: Path, mark: str, name: str
+) -> None:
+    path = file_of(tmp_path, "2024-10-01,a,PUT,5700/5695,2.5,1,15:00,30,TP")
+    path.write_text(path.read_text().replace(",", mark))
+    with pytest.raises(DataError, match=f"its columns are separated by {name}: write commas$"):
+        read_sample(path, NOW)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"runs": 0},
+        {"days": 0},
+        {"seed": -1},
+        {"stress": 2.0},
+        {"trades_per_day": 0},
+        {"block": 0},
+        {"trades_per_day": -0.1},
+        {"trades_per_day": 1001},
+        {"above": -1.0},
+    ],
+)
+def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        MonteCarloSettings(**wrong)
+
+
+def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
+    sample = alone(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
+    told = MonteCarloSettings(runs=300, days=20)
+    write_results(sample, told, simulate_accounts(sample, told), tmp_path)
+    found = json.loads((tmp_path / "monte_carlo.json").read_text())
+    assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
+    assert found["block_length"] == 10
+    assert set(found["block"]) == set(found["iid"])
+    assert found["block"]["final_balance"] != found["iid"]["final_balance"]
+    assert "cannot show a loss that the file does not hold" in found["limits_of_resampling"]
+    assert "lost 27% of what it could; none lost all" in found["limits_of_resampling"]
+    assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(("runs", "days"), [(3, 1), (7, 11), (40, 10)])
+def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
+    sample = alone(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
+    sets = simulate_accounts(sample, MonteCarloSettings(runs=runs, days=days, seed=3))
+    figure = drawn(Picture("a", sets, floor=12_000.0, halt=0.2))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        for axis in (panel.xaxis, panel.yaxis):
+            scale = 100 if "%" in axis.get_ticklabels()[0].get_text() else 1
+            for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True):
+                text = label.get_text().translate(str.maketrans("", "", "$,%"))
+                assert float(text.replace("\N{MINUS SIGN}", "-")) == pytest.approx(scale * place)
+
+
+def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None:
+    shares = (0.0, 0.025, 0.05, 0.1, 0.3)
+    assert list(map(percent_text, shares)) == ["0%", "2.5%", "5%", "10%", "30%"]
+
+
+def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:
+    sample = alone(
+        np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
+    )
+    told = MonteCarloSettings(runs=1200, days=20, seed=3)
+    sets = simulate_accounts(sample, told)
+    heading = "trades_$.csv: 50 trades, 1,200 runs of 20 days, seed 3"
+    figure = drawn(Picture(heading, sets, floor=12_000.0, halt=0.2))
+    assert figure.get_suptitle().replace("\\", "") == heading
+    rows = np.array(figure.axes).reshape(len(sets), 3)
+    for column, unit in zip(rows.T, ("$", "$", "%"), strict=True):
+        assert len({panel.get_xlim() for panel in column}) == 1
+        assert len({panel.get_ylim() for panel in column}) == 1
+        figure.draw_without_rendering()
+        texts = [label.get_text() for axis in (column[0].xaxis, column[0].yaxis)
+                 for label in axis.get_ticklabels()]  # fmt: skip
+        assert any(unit in text for text in texts)
+    for runs, (final, balances, falls) in zip(sets.values(), rows, strict=True):
+        start = f"start ${runs.start:,.0f}"
+        median = f"median ${np.median(runs.balances[:, -1]):,.0f}"
+        assert {start, median, "halt $12,000"} <= set(labels_of(final))
+        assert {start, "median", "halt $12,000"} <= set(labels_of(balances))
+        assert "halt 20%" in labels_of(falls)
+        assert "largest drawdown" in falls.get_title()
+        counted = sum(patch.get_height() for patch in falls.patches)
+        assert counted == len(runs.drawdown)
+        assert sum(patch.get_height() for patch in final.patches) == len(runs.drawdown)
+
+
+def labels_of(panel: Axes) -> list[str]:
+    legend = panel.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_trades_a_day_are_counted_by_sessions_from_the_first_trade_to_the_last(
+    tmp_path: Path,
+) -> None:
+    """A trade on each Wednesday of ten weeks: 10 in 46 sessions, and none of them a day."""
+    wednesdays = np.arange(10) * 7 + np.datetime64("2024-07-10")
+    rows = [f"{day} 10:00,t{k},PUT,,2.5,1,15:00,30,TP" for k, day in enumerate(wednesdays)]
+    sample = read_sample(file_of(tmp_path, *rows), NOW)
+    closed = 1  # Labor Day, 2 September
+    assert sample.trades_per_day == 10 / (9 * 5 + 1 - closed)
+    runs = simulate_accounts(sample, MonteCarloSettings(runs=400, days=252))["iid"]
+    assert runs.trades.mean() == pytest.approx(252 * sample.trades_per_day, rel=0.03)
+    untimed = [f",u{k},PUT,,2.5,1,15:00,30,TP" for k in range(3)]
+    assert read_sample(file_of(tmp_path, *untimed), NOW).trades_per_day == 1.0
+
+
+@pytest.mark.parametrize("rate", [2.4, 0.2, 3.0])
+def test_a_fraction_of_a_trade_is_a_chance_of_one_more_by_seed(rate: float) -> None:
+    draws = draw_trades(7, 1_200, 50, rate, seed=4, block=5)
+    assert draws.shape == (1_200, 50, int(np.ceil(rate)))
+    counts = (draws >= 0).sum(axis=2)
+    assert set(np.unique(counts)) <= {int(np.floor(rate)), int(np.ceil(rate))}
+    assert counts.mean() == pytest.approx(rate, rel=0.02)
+    np.testing.assert_array_equal(draws, draw_trades(7, 1_200, 50, rate, seed=4, block=5))
+    np.testing.assert_array_equal(draws[:600], draw_trades(7, 600, 50, rate, seed=4, block=5))
+    flat = draws[3].ravel()
+    steps = np.diff(flat[flat >= 0]) % 7
+    assert np.delete(steps, np.arange(4, len(steps), 5)).tolist() == [1] * (
+        len(steps) - len(np.arange(4, len(steps), 5))
+    ), "blocks stay together over days that have one less"
+
+
+def test_a_day_without_a_trade_is_none_in_the_stress_either() -> None:
+    draws = draw_trades(7, 600, 50, 0.3, seed=1)
+    worse = with_full_losses(draws, 7, 0.25, seed=1)
+    np.testing.assert_array_equal(worse < 0, draws < 0)
+    there = draws >= 0
+    hit = worse[there] != draws[there]
+    assert hit.mean() == pytest.approx(0.25, abs=0.03)
+    assert (worse[there][hit] == draws[there][hit] + 7).all()
+    np.testing.assert_array_equal(worse[:200], with_full_losses(draws[:200], 7, 0.25, seed=1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(RULES, st.lists(st.integers(-400, 300), min_size=2, max_size=12), st.integers(0, 999))
+def test_runs_with_days_of_one_less_are_those_of_real_orders(
+    rules: AutoscalingSettings, dollars: list[int], seed: int
+) -> None:
+    results = np.array(dollars, dtype=np.int64) * UNIT
+    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    draws = draw_trades(len(results), 2, 12, 1.5, seed)
+    found = account_paths(results, risks, draws, ResamplingRules.of(rules))
+    for r in range(2):
+        by_day = [[k for k in day if k >= 0] for day in draws[r]]
+        days, halted, total = exactly(results, risks, np.zeros_like(risks), by_day, rules)
+        assert found.balances[r].tolist() == [float(balance) for balance in days]
+        assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
+
+
+def one_run(dollars: list[int], rules: AutoscalingSettings, **start: Any) -> AccountPaths:
+    """The run that takes each of these results once, a day each, at a risk of 400."""
+    results = np.array(dollars, dtype=np.int64) * UNIT
+    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    draws = np.arange(len(results), dtype=np.int32).reshape(1, -1, 1)
+    return account_paths(results, risks, draws, ResamplingRules.of(rules)._replace(**start))
+
+
+def test_a_halt_on_the_very_last_trade_counts() -> None:
+    rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0)
+    assert one_run([100, -601], rules).halted.tolist() == [True], "499 are below the half"
+    assert one_run([100, -600], rules).halted.tolist() == [False], "500 are not"
+    falling = AutoscalingSettings(STARTING_CAPITAL=1_000.0, DRAWDOWN_HALT_PCT=0.2)
+    assert one_run([200, -240], falling).halted.tolist() == [True], "a fifth of 1,200, exactly"
+    assert one_run([200, -239], falling).halted.tolist() == [False]
+
+
+def test_the_halt_line_of_a_run_is_exact() -> None:
+    """In floats 1,000 x 0.56 is 560.0000000000001; a balance of 560 would halt."""
+    rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
+    assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
+    assert one_run([-441, 10], rules).balances[0].tolist() == [559, 559]
+
+
+def test_days_that_are_over_count_for_statistics_and_move_no_money() -> None:
+    """Ten wins and ten losses before: Kelly 0.05 of 20,000 at a risk of 400, halved, is 1.25; with
+    0.05 of 64,000 it is 4. The run of the same trades from the beginning has other balances.
+    """
+    before = [100] * 10 + [-90] * 10
+    rules = AutoscalingSettings(STARTING_CAPITAL=64_000.0, MAX_CONTRACTS=50)
+    found = one_run([*before, 10], rules, past=20)
+    assert found.balances[0].tolist() == [64_000.0] * 20 + [64_040.0]
+    assert (found.trades[0], found.contracts[0], found.wins[0]) == (1, 4, 1)
+
+
+SOUND = {"final_balance": {"p50": 1.0}, "share_at_cap": 0.2, "p_loss": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("results", "figures", "says"),
+    [
+        ([30] * 40 + [-67] * 10, SOUND, []),
+        ([30] * 20 + [-67] * 9, SOUND, ["The file holds 29 trades; with fewer than 30"]),
+        (
+            [266] * 40 + [-67] * 10,
+            SOUND,
+            ["The average win is $266.00 a contract, and the credits allow $250.00"],
+        ),
+        ([266] + [30] * 39 + [-67] * 10, SOUND, ["1 of 50 trades won more than the credit"]),
+        (
+            [30] * 40 + [-67] * 10,
+            {**SOUND, "final_balance": {"p50": 2.1e7}},
+            ["iid, block: the median run ends beyond 1,000 times its start"],
+        ),
+        (
+            [30] * 40 + [-67] * 10,
+            {**SOUND, "share_at_cap": 0.96},
+            ["iid, block: at least 95% of the trades have MAX_CONTRACTS, 3"],
+        ),
+        (
+            [30] * 40 + [-67] * 10,
+            {**SOUND, "p_loss": 0.0, "share_at_cap": None},
+            ["iid, block: no run ends with a loss"],
+        ),
+    ],
+)
+def test_what_is_absurd_is_said(
+    results: list[int], figures: dict[str, Any], says: list[str]
+) -> None:
+    credits = np.full(len(results), 250 * UNIT)
+    sample = alone(np.array(results) * UNIT, credits, credits, 2.0)
+    found = doubts(sample, {"iid": figures, "block": figures}, 20_000.0, 3)
+    assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
+    assert not [each for each in doubts(sample, {"iid": figures}, 2e4, 1) if "MAX_CON" in each]
+
+
+def test_warnings_are_in_the_file_with_the_shares_they_rest_on(tmp_path: Path) -> None:
+    credits = np.full(12, 250 * UNIT)
+    sample = alone(np.full(12, 300 * UNIT), credits, credits, 2.4)
+    told = MonteCarloSettings(runs=50, days=20, above=50_000)
+    sets = simulate_accounts(sample, told)
+    found = write_results(sample, told, sets, tmp_path)
+    assert len(found["warnings"]) == 3
+    assert (found["iid"]["p_loss"], found["iid"]["win_rate"]) == (0.0, 1.0)
+    assert found["iid"]["share_at_cap"] == pytest.approx(
+        1 - 10 / found["iid"]["mean_trades"], rel=0.05
+    )
+    assert found["trades"]["a_day"] == 2.4
+    assert sets["iid"].trades.mean() == pytest.approx(48, rel=0.05)
+
+
+def test_more_runs_than_memory_are_refused_before_they_are_drawn() -> None:
+    credits = np.full(2, 250 * UNIT)
+    sample = alone(np.array([100, -50]) * UNIT, credits, credits, 2.4)
+    with pytest.raises(InputError, match=r"runs: 1,000,000 of 100,000 days .* GB"):
+        simulate_accounts(sample, MonteCarloSettings(runs=1_000_000, days=100_000))
+
+
+@pytest.mark.slow
+def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)),
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return run_command(["-m", "option_spreads.monte_carlo", *words, "output=out"], cwd=tmp_path)
+
+    done = run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5")
+    assert done.returncode == 0, done.stderr
+    assert "P(loss)" in done.stdout
+    first = (tmp_path / "out" / "monte_carlo.json").read_bytes()
+    assert run(f"trades={path}", "runs=200", "days=50", "seed=3", "MAX_CONTRACTS=5").returncode == 0
+    assert (tmp_path / "out" / "monte_carlo.json").read_bytes() == first
+    lost = file_of(tmp_path, *(f"2024-10-{k:02d},t{k},PUT,,2.50,1,x,-250,SL" for k in (1, 2)))
+    ruined = run(f"trades={lost}", "runs=9", "days=2", "STARTING_CAPITAL=100")
+    assert "-$150 to -$150" in ruined.stdout, "balances below zero have their sign in front"
+    for wrong in (
+        ["runs=0"],
+        ["runs=1_000", f"trades={path}"],
+        ["runs=1000000", "days=100000", f"trades={path}"],
+        ["trades=nothing.csv"],
+        [],
+        ["MAX_CONTRACTS=0", f"trades={path}"],
+        ["oops=1"],
+    ):
+        refused = run(*wrong)
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
+            refused.stderr
+        )

@@ -1,0 +1,411 @@
+"""Option spreads sold along a path: what they earn, what they lose, and when they are left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from examples.make_bars import random_bars, starts_of_stock_bars
+from execution.option_orders import SHARES
+from foundation.errors import DataError, InputError
+from option_spreads.autoscaler.rules import (
+    AutoscalingSettings,
+)
+from option_spreads.autoscaler.trades import rows_of
+from option_spreads.backtest import BarsSettings, SpreadSettings
+from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
+from option_spreads.selling.settings import SellingSettings
+from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.simulation.pricing import Smile
+from option_spreads.simulation.selling import SpreadTrade, sell_spread, simulate_selling
+from option_spreads.simulation.spread_figures import figures
+from option_spreads.simulation.spread_report import trade_table
+from option_spreads.simulation.trade_sample import read_sample
+from tests.commands import run_command
+from trainingdata.bars import panel
+from trainingdata.instruments import instrument
+from trainingdata.sessions import stock_grid
+from trainingdata.volatility_index import volatility_index
+
+FREE = SpreadCosts(0, 0, 0)
+FLAT = Smile(level=1.0, slope=0, wing=0)
+HELD = {
+    "stop_multiple": None,
+    "stop_usd": None,
+    "target": None,
+    "trail_from": None,
+    "credit_least": 0.0,
+}
+SIZING = AutoscalingSettings()
+STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
+
+
+def sessions(count: int) -> Any:
+    grid = stock_grid()
+    return grid.dates[grid.dates >= np.datetime64("2024-01-02")][:count]
+
+
+def path(*points: float, vix: float = 20.0) -> IndexDays:
+    minutes = np.linspace(0, 390, len(points))
+    return IndexDays(
+        sessions(1),
+        minutes,
+        np.array([points], dtype=float),
+        np.full((1, len(points)), vix),
+        "by hand",
+    )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> None:
+    """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
+    days = IndexModel(realised=0.0, jumps=0.0).days(sessions(40), 1)
+    assert (days.spot == 5000).all()
+    rules = SpreadRules(strategy=strategy, **HELD)  # type: ignore[arg-type]
+    trades = simulate_selling(days, [rules], FREE, Smile(), SIZING)
+    assert len(trades) == 120
+    assert all(trade.exit == "expired" for trade in trades)
+    assert [float(trade.result) for trade in trades] == [
+        round(trade.credit * SHARES, 2) for trade in trades
+    ]
+
+
+def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
+    """A simulation must be able to lose what the contract can lose."""
+    days = path(5000, 5000, 4990, 4700)
+    put = SpreadRules(strategy="PUT", entries=(0,), **HELD)  # type: ignore[arg-type]
+    lost = sell_spread(days, 0, 0, put, FREE, FLAT)
+    assert lost is not None
+    assert lost.exit == "settled"
+    assert float(lost.result) == pytest.approx(-lost.max_loss, abs=0.01)
+    dear = sell_spread(days, 0, 0, put, SpreadCosts(0.05, 0.65, 0.65), FLAT)
+    assert dear is not None
+    assert dear.credit == pytest.approx(lost.credit - 0.1)
+    assert float(dear.result) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
+
+
+def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -> None:
+    rules = SpreadRules(
+        strategy="PUT",
+        entries=(0,),
+        stop_usd=100.0,
+        stop_multiple=None,
+        target=None,
+        trail_from=None,
+    )
+    slow = sell_spread(path(*np.linspace(5000, 4940, 40)), 0, 0, rules, FREE, FLAT)
+    fast = sell_spread(path(5000, 5000, 4900, 4900, 5000), 0, 0, rules, FREE, FLAT)
+    assert slow is not None
+    assert fast is not None
+    assert (slow.exit, fast.exit) == ("stop", "gap")
+    assert -150 < float(slow.result) <= -100
+    assert float(fast.result) < -250
+
+
+def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
+    calm = [5000 + 3 * k for k in range(40)]
+    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, holds=())
+    taken = sell_spread(path(*calm), 0, 0, base, FREE, FLAT)
+    assert taken is not None
+    assert taken.exit == "target"
+    assert float(taken.result) >= 50 * taken.credit
+    held = sell_spread(path(*calm), 0, 0, replace(base, holds=((0, 0.2),)), FREE, FLAT)
+    assert held is not None
+    assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
+    back = sell_spread(
+        path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19),
+        0,
+        0,
+        replace(base, target=None, trail_from=0.3),
+        FREE,
+        FLAT,
+    )
+    assert back is not None
+    assert back.exit == "trailing"
+
+
+def test_entries_keep_to_their_time_and_volatility() -> None:
+    assert sell_spread(path(5000, 5000, vix=40), 0, 0, SpreadRules(vix_most=35), FREE, FLAT) is None
+    assert (
+        sell_spread(path(5000, 5000, vix=10), 0, 0, SpreadRules(vix_least=12), FREE, FLAT) is None
+    )
+    assert (
+        sell_spread(path(5000, 5000, vix=1), 0, 0, SpreadRules(credit_least=2.0), FREE, FLAT)
+        is None
+    )
+    days = IndexModel().days(sessions(5), 1)
+    trades = simulate_selling(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
+    assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
+def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
+    seed: int, strategy: str
+) -> None:
+    days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(20), seed)
+    costs = SpreadCosts()
+    trades = simulate_selling(
+        days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING
+    )
+    for trade in trades:
+        fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
+        out = (costs.slippage + 0.01) * len(trade.spread.legs) * SHARES
+        assert -trade.max_loss - fees - out <= float(trade.result) <= trade.credit * SHARES
+        assert 1 <= trade.contracts <= 3
+    told = figures(trades, days, 20_000.0)
+    assert told["final_balance"] == pytest.approx(
+        20_000 + sum(float(t.result) * t.contracts for t in trades)
+    )
+
+
+def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
+    days = IndexModel().days(sessions(2), 0)
+    spread = spread_of("PUT", 5000.0, distance=20, width=5)
+    results = [(0, 1), (0, 1), (1, -1), (1, -1)]
+    trades = [
+        SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1)
+        for day, result in results
+    ]
+    told = figures(trades, days, 20_000.0)
+    assert (told["mean"], told["mean_error"]) == (
+        0.0,
+        1.0,
+    )  # two days of +-2 over four trades; as four trades: 0.58
+    assert figures(trades[:2], days, 20_000.0)["mean_error"] is None
+
+
+def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
+    """The same seed, the same run."""
+    short, long = (IndexModel().days(sessions(n), 3) for n in (50, 120))
+    np.testing.assert_array_equal(short.spot, long.spot[:50])
+    assert (IndexModel().days(sessions(50), 4).spot != short.spot).any()
+    years = IndexModel(jumps=0.0, realised=1.0).days(sessions(1500), 0)
+    moves = np.log(years.spot[1:, -1] / years.spot[:-1, -1])
+    known = years.vix[1:, 0] / 100 / np.sqrt(252)
+    assert (moves / known).std() == pytest.approx(1.0, abs=0.07)
+
+
+def spy(*sessions_of_bars: list[list[float]]) -> Any:
+    """Bars of SPY from 2024-06-28 on; a session is as many as it has."""
+    grid = stock_grid()
+    first = int(np.searchsorted(grid.ends, np.datetime64("2024-06-28")))
+    values = np.array([bar for session in sessions_of_bars for bar in session])
+    return panel([(instrument("SPY"), grid.ends[first : first + len(values)], values)], "by hand")
+
+
+FLAT_HOUR = [500.0, 501.0, 499.0, 500.0, 1e6]
+VIX = pd.Series(
+    [11.0, 12.0, 13.0, 14.0],
+    index=pd.to_datetime(["2024-06-27", "2024-06-28", "2024-07-01", "2024-07-02"]),
+)
+
+
+def test_real_bars_make_full_sessions_with_the_volatility_index_of_the_day_before() -> None:
+    bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
+    days = index_days(bars, "SPY", VIX, 10.0)
+    assert days.dates.astype(str).tolist() == [
+        "2024-07-01",
+        "2024-07-02",
+    ]  # the first has no close before it
+    assert days.vix[:, 0].tolist() == [12.0, 13.0]
+    assert (days.spot.min(), days.spot.max()) == (4990.0, 5010.0)
+    np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
+
+
+def test_the_volatility_index_rises_within_a_day_as_the_index_falls_and_knows_no_later_hour() -> (
+    None
+):
+    falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
+    days = index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, response=5.0)
+    np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
+    other = index_days(
+        spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, response=5.0
+    )
+    np.testing.assert_array_equal(other.spot[0, :36], days.spot[0, :36])
+    assert (other.spot[0, 37:] != days.spot[0, 37:]).all()
+
+
+def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
+    """An hour that comes back to where it began has been at its low in between."""
+    dip = [500.0, 500.5, 492.0, 500.0, 1e6]
+    days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
+    lost = sell_spread(
+        days, 0, 6, SpreadRules(strategy="PUT", target=None, trail_from=None, holds=()), FREE, FLAT
+    )
+    assert lost is not None
+    assert lost.exit in ("stop", "gap")
+    assert 60 < days.minutes[lost.exit_row] < 120
+
+
+def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
+    days = IndexModel().days(sessions(30), 2)
+    trades = simulate_selling(
+        days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING
+    )
+    (tmp_path / "trades.csv").write_text(trade_table(trades, days))
+    sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
+    np.testing.assert_allclose(
+        sample.results / 10_000, [float(t.result) for t in trades], atol=0.01
+    )
+    np.testing.assert_allclose(sample.risks / 10_000, [t.max_loss for t in trades], atol=0.01)
+
+
+def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one() -> None:
+    """Entries at 61 and 62 minutes are both at the next point of the path, 65."""
+    days = IndexModel().days(sessions(6), 2)
+    rules = [SpreadRules(strategy="PUT", entries=(61, 62, 90)), SpreadRules(strategy="IRON_CONDOR")]
+    trades = simulate_selling(days, rules, SpreadCosts(), Smile(), SIZING)
+    _, rows = rows_of(trade_table(trades, days).encode())
+    names = [row["Trade_ID"] for row in rows]
+    day = str(days.dates[0]).replace("-", "")
+    assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-090"} <= set(names)
+    assert len(set(names)) == len(trades)
+    later = replace(days, dates=days.dates + 365)
+    _, others = rows_of(trade_table(trades, later).encode())
+    assert not set(names) & {row["Trade_ID"] for row in others}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"entries": ()},
+        {"entries": (400,)},
+        {"width": 0.0},
+        {"stop_usd": -1.0},
+        {"target": 1.5},
+        {"distance": -1.0},
+    ],
+)
+def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        SpreadRules(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"start": "today"}, "start: 'today' is no date"),
+        ({"start": "NaT"}, "start: 'NaT' is no date"),
+        ({"strategies": ("STRADDLE",)}, "^strategies: 'STRADDLE' is none of CALL"),
+    ],
+)
+def test_settings_that_cannot_be_are_named_as_they_are_typed(
+    changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        SpreadSettings(**changes)
+
+
+def test_places_of_bars_are_named_as_they_are_typed(tmp_path: Path) -> None:
+    bars = BarsSettings(dir=(str(tmp_path / "nope"),), vix="VIX.parquet")
+    with pytest.raises(DataError, match=r"^bars\.dir: .*nope"):
+        SpreadSettings(bars=bars).days()
+
+
+def test_strategies_that_cannot_be_sold_are_named_as_they_are_typed() -> None:
+    with pytest.raises(InputError, match=r"^strategies: 'PUTS' is none of CALL"):
+        SellingSettings(strategies=("PUTS",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("nope.parquet", None, r"nope\.parquet cannot be read: there is no such file$"),
+        (
+            "vix.csv",
+            b"timestamp,close\n2024-01-02,13\n",
+            "it is no Parquet file; pandas' to_parquet",
+        ),
+        ("vix.parquet", pd.DataFrame({"close": [13.0]}), "it has no column timestamp$"),
+    ],
+)
+def test_a_file_that_is_no_volatility_index_says_so_in_words(
+    tmp_path: Path, name: str, content: Any, says: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        content.to_parquet(tmp_path / name)
+    with pytest.raises(DataError, match=f"^vix: .*{says}"):
+        volatility_index(str(tmp_path / name), "vix")
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.5, 0.01])
+@pytest.mark.parametrize("hour", [3, 6])
+def test_a_spoilt_hour_of_the_index_trades_no_session_and_moves_no_other(
+    tmp_path: Path, factor: float, hour: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts = starts_of_stock_bars()
+    bars = random_bars(starts, 500.0, 3)
+    closes = pd.DataFrame({"timestamp": starts.normalize().unique().tz_convert("UTC")})
+    closes.assign(close=15.0).to_parquet(tmp_path / "vix.parquet")
+    spoilt = 20 * 7 + hour
+    prices = ["open", "high", "low", "close"]
+    for name, scale in (("whole", 1.0), ("spoilt", factor)):
+        (tmp_path / name).mkdir()
+        changed = bars.copy()
+        changed.loc[spoilt, prices] *= scale
+        changed.to_csv(tmp_path / name / "SPY.csv", index=False)
+    whole, rest = (
+        SpreadSettings(
+            bars=BarsSettings(dir=(str(tmp_path / name),), vix=str(tmp_path / "vix.parquet"))
+        ).days()
+        for name in ("whole", "spoilt")
+    )
+    kept = np.isin(whole.dates, rest.dates)
+    # The session after a spoilt close has none before it, and is not traded either.
+    assert np.flatnonzero(~kept).tolist() == [19, 20][: 2 if hour == 6 else 1]
+    np.testing.assert_array_equal(whole.spot[kept], rest.spot)
+    np.testing.assert_array_equal(whole.vix[kept], rest.vix)
+    (said,) = caplog.messages
+    assert said.startswith("SPY, ")
+    assert "1 bar left out" in said
+
+
+def test_a_volatility_index_without_the_bars_it_is_for_is_not_ignored() -> None:
+    with pytest.raises(InputError, match=r"^bars\.vix: it goes with bars, and none are named"):
+        BarsSettings(vix="VIX.parquet")
+
+
+@pytest.mark.slow
+def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return run_command(["-m", "option_spreads.backtest", *words], cwd=tmp_path)
+
+    done = run("output=out", "seed=5", "rules.entries=[60]")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "spreads.json").read_text())
+    assert set(told["strategies"]) == set(STRATEGIES)
+    assert "not fills" in done.stdout
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "spreads.json",
+        "report.txt",
+        "equity.png",
+        "trades.csv",
+        *(f"trades-{name}.csv" for name in STRATEGIES),
+    }
+    for wrong in (
+        ["strategies=[STRADDLE]"],
+        ["years=0"],
+        ["start=soon"],
+        ["bars.dir=[x]"],
+        ["rules.target=2"],
+        ["rules.holds=[[300,2]]"],
+        ["oops=1"],
+    ):
+        refused = run(*wrong, "output=no")
+        assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
+            refused.stderr
+        )
+    assert not (tmp_path / "no").exists()

@@ -1,0 +1,389 @@
+"""One account that sells several strategies: what it holds back, what it books, what it reports."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.backtest import (
+    BarsSettings,
+    SpreadSettings,
+    future_remark,
+    run_strategies,
+    run_summary,
+    write_results,
+)
+from option_spreads.selling.offers import is_sold_for
+from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
+from option_spreads.simulation.path import IndexDays, IndexModel
+from option_spreads.simulation.pricing import Smile
+from option_spreads.simulation.selling import (
+    SpreadTrade,
+    offered_spreads,
+    simulate_selling,
+    spread_account,
+)
+from option_spreads.simulation.spread_costs import cost_figures
+from option_spreads.simulation.spread_figures import account_figures, figures
+from option_spreads.simulation.spread_picture import BalancePicture, drawn
+from option_spreads.simulation.spread_report import report_text
+from trainingdata.sessions import stock_grid
+
+PUT = spread_of("PUT", 5000.0, distance=20, width=5)
+SIZING = AutoscalingSettings()
+BOTH = ("PUT", "IRON_CONDOR")
+
+
+def path(days: int, seed: int = 0, **model: Any) -> IndexDays:
+    dates = stock_grid().dates
+    dates = dates[dates >= np.datetime64("2024-01-02")][:days]
+    return IndexModel(**model).days(dates, seed)
+
+
+def offer(
+    day: int, entry: int, leave: int, result: object, exit: Exit = "target", **more: Any
+) -> SpreadTrade:
+    """A put spread of width 5, sold at 1.00: one contract risks $400 and holds $500."""
+    return SpreadTrade(day, entry, leave, PUT, 1.0, Fraction(str(result)), exit, **more)
+
+
+def exactly(amount: float) -> Fraction:
+    """The amount as it is written."""
+    return Fraction(str(amount))
+
+
+def rules_of(*names: str) -> list[SpreadRules]:
+    return [SpreadRules(strategy=name) for name in names]
+
+
+def test_a_size_rests_on_what_has_closed_in_the_order_in_which_it_closed() -> None:
+    """With a window of one trade, the last to close decides, not the last to be entered."""
+    sizing = replace(SIZING, BOOTSTRAP_TRADES=2, ROLLING_WINDOW=1)
+    won_first = [offer(0, 1, 5, "-50"), offer(0, 2, 4, "60"), offer(0, 6, 7, "1")]
+    lost_last = spread_account(won_first, sizing)
+    assert [float(trade.result) for trade in lost_last.trades] == [60, -50, 1]
+    assert lost_last.trades[2].contracts == 1  # the last to close has lost: negative Kelly
+    won_last = [offer(0, 1, 4, "-50"), offer(0, 2, 5, "60"), offer(0, 6, 7, "1")]
+    assert spread_account(won_last, sizing).trades[2].contracts == 3
+
+
+def test_what_is_open_counts_for_no_size_and_no_balance() -> None:
+    """Three entries at once: the second knows nothing of how the first will end."""
+    sizing = replace(SIZING, BOOTSTRAP_TRADES=1)
+    at_once = [offer(0, 1, 9, "80"), offer(0, 1, 9, "80"), offer(0, 8, 9, "80")]
+    assert [trade.contracts for trade in spread_account(at_once, sizing).trades] == [1, 1, 1]
+    later = [offer(0, 1, 2, "80"), offer(0, 2, 9, "80")]  # left and entered at the same look
+    assert [trade.contracts for trade in spread_account(later, sizing).trades] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("capital", "max_position", "sold", "reason"),
+    [
+        (1_400, 10.0, [1, 1], "not_covered"),  # $1,400 covers two widths of $500
+        (2_100, 0.75, [1, 1, 1], "max_position"),  # 4 x 500 > 0.75 x 2,100
+        (2_000, 0.75, [1, 1, 1], "max_position"),  # 3 x 500 is exactly the bound
+        (20_000, 0.75, [1, 1, 1, 1], None),
+    ],
+)
+def test_collateral_of_all_open_spreads_is_held_against_the_balance(
+    capital: float, max_position: float, sold: list[int], reason: str | None
+) -> None:
+    sizing = replace(SIZING, STARTING_CAPITAL=float(capital))
+    at_once = [offer(0, 1, 9, "10") for _ in range(4)]
+    account = spread_account(at_once, sizing, max_position)
+    assert [trade.contracts for trade in account.trades] == sold
+    assert {refusal.reason for refusal in account.refusals} == ({reason} if reason else set())
+    assert account.most_collateral == 500.0 * len(sold)
+    # What was left frees what was held against it.
+    again = spread_account([*at_once, offer(0, 9, 10, "10")], sizing, max_position)
+    assert len(again.trades) == len(sold) + 1
+
+
+def test_a_spread_is_sold_in_as_many_contracts_as_the_balance_covers() -> None:
+    sizing = replace(SIZING, BOOTSTRAP_MODE="prior", STARTING_CAPITAL=6_200.0, MAX_CONTRACTS=10)
+    at_once = [offer(0, 1, 9, "10") for _ in range(5)]
+    account = spread_account(at_once, sizing, 10.0)
+    # Half-Kelly of the prior: 20.5 % of 6,200 over 400 at risk is 3; 6,200 cover 12.
+    assert [trade.contracts for trade in account.trades] == [3, 3, 3, 3]
+    short = spread_account(at_once, replace(sizing, STARTING_CAPITAL=5_900.0), 10.0)
+    assert [trade.contracts for trade in short.trades] == [3, 3, 3, 2]
+    assert (account.cut, short.cut) == (0, 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from((0.3, 0.75, 10.0)), st.integers(2_000, 30_000))
+def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
+    seed: int, max_position: float, capital: int
+) -> None:
+    days = path(12, seed, vix=30.0, jumps=60.0, jump=0.03)
+    sizing = replace(
+        SIZING, STARTING_CAPITAL=float(capital), BOOTSTRAP_MODE="prior", MAX_CONTRACTS=20
+    )
+    offers = offered_spreads(
+        days, rules_of("CALL", *BOTH, "OTM_SINGLE_SIDED"), SpreadCosts(), Smile()
+    )
+    account = spread_account(offers, sizing, max_position)
+    assert len(account.trades) + len(account.refusals) == len(offers)
+    booked = Fraction(capital)
+    for trade in account.trades:
+        booked += trade.total
+    told = account_figures(account, days)
+    assert told["final_balance"] == pytest.approx(float(booked), abs=1e-6)
+    for day in range(len(days.dates)):
+        before = Fraction(capital) + sum(t.total for t in account.trades if t.day < day)
+        today = [trade for trade in account.trades if trade.day == day]
+        for row in range(len(days.minutes)):
+            held = [t for t in today if t.entry_row <= row < t.exit_row]
+            entered = any(trade.entry_row == row for trade in held)
+            closed = sum(t.total for t in today if t.exit_row <= row)
+            collateral = sum(Fraction(t.spread.collateral) * t.contracts for t in held)
+            bound = Fraction(str(min(max_position, 1.0))) * (before + closed)
+            assert not entered or collateral <= bound
+
+
+def test_strategies_in_one_account_share_path_balance_and_history() -> None:
+    """Entered at the same points and prices as alone, and halted at once."""
+    days = path(120, 0)
+    together = simulate_selling(days, rules_of(*BOTH), SpreadCosts(), Smile(), SIZING)
+    alone = {
+        name: simulate_selling(days, rules_of(name), SpreadCosts(), Smile(), SIZING)
+        for name in BOTH
+    }
+    for trade in together[:20]:
+        same = [
+            each
+            for each in alone[trade.spread.strategy]
+            if (each.day, each.entry_row) == (trade.day, trade.entry_row)
+        ]
+        assert [(each.spread, each.result) for each in same] == [(trade.spread, trade.result)]
+    ended = [trade.day for trade in together]
+    assert ended == sorted(ended)
+    balance = 20_000 + sum(float(trade.total) for trade in together)
+    assert 8_000 < balance < 10_000, "the halt is that of the one balance"
+
+
+def test_an_entry_that_is_named_twice_is_sold_once_as_the_seller_does() -> None:
+    days = path(2)
+    twice = simulate_selling(days, [SpreadRules(entries=(30, 30))], SpreadCosts(), Smile(), SIZING)
+    assert len(twice) == 2
+
+
+def test_a_total_is_booked_in_whole_cents_and_the_next_size_rests_on_it() -> None:
+    """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
+    (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
+    assert trade.total == Fraction("10.12")
+    assert figures([trade], path(1), 20_000.0)["final_balance"] == 20_010.12
+
+
+def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid() -> None:
+    days = path(40, 2)
+    sizing = replace(SIZING, AUTOSCALING_ENABLED=False, STARTING_CAPITAL=1e6)
+    held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
+    rules = [SpreadRules(strategy="PUT", credit_least=0.0, leave_at=350, **held)]
+    costs = SpreadCosts(0.05, 0.4, 0.3)
+    paid = simulate_selling(days, rules, costs, Smile(), sizing)
+    told = cost_figures(paid, days, costs, Smile())
+    # Two legs, sold and bought back: 4 x 0.40 and 4 x 0.30 a contract.
+    assert told["commission"] == pytest.approx(1.6 * len(paid))
+    assert told["fee"] == pytest.approx(1.2 * len(paid))
+    assert told["total"] == pytest.approx(told["slippage"] + 2.8 * len(paid))
+    # Without costs the same spreads are sold and left at the same points, at whole cents.
+    free = simulate_selling(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
+    rest = cost_figures(free, days, SpreadCosts(0, 0, 0), Smile())
+    assert 0 < rest["slippage"] <= 4 * len(free)
+    assert rest["commission"] == rest["fee"] == 0
+    difference = float(sum(t.total for t in free) - sum(t.total for t in paid))
+    assert told["total"] - rest["total"] == pytest.approx(difference)
+
+
+def test_what_is_held_to_the_close_pays_for_one_order() -> None:
+    days = path(3, 1, realised=0.0, jumps=0.0)
+    costs = SpreadCosts(0.05, 0.65, 0.65)
+    trades = simulate_selling(days, rules_of("PUT"), costs, Smile(), SIZING)
+    for trade in trades:
+        orders = 1 if trade.exit in ("expired", "settled") else 2
+        told = cost_figures([replace(trade, contracts=2)], days, costs, Smile())
+        assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
+        assert 0 < told["slippage"] <= 2 * 12 * orders
+    assert {trade.exit for trade in trades} >= {"expired"}
+    assert set(cost_figures([], days, costs, Smile()).values()) == {0.0}
+
+
+def test_the_profit_factor_and_losing_days_by_hand() -> None:
+    days = path(4)
+    trades = [
+        offer(0, 1, 2, "30", contracts=2),
+        offer(0, 3, 4, "-40", contracts=1),  # day 0: +20
+        offer(1, 1, 2, "-25", contracts=2),  # day 1: -50
+        offer(2, 1, 2, "10", contracts=1),
+        offer(2, 3, 4, "-10", contracts=1),  # day 2: neither won nor lost
+    ]
+    told = figures(trades, days, 20_000.0)
+    assert told["profit_factor"] == pytest.approx(70 / 100)
+    assert (told["winning_days"], told["losing_days"], told["days_with_trades"]) == (1, 1, 3)
+    assert (told["worst_day"], told["profit"]) == (-50.0, -30.0)
+
+
+def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says_why() -> None:
+    run = SpreadSettings(strategies=("PUT",), years=(1,))
+    days = path(252)
+    none = run_summary(
+        run, run_strategies(replace(run, rules=SpreadRules(credit_least=100.0)), days)
+    )
+    assert none["account"]["profit_factor"] is None
+    assert none["account"]["worst_day"] is None
+    assert none["account"]["trades"] == none["account"]["offers"] == 0
+    assert re.search(r"profit factor +│ n/a, no trade", report_text(none))
+    assert re.search(r"stopped, gapped +│ n/a +│", report_text(none))
+    assert re.search(r"held to the close +│ n/a +│", report_text(none))
+    none["strategies"]["PUT"]["final_balance"] = -1234.4
+    assert re.search(r"final balance +│ -\$1,234 +│", report_text(none))
+    assert "the premium that is put in" in " ".join(report_text(none).split())
+    told = figures([offer(0, 1, 2, "30", contracts=1)], path(1), 20_000.0)
+    assert told["profit_factor"] is None
+    assert told["losing_days"] == 0
+    none["strategies"]["PUT"] |= told
+    assert re.search(r"profit factor +│ n/a, no loss", report_text(none))
+    assert json.dumps(none, allow_nan=False)
+
+
+def test_an_index_of_days_that_have_not_come_is_said_to_be_none_for_a_monte_carlo() -> None:
+    now = np.datetime64("2026-11-23T12:00", "ns")
+    assert "2027-01-06, and a Monte Carlo takes no" in future_remark(
+        np.datetime64("2027-01-06"), now
+    )
+    assert future_remark(np.datetime64("2026-11-22"), now) == ""
+
+
+@given(st.integers(1, 499), st.integers(1, 100))
+def test_a_seller_takes_the_credits_that_a_simulation_takes(cents: int, least: int) -> None:
+    spread = spread_of("PUT", 5000.0, distance=20, width=5)
+    rules = SpreadRules(strategy="PUT", credit_least=least / 100)
+    assert is_sold_for(Decimal(cents) / 100, rules, spread) == (cents >= least)
+    assert (rules.credit_least <= cents / 100 < spread.width) == (cents >= least)
+
+
+def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
+    with pytest.raises(InputError, match=r"nothing would be sold at \[210\].*minute 210 \(rules"):
+        SpreadSettings(rules=SpreadRules(leave_at=210.0))
+
+
+def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
+    """The model moves as flat prices say: wings would pay the seller for falls that never come."""
+    steep = Smile(slope=0.1, wing=0.5, level=0.7)
+    run = SpreadSettings(BOTH, (1,), index=IndexModel(step=30), smile=steep)
+    assert run.quoted == Smile(slope=0.0, wing=0.0, level=0.7)
+    level = replace(run, smile=Smile(level=0.7))
+    assert (
+        run_strategies(run, run.days())[0].together
+        == run_strategies(level, level.days())[0].together
+    )
+    bars = BarsSettings(dir=("bars",), vix="vix.parquet")
+    assert replace(run, bars=bars).quoted == steep
+
+
+def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: Path) -> None:
+    """One run gives both; the files of trades and the picture are those of the longer one."""
+    rules = SpreadRules(entries=(60,))
+    both = SpreadSettings(BOTH, (2, 1), index=IndexModel(step=30), rules=rules)
+    one = replace(both, years=(1,))
+    runs = run_strategies(both, both.days())
+    summary = run_summary(both, runs)
+    single = run_summary(one, run_strategies(one, one.days()))
+    assert list(summary["after"]) == ["1"]
+    for name in ("first", "last", "days", "account", "strategies"):
+        assert summary["after"]["1"][name] == single[name]
+    assert (summary["days"], single["days"], single["after"]) == (504, 252, {})
+    write_results(both, runs, summary, tmp_path / "out")
+    report = (tmp_path / "out" / "report.txt").read_text()
+    assert report.index("the first year") < report.index("504 sessions")
+    assert json.loads((tmp_path / "out" / "spreads.json").read_text()) == summary
+    assert (tmp_path / "out" / "equity.png").read_bytes().startswith(b"\x89PNG")
+    rows = (tmp_path / "out" / "trades.csv").read_text().splitlines()
+    assert len(rows) == 1 + summary["account"]["trades"]
+
+
+@pytest.mark.parametrize(
+    ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
+)
+def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted: bool) -> None:
+    index = IndexModel(step=30, premium=0.0 if halted else 0.3)
+    run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
+    account = run_summary(run, run_strategies(run, run.days()))["account"]
+    parts = account["by_strategy"].values()
+    assert sum(part["trades"] for part in parts) == account["trades"] > 0
+    assert sum(exactly(part["profit"]) for part in parts) == exactly(account["profit"])
+    for kind in ("slippage", "commission", "fee", "total"):
+        told = exactly(account["costs"][kind])
+        assert sum(exactly(part["costs"][kind]) for part in parts) == told
+    *kinds, total = (exactly(cost) for cost in account["costs"].values())
+    assert sum(kinds) == total
+    assert account["offers"] == account["trades"] + sum(account["unsold"].values())
+    assert (account["first_halt"] is not None) == halted
+
+
+def test_the_picture_begins_with_the_capital_and_marks_the_shorter_runs() -> None:
+    days = path(10)
+    balances = {
+        "together": 20_000.0 + np.cumsum(np.arange(11.0)),
+        "PUT": np.full(11, 20_000.0),
+    }
+    upper, lower = drawn(BalancePicture("$ and $", days.dates, balances, 10_000.0, (5,))).axes
+    together = upper.get_lines()[0]
+    assert together.get_label() == "together"
+    assert list(together.get_ydata()) == list(balances["together"])
+    assert len(together.get_xdata()) == 11
+    assert lower.get_lines()[0].get_ydata().max() == 0
+    assert upper.get_lines()[-1].get_xdata()[0] == days.dates[4]
+
+
+@pytest.mark.parametrize(
+    ("years", "taken"), [(3, (3,)), ([1, 3], (1, 3)), ("${oc.env:NOTHING_HERE,2}", (2,))]
+)
+def test_one_number_of_years_stands_for_a_list_of_one(years: Any, taken: tuple[int, ...]) -> None:
+    config = OmegaConf.merge(composed_config("spreads", []), {"years": years})
+    assert SpreadSettings.of(config).years == taken  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"years": 0}, "^years: 0 is outside 1 … 100$"),
+        ({"years": [1, 101]}, "^years: 101 is outside 1 … 100$"),
+        ({"years": []}, r"^years: \[\] names none, or one twice$"),
+        ({"years": [1, 1]}, r"^years: \[1, 1\] names none, or one twice$"),
+        ({"years": "two"}, r"^years\.0: 'two' is no whole number$"),
+        ({"years": 1.5}, r"^years\.0: 1\.5 is no whole number$"),
+        ({"years": True}, r"^years\.0: true is no number$"),
+        ({"strategies": ["IC", "IRON_CONDOR"]}, "^strategies: .* names none, or one twice$"),
+        ({"max_position": 0}, "^max_position: 0"),
+    ],
+)
+def test_years_strategies_and_bounds_that_cannot_be_are_named(
+    words: dict[str, Any], says: str
+) -> None:
+    config = OmegaConf.merge(composed_config("spreads", []), words)
+    with pytest.raises(InputError, match=says):
+        SpreadSettings.of(config)  # type: ignore[arg-type]
+
+
+def test_bars_that_do_not_hold_the_years_are_refused_and_one_number_takes_what_there_is() -> None:
+    several = SpreadSettings(years=(1, 3), bars=BarsSettings(dir=("bars",), vix="vix.parquet"))
+    assert several.session_counts(800) == [252, 756, 800]
+    with pytest.raises(InputError, match="3 years are 756 sessions, and the bars hold 537"):
+        several.session_counts(537)
+    assert replace(several, years=(3,)).session_counts(537) == [537]
