@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.charts import (
+    FLAT,
     HEIGHT,
     WIDTH,
     Axis,
@@ -245,14 +246,25 @@ def _curves_chart(
     """Runs over each other, the main one on top."""
     first, last = curves[0].at[0], curves[0].at[-1]
     lines = []
-    for curve, kind in zip(curves, KINDS, strict=False):
+    for number, (curve, kind) in enumerate(zip(curves, KINDS, strict=False)):
         kept = thinned(curve.values)
         places = places_of(curve.at[kept], first, last)
-        lines.append(Line(curve.name, kind, line_path(places, axis.heights(curve.values[kept]))))
+        path = line_path(places, axis.heights(curve.values[kept]))
+        lines.append(Line(curve.name + _hidden_text(curve, curves[:number]), kind, path))
     ends = ", ".join(f"{curve.name} {_end_text(curve, label)}" for curve in curves)
     return chart_of(
         f"{text}; at the end: {ends}", span_labels(first, last), axis, label, *lines[::-1]
     )
+
+
+def _hidden_text(curve: Curve, above: Sequence[Curve]) -> str:
+    """Which of the curves that are drawn above it covers a curve whole; empty where none does."""
+    for other in above:
+        if np.array_equal(curve.at, other.at) and np.allclose(
+            curve.values, other.values, rtol=FLAT, atol=0.0, equal_nan=True
+        ):
+            return f" (the same line, under {other.name})"
+    return ""
 
 
 def _end_text(curve: Curve, label: Callable[[float], str]) -> str:

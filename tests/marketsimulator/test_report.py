@@ -31,7 +31,7 @@ from marketsimulator.results.remarks import (
     market_remarks,
     raw_remarks,
 )
-from marketsimulator.results.report_charts import span_labels
+from marketsimulator.results.report_charts import Curve, equity_chart, span_labels
 from marketsimulator.results.report_figures import (
     daily_weights,
     profits_to_the_cent,
@@ -238,6 +238,20 @@ def test_the_deepest_point_of_the_drawdown_chart_is_the_figure_of_the_table(
     assert drawn == pytest.approx(summary["max_drawdown"], abs=2e-5)
     assert summary["max_drawdown_every_bar"] <= summary["max_drawdown"] < -0.001
     assert "at 16:00 New York" in part
+
+
+def test_a_line_that_lies_under_an_equal_one_is_said_to() -> None:
+    at = NOON + HOUR * np.arange(4)
+    worth = np.array([100.0, 101.0, 99.0, 102.0])
+    model, walk, hold = (
+        Curve(name, at, values)
+        for name, values in (("model", worth), ("random walk", worth), ("hold", worth * 1.001))
+    )
+    for logarithmic in (False, True):
+        chart = equity_chart([model, walk, hold], 100.0, logarithmic=logarithmic)
+        assert [line.name for line in chart.lines] == [
+            *("hold", "random walk (the same line, under model)", "model"),
+        ]
 
 
 def test_weights_at_four_are_the_exposure_of_the_account(results: Results) -> None:
