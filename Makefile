@@ -67,12 +67,14 @@ wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -d $(VENV) || test -n "$(PYTHON)" || { echo "$(NO_PYTHON)" >&2; exit 2; }
+	@echo "installing the libraries into $(VENV): one to three minutes, most of it torch"
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,joblib,ray,rl]'
+	@echo "installing what the tests need: a minute"
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,joblib,pictures,ray,rl]'
 	touch $@
 
 mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
@@ -80,7 +82,7 @@ mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice;
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/pip install --quiet torch==2.13.0 --editable '.[joblib,ray,rl,dev]'
+	.lock/bin/pip install --quiet torch==2.13.0 --editable '.[joblib,pictures,ray,rl,dev]'
 	.lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 	rm -rf .lock
 

@@ -14,7 +14,13 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("event_contracts.compare", __doc__, settings="kalshi_compare", hydra=True)
+    open_command(
+        "event_contracts.compare",
+        __doc__,
+        settings="kalshi_compare",
+        hydra=True,
+        needs={"gymnasium": "rl"},
+    )
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -12,7 +12,13 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("event_contracts.train", __doc__, settings="kalshi_train", hydra=True)
+    open_command(
+        "event_contracts.train",
+        __doc__,
+        settings="kalshi_train",
+        hydra=True,
+        needs={"gymnasium": "rl", "stable_baselines3": "rl"},
+    )
 
 import json
 from dataclasses import asdict, dataclass, field, fields

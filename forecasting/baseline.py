@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from forecasting.forecast import HORIZON, LEVELS, READS_FUTURE, ForecastTable, Progress, silent
 from forecasting.windows import Windows
@@ -214,4 +214,4 @@ class Garch:
 
 def _unit_student(freedom: float) -> Array:
     """Quantiles [Q] of a Student-t with a deviation of one."""
-    return np.asarray(student.ppf(LEVELS, freedom) * np.sqrt((freedom - 2) / freedom))
+    return np.asarray(stdtrit(freedom, LEVELS) * np.sqrt((freedom - 2) / freedom))

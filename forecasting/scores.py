@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from forecasting.forecast import LEVELS, MEDIAN, ForecastTable
 from forecasting.moments import volatility
@@ -192,7 +192,7 @@ def reach(error: float, week: pd.Series) -> float | None:
     weeks = week.nunique()
     if weeks < FEWEST_WEEKS or np.isnan(error):
         return None
-    return float(student.ppf(0.975, weeks - 1) * error)
+    return float(stdtrit(weeks - 1, 0.975) * error)
 
 
 def skill(loss: pd.Series, baseline: pd.Series, week: pd.Series) -> tuple[float, float]:

@@ -5,11 +5,12 @@ It imports nothing heavy, so that it can stand in front of a command's own impor
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import NoReturn
 
 from foundation.errors import InputError, shown
@@ -29,6 +30,7 @@ def open_command(
     hydra: bool = False,
     words_of: Callable[[Sequence[str]], list[str]] = list,
     private: bool = False,
+    needs: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Say that the command begins; for --help and --cfg job answer, and exit with code 0.
 
@@ -49,6 +51,9 @@ def open_command(
         the overrides that the command's words stand for.
     private
         whether it writes what an account has: only its owner may read that.
+    needs
+        libraries that a first backtest does without, and the extra that installs each: where one
+        is missing, a run is refused in a line and with code 2.
     """
     if private:
         write_for_the_owner_alone()
@@ -59,6 +64,11 @@ def open_command(
         _refuse_repeated(words)
     if any(word.partition("=")[0] in SHOW_FLAGS for word in words):
         _show_settings(name, settings, words, hydra=hydra, words_of=words_of)
+    for library, extra in needs.items():
+        if importlib.util.find_spec(library) is None:
+            _refuse(
+                f"{library} is not installed: {name} needs pip install 'kelly-chronos[{extra}]'"
+            )
     if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(f"{name}: loading …\n")
         sys.stderr.flush()
@@ -99,8 +109,12 @@ def _refuse_repeated(words: list[str]) -> None:
     try:
         refuse_repeated(words)
     except InputError as error:
-        sys.stderr.write(f"error: {shown(str(error))}\n")
-        sys.exit(2)
+        _refuse(str(error))
+
+
+def _refuse(reason: str) -> NoReturn:
+    sys.stderr.write(f"error: {shown(reason)}\n")
+    sys.exit(2)
 
 
 def _answer(text: str) -> NoReturn:

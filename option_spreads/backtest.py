@@ -16,7 +16,13 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("option_spreads.backtest", __doc__, settings="spreads", hydra=True)
+    open_command(
+        "option_spreads.backtest",
+        __doc__,
+        settings="spreads",
+        hydra=True,
+        needs={"matplotlib": "pictures"},
+    )
 
 import json
 import logging

@@ -19,7 +19,13 @@ from __future__ import annotations
 from foundation.opening import open_command
 
 if __name__ == "__main__":
-    open_command("option_spreads.monte_carlo", __doc__, settings="monte_carlo", hydra=True)
+    open_command(
+        "option_spreads.monte_carlo",
+        __doc__,
+        settings="monte_carlo",
+        hydra=True,
+        needs={"matplotlib": "pictures"},
+    )
 
 import json
 import math

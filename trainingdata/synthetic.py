@@ -10,9 +10,9 @@ at one bar is `edge`. With `edge=0` the same shocks make the same market without
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
-from scipy.signal import lfilter
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
@@ -101,7 +101,12 @@ def _volatility_clusters(
     keep = np.exp(-0.5 / hours)
     noise = rng.normal(size=slots) * np.sqrt(1 - keep**2)
     noise[0] = rng.normal()
-    return np.asarray(np.exp(width * lfilter([1.0], [1.0, -keep], noise) - width**2))
+    return np.asarray(np.exp(width * _summed(noise, keep) - width**2))
+
+
+def _summed(shocks: Array, keep: float) -> Array:
+    """Each shock [T], and of the sum before it the share that is kept."""
+    return np.array(list(accumulate(shocks.tolist(), lambda before, shock: shock + keep * before)))
 
 
 def _symbol_bars(
@@ -147,7 +152,7 @@ def _momentum(standardised: Array, edge: float) -> Array:
     """
     share = np.sqrt(1 - MOMENTUM**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
-    state = lfilter([share], [1.0, -(MOMENTUM + share * edge)], unit)
+    state = _summed(share * unit, MOMENTUM + share * edge)
     return np.concatenate([[0.0], state[:-1]])
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import kurtosis, skew
 
 from event_contracts.simulation.judgement import Answer, Judgement, Trials
 from event_contracts.simulation.rollouts import rollout
@@ -228,10 +227,16 @@ def _deflated(
                 independent,
                 trials=tried.count,
                 variance=tried.variance,
-                skewness=float(skew(values.ravel())),
-                kurtosis=float(kurtosis(values.ravel(), fisher=False)),
+                skewness=_moment(values, 3),
+                kurtosis=_moment(values, 4),
             )
     return _Tried(tried.count, deflated)
+
+
+def _moment(values: Array, order: int) -> float:
+    """The mean of the deviations to a power, in standard deviations."""
+    deviations = values.ravel() - values.mean()
+    return float(np.mean(deviations**order) / np.mean(deviations**2) ** (order / 2))
 
 
 def _variant(entrant: Entrant) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from forecasting.calibration.tallies import (
     distinct_instants,
@@ -31,7 +31,7 @@ PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
 TOGETHER = 3  # symbols of a class count for at most so many independent ones
 STEPS = 1 + np.arange(HORIZON)
 UPPER = np.array(LEVELS[MEDIAN + 1 :])
-T5 = student.ppf(UPPER, 5) * np.sqrt(3 / 5)
+T5 = stdtrit(5, UPPER) * np.sqrt(3 / 5)
 REGIMES = 5
 # Volatility returns to its mean: the weights of the classical averages add up to 0.9 for one bar
 # ahead and to 0.7 for 24 before anything is learned.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from execution.records import Run
 from forecasting.scores import TRAILING, clustered_mean, reach
@@ -60,7 +60,7 @@ class ForecastOutcomes:
 
     def pit(self) -> Array:
         """[N] probability, as forecast, of a return below the one that followed."""
-        return np.asarray(norm.cdf(self.scores()))
+        return np.asarray(ndtr(self.scores()))
 
     def regimes(self) -> npt.NDArray[np.int64]:
         """[N] numbers of `REGIMES`: thirds of each symbol's forecasts by trailing deviation."""

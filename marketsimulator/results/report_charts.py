@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.charts import (
@@ -159,7 +159,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     price = outcomes.price[rows]
     ends = price * (1 + outcomes.outcome[rows])
     middle = price * (1 + outcomes.mu[rows])
-    wide, narrow = (norm.ppf(0.5 + mass / 2) * outcomes.sigma[rows] * price for mass in (0.8, 0.5))
+    wide, narrow = (ndtri(0.5 + mass / 2) * outcomes.sigma[rows] * price for mass in (0.8, 0.5))
     low = float(min((middle - wide).min(), ends.min(), price.min()))
     high = float(max((middle + wide).max(), ends.max(), price.max()))
     axis = axis_of(low, high)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from foundation.arrays import Array
 from foundation.sample_size import SHORTEST as SHORTEST
@@ -37,7 +37,7 @@ def probabilistic_sharpe(
     variance = 1.0 - skewness * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
     if days < 2 or variance <= 0:
         return None
-    return float(norm.cdf((sharpe - benchmark) * np.sqrt(days - 1) / np.sqrt(variance)))
+    return float(ndtr((sharpe - benchmark) * np.sqrt(days - 1) / np.sqrt(variance)))
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
@@ -48,8 +48,8 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
     """
     if trials < 2:
         return 0.0
-    typical = (1.0 - EULER) * norm.ppf(1.0 - 1.0 / trials)
-    extreme = EULER * norm.ppf(1.0 - 1.0 / (trials * np.e))
+    typical = (1.0 - EULER) * ndtri(1.0 - 1.0 / trials)
+    extreme = EULER * ndtri(1.0 - 1.0 / (trials * np.e))
     return float(np.sqrt(variance) * (typical + extreme))
 
 

@@ -160,6 +160,30 @@ def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> 
     assert (settings["mode"], settings["account"]["source"]) == ("dry", "venue")
 
 
+@pytest.mark.parametrize(
+    ("command", "library", "extra"),
+    [
+        ("option_spreads.monte_carlo", "matplotlib", "pictures"),
+        ("option_spreads.backtest", "matplotlib", "pictures"),
+        ("event_contracts.compare", "gymnasium", "rl"),
+        ("event_contracts.train", "stable_baselines3", "rl"),
+    ],
+)
+def test_a_library_that_a_first_backtest_does_without_is_named_with_what_installs_it(
+    command: str, library: str, extra: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "without.py"
+    script.write_text(
+        f"import runpy, sys\nsys.modules[{library!r}] = None\n"
+        f"runpy.run_module({command!r}, run_name='__main__')\n"
+    )
+    done = run_command([str(script)], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {library} is not installed: {command} needs pip install 'kelly-chronos[{extra}]'\n"
+    )
+
+
 def test_a_terminal_has_a_word_before_the_libraries_are_there() -> None:
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "forecasting.batch", "symbols=[NOBODY]"]
