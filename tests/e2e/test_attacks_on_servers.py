@@ -22,8 +22,8 @@ from tests.commands import Started
 from tests.event_contracts.practice import API, signed_headers
 
 HANG = 30.0  # seconds after which a test says that something hangs
-ALPACA = "alpaca_server"
-KALSHI = "kalshi_server"
+ALPACA = "marketsimulator.alpaca_server"
+KALSHI = "event_contracts.practice_server"
 BOTH = pytest.mark.parametrize("name", [ALPACA, KALSHI])
 CONTROLS = {
     ALPACA: ("advance", "faults", "activities", "assets"),
@@ -68,7 +68,7 @@ class Served:
 @contextmanager
 def served(name: str, folder: Path) -> Iterator[Served]:
     key_file = folder / "key.pem"
-    words = ["-m", f"marketsimulator.{name}", "--port", "0"]
+    words = ["-m", name, "--port", "0"]
     words += (
         ["--key-file", str(key_file), "synthetic=3", "buckets.read=100000", "buckets.write=100000"]
         if name == KALSHI
