@@ -1,4 +1,4 @@
-"""A Kalshi to practise on, over simulated markets: its HTTP and websocket, synthetic or recorded.
+"""A Kalshi to practise on, over simulated markets: its HTTP, synthetic or recorded.
 
     python -m event_contracts.practice_server --key-file KEY.pem [--folder DIR --markets TICKER …]
         [--speed wait|N] [--port 8001] [--capital 1000] [key=value …]
@@ -14,7 +14,7 @@ Requests are signed as Kalshi wants it, with a throw-away key: its id is printed
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
 until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
 as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
-POST /control/hang_up drops the websockets, POST /control/land does what a fault `late` holds up.
+POST /control/land does what a fault `late` holds up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An Alpaca to practise on, over the simulator: its HTTP and websocket, on given or synthetic bars.
+"""An Alpaca to practise on, over the simulator: its HTTP, on given or synthetic bars.
 
     python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
         --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
@@ -11,10 +11,9 @@
 --host, --port       where it listens: 127.0.0.1 and 8000 unless others are named; 0: a free port
 --capital N          USD, 100,000 unless another is named
 
-The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000` (the stream
-with `/stream`). With `--speed wait` its clock stands until a client moves it (POST
-/control/advance); with a number it runs that many times as fast as a real one. Faults on demand:
-POST /control/faults.
+The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000`. With
+`--speed wait` its clock stands until a client moves it (POST /control/advance); with a number it
+runs that many times as fast as a real one. Faults on demand: POST /control/faults.
 """
 
 from __future__ import annotations

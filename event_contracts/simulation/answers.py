@@ -1,12 +1,12 @@
 """What Kalshi's REST API says of an account and of markets, in its fields.
 
-As documented in autumn 2026: orders, fills, positions, settlements, balance, limits, costs, the
-order book, `price_ranges`. Assumed, because nothing that was read says so:
+As documented in autumn 2026: orders, fills, positions, settlements, balance, limits, costs,
+`price_ranges`. Assumed, because nothing that was read says so:
 
 - `balance` has what resting orders may take still in it.
 - Lists are newest first; a `cursor` is good for the same query alone.
 - A list of orders knows no `client_order_id`: who looks for his own id pages through the list.
-- A cancelled, amended or decreased order that has ended before answers 404.
+- A cancelled order that has ended before answers 404.
 - Errors are `{"code", "message", "details"}`; the codes are this server's own words.
 - A market's quote leaves the account's own orders out, as the simulated book does.
 - A market that is paused takes no orders; those that wait go on waiting, at the end of the queue.
@@ -24,6 +24,7 @@ from event_contracts.simulation.exchange import Listing
 from event_contracts.simulation.news import Payment
 from event_contracts.simulation.positions import position_of
 from event_contracts.simulation.tickets import (
+    SELF_TRADE,
     Answer,
     Refused,
     Ticket,
@@ -80,8 +81,8 @@ def order_answer(ticket: Ticket) -> Answer:
         "book_side": request.side,
         "type": "limit",
         "status": ticket.status,
-        "yes_price_dollars": dollars(ticket.price),
-        "no_price_dollars": dollars(PAYOUT - ticket.price),
+        "yes_price_dollars": dollars(request.price),
+        "no_price_dollars": dollars(PAYOUT - request.price),
         "fill_count_fp": counted(ticket.filled),
         "remaining_count_fp": counted(ticket.waiting),
         "initial_count_fp": counted(ticket.count),
@@ -92,15 +93,15 @@ def order_answer(ticket: Ticket) -> Answer:
         "expiration_time": None if request.expires is None else written(request.expires),
         "created_time": written(ticket.at),
         "last_update_time": written(ticket.changed),
-        "self_trade_prevention_type": request.self_trade_prevention,
+        "self_trade_prevention_type": SELF_TRADE,
         "order_group_id": None,
-        "cancel_order_on_pause": request.cancel_on_pause,
+        "cancel_order_on_pause": False,
         "exchange_index": 0,
     }
 
 
 def receipt_answer(ticket: Ticket, now: np.datetime64) -> Answer:
-    """What a new or an amended order is answered with."""
+    """What a new order is answered with."""
     answer: Answer = {
         "order_id": ticket.order_id,
         "client_order_id": ticket.client_order_id,
@@ -201,9 +202,8 @@ def settlements_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
 def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
     """One market."""
     listing = venue.listing(ticker)
-    book = venue.book(ticker)
-    bid, bid_size = book.bids[0] if book.bids else (NOTHING, NOTHING)
-    ask, ask_size = book.asks[0] if book.asks else (PAYOUT, NOTHING)
+    bid, bid_size = venue.best_bid(ticker)
+    ask, ask_size = venue.best_ask(ticker)
     outcome = venue.outcome(ticker)
     paid = [each.at for each in venue.payments if each.settlement.market == ticker]
     exchange = venue.exchange
@@ -263,15 +263,6 @@ def markets_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
         return market_answer(venue, entry[1])
 
     return _page("markets", rows, query, lambda entry: entry[0], row)
-
-
-def book_answer(venue: KalshiVenue, ticker: str) -> Answer:
-    """`GET /markets/{ticker}/orderbook`: bids for YES, and for NO at prices of NO."""
-    venue.listing(ticker)
-    book = venue.book(ticker)
-    yes = [[dollars(price), counted(size)] for price, size in book.bids]
-    no = [[dollars(PAYOUT - price), counted(size)] for price, size in book.asks]
-    return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 
 
 def series_answer(venue: KalshiVenue, ticker: str) -> Answer:

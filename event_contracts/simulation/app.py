@@ -1,4 +1,4 @@
-"""Kalshi's HTTP and websocket over a practice venue: routes, keys, tokens, faults, the clock."""
+"""Kalshi's HTTP over a practice venue: routes, keys, tokens, faults, the clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from aiohttp import web
 
 from event_contracts.simulation.answers import (
     balance_answer,
-    book_answer,
     event_answer,
     fills_answer,
     market_answer,
@@ -29,10 +28,8 @@ from event_contracts.simulation.tickets import (
     Answer,
     OrderRequest,
     Refused,
-    count_of,
     counted,
     milliseconds,
-    price_of,
 )
 from event_contracts.simulation.venue import KalshiVenue
 from marketsimulator.venue.door import foreign_page
@@ -54,20 +51,14 @@ class KalshiServer:
 
     keys: what requests are signed with.
     speed: simulated seconds a second; None: the clock waits for a client.
-    faults: what goes wrong on demand.
+    faults: what goes wrong on demand, planned while it runs.
     """
 
-    def __init__(
-        self,
-        venue: KalshiVenue,
-        keys: KeyPair,
-        speed: float | None = None,
-        faults: FaultPlan | None = None,
-    ) -> None:
+    def __init__(self, venue: KalshiVenue, keys: KeyPair, speed: float | None = None) -> None:
         self.venue = venue
         self.keys = keys
         self.speed = speed
-        self.faults = faults or FaultPlan()
+        self.faults = FaultPlan()
         self._buckets = Buckets(venue.settings.buckets, time.monotonic())
         self._requests = FailingRequests(self.faults, _answered, _another_order)
 
@@ -89,8 +80,6 @@ class KalshiServer:
         return [
             web.post(ORDERS, self._submit),
             web.delete(f"{ORDERS}/{{order_id}}", self._cancel),
-            web.post(f"{ORDERS}/{{order_id}}/amend", self._amend),
-            web.post(f"{ORDERS}/{{order_id}}/decrease", self._decrease),
             get(f"{API}/portfolio/orders", self._plain(self._orders)),
             get(f"{API}/portfolio/orders/{{order_id}}", self._plain(self._order)),
             get(f"{API}/portfolio/fills", self._plain(self._fills)),
@@ -118,10 +107,6 @@ class KalshiServer:
                 self._plain(lambda request: markets_answer(venue, request.query)),
             ),
             get(f"{API}/markets/{{ticker}}", self._plain(self._market)),
-            get(
-                f"{API}/markets/{{ticker}}/orderbook",
-                self._plain(lambda request: book_answer(venue, request.match_info["ticker"])),
-            ),
             get(
                 f"{API}/events/{{ticker}}",
                 self._plain(lambda request: event_answer(venue, request.match_info["ticker"])),
@@ -180,40 +165,6 @@ class KalshiServer:
             "order_id": order_id,
             "client_order_id": ticket.client_order_id,
             "reduced_by": counted(reduced),
-            "ts_ms": milliseconds(self.venue.now),
-        }
-        return web.json_response(answer)
-
-    async def _amend(self, request: web.Request) -> web.StreamResponse:
-        """Another price or count: {"ticker", "side", "price", "count"}."""
-        body = await json_object(request)
-        ticket = self.venue.ticket(request.match_info["order_id"])
-        if (body.get("ticker"), body.get("side")) != (ticket.request.ticker, ticket.request.side):
-            raise Refused(400, "invalid_parameters", "ticker and side must be the order's")
-        price = price_of(body.get("price"))
-        count = count_of(body.get("count"), "count")
-        self.venue.amend(ticket.order_id, price, count)
-        return web.json_response(receipt_answer(ticket, self.venue.now))
-
-    async def _decrease(self, request: web.Request) -> web.StreamResponse:
-        """Fewer contracts: {"reduce_by": …} or {"reduce_to": …} of those that wait."""
-        body = await json_object(request)
-        ticket = self.venue.ticket(request.match_info["order_id"])
-        if ("reduce_by" in body) == ("reduce_to" in body):
-            raise Refused(400, "invalid_parameters", "either reduce_by or reduce_to is required")
-        name = "reduce_by" if "reduce_by" in body else "reduce_to"
-        count = count_of(body[name], name)
-        left = ticket.waiting - count if name == "reduce_by" else count
-        if left > ticket.waiting:
-            raise Refused(400, "invalid_parameters", f"only {ticket.waiting} wait")
-        if left <= 0:
-            self.venue.cancel(ticket.order_id)
-        else:
-            self.venue.amend(ticket.order_id, ticket.price, ticket.filled + left)
-        answer = {
-            "order_id": ticket.order_id,
-            "client_order_id": ticket.client_order_id,
-            "remaining_count": counted(ticket.waiting),
             "ts_ms": milliseconds(self.venue.now),
         }
         return web.json_response(answer)

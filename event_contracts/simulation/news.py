@@ -1,4 +1,4 @@
-"""What a practice venue shows of its markets: books, statuses, payments."""
+"""What a practice venue shows of its markets: quotes, statuses, payments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,7 @@ import numpy as np
 from event_contracts.simulation.exchange import Settlement
 
 MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
-PriceLevel = tuple[Decimal, Decimal]  # USD, contracts
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """What a market shows of others' orders, the account's left out.
-
-    bids: levels of YES, USD and contracts. asks: levels of YES.
-    """
-
-    bids: tuple[PriceLevel, ...] = ()
-    asks: tuple[PriceLevel, ...] = ()
+Level = tuple[Decimal, Decimal]  # USD, contracts
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,13 @@ Answer = dict[str, Any]
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
 
-TIMES_IN_FORCE = ("good_till_canceled", "immediate_or_cancel", "fill_or_kill")
-SELF_TRADES = ("taker_at_cross", "maker")
+TIME_IN_FORCE = "good_till_canceled"
+SELF_TRADE = "taker_at_cross"
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
-_FLAGS = ("post_only", "reduce_only", "cancel_order_on_pause")
 _FIELDS = {
     *("ticker", "side", "count", "price", "time_in_force", "self_trade_prevention_type"),
-    *("client_order_id", "expiration_time", "order_group_id", "subaccount", "exchange_index"),
-    *_FLAGS,
+    *("client_order_id", "expiration_time", "reduce_only"),
 }
 
 
@@ -54,11 +52,7 @@ class OrderRequest:
     price: USD of YES.
     count: contracts.
     client_order_id: the client's; empty where he gave none.
-    time_in_force: one of `TIMES_IN_FORCE`, not the last: all or nothing cannot be played here.
-    self_trade_prevention: one of `SELF_TRADES`.
     reduce_only: whether it may only sell what is held.
-    post_only: whether it may only wait.
-    cancel_on_pause: whether it ends when its market is paused.
     expires: UTC, when it ends by itself; none where it does not.
     """
 
@@ -67,11 +61,7 @@ class OrderRequest:
     price: Decimal
     count: Decimal
     client_order_id: str
-    time_in_force: str
-    self_trade_prevention: str
     reduce_only: bool
-    post_only: bool
-    cancel_on_pause: bool
     expires: np.datetime64 | None
 
     @classmethod
@@ -86,30 +76,25 @@ class OrderRequest:
         unknown = set(body) - _FIELDS
         if unknown:
             raise _invalid(f"{sorted(unknown)[0]} is no field of an order")
-        for name in _FLAGS:
-            if not isinstance(body.get(name, False), bool):
-                raise _invalid(f"{name} must be true or false")
+        reduces = body.get("reduce_only", False)
+        if not isinstance(reduces, bool):
+            raise _invalid("reduce_only must be true or false")
         name = body.get("client_order_id", "")
         if not isinstance(name, str) or len(name) > LONGEST_ID:
             raise _invalid(f"client_order_id must be text of at most {LONGEST_ID} characters")
         ticker = body.get("ticker")
         if not isinstance(ticker, str) or not ticker:
             raise _invalid("ticker is required")
-        in_force = _one_of(body, "time_in_force", TIMES_IN_FORCE)
-        if in_force == "fill_or_kill":
-            raise _invalid("time_in_force: fill_or_kill is not played here")
+        _one_of(body, "time_in_force", (TIME_IN_FORCE,))
+        _one_of(body, "self_trade_prevention_type", (SELF_TRADE,))
         side: BookSide = "bid" if _one_of(body, "side", ("bid", "ask")) == "bid" else "ask"
         return cls(
             ticker=ticker,
             side=side,
             price=price_of(body.get("price")),
-            count=count_of(body.get("count"), "count"),
+            count=count_of(body.get("count")),
             client_order_id=name,
-            time_in_force=in_force,
-            self_trade_prevention=_one_of(body, "self_trade_prevention_type", SELF_TRADES),
-            reduce_only=body.get("reduce_only", False),
-            post_only=body.get("post_only", False),
-            cancel_on_pause=body.get("cancel_order_on_pause", False),
+            reduce_only=reduces,
             expires=_instant_of(body.get("expiration_time")),
         )
 
@@ -123,9 +108,9 @@ class OrderRequest:
         """Its own side."""
         return "YES" if (self.side == "bid") != self.reduce_only else "NO"
 
-    def limit_order(self, order_id: str, price: Decimal, count: Decimal) -> LimitOrder:
-        """The order in the words of the exact account; price: USD of YES."""
-        own = price if self.outcome == "YES" else PAYOUT - price
+    def limit_order(self, order_id: str, count: Decimal) -> LimitOrder:
+        """The order in the words of the exact account."""
+        own = self.price if self.outcome == "YES" else PAYOUT - self.price
         return LimitOrder(order_id, self.ticker, self.verb, self.outcome, own, count)
 
 
@@ -166,9 +151,9 @@ class Ticket:
 
     number: orders are counted from 1.
     order_id: the venue's.
-    live_id: the exchange's; another one once the order has been amended.
+    live_id: the exchange's; another one once its market was paused.
     client_order_id: the client's, or the venue's own where he gave none.
-    price: USD of YES, as last changed. count: contracts, as last changed.
+    count: contracts, as covered.
     at: UTC, when it came. changed: UTC, when it last changed.
     waiting: contracts that can still trade, and those held back.
     held_back: contracts that a fault keeps from trading; the order ends without them.
@@ -181,7 +166,6 @@ class Ticket:
     live_id: str
     request: OrderRequest
     client_order_id: str
-    price: Decimal
     count: Decimal
     at: np.datetime64
     changed: np.datetime64
@@ -214,7 +198,7 @@ def price_of(value: object) -> Decimal:
     return price
 
 
-def count_of(value: object, name: str) -> Decimal:
+def count_of(value: object) -> Decimal:
     """Contracts from a fixed-point text; the markets here trade whole ones.
 
     Raises
@@ -222,9 +206,9 @@ def count_of(value: object, name: str) -> Decimal:
     Refused
         for anything else.
     """
-    count = _decimal(value, name)
+    count = _decimal(value, "count")
     if not 0 < count <= LARGEST or count != count.to_integral_value():
-        raise _invalid(f"{name}: {value} is no whole number of contracts from 1 to {LARGEST}")
+        raise _invalid(f"count: {value} is no whole number of contracts from 1 to {LARGEST}")
     return count
 
 

@@ -1,10 +1,9 @@
 """The practice venue of event contracts: one account's orders over the simulated exchange.
 
 An order waits until the clock's next tick and meets that: the answer to a new order says that
-nothing has filled. Immediate-or-cancel orders end after that tick, orders with an expiration before
-the first tick that comes after it. What is booked here, fill by fill, is the exact account of
-`event_contracts.trading.money`; the exchange keeps its own in integers, and a test holds both to
-each other.
+nothing has filled. Orders with an expiration end before the first tick that comes after it. What is
+booked here, fill by fill, is the exact account of `event_contracts.trading.money`; the exchange
+keeps its own in integers, and a test holds both to each other.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from decimal import Decimal
 import numpy as np
 
 from event_contracts.simulation.exchange import BookedFill, Exchange, Listing, Settlement
-from event_contracts.simulation.news import Book, MarketStatus, Payment
+from event_contracts.simulation.news import Level, MarketStatus, Payment
 from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket, Trade
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.fees import NOTHING
@@ -97,17 +96,23 @@ class KalshiVenue:
             return self._settlement(ticker).outcome
         return None
 
-    def book(self, ticker: str) -> Book:
-        """Levels of a market that trades; an empty one of any other."""
-        if self.status(ticker) != "active":
-            return Book()
-        tick = self.exchange.shown(ticker)
-        quote = self.exchange.quote(ticker)
-        bid = (quote.yes_bid, Decimal(int(tick["bid_size"])))
-        ask = (quote.yes_ask, Decimal(int(tick["ask_size"])))
-        bids = (bid,) if quote.yes_bid > 0 and bid[1] else ()
-        asks = (ask,) if quote.yes_ask < PAYOUT and ask[1] else ()
-        return Book(bids, asks)
+    def best_bid(self, ticker: str) -> Level:
+        """USD of YES and contracts of others that bid; nothing where nobody does."""
+        if self.status(ticker) == "active":
+            price = self.exchange.quote(ticker).yes_bid
+            size = Decimal(int(self.exchange.shown(ticker)["bid_size"]))
+            if price > 0 and size:
+                return price, size
+        return NOTHING, NOTHING
+
+    def best_ask(self, ticker: str) -> Level:
+        """USD of YES and contracts of others that ask; $1 and nothing where nobody does."""
+        if self.status(ticker) == "active":
+            price = self.exchange.quote(ticker).yes_ask
+            size = Decimal(int(self.exchange.shown(ticker)["ask_size"]))
+            if price < PAYOUT and size:
+                return price, size
+        return PAYOUT, NOTHING
 
     def submit(
         self, request: OrderRequest, *, partial: bool = False, reject: bool = False
@@ -127,11 +132,9 @@ class KalshiVenue:
             self._refuse_used(request.client_order_id)
         if request.expires is not None and request.expires <= self.now:
             raise Refused(400, "invalid_parameters", "expiration_time has passed")
-        if request.post_only and self._crosses(request):
-            raise Refused(400, "invalid_order", "post_only order would cross the book")
         count = self._covered_count(request)
         traded = max(count // 2, Decimal(1)) if partial else count
-        order_id = self._place(request, request.price, traded)
+        order_id = self._place(request, traded)
         name = request.client_order_id or f"venue-{len(self.tickets) + 1}"
         ticket = Ticket(
             number=len(self.tickets) + 1,
@@ -139,7 +142,6 @@ class KalshiVenue:
             live_id=order_id,
             request=request,
             client_order_id=name,
-            price=request.price,
             count=count,
             at=self.now,
             changed=self.now,
@@ -174,40 +176,6 @@ class KalshiVenue:
         self._end(ticket)
         return reduced
 
-    def amend(self, order_id: str, price: Decimal, count: Decimal) -> Ticket:
-        """Give an order another price, USD of YES, and another count, with what has filled in it.
-
-        It goes to the end of its queue.
-
-        Raises
-        ------
-        Refused
-            for an order that is not there, a count that has filled, and one not covered.
-        """
-        ticket = self._resting_ticket(order_id)
-        self._refuse_still(ticket.request.ticker)
-        left = count - ticket.filled
-        if left <= 0:
-            raise Refused(400, "invalid_parameters", f"count: {ticket.filled} have filled")
-        before = self.exchange.orders[ticket.live_id].order
-        rest = self.exchange.orders[ticket.live_id].remaining
-        self.exchange.cancel(ticket.live_id)
-        try:
-            live_id = self._place(ticket.request, price, left)
-        except Refused:
-            again = LimitOrder(
-                order_id, before.market, before.action, before.side, before.price, rest
-            )
-            self._now_known_as(ticket, self.exchange.submit(again).order_id)
-            raise
-        self._now_known_as(ticket, live_id)
-        ticket.price = price
-        ticket.count = count
-        ticket.waiting = left
-        ticket.held_back = NOTHING
-        ticket.changed = self.now
-        return ticket
-
     def pause(self, ticker: str, *, paused: bool) -> None:
         """Pause a market, or let it trade again; orders that waited go to the end of their queues.
 
@@ -224,14 +192,12 @@ class KalshiVenue:
             self.paused.add(ticker)
             for ticket in own:
                 self.exchange.cancel(ticket.live_id)
-                if ticket.request.cancel_on_pause:
-                    self._end(ticket)
             return
         self.paused.remove(ticker)
         for ticket in own:
             left = ticket.waiting - ticket.held_back
             try:
-                self._now_known_as(ticket, self._place(ticket.request, ticket.price, left))
+                self._now_known_as(ticket, self._place(ticket.request, left))
             except Refused:
                 self._end(ticket)
 
@@ -249,15 +215,15 @@ class KalshiVenue:
         self._booked = len(self.exchange.fills)
         for ticket in waited:
             self._follow(ticket)
-            if ticket.request.time_in_force == "immediate_or_cancel" and ticket.status == "resting":
-                self._end(ticket)
         self._pay()
 
-    def _place(self, request: OrderRequest, price: Decimal, count: Decimal) -> str:
+    def _place(self, request: OrderRequest, count: Decimal) -> str:
         """Put an order into the exchange; its id there."""
-        order = request.limit_order(request.client_order_id or "venue", price, count)
-        if price % self.exchange.quote(request.ticker).tick:
-            raise Refused(400, "invalid_price", f"price {price} is not on the market's ticks")
+        order = request.limit_order(request.client_order_id or "venue", count)
+        if request.price % self.exchange.quote(request.ticker).tick:
+            raise Refused(
+                400, "invalid_price", f"price {request.price} is not on the market's ticks"
+            )
         if order.action == "BUY":
             self._refuse_uncovered(order)
         try:
@@ -301,12 +267,6 @@ class KalshiVenue:
     def _refuse_used(self, client_order_id: str) -> None:
         if any(each.client_order_id == client_order_id for each in self.tickets.values()):
             raise Refused(409, "order_already_exists", "client_order_id has been used")
-
-    def _crosses(self, request: OrderRequest) -> bool:
-        book = self.book(request.ticker)
-        if request.side == "bid":
-            return any(request.price >= price for price, _ in book.asks)
-        return any(request.price <= price for price, _ in book.bids)
 
     def _resting_ticket(self, order_id: str) -> Ticket:
         ticket = self.ticket(order_id)

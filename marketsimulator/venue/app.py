@@ -1,4 +1,4 @@
-"""Alpaca's HTTP and websocket over a `Venue`: routes, keys, faults on demand, the clock."""
+"""Alpaca's HTTP over a `Venue`: routes, keys, faults on demand, the clock."""
 
 from __future__ import annotations
 
@@ -40,12 +40,10 @@ class Server:
     speed: simulated seconds a second; None: the clock waits for a client.
     """
 
-    def __init__(
-        self, venue: Venue, speed: float | None = None, faults: FaultPlan | None = None
-    ) -> None:
+    def __init__(self, venue: Venue, speed: float | None = None) -> None:
         self.venue = venue
         self.speed = speed
-        self.faults = faults or FaultPlan()
+        self.faults = FaultPlan()
         self._entry = OrderEntry(venue, self.faults)
         self._began = (time.monotonic(), venue.now)
         self._requests = FailingRequests(self.faults, _answered, _another_order)

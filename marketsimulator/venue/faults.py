@@ -86,8 +86,8 @@ _TYPE_NAMES = {str: "text", int: "whole number", (int, float): "number"}
 class FaultPlan:
     """What is still to go wrong, in order."""
 
-    def __init__(self, faults: Sequence[Fault] = ()) -> None:
-        self._remaining = [(fault, fault.count) for fault in faults]
+    def __init__(self) -> None:
+        self._remaining: list[tuple[Fault, int]] = []
 
     def add(self, fault: Fault) -> None:
         """Plan one more."""

@@ -44,17 +44,15 @@ def view_of(practice: KalshiPractice, ticker: str) -> MarketView:
     balance = practice.ask("GET", "/portfolio/balance").json()
     positions = practice.ask("GET", "/portfolio/positions", ticker=ticker).json()
     orders = practice.ask("GET", "/portfolio/orders", status="resting").json()["orders"]
-    book = practice.ask("GET", f"/markets/{ticker}/orderbook").json()["orderbook_fp"]
+    market = practice.ask("GET", f"/markets/{ticker}").json()["market"]
     held = sum((D(row["position_fp"]) for row in positions["market_positions"]), D(0))
-    bid = D(book["yes_dollars"][0][0]) if book["yes_dollars"] else D(0)
-    ask = 1 - D(book["no_dollars"][0][0]) if book["no_dollars"] else D(1)
     return MarketView(
         ticker,
         D(balance["balance_dollars"]),
         max(held, D(0)),
         max(-held, D(0)),
         tuple(_resting(row) for row in reversed(orders)),
-        Quote(bid, ask),
+        Quote(D(market["yes_bid_dollars"]), D(market["yes_ask_dollars"])),
     )
 
 
