@@ -39,6 +39,9 @@ _TEMPLATE = (
     "{% block style %}:root { --quiet: #667085; --rule: #e3e7ee; --first: #2456c8;"
     " --second: #0b7a4b; --limit: #b4540a } td { white-space: nowrap }"
     " .answer { font-size: 1.1rem } .scrolled { overflow-x: auto }"
+    " .scrolled td, .scrolled th { padding: .25rem .4rem }"
+    " .scrolled tr:first-child th { max-width: 6rem; vertical-align: bottom }"
+    " .range { display: block; font-size: .8rem; color: var(--quiet) }"
     + CHART_STYLE
     + SIZE_STYLE
     + "{% endblock %}{% block body %}"
@@ -51,7 +54,8 @@ _TEMPLATE = (
 <div class="scrolled"><table><tr><th scope="col">policy</th>
 {% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr>
 {% for name, cells in rows %}<tr><th scope="row">{{ name }}</th>
-{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table></div>
+{% for figure, range in cells %}<td>{{ figure }}{% if range %}<span class="range">{{ range }}</span>
+{%- endif %}</td>{% endfor %}</tr>{% endfor %}</table></div>
 {% for note in notes %}<p class="muted">{{ note }}</p>{% endfor %}
 {% for name, view in views %}<section><h2>Sizes: {{ name }}</h2>
 {% if view %}{{ sized(view) }}{% else %}<p class="muted">No order was sent.</p>{% endif %}
@@ -190,7 +194,10 @@ def comparison_page(comparison: Comparison) -> str:
         source=comparison.held_out.source,
         sentences=sentences(comparison),
         heads=HEADINGS,
-        rows=[(each.name, cells(each, comparison.cash)) for each in standings],
+        rows=[
+            (each.name, [cell.partition(" ")[::2] for cell in cells(each, comparison.cash)])
+            for each in standings
+        ],
         notes=notes(comparison),
         views=[(each.name, each.view) for each in standings],
     )

@@ -31,7 +31,7 @@ from marketsimulator.results.run_set import (
 from marketsimulator.results.variant_table import figure_text, shown_figure
 from trainingdata.instants import NEW_YORK
 
-WIDEST = 6  # settings that have columns
+WIDEST = 4  # settings that have columns
 LEADING = 2  # figures before the lead: the return and the Sharpe ratio
 SAYS = {
     "best": "best",
@@ -78,12 +78,14 @@ _STYLE = (
     + SHEET
     + CHART_STYLE
     + """
+body { max-width: 1600px } .sortable { font-size: .82rem }
+.sortable td, .sortable th { padding: .28rem .3rem } .sortable .range { white-space: normal }
 thead button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
   text-align: inherit; cursor: pointer; text-decoration: underline dotted }
 thead button:focus-visible { outline: 2px solid var(--first) }
 th[aria-sort] { color: var(--first) } th[aria-sort=descending] button::after { content: " ↓" }
 th[aria-sort=ascending] button::after { content: " ↑" }
-.sortable tbody th { min-width: 9rem; max-width: 19rem } .sortable .key { margin-right: .4rem }
+.sortable tbody th { min-width: 9rem; max-width: 14rem } .sortable .key { margin-right: .4rem }
 .sortable thead th { max-width: 8rem; overflow-wrap: normal }
 .sortable .words { text-align: left }
 td.words { text-align: left; white-space: normal; min-width: 7rem }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from event_contracts.compare import ComparisonSettings, compare
+from event_contracts.simulation.comparison_page import comparison_page
+from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.synthetic import SyntheticMarket
 from forecasting.evaluate import EvaluationSettings, evaluate, write_evaluation
 from forecasting.settings import ForecasterSettings
 from marketsimulator.results.run_comparison import compare_runs, write_comparison_of_runs
@@ -15,6 +21,9 @@ from tests.e2e.chromium import browsing, installed, look_at_all_widths
 from tests.marketsimulator.run_folder_files import write_run
 from trainingdata.source import DataSettings
 
+# Tables of a page that go on beyond the box that they stand in, or beyond the page.
+BEYOND = """Array.from(document.querySelectorAll('table')).filter(e =>
+  e.scrollWidth > e.parentElement.clientWidth + 1).map(e => e.parentElement.className)"""
 FIRST = (
     "Array.from(document.querySelectorAll('.sortable tbody tr')).map(r => r.cells[{}].innerText)"
 )
@@ -22,11 +31,18 @@ FIRST = (
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
+    return page_of_runs(
+        tmp_path_factory.mktemp("runs"),
+        lambda k: {"sizing": {"fraction": 0.1 * (k % 4)}, "limits": {"symbol_cap": k // 4}},
+    )
+
+
+def page_of_runs(folder: Path, settings_of: Callable[[int], dict[str, Any]]) -> Path:
+    """The page of twelve runs, each with its own settings."""
     rng = np.random.default_rng(2)
     folders = []
     for k in range(12):
-        settings = {"sizing": {"fraction": 0.1 * (k % 4)}, "limits": {"symbol_cap": k // 4}}
+        settings = settings_of(k)
         name = f"a-run-with-a-rather-long-name-{k}"
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(folder / name, returns=returns, settings=settings))
@@ -76,6 +92,29 @@ def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
         names = page.value(FIRST.format(0))
         assert names[:2] == [f"a-run-with-a-rather-long-name-{k}" for k in (11, 10)]
         assert page.complaints == []
+
+
+def test_in_a_browser_no_table_of_a_comparison_is_cut_off_on_a_desk(tmp_path: Path) -> None:
+    program = installed()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    runs = page_of_runs(
+        tmp_path / "runs",
+        lambda k: {
+            "sizing": {"fraction": 0.1 * (k % 4), "strategy": f"equal_weight_{k}", "band": k / 8},
+            "limits": {"symbol_cap": k // 4, "overnight_leverage": k % 3},
+            "forecaster": {"context_length": 100 + k},
+        },
+    )
+    events = tmp_path / "events.html"
+    market = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
+    sizes = ComparisonSettings(episode=EpisodeSettings(market=market), sessions=25, runs=2)
+    events.write_text(comparison_page(compare(sizes)), encoding="utf-8")
+    with browsing(program) as page:
+        for file in (runs, events):
+            page.open(file.as_uri(), 1280)
+            assert page.value("document.querySelectorAll('table').length") > 0
+            assert page.value(BEYOND) == []
 
 
 def test_in_a_browser_an_evaluation_reads_at_any_width(evaluation: Path) -> None:
