@@ -1,4 +1,4 @@
-"""What Alpaca's API says of an account: balances, positions, activities, assets, hours, history."""
+"""What Alpaca's API says of an account: balances, positions, activities, assets, hours."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
-import pandas as pd
 
 from foundation.errors import InputError
 from marketsimulator.venue.request_values import whole_number
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import Answer, Refused, asset_id, quantity_text, timestamp
-from trainingdata.instants import NEW_YORK, instant, new_york_date
+from trainingdata.instants import instant
 from trainingdata.instruments import instrument, is_coin, venue_spelling
 from trainingdata.sessions import in_session, stock_grid
 
@@ -141,24 +140,6 @@ def clock_answer(now: np.datetime64) -> Answer:
     }
 
 
-def calendar_answer(query: Mapping[str, str]) -> list[Answer]:
-    """`GET /v2/calendar`: dates, and hours in New York."""
-    grid = stock_grid()
-    within = np.ones(len(grid.dates), dtype=bool)
-    if "start" in query:
-        within &= grid.dates >= np.datetime64(query["start"][:10], "D")
-    if "end" in query:
-        within &= grid.dates <= np.datetime64(query["end"][:10], "D")
-    opens, closes = (
-        pd.DatetimeIndex(instants[within]).tz_localize("UTC").tz_convert(NEW_YORK)
-        for instants in (grid.opens, grid.closes)
-    )
-    return [
-        {"date": str(date), "open": f"{opened:%H:%M}", "close": f"{closed:%H:%M}"}
-        for date, opened, closed in zip(grid.dates[within], opens, closes, strict=True)
-    ]
-
-
 def asset_answer(venue: Venue, symbol: str) -> Answer:
     """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
     coin = is_coin(symbol)
@@ -200,32 +181,3 @@ def find_asset(venue: Venue, name: str) -> Answer:
     if symbol not in venue.bars.symbols:
         raise Refused(404, 40410000, f"asset not found for {name}")
     return asset_answer(venue, symbol)
-
-
-def history_answer(venue: Venue, timeframe: str) -> Answer:
-    """`GET /v2/account/portfolio/history`: every instant, or the last of every New York day.
-
-    timeframe: `1H` or `1D`.
-
-    Raises
-    ------
-    Refused
-        for another timeframe.
-    """
-    if timeframe not in ("1H", "1D"):
-        raise Refused(400, 40010000, f"timeframe {timeframe} is not served here: 1H, 1D")
-    curve = venue.curve
-    if timeframe == "1D" and curve:
-        days = new_york_date(np.array([at for at, _ in curve]))
-        last_of_day = np.append(days[1:] != days[:-1], True)
-        curve = [point for point, last in zip(curve, last_of_day.tolist(), strict=True) if last]
-    equity = [value for _, value in curve]
-    base = venue.settings.capital
-    return {
-        "timestamp": [int(at.astype("datetime64[s]").astype(int)) for at, _ in curve],
-        "equity": equity,
-        "profit_loss": [value - base for value in equity],
-        "profit_loss_pct": [value / base - 1 for value in equity],
-        "base_value": base,
-        "timeframe": timeframe,
-    }

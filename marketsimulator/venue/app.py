@@ -14,10 +14,8 @@ from marketsimulator.venue.answers import (
     account_answer,
     activities_answer,
     asset_answer,
-    calendar_answer,
     clock_answer,
     find_asset,
-    history_answer,
 )
 from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import FailingRequests, Handler
@@ -69,11 +67,8 @@ class Server:
             get("/v2/account", _plain(lambda _: account_answer(self.venue))),
             get("/v2/account/activities", _plain(self._activities)),
             get("/v2/account/activities/{kind}", _plain(self._activities)),
-            get("/v2/account/portfolio/history", _plain(self._history)),
             get("/v2/positions", _plain(entry.positions)),
-            delete("/v2/positions", _plain(entry.close_all_positions, status=207)),
             get("/v2/positions/{symbol}", _plain(entry.position)),
-            delete("/v2/positions/{symbol}", _plain(entry.close_position)),
             get("/v2/orders", _plain(entry.orders)),
             post("/v2/orders", entry.submit),
             delete("/v2/orders", _plain(entry.cancel_all, status=207)),
@@ -83,7 +78,6 @@ class Server:
             delete("/v2/orders/{number}", entry.cancel),
             get("/v2/options/contracts", _plain(self._contracts)),
             get("/v2/clock", _plain(self._clock)),
-            get("/v2/calendar", _plain(lambda request: calendar_answer(request.query))),
             get("/v2/assets", _plain(self._assets)),
             get("/v2/assets/{symbol:.+}", _plain(self._asset)),
         ]
@@ -140,9 +134,6 @@ class Server:
     def _activities(self, request: web.Request) -> list[Answer]:
         kinds = request.match_info.get("kind") or request.query.get("activity_types")
         return activities_answer(self.venue, request.query, kinds)
-
-    def _history(self, request: web.Request) -> Answer:
-        return history_answer(self.venue, request.query.get("timeframe", "1H"))
 
     def _clock(self, _: web.Request) -> Answer:
         skew = self.faults.take(("skew",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import partial
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.market_data import query_symbols
 from marketsimulator.venue.request_values import json_object, whole_number
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
+from marketsimulator.venue.tickets import Answer, Refused, timestamp
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
 
@@ -153,48 +152,6 @@ class OrderEntry:
             if position["symbol"] == symbol:
                 return position
         raise Refused(404, 40410000, "position does not exist")
-
-    def close_position(self, request: web.Request) -> Answer:
-        """`DELETE /v2/positions/{symbol}`: close all of it, `qty` of it, or `percentage`."""
-        position = self.position(request)
-        query = request.query
-        try:
-            percentage = Decimal(query.get("percentage", "100"))
-            return self._close_part(position, percentage, query.get("qty"))
-        except InvalidOperation:
-            raise Refused(422, 42210000, "qty and percentage are numbers") from None
-
-    def close_all_positions(self, request: web.Request) -> list[Answer]:
-        """`DELETE /v2/positions`: what is refused is named, the others are closed."""
-        if _is_true(request.query.get("cancel_orders")):
-            self.cancel_all(request)
-        closings = []
-        for position in positions_answer(self._venue):
-            status = 200
-            try:
-                body = self._close_part(position, Decimal(100))
-            except Refused as refused:
-                status = refused.status
-                body = {"code": refused.code, "message": str(refused)}
-            closings.append({"symbol": position["symbol"], "status": status, "body": body})
-        return closings
-
-    def _close_part(
-        self, position: Answer, percentage: Decimal, quantity: str | None = None
-    ) -> Answer:
-        """The order that closes so much of a position."""
-        size = Decimal(str(position["qty"]).lstrip("-"))
-        part = size * percentage / 100 if quantity is None else Decimal(quantity)
-        # Coins trade without sessions: no order of theirs is good for a day.
-        coin = position["asset_class"] == "crypto"
-        order = {
-            "symbol": position["symbol"],
-            "qty": quantity_text(part),
-            "side": "sell" if position["side"] == "long" else "buy",
-            "type": "market",
-            "time_in_force": "gtc" if coin else "day",
-        }
-        return self._venue.submit(order)
 
     def _ticket_entries(self, order_filter: OrderFilter) -> Iterator[Entry]:
         """Orders of stocks and coins that a filter admits."""

@@ -113,9 +113,9 @@ class Venue:
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
-        order, notional = parse_order(request, len(self.tickets), self.price_of)
+        order = parse_order(request, len(self.tickets))
         self._check(order, self.broker.account())
-        ticket = Ticket.of(order, self.record.stamp, notional)
+        ticket = Ticket.of(order, self.record.stamp)
         self._send(ticket, partial=partial, reject=reject)
         return ticket.answer()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 
 from execution.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
 from foundation.errors import InputError
-from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
+from trainingdata.instruments import Kind, instrument, venue_spelling
 
 # Every id of the venue is derived from a name within this namespace: the same run has the same ids.
 ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
@@ -62,7 +62,6 @@ class Ticket:
     order: what the client asked for.
     number: the venue's own id.
     submitted_at: when it came, as the API writes instants.
-    notional: USD that the client named instead of a quantity; None where it named a quantity.
     fills: what it has traded, oldest first; a coin's fee is a fill at price 0.
     status: one of `STATUSES`, in Alpaca's words.
     closed_at: when it stopped working; None while it is open.
@@ -73,7 +72,6 @@ class Ticket:
     order: Order
     number: str
     submitted_at: str
-    notional: str | None = None
     fills: list[Fill] = field(default_factory=list)
     status: str = "new"
     closed_at: str | None = None
@@ -81,9 +79,9 @@ class Ticket:
     replaced_by: str | None = None
 
     @classmethod
-    def of(cls, order: Order, submitted_at: str, notional: str | None = None) -> Ticket:
+    def of(cls, order: Order, submitted_at: str) -> Ticket:
         """A new ticket."""
-        return cls(order, order_number(order), submitted_at, notional)
+        return cls(order, order_number(order), submitted_at)
 
     @property
     def filled(self) -> Decimal:
@@ -116,8 +114,8 @@ class Ticket:
             "asset_id": asset_id(order.symbol),
             "symbol": venue_spelling(order.symbol),
             "asset_class": "crypto" if coin else "us_equity",
-            "notional": self.notional,
-            "qty": None if self.notional else quantity_text(order.qty),
+            "notional": None,
+            "qty": quantity_text(order.qty),
             "filled_qty": quantity_text(self.filled),
             "filled_avg_price": self._mean_price(),
             "order_class": "simple",
@@ -144,17 +142,13 @@ class Ticket:
         return str(value / self.filled)
 
 
-def parse_order(
-    request: Mapping[str, Any], number: int, price_of: Callable[[str], float | None]
-) -> tuple[Order, str | None]:
-    """The order of a request, and its value in USD where the request names that.
+def parse_order(request: Mapping[str, Any], number: int) -> Order:
+    """The order of a request.
 
     Parameters
     ----------
     request: the body of `POST /v2/orders`.
     number: how many orders came before: it makes an id where the client gives none.
-    price_of: what a symbol trades at, USD, for an order by value: its quantity is the value at that
-        price, down to a billionth.
 
     Raises
     ------
@@ -162,28 +156,20 @@ def parse_order(
         naming what is missing or cannot be.
     """
     try:
-        symbol = instrument(str(request["symbol"])).symbol
         _refuse_exits(request)
-        notional = None if request.get("notional") is None else str(request["notional"])
-        if (notional is None) == (request.get("qty") is None):
-            raise ValueError("exactly one of qty and notional is needed")
-        side = _choice(request, "side", ("buy", "sell"))
-        if notional is None:
-            quantity = Decimal(str(request["qty"]))
-        else:
-            quantity = _quantity_by_value(request, Decimal(notional), price_of(symbol))
-        order = Order(
+        if request.get("notional") is not None:
+            raise ValueError("notional is not served here: qty")
+        return Order(
             client_order_id=_client_order_id(request, number),
-            symbol=symbol,
-            side=side,
-            qty=quantity,
+            symbol=instrument(str(request["symbol"])).symbol,
+            side=_choice(request, "side", ("buy", "sell")),
+            qty=Decimal(str(request["qty"])),
             reason="over the wire",
             type=_choice(request, "type", ORDER_TYPES),
             tif=_choice(request, "time_in_force", TIMES_IN_FORCE),
             extended_hours=request.get("extended_hours") is True,
             **_order_prices(request),
         )
-        return order, notional
     except (KeyError, TypeError, InvalidOperation) as error:
         raise Refused(422, 40010001, f"{error} is missing or no number") from None
     except (InputError, ValueError) as error:
@@ -201,12 +187,8 @@ def replacement_order(ticket: Ticket, request: Mapping[str, Any], number: int) -
         for an order that cannot be changed, and values that cannot be.
     """
     order = ticket.order
-    if ticket.status not in OPEN_STATUSES or ticket.notional:
-        raise Refused(
-            422,
-            42210000,
-            f"an order that is {ticket.status}, or by value cannot be replaced",
-        )
+    if not ticket.open:
+        raise Refused(422, 42210000, f"an order that is {ticket.status} cannot be replaced")
     try:
         field_of_key = {"limit_price": "limit_price", "stop_price": "stop_price"}
         if order.type == "trailing_stop":
@@ -253,15 +235,6 @@ def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any
     if word not in words:
         raise ValueError(f"{key} {word!r} is none of {', '.join(words)}")
     return word
-
-
-def _quantity_by_value(request: Mapping[str, Any], usd: Decimal, price: float | None) -> Decimal:
-    """How much an amount of USD buys at a price, down to a billionth."""
-    if price is None:
-        raise ValueError(f"{request['symbol']} has no price to order by value at")
-    if request.get("type") != "market":
-        raise ValueError("an order by value is a market order")
-    return (usd / Decimal(repr(price))).quantize(BILLIONTH, ROUND_DOWN)
 
 
 def _price_text(value: float | None) -> str | None:

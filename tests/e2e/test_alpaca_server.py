@@ -16,10 +16,7 @@ from alpaca.data.requests import CryptoBarsRequest, StockBarsRequest, StockLates
 from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 from alpaca.trading.enums import OrderStatus, QueryOrderStatus
 from alpaca.trading.requests import (
-    ClosePositionRequest,
-    GetCalendarRequest,
     GetOrdersRequest,
-    GetPortfolioHistoryRequest,
     LimitOrderRequest,
     MarketOrderRequest,
     ReplaceOrderRequest,
@@ -32,7 +29,7 @@ from tests.commands import run_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, buy, order, trading
 
 
-def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: Start) -> None:
+def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) -> None:
     here = practice()
     client = trading(here)
     assert client.get_account().cash == "100000.0"
@@ -41,8 +38,6 @@ def test_the_real_clients_read_account_clock_calendar_assets_and_bars(practice: 
     assert clock.is_open
     assert f"{clock.timestamp:%Y-%m-%dT%H:%M:%SZ}" == OPENING
     assert f"{clock.next_close:%Y-%m-%dT%H:%M:%SZ}" == "2024-02-20T21:00:00Z"
-    days = client.get_calendar(GetCalendarRequest(start="2024-02-16", end="2024-02-20"))
-    assert [f"{day.date}" for day in days] == ["2024-02-16", "2024-02-20"]
     assets = {asset.symbol: asset for asset in client.get_all_assets()}
     assert assets["SYA"].shortable
     assert not assets["SYX/USD"].marginable
@@ -105,8 +100,10 @@ def test_the_real_client_orders_cancels_and_looks_up(practice: Start) -> None:
     assert client.submit_order(near).status in ("filled", "new")
     position = client.get_open_position("SYA")
     assert float(position.avg_entry_price) == pytest.approx(price, rel=0.05)
-    closed = client.close_position("SYA")
-    assert closed.side == "sell"
+    rest = MarketOrderRequest(
+        symbol="SYA", qty=float(position.qty), side="sell", time_in_force="day"
+    )
+    closed = client.submit_order(rest)
     assert client.get_all_positions() == []
     events = client.get("/account/activities/FILL")
     assert {event["order_id"] for event in events} >= {str(filled.id), str(closed.id)}
@@ -271,11 +268,6 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         ),
         (MarketOrderRequest(symbol="SYA", qty=1, side="buy", time_in_force="cls"), "market", "new"),
         (
-            MarketOrderRequest(symbol="SYA", notional=250, side="buy", time_in_force="day"),
-            "market",
-            "filled",
-        ),
-        (
             LimitOrderRequest(symbol="SYA", qty=1, limit_price=far, extended_hours=True, **tif),
             "limit",
             "new",
@@ -289,11 +281,6 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
             request.time_in_force,
         ), request
         assert client.get_order_by_id(done.id).client_order_id == done.client_order_id
-        if getattr(request, "notional", None):
-            assert (float(done.notional), done.qty) == (250, None)
-            assert float(done.filled_qty) * float(done.filled_avg_price) == pytest.approx(
-                250, rel=1e-3
-            )
         assert done.extended_hours is bool(request.extended_hours)
     assert len(client.get_orders(GetOrdersRequest(status=QueryOrderStatus.OPEN))) == 7
     here.advance("2024-02-20T21:00:00Z")
@@ -301,11 +288,7 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         o.time_in_force: o.status
         for o in client.get_orders(GetOrdersRequest(status=QueryOrderStatus.CLOSED))
     }
-    assert ended == {
-        "opg": "expired",
-        "cls": "filled",
-        "day": "filled",
-    }
+    assert ended == {"opg": "expired", "cls": "filled"}
     assert client.cancel_orders()
     assert client.get_orders() == []
 
@@ -321,6 +304,7 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
         ),
         ({"take_profit": {"limit_price": 900.0}}, "take_profit is not served here"),
         ({"stop_loss": {"stop_price": 1.0}}, "stop_loss is not served here"),
+        ({"notional": "250", "qty": None}, "notional is not served here"),
     ],
 )
 def test_a_shape_that_nothing_sends_is_refused_by_name(
@@ -379,23 +363,6 @@ def test_what_cannot_be_put_in_its_place_leaves_an_order_as_it_is(practice: Star
         client.replace_order_by_id(rest.id, ReplaceOrderRequest(qty=6))
     assert client.get_order_by_id(rest.id).status == "new"
     assert client.get_open_position("SYA").qty_available == "0"
-
-
-def test_positions_are_closed_in_part_and_all_at_once(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    client = trading(here)
-    client.submit_order(buy(qty=10))
-    client.submit_order(MarketOrderRequest(symbol="SYB", qty=4, side="sell", time_in_force="day"))
-    client.close_position("SYA", ClosePositionRequest(percentage="30"))
-    assert client.get_open_position("SYA").qty == "7"
-    client.close_position("SYA", ClosePositionRequest(qty="2"))
-    assert {p.symbol: p.qty for p in client.get_all_positions()} == {"SYA": "5", "SYB": "-4"}
-    assert {answer.symbol for answer in client.close_all_positions(cancel_orders=True)} == {
-        "SYA",
-        "SYB",
-    }
-    assert client.get_all_positions() == []
 
 
 def test_an_order_for_a_market_that_is_shut_is_accepted_and_meets_the_next_open(
@@ -474,17 +441,6 @@ def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path:
     assert opens("split") == opens("raw")
     here.advance("2024-02-21T15:30:00Z")
     assert opens("split") == [*(price / 4 for price in opens("raw")[:-1]), opens("raw")[-1]]
-
-
-def test_portfolio_history_holds_every_instant_or_every_day(practice: Start) -> None:
-    here = practice()
-    here.advance("2024-02-22T15:30:00Z")
-    client = trading(here)
-    days = client.get_portfolio_history(GetPortfolioHistoryRequest(timeframe="1D"))
-    hours = client.get_portfolio_history(GetPortfolioHistoryRequest(timeframe="1H"))
-    assert len(days.equity) == 3
-    assert len(hours.equity) == here.venue.index - here.venue.first
-    assert days.base_value == 100_000
 
 
 def test_the_clock_runs_as_fast_as_asked(practice: Start) -> None:

@@ -67,9 +67,6 @@ shapes = st.one_of(
     st.sampled_from(["simple", "bracket", "oto", "oco"]).map(
         lambda name: {"type": "market", "order_class": name}
     ),
-    st.sampled_from(["0.5", "300"]).map(
-        lambda usd: {"type": "market", "notional": usd, "qty": None, "time_in_force": "day"}
-    ),
 )
 requests = st.builds(
     lambda base, shape, wrong: {**base, **shape, **wrong},
