@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -33,13 +32,12 @@ from event_contracts.simulation.tickets import (
 )
 from event_contracts.simulation.venue import KalshiVenue
 from marketsimulator.venue.door import foreign_page
-from marketsimulator.venue.failing import FailingRequests, Handler
-from marketsimulator.venue.faults import FaultPlan, parse_faults
-from marketsimulator.venue.request_values import json_body, json_object
+from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, plain
+from marketsimulator.venue.faults import FaultPlan
+from marketsimulator.venue.request_values import json_object
 
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
-NO_ORDER = "00000000-0000-0000-0000-000000000000"
 PRIVATE = (f"{API}/portfolio", f"{API}/account/limits")  # what needs keys
 STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
 MOST_STEPS = 1_000_000  # of the clock, at once
@@ -80,19 +78,19 @@ class KalshiServer:
         return [
             web.post(ORDERS, self._submit),
             web.delete(f"{ORDERS}/{{order_id}}", self._cancel),
-            get(f"{API}/portfolio/orders", self._plain(self._orders)),
-            get(f"{API}/portfolio/orders/{{order_id}}", self._plain(self._order)),
-            get(f"{API}/portfolio/fills", self._plain(self._fills)),
+            get(f"{API}/portfolio/orders", plain(self._orders)),
+            get(f"{API}/portfolio/orders/{{order_id}}", plain(self._order)),
+            get(f"{API}/portfolio/fills", plain(self._fills)),
             get(
                 f"{API}/portfolio/positions",
-                self._plain(lambda request: positions_answer(venue, request.query)),
+                plain(lambda request: positions_answer(venue, request.query)),
             ),
             get(
                 f"{API}/portfolio/settlements",
-                self._plain(lambda request: settlements_answer(venue, request.query)),
+                plain(lambda request: settlements_answer(venue, request.query)),
             ),
-            get(f"{API}/portfolio/balance", self._plain(lambda _: balance_answer(venue))),
-            get(f"{API}/account/limits", self._plain(lambda _: self._buckets.limits_answer())),
+            get(f"{API}/portfolio/balance", plain(lambda _: balance_answer(venue))),
+            get(f"{API}/account/limits", plain(lambda _: self._buckets.limits_answer())),
         ]
 
     def _market_routes(self) -> list[web.RouteDef]:
@@ -100,20 +98,20 @@ class KalshiServer:
         get = web.get
         venue = self.venue
         return [
-            get(f"{API}/account/endpoint_costs", self._plain(lambda _: costs_answer())),
-            get(f"{API}/exchange/status", self._plain(lambda _: self._status())),
+            get(f"{API}/account/endpoint_costs", plain(lambda _: costs_answer())),
+            get(f"{API}/exchange/status", plain(lambda _: self._status())),
             get(
                 f"{API}/markets",
-                self._plain(lambda request: markets_answer(venue, request.query)),
+                plain(lambda request: markets_answer(venue, request.query)),
             ),
-            get(f"{API}/markets/{{ticker}}", self._plain(self._market)),
+            get(f"{API}/markets/{{ticker}}", plain(self._market)),
             get(
                 f"{API}/events/{{ticker}}",
-                self._plain(lambda request: event_answer(venue, request.match_info["ticker"])),
+                plain(lambda request: event_answer(venue, request.match_info["ticker"])),
             ),
             get(
                 f"{API}/series/{{ticker}}",
-                self._plain(lambda request: series_answer(venue, request.match_info["ticker"])),
+                plain(lambda request: series_answer(venue, request.match_info["ticker"])),
             ),
         ]
 
@@ -121,10 +119,8 @@ class KalshiServer:
         """What Kalshi does not have: the clock, the faults, markets paused on demand."""
         return [
             web.post("/control/advance", self._advance),
-            web.post("/control/faults", self._plan_faults),
-            web.delete("/control/faults", self._clear_faults),
             web.post("/control/markets", self._pause),
-            web.post("/control/land", self._land_all),
+            *self._requests.routes(),
         ]
 
     @web.middleware
@@ -221,28 +217,12 @@ class KalshiServer:
         }
         return web.json_response(progress)
 
-    async def _plan_faults(self, request: web.Request) -> web.StreamResponse:
-        """Plan a fault, or a list of them."""
-        body = await json_body(request)
-        for fault in parse_faults(body):
-            self.faults.add(fault)
-        return web.json_response({})
-
-    async def _clear_faults(self, _: web.Request) -> web.StreamResponse:
-        self.faults.clear()
-        return web.json_response({})
-
     async def _pause(self, request: web.Request) -> web.StreamResponse:
         """Pause a market, or let it trade again: {"ticker": "SIM-1", "paused": true}."""
         body = await json_object(request)
         if not isinstance(body.get("paused"), bool):
             raise Refused(422, "invalid_parameters", "paused must be true or false")
         self.venue.pause(str(body.get("ticker")), paused=body["paused"])
-        return web.json_response({})
-
-    async def _land_all(self, _: web.Request) -> web.StreamResponse:
-        """Do what was held up on its way, in the order in which it was sent."""
-        await self._requests.land_all()
         return web.json_response({})
 
     async def _start_clock(self, _: web.Application) -> None:
@@ -262,15 +242,6 @@ class KalshiServer:
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(PERIOD)
-
-    @staticmethod
-    def _plain(answer: Callable[[web.Request], Answer]) -> Handler:
-        """A handler that answers with the JSON of a function's value."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return web.json_response(answer(request))
-
-        return handle
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,16 @@ from marketsimulator.venue.answers import (
     find_asset,
 )
 from marketsimulator.venue.door import foreign_page
-from marketsimulator.venue.failing import FailingRequests, Handler
-from marketsimulator.venue.faults import FaultPlan, parse_faults
+from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, plain
+from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.order_entry import OrderEntry
-from marketsimulator.venue.request_values import json_body, json_object, whole_number
+from marketsimulator.venue.request_values import json_object, whole_number
 from marketsimulator.venue.stocks import FLAGS, Venue
 from marketsimulator.venue.tickets import Answer, Refused
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
 
-NO_ORDER = "00000000-0000-0000-0000-000000000000"
 MOST_CONTRACTS = 10_000  # an answer holds
 
 
@@ -64,34 +62,34 @@ class Server:
         delete = web.delete
         entry = self._entry
         return [
-            get("/v2/account", _plain(lambda _: account_answer(self.venue))),
-            get("/v2/account/activities", _plain(self._activities)),
-            get("/v2/account/activities/{kind}", _plain(self._activities)),
-            get("/v2/positions", _plain(entry.positions)),
-            get("/v2/positions/{symbol}", _plain(entry.position)),
-            get("/v2/orders", _plain(entry.orders)),
+            get("/v2/account", plain(lambda _: account_answer(self.venue))),
+            get("/v2/account/activities", plain(self._activities)),
+            get("/v2/account/activities/{kind}", plain(self._activities)),
+            get("/v2/positions", plain(entry.positions)),
+            get("/v2/positions/{symbol}", plain(entry.position)),
+            get("/v2/orders", plain(entry.orders)),
             post("/v2/orders", entry.submit),
-            delete("/v2/orders", _plain(entry.cancel_all, status=207)),
-            get("/v2/orders:by_client_order_id", _plain(entry.by_client_order_id)),
-            get("/v2/orders/{number}", _plain(entry.by_number)),
+            delete("/v2/orders", plain(entry.cancel_all, status=207)),
+            get("/v2/orders:by_client_order_id", plain(entry.by_client_order_id)),
+            get("/v2/orders/{number}", plain(entry.by_number)),
             web.patch("/v2/orders/{number}", entry.change),
             delete("/v2/orders/{number}", entry.cancel),
-            get("/v2/options/contracts", _plain(self._contracts)),
-            get("/v2/clock", _plain(self._clock)),
-            get("/v2/assets", _plain(self._assets)),
-            get("/v2/assets/{symbol:.+}", _plain(self._asset)),
+            get("/v2/options/contracts", plain(self._contracts)),
+            get("/v2/clock", plain(self._clock)),
+            get("/v2/assets", plain(self._assets)),
+            get("/v2/assets/{symbol:.+}", plain(self._asset)),
         ]
 
     def _data_routes(self) -> list[web.RouteDef]:
         """Prices of stocks, coins and options."""
-        bars = _plain(lambda request: bars_page(self.venue, request.query))
-        latest = _plain(lambda request: latest_bars(self.venue, request.query))
-        trades = _plain(lambda request: latest_trades(self.venue, self._now(), request.query))
+        bars = plain(lambda request: bars_page(self.venue, request.query))
+        latest = plain(lambda request: latest_bars(self.venue, request.query))
+        trades = plain(lambda request: latest_trades(self.venue, self._now(), request.query))
         return [
             web.get("/v2/stocks/bars", bars),
             web.get("/v2/stocks/bars/latest", latest),
             web.get("/v2/stocks/trades/latest", trades),
-            web.get("/v1beta1/options/quotes/latest", _plain(self._option_quotes)),
+            web.get("/v1beta1/options/quotes/latest", plain(self._option_quotes)),
             web.get("/v1beta3/crypto/us/bars", bars),
             web.get("/v1beta3/crypto/us/latest/bars", latest),
             web.get("/v1beta3/crypto/us/latest/trades", trades),
@@ -101,11 +99,9 @@ class Server:
         """What Alpaca does not have: the clock, faults, late activities, flags of assets."""
         return [
             web.post("/control/advance", self._advance),
-            web.post("/control/faults", self._plan_faults),
-            web.delete("/control/faults", _plain(self._clear_faults)),
             web.post("/control/activities", self._list_activities_late),
             web.post("/control/assets", self._flag_asset),
-            web.post("/control/land", self._land_all),
+            *self._requests.routes(),
         ]
 
     @web.middleware
@@ -125,11 +121,6 @@ class Server:
                 return web.json_response({"code": 40310000, "message": foreign}, status=403)
             return await _answered(request, handler)
         return await self._requests.answer(request, handler)
-
-    async def _land_all(self, _: web.Request) -> web.StreamResponse:
-        """Do what was held up on its way, in the order in which it was sent."""
-        await self._requests.land_all()
-        return web.json_response({})
 
     def _activities(self, request: web.Request) -> list[Answer]:
         kinds = request.match_info.get("kind") or request.query.get("activity_types")
@@ -182,17 +173,6 @@ class Server:
             "passed": self.venue.index - self.venue.first,
         }
         return web.json_response({**clock_answer(self.venue.now), **progress})
-
-    async def _plan_faults(self, request: web.Request) -> web.StreamResponse:
-        """Plan a fault, or a list of them."""
-        body = await json_body(request)
-        for fault in parse_faults(body):
-            self.faults.add(fault)
-        return web.json_response({})
-
-    def _clear_faults(self, _: web.Request) -> Answer:
-        self.faults.clear()
-        return {}
 
     async def _list_activities_late(self, request: web.Request) -> web.StreamResponse:
         """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
@@ -253,15 +233,6 @@ class Server:
     def _last_index(self, at: np.datetime64) -> int:
         """The number of the panel's last instant not after one."""
         return int(np.searchsorted(self.venue.bars.times, at, side="right")) - 1
-
-
-def _plain(answer: Callable[[web.Request], Any], status: int = 200) -> Handler:
-    """A handler that answers with the JSON of a function's value."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return web.json_response(answer(request), status=status)
-
-    return handle
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -9,10 +9,12 @@ from typing import Any
 
 from aiohttp import web
 
-from marketsimulator.venue.faults import AFTER_FAULTS, BEFORE_FAULTS, Fault, FaultPlan
+from marketsimulator.venue.faults import AFTER_FAULTS, BEFORE_FAULTS, Fault, FaultPlan, parse_faults
+from marketsimulator.venue.request_values import json_body
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+NO_ORDER = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
 BODIES = {  # of faults that answer with something else than what was asked for
     "malformed": ('{"id": "half of a', "application/json"),
     "html": ("<html><body>Bad gateway</body></html>", "text/html"),
@@ -53,10 +55,29 @@ class FailingRequests:
         after = self._faults.take(AFTER_FAULTS, request.method, request.path)
         return answer if after is None else await self._spoilt(after, request, answer)
 
-    async def land_all(self) -> None:
+    def routes(self) -> list[web.RouteDef]:
+        """What plans faults and clears them, and what lands requests that one holds up."""
+        return [
+            web.post("/control/faults", self._plan),
+            web.delete("/control/faults", self._clear),
+            web.post("/control/land", self._land_all),
+        ]
+
+    async def _plan(self, request: web.Request) -> web.StreamResponse:
+        """Plan a fault, or a list of them."""
+        for fault in parse_faults(await json_body(request)):
+            self._faults.add(fault)
+        return web.json_response({})
+
+    async def _clear(self, _: web.Request) -> web.StreamResponse:
+        self._faults.clear()
+        return web.json_response({})
+
+    async def _land_all(self, _: web.Request) -> web.StreamResponse:
         """Do what was held up on its way, in the order in which it was sent."""
         for request, _handler in tuple(self._on_their_way):
             await self._land(request)
+        return web.json_response({})
 
     async def _fail(
         self, fault: Fault, request: web.Request, handler: Handler
@@ -112,6 +133,15 @@ class FailingRequests:
             await trickle.write(bytes([byte]))
             await asyncio.sleep(fault.seconds)
         return trickle
+
+
+def plain(answer: Callable[[web.Request], Any], status: int = 200) -> Handler:
+    """A handler that answers with the JSON of a function's value."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.json_response(answer(request), status=status)
+
+    return handle
 
 
 def _status_answer(fault: Fault) -> web.Response:
