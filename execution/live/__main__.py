@@ -6,8 +6,9 @@
     python -m execution.live dashboard [--port N] [--spreads FOLDER] [key=value …]
 
 `status` ends with exit code 1 where a pass is late: not over by when its loop said it would be.
-The account is the one that there is in `data/live`, of several the one that is traded now, or
-`--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
+The account is the one that there is in `data/live`, of several the one that is traded now (of
+`status`, the one that made the last pass), or `--account ID` of `--folder FOLDER`. Both words may
+stand before the command or after it.
 
 --by NAME            who has looked at the halt that is cleared
 --flatten            close everything too, besides cancelling what works
@@ -284,11 +285,11 @@ def main() -> None:
             folders = folders_to_kill(words.folder, words.account, arguments)
             kill(folders, flatten=words.flatten)
             return
-        path = journal_path(words.folder, words.account, arguments)
-        if words.command == "status":
+        looks = words.command == "status"
+        path = journal_path(words.folder, words.account, arguments, looks=looks)
+        if looks:
             sys.exit(status(path, system_clock()))
-        else:
-            clear(path, words.kind, words.by)
+        clear(path, words.kind, words.by)
 
 
 if __name__ == "__main__":

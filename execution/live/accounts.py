@@ -81,10 +81,13 @@ def _last_pass(journal: Path) -> np.datetime64 | None:
     return np.datetime64(rows[0][0], "ns") if rows else None
 
 
-def journal_path(root: Path, account: str | None, words: Sequence[str]) -> Path:
+def journal_path(
+    root: Path, account: str | None, words: Sequence[str], *, looks: bool = False
+) -> Path:
     """The journal of an account, of the only one that there is, or of the only one that is traded.
 
     words: of the command line, which a refusal repeats for each account.
+    looks: whether the command changes nothing: of several it then means the one of the last pass.
 
     Raises
     ------
@@ -111,7 +114,9 @@ def journal_path(root: Path, account: str | None, words: Sequence[str]) -> Path:
         )
     if len(found) == 1:
         return found[0]
-    return _traded_folder(root, [path.parent for path in found], words) / JOURNAL
+    folders = [path.parent for path in found]
+    chosen = _latest_folder(root, folders) if looks else _traded_folder(root, folders, words)
+    return chosen / JOURNAL
 
 
 def watched_journal(root: Path, account: str | None, words: Sequence[str]) -> Path:
@@ -139,6 +144,37 @@ def watched_journal(root: Path, account: str | None, words: Sequence[str]) -> Pa
 
 def _was_traded(folder: Path) -> bool:
     return any(os.path.lexists(folder / name) for name in (JOURNAL, LOCK))
+
+
+def _latest_folder(root: Path, folders: Sequence[Path]) -> Path:
+    """The folder of the account that made the last pass; the others are listed in a line.
+
+    One that is traded now comes before one that is not, and a real venue's before a practice
+    server's, whose clock shows any time. Where none has made a pass, nobody can choose.
+
+    Raises
+    ------
+    InputError
+        where none has.
+    """
+    states = {folder: account_state(folder) for folder in folders}
+    passes = {
+        folder: (state.traded is True, not state.practice, state.last_pass)
+        for folder, state in states.items()
+        if state.last_pass is not None
+    }
+    if not passes:
+        raise InputError(
+            f"{root}: it holds {counted(len(states), 'account')}, of which none has made a pass;"
+            f" name one with --account: {', '.join(folder.name for folder in folders)}"
+        )
+    latest = max(passes, key=lambda folder: passes[folder])
+    others = "; ".join(str(state) for folder, state in states.items() if folder != latest)
+    sys.stdout.write(
+        f"Of {counted(len(states), 'account')} in {root} it is {latest.name}, which made the last"
+        f" pass. The others, for --account: {others}.\n"
+    )
+    return latest
 
 
 def _traded_folder(root: Path, folders: Sequence[Path], words: Sequence[str]) -> Path:
