@@ -41,6 +41,7 @@ from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
 from execution.live.trading import NAME
+from execution.live.undecided import undecided
 from execution.live.waiting import waiting_line
 from execution.orders import Account
 from execution.trader import Trader
@@ -168,7 +169,7 @@ def trade(config: DictConfig) -> None:
         _log(cycle)
         look(cycle)
         with printing():
-            show(cycle)
+            show_briefly(cycle)
 
     run_loop(
         settings,
@@ -199,6 +200,7 @@ def preview(config: DictConfig) -> None:
         look(cycle)
         with printing():
             show(cycle)
+            show_undecided(cycle, settings)
     if cycle.decision is None:
         instant = next_instant(cycle.account.as_of, settings.symbols)
         say(f"Ask again at {utc_text(instant)}, or with cycles=2, which waits for it.")
@@ -263,12 +265,15 @@ class FirstLook:
             return
         self._done = True
         asked = history_start(cycle.account.as_of, self._settings.history_days)
-        forecaster = self._settings.forecaster
-        # What a file or a class of one's own looks at is its own.
-        foreign = forecaster.kind == "file" or ":" in forecaster.kind
-        context = 0 if foreign else forecaster.context_length
-        for line in history_lines(cycle.bars, asked, context):
+        for line in history_lines(cycle.bars, asked, _context(self._settings)):
             say_aside(line)
+
+
+def _context(settings: LiveSettings) -> int:
+    """Own bars that a forecast sees; 0 where it is a file's, or a class of one's own."""
+    forecaster = settings.forecaster
+    foreign = forecaster.kind == "file" or ":" in forecaster.kind
+    return 0 if foreign else forecaster.context_length
 
 
 def show(cycle: Cycle) -> None:
@@ -295,6 +300,33 @@ def show(cycle: Cycle) -> None:
     _explain(console, decision)
     for fill in cycle.fills:
         console.print(f"filled {fill.qty:+f} {fill.symbol} at {fill.price:,.4f}", highlight=False)
+
+
+def show_briefly(cycle: Cycle) -> None:
+    """Print a loop's pass: in a line where it neither ordered nor filled nor failed."""
+    decision = cycle.decision
+    if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
+        show(cycle)
+        return
+    bound = [
+        f"{choice.symbol} ({choice.bound_by})" if choice.binding else choice.symbol
+        for choice in decision.choices
+    ]
+    LoopTerminal().print(
+        f"{utc_text(decision.at)}: equity ${cycle.account.equity:,.2f}, no order of"
+        f" {', '.join(bound) or 'anything'}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
+    """Print why symbols were not decided, those that were asked for or have bars."""
+    if cycle.account.blocked:
+        return
+    symbols = sorted(settings.tradable_symbols | set(cycle.bars.symbols))
+    for symbol, why in undecided(cycle, symbols, _context(settings)).items():
+        LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
 def _bound_by(choice: Choice) -> str:
@@ -347,7 +379,10 @@ def run(config: DictConfig) -> None:
     elif config.account.source == "venue" or config.broker.url_override is not None:
         preview(config)
     else:
-        show(dry_pass(config))
+        settings = LiveSettings.of(config)
+        cycle = dry_pass(config)
+        show(cycle)
+        show_undecided(cycle, settings)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -546,6 +547,31 @@ def test_a_preview_sends_nothing_whatever_else_is_asked_for(
     assert "Ask again" not in done.stdout
     assert "start: not used; the venue's clock says when.\n" in done.stderr
     assert here.posts == []
+
+
+def test_a_preview_names_a_reason_for_each_symbol_that_it_drops(
+    practice: Start, tmp_path: Path
+) -> None:
+    """At night: a stock whose market is shut, one without bars, a coin whose bar is late."""
+    here = practice("symbols=[SYA,SYXUSD,SYYUSD]")
+    here.advance("2024-02-21T02:00Z")
+    here.venue.halts["SYYUSD"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
+    symbols = "symbols=[SYA,NOPE,SYXUSD,SYYUSD]"
+    done = run_command(
+        [
+            *(str(ROOT / "trade_stock_e2e.py"), "preview", symbols, "bar_patience=0"),
+            *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        ],
+        cwd=tmp_path,
+        env={**keys, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^(\S+) is not decided: (.+)\.$", done.stdout, re.MULTILINE) == [
+        ("NOPE", "there is no bar of it"),
+        ("SYA", "its market decides again at 2024-02-21T15:30Z"),
+        ("SYYUSD", "its last bar is of 2024-02-21T01:00Z, and that of 2024-02-21T02:00Z is late"),
+    ]
 
 
 def test_a_preview_that_decides_nothing_says_when_to_ask_again(
