@@ -25,6 +25,8 @@ from trainingdata.sessions import started_at
 LARGEST_MOVE = 1.8
 # The same of a high or a low. Coins have traded at a third of their price for a minute.
 LARGEST_RANGE = 10.0
+# The same of a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
+LARGEST_OF_VOLATILITY = 3.0
 # Own bars within which the bars that a venue contradicts begin.
 RECENT = 7
 
@@ -38,6 +40,13 @@ def unconfirmed(bars: Bars) -> Mask:
         if apart.any():
             mask[s, bars.mask[s]] = _left_out(values, apart)
     return mask
+
+
+def unconfirmed_volatility(closes: Array) -> Mask:
+    """[N] which closes of a volatility index are left out; closes: [N] points, day by day."""
+    values = np.repeat(closes[:, None], 5, axis=1)
+    apart = _apart(values[1:], values[:-1, CLOSE], LARGEST_OF_VOLATILITY)
+    return _left_out(values, apart, LARGEST_OF_VOLATILITY)
 
 
 def confirmed(bars: Bars) -> Bars:
@@ -74,26 +83,32 @@ def contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
     return mask
 
 
-def _apart(values: Array, before: Array) -> Mask:
-    """[…] whether bars [… 5] are too far from the closes before them to be read on their own."""
+def _apart(values: Array, before: Array, largest: float = LARGEST_MOVE) -> Mask:
+    """[…] whether bars [… 5] are too far from the closes before them to be read on their own.
+
+    largest: times that a close may be away.
+    """
     move = values[..., CLOSE] / before
     return np.asarray(
-        (np.maximum(move, 1.0 / move) > LARGEST_MOVE)
+        (np.maximum(move, 1.0 / move) > largest)
         | (values[..., HIGH] > before * LARGEST_RANGE)
         | (values[..., LOW] < before / LARGEST_RANGE)
     )
 
 
-def _left_out(values: Array, apart: Mask) -> Mask:
+def _left_out(values: Array, apart: Mask, largest: float = LARGEST_MOVE) -> Mask:
     """[N] which of a symbol's bars [N, 5] are left out.
 
     apart: [N - 1] whether each bar is too far from the one before it.
+    largest: times that a close may be away.
     """
     left_out = np.zeros(len(values), dtype=bool)
     believed = 0
     for k in range(1, len(values)):
         # Most bars follow one that is believed, and are judged by it already.
-        beyond = apart[k - 1] if believed == k - 1 else _apart(values[k], values[believed, CLOSE])
+        beyond = apart[k - 1]
+        if believed != k - 1:
+            beyond = _apart(values[k], values[believed, CLOSE], largest)
         confirms = left_out[k - 1] and not apart[k - 1]
         left_out[k] = beyond and not confirms
         # Nothing came before a first bar: where the two after it agree, it is the one that is off.

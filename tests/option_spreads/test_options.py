@@ -373,6 +373,30 @@ def test_a_spoilt_hour_of_the_index_trades_no_session_and_moves_no_other(
     assert "1 bar left out" in said
 
 
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_a_spoilt_close_of_the_volatility_index_trades_no_session_and_moves_no_other(
+    tmp_path: Path, factor: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts = starts_of_stock_bars()
+    random_bars(starts, 500.0, 3).to_csv(tmp_path / "SPY.csv", index=False)
+    dates = starts.normalize().unique().tz_convert("UTC")
+    closes = pd.DataFrame({"timestamp": dates, "close": 15.0 + np.arange(len(dates)) % 3})
+    paths = {"whole": tmp_path / "whole.parquet", "spoilt": tmp_path / "spoilt.parquet"}
+    closes.to_parquet(paths["whole"])
+    closes.loc[20, "close"] *= factor
+    closes.to_parquet(paths["spoilt"])
+    whole, rest = (
+        SpreadSettings(bars=BarsSettings(dir=(str(tmp_path),), vix=str(path))).days()
+        for path in paths.values()
+    )
+    kept = np.isin(whole.dates, rest.dates)
+    assert whole.dates[~kept].tolist() == [(dates[21]).date()]
+    np.testing.assert_array_equal(whole.vix[kept], rest.vix)
+    (said,) = caplog.messages
+    assert said.startswith("bars.vix: 1 close left out")
+    assert f"the first of {dates[20].date()}" in said
+
+
 def test_a_volatility_index_without_the_bars_it_is_for_is_not_ignored() -> None:
     with pytest.raises(InputError, match=r"^bars\.vix: it goes with bars, and none are named"):
         BarsSettings(vix="VIX.parquet")
