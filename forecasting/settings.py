@@ -188,3 +188,17 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
     "oracle": _oracle,
     "file": _file,
 }
+
+
+def spoken_on(forecaster: Forecaster) -> str:
+    """Where a model's forecasts came from in this process; empty for what is no model.
+
+    forecaster: as `ForecasterSettings.build` has made it.
+    """
+    raw = forecaster.base if isinstance(forecaster, CalibratedForecaster) else forecaster
+    model = raw.forecaster if isinstance(raw, CachedForecaster) else raw
+    if not isinstance(model, Chronos2Forecaster):
+        return ""
+    if not model.computed_on:
+        return "from the cache"
+    return f"on {' and '.join(sorted(model.computed_on))}"

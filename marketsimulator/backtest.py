@@ -26,7 +26,8 @@ from omegaconf import DictConfig
 from execution.records import Run
 from execution.trader import Decider
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.settings import spoken_on
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of
@@ -76,7 +77,8 @@ def run_backtest(
     bars, begin = settings.panel()
     show(bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
-    main = _run_configured(settings, bars, begin, progress, logging.INFO)
+    forecaster = settings.forecaster.build(bars.symbols)
+    main = _run_configured(settings, forecaster, bars, begin, progress, logging.INFO)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     deciders: list[tuple[str, Decider]] = [
         (RANDOM_WALK, settings.trader_with_beliefs(settings.trader(walk), bars, begin)),
@@ -89,17 +91,26 @@ def run_backtest(
     placebo = None
     if settings.placebo:
         without_edge = settings.without_edge()
-        placebo = _run_configured(without_edge, *without_edge.panel(), progress, logging.DEBUG)
+        panel, first = without_edge.panel()
+        rebuilt = without_edge.forecaster.build(panel.symbols)
+        placebo = _run_configured(without_edge, rebuilt, panel, first, progress, logging.DEBUG)
     seconds = time.monotonic() - began
     results = Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
-    return replace(results, trials=_entered(results))
+    return replace(results, trials=_entered(results), spoken_on=spoken_on(forecaster))
 
 
 def _run_configured(
-    settings: BacktestSettings, bars: Bars, begin: int, progress: Progress, level: int
+    settings: BacktestSettings,
+    forecaster: Forecaster,
+    bars: Bars,
+    begin: int,
+    progress: Progress,
+    level: int,
 ) -> Run:
-    """The settings' trader over the bars from instant number `begin` on, logged at `level`."""
-    forecaster = settings.forecaster.build(bars.symbols)
+    """The settings' trader over the bars from instant number `begin` on, logged at `level`.
+
+    forecaster: the settings' own.
+    """
     context = settings.forecaster.context_length
     if bars.mask.sum(axis=1).max() < context:
         first, last = settings.span(bars)

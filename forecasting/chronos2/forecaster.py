@@ -77,12 +77,14 @@ class Chronos2Forecaster:
     group: `none`, or `instant`: all symbols with a bar at one instant attend to each other, and a
         forecast depends on who they are.
     symbols: what differs for single symbols.
+    computed_on: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
 
     profile: Profile = field(default_factory=Profile)
     batch_size: int | None = None
     group: Group = "none"
     symbols: Mapping[str, SymbolSettings] = field(default_factory=dict)
+    computed_on: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
@@ -165,7 +167,9 @@ class Chronos2Forecaster:
         """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
         from forecasting.chronos2.engine import engine
 
-        return engine(_checkpoint(profile), profile, self.batch_size)
+        found = engine(_checkpoint(profile), profile, self.batch_size)
+        self.computed_on.add(str(found.device))
+        return found
 
     def answer(
         self,

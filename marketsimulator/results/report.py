@@ -84,6 +84,7 @@ class Evidence:
     capital: USD at the start.
     crypto_ceiling: of coins, in multiples of equity.
     splits: that the bars are not adjusted for.
+    spoken_on: where the model forecast, in words; empty for what is no model.
     settings: of the main run, as YAML text.
     files: names of those beside the page.
     """
@@ -93,6 +94,7 @@ class Evidence:
     capital: float
     crypto_ceiling: float
     splits: tuple[Action, ...]
+    spoken_on: str
     settings: str
     files: tuple[str, ...]
 
@@ -119,6 +121,7 @@ def render_report(summary: dict[str, Any], evidence: Evidence) -> str:
         PAGE,
         s=summary,
         heading=heading(summary),
+        spoken_on=evidence.spoken_on,
         verdict=verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         columns=column_names(summary),

@@ -68,7 +68,7 @@ aria-hidden="true"><path class="nominal" d="M{{ nominal }} 0V10"/>
 """
 
 _TOP = """
-<h1>{{ s.forecaster }}: {{ heading }}</h1>
+<h1>{{ s.forecaster }}{% if spoken_on %} {{ spoken_on }}{% endif %}: {{ heading }}</h1>
 <p class="muted">{{ s.symbols | join(", ") }} &middot; {{ s.data }} &middot; dates are New York's,
 instants with a Z are UTC, amounts are USD</p>
 {{ top(verdict, s.warnings, notes) }}

@@ -96,6 +96,7 @@ class Results:
     placebo: the main run's trader on the same synthetic market without its edge; none where it was
         not asked for.
     trials: what has been tried on these data, this run included; none without a ledger.
+    spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
     """
 
     settings: BacktestSettings
@@ -106,6 +107,7 @@ class Results:
     seconds: float
     placebo: Run | None = None
     trials: TrialStatistics | None = None
+    spoken_on: str = ""
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -313,6 +315,7 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
             capital=results.settings.capital,
             crypto_ceiling=results.settings.limits.crypto_leverage,
             splits=results.splits,
+            spoken_on=results.spoken_on,
             settings=config,
             files=tuple(name for name in writers if name != "report.html"),
         )

@@ -566,6 +566,19 @@ def test_a_random_walk_has_the_name_of_its_setting_beside_the_one_it_is_compared
     assert names == ["ewma, calibrated", "random walk (the prior alone)", "buy and hold"]
 
 
+def test_the_header_says_where_the_model_has_spoken(tmp_path: Path) -> None:
+    words = [
+        *("start=2024-03-04", "end=2024-03-06", "data.start=2024-01-02", "data.end=2024-03-08"),
+        *("symbols=[SYA]", "forecaster.device=cpu", "forecaster.calibrated=false"),
+        f"forecaster.cache={tmp_path / 'forecasts'}",
+    ]
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    for name, where in (("first", "on cpu"), ("again", "from the cache")):
+        page, summary = written(run_backtest(settings), tmp_path / name)
+        assert f"<h1>{summary['forecaster']} {where}: 2024-03-04 to " in page
+        assert summary["forecaster"].startswith("chronos2 (")
+
+
 def test_nothing_of_the_page_is_fetched_or_run(both: tuple[str, dict[str, Any]]) -> None:
     page, _ = both
     assert not re.search(r"<(script|link|img|iframe)|\bsrc=|url\(|@import|https?://", page)
