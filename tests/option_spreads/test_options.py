@@ -383,7 +383,7 @@ def test_a_spoilt_close_of_the_volatility_index_trades_no_session_and_moves_no_o
     closes = pd.DataFrame({"timestamp": dates, "close": 15.0 + np.arange(len(dates)) % 3})
     paths = {"whole": tmp_path / "whole.parquet", "spoilt": tmp_path / "spoilt.parquet"}
     closes.to_parquet(paths["whole"])
-    closes.loc[20, "close"] *= factor
+    closes["close"] *= np.where(closes.index == 20, factor, 1.0)
     closes.to_parquet(paths["spoilt"])
     whole, rest = (
         SpreadSettings(bars=BarsSettings(dir=(str(tmp_path),), vix=str(path))).days()
