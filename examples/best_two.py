@@ -16,8 +16,9 @@ from sizing import Situation
 
 def best_two(situation: Situation) -> Array:
     """A fifth of equity in each of the two symbols that expect most for their risk, [S]."""
-    reward = situation.mu / np.sqrt(np.diag(situation.covariance))
-    reward = np.where(situation.universe & (situation.mu > 0), reward, -np.inf)
+    reward = np.full(len(situation.mu), -np.inf)
+    hoped = situation.universe & (situation.mu > 0)
+    reward[hoped] = situation.mu[hoped] / np.sqrt(np.diag(situation.covariance)[hoped])
     chosen = np.argsort(-reward)[:2]
     weights = np.zeros(len(reward))
     weights[chosen] = np.where(np.isfinite(reward[chosen]), 0.2, 0.0)
