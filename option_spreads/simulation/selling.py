@@ -208,19 +208,6 @@ def spread_account(
     )
 
 
-def simulate_selling(
-    days: IndexDays,
-    rules: Sequence[SpreadRules],
-    costs: SpreadCosts,
-    smile: Smile,
-    sizing: AutoscalingSettings,
-    max_position: float = MAX_POSITION,
-) -> list[SpreadTrade]:
-    """The trades of one account that sells these strategies, in the order in which they closed."""
-    offers = offered_spreads(days, rules, costs, smile)
-    return list(spread_account(offers, sizing, max_position).trades)
-
-
 class _Book:
     """An account as it goes along a path."""
 

@@ -30,9 +30,9 @@ from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
 from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import index_days
-from option_spreads.simulation.selling import simulate_selling
 from option_spreads.simulation.spread_report import trade_table
 from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller, synthetic
+from tests.option_spreads.sold import sold
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_of
 
@@ -55,7 +55,7 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path) -> None:
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
-    trades = simulate_selling(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
+    trades = sold(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
@@ -84,7 +84,7 @@ def test_later_bars_change_no_earlier_trade() -> None:
     later = []
     for panel in (bars, scrambled):
         days = index_days(panel, "SPY", vix, 10.0)
-        done = simulate_selling(
+        done = sold(
             days, [SpreadRules(strategy="IRON_CONDOR")], COSTS, SMILE, AutoscalingSettings()
         )
         trades.append([trade for trade in done if days.dates[trade.day] < day])
@@ -953,7 +953,7 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
         seller.step()
     rows = booked(here)
     assert {(row["Exit_Reason"], row["Exit_Time"][-5:]) for row in rows} == {("time", "15:50")}
-    trades = simulate_selling(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
+    trades = sold(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 

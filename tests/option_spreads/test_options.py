@@ -27,11 +27,12 @@ from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import SpreadTrade, sell_spread, simulate_selling
+from option_spreads.simulation.selling import SpreadTrade, sell_spread
 from option_spreads.simulation.spread_figures import figures
 from option_spreads.simulation.spread_report import trade_table
 from option_spreads.simulation.trade_sample import read_sample
 from tests.commands import run_command
+from tests.option_spreads.sold import sold
 from trainingdata.bars import panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import stock_grid
@@ -72,7 +73,7 @@ def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> N
     days = IndexModel(realised=0.0, jumps=0.0).days(sessions(40), 1)
     assert (days.spot == 5000).all()
     rules = SpreadRules(strategy=strategy, **HELD)  # type: ignore[arg-type]
-    trades = simulate_selling(days, [rules], FREE, Smile(), SIZING)
+    trades = sold(days, [rules], FREE, Smile(), SIZING)
     assert len(trades) == 120
     assert all(trade.exit == "expired" for trade in trades)
     assert [float(trade.result) for trade in trades] == [
@@ -144,7 +145,7 @@ def test_entries_keep_to_their_time_and_volatility() -> None:
         is None
     )
     days = IndexModel().days(sessions(5), 1)
-    trades = simulate_selling(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
+    trades = sold(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
     assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}
 
 
@@ -155,9 +156,7 @@ def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
 ) -> None:
     days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(20), seed)
     costs = SpreadCosts()
-    trades = simulate_selling(
-        days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING
-    )
+    trades = sold(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
     for trade in trades:
         fees = 2 * len(trade.spread.legs) * (costs.commission + costs.fee)
         out = (costs.slippage + 0.01) * len(trade.spread.legs) * SHARES
@@ -250,9 +249,7 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
 
 def test_trades_are_a_file_that_the_monte_carlo_reads(tmp_path: Path) -> None:
     days = IndexModel().days(sessions(30), 2)
-    trades = simulate_selling(
-        days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING
-    )
+    trades = sold(days, [SpreadRules(strategy="IRON_CONDOR")], SpreadCosts(), Smile(), SIZING)
     (tmp_path / "trades.csv").write_text(trade_table(trades, days))
     sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
     np.testing.assert_allclose(
@@ -265,7 +262,7 @@ def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one() -> None:
     """Entries at 61 and 62 minutes are both at the next point of the path, 65."""
     days = IndexModel().days(sessions(6), 2)
     rules = [SpreadRules(strategy="PUT", entries=(61, 62, 90)), SpreadRules(strategy="IRON_CONDOR")]
-    trades = simulate_selling(days, rules, SpreadCosts(), Smile(), SIZING)
+    trades = sold(days, rules, SpreadCosts(), Smile(), SIZING)
     _, rows = rows_of(trade_table(trades, days).encode())
     names = [row["Trade_ID"] for row in rows]
     day = str(days.dates[0]).replace("-", "")

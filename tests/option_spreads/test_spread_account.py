@@ -34,13 +34,13 @@ from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     SpreadTrade,
     offered_spreads,
-    simulate_selling,
     spread_account,
 )
 from option_spreads.simulation.spread_costs import cost_figures
 from option_spreads.simulation.spread_figures import account_figures, figures
 from option_spreads.simulation.spread_picture import BalancePicture, drawn
 from option_spreads.simulation.spread_report import report_text
+from tests.option_spreads.sold import sold
 from trainingdata.sessions import stock_grid
 
 PUT = spread_of("PUT", 5000.0, distance=20, width=5)
@@ -158,11 +158,8 @@ def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
 def test_strategies_in_one_account_share_path_balance_and_history() -> None:
     """Entered at the same points and prices as alone, and halted at once."""
     days = path(120, 0)
-    together = simulate_selling(days, rules_of(*BOTH), SpreadCosts(), Smile(), SIZING)
-    alone = {
-        name: simulate_selling(days, rules_of(name), SpreadCosts(), Smile(), SIZING)
-        for name in BOTH
-    }
+    together = sold(days, rules_of(*BOTH), SpreadCosts(), Smile(), SIZING)
+    alone = {name: sold(days, rules_of(name), SpreadCosts(), Smile(), SIZING) for name in BOTH}
     for trade in together[:20]:
         same = [
             each
@@ -178,7 +175,7 @@ def test_strategies_in_one_account_share_path_balance_and_history() -> None:
 
 def test_an_entry_that_is_named_twice_is_sold_once_as_the_seller_does() -> None:
     days = path(2)
-    twice = simulate_selling(days, [SpreadRules(entries=(30, 30))], SpreadCosts(), Smile(), SIZING)
+    twice = sold(days, [SpreadRules(entries=(30, 30))], SpreadCosts(), Smile(), SIZING)
     assert len(twice) == 2
 
 
@@ -195,14 +192,14 @@ def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid
     held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
     rules = [SpreadRules(strategy="PUT", credit_least=0.0, leave_at=350, **held)]
     costs = SpreadCosts(0.05, 0.4, 0.3)
-    paid = simulate_selling(days, rules, costs, Smile(), sizing)
+    paid = sold(days, rules, costs, Smile(), sizing)
     told = cost_figures(paid, days, costs, Smile())
     # Two legs, sold and bought back: 4 x 0.40 and 4 x 0.30 a contract.
     assert told["commission"] == pytest.approx(1.6 * len(paid))
     assert told["fee"] == pytest.approx(1.2 * len(paid))
     assert told["total"] == pytest.approx(told["slippage"] + 2.8 * len(paid))
     # Without costs the same spreads are sold and left at the same points, at whole cents.
-    free = simulate_selling(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
+    free = sold(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
     rest = cost_figures(free, days, SpreadCosts(0, 0, 0), Smile())
     assert 0 < rest["slippage"] <= 4 * len(free)
     assert rest["commission"] == rest["fee"] == 0
@@ -213,7 +210,7 @@ def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid
 def test_what_is_held_to_the_close_pays_for_one_order() -> None:
     days = path(3, 1, realised=0.0, jumps=0.0)
     costs = SpreadCosts(0.05, 0.65, 0.65)
-    trades = simulate_selling(days, rules_of("PUT"), costs, Smile(), SIZING)
+    trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
         orders = 1 if trade.exit in ("expired", "settled") else 2
         told = cost_figures([replace(trade, contracts=2)], days, costs, Smile())
