@@ -37,7 +37,8 @@ from event_contracts.simulation.tickets import (
 from event_contracts.simulation.venue import KalshiVenue
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.money import FLAT
-from event_contracts.trading.orders import CENT, PAYOUT
+from event_contracts.trading.orders import PAYOUT
+from foundation.cents import CENT
 from marketsimulator.venue.request_values import whole_number
 
 Row = TypeVar("Row")

@@ -251,9 +251,9 @@ def _markets_of_event(
     return markets
 
 
-def gaps_of(instants: Instants, silence: np.timedelta64 = SILENCE) -> tuple[Gap, ...]:
-    """The stretches between quotes in order of time that are longer than a silence."""
-    ended = np.flatnonzero(np.diff(instants) > silence)
+def gaps_of(instants: Instants) -> tuple[Gap, ...]:
+    """The stretches between quotes in order of time that are longer than `SILENCE`."""
+    ended = np.flatnonzero(np.diff(instants) > SILENCE)
     return tuple(Gap(instants[k], instants[k + 1]) for k in ended)
 
 

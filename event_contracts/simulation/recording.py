@@ -18,10 +18,10 @@ from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
 from execution.intents import Intent
 from foundation.arrays import Records
+from foundation.cents import CENT
 from foundation.errors import InputError, in_one_line
 
 MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
-_CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +81,7 @@ class Recording:
         listings = tuple(
             _listing(market, spans[market], ticks, begins, count) for market, ticks in shown.items()
         )
-        cash = entries[0].cash // _CENT * _CENT
+        cash = entries[0].cash // CENT * CENT
         if not 0 < cash <= LARGEST_CASH:
             why = f"nothing is played with cash of ${cash:f}, $0.01 … ${LARGEST_CASH:,}"
             raise records.refusal(ACTION_TABLE, entries[0].market, entries[0].at, why)

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from event_contracts.trading.fields import BookSide, Status
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Verb
 
 Answer = dict[str, Any]
-BookSide = Literal["bid", "ask"]
-Status = Literal["resting", "canceled", "executed"]
 
 TIME_IN_FORCE = "good_till_canceled"
 SELF_TRADE = "taker_at_cross"

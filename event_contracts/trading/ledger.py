@@ -18,8 +18,8 @@ import numpy as np
 
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.money import Account, Holding
-from event_contracts.trading.orders import CENT
 from event_contracts.trading.venue_orders import VenueFill
+from foundation.cents import CENT
 
 # The rules in force in a market at an instant.
 RulesOf = Callable[[str, np.datetime64], FeeRules]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, Protocol
 
+from foundation.cents import CENT
+
 Verb = Literal["BUY", "SELL"]
 Outcome = Literal["YES", "NO"]
 
 PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
-CENT = Decimal("0.01")
 PRICE_STEP = Decimal("0.0001")  # USD, the finest price that the venue writes
 COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue writes
 

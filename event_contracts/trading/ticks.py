@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from event_contracts.trading.orders import CENT, PAYOUT
+from event_contracts.trading.orders import PAYOUT
+from foundation.cents import CENT
 
 DECICENT = Decimal("0.001")
 _LOW, _HIGH = Decimal("0.1"), Decimal("0.9")

@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from execution.alpaca.activities import EXACT
 from execution.live.differences import NONE, plain
+from foundation.cents import CENT
 from foundation.database import Database
 
 # Share of equity by which cash may be away. What is listed late comes to less: selling coins for
@@ -25,7 +26,6 @@ LATE = Decimal("0.01")
 # Share of equity beyond which a booking is believed only once a person has looked at it.
 LARGE = Decimal("0.5")
 ROUNDING = Decimal(1)  # USD
-CENT = Decimal("0.01")
 
 _SCHEMA = (
     """

@@ -18,6 +18,7 @@ import numpy as np
 
 from execution.orders import Account, Order, OrderTerms, Side, order_identity
 from execution.rebalancing import in_parts
+from foundation.cents import CENT
 from sizing.limits import Limits, kept_share
 from trainingdata.instants import compact_text, new_york_date
 from trainingdata.instruments import Kind, instrument, is_symbol
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 MINUTE = np.timedelta64(1, "m")
 LOOKS = (10 * MINUTE, 6 * MINUTE, 2 * MINUTE)  # before the close
 CONCESSION = 0.002  # of the price, that a cut by limit gives up at most
-CENT = Decimal("0.01")
 WHOLE = Decimal(1)
 _NOTHING: Mapping[str, Decimal] = MappingProxyType({})
 FLATTENING = 9  # in the ids of what closes everything, in the place of a leg

@@ -90,11 +90,11 @@ def plain_percent(value: float | None, places: int = 1) -> str:
     return percent(value, places).lstrip("+")
 
 
-def multiple(value: float | None, places: int = 2) -> str:
+def multiple(value: float | None) -> str:
     """A multiple of equity: 1.25×."""
     if value is None or math.isnan(value):
         return NO_VALUE
-    return _minus(f"{value:,.{places}f}×")
+    return _minus(f"{value:,.2f}×")
 
 
 def signed_multiple(value: float | None, places: int = 3) -> str:

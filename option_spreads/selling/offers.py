@@ -17,6 +17,7 @@ from execution.option_orders import (
     SpreadVenue,
     net_price,
 )
+from foundation.cents import CENT
 from foundation.counts import dollars_text
 from foundation.errors import InputError
 from foundation.notices import Notices
@@ -32,7 +33,6 @@ from trainingdata.volatility_index import RESPONSE, within_day
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
-CENT = Decimal("0.01")
 
 
 def is_sold_for(credit: Decimal, rules: SpreadRules, spread: Spread) -> bool:
