@@ -148,16 +148,12 @@ class SpreadOrder:
 class SpreadFill:
     """What an order has traded, once nothing more can happen to it.
 
-    client_order_id: of the order.
     contracts: spreads that were filled, 0 where none was.
     credit: mean points that a spread brought in, below 0 where it cost.
-    at: instant of the fill, or of the order's end.
     """
 
-    client_order_id: str
     contracts: int
     credit: Decimal
-    at: np.datetime64
 
 
 # What became of an order; `open` where it may be on its way, none where it never came about.

@@ -121,12 +121,10 @@ class Trade:
     price: USD of YES. count: contracts. taker: whether it took what waited.
     fee: USD, with rounding, less the rebate.
     at: UTC.
-    position: contracts held after it, YES above 0 and NO below.
     """
 
     number: int
     order_id: str
-    client_order_id: str
     ticker: str
     side: BookSide
     outcome: Outcome
@@ -136,7 +134,6 @@ class Trade:
     taker: bool
     fee: Decimal
     at: np.datetime64
-    position: Decimal
 
     @property
     def trade_id(self) -> str:

@@ -306,11 +306,9 @@ class KalshiVenue:
         fill = booked.fill
         ticket = self._by_exchange_id[fill.order_id]
         self.account, charge = self.account.booked(fill, self.exchange.space.fees)
-        held = self.account.holding(fill.market)
         trade = Trade(
             number=len(self.trades) + 1,
             order_id=ticket.order_id,
-            client_order_id=ticket.client_order_id,
             ticker=fill.market,
             side=ticket.request.side,
             outcome=fill.side,
@@ -320,7 +318,6 @@ class KalshiVenue:
             taker=not fill.maker,
             fee=charge.net_fee,
             at=self.now,
-            position=held.yes - held.no,
         )
         self.trades.append(trade)
         ticket.trades.append(trade)

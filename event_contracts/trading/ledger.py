@@ -100,10 +100,6 @@ class Ledger:
                     ledger = replace(ledger, account=ledger.account.paid(end.market, end.yes))
         return ledger
 
-    def with_flow(self, amount: Decimal) -> Ledger:
-        """The ledger after a deposit, or a withdrawal below 0, in USD."""
-        return replace(self, account=self.account.with_flow(amount))
-
     def differences(self, cash: Decimal, positions: Mapping[str, Decimal]) -> tuple[str, ...]:
         """What the venue says that is not booked, in words; empty where both agree.
 

@@ -61,12 +61,10 @@ class OrderResult:
     """What became of an order.
 
     size: contracts that were sent.
-    at: when, as in `SentOrder`.
     profit: USD after fees; none of an order that opened nothing, or has contracts open.
     """
 
     size: int
-    at: float
     profit: Fraction | None
 
 
@@ -103,7 +101,7 @@ class Episode:
         if self.outcome is not None:
             ledger.settle(self.outcome)
         profits = ledger.final_profits()
-        results = [OrderResult(o.size, o.at, profits.get(o.order_id)) for o in self.orders]
+        results = [OrderResult(o.size, profits.get(o.order_id)) for o in self.orders]
         object.__setattr__(self, "results", tuple(results))
         object.__setattr__(self, "largest", ledger.largest if self.fills else None)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AccountFacts, Position
-from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded, traded_at
+from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded
 from execution.alpaca.order_desk import OrderDesk
 from execution.intents import IntentBook, Part
 from execution.option_orders import (
@@ -189,8 +189,7 @@ class AlpacaSpreads:
         """
         chain = [self._desk.with_legs(each) for each in chain_of(answer)]
         with self._desk.translated_errors(f"order {name}"):
-            contracts, credit = spread_traded(chain)
-            return SpreadFill(name, contracts, credit, traded_at(answer))
+            return SpreadFill(*spread_traded(chain))
 
 
 def _request(order: SpreadOrder) -> dict[str, Any]:

@@ -66,16 +66,12 @@ class WrittenDecision:
     """A decision as the journal has it.
 
     name: its id.
-    at: the instant that it decided.
-    decided_at: when, by the venue's clock.
     cancels: what it saw as not filled of each order that it replaces, by its id.
     positions: what was held then, signed quantities by symbol.
     prices: that it sized at, USD by symbol.
     """
 
     name: str
-    at: np.datetime64
-    decided_at: np.datetime64
     cancels: Mapping[str, Decimal]
     positions: Mapping[str, Decimal]
     prices: Mapping[str, float]
@@ -202,7 +198,7 @@ class Journal(MarkBook):
     def unfinished(self) -> tuple[WrittenDecision, ...]:
         """Decisions that were begun and not ended, oldest first."""
         rows = self._database.rows(
-            "SELECT id, at, decided_at, cancels, positions, choices FROM decisions"
+            "SELECT id, cancels, positions, choices FROM decisions"
             " WHERE job = ? AND ended = '' ORDER BY rowid",
             (self._job,),
         )
@@ -287,11 +283,9 @@ def _without_nan(value: Any) -> Any:
 
 
 def _written(row: Row) -> WrittenDecision:
-    name, at, decided_at, cancels, positions, choices = row
+    name, cancels, positions, choices = row
     return WrittenDecision(
         name=name,
-        at=np.datetime64(at, "ns"),
-        decided_at=np.datetime64(decided_at, "ns"),
         cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
         positions={key: Decimal(held) for key, held in json.loads(positions).items()},
         prices={each["symbol"]: each["price"] for each in json.loads(choices)},

@@ -75,11 +75,6 @@ class Attribution:
         if self.usd.shape != shape:
             raise ValueError(f"usd must have the shape {shape}, got {self.usd.shape}")
 
-    @property
-    def profit(self) -> float:
-        """Of the account, USD."""
-        return float(self.usd.sum())
-
     def parts(self) -> dict[Part, float]:
         """USD of each part."""
         return dict(zip(PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))

@@ -81,8 +81,7 @@ class SpreadTicket:
         """What it has done."""
         traded = zip(self.order.legs, self.prices, strict=False)
         credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
-        at = self.closed_at or self.submitted_at
-        return SpreadFill(self.order.client_order_id, self.filled, credit, at)
+        return SpreadFill(self.filled, credit)
 
 
 class OptionDesk:

@@ -1092,7 +1092,7 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
     one = OpenSpread(
         "a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45")
     )
-    fill = SpreadFill("a.close1", 1, Decimal("-0.50"), np.datetime64("2024-04-02"))
+    fill = SpreadFill(1, Decimal("-0.50"))
     half = one.after_closing(fill)
     trade = half.closed_trade(SpreadCosts(0.0, 0.65, 0.35), "2024-04-02 16:00", Decimal("2.00"))
     assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal(
@@ -1111,5 +1111,5 @@ def test_what_could_not_be_bought_back_is_booked_as_what_ended_it(
     )  # fmt: skip
     trade = meant.closed_trade(SpreadCosts(), "2024-04-02 16:00", Decimal(settled_at))
     assert trade.exit_reason == reason
-    bought = meant.after_closing(SpreadFill("a.close1", 3, Decimal(0), np.datetime64("2024-04-02")))
+    bought = meant.after_closing(SpreadFill(3, Decimal(0)))
     assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"

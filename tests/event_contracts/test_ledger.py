@@ -135,7 +135,12 @@ def test_differences_are_told_by_name_and_nothing_makes_them_go() -> None:
             "fill f-0: $0.1100 more charged here than the venue says",
         )
     assert ledger.differences(D("96.8999"), {"RAIN": D(6)}) == ()
-    assert ledger.with_flow(D("0.11")).differences(D("97.00"), {"RAIN": D(6)}) == ()
+    assert (
+        replace(ledger, account=ledger.account.with_flow(D("0.11"))).differences(
+            D("97.00"), {"RAIN": D(6)}
+        )
+        == ()
+    )
 
 
 def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -> None:
