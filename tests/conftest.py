@@ -51,10 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before any marker leaves tests out: note what there is, and mark the properties of money."""
+    """Before any marker leaves tests out: note what there is, mark the properties of money, and
+    what is slow for being another example of a test whose first one is run.
+    """
     config.stash[COLLECTED] = list(items)
     files = money_files()
+    begun = set()
     for item in items:
+        if item.get_closest_marker("first_example"):
+            if name_of(item) in begun:
+                item.add_marker(pytest.mark.slow)
+            begun.add(name_of(item))
         if hasattr(getattr(item, "obj", None), "hypothesis") and name_of(item)[0] in files:
             item.add_marker(pytest.mark.money_property)
 
