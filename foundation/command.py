@@ -23,6 +23,7 @@ from foundation.overrides import is_override as is_override
 from foundation.overrides import quoted_value
 from foundation.private import keep_private
 from foundation.terminal import ShownFormatter
+from foundation.undisturbed import interrupt_with
 
 log = logging.getLogger(__name__)
 
@@ -220,17 +221,17 @@ def ended_by_signals() -> Iterator[None]:
     Raises
     ------
     Ended
-        within, at whatever it does then.
+        within, at whatever it does then; after a transaction that is open.
     """
 
     told: list[signal.Signals] = []
 
-    def end(number: int, _: object) -> NoReturn:
+    def end(number: int, _: object) -> None:
         told.append(signal.Signals(number))
-        raise Ended(told[0])
+        interrupt_with(Ended(told[0]))
 
-    def interrupt(number: int, _: object) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: object) -> None:
+        interrupt_with(KeyboardInterrupt())
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from foundation.errors import InputError
+from foundation.undisturbed import Undisturbed
 
 Row = tuple[Any, ...]
 _OURS = int.from_bytes(b"KlyC")  # what SQLite keeps in the head of a file
@@ -70,9 +71,10 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """What is executed within is written as one, or not at all; an inner one joins the outer.
 
-        Nothing else of a transaction is on the disk before its end.
+        Nothing else of a transaction is on the disk before its end. A signal that ends the process
+        is heard after it.
         """
-        with self._named_errors():
+        with Undisturbed(), self._named_errors():
             if self._depth == 0:
                 self._connection.execute("BEGIN IMMEDIATE")
             self._depth += 1

@@ -129,6 +129,7 @@ def traded(desk: Desk, dice: random.Random, instant: int) -> None:
     desk.broker.submit(orders)
 
 
+@pytest.mark.slow
 def test_what_is_written_down_is_what_is_held_at_every_instant(
     practice: Start, vix: Path, actions: Path
 ) -> None:
@@ -372,6 +373,7 @@ def test_positions_of_everything_are_there_signed_and_a_sign_that_is_none_is_ref
         desk.held()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("ratio", ["3", "0.2"])
 @pytest.mark.parametrize("side", ["buy", "sell"])
 def test_a_split_of_longs_and_shorts_is_explained(

@@ -21,6 +21,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("fault", "posts"),
     [
@@ -68,6 +69,7 @@ def test_an_order_that_lands_late_is_exposure_until_then_and_stands_once(practic
     assert mine.account().positions == {"SYA": 10}
 
 
+@pytest.mark.slow
 def test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -402,6 +402,7 @@ def test_a_halt_lets_orders_wait_and_shows_no_bars_until_it_ends(practice: Start
     assert (client.get_order_by_id(waits.id).status, latest()) == ("filled", "19:30")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "state", [state.value for state in OrderStatus if state.value != "pending_review"]
 )
@@ -475,6 +476,7 @@ def test_the_venue_refuses_what_its_assets_do_not_allow(practice: Start) -> None
     assert here.venue.tickets == {}
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

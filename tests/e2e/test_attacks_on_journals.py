@@ -28,6 +28,7 @@ def flipped(journal: Path, table: str, column: str) -> None:
     journal.write_bytes(content[:begin] + part.translate(TURNED) + content[begin + len(part) :])
 
 
+@pytest.mark.first_example
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,

@@ -66,6 +66,7 @@ def alerts(desk: Desk) -> str:
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
 @pytest.mark.parametrize("skipped", [0, 1, 2])
 def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
@@ -89,6 +90,7 @@ def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
         assert max(equities) < 1.01 * min(equities), "no mark of what was not believed"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
 def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
     practice: Start, tmp_path: Path, usd: float
@@ -312,6 +314,7 @@ def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
         assert "by the calendar it is not: the calendar counts" in alerts(desk)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
 def test_a_clock_that_makes_no_sense_ends_the_pass_by_name(
     practice: Start, tmp_path: Path, shown: Any
@@ -366,6 +369,7 @@ def test_one_answer_that_marks_what_is_held_otherwise_moves_nothing(
         assert not armed, "one reading said otherwise"
 
 
+@pytest.mark.slow
 def test_undisturbed_passes_believe_every_reading(practice: Start, tmp_path: Path) -> None:
     here: Practice = practice("symbols=[SYA,SYB,SYXUSD]")
     here.advance(OPENING)

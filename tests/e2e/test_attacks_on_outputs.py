@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from foundation.files import UNFINISHED
 from tests.commands import Started, run_command
 
@@ -59,6 +61,7 @@ def refusal(words: tuple[str, ...], cwd: Path) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_the_second_run_on_one_output_is_refused_before_it_works(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(WAITS)
     os.mkfifo(tmp_path / "go")
@@ -81,6 +84,7 @@ def test_the_second_run_on_one_output_is_refused_before_it_works(tmp_path: Path)
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_whole_again(
     tmp_path: Path,
 ) -> None:

@@ -266,6 +266,7 @@ def test_silent_connections_keep_nobody_out_and_are_one_line(tmp_path: Path, nam
         assert "connections are open" in here.process.errors
 
 
+@pytest.mark.first_example
 @BOTH
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_it_ends_though_a_request_is_half_there(

@@ -22,6 +22,7 @@ MOVES = "\x1b[2J\x07\u202e"
 CONTROLS = set("\x1b\x07\u202e")
 
 
+@pytest.mark.slow
 def test_names_with_marks_of_markup_are_written_and_said_as_they_are(tmp_path: Path) -> None:
     for output in ("out[/nope]", "o[draft]"):
         done = run_command((*RUN, f"output='{output}'"), cwd=tmp_path)
@@ -48,6 +49,7 @@ def test_status_shows_what_a_venue_wrote_and_nothing_of_it_moves_the_screen(tmp_
     assert not CONTROLS & set(done.stdout + done.stderr)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("name", ["APCA_API_KEY_ID", "APCA_API_SECRET_KEY"])
 @pytest.mark.parametrize("control", ["\n", "\r", "\x1b", "\x7f"])
 def test_a_key_with_a_control_character_is_refused_by_its_name_and_shown_nowhere(

@@ -188,6 +188,7 @@ def test_what_closes_a_position_whole_is_never_too_small(stand: Stand) -> None:
     assert (last.qty, stand.broker.account().positions) == (Decimal("-0.005"), {})
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [

@@ -48,6 +48,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -70,6 +71,7 @@ def test_tensors_that_are_not_the_models_are_refused_before_anything_is_forecast
     assert not (folder / "out").exists()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("architectures", [["Evil"], [], "Chronos2Model", None])
 def test_another_architecture_is_refused_in_one_line(architectures: object, folder: Path) -> None:
     path = folder / "model" / "config.json"
@@ -79,6 +81,7 @@ def test_another_architecture_is_refused_in_one_line(architectures: object, fold
     assert f"architectures is {architectures!r}, ['Chronos2Model'] is needed" in line
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_under_the_cache_is_said_and_costs_no_answer(folder: Path) -> None:
     own_disk = ("unshare", "-rm", "bash", "-c")
     (folder / "full").mkdir()

@@ -101,6 +101,7 @@ def cuda_is_there() -> bool:
     return torch.cuda.is_available()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -132,6 +133,7 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [
@@ -203,6 +205,7 @@ def test_flags_become_overrides_literally() -> None:
     assert config.output == "o"
 
 
+@pytest.mark.slow
 def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:
     script = str(ROOT / "trade_stock_e2e.py")
     answer = run(
@@ -240,6 +243,7 @@ def test_a_sweep_writes_a_folder_a_run(tmp_path: Path) -> None:
     assert {p.parent.name for p in (tmp_path / "sweep").glob("*/summary.json")} == {"0", "1"}
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("word", "says"),
     [

@@ -163,6 +163,7 @@ def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
     assert not here.posts
 
 
+@pytest.mark.slow
 def test_a_command_line_that_is_wrong_is_one_line_and_exit_code_2(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_keys_that_are_missing_are_named_and_the_rest_waits_for_them(
     assert others == dict.fromkeys(("venue", "checkpoint", "disk", "sqlite"), "ok")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -222,6 +224,7 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
         assert found[name].found == "not checked, because of keys; mend that first", name
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("facts", "name", "level", "says"),
     [
@@ -294,6 +297,7 @@ def test_a_smaller_ceiling_needs_no_more_margin(
     assert examined(here, tmp_path, *words)["margin"].level == "ok"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("seconds", "level", "said"),
     [
@@ -356,6 +360,7 @@ def test_only_a_server_on_this_machine_may_have_a_time_of_its_own(side: int) -> 
     assert ("behind" in clock_finding(day, on_this_machine=False).found) is (side < 0)
 
 
+@pytest.mark.slow
 def test_bars_that_are_missing_late_or_refused_are_told_apart(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -377,6 +382,7 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
     assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
 
 
+@pytest.mark.slow
 def test_a_symbol_that_stands_still_is_behind_and_all_that_do_are_a_failure(
     here: Practice, tmp_path: Path
 ) -> None:

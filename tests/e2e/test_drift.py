@@ -271,6 +271,7 @@ def test_a_deposit_is_no_drift_of_the_profit(practice: Start, tmp_path: Path) ->
     assert (held.at, held.cause) == (np.datetime64("2024-02-20T16:30"), "account")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("kind", "term"),
     [("INT", "interest"), ("DIV", "dividends"), ("FEE", "fees"), ("SSP", "other")],
@@ -295,6 +296,7 @@ def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) ->
     assert named_terms(drift) == {"unlisted": Decimal("-7.00")}
 
 
+@pytest.mark.slow
 def test_what_was_held_before_the_journal_is_held_by_the_simulation(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -314,6 +316,7 @@ def test_what_was_held_before_the_journal_is_held_by_the_simulation(
     assert drift.each.differences == ()
 
 
+@pytest.mark.slow
 def test_another_forecast_and_other_settings_are_told_apart(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -330,6 +333,7 @@ def test_another_forecast_and_other_settings_are_told_apart(
     assert set(bars.each.counts) == {"bars"}
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_ahead_of_the_bars_is_compared_up_to_them(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -340,6 +344,7 @@ def test_a_journal_that_is_ahead_of_the_bars_is_compared_up_to_them(
     assert drift.agrees
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("count", [7, 8])
 def test_what_the_venue_charges_at_the_close_is_no_drift(
     practice: Start, tmp_path: Path, count: int
@@ -403,6 +408,7 @@ def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
     assert told["decisions"]["whole"]["first"]["cause"] == "account"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
     practice: Start, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_command_opens_before_it_imports_anything_else(command: str) -> None:
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("command", EVERY)
 def test_help_is_quick_and_says_what_the_command_does_with_an_example(
     command: str, tmp_path: Path
@@ -92,6 +93,7 @@ def test_help_is_quick_and_says_what_the_command_does_with_an_example(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("command", EVERY)
 def test_h_and_cfg_job_answer_and_write_nothing(command: str, tmp_path: Path) -> None:
     short = run_command(["-m", command, "-h"], cwd=tmp_path)
@@ -218,6 +220,7 @@ def test_every_command_ends_a_signal_as_it_ends_an_interruption(command: str) ->
     assert "with one_line_errors(" in text or shared in text
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_told_to_end_leaves_no_output(tmp_path: Path, number: signal.Signals) -> None:
     words = ["-m", "marketsimulator.backtest", "forecaster.cache=null", "trials=null"]
@@ -238,6 +241,7 @@ HISTORY = ["--symbols", "BTCUSD", "--start", "2024-01-02"]
 TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [
@@ -275,6 +279,7 @@ def test_an_output_that_holds_something_else_is_refused(words: list[str], tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_told(
     tmp_path: Path,
 ) -> None:
@@ -298,6 +303,7 @@ def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_tol
     assert earlier.read_text() == "mine, too"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("word", "says"),
     [

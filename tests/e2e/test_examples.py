@@ -139,6 +139,7 @@ def test_the_index_has_every_file_and_the_commands_that_the_files_name() -> None
     assert commands_in(index) == [words for name in FILES for words in commands_in(text_of(name))]
 
 
+@pytest.mark.slow
 def test_bars_in_csv_files_are_what_orders_fill_at(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
@@ -156,6 +157,7 @@ def test_bars_in_csv_files_are_what_orders_fill_at(
         assert fill.price == pytest.approx(paid, abs=1.1e-4)
 
 
+@pytest.mark.slow
 def test_a_forecaster_of_ones_own_says_what_its_formula_does(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_forecaster_of_ones_own_says_what_its_formula_does(
     assert_signs_of_means(folder, output, 59)
 
 
+@pytest.mark.slow
 def test_a_strategy_of_ones_own_holds_a_fifth_in_each_of_the_two_best(
     results: Callable[[str], Path],
 ) -> None:
@@ -180,6 +183,7 @@ def test_a_strategy_of_ones_own_holds_a_fifth_in_each_of_the_two_best(
     assert (decisions["kelly"] > 0).groupby(decisions["at"]).sum().max() <= 2
 
 
+@pytest.mark.slow
 def test_a_fee_table_of_ones_own_is_what_fills_are_charged(
     results: Callable[[str], Path],
 ) -> None:
@@ -230,6 +234,7 @@ def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(
     assert 0.6 < (trades["P/L_$"] > 0).mean() < 0.8
 
 
+@pytest.mark.slow
 def test_the_notebook_is_stored_without_outputs_and_runs(
     results: Callable[[str], Path],
 ) -> None:

@@ -37,6 +37,7 @@ def program(place: Place, text: str, limits: Limits | None = None) -> FaultRun:
     return FaultRun(place, [str(path)], limits or Limits())
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("text", "counted", "patience", "most"),
     [
@@ -107,6 +108,7 @@ def test_a_kill_lands_before_or_after_the_chosen_commit(
     assert rows_of(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_met(place: Place) -> None:
     for limits in (Limits(pages=0), Limits(size=4096)):
         one = program(place, COMMITS, limits)

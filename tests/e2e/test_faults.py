@@ -31,6 +31,7 @@ def never(counts: Counter[str]) -> dict[str, int]:
     return {name: counts[name] for name in NEVER if counts[name]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "steps", "kinds"),
     [
@@ -46,6 +47,7 @@ def test_whatever_goes_wrong_every_order_of_the_loop_is_once_in_the_books(
     assert counts["runs"] > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "steps"), [(34, 3), pytest.param(17, 11, marks=LONG)])
 def test_whatever_goes_wrong_every_order_of_the_seller_is_once_in_the_books(
     tmp_path: Path, seed: int, steps: int

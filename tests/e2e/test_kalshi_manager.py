@@ -291,6 +291,7 @@ def test_an_intent_that_was_written_down_before_a_crash_is_not_posted_after_it(
     assert stand.posts() == {}
 
 
+@pytest.mark.slow
 def test_killed_while_it_sends_it_is_begun_again_and_sends_nothing_twice(tmp_path: Path) -> None:
     key_file = tmp_path / "key.pem"
     journal = tmp_path / "journal.sqlite"
@@ -509,6 +510,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_whatever_happens_on_the_way_each_intention_has_one_order_at_most(

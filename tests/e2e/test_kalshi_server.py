@@ -82,6 +82,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
         assert told[3] == {"E-1-A": ("active", "0.4300"), "E-1-B": ("active", "0.4300")}
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

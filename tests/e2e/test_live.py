@@ -315,6 +315,7 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     )
 
 
+@pytest.mark.slow
 def test_what_the_venue_does_not_allow_is_not_asked_of_it(
     practice: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -470,6 +471,7 @@ def test_coins_are_downloaded_without_keys_and_stocks_name_what_is_missing(
     assert done[1].stderr.splitlines()[-1].count("APCA_API_KEY_ID: not set in the environment") == 1
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -209,6 +209,7 @@ def test_what_a_person_traded_is_explained_and_counts(here: Practice, tmp_path: 
     assert desk.cycles[-1].decision is not None
 
 
+@pytest.mark.slow
 def test_beside_foreign_positions_nothing_is_sent_where_that_is_refused(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -282,6 +283,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
 
 
+@pytest.mark.slow
 def test_a_deposit_over_a_weekend_is_no_profit(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB]", "end=2024-02-28")
     here.advance("2024-02-23T20:30:00Z")
@@ -349,6 +351,7 @@ def started(here: Practice, folder: Path, *words: str) -> Started:
     return Started(command, cwd=folder, env=keys)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
 def test_told_to_stop_it_cancels_what_works_and_says_so(
     here: Practice, tmp_path: Path, how: str
@@ -374,6 +377,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
         assert "KILL is there: nothing is traded; remove it first" in again.stderr
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("damage", ["torn", "zeroed", "text", "emptied", "schema"])
 def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looked(
     here: Practice, tmp_path: Path, damage: str
@@ -502,6 +506,7 @@ def halted_by(desk: Desk) -> list[str]:
     return [halt.kind for halt in desk.live.halts.standing()]
 
 
+@pytest.mark.slow
 def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -528,6 +533,7 @@ def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
     assert database.rows("SELECT kind FROM notices") == [("halt positions",)] * 3
 
 
+@pytest.mark.slow
 def test_a_clearing_of_what_has_explained_itself_lets_nothing_later_be(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -571,6 +577,7 @@ def test_a_listed_trade_between_halt_and_clearing_leaves_the_difference_as_it_wa
     assert desk.cycles[-1].decision is not None
 
 
+@pytest.mark.slow
 def test_halts_and_kill_files_hold_whatever_folder_it_is_started_in(
     here: Practice, tmp_path: Path
 ) -> None:

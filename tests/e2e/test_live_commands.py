@@ -99,6 +99,7 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -166,6 +167,7 @@ def test_the_status_of_several_accounts_is_that_of_the_one_which_made_the_last_p
     assert "of which none has made a pass; name one with --account: second, third" in text
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("words", [["kill"], ["clear", "drawdown", "--by", "Ada"]])
 def test_of_several_accounts_each_is_listed_with_the_words_to_type(
     folder: Path, tmp_path: Path, words: list[str]
@@ -289,6 +291,7 @@ def test_a_kill_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: 
     assert line.startswith(f"error: {folder / 'KILL'}: cannot be written: Is a directory; end the")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("command", [["status"], ["clear", "drawdown", "--by", "Ada"], ["kill"]])
 def test_the_account_is_named_before_the_command_or_after_it(
     folder: Path, tmp_path: Path, command: list[str]

@@ -57,6 +57,7 @@ def paper(here: Practice, folder: Path, *words: str) -> Any:
     return run_command(command, cwd=folder, env=keys)
 
 
+@pytest.mark.slow
 def test_a_paper_run_writes_its_orders_down_and_a_second_one_at_a_time_is_refused(
     practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_paper_run_writes_its_orders_down_and_a_second_one_at_a_time_is_refuse
     assert book.undetermined() == ()
 
 
+@pytest.mark.slow
 def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_file_in_place_of_the_log_folder_is_one_line(practice: Start, tmp_path
     assert not here.posts
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("kind", ["null", "empty", "html", "malformed"])
 @pytest.mark.parametrize("path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/clock"])
 def test_an_answer_that_is_none_is_one_line_and_never_half_an_account(

@@ -212,6 +212,7 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
         assert len(names) == len(set(names))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("minutes", [6, 2])
 def test_a_look_that_fails_is_made_again_and_somebody_is_told(
     here: Practice, tmp_path: Path, minutes: int
@@ -232,6 +233,7 @@ def test_a_look_that_fails_is_made_again_and_somebody_is_told(
         assert gross(here) <= 2.0
 
 
+@pytest.mark.slow
 def test_without_last_trades_what_has_to_go_before_the_close_goes(
     here: Practice, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_
     assert credit < 0 < debit
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -323,6 +324,7 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
         mine.index()
 
 
+@pytest.mark.slow
 def test_quotes_are_of_now_and_one_of_the_day_before_is_none(
     practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -711,6 +713,7 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
     assert ["begins one" in body["text"] for _, _, body in heard] == [True]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -742,6 +745,7 @@ def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
     assert "token" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
     environment = {
         **os.environ,
@@ -764,6 +768,7 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
         assert says in refused.stderr
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("flatten", [False, True])
 def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]], flatten: bool

@@ -104,6 +104,7 @@ def test_tuning_takes_the_zone_of_naive_stamps_as_a_flag(folder: Path) -> None:
     assert "too few for 5 folds" in line
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
 def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:
     with pytest.raises(InputError, match=r"symbols: .* in quotes it is one, 'symbols=") as refused:

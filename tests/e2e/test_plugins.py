@@ -171,6 +171,7 @@ class Late(Drift):
 """
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("word", "line"),
     [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
@@ -40,6 +41,7 @@ def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None
     assert abs(100_000 - flows - equity["cash"].iloc[-1]) < 0.005
 
 
+@pytest.mark.slow
 def test_half_days_of_real_bars_decide_early(real_data: list[Path]) -> None:
     folders = ",".join(map(str, real_data))
     words = [f"data.dir=[{folders}]", "symbols=[COST,SPY]", "start=2024-11-27", "end=2024-12-02"]

@@ -198,6 +198,7 @@ def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
     assert_same(desk, whole)
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
     desk_of: Callable[[str], Desk], whole: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +222,7 @@ def test_stopped_again_and_again_the_records_so_far_say_that_they_are_partial(
     assert_same(desk, whole)
 
 
+@pytest.mark.slow
 def test_a_pass_that_fails_leaves_the_records_of_those_before_it(
     desk_of: Callable[[str], Desk], whole: Desk
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_pass_that_fails_leaves_the_records_of_those_before_it(
     assert_same(desk, whole)
 
 
+@pytest.mark.slow
 def test_a_server_that_was_begun_again_gets_no_records_of_another_account(
     desk_of: Callable[[str], Desk],
 ) -> None:
@@ -263,6 +266,7 @@ def test_a_server_that_was_begun_again_gets_no_records_of_another_account(
     assert not again.replay(overwrite=True)["partial"]
 
 
+@pytest.mark.slow
 def test_the_output_of_an_ended_replay_is_kept_from_a_server_that_was_begun_again(
     desk_of: Callable[[str], Desk],
 ) -> None:
@@ -278,6 +282,7 @@ def test_the_output_of_an_ended_replay_is_kept_from_a_server_that_was_begun_agai
     assert again.replay(overwrite=True)["account"] == again.here.venue.record.account_id
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("stopped", [True, False])
 def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_with(
     desk_of: Callable[[str], Desk], stopped: bool
@@ -303,6 +308,7 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
     assert not again["partial"]
 
 
+@pytest.mark.slow
 def test_settings_may_change_until_something_is_decided(desk_of: Callable[[str], Desk]) -> None:
     desk = desk_of("desk")
     desk.here.fail(kind="status", method="GET", path="/v2/positions", status=500, count=1)
@@ -354,6 +360,7 @@ def test_a_clock_that_was_moved_beside_the_replay_is_refused(
     assert desk.summary["instants"] == 2
 
 
+@pytest.mark.slow
 def test_a_replay_of_a_clock_that_has_gone_on_says_where_it_begins(
     desk_of: Callable[[str], Desk], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,6 +375,7 @@ def test_a_replay_of_a_clock_that_has_gone_on_says_where_it_begins(
     assert (said["from"], said["instants_left_out"]) == (began, 1)
 
 
+@pytest.mark.slow
 def test_what_another_job_decided_before_is_no_record_of_the_replay(
     desk_of: Callable[[str], Desk],
 ) -> None:

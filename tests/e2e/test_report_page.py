@@ -27,6 +27,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
+@pytest.mark.slow
 def test_in_a_browser_nothing_is_cut_off_at_any_width_and_the_page_follows_the_scheme(
     page_file: Path,
 ) -> None:

@@ -130,6 +130,7 @@ def live_at(practice: Start, tmp_path: Path) -> Callable[[str], tuple[Practice, 
     return start
 
 
+@pytest.mark.slow
 def test_killed_at_every_commit_and_every_request_it_ends_as_if_it_had_not_been(
     live_at: Callable[[str], tuple[Practice, Path, Live]],
 ) -> None:

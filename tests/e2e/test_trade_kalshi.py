@@ -123,6 +123,7 @@ def test_estimates_that_cannot_be_read_are_refused_before_anything_is_traded(
     assert not practice.posts()
 
 
+@pytest.mark.slow
 def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     practice: KalshiPractice,
 ) -> None:
@@ -336,6 +337,7 @@ def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[s
     assert "RAIN: BUY_YES 5 at $0.42; taken b" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_stop(
     practice: KalshiPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

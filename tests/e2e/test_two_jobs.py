@@ -117,6 +117,7 @@ def test_the_next_session_is_the_one_that_is_open_or_opens_next(now: str, opens:
     assert session.opens == np.datetime64(opens)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("stopped", ["", "positions", "drawdown"])
 def test_halts_stop_the_seller_too(
     practice: Start, vix: Path, tmp_path: Path, stopped: str

@@ -114,6 +114,7 @@ def step(service: ActorService, exchange: Exchange, market: str = RAIN) -> Actio
     return asyncio.run(service.work(service.updates.take()))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seeds, styles, cash_amounts, st.booleans())
 def test_the_service_sees_and_does_what_happens_in_the_environment(
@@ -172,6 +173,7 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
             assert intent is None
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(seeds, styles, cash_amounts)
 def test_masks_over_several_markets_are_those_of_the_exact_account(
@@ -230,6 +232,7 @@ class Mortal(SimulatedOrderManager):
         return receipt
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seeds, styles, st.data())
 def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
@@ -269,6 +272,7 @@ def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
     assert [entry.client_order_id for entry in entries if entry.sent] == names
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(seeds, styles)
 def test_a_service_begun_again_at_every_tick_sees_what_one_that_lives_on_sees(

@@ -63,6 +63,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> ComparisonSettings:
     return replace(SMALL, variable=free, fixed=fixed)
 
 
+@pytest.mark.slow
 def test_every_policy_plays_every_session_and_each_pair_is_answered(
     named: ComparisonSettings, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_a_checkpoint_of_other_price_styles_is_refused(tmp_path: Path) -> None:
     assert compare(replace(SMALL, variable=(fits,), sessions=2)).standings[0].name == "variable"
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> None:
     command = ["-m", "event_contracts.compare", "sessions=3", "episode.market.steps=10"]
     done = run_command([*command, "output=out"], cwd=tmp_path, env=dict(os.environ))
@@ -238,6 +240,7 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -237,6 +237,7 @@ def test_ticks_that_would_never_end_are_refused(journal: Path) -> None:
     assert "steps from 2026-01-01T00:00" in refusal(journal)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("kind", "says"),
     [

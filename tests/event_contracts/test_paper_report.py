@@ -81,6 +81,7 @@ def traded(
     return exchange, log
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(seeds, styles, st.sampled_from([None, 12, 25]))
 def test_decisions_played_again_come_to_what_they_came_to(
@@ -118,6 +119,7 @@ def test_after_its_last_tick_an_order_meets_nothing_before_its_market_settles() 
     assert sorted(fills, key=repr) == sorted((b.fill for b in exchange.fills), key=repr)
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(seeds)
 def test_at_a_fixed_size_every_order_has_it(seed: int) -> None:

@@ -103,6 +103,7 @@ def standard_error(played: Rollout) -> float:
 NOISY = replace(SHORT, estimate_noise=0.1)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("policy", "fixed"),
     [(RandomPolicy(0), None), (RandomPolicy(0), 10), (BinaryKelly(), None), (BinaryKelly(), 10)],

@@ -193,6 +193,7 @@ def test_the_chance_is_the_logistic_function_of_the_log_odds_to_5e_6() -> None:
     assert 1e-6 < error < 5e-6
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("row", [0, 3, 7])
 @pytest.mark.parametrize(("low", "high"), [(0.05, 0.3), (0.3, 0.7), (0.7, 0.95), (0.05, 0.95)])
 def test_a_taker_who_holds_to_settlement_loses_the_half_spread(

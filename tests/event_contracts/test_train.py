@@ -36,6 +36,7 @@ def trained(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", "event_contracts.train", *overridden(QUICK, words)], cwd=folder)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path: Path) -> None:
     done = trained(tmp_path, "output=one", "episode.reward=log_wealth")
     assert done.returncode == 0, done.stderr
@@ -83,6 +84,7 @@ def test_a_resumed_run_plays_other_sessions() -> None:
     assert told[0] != told[1] != told[3]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -102,6 +102,7 @@ def unexplained_money(env: VectorKalshiEnv, actions: int, seed: int) -> int:
     return unexplained
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("style", ["passive", "mid", "aggressive"])
 def test_random_actions_neither_create_nor_lose_a_millionth_of_a_dollar(style: str) -> None:
     assert unexplained_money(VectorKalshiEnv(256, price_style=style), 400_000, seed=5) == 0

@@ -209,6 +209,7 @@ def scarce(draw: st.DrawFn) -> tuple[MarketView, Admission]:
     return replace(view, cash=max(admission.cash_buffer + some + spare, D(0))), admission
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(scarce())
 def test_whichever_of_what_is_left_fills_in_whatever_order_buffer_and_contracts_hold(

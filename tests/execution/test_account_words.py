@@ -299,6 +299,7 @@ def test_what_has_no_price_of_today_may_be_among_the_sums_or_not() -> None:
     assert read({"long_market_value": "0"}, [held("NVDA", "10", "0", market_value="0")])
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("price", "accepted"), [("99.91", 0), ("99.2", 1), ("100.8", 1)])
 def test_prices_that_move_between_two_answers_never_make_an_account_unreadable(
     venue: Any, price: str, accepted: int, caplog: pytest.LogCaptureFixture
@@ -312,6 +313,7 @@ def test_prices_that_move_between_two_answers_never_make_an_account_unreadable(
     assert len(said) == accepted
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("price", ["98.9", "101.1", "1000"])
 def test_positions_worth_something_else_twice_are_no_account(venue: Any, price: str) -> None:
     venue.account |= {"cash": "1000", "long_market_value": "100000", "short_market_value": "0"}

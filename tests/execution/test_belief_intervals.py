@@ -172,6 +172,7 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
         )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), holding=st.sampled_from(["next", "session"]))
 def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
@@ -237,6 +238,7 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
+@pytest.mark.slow
 def test_the_part_of_a_panel_before_any_forecast_asks_for_none(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,7 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
     assert page.count("<td>SYA</td>") == (orders["symbol"] == "SYA").sum()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

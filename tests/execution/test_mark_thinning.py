@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Literal
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ class Judged:
         self.halts.clear(kind, "Ada", self.marks[-1].at)
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(st.lists(steps, min_size=20, max_size=40), st.sampled_from([3, 6, 9]))
 def test_what_is_left_out_changes_no_judgement(

@@ -423,6 +423,7 @@ def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str)
     assert [desk.now() for _ in range(2)] == [moved, NOW], "also where the first was wrong"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("speed", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("every", [(15.0,), (15.0, 0.2), (5.0,)])
 def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
@@ -936,6 +937,7 @@ ANSWER = taken(
 )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("field", ANSWER)
 def test_a_field_of_an_orders_answer_that_goes_or_changes_is_the_same_fill_or_one_refusal(
     field: str,

@@ -153,6 +153,7 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
     assert account.unborrowed_cash == 30_000
 
 
+@pytest.mark.slow
 def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: Any) -> None:
     settings = BrokerSettings(url_override=venue.url)
     for wrong, says in (
@@ -473,6 +474,7 @@ def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path:
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "environment", "says"),
     [

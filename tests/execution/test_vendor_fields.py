@@ -183,6 +183,7 @@ def test_two_hundred_positions_are_all_there() -> None:
     assert account.equity == pytest.approx(account.cash + worth)
 
 
+@pytest.mark.slow
 def test_a_field_that_goes_or_changes_is_the_same_account_or_one_clear_refusal() -> None:
     """Never another equity, and never another error: what nobody sees would be traded on."""
     expected = read(ANSWERS)

@@ -256,6 +256,7 @@ def test_a_damaged_file_is_never_believed(
         read_values(path)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("column", [b"issued_at", b"key", b"values"])
 def test_a_file_that_has_lost_the_name_of_a_column_is_damaged(
     column: bytes, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
@@ -403,6 +404,7 @@ def test_the_day_that_a_read_only_cache_lacks_is_held_in_memory(
     assert content(read_only) == before
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("column", ["values", "key"])
 def test_a_damaged_file_of_a_read_only_cache_is_computed_in_memory(
     column: str,

@@ -73,6 +73,7 @@ def test_a_forecast_does_not_depend_on_its_batch_mates(
     np.testing.assert_allclose(ours, theirs, rtol=2e-7)  # at most the last bit of a float32 price
 
 
+@pytest.mark.slow
 def test_symbols_at_one_instant_attend_to_each_other_when_asked_to(market: Bars) -> None:
     joint = Chronos2Forecaster(group="instant").forecast(market, market.times[-60])
     for at in np.unique(joint.windows.issued_at)[-20:]:

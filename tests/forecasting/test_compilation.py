@@ -107,6 +107,7 @@ def test_lengths_are_few_and_the_default_gets_no_patch_of_nothing() -> None:
     assert (graph_length(100, 8), graph_length(100, 16)) == (104, 112)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("length", [3, 8, 57, 64, 90, 100, 104, 105, 150, 301, 512])
 @pytest.mark.parametrize("group", [1, 3])
 def test_a_padded_context_answers_as_the_context_itself(
@@ -286,6 +287,7 @@ def broken(error: Exception, from_call: int = 1) -> Callable[..., Any]:
     return compile
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("late", [False, True])
 def test_auto_goes_on_without_compilation_and_says_so_in_one_line(
@@ -409,6 +411,7 @@ def small(
     return fits
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("kind", MEMORY)
 @pytest.mark.parametrize("way", ["eager", "compiled"])
 def test_where_memory_runs_out_the_batch_is_halved(
@@ -496,6 +499,7 @@ def test_memory_is_given_back_on_a_device_and_without_one(monkeypatch: pytest.Mo
     assert done == ["reset", "emptied", "reset"]
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

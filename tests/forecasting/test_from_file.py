@@ -311,6 +311,7 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
     return other
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("change", "line"),
     [

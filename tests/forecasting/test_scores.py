@@ -262,6 +262,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", *words], cwd=folder)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

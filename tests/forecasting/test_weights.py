@@ -261,6 +261,7 @@ def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     )
 
 
+@pytest.mark.slow
 def test_a_lesson_learned_from_other_weights_is_not_used(
     folder: Path, market: Bars, others: Callable[[int], bytes]
 ) -> None:

@@ -44,6 +44,7 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         compose.hydra_command("backtest", seen.append)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -92,6 +93,7 @@ def test_a_key_of_a_group_that_a_command_does_not_have_is_unknown_to_it() -> Non
             compose.composed_config("batch", [f"{key}=3"])
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("word", "says"),
     [
@@ -114,6 +116,7 @@ def test_a_value_of_another_kind_is_said_with_its_key_and_what_to_write(
     assert str(refused.value).startswith(says)
 
 
+@pytest.mark.slow
 def test_no_run_of_a_multirun_begins_before_the_settings_of_all_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from foundation.command import ended_by_signals
 from foundation.database import (
     Damaged,
     Database,
@@ -215,3 +219,41 @@ def test_errors_of_others_pass_through_a_transaction(database: Database) -> None
     with pytest.raises(ValueError, match="mine") as caught, database.transaction():
         raise ValueError("mine")
     assert not isinstance(caught.value, DatabaseFailed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_between_any_two_steps_leaves_no_transaction_open(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """What is written after it is on the disk at once, and what it met is there whole or not."""
+    heard = 0
+    for step in count():
+        path = tmp_path / f"{step}.sqlite"
+        database = Database(path)
+        database.create(TABLE)
+        steps = count()
+
+        def tell(_: object, event: str, __: object, steps: Iterator[int] = steps) -> None:
+            # Python hears signals where a function begins, and after a call of one in C.
+            if event in ("call", "c_return") and next(steps) == step:  # noqa: B023
+                sys.setprofile(None)
+                signal.raise_signal(number)
+
+        try:
+            with ended_by_signals():
+                sys.setprofile(tell)
+                with database.transaction():
+                    put(database, 1, 1)
+                    put(database, 2, 2)
+                sys.setprofile(None)
+        except KeyboardInterrupt:
+            heard += 1
+            put(database, 3, 3)  # while the exception, and all that it holds, is there
+            kept = rows_of(path, "SELECT a FROM pairs ORDER BY a")
+            assert kept in ([(3,)], [(1,), (2,), (3,)])
+        finally:
+            sys.setprofile(None)
+        database.close()
+        if next(steps) <= step:
+            break
+    assert heard > 20

@@ -112,6 +112,7 @@ def nothing(connection: socket.socket, _: int) -> None:
     connection.recv(1)  # until the client has gone
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     "answer",

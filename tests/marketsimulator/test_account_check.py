@@ -96,6 +96,7 @@ def test_what_comes_later_changes_no_band() -> None:
         assert (before.result == after.result) == (before.month < "2024-03")
 
 
+@pytest.mark.slow
 def test_in_an_account_of_the_same_luck_one_month_in_ten_lies_outside() -> None:
     account = of_luck("2021-01-04", "2024-12-31", seed=3)
     months = account_months(account, [], terms(MAX_CONTRACTS=1, STARTING_CAPITAL=1_000_000.0))

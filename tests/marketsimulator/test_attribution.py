@@ -192,6 +192,7 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     assert found.parts()["financing"] == pytest.approx(got, abs=near)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(**RUNS)
 def test_what_is_shown_of_the_parts_adds_up_to_the_cent(

@@ -133,6 +133,7 @@ def by_hand(run: Run, bars: Bars) -> pd.DataFrame:
     return pd.DataFrame(earned, index=at).fillna(0.0)
 
 
+@pytest.mark.first_example
 def test_the_parts_of_every_symbol_and_hour_are_what_the_account_earned(results: Results) -> None:
     actions = results.settings.data.corporate_actions()
     for run in results.runs:
@@ -188,6 +189,7 @@ def test_everything_befalls_these_accounts(results: Results) -> None:
     assert not ((dates >= HALTED[0]) & (dates <= HALTED[1])).any()
 
 
+@pytest.mark.first_example
 def test_what_is_shown_of_them_adds_up_to_the_cent(results: Results) -> None:
     run = results.main
     capital = results.settings.capital

@@ -69,6 +69,7 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
     """Not only buying: selling, shorting, rebalancing and the night's cut happen."""
     fills = results.main.fill_frame()
@@ -241,6 +242,7 @@ def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
     assert "the forecast made no difference" in remarks
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("rule", "words", "said"),
     [
@@ -263,6 +265,7 @@ def test_a_strategy_of_ones_own_that_never_trades_is_not_judged_by_its_edge(
     assert remark.startswith(said.replace("OWN", own))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_a_strategy_of_ones_own_that_reads_a_mu_of_0_is_told_so_in_one_line(
     calibrated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -489,6 +492,7 @@ def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
         run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

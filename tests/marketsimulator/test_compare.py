@@ -35,6 +35,7 @@ def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, NAMES)
 
 
+@pytest.mark.slow
 def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
     found: Comparison,
 ) -> None:
@@ -138,6 +139,7 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
         assert word in page
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

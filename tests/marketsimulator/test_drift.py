@@ -259,6 +259,7 @@ SETTINGS = BacktestSettings.of(
 )
 
 
+@pytest.mark.slow
 def test_an_account_that_begins_with_positions_is_the_one_that_has_come_to_hold_them() -> None:
     """Long, short and coins: what is bought at one instant is held by the other from the next."""
     bars = SETTINGS.bars()

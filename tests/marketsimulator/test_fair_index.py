@@ -160,6 +160,7 @@ def test_the_mean_of_the_index_is_where_it_stands_however_volatile_it_is() -> No
         assert (np.abs(over.mean(axis=0) - 1) < 4 * error).all()
 
 
+@pytest.mark.slow
 def test_without_a_premium_condors_held_to_the_close_without_costs_come_to_nothing() -> None:
     """The whole of it: strikes, cents and a volatility index that moves from day to day."""
     rules = SpreadRules(

@@ -61,6 +61,7 @@ KALSHI = practice_server.main
 RUN = backtest_kelly_chronos2.main
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("main", "words", "says"),
     [

@@ -296,6 +296,7 @@ def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:
     assert forced.qty == Decimal(-915)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     st.lists(

@@ -71,6 +71,7 @@ def test_turnover_is_a_yearly_rate() -> None:
     assert annual_turnover(500.0, at[:1], np.array([100.0])) is None
 
 
+@pytest.mark.slow
 def test_the_year_before_a_day_ends_on_the_same_date_across_leap_years() -> None:
     """Sessions of 2024-06-14 … 2025-06-13 counted by hand: 250; a leap day counts where it lies."""
     leap_days = [np.datetime64(f"{year}-02-29") for year in (2016, 2020, 2024)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ def told(fills: Records) -> list[tuple[int, float]]:
     return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
 
 
+@pytest.mark.slow
 def test_reductions_go_first_then_coins_then_stocks_each_by_symbol() -> None:
     book = book_of({"AAA": 10.0, "BTCUSD": 0.0, "BBB": -10.0, "ETHUSD": 2.0, "XRPUSD": 0.0})
     found = told(sent(book, [20.0, 1.0, -4.0, 1.0, 0.5]))
@@ -176,6 +178,7 @@ def test_a_tape_has_room_for_every_fill_of_a_move(
     assert np.all(np.abs(held + bought - targets) < steps)
 
 
+@pytest.mark.slow
 def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() -> None:
     tape = new_tape(6)
     tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]

@@ -72,6 +72,7 @@ def test_a_run_that_is_ruined_after_the_last_close_is_ruined() -> None:
     assert separation(runs).relations == ("best", "ruined")
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_where_all_lost_the_best_is_the_one_that_lost_the_least(seed: int) -> None:
     rng = np.random.default_rng(seed)

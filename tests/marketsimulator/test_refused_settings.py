@@ -39,6 +39,7 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
     refuse_other_fees(OmegaConf.create({"fees": {"nope": 1}}), KalshiFees, "")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -115,6 +115,7 @@ def test_settings_that_differ_name_the_runs_of_a_multirun(tmp_path: Path) -> Non
     assert found.runs.varied == {"sizing.fraction": (0.1, 0.5)}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(20, 90))
 def test_a_steady_lead_is_told_apart_and_the_same_run_is_not(seed: int, days: int) -> None:
     returns = np.random.default_rng(seed).normal(0, 0.01, days)
@@ -328,6 +329,7 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -120,6 +120,7 @@ class Bench:
         return float(self.book.holding["quantity"][s])
 
 
+@pytest.mark.slow
 def test_a_stock_purchase_by_hand() -> None:
     """Open 100, one basis point of spread and one of slippage: 10 shares at 100.02, CAT fee 10
     · 0.000003.

@@ -84,6 +84,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say_and_repeat_with_their_see
     assert intervals(np.zeros(50), 252, seed=4) == {}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(30, 250), st.floats(-0.001, 0.002))
 def test_figures_are_those_of_quantstats_where_both_define_the_same(
     seed: int, days: int, drift: float

@@ -380,6 +380,7 @@ THIN = ("fills.volume_share=0.0001", "fills.remainder=carry", "margin.order_marg
 LENT = ("fills.volume_share=null", "costs.stock_half_spread_bps=3", "margin.order_margin=1")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("orders", "factors", "words"),
     [
@@ -558,6 +559,7 @@ def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: 
     assert json.loads((run / "stress.json").read_text())["worst"] == "gap"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -47,6 +47,7 @@ def of(market: Bars, *words: str) -> str:
     return config_hash(variant_of(settings, market))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -75,6 +76,7 @@ def test_what_changes_no_figure_is_the_same_trial(
     assert of(market, *one) == of(market, *other)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("one", "other"),
     [

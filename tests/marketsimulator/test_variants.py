@@ -96,6 +96,7 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
             outcomes([other], bars, beliefs, begin)
 
 
+@pytest.mark.slow
 def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
     assert page.count("fraction=0.3 symbol_cap=0.6</th>") == 1
 
 
+@pytest.mark.slow
 def test_a_bound_on_drawdowns_is_swept_as_it_is_backtested(settings: BacktestSettings) -> None:
     bound = with_changes(settings, {"sizing.drawdown": {"depth": 0.2, "probability": 0.1}})
     table = run_sweep(bound, {"sizing.drawdown.depth": [0.2, 0.4]}).table
@@ -211,6 +213,7 @@ def test_the_higher_of_two_thresholds_for_margin_holds(
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 10
 
 
+@pytest.mark.slow
 def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
     settings: BacktestSettings,
 ) -> None:
@@ -271,6 +274,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     assert outcome.totals.failures == failed > 10
 
 
+@pytest.mark.slow
 def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(
     settings: BacktestSettings,
 ) -> None:

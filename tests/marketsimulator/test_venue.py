@@ -118,6 +118,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
 def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> None:

@@ -42,6 +42,7 @@ def free(w: pd.DataFrame, bars: dict[str, pd.DataFrame], **more: Any) -> Replay:
     )
 
 
+@pytest.mark.slow
 def test_a_row_decides_on_its_close_and_fills_at_the_next_open() -> None:
     bars = frames({"AAA": [100, 100, 110, 110]}, {"AAA": [100, 101, 100, 110]})
     run = free(weights(bars, AAA=[0.5, float("nan"), 0.0, 0.0]), bars)
@@ -63,6 +64,7 @@ def test_costs_move_the_price_and_are_charged() -> None:
     assert run.equity.iloc[1] == pytest.approx(10_000 - 50 * 0.2 - fill["fee"])
 
 
+@pytest.mark.slow
 def test_caps_and_ceilings_bind_by_day_and_into_the_night() -> None:
     """Three rows a day: what fills at the second row's open may be 4×, at the third's 2×, at
     the next day's first 4×.

@@ -377,6 +377,7 @@ def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
         MonteCarloSettings(**wrong)
 
 
+@pytest.mark.slow
 def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> None:
     sample = alone(
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
@@ -393,6 +394,7 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
     assert (tmp_path / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("runs", "days"), [(3, 1), (7, 11), (40, 10)])
 def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
     sample = alone(
@@ -414,6 +416,7 @@ def test_percent_have_a_digit_after_the_point_only_where_they_need_one() -> None
     assert list(map(percent_text, shares)) == ["0%", "2.5%", "5%", "10%", "30%"]
 
 
+@pytest.mark.slow
 def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -> None:
     sample = alone(
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
@@ -583,6 +586,7 @@ def test_what_is_absurd_is_said(
     assert not [each for each in doubts(sample, {"iid": figures}, 2e4, 1) if "MAX_CON" in each]
 
 
+@pytest.mark.slow
 def test_warnings_are_in_the_file_with_the_shares_they_rest_on(tmp_path: Path) -> None:
     credits = np.full(12, 250 * UNIT)
     sample = alone(np.full(12, 300 * UNIT), credits, credits, 2.4)

@@ -124,6 +124,7 @@ def test_a_spread_is_sold_in_as_many_contracts_as_the_balance_covers() -> None:
     assert (account.cut, short.cut) == (0, 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from((0.3, 0.75, 10.0)), st.integers(2_000, 30_000))
 def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
@@ -279,6 +280,7 @@ def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
         SpreadSettings(rules=SpreadRules(leave_at=210.0))
 
 
+@pytest.mark.slow
 def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
     steep = Smile(slope=0.1, wing=0.5, level=0.7)

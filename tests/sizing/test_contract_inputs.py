@@ -274,6 +274,7 @@ def test_a_byte_order_mark_is_no_damage(root: Path, name: str) -> None:
 SIZED = "from option_spreads.contracts import calculate_position_size as size\n"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("before", "shown", "logged"),
     [

@@ -83,6 +83,7 @@ def test_the_settings_size_by_it_and_say_so() -> None:
     assert premium.label == "premium_17.6696"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "line"),
     [

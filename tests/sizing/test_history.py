@@ -29,6 +29,7 @@ def history(seed: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @given(st.integers(0, 100_000))
 def test_a_history_is_its_instants_one_by_one(seed: int) -> None:
     p = history(seed)

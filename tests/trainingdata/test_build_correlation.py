@@ -252,6 +252,7 @@ def test_a_matrix_that_is_none_is_refused(tmp_path: Path, market: Bars) -> None:
         read_correlation(tmp_path / "m")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [

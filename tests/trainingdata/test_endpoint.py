@@ -71,6 +71,7 @@ def no_number(client: Any) -> object:
     raise ValueError(client.get_account())
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("secret", [KEYS.key, KEYS.secret], ids=["key", "secret"])
 @pytest.mark.parametrize(
     ("status", "body", "ask"),
