@@ -230,8 +230,14 @@ def overheld(held: Mapping[Contract, int], tickets: Tickets, allowed: Mapping[st
 
 
 def _reversed(sales: Sequence[SpreadTicket], purchases: Sequence[SpreadTicket]) -> bool:
-    sold_at = [ticket.fill.at for ticket in sales]
-    return any(ticket.fill.at < min(sold_at, default=ticket.fill.at) for ticket in purchases)
+    sold_at = [ended_at(ticket) for ticket in sales]
+    bought_at = [ended_at(ticket) for ticket in purchases]
+    return any(at < min(sold_at, default=at) for at in bought_at)
+
+
+def ended_at(ticket: SpreadTicket) -> np.datetime64:
+    """When an order was done, or came where it still works."""
+    return ticket.submitted_at if ticket.closed_at is None else ticket.closed_at
 
 
 def _has_expired(contract: Contract, now: np.datetime64) -> bool:

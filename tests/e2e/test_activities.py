@@ -478,6 +478,7 @@ def test_a_split_that_is_listed_late_is_named_until_it_is_listed(
     assert not desk.book.differences(desk.held(), FREE)
 
 
+@pytest.mark.slow
 def test_everything_is_listed_at_once_again_on_demand(practice: Start, actions: Path) -> None:
     here = practice(f"data.actions={actions}", "data.adjustment=raw")
     late(here, "SPLIT")

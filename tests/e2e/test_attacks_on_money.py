@@ -116,6 +116,7 @@ def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
         assert desk.cycles[-1].decision is not None
 
 
+@pytest.mark.slow
 def test_cash_that_a_person_has_cleared_is_the_ground_once(practice: Start, tmp_path: Path) -> None:
     with attacked(practice, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(-5_000.0)
@@ -132,6 +133,7 @@ def test_cash_that_a_person_has_cleared_is_the_ground_once(practice: Start, tmp_
         assert halted_by(desk) == ["cash"], "it is the second time"
 
 
+@pytest.mark.slow
 def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
         assert [mark.flows for mark in desk.job._journal.marks(np.datetime64(0, "ns"))][1] == 20_000
 
 
+@pytest.mark.slow
 def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
         assert desk.live.halts.history() == ()
 
 
+@pytest.mark.slow
 def test_a_booking_of_more_than_half_of_the_account_asks_a_person_though_cash_shows_it(
     practice: Start, tmp_path: Path
 ) -> None:

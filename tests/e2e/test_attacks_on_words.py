@@ -68,6 +68,7 @@ def test_a_key_with_a_control_character_is_refused_by_its_name_and_shown_nowhere
         assert part not in done.stdout + done.stderr + logs
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("place", ["column", "file", "folder"])
 def test_names_of_columns_files_and_folders_move_no_screen(tmp_path: Path, place: str) -> None:
     folder = tmp_path / (f"bars{MOVES}" if place == "folder" else "bars")

@@ -77,6 +77,7 @@ def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float
         assert row.gross_crypto > 0.95 * row.equity, "no hour is spent in cash"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("increments", ["original", "broker"])
 @pytest.mark.parametrize("capital", [1_500.0, 100_000.0])
 def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(

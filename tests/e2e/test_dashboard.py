@@ -581,6 +581,7 @@ def test_the_command_serves_until_it_is_ended(account: Path) -> None:
     assert done.stderr.startswith("interrupted: nothing was changed")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "said"),
     [

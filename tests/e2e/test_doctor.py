@@ -414,6 +414,7 @@ def test_where_orders_go_is_said() -> None:
     assert of(url_override="http://127.0.0.1:8000").level == "ok"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -633,6 +634,7 @@ def test_a_kill_file_stops_everything_with_or_without_a_journal(
     assert examined(here, tmp_path)["halts"].level == "ok"
 
 
+@pytest.mark.slow
 def test_an_account_that_another_process_trades_is_not_ready(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

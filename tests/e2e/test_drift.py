@@ -133,6 +133,7 @@ def test_a_journal_of_event_contracts_names_the_command_that_judges_it(tmp_path:
     assert f"`python -m event_contracts.paper_report journal={path}`" in str(told.value)
 
 
+@pytest.mark.slow
 def test_an_order_that_was_withheld_counts_as_withheld(practice: Start, tmp_path: Path) -> None:
     """No order is worth more than 20,000 USD: the first two are, and only they."""
     here = begun(practice)
@@ -153,6 +154,7 @@ def test_an_order_that_was_withheld_counts_as_withheld(practice: Start, tmp_path
     assert drift.each.differences == (), "every decision follows from its own account"
 
 
+@pytest.mark.slow
 def test_a_partial_fill_counts_as_unfilled(practice: Start, tmp_path: Path) -> None:
     def half(here: Practice, _: Desk) -> None:
         here.fail(kind="partial")
@@ -185,6 +187,7 @@ def test_an_order_that_the_venue_turns_down_counts_as_rejected(
     assert "rejected" in named_terms(drift)
 
 
+@pytest.mark.slow
 def test_a_trade_by_hand_counts_as_one(practice: Start, tmp_path: Path) -> None:
     def by_hand(here: Practice, _: Desk) -> None:
         trading(here).submit_order(buy("SYA", 50))
@@ -206,6 +209,7 @@ def test_a_trade_by_hand_counts_as_one(practice: Start, tmp_path: Path) -> None:
     assert drift.each.differences == ()
 
 
+@pytest.mark.slow
 def test_an_instant_without_a_pass_is_missed(practice: Start, tmp_path: Path) -> None:
     def wait(here: Practice, _: Desk) -> None:
         here.advance()
@@ -220,6 +224,7 @@ def test_an_instant_without_a_pass_is_missed(practice: Start, tmp_path: Path) ->
     assert "missed" in named_terms(drift)
 
 
+@pytest.mark.slow
 def test_a_pass_that_was_halted_says_why(practice: Start, tmp_path: Path) -> None:
     """Holdings that nothing explains halt everything; the journal has decided nothing then."""
 
@@ -236,6 +241,7 @@ def test_a_pass_that_was_halted_says_why(practice: Start, tmp_path: Path) -> Non
     assert "missed" not in named_terms(drift)
 
 
+@pytest.mark.slow
 def test_other_fees_count_as_fees(practice: Start, tmp_path: Path) -> None:
     """The simulation pays a cent a share, the venue nothing of the kind."""
     journal = passes(begun(practice), tmp_path, *WORDS, count=2)
@@ -259,6 +265,7 @@ def test_other_costs_count_as_prices_and_as_slippage(practice: Start, tmp_path: 
         assert row.simulated - row.realised == pytest.approx(9, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_deposit_is_no_drift_of_the_profit(practice: Start, tmp_path: Path) -> None:
     def deposit(here: Practice, _: Desk) -> None:
         noted(here, "CSD", 5_000.0)
@@ -287,6 +294,7 @@ def test_what_the_venue_books_counts_by_its_kind(
     assert named_terms(drift) == {term: Decimal("-12.34")}
 
 
+@pytest.mark.slow
 def test_cash_that_nothing_lists_is_unlisted(practice: Start, tmp_path: Path) -> None:
     def take(here: Practice, _: Desk) -> None:
         here.venue.broker.deposit(-7.0)
@@ -390,6 +398,7 @@ def test_the_command_ends_with_0_where_nothing_drifts(practice: Start, tmp_path:
     assert "No drift." in same.stdout
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_ends_with_1_where_it_drifts(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -434,6 +443,7 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_two(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_json_holds_every_term_and_difference(practice: Start, tmp_path: Path) -> None:
     journal = passes(begun(practice), tmp_path, *WORDS, "guards.max_order=20000", count=3)
     told = drift_json(drift_of(journal, *WORDS))

@@ -102,6 +102,7 @@ def test_orders_of_event_contracts_that_rested_rest(tmp_path: Path) -> None:
         assert {each.venue for each in resting} == {"kalshi"}
 
 
+@pytest.mark.slow
 def test_earlier_runs_are_explained_compared_and_stressed(tmp_path: Path) -> None:
     folders = {name: copied(name, tmp_path) for name in ("backtest", "variants", "replay", "sweep")}
     for run in (folders["backtest"], folders["replay"]):

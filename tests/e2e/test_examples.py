@@ -225,6 +225,7 @@ def test_a_finetuned_checkpoint_has_other_weights_and_is_what_forecasts(
     assert tuned.read_bytes() != (SHIPPED / WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(
     folder: Path, results: Callable[[str], Path]
 ) -> None:

@@ -68,6 +68,7 @@ def test_whatever_must_never_be_of_a_run_is_counted(
     assert {"crashes", "leaks", "hangs"} & set(+place.counts) == counted
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_says_where_it_waits(
     place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ for number in range(300):
 """
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("after", "rows"), [(False, 2), (True, 3)])
 def test_a_kill_lands_before_or_after_the_chosen_commit(
     place: Place, *, after: bool, rows: int

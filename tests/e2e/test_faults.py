@@ -66,6 +66,7 @@ def test_a_killed_week_ends_as_an_undisturbed_one(tmp_path: Path, job: str) -> N
     assert counts["orders"] > 12
 
 
+@pytest.mark.slow
 def test_kills_and_schedules_are_shared_among_the_jobs() -> None:
     assert shares(5, 2) == [3, 2]
     assert shares(4, 1) == [4]

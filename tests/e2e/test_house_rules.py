@@ -56,6 +56,7 @@ def loads(tree: ast.AST) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_reads_what_could_execute() -> None:
     """No pickle, no torch.load, no eval, no unsafe YAML anywhere."""
     assert loads(ast.parse("import pickle; np.load(f); torch.load(f); pd.read_pickle(f)")) != set()

@@ -179,6 +179,7 @@ def journal() -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
     here: KalshiPractice,
 ) -> None:

@@ -49,6 +49,7 @@ def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_cloc
         assert moved["tick"] == 2
 
 
+@pytest.mark.slow
 def test_a_clock_that_runs_plays_its_markets_to_the_end(tmp_path: Path) -> None:
     with served(tmp_path, "--speed", "1e6", "market.steps=20") as (url, _, _):
         status = f"{url}{API}/exchange/status"

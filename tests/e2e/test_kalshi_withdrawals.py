@@ -354,6 +354,7 @@ def test_an_order_that_fills_as_it_is_cancelled_stays_as_it_ended(stand: KalshiS
     assert manager.view(RAIN).yes == 10
 
 
+@pytest.mark.slow
 def test_a_dry_run_cancels_nothing_and_one_on_paper_goes_on_to_cancel(
     stand: KalshiStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

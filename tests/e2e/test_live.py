@@ -531,6 +531,7 @@ def test_a_live_accounts_keys_send_nothing_to_paper(tmp_path: Path, host: str) -
     assert "it is a live account's, and broker.paper wants a paper one" in done.stderr
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("words", [("preview", "mode=paper"), ("mode=paper", "preview")])
 def test_a_preview_sends_nothing_whatever_else_is_asked_for(
     practice: Start, tmp_path: Path, words: tuple[str, ...]

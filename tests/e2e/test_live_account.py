@@ -198,6 +198,7 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     assert len(here.posts) > posts
 
 
+@pytest.mark.slow
 def test_what_a_person_traded_is_explained_and_counts(here: Practice, tmp_path: Path) -> None:
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)

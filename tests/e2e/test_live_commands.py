@@ -338,6 +338,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
 
 
+@pytest.mark.slow
 def test_a_halt_of_positions_is_cleared_once_by_a_machine_with_another_time(
     practice: Start, tmp_path: Path
 ) -> None:

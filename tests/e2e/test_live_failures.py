@@ -100,6 +100,7 @@ def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
     assert not here.posts
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("answer", [{}, "", None, "[]", [1], [None]])
 @pytest.mark.parametrize("what", ["positions", "orders"])
 def test_what_is_no_list_is_no_empty_account(
@@ -241,6 +242,7 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
 
 
+@pytest.mark.slow
 def test_however_many_orders_are_of_unknown_fate_asking_for_them_has_one_end(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,7 @@ def test_orders_of_several_legs_that_cannot_be_are_refused(
     assert not here.venue.options.desks[UNDER].held()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "malformed", "status"])
 def test_a_spread_whose_answer_is_lost_is_sold_once(practice: Start, vix: Path, fault: str) -> None:
     here = options(practice, vix)
@@ -611,6 +612,7 @@ def test_a_halt_is_told_and_nothing_is_ordered(
     assert "safety halt" in body["text"]
 
 
+@pytest.mark.slow
 def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
     practice: Start, vix: Path, tmp_path: Path, ears: tuple[str, list[Any]]
 ) -> None:

@@ -196,6 +196,7 @@ def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_code_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
     for word, line in (
         ("forecaster=own:Absent", "has no attribute 'Absent'"),

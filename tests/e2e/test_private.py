@@ -23,6 +23,7 @@ def opened(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+@pytest.mark.slow
 def test_a_pass_of_the_loop_leaves_nothing_that_others_may_read(
     practice: Start, tmp_path: Path
 ) -> None:

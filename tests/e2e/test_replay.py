@@ -164,6 +164,7 @@ def assert_same(one: Desk, other: Desk) -> None:
     assert one.here.venue.broker.row() == other.here.venue.broker.row()
 
 
+@pytest.mark.slow
 def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(whole: Desk) -> None:
     said = whole.summary
     venue = whole.here.venue
@@ -317,6 +318,7 @@ def test_settings_may_change_until_something_is_decided(desk_of: Callable[[str],
     assert not desk.replay(nothing, "sizing.band=0.1")["partial"]
 
 
+@pytest.mark.slow
 def test_the_settings_of_a_replay_lie_beside_its_files_and_hold_no_secret(
     desk_of: Callable[[str], Desk],
 ) -> None:

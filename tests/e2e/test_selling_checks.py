@@ -19,7 +19,7 @@ from option_spreads.selling.state import OpenSpread, read_state
 from option_spreads.simulation.desk import SpreadTicket
 from tests.e2e import selling_checks
 from tests.e2e.selling import COSTS, Practising, practising_seller
-from tests.e2e.selling_checks import Written
+from tests.e2e.selling_checks import Written, ended_at
 
 
 @dataclass
@@ -118,7 +118,7 @@ def something_else_bought_back(sold: Sold) -> None:
 def bought_back_before_it_was_sold(sold: Sold) -> None:
     name, ticket = sale_of(sold)
     closing = sold.tickets[f"{name}.close1"]
-    early = ticket.fill.at - np.timedelta64(1, "m")
+    early = ended_at(ticket) - np.timedelta64(1, "m")
     sold.tickets[f"{name}.close1"] = replace(closing, closed_at=early)
 
 

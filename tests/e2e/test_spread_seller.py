@@ -945,6 +945,7 @@ def test_with_trouble_of_a_spread_holdings_are_compared_and_nothing_is_sold(
     assert len(here.desk.tickets) == 2
 
 
+@pytest.mark.slow
 def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), leave_at=380, **HELD)
     seller = here.seller()

@@ -152,6 +152,7 @@ def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
     assert {entry.policy for entry in shown} == {"kelly"}
 
 
+@pytest.mark.slow
 def test_a_market_that_settles_ends_the_trading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,7 @@ def test_every_policy_plays_every_session_and_each_pair_is_answered(
     assert compare(other).trials == 6
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_comparison() -> None:
     first, second = (comparison_json(compare(SMALL)) for _ in range(2))
     assert first == second

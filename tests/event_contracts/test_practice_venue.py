@@ -93,6 +93,7 @@ def test_the_same_actions_fill_the_same_as_in_the_environment(
         assert (held.yes, held.no) == (info["yes"], info["no"])
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(seeds, styles)
 def test_over_the_wire_an_agent_sees_and_fills_what_the_environment_does(

@@ -184,6 +184,7 @@ def carried() -> tuple[Run, BacktestSettings]:
     return simulate_trading(settings, bars, first, "carried", trader), settings
 
 
+@pytest.mark.slow
 def test_a_run_that_carries_remainders_can_change_its_mind(
     carried: tuple[Run, BacktestSettings],
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_new_hour_adds_one_small_file(
     assert len(content(tmp_path)[new.pop()]) < 40_000
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "change", ["close", "model", "dtype", "context_length", "augmentation", "group"]
 )
@@ -316,6 +317,7 @@ def test_a_file_pruned_under_a_run_is_looked_for_again(
     assert "went away while it was being used" in caplog.text
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("whole", ["values", "log_moments"])
 def test_one_damaged_value_is_computed_again_and_the_run_goes_on(
     whole: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch

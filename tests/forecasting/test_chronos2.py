@@ -46,6 +46,7 @@ def pipeline_quantiles(folder: Path, contexts: list[np.ndarray], **options: Any)
     return np.sort(np.stack([q[0].numpy() for q in quantiles]), axis=-1)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("checkpoint", ["shipped", "random"])
 def test_the_batched_path_answers_as_the_librarys_pipeline(
     checkpoint: str, random_checkpoint: Path, market: Bars
@@ -237,6 +238,7 @@ def test_predict_ohlc_refuses_what_is_no_bar_where_it_reads_it(
     shipped.predict_ohlc(unread, "SYA", context_length=100)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("zone", ["UTC", None])
 @pytest.mark.parametrize("place", ["index", "column", "text"])
 @pytest.mark.parametrize("frequency", ["h", "5min", "D"])

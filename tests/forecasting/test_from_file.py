@@ -259,6 +259,7 @@ def test_a_file_says_who_made_it_and_an_oracles_forecasts_stay_an_oracles(tmp_pa
     assert not reads_future(RandomWalk().name)
 
 
+@pytest.mark.slow
 def test_rows_of_other_symbols_and_times_are_passed(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:

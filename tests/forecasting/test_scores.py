@@ -304,6 +304,7 @@ def test_commands_name_what_is_wrong_in_one_line(
     assert [p.name for p in tmp_path.iterdir() if p.name != "logs"] == []
 
 
+@pytest.mark.slow
 def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars) -> None:
     span = ("start=2024-02-12", "end=2024-02-20", "symbols=[SYA,SYXUSD]")
     answer = run(

@@ -114,6 +114,7 @@ def test_what_is_compiled_is_named_so_that_the_first_minute_is_not_silent(
     assert caplog.messages[0].startswith("compiling ")
 
 
+@pytest.mark.slow
 def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
     """What is executed is read without assertions; and outside the rooms nothing is kept."""
     decorated = re.compile(r"^@(compiled|inlined|reordered)\b", re.MULTILINE)

@@ -168,6 +168,7 @@ def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
     assert heard_texts() == ["first"]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("content", ["[", "{}", '[{"text": 1}]', "[" * 100_000, "\x00"])
 def test_kept_alerts_that_cannot_be_read_stop_nothing(
     ear: str, tmp_path: Path, content: str

@@ -59,6 +59,7 @@ def of_luck(first: str, last: str, seed: int, a_day: int = 2) -> list[Flow]:
     return [trade(day, 100.0 if rng.random() < 0.6 else -120.0) for day in days]
 
 
+@pytest.mark.slow
 def test_a_month_begins_with_the_account_as_it_was_and_is_computed_by_hand() -> None:
     """Two wins of 100 a contract on each session of January, 21: Kelly is 1, and a risk of 250.
 

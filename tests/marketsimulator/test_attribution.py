@@ -236,6 +236,7 @@ def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
         assert seen.get(name, 0) > 0, name
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(**RUNS, nature=st.sampled_from(["premium", "forecast", "limits"]))
 def test_what_no_decision_knew_has_no_part(

@@ -132,6 +132,7 @@ def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(
     assert not decisions.duplicated(["at", "symbol"]).any()
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_run(results: Results) -> None:
     """The same seed, the same run."""
     again = run_backtest(settings())
@@ -170,6 +171,7 @@ def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Res
     pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
 
 
+@pytest.mark.slow
 def test_runs_begun_on_different_dates_with_equal_accounts_decide_equally(results: Results) -> None:
     forecaster = results.settings.forecaster.build(results.bars.symbols)
     early, late = (

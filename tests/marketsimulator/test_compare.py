@@ -59,6 +59,7 @@ def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
     assert (found.table["max_leverage"] <= 4.1).all()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("strategy", ["risk_parity", "premium_50"])
 def test_a_strategys_row_is_its_own_backtest(
     settings: BacktestSettings, found: Comparison, strategy: str

@@ -49,6 +49,7 @@ def command(folder: Path, output: Path, *words: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_path: Path) -> None:
     done = run_command(command(folder, tmp_path, "data.accept_jumps=true"), cwd=ROOT)
     assert done.returncode == 0, done.stderr

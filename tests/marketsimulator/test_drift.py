@@ -513,6 +513,7 @@ def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> LiveRecord:
     return record(*intents, decisions=tuple(decisions), marks=tuple(marks), fills=fills)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_account_of_a_decision_follows_from_the_journal(seed: int) -> None:
     """What has not settled and what shorts were sold for, through days of longs and shorts."""

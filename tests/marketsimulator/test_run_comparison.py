@@ -135,6 +135,7 @@ def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
     assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
 
 
+@pytest.mark.slow
 def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
     """Pair by pair, the best of 20 runs without any difference would be in each of these sets."""
     claims = 0

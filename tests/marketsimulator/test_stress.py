@@ -542,6 +542,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: Path) -> None:
     own = '{name: mine, stocks: -0.3, symbols: {BBB: -0.5}, source: "an assumption"}'
     words = ["at=2024-10-04", f"own=[{own}]", "only=[gap,mine]"]

@@ -198,6 +198,7 @@ def prepared(settings: BacktestSettings, bars: Bars) -> tuple[int, Trader]:
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
 def test_the_higher_of_two_thresholds_for_margin_holds(
     settings: BacktestSettings, limit: float, broker: float

@@ -145,6 +145,7 @@ def sent_orders(draw: st.DrawFn) -> Order:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data(), sent_orders(), st.sampled_from([0.0, 0.01]))
 def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:

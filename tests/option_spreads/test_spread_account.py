@@ -295,6 +295,7 @@ def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> No
     assert replace(run, bars=bars).quoted == steep
 
 
+@pytest.mark.slow
 def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: Path) -> None:
     """One run gives both; the files of trades and the picture are those of the longer one."""
     rules = SpreadRules(entries=(60,))
@@ -316,6 +317,7 @@ def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: P
     assert len(rows) == 1 + summary["account"]["trades"]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
 )

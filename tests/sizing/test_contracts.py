@@ -454,6 +454,7 @@ def test_a_process_killed_at_any_moment_loses_and_doubles_no_trade(
     assert names == [f"t{k}" for k in range(total)]
 
 
+@pytest.mark.slow
 def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = ["-m", "option_spreads.contracts", *words, f"AUTOSCALING_DATA_DIR={tmp_path}"]

@@ -79,6 +79,7 @@ def plain_hours(bars: pd.DataFrame, symbol: str) -> pd.DataFrame:
     return joined.rename_axis("start").reset_index()
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(READ),
     st.sampled_from(["AAA", "AAAUSD"]),
