@@ -90,7 +90,6 @@ def test_every_cent_is_what_the_exact_account_books_fill_by_fill(seed: int, styl
         assert exact(info["cash"]) == account.cash
 
 
-@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(seeds, styles, st.sampled_from([1000.0, 300.0, 60.0, 20_000.0]))
 def test_masks_are_those_of_the_live_manager(seed: int, style: str, cash: float) -> None:

@@ -65,7 +65,6 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
     return {market: (quote.yes_bid + quote.yes_ask) / 2 for market, quote in quotes.items()}
 
 
-@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(seeds, styles, cash_amounts)
 def test_actions_through_the_manager_do_what_they_do_in_the_environment(
@@ -140,7 +139,6 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
     assert exchange.cash == D(repr(cash)) + booked_cash + (pairs - expired) / 2 + paid
 
 
-@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(seeds, styles, cash_amounts)
 def test_buffer_and_limits_hold_over_the_whole_account(seed: int, style: str, cash: float) -> None:

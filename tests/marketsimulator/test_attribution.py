@@ -192,7 +192,6 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     assert found.parts()["financing"] == pytest.approx(got, abs=near)
 
 
-@pytest.mark.slow
 @settings(max_examples=20)
 @given(**RUNS)
 def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
@@ -236,7 +235,6 @@ def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
         assert seen.get(name, 0) > 0, name
 
 
-@pytest.mark.slow
 @settings(max_examples=20)
 @given(**RUNS, nature=st.sampled_from(["premium", "forecast", "limits"]))
 def test_what_no_decision_knew_has_no_part(

@@ -124,7 +124,6 @@ def test_a_spread_is_sold_in_as_many_contracts_as_the_balance_covers() -> None:
     assert (account.cut, short.cut) == (0, 1)
 
 
-@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from((0.3, 0.75, 10.0)), st.integers(2_000, 30_000))
 def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
