@@ -328,7 +328,7 @@ class KalshiTrading:
         """Keep an order as it leaves the process, and hold it to the venue's own account."""
         request = OrderRequest.of(json.loads(body))
         self.sent.append(request.client_order_id)
-        order = request.limit_order(request.client_order_id, request.price, request.count)
+        order = request.limit_order(request.client_order_id, request.count)
         with self._turn:
             view = self.here.exchange.exchange.view(order.market)
         if why := checks.breach(order, view, FeeRules()):
