@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -72,12 +73,10 @@ MODES = {
 }
 
 
-def dry_pass(config: DictConfig) -> Cycle:
-    """A dry pass over files, for the account that `capital` and `positions` describe."""
-    settings = LiveSettings.of(config)
+def dry_pass(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
+    """A dry pass over files, for an account of the settings' capital that holds some positions."""
     bars = settings.bars()
     prices = closes_of(bars)
-    positions = _positions(config)
     unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
@@ -380,7 +379,7 @@ def run(config: DictConfig) -> None:
         preview(config)
     else:
         settings = LiveSettings.of(config)
-        cycle = dry_pass(config)
+        cycle = dry_pass(settings, _positions(config))
         show(cycle)
         show_undecided(cycle, settings)
 

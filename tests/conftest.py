@@ -68,7 +68,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Note what a test costs: seconds, and seconds of a processor, those of what it starts too."""
+    """Note what a test costs: seconds, and seconds of a processor, its own and of processes that it
+    waits for. What commands of `tests.commands` work is another process's, and not among them.
+    """
     begun, worked = time.monotonic(), sum(os.times()[:4])
     try:
         return (yield)

@@ -21,8 +21,7 @@ import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401
 import pydantic  # noqa: F401
 import rich.progress  # noqa: F401
-import scipy.signal
-import scipy.stats
+import scipy.special
 import torch  # noqa: F401
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins

@@ -18,6 +18,7 @@ from event_contracts.trading.position_sizes import PositionSizeMetrics
 from event_contracts.trading.size_section import SizeView, size_view
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Index
+from marketsimulator.results.metrics import shape_of
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trial_identity import config_hash
 from marketsimulator.results.trials import Trial, enter
@@ -220,23 +221,17 @@ def _deflated(
     # What hangs together counts once.
     independent = int(held_out.groups.max()) + 1
     for trial in trials:
-        values = returns[trial.forecaster]
         if trial.daily_sharpe is not None:
+            skewness, kurtosis = shape_of(returns[trial.forecaster].ravel())
             deflated[trial.forecaster] = deflated_sharpe(
                 trial.daily_sharpe,
                 independent,
                 trials=tried.count,
                 variance=tried.variance,
-                skewness=_moment(values, 3),
-                kurtosis=_moment(values, 4),
+                skewness=skewness,
+                kurtosis=kurtosis,
             )
     return _Tried(tried.count, deflated)
-
-
-def _moment(values: Array, order: int) -> float:
-    """The mean of the deviations to a power, in standard deviations."""
-    deviations = values.ravel() - values.mean()
-    return float(np.mean(deviations**order) / np.mean(deviations**2) ** (order / 2))
 
 
 def _variant(entrant: Entrant) -> dict[str, Any]:

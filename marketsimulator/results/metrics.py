@@ -109,7 +109,7 @@ def daily_performance(
     losses = float(-returns[returns < 0].sum())
     # A day without a position neither wins nor loses; counting it would pull the rate to 0.
     moved = int((returns != 0).sum())
-    skewness, kurtosis = _shape(returns) if deviation > 0 else (None, None)
+    skewness, kurtosis = shape_of(returns) if deviation > 0 else (None, None)
     return Performance(
         total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
         annual_return=annual,
@@ -243,8 +243,8 @@ def _tail(returns: Array) -> tuple[float | None, float | None]:
     return threshold, float(returns[returns <= threshold].mean())
 
 
-def _shape(returns: Array) -> tuple[float, float]:
-    """Skewness and kurtosis of returns [D], moments of the population."""
+def shape_of(returns: Array) -> tuple[float, float]:
+    """Skewness and kurtosis of returns [D] that move, moments of the population."""
     standardised = (returns - returns.mean()) / returns.std()
     return float((standardised**3).mean()), float((standardised**4).mean())
 
