@@ -101,19 +101,11 @@ class Compiled:
 
     def _deviations(self, located: torch.Tensor, group: int, complete: bool) -> torch.Tensor:
         from torch._dynamo import config
-        from torch._dynamo.exc import FailOnRecompileLimitHit
 
         with _without_advice(), config.patch(recompile_limit=GRAPHS):
             if self._run is None:
                 self._run = torch.compile(run_layer, dynamic=False, fullgraph=True)
-            options = {"group": group, "complete": complete, "run": self._run}
-            try:
-                return self._network(located, **options)
-            except FailOnRecompileLimitHit:
-                # Graphs of networks that are gone count too. All are forgotten, and those that are
-                # still asked for compiled anew.
-                torch.compiler.reset()
-                return self._network(located, **options)
+            return self._network(located, group=group, complete=complete, run=self._run)
 
 
 def graph_length(length: int, patch: int) -> int:

@@ -4,12 +4,9 @@ machine without a GPU can tell.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,20 +28,13 @@ from forecasting.chronos2.devices import (
 )
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.library import load
-from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import (
     WORTH_COMPILING,
     Profile,
-    SymbolSettings,
-    read_symbol_settings,
 )
-from forecasting.chronos2.transfer import Return
 from forecasting.forecast import HORIZON, LEVELS, silent
-from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
-from foundation.errors import DataError, InputError
-from tests.random_chronos2 import random_checkpoint
+from foundation.errors import InputError
 from trainingdata.bars import Bars
 
 CPU = torch.device("cpu")
@@ -83,25 +73,6 @@ def test_a_gpu_is_named_by_its_number(two_gpus: None) -> None:
         r" which is cuda:1$",
     ):
         Chronos2Forecaster(Profile(device="cuda:2"))
-
-
-@pytest.mark.parametrize("word", ["cuda:-1", "cuda:x", "cpu:0", "cuda:", "CUDA", "gpu", ""])
-def test_what_names_no_device_is_refused_wherever_it_is_set(word: str, tmp_path: Path) -> None:
-    says = rf"device: {word!r} is none of auto, cpu, cuda, cuda:N"
-    with pytest.raises(InputError, match=rf"^forecaster\.{says}"):
-        Profile(device=word)
-    with pytest.raises(InputError, match=rf"^forecaster\.{says}"):
-        ForecasterSettings(kind="ewma", device=word)
-    (tmp_path / "NVDA.json").write_text(f'{{"device": "{word}"}}')
-    with pytest.raises(DataError, match=r"NVDA\.json: device: "):
-        read_symbol_settings(tmp_path, ["NVDA"])
-
-
-def test_a_symbols_file_can_name_a_gpu_and_tf32(tmp_path: Path) -> None:
-    (tmp_path / "NVDA.json").write_text('{"device": "cuda:3", "dtype": "tf32"}')
-    (settings,) = read_symbol_settings(tmp_path, ["NVDA"]).values()
-    assert settings == SymbolSettings(device="cuda:3", dtype="tf32")
-    assert settings.over(Profile()) == Profile(device="cuda:3", dtype="tf32")
 
 
 def test_tf32_on_a_cpu_is_refused_where_it_would_be_computed(market: Bars) -> None:
@@ -154,37 +125,6 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
     shipped = checkpoint(str(SHIPPED))
     assert fitting_batch_size(bytes_a_window(shipped, 100, "fp32"), 4 * GIB) == 4096
     assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
-
-
-def test_what_a_pass_really_holds_is_near_what_is_reckoned(tmp_path: Path) -> None:
-    """Tensors that are alive at once, counted while a network runs as on a GPU."""
-    model = checkpoint(str(random_checkpoint(tmp_path, width=256, heads=4)))
-    loaded = load(model, CPU).model
-    network = Network(loaded, HORIZON, model.levels, "fp32", CPU, packed=False).eval()
-    for length in (100, 1000):
-        context = torch.linspace(1, 2, length).repeat(16, 1)
-        with torch.inference_mode(), most_bytes() as most:
-            network(context, group=1, complete=True)
-        reckoned = 16 * bytes_a_window(model, length, "fp32")
-        assert 0.5 < most() / reckoned < 1.25
-
-
-@contextmanager
-def most_bytes() -> Iterator[Callable[[], int]]:
-    """The most bytes of tensors made within that were alive at one time."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        yield lambda: peak(recorded)
-
-
-def peak(recorded: Any) -> int:
-    held = most = 0
-    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return most
 
 
 def test_a_configured_batch_size_wins_and_memory_is_asked_once(
@@ -272,164 +212,27 @@ def test_few_in_fp32_do_not_wait_for_a_compilation_unless_it_is_demanded() -> No
         assert profile.for_job(few) == profile
 
 
-def test_what_a_command_computes_is_judged_by_the_whole_of_it(
-    market: Bars, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Not by its portions, none of which is large."""
-    from forecasting.chronos2 import profile as profiles
-    from forecasting.chronos2.cached import CachedForecaster
-
-    asked: list[Any] = []
-
-    def engine(model: Any, profile: Profile, *others: Any) -> Engine:
-        asked.append(profile.compile)
-        return real(model, replace(profile, compile=False), *others)
-
-    real = engines.engine
-    monkeypatch.setattr(engines, "engine", engine)
-    monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 40)
-    monkeypatch.setattr(profiles, "WORTH_COMPILING", 100)
-    forecaster = Chronos2Forecaster()
-    CachedForecaster(forecaster, tmp_path).forecast(market, market.times[-100])
-    CachedForecaster(forecaster, tmp_path / "few").forecast(market, market.times[-3])
-    assert asked == ["auto", False]
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_ohlc_is_one_small_pass_that_nobody_waits_for(
-    dtype: Any, market: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-    real = engines.engine
-
-    def engine(model: Any, profile: Profile, batch_size: int) -> Engine:
-        asked.append((profile.compile, batch_size))
-        return real(model, replace(profile, compile=False), batch_size)
-
-    monkeypatch.setattr(engines, "engine", engine)
-    _, values = market.real_bars(0)
-    import pandas as pd
-
-    frame = pd.DataFrame(values[:, :4], columns=["open", "high", "low", "close"])
-    Chronos2Forecaster(Profile(dtype=dtype), 4096).predict_ohlc(frame, "SYA")
-    Chronos2Forecaster(Profile(dtype=dtype), 5).predict_ohlc(frame, "SYA")
-    Chronos2Forecaster(Profile(dtype=dtype, compile=True)).predict_ohlc(frame, "SYA")
-    assert asked == [(False, 64), (False, 5), (True, 64)]
-
-
 # ----- there and back -----
 
 
-class Queue:
-    """A stream: work that is done, in order, when somebody waits for it."""
+class TwoBuffers:
+    """A way back, as from a device, where an answer is overwritten by the next but one."""
 
-    hurried = False  # whether it does at once what it can
+    def __init__(self, device: object, shape: tuple[int, ...]) -> None:
+        self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(transfer.BUFFERS)]
+        self.sent = 0
 
-    def __init__(self, *_: object) -> None:
-        self.work: list[Callable[[], object]] = []
-
-    def run(self, count: int) -> None:
-        for work in self.work[:count]:
-            work()
-        self.work = [_nothing] * count + self.work[count:]
-
-    def wait_stream(self, other: Queue) -> None:
-        count = len(other.work)
-        self.work.append(lambda: other.run(count))
-
-    def record_event(self) -> Any:
-        count = len(self.work)
-        if self.hurried:
-            self.run(count)
-        return SimpleNamespace(synchronize=lambda: self.run(count))
+    def send(self, answer: torch.Tensor) -> transfer.Arrival:
+        buffer = self.buffers[self.sent % transfer.BUFFERS]
+        self.sent += 1
+        np.copyto(buffer, answer.numpy())
+        return lambda: buffer
 
 
-def _nothing() -> None:
-    """Work that has been done."""
-
-
-@dataclass
-class Gpu:
-    """A device that has computed nothing, and copied nothing, before somebody waits for it; a
-    hurried one has done so before anybody does.
-    """
-
-    main: Queue = field(default_factory=Queue)
-    current: Queue | None = None
-    copied: int = 0
-
-    @contextmanager
-    def on(self, queue: Queue) -> Iterator[None]:
-        self.current = queue
-        yield
-        self.current = None
-
-    def pinned(self, shape: tuple[int, ...]) -> Any:
-        kept = torch.full(shape, math.nan)
-
-        def copy(answer: Any, non_blocking: bool) -> None:
-            assert non_blocking, "the host waits"
-            queue = self.current or self.main
-            assert queue is not self.main, "the device waits"
-
-            def done() -> None:
-                self.copied += 1
-                kept.copy_(answer)
-
-            queue.work.append(done)
-
-        return SimpleNamespace(copy_=copy, numpy=kept.numpy)
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    gpu = Gpu()
-    monkeypatch.setattr(torch.cuda, "Stream", Queue)
-    monkeypatch.setattr(torch.cuda, "stream", gpu.on)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: gpu.main)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda answer, stream: None)
-    monkeypatch.setattr(transfer, "pinned", gpu.pinned)
-    device: Any = SimpleNamespace(type="cuda")
-    monkeypatch.setattr(engines, "Return", lambda _, shape: Return(device, shape))
-    return gpu
-
-
-@pytest.mark.parametrize("hurried", [False, True])
 @pytest.mark.parametrize("count", [1, 8, 9, 50])
-def test_answers_are_read_when_they_have_come_and_in_their_order(
-    count: int, hurried: bool, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+def test_answers_are_read_in_their_order_before_others_take_their_place(
+    count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Queue, "hurried", hurried)
-
-    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
-        answer = torch.full((len(context), HORIZON, len(LEVELS)), math.nan)
-        last = context[:, -1, None, None]
-        gpu.main.work.append(lambda: answer.copy_(last.expand(-1, HORIZON, len(LEVELS))))
-        return answer
-
-    windows = walk(count)
-    told: list[tuple[int, int]] = []
-
-    def progress(what: str, done: int, total: int) -> None:
-        told.append((done, gpu.copied))
-
-    engine = Engine(network, CPU, 8, "")
-    answer = engine.quantiles(windows, np.arange(count), "none", group=1, progress=progress)
-    expected = windows.price.astype(np.float32)[:, None, None]
-    np.testing.assert_array_equal(answer, np.broadcast_to(expected, answer.shape))
-    # A batch is waited for when the next one is under way, and no longer than for itself.
-    if not hurried:
-        assert told == [(min(8 * n, count), n) for n in range(1, -(-count // 8) + 1)]
-
-
-def test_starts_go_to_the_device_once_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.from_numpy
-    sent: list[Any] = []
-
-    def watched(array: Any) -> torch.Tensor:
-        sent.append(array.dtype)
-        return real(array)
-
-    monkeypatch.setattr(torch, "from_numpy", watched)
-    assert sizes_of(50, 8) == [8] * 7
-    assert sent == [np.float64, np.int64], "the history and where its windows begin"
+    """The copies themselves run on a GPU alone: `tests/forecasting/test_gpu.py`."""
+    monkeypatch.setattr(engines, "Return", TwoBuffers)
+    assert sizes_of(count, 8) == [8] * -(-count // 8)
