@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from forecasting.forecast import HORIZON, LEVELS
@@ -42,6 +39,7 @@ class Checkpoint:
     max_steps: that one forward pass answers.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
     standard: whether its layers are those of `forecasting.chronos2.network`.
+    config: what is written in its `config.json`, which says all this.
     """
 
     folder: Path
@@ -54,6 +52,7 @@ class Checkpoint:
     max_steps: int
     levels: tuple[int, ...]
     standard: bool
+    config: bytes
 
     @property
     def rebuilt(self) -> bool:
@@ -74,24 +73,20 @@ class Checkpoint:
             # the address of new weights.
             if time.time() - newest / 1e9 > SETTLED:
                 return _remembered_digest(stamps)
-            return files_digest([path for path, *_ in stamps])
+            return _digest_of_files(stamps)
         except OSError as error:
             raise _unreadable(self.folder, error) from error
 
-    @contextmanager
-    def frozen(self) -> Iterator[Checkpoint]:
-        """A copy of it that nobody else writes over, for as long as the context lasts.
+    def contents(self) -> dict[str, bytes]:
+        """What lies in its files now, by name.
 
-        What has been loaded from the copy stays as it was when the copy has gone.
+        The library maps weights from their file into memory, and would compute with what is written
+        into the file later; with these bytes it does not.
         """
-        # The library maps weights from their file into memory: what is written into the file later
-        # would be computed with.
-        with TemporaryDirectory(prefix="checkpoint-", ignore_cleanup_errors=True) as place:
-            try:
-                copy_files(self.folder, Path(place))
-            except OSError as error:
-                raise _unreadable(self.folder, error) from error
-            yield replace(checkpoint(place), name=self.name)
+        try:
+            return {path.name: path.read_bytes() for path in _files(self.folder)}
+        except OSError as error:
+            raise _unreadable(self.folder, error) from error
 
 
 def checkpoint(model: str) -> Checkpoint:
@@ -107,7 +102,8 @@ def checkpoint(model: str) -> Checkpoint:
     """
     folder = _folder(model)
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        written = (folder / "config.json").read_bytes()
+        config: dict[str, Any] = json.loads(written)
         architectures = config["architectures"]
         chronos = config["chronos_config"]
         levels = [round(float(q), 4) for q in chronos["quantiles"]]
@@ -146,20 +142,21 @@ def checkpoint(model: str) -> Checkpoint:
         max_steps=max_steps,
         levels=tuple(levels.index(q) for q in LEVELS),
         standard=chronos.get("input_patch_stride", patch) == patch and has_register,
+        config=written,
     )
 
 
-def copy_files(folder: Path, place: Path) -> None:
-    """Copy what a checkpoint is loaded from."""
-    for path in _files(folder):
-        shutil.copyfile(path, place / path.name)
+def digest_of(contents: Mapping[str, bytes]) -> str:
+    """The digest of a checkpoint with these files."""
+    digests = {name: hashlib.sha256(content).digest() for name, content in contents.items()}
+    return _joined_digest(digests)
 
 
-def files_digest(files: list[Path]) -> str:
-    """SHA-256 of the files' names and contents, in hex."""
+def _joined_digest(digests: Mapping[str, bytes]) -> str:
+    """SHA-256 of files' names and of the digests of their contents, in hex."""
     total = hashlib.sha256()
-    for path in files:
-        total.update(path.name.encode() + bytes.fromhex(file_digest(path)))
+    for name, digest in digests.items():
+        total.update(name.encode() + digest)
     return total.hexdigest()
 
 
@@ -200,9 +197,11 @@ def _stamp(path: Path) -> Stamp:
     return path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-@lru_cache(maxsize=64)
-def _remembered_digest(stamps: tuple[Stamp, ...]) -> str:
-    return files_digest([path for path, *_ in stamps])
+def _digest_of_files(stamps: tuple[Stamp, ...]) -> str:
+    return _joined_digest({path.name: bytes.fromhex(file_digest(path)) for path, *_ in stamps})
+
+
+_remembered_digest = lru_cache(maxsize=64)(_digest_of_files)
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:

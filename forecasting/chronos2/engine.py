@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from forecasting.chronos2.augmentation import Augmentation, augment, restore
-from forecasting.chronos2.checkpoint import Checkpoint
+from forecasting.chronos2.checkpoint import Checkpoint, digest_of
 from forecasting.chronos2.compilation import (
     CompilationError,
     Compiled,
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 Way = Literal["compiled", "eager", "library"]
 
 FEW = (64, 512)  # windows a pass for calls that ask for no more
-ATTEMPTS = 3  # at weights that are written over while they load
 
 
 @dataclass(eq=False, slots=True)
@@ -244,8 +243,8 @@ def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> 
     Raises
     ------
     InputError
-        where the device is not there or cannot compute so, the weights do not load or never stand
-        still.
+        where the device is not there or cannot compute so, and the weights do not load or are being
+        written over.
     """
     place = device_of(profile.device)
     dtype = profile.dtype
@@ -253,19 +252,7 @@ def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> 
         raise no_tf32()
     size = batch_size or default_batch_size(checkpoint, place, profile.context_length, dtype)
     compile = profile.compile if way_of(place, profile.compile) == "compiled" else False
-    for _ in range(ATTEMPTS):
-        try:
-            return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size)
-        except _WrittenOver:
-            continue
-    raise InputError(
-        f"forecaster.model: {checkpoint.folder} is being written over; run again when that has"
-        " ended"
-    )
-
-
-class _WrittenOver(Exception):
-    """Weights are no longer those that were to be loaded."""
+    return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size)
 
 
 @lru_cache(maxsize=8)
@@ -296,13 +283,18 @@ def _cached_network(
     checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, packed: bool
 ) -> Callable[..., torch.Tensor]:
     device = torch.device(place)
-    with doing("loading the checkpoint"), checkpoint.frozen() as frozen:
-        if frozen.digest != digest:
-            raise _WrittenOver
-        pipeline = load(frozen, device)
-        if not frozen.rebuilt:
-            return library_network(pipeline, frozen)
-        return Network(pipeline.model, HORIZON, frozen.levels, dtype, device, packed=packed).eval()
+    levels = checkpoint.levels
+    with doing("loading the checkpoint"):
+        contents = checkpoint.contents()
+        if (digest_of(contents), contents["config.json"]) != (digest, checkpoint.config):
+            raise InputError(
+                f"forecaster.model: {checkpoint.folder} is being written over; run again when that"
+                " has ended"
+            )
+        pipeline = load(checkpoint, contents, device)
+        if not checkpoint.rebuilt:
+            return library_network(pipeline, checkpoint)
+        return Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed).eval()
 
 
 def way_of(place: str, compile: Compile) -> Way:

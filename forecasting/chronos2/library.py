@@ -5,10 +5,11 @@ B windows a pass, in groups of G; L bars, H steps, Q levels.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
 
-def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
-    """The library's pipeline on a checkpoint, from safetensors only.
+def load(
+    checkpoint: Checkpoint, contents: Mapping[str, bytes], device: torch.device
+) -> Chronos2Pipeline:
+    """The library's pipeline on the contents of a checkpoint, from safetensors only.
 
     Raises
     ------
@@ -36,6 +39,7 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
     from chronos import Chronos2Pipeline
     from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError
+    from safetensors.torch import load as tensors_of
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -43,10 +47,15 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Chronos2Pipeline:
     # The library draws what it misses at random and only warns: that is refused below instead.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
+        weights: dict[str, Tensor] = {}
+        for name, content in contents.items():
+            if name.endswith(".safetensors"):
+                weights |= tensors_of(content)
         model, loaded = Chronos2Model.from_pretrained(
-            str(checkpoint.folder),
+            None,
+            config=Chronos2Model.config_class.from_dict(json.loads(contents["config.json"])),
+            state_dict=weights,
             device_map=str(device),
-            use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )

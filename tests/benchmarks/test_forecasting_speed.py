@@ -214,7 +214,9 @@ def a_year(
     answer = forecaster.answer(windows, check, profile, by=engine)
     difference = np.abs(answer - on_the_cpu(model, windows, check))
     error = difference / windows.contexts(check).std(axis=1)[:, None, None]
-    layers = len(load(checkpoint(model), torch.device("cpu")).model.encoder.block)
+    folder = checkpoint(model)
+    loaded = load(folder, folder.contents(), torch.device("cpu"))
+    layers = len(loaded.model.encoder.block)
     rate = len(windows) * gates.flops_a_window(checkpoint(model), layers, 100) / taken
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     peak = gates.peak_of(device, dtype)

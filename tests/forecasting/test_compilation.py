@@ -42,7 +42,8 @@ PATCH = 8
 @pytest.fixture(scope="module")
 def network() -> Network:
     """The shipped network as it is compiled."""
-    model = load(checkpoint(str(SHIPPED)), CPU).model
+    shipped = checkpoint(str(SHIPPED))
+    model = load(shipped, shipped.contents(), CPU).model
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
 

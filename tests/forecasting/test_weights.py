@@ -16,9 +16,8 @@ import torch
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.chronos2 import checkpoint as checkpoints
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2 import library
 from forecasting.chronos2.cached import CachedForecaster
-from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, checkpoint
+from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, checkpoint, digest_of
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.train import initialise, small_model
@@ -123,9 +122,7 @@ def test_weights_written_over_answer_as_in_a_fresh_process(
     np.testing.assert_array_equal(answers(folder, market, 8), fresh(folder, 8, tmp_path))
 
 
-@pytest.mark.parametrize("write", ["as cp does", "as cp --preserve does"])
 def test_no_old_answer_lies_under_a_new_address(
-    write: str,
     folder: Path,
     tmp_path: Path,
     market: Bars,
@@ -137,8 +134,6 @@ def test_no_old_answer_lies_under_a_new_address(
     )
     for seed in (1, 2, 1):
         write_over(folder / WEIGHTS, others(seed))
-        if write == "as cp does":
-            os.utime(folder / WEIGHTS)
         kept = cached.forecast(market, market.times[-20]).values
         np.testing.assert_allclose(kept, truth[seed], rtol=2e-7)
         again = CachedForecaster(
@@ -171,60 +166,24 @@ def test_weights_written_over_while_they_are_used_change_no_answer_under_way(
     assert count > 2
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_weights_written_over_while_they_load_are_named_by_what_was_loaded(
-    when: str,
+def test_weights_written_over_while_they_load_are_refused_and_loaded_by_the_next_call(
     folder: Path,
-    tmp_path: Path,
     market: Bars,
     others: Callable[[int], bytes],
     truth: dict[int, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between digest and load, and between load and the first answer."""
-    real = library.load
-    loads = 0
+    """Between the digest and the load."""
+    real = Checkpoint.contents
 
-    def load(*arguments: object) -> object:
-        nonlocal loads
-        loads += 1
-        if loads == 1 and when == "before":
-            write_over(folder / WEIGHTS, others(2))
-        model = real(*arguments)  # type: ignore[arg-type]
-        if loads == 1 and when == "after":
-            write_over(folder / WEIGHTS, others(2))
-        return model
+    def contents(self: Checkpoint) -> dict[str, bytes]:
+        write_over(folder / WEIGHTS, others(2))
+        return real(self)
 
-    monkeypatch.setattr(engines, "load", load)
-    forecaster = Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size=48)
-    cached = CachedForecaster(forecaster, tmp_path / "cache")
-    cached.forecast(market, market.times[-20])
-    assert loads >= 1
-    for seed in (1, 2):
-        write_over(folder / WEIGHTS, others(seed))
-        np.testing.assert_allclose(
-            cached.forecast(market, market.times[-20]).values, truth[seed], rtol=2e-7
-        )
-
-
-def test_weights_that_never_stand_still_are_named(
-    folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = checkpoints.copy_files
-    seed = 1
-
-    def copied(*arguments: object) -> object:
-        nonlocal seed
-        seed = 3 - seed
-        write_over(folder / WEIGHTS, others(seed))
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(checkpoints, "copy_files", copied)
-    with pytest.raises(
-        InputError,
-        match=r"forecaster\.model: .* is being written over; run again when that has ended",
-    ):
-        engines.engine(checkpoint(str(folder)), Profile(device="cpu"), 5)
+    monkeypatch.setattr(Checkpoint, "contents", contents)
+    with pytest.raises(InputError, match=r"^forecaster\.model: .* is being written over"):
+        answers(folder, market, 48)
+    np.testing.assert_allclose(answers(folder, market, 48), truth[2], rtol=2e-7)
 
 
 def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
@@ -245,20 +204,17 @@ def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     write_over(folder / WEIGHTS, others(2))
     second = checkpoint(str(folder)).digest
     assert first != second
+    assert digest_of(checkpoint(str(folder)).contents()) == second
     hashed: list[Path] = []
-    real = checkpoints.files_digest
-    monkeypatch.setattr(
-        checkpoints, "files_digest", lambda files: hashed.extend(files) or real(files)
-    )
+    real = checkpoints.file_digest
+    monkeypatch.setattr(checkpoints, "file_digest", lambda p: hashed.append(p) or real(p))
     monkeypatch.setattr(checkpoints, "SETTLED", -60.0)
     assert [checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
-    assert len(hashed) == len({p.name for p in hashed})
+    assert len(hashed) == 2
+    # A file just written may be written again within one tick.
     monkeypatch.setattr(checkpoints, "SETTLED", 60.0)
-    hashed.clear()
     assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
-    assert len(hashed) == 2 * len({p.name for p in hashed}), (
-        "a file just written may be written again within one tick"
-    )
+    assert len(hashed) == 2 + 4
 
 
 @pytest.mark.slow
