@@ -21,13 +21,12 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecasting import cache_file
 from forecasting.calibration.kept import folder_of_code
-from forecasting.store import LESSONS, join, shelves
+from forecasting.store import LESSONS, shelves
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
@@ -68,14 +67,14 @@ def shelf_rows(cache: Path) -> Iterator[dict[str, Any]]:
 
 
 def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
-    """Remove what is of no use, and join each month's files.
+    """Remove what is of no use.
 
     Of no use are shelves not used for so many days (none: all are kept), lessons that old or of
-    other code, damaged and misplaced files, and what killed runs have left.
+    other code, damaged files, and what killed runs have left.
 
-    Returns how many of each: shelves, lessons, damaged, misplaced, unfinished, joined.
+    Returns how many of each: shelves, lessons, damaged, unfinished.
     """
-    done = {"shelves": 0, "lessons": 0, "damaged": 0, "misplaced": 0, "unfinished": 0, "joined": 0}
+    done = {"shelves": 0, "lessons": 0, "damaged": 0, "unfinished": 0}
     now = time.time()
     for lesson in cache.glob(f"{LESSONS}/*/*.npz"):
         is_old = unused_days is not None and now - lesson.stat().st_mtime > unused_days * 86_400
@@ -93,16 +92,10 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
             if now - part.stat().st_mtime > UNFINISHED:
                 part.unlink(missing_ok=True)
                 done["unfinished"] += 1
-        for _, month in groupby(shelf.files(), key=lambda path: path.parent):
-            whole = []
-            for path in month:
-                fault = cache_file.fault(path)
-                if fault is None:
-                    whole.append(path)
-                else:
-                    path.unlink(missing_ok=True)
-                    done[fault] += 1
-            done["joined"] += join(shelf, whole)
+        for path in shelf.files():
+            if cache_file.is_damaged(path):
+                path.unlink(missing_ok=True)
+                done["damaged"] += 1
     return done
 
 
@@ -129,7 +122,7 @@ def main() -> None:
         if arguments.command == "list":
             console.print(_shelf_table(folder))
         elif arguments.command == "verify":
-            sys.exit(1 if _print_faults(folder, console) else 0)
+            sys.exit(1 if _print_damaged(folder, console) else 0)
         else:
             done = prune(folder, unused_days)
             shelves_gone = counted(done.pop("shelves"), "shelf", "shelves")
@@ -152,21 +145,17 @@ def _shelf_table(folder: Path) -> Table:
     return table
 
 
-def _print_faults(folder: Path, console: Console) -> bool:
+def _print_damaged(folder: Path, console: Console) -> bool:
     """A line a file that cannot be used, and their sum; whether there is one."""
     files = []
     for shelf, _ in shelves(folder):
         files += shelf.files()
-    faults = [(fault, path) for path in files if (fault := cache_file.fault(path)) is not None]
-    for fault, path in faults:
-        console.print(f"{fault}: {path}", highlight=False, soft_wrap=True)
-    damaged = sum(fault == "damaged" for fault, _ in faults)
-    misplaced = len(faults) - damaged
-    remedy = "; prune removes them" if faults else ""
-    console.print(
-        f"{counted(len(files), 'file')}, {damaged} damaged, {misplaced} misplaced{remedy}"
-    )
-    return bool(faults)
+    damaged = [path for path in files if cache_file.is_damaged(path)]
+    for path in damaged:
+        console.print(f"damaged: {path}", highlight=False, soft_wrap=True)
+    remedy = "; prune removes them" if damaged else ""
+    console.print(f"{counted(len(files), 'file')}, {len(damaged)} damaged{remedy}")
+    return bool(damaged)
 
 
 if __name__ == "__main__":

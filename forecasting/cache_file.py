@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +21,14 @@ from foundation.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Fault = Literal["damaged", "misplaced"]
-
 SIZE = HORIZON * len(LEVELS)
 MOMENTS = "log_moments"  # median and log variance of the log return after each step
 FIELD = b"specification"
 REMEDY = "`python -m forecasting.cache prune` removes it"
 
 
-class Misplaced(DataError):
-    """A file that lies on a shelf which is not its own."""
-
-
 class Unreadable(DataError):
-    """A file that is gone or damaged; what it held can be computed again.
+    """A file that is gone, damaged or of another shelf; what it held can be computed again.
 
     path: of the file.
     """
@@ -63,7 +57,7 @@ def encoded(
     issued_at: Instants,
     keys: Keys,
     values: Array32,
-    moments: Array32 | None,
+    moments: Array32,
 ) -> bytes:
     """Parquet of forecasts [n, H, Q], their log moments [n, 2, H] and their specification."""
     import pyarrow as pa
@@ -73,14 +67,17 @@ def encoded(
     numbers = pa.array(np.ascontiguousarray(values).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(numbers, SIZE)
     names = pa.array(symbols.tolist(), type=pa.string()).dictionary_encode()
-    table = pa.table({"symbol": names, "issued_at": stamps, "key": pa.array(keys), "values": lists})
-    if moments is not None:
-        sizes = pa.array(np.ascontiguousarray(moments).reshape(-1))
-        lists = pa.FixedSizeListArray.from_arrays(sizes, 2 * HORIZON)
-        table = table.append_column(MOMENTS, lists)
+    sizes = pa.array(np.ascontiguousarray(moments).reshape(-1))
+    columns = {
+        "symbol": names,
+        "issued_at": stamps,
+        "key": pa.array(keys),
+        "values": lists,
+        MOMENTS: pa.FixedSizeListArray.from_arrays(sizes, 2 * HORIZON),
+    }
     sink = pa.BufferOutputStream()
     parquet.write_table(
-        table.replace_schema_metadata({FIELD: specification.encode()}),
+        pa.table(columns).replace_schema_metadata({FIELD: specification.encode()}),
         sink,
         compression="zstd",
         compression_level=1,
@@ -97,10 +94,8 @@ def read(path: Path, columns: list[str]) -> pa.Table:
 
     Raises
     ------
-    Misplaced
-        for a file that lies on another shelf than its own.
     Unreadable
-        for one that is gone or damaged; the message says what to do about it.
+        for one that is gone, damaged or of another shelf; the message says what to do about it.
     """
     from pyarrow import ArrowException, parquet
 
@@ -108,12 +103,9 @@ def read(path: Path, columns: list[str]) -> pa.Table:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             _check_shelf(path, file.metadata.metadata)
             table = file.read(columns=columns)
-            for name in set(columns) - {MOMENTS, *table.column_names}:
+            for name in set(columns) - set(table.column_names):
                 raise KeyError(f"it has no column {name}")
             return table
-    except Misplaced:
-        # It is a ValueError too, and would be called damaged below.
-        raise
     except FileNotFoundError:
         raise Unreadable(path, "went away while it was being used (prune?)") from None
     except (OSError, ValueError, KeyError, ArrowException) as error:
@@ -126,11 +118,8 @@ def read_values(path: Path) -> Array32:
 
 
 def read_moments(path: Path) -> Array32:
-    """Log moments [n, 2, H] of a file; NaN in one that was written without them."""
-    table = read(path, ["key", MOMENTS])
-    if MOMENTS not in table.column_names:
-        return np.full((len(table), 2, HORIZON), np.nan, dtype=np.float32)
-    return _lists(table, MOMENTS).reshape(-1, 2, HORIZON)
+    """Log moments [n, 2, H] of a file."""
+    return _lists(read(path, [MOMENTS]), MOMENTS).reshape(-1, 2, HORIZON)
 
 
 def count(path: Path) -> int:
@@ -139,31 +128,20 @@ def count(path: Path) -> int:
 
     try:
         metadata = parquet.read_metadata(path)
+        _check_shelf(path, metadata.metadata)
     except (OSError, ValueError, ArrowException) as error:
         raise _damaged(path, error) from error
-    _check_shelf(path, metadata.metadata)
     return int(metadata.num_rows)
 
 
-def fault(path: Path) -> Fault | None:
-    """What is wrong with a file; none where nothing is.
-
-    damaged: it cannot be read, or its rows are not those that its name was made from. misplaced: it
-    belongs on another shelf.
-    """
+def is_damaged(path: Path) -> bool:
+    """Whether a file cannot be used, or its rows are not those that its name was made from."""
     try:
         table = read(path, ["issued_at", "key", "values"])
-    except Misplaced:
-        return "misplaced"
-    except DataError:
-        return "damaged"
-    name = digest(specification_of(table), issues(table), keys(table), quantiles(table))
-    return None if name == path.stem else "damaged"
-
-
-def specification_of(table: pa.Table) -> str:
-    """What a table's forecasts were made under."""
-    return str(table.schema.metadata[FIELD].decode())
+    except Unreadable:
+        return True
+    specification = str(table.schema.metadata[FIELD].decode())
+    return digest(specification, issues(table), keys(table), quantiles(table)) != path.stem
 
 
 def issues(table: pa.Table) -> Instants:
@@ -182,17 +160,10 @@ def quantiles(table: pa.Table) -> Array32:
 
 
 def _check_shelf(path: Path, metadata: dict[bytes, bytes] | None) -> None:
-    specification = (metadata or {}).get(FIELD)
-    if specification is None:
-        raise Misplaced(
-            f"{path}: names no specification its forecasts were made under: not used; {REMEDY}"
-        )
-    shelf = address(specification.decode(errors="replace"))
+    """Refuse a file whose forecasts were made under another specification than its shelf's."""
+    shelf = address((metadata or {}).get(FIELD, b"").decode(errors="replace"))
     if shelf != path.parent.parent.name:
-        raise Misplaced(
-            f"{path}: belongs on the shelf {shelf}, its forecasts answer nothing on this one: not"
-            f" used; {REMEDY}"
-        )
+        raise ValueError(f"it belongs on the shelf {shelf}, and answers nothing on this one")
 
 
 def _damaged(path: Path, error: Exception) -> Unreadable:

@@ -6,8 +6,7 @@
 A row is one forecast: symbol, issued_at, key (64 bits of the bars it saw) and its values, 24 steps
 of 21 levels. A file is written whole under another name, then renamed. Its name is the digest of
 its rows and of the specification it carries: two processes that compute the same write the same
-file, and a file that is copied to another shelf is refused there. Nothing is ever changed in place;
-`python -m forecasting.cache prune` joins the small files that hourly runs leave behind.
+file, and a file that is copied to another shelf is refused there. Nothing is ever changed in place.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -110,16 +109,12 @@ class Shelf:
         """The shelf's files, by month and name."""
         return sorted(self.folder.glob(f"{month}/*.parquet"))
 
-    def find(self, issued_at: Instants, keys: Keys, without: Container[Path] = ()) -> Locations:
-        """Where the forecasts issued then with these keys [n] lie, as far as they are there.
-
-        without: files that are passed over.
-        """
+    def find(self, issued_at: Instants, keys: Keys) -> Locations:
+        """Where the forecasts issued then with these keys [n] lie, as far as they are there."""
         files: list[Path] = []
         for month in np.unique(issued_at.astype("datetime64[M]")):
             files += self.files(str(month))
-        usable = [path for path in files if path not in without]
-        indexed = [(path, index) for path in usable if (index := _index(path)) is not None]
+        indexed = [(path, index) for path in files if (index := _index(path)) is not None]
         file = np.full(len(keys), NOWHERE)
         row = np.zeros(len(keys), dtype=np.int64)
         if indexed:
@@ -146,11 +141,11 @@ class Shelf:
         issued_at: Instants,
         keys: Keys,
         values: Array32,
-        moments: Array32 | None = None,
+        moments: Array32,
     ) -> Path:
         """Write one file of forecasts [n, H, Q] issued in one month; whole or not at all.
 
-        moments: their log moments [n, 2, H]; none where they are not kept beside them.
+        moments: their log moments [n, 2, H], kept beside them.
 
         Raises
         ------
@@ -231,7 +226,7 @@ class Reader:
 
 
 def moments_at(locations: Locations, numbers: Index) -> Array32:
-    """Log moments [n, 2, H] of forecasts that are there; NaN where none are kept beside them."""
+    """Log moments [n, 2, H] of forecasts that are there."""
     file = locations.file[numbers]
     out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
     order = np.argsort(file, kind="stable")
@@ -252,36 +247,8 @@ def shelves(cache: Path) -> Iterator[tuple[Shelf, dict[str, Any]]]:
         yield Shelf(note.parent, json.dumps(specification, sort_keys=True)), specification
 
 
-def join(shelf: Shelf, files: list[Path]) -> int:
-    """Write intact files of one month as one, each forecast once, and remove them.
-
-    Returns how many files went.
-    """
-    from pyarrow import concat_tables
-
-    if len(files) < 2:
-        return 0
-    columns = ["symbol", "issued_at", "key", "values"]
-    table = concat_tables([cache_file.read(path, columns) for path in files])
-    moments = np.concatenate([cache_file.read_moments(path) for path in files])
-    issued = cache_file.issues(table)
-    keys = cache_file.keys(table)
-    values = cache_file.quantiles(table)
-    _, first = np.unique(keys, return_index=True)
-    symbols = np.asarray(table.column("symbol").to_pylist(), dtype=np.str_)
-    order = first[np.lexsort((symbols[first], issued[first]))]
-    # The specification is the one that the files carry, whatever has become of the note beside
-    # them.
-    shelf = replace(shelf, specification=cache_file.specification_of(table))
-    joined = shelf.add(symbols[order], issued[order], keys[order], values[order], moments[order])
-    for path in files:
-        if path != joined:
-            path.unlink(missing_ok=True)
-    return len(files)
-
-
 def _index(path: Path) -> tuple[Instants, Keys] | None:
-    """(issued_at, keys) of a file; None for one that is damaged or belongs elsewhere."""
+    """(issued_at, keys) of a file; None for one that cannot be used."""
     # The forecasts of a file that cannot be used are computed again: that is no reason to stop.
     try:
         state = path.stat()
@@ -295,7 +262,7 @@ def _index(path: Path) -> tuple[Instants, Keys] | None:
     return None
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=16_384)
 def _small_index(path: Path, changed: int, size: int) -> tuple[Instants, Keys]:
     # Hourly runs leave many small files, and every run reads the index of all of them.
     return _stored_index(path)

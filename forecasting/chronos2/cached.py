@@ -1,7 +1,7 @@
 """Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept.
 
-A cache that can be read and not be written lacks a day, or holds a damaged file: a table then holds
-in memory what was computed for it, up to `MOST_IN_MEMORY` forecasts.
+Where a cache can be read and not be written, as on a full disk, a table holds in memory what it
+lacks, up to `MOST_IN_MEMORY` forecasts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -24,7 +24,7 @@ from forecasting.cache_file import Unreadable
 from forecasting.chronos2.answers import Answers, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.moments import log_moments
 from forecasting.store import (
     LESSONS,
@@ -94,9 +94,7 @@ class CachedForecaster:
                     )
             return parts
 
-        kept = _KeptForecasts(
-            self.reader, windows, completed(progress), lambda: completed(silent), memory
-        )
+        kept = _KeptForecasts(self.reader, completed(progress), lambda: completed(silent))
         specifications = [json.loads(part.shelf.specification) for part in kept.parts]
         return ForecastTable.of(
             self.name,
@@ -131,8 +129,8 @@ class CachedForecaster:
 
         def looked_for() -> tuple[Locations, Index]:
             """Where they lie, and the numbers of those that are neither there nor in memory."""
-            found = shelf.find(windows.issued_at[rows], keys[rows], memory.spoiled)
-            return found, np.setdiff1d(rows[found.missing], memory.of(shelf)[0])
+            found = shelf.find(windows.issued_at[rows], keys[rows])
+            return found, np.setdiff1d(rows[found.missing], memory.of(shelf).rows)
 
         locations, missing = looked_for()
         kept = len(rows) - len(missing)
@@ -157,7 +155,7 @@ class CachedForecaster:
                 raise DataError(
                     f"{shelf.folder}: what was just written went away (prune?); run again"
                 )
-        return _Part(shelf, rows, locations, *memory.of(shelf))
+        return _Part(shelf, rows, locations, memory.of(shelf))
 
     def _fill(
         self,
@@ -184,21 +182,16 @@ class CachedForecaster:
             moments = np.stack(log_moments(values, price[part]), axis=1)
             symbol = names[windows.symbol[part]]
             try:
-                path = on.add(symbol, windows.issued_at[part], keys[part], values, moments)
-                memory.spoiled.discard(path)
+                on.add(symbol, windows.issued_at[part], keys[part], values, moments)
             except ReadOnly as error:
-                memory.take(on, part, values, error)
+                memory.take(on, _Held(part, values, moments), error)
 
         making = self.answers(self.forecaster, windows, portions, profile, progress)
         with _Writers() as writers, closing(making) as answers:
             for answer in answers:
                 actual = Shelf.of(self.folder, answer.specification)
-                try:
+                with suppress(ReadOnly):
                     actual.open()
-                except ReadOnly as error:
-                    # What could not be held in the end is refused before it is computed.
-                    if not len(answer.rows) and actual == shelf:
-                        memory.refuse(len(missing), error)
                 if len(answer.rows):
                     writers.submit(keep, actual, answer.rows, answer.values)
                 if actual != shelf:
@@ -210,74 +203,91 @@ class CachedForecaster:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class _Held:
+    """Forecasts in memory.
+
+    rows: [m] numbers of their windows, rising.
+    values: [m, H, Q] quantiles.
+    moments: [m, 2, H] log moments.
+    """
+
+    rows: Index
+    values: Array32
+    moments: Array32
+
+
+_NOTHING = _Held(
+    np.empty(0, dtype=np.int64),
+    np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32),
+    np.empty((0, 2, HORIZON), dtype=np.float32),
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class _Part:
     """Forecasts of one profile.
 
     shelf: that they lie on.
     rows: [n] numbers of their windows, rising.
     locations: of them there.
-    held_rows: [m] numbers of the windows whose forecasts lie in memory, where not there; rising.
-    held: [m, H, Q] those forecasts.
+    held: those that are not there.
     """
 
     shelf: Shelf
     rows: Index
     locations: Locations
-    held_rows: Index
-    held: Array32
+    held: _Held
 
     def values(self, reader: Reader, places: Index) -> Array32:
         """Quantiles [n, H, Q] of the windows in these places among the rows."""
-        held = self.locations.file[places] == NOWHERE
-        if not held.any():
-            return reader.values(self.locations, places)
-        out = np.empty((len(places), HORIZON, len(LEVELS)), dtype=np.float32)
-        out[~held] = reader.values(self.locations, places[~held])
-        out[held] = self.held[np.searchsorted(self.held_rows, self.rows[places[held]])]
-        return out
+        return self._both(places, self.held.values, lambda kept: reader.values(*kept))
 
     def moments(self, places: Index) -> Array32:
-        """Log moments [n, 2, H] of these windows; NaN where none are kept beside the forecasts."""
-        kept = self.locations.file[places] != NOWHERE
-        out = np.full((len(places), 2, HORIZON), np.nan, dtype=np.float32)
-        out[kept] = moments_at(self.locations, places[kept])
+        """Log moments [n, 2, H] of these windows."""
+        return self._both(places, self.held.moments, lambda kept: moments_at(*kept))
+
+    def _both(
+        self, places: Index, held: Array32, read: Callable[[tuple[Locations, Index]], Array32]
+    ) -> Array32:
+        """What is read of those that are kept, with what is held of the others."""
+        absent = self.locations.file[places] == NOWHERE
+        if not absent.any():
+            return read((self.locations, places))
+        out = np.empty((len(places), *held.shape[1:]), dtype=np.float32)
+        out[~absent] = read((self.locations, places[~absent]))
+        out[absent] = held[np.searchsorted(self.held.rows, self.rows[places[absent]])]
         return out
 
 
 @dataclass(eq=False, slots=True)
 class _Memory:
-    """What a table holds because its cache cannot be written.
+    """What a table holds because its cache cannot be written."""
 
-    spoiled: files that could be neither read nor removed; they are not read again.
-    """
-
-    spoiled: set[Path] = field(default_factory=set)
-    _held: dict[Shelf, tuple[Index, Array32]] = field(default_factory=dict)
+    _held: dict[Shelf, _Held] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def of(self, shelf: Shelf) -> tuple[Index, Array32]:
-        """(numbers of the windows [m], rising, their forecasts [m, H, Q]) made for a shelf."""
-        nothing = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
-        return self._held.get(shelf, (np.empty(0, dtype=np.int64), nothing))
+    def of(self, shelf: Shelf) -> _Held:
+        """The forecasts that were made for a shelf."""
+        return self._held.get(shelf, _NOTHING)
 
-    def refuse(self, count: int, error: ReadOnly) -> None:
-        """Refuse so many more forecasts, with what keeps them from being written, if too many."""
-        if sum(len(rows) for rows, _ in self._held.values()) + count > MOST_IN_MEMORY:
-            raise InputError(
-                f"{error}; it lacks {count:,} forecasts, and a run holds {MOST_IN_MEMORY:,} in"
-                " memory at most: name another folder"
-            )
-
-    def take(self, shelf: Shelf, rows: Index, values: Array32, error: ReadOnly) -> None:
-        """Hold forecasts [n, H, Q] made for a shelf that cannot be written."""
+    def take(self, shelf: Shelf, more: _Held, error: ReadOnly) -> None:
+        """Hold forecasts made for a shelf that cannot be written, unless they are too many."""
         with self._lock:
-            self.refuse(len(rows), error)
+            if sum(len(held.rows) for held in (*self._held.values(), more)) > MOST_IN_MEMORY:
+                raise InputError(
+                    f"{error}; a run holds {MOST_IN_MEMORY:,} forecasts in memory at most: name"
+                    " another folder"
+                )
             if not self._held:
                 log.warning("%s; what it lacks is held in memory, for this run alone", error)
-            before, held = self.of(shelf)
-            both = np.concatenate([before, rows])
+            before = self.of(shelf)
+            both = np.concatenate([before.rows, more.rows])
             order = np.argsort(both)
-            self._held[shelf] = (both[order], np.concatenate([held, values])[order])
+            self._held[shelf] = _Held(
+                both[order],
+                np.concatenate([before.values, more.values])[order],
+                np.concatenate([before.moments, more.moments])[order],
+            )
 
 
 @dataclass(eq=False, slots=True)
@@ -285,48 +295,48 @@ class _KeptForecasts:
     """The forecasts of a table, in files. A file that cannot be read is computed again.
 
     reader: of the files.
-    windows: of the table.
     parts: where their forecasts lie.
     complete: makes what is missing, and says where all lie then.
-    memory: of the table, for what cannot be kept.
     """
 
     reader: Reader
-    windows: Windows
     parts: list[_Part]
     complete: Callable[[], list[_Part]]
-    memory: _Memory
     _mended: set[Path] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def values(self, numbers: Index) -> Array32:
         """Quantiles [n, H, Q] of windows with these numbers."""
-        return self._read(self._values, numbers)
+        return self._read(
+            numbers, _NOTHING.values, lambda part, places: part.values(self.reader, places)
+        )
 
     def log_moments(self, numbers: Index) -> tuple[Array32, Array32]:
         """Median and log variance [n, H] of windows with these numbers."""
-        moments = self._read(self._moments, numbers)
-        # Files that were written before log moments were kept do not have them.
-        lacking = np.flatnonzero(np.isnan(moments[:, 1, 0]))
-        for first in range(0, len(lacking), CHUNK):
-            part = lacking[first : first + CHUNK]
-            chosen = numbers[part]
-            price = self.windows.price[chosen]
-            moments[part] = np.stack(log_moments(self.values(chosen), price), axis=1)
+        moments = self._read(numbers, _NOTHING.moments, _Part.moments)
         return moments[:, 0], moments[:, 1]
 
-    def _read(self, read: Callable[[list[_Part], Index], Array32], numbers: Index) -> Array32:
+    def _read(
+        self, numbers: Index, like: Array32, read: Callable[[_Part, Index], Array32]
+    ) -> Array32:
+        """What is read of the parts that hold these windows, shaped like something of them."""
         while True:
             parts = self.parts
             try:
-                return read(parts, numbers)
+                if len(parts) == 1:
+                    return read(parts[0], numbers)
+                out = np.empty((len(numbers), *like.shape[1:]), dtype=np.float32)
+                for part in parts:
+                    chosen, places = _of_part(part, numbers)
+                    out[chosen] = read(part, places)
+                return out
             except Unreadable as error:
                 self._mend(error, parts)
 
     def _mend(self, error: Unreadable, parts: list[_Part]) -> None:
         """Compute again what a file of these parts held that cannot be read.
 
-        The error itself, where that was no help.
+        The error itself, where that was no help, or the file cannot be removed.
         """
         with self._lock:
             if self.parts is not parts:
@@ -337,25 +347,9 @@ class _KeptForecasts:
             try:
                 error.path.unlink(missing_ok=True)
             except OSError:
-                self.memory.spoiled.add(error.path)
+                raise error from None
             self._mended.add(error.path)
             self.parts = self.complete()
-
-    def _values(self, parts: list[_Part], numbers: Index) -> Array32:
-        if len(parts) == 1:
-            return parts[0].values(self.reader, numbers)
-        out = np.empty((len(numbers), HORIZON, len(LEVELS)), dtype=np.float32)
-        for part in parts:
-            chosen, place = _of_part(part, numbers)
-            out[chosen] = part.values(self.reader, place)
-        return out
-
-    def _moments(self, parts: list[_Part], numbers: Index) -> Array32:
-        out = np.empty((len(numbers), 2, HORIZON), dtype=np.float32)
-        for part in parts:
-            chosen, place = _of_part(part, numbers)
-            out[chosen] = part.moments(place)
-        return out
 
 
 def _of_part(part: _Part, numbers: Index) -> tuple[Index, Index]:
