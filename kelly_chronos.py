@@ -14,10 +14,9 @@ import runpy
 import sys
 from pathlib import Path
 
-import event_contracts
-import option_spreads
 from foundation import VERSION
 from foundation.errors import nearest
+from foundation.registry import registered
 
 COMMANDS = {
     (name.partition(".")[2].replace(".", "_") or name): name
@@ -43,7 +42,7 @@ COMMANDS = {
         "trainingdata.download",
         "trainingdata.build_correlation_matrix_from_csvs",
     )
-} | {**option_spreads.COMMANDS, **event_contracts.COMMANDS}
+} | registered("COMMANDS")
 
 
 def summary_line(module: str) -> str:

@@ -35,13 +35,13 @@ from rich.table import Table
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Choice, Decision, keep_unsolved
+from execution.live.accounts import TRADE
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
 from execution.live.history import history_lines
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
-from execution.live.trading import NAME
 from execution.live.undecided import undecided
 from execution.live.waiting import waiting_line
 from execution.orders import Account
@@ -116,7 +116,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     keys = Keys.of(os.environ)
     say_unread_address(keys, settings.broker)
     _refuse_other_keys(settings, keys)
-    if not settings.symbols and NAME in settings.jobs:
+    if not settings.symbols and TRADE in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
     names = tuple(sorted(settings.tradable_symbols))
     # A replay's clock waits for its caller: a bar that is not there would never come.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from event_contracts.simulation.synthetic import synthetic_sessions as synthetic_sessions
     from event_contracts.trading.position_limits import PositionLimits as PositionLimits
 
-# The words of `kelly-chronos`, and the modules that they run.
+# What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
     "trade_kalshi": "event_contracts.trade",
     "kalshi_server": "event_contracts.practice_server",

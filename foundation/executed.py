@@ -23,8 +23,8 @@ ROOMS = (
     "sizing",
     "execution",
     "marketsimulator",
-    "event_contracts",
     "option_spreads",
+    "event_contracts",
 )
 HOUSE = Path(__file__).resolve().parent.parent
 _CHECKED_HASH = (3).to_bytes(4, "little")

@@ -30,9 +30,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from execution.decision import Decision
-from execution.live.accounts import holds_contracts
+from execution.live.accounts import TRADE, holds_contracts
 from execution.live.settings import LiveSettings
-from execution.live.trading import NAME
 from execution.orders import Account, Fill, strategy_of
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
@@ -136,7 +135,7 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
         for a journal, settings or bars that cannot be used.
     """
     _refuse_contracts(settings.journal)
-    record = read_journal(settings.journal, NAME)
+    record = read_journal(settings.journal, TRADE)
     simulation = settings.simulation
     if not simulation.symbols:
         simulation = replace(simulation, symbols=record.symbols)
@@ -159,7 +158,7 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
         order.client_order_id: decision.at for decision in hours.sent for order in decision.orders
     }
     orders = compare_orders(
-        live_orders(record, NAME, start.at, end.at),
+        live_orders(record, TRADE, start.at, end.at),
         simulated_orders(hours.sent, hours.fills),
         record,
         decided_at,
@@ -196,7 +195,7 @@ def _refuse_other_names(record: LiveRecord, settings: BacktestSettings) -> None:
     names = {
         strategy_of(intent.client_order_id)
         for intent in record.intents.values()
-        if intent.job == NAME
+        if intent.job == TRADE
     }
     if names and settings.order_name not in names:
         raise InputError(

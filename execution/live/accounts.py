@@ -19,6 +19,7 @@ from trainingdata.instants import system_clock, utc_text
 
 CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
 PORT = 8788  # of an account's page, on this machine
+TRADE = "trade"  # the job of stocks and coins
 SPREADS = "spreads"  # the job that sells them
 SIMULATED_OFFSET = 86_400.0  # seconds from which on a clock is a practice server's own
 _AHEAD = np.timedelta64(round(SIMULATED_OFFSET), "s")

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from execution.intents import TAKEN
+from execution.live.accounts import TRADE
 from execution.live.halts import Halt
-from execution.live.trading import NAME
 from foundation.arrays import Array, Instants
 from foundation.database import DatabaseFailed, Row, rows_of
 
@@ -286,7 +286,7 @@ class JournalReader:
             "decisions",
             "SELECT id, at, until, decided_at, equity, stock_ceiling, failure, rule FROM decisions"
             " WHERE job = ? ORDER BY rowid DESC LIMIT 1",
-            (NAME,),
+            (TRADE,),
         )
         if not rows:
             return None
@@ -310,7 +310,7 @@ class JournalReader:
             GROUP BY json_extract(value, '$.symbol')
             ORDER BY max(number) DESC, json_extract(value, '$.symbol')
             """,
-            (NAME, DECISIONS_SEARCHED),
+            (TRADE, DECISIONS_SEARCHED),
         )
         with self._checked("decisions"):
             return [

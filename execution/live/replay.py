@@ -22,6 +22,7 @@ from execution.account_lock import journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.live.account import LiveAccount
+from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.lines import say_aside
 from execution.live.loop import Stop, stopped_by_signals
@@ -35,7 +36,7 @@ from execution.live.replay_records import (
 from execution.live.replay_settings import config_text, deciding_settings
 from execution.live.runner import footing_of, refuse_killed
 from execution.live.settings import LiveSettings
-from execution.live.trading import NAME, TradingJob
+from execution.live.trading import TradingJob
 from execution.trader import Trader
 from foundation.command import Ended
 from foundation.connection_words import connection_words
@@ -160,7 +161,7 @@ def run_replay(
             account_id,
             journal.database,
             live.book,
-            NAME,
+            TRADE,
             trader.forecaster.name,
             config_text(settings, keys),
             output,
@@ -172,7 +173,7 @@ def run_replay(
             patience=0.0,
             book=live.book,
             guard=live.guards,
-            job=NAME,
+            job=TRADE,
             believe=live.believe,
             price_of=live.guards.price_of,
         )

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,22 +16,20 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.intents import Intent
 from execution.live.account import LiveAccount
-from execution.live.accounts import SPREADS
+from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.footing import Footing
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.next_pass import NextPassBook
 from execution.live.settings import LiveSettings
-from execution.live.trading import NAME, TradingJob
+from execution.live.trading import TradingJob
 from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
 from execution.trader import Trader
-from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
+from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
-from option_spreads.selling.job import spread_job
-from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import system_clock, utc_text
@@ -105,14 +102,14 @@ def run_loop(
         footing = footing_of(connection, account_id, settings)
         jobs: list[Job] = []
         trading: TradingJob | None = None
-        if NAME in settings.jobs:
+        if TRADE in settings.jobs:
             broker = AlpacaBroker(
                 settings.broker,
                 keys,
                 terms=settings.orders,
                 book=live.book,
                 guard=guard,
-                job=NAME,
+                job=TRADE,
                 collateral=lambda: sum(live.at_risk().values()),
                 believe=live.believe,
                 price_of=live.guards.price_of,
@@ -121,15 +118,17 @@ def run_loop(
                 broker, connection, live, footing, feed, trader, settings, cycles=cycles, show=show
             )
             jobs.append(trading)
-        if SPREADS in settings.jobs:
-            selling = _selling_settings(settings)
-            over = partial(_has_ended, trading)
-            spreads = held.enter_context(
-                spread_job(selling, keys, connection, live, footing, guard, over)
+        over = partial(_has_ended, trading)
+        for word in settings.jobs:
+            if word == TRADE:
+                continue
+            module = registered_module("JOBS", word)
+            job = held.enter_context(
+                module.open_job(settings, keys, connection, live, footing, guard, over)
             )
-            live.at_risk = spreads.at_risk
+            live.at_risk = job.at_risk
             # What is open has its stops looked at first.
-            jobs.insert(0, spreads)
+            jobs.insert(0, job)
 
         alive = _Alive(live, supervisor, notices, stop, settings.symbols)
         supervisor.notify(READY=1)
@@ -170,25 +169,13 @@ class _Alive:
         self._notices.beat()
         if self._live.killed:
             self._stop.tell(KILLED)
-        if due is not None and job == NAME and self._announced != (job, due):
+        if due is not None and job == TRADE and self._announced != (job, due):
             self._announced = job, due
             say(waiting_line(due, self._symbols))
 
 
 def _has_ended(trading: TradingJob | None) -> bool:
     return trading is not None and trading.ended
-
-
-def _selling_settings(settings: LiveSettings) -> SellingSettings:
-    """The spread job's settings, at the venue and in the folder of the others.
-
-    Raises
-    ------
-    InputError
-        for words that cannot be used.
-    """
-    selling = SellingSettings.of(composed_config("sell_spreads", list(settings.spreads)))
-    return replace(selling, broker=settings.broker, folder=settings.folder)
 
 
 def _live_account(

@@ -7,11 +7,13 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError, none_of, refuse_outside
 from foundation.notices import check_url
+from foundation.registry import registered
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import instrument
 
@@ -59,7 +61,7 @@ class LiveSettings(TradingSettings):
     healthcheck_url: str | None = field(default=None, repr=False)
     alert_url: str | None = field(default=None, repr=False)
     folder: str = "data/live"
-    jobs: tuple[Literal["trade", "spreads"], ...] = ("trade",)
+    jobs: tuple[str, ...] = (TRADE,)
     spreads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -68,6 +70,9 @@ class LiveSettings(TradingSettings):
             raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
         if not 0 <= self.bar_patience <= 600:
             raise InputError(f"bar_patience: {self.bar_patience} is outside 0 … 600 seconds")
+        for number, job in enumerate(self.jobs):
+            if job != TRADE and job not in registered("JOBS"):
+                raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
         refuse_outside(self, decision_seconds=(1, 3600), halt_after=(1, 1000))

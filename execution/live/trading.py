@@ -14,6 +14,7 @@ from execution.alpaca.connection import VenueConnection
 from execution.broker import place_each
 from execution.decision import Decision
 from execution.live.account import LiveAccount
+from execution.live.accounts import TRADE
 from execution.live.bar_belief import BarBelief
 from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
@@ -35,7 +36,6 @@ from trainingdata.instants import compact_text, utc_text
 
 log = logging.getLogger("live")
 
-NAME = "trade"
 DAY_AND_A_BIT = np.timedelta64(30, "h")
 READINGS = 3  # of an account while something is paid in or out
 
@@ -102,13 +102,13 @@ class TradingJob:
         self._cycles = cycles
         self._show = show
         self._pause = pause
-        self._journal = live.journal(NAME)
+        self._journal = live.journal(TRADE)
         self._plan = GuardedJournal(live, self._journal, feed)
         self._rules = VenueRules(broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
         self._night = NightWatch(
-            broker, live, self._journal, NAME, feed, settings, self._read_and_mark
+            broker, live, self._journal, TRADE, feed, settings, self._read_and_mark
         )
         self._adopted = False
         self._belief = BarBelief()
@@ -116,7 +116,7 @@ class TradingJob:
     @property
     def name(self) -> str:
         """What it is called."""
-        return NAME
+        return TRADE
 
     @property
     def ended(self) -> bool:
@@ -282,7 +282,7 @@ class TradingJob:
         """
         self._broker.follow()
         working = self._live.book.in_states(("working",))
-        names = [intent.client_order_id for intent in working if intent.job == NAME]
+        names = [intent.client_order_id for intent in working if intent.job == TRADE]
         if names:
             log.warning("cancelling %s", " ".join(names))
             self._broker.cancel(names)
@@ -297,7 +297,7 @@ class TradingJob:
         )
         symbols = {order.symbol for order in orders}
         have_seen(self._live, self._feed, account, symbols, needed=False)
-        name = f"{NAME}-flat-{compact_text(account.as_of)}"
+        name = f"{TRADE}-flat-{compact_text(account.as_of)}"
         self._journal.write_orders(name, orders, account.as_of)
         try:
             place_each(self._broker, orders)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ from execution.live.accounts import SPREADS
 from execution.live.exposure import Sight
 from execution.live.footing import AnotherAccount, Footing
 from execution.live.guards import Guards
+from execution.live.settings import LiveSettings
 from execution.posting import Guard
+from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
@@ -215,8 +218,8 @@ class SpreadJob:
 
 
 @contextmanager
-def spread_job(
-    settings: SellingSettings,
+def open_job(
+    live_settings: LiveSettings,
     keys: Keys,
     connection: VenueConnection,
     live: LiveAccount,
@@ -224,13 +227,16 @@ def spread_job(
     guard: Guard,
     over: Callable[[], bool],
 ) -> Iterator[SpreadJob]:
-    """The job, while the files of its account are locked.
+    """The job, at the venue and in the folder of the loop's others, while its files are locked.
 
     Raises
     ------
     InputError
-        for an account without files, and one that another seller works on.
+        for words that cannot be used, an account without files, and one that another seller works
+        on.
     """
+    selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
+    settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
     with locked_files(settings):
         yield SpreadJob(settings, keys, connection, live, footing, guard, over)
 

@@ -32,12 +32,12 @@ from hypothesis import strategies as st
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.events import EventLog
 from execution.intents import Intent, IntentBook
+from execution.live.accounts import TRADE
 from execution.live.dashboard import Dashboard, is_host_of, served_dashboard
 from execution.live.halts import HALT_RULES, Halts
 from execution.live.journal import Journal
 from execution.live.marks import AccountMark
 from execution.live.settings import LiveSettings
-from execution.live.trading import NAME
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError
@@ -134,7 +134,7 @@ class Written:
         self.events = EventLog(self.database, clock=lambda: NOW)
         self.book = IntentBook(self.database, self.events)
         self.halts = Halts(self.database, self.events)
-        self.journal = Journal(self.database, self.events, self.book, NAME)
+        self.journal = Journal(self.database, self.events, self.book, TRADE)
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
@@ -142,7 +142,7 @@ class Written:
 
     def order(self, name: str, reason: str = "because") -> None:
         request = {"symbol": "NVDA", "side": "buy", "qty": "1", "client_order_id": name}
-        self.book.plan(Intent(name, request, NOW, job=NAME, state="planned", reason=reason))
+        self.book.plan(Intent(name, request, NOW, job=TRADE, state="planned", reason=reason))
 
     def page(self, now: np.datetime64 = NOW, **more: Any) -> str:
         return looked_at(self.folder, now, **more).page()

@@ -16,9 +16,9 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.events import EventLog
 from execution.intents import IntentBook
+from execution.live.accounts import TRADE
 from execution.live.halts import Halts
 from execution.live.journal import Journal
-from execution.live.trading import NAME
 from foundation.database import Database
 from option_spreads.selling.state import read_state
 from tests.commands import run_command
@@ -79,7 +79,7 @@ def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) ->
         assert [each.state for each in book.in_states(("canceled", "filled"))] == ["canceled"] * 5
         [halt] = Halts(database, events).standing()
         assert halt.kind == "positions"
-        marks = Journal(database, events, book, NAME).marks(np.datetime64("2024-02-20", "ns"))
+        marks = Journal(database, events, book, TRADE).marks(np.datetime64("2024-02-20", "ns"))
         assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
         deposits = database.rows("SELECT amount FROM activities WHERE kind = 'CSD'")
         assert deposits == [("5000",)]

@@ -20,10 +20,11 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.intents import STATES
 from execution.live.account import LiveAccount
+from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.next_pass import next_pass_of
 from execution.live.runner import footing_of
-from execution.live.trading import NAME, TradingJob
+from execution.live.trading import TradingJob
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
@@ -64,7 +65,7 @@ class Desk:
             pause=lambda _: None,
             book=live.book,
             guard=live.guards,
-            job=NAME,
+            job=TRADE,
             believe=live.believe,
             price_of=live.guards.price_of,
         )
@@ -104,12 +105,12 @@ def test_a_pass_writes_down_what_it_saw_decided_sent_and_what_filled(
     taken = set(here.venue.tickets)
     assert {row[0] for row in rows_of(path, "SELECT client_order_id FROM intents")} == taken
     states = rows_of(path, "SELECT DISTINCT state, job FROM intents")
-    assert states == [("filled", NAME)]
+    assert states == [("filled", TRADE)]
     assert all(rows_of(path, "SELECT reason != '' FROM intents"))
     assert {name for (name,) in rows_of(path, "SELECT client_order_id FROM fills")} == taken
     assert len(rows_of(path, "SELECT * FROM marks")) == 2
     ended = rows_of(path, "SELECT job, decision != '', fills > 0, failed FROM cycles")
-    assert ended == [(NAME, 1, 1, "")] * 2
+    assert ended == [(TRADE, 1, 1, "")] * 2
     assert rows_of(path, "SELECT id, ended FROM decisions") == [
         ("trade-20240220T153000Z", "ended"),
         ("trade-20240220T163000Z", "ended"),
@@ -299,7 +300,7 @@ def test_a_deposit_over_a_weekend_is_no_profit(practice: Start, tmp_path: Path) 
     for _ in range(2):
         here.advance()
         desk.job.step()
-    marks = desk.live.journal(NAME).marks(np.datetime64("2024-02-20", "ns"))
+    marks = desk.live.journal(TRADE).marks(np.datetime64("2024-02-20", "ns"))
     assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0], "once"
 
 

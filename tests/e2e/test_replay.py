@@ -20,10 +20,10 @@ from omegaconf import DictConfig
 
 import trade_stock_e2e
 from execution.account_lock import JOURNAL
+from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.replay import WaitingClock, run_replay
 from execution.live.replay_records import ReplayRecords
-from execution.live.trading import NAME
 from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database
@@ -386,7 +386,7 @@ def test_what_another_job_decided_before_is_no_record_of_the_replay(
         desk.replay(stopping(3, lambda: signal.raise_signal(signal.SIGTERM)))
     database = Database(next(desk.folder.rglob(JOURNAL)))
     database.execute("DELETE FROM replay_passes")
-    earlier = {at for (at,) in database.rows("SELECT at FROM decisions WHERE job = ?", (NAME,))}
+    earlier = {at for (at,) in database.rows("SELECT at FROM decisions WHERE job = ?", (TRADE,))}
     database.close()
     desk.here.advance()
     said = desk.replay()
