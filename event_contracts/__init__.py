@@ -27,6 +27,8 @@ COMMANDS = {
     "kalshi_compare": "event_contracts.compare",
     "kalshi_paper_report": "event_contracts.paper_report",
 }
+SECTIONS = {"sizes": "event_contracts.live.size_panel"}
+ACCOUNTS = {"contracts": "event_contracts.live.settings"}
 
 __getattr__, __dir__, __all__ = public(
     __name__,

@@ -13,6 +13,7 @@ from event_contracts.trading.actor import ActorSettings
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.order_settings import OrderSettings
+from foundation.compose import composed_config
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
@@ -110,6 +111,11 @@ class KalshiTradingSettings(OrderSettings):
         return settings_of(cls, config, lists=("markets",))
 
     @property
+    def cap(self) -> float:
+        """Share of equity that a position may come to."""
+        return float(self.limits.share)
+
+    @property
     def step(self) -> np.timedelta64:
         """Between ticks."""
         return np.timedelta64(round(self.interval * 1e9), "ns")
@@ -132,3 +138,8 @@ class KalshiTradingSettings(OrderSettings):
         if not self.confirm_live:
             raise InputError("mode: live trades real money; say so with confirm_live=true")
         return replace(self.broker, mode="live", confirm_live=True)
+
+
+def watched_settings(words: list[str]) -> KalshiTradingSettings:
+    """The settings that an account's page takes caps and limits from."""
+    return KalshiTradingSettings.of_any_markets(composed_config("trade_kalshi", words))

@@ -15,13 +15,26 @@ import numpy as np
 from event_contracts.trading.fees import FeeRules, charge
 from event_contracts.trading.orders import Fill
 from event_contracts.trading.position_sizes import Episode, SentOrder
-from event_contracts.trading.size_section import size_view
+from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
 from event_contracts.trading.venue_orders import order_of
 from execution.intents import Intent
 from execution.live.dashboard_reading import JournalReader, SentIntent
-from execution.live.dashboard_views import View, Watched
+from execution.live.dashboard_views import Section, View, Watched
 
 MARKETS_SHOWN = 50
+
+_BODY = """
+{% if sizes.trouble or sizes.view %}
+<section class="wide" aria-labelledby="sizes"><h2 id="sizes">Sizes of event contracts</h2>
+{% if sizes.trouble %}{{ trouble(sizes) }}{% else %}{% set s = sizes.view %}
+<p class="muted">Orders that were taken in the latest markets, {{ s.markets }} of them. Profits are
+of contracts that a trade has closed, at least: at prices and fees no better than those of a taker;
+what settlement paid is no part of the journal.</p>
+{% if s.unclear %}<p class="remark">The order of fills is not known, and nothing is said of what
+they earned, in {{ s.unclear }}.</p>{% endif %}
+{% call box("Sizes of event contracts") %}{{ sized(s.sizes) }}{% endcall %}{% endif %}</section>
+{% endif %}
+"""
 
 
 def sizes_view(reader: JournalReader, watched: Watched) -> View | None:
@@ -72,3 +85,6 @@ def episodes_of(
             episodes.append(Episode(tuple(orders), ()))
             unclear.append(market)
     return episodes, unclear
+
+
+SECTION = Section(sizes_view, _BODY, SIZE_MACRO, SIZE_STYLE)

@@ -25,8 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.size_panel import sizes_view
 from execution.live.accounts import PORT, holds_contracts
 from execution.live.dashboard_lists import (
     cycles_view,
@@ -34,13 +32,14 @@ from execution.live.dashboard_lists import (
     events_view,
     notices_view,
     orders_view,
-    spreads_view,
 )
 from execution.live.dashboard_page import dashboard_page
 from execution.live.dashboard_reading import JournalReader
 from execution.live.dashboard_views import (
+    Section,
     View,
     Watched,
+    WatchedSettings,
     equity_view,
     leverage_view,
     positions_view,
@@ -52,6 +51,7 @@ from foundation.command import printing
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
+from foundation.registry import registered, registered_module
 from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
@@ -63,15 +63,13 @@ PATIENCE = 10.0  # seconds for a request to arrive
 HOSTS = (LOOPBACK, "localhost")
 UNREAD = "The journal cannot be read"
 
-_SECTIONS: Mapping[str, Callable[[JournalReader, Watched], View | None]] = {
+_VIEWS: Mapping[str, Callable[[JournalReader, Watched], View | None]] = {
     "state": state_view,
     "equity": equity_view,
     "leverage": leverage_view,
     "positions": positions_view,
     "orders": orders_view,
     "decision": decision_view,
-    "spreads": spreads_view,
-    "sizes": sizes_view,
     "cycles": cycles_view,
     "notices": notices_view,
     "events": events_view,
@@ -101,7 +99,7 @@ class Dashboard:
     """
 
     journal: Path
-    settings: LiveSettings | KalshiTradingSettings
+    settings: WatchedSettings
     spreads: Path | None = None
     clock: Callable[[], np.datetime64] = system_clock
 
@@ -109,13 +107,16 @@ class Dashboard:
         """The page as the journal is now; what cannot be read is said on it."""
         now = self.clock()
         watched = Watched(self.journal, self.settings, self.spreads, now)
+        sections = _sections()
+        views = {**_VIEWS, **{word: section.view for word, section in sections.items()}}
         try:
             reader = JournalReader(self.journal)
-            parts = {name: _part(name, reader, watched) for name in _SECTIONS}
+            parts = {name: _part(view, reader, watched) for name, view in views.items()}
         except DatabaseFailed as error:
             parts = {"state": Part(trouble=str(error))}
         state = parts["state"].view
         return dashboard_page(
+            sections.values(),
             account=self.journal.parent.name,
             journal=str(self.journal),
             contracts=watched.contracts,
@@ -126,10 +127,16 @@ class Dashboard:
         )
 
 
-def _part(name: str, reader: JournalReader, watched: Watched) -> Part:
+def _sections() -> dict[str, Section]:
+    return {word: registered_module("SECTIONS", word).SECTION for word in registered("SECTIONS")}
+
+
+def _part(
+    view: Callable[[JournalReader, Watched], View | None], reader: JournalReader, watched: Watched
+) -> Part:
     """A section; what one of them cannot read keeps no other from being shown."""
     try:
-        return Part(view=_SECTIONS[name](reader, watched))
+        return Part(view=view(reader, watched))
     except InputError as error:
         return Part(trouble=str(error))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
@@ -172,10 +179,12 @@ def watch(dashboard: Dashboard, port: int) -> None:
         threading.Event().wait()
 
 
-def watched_settings(account: str, words: list[str]) -> LiveSettings | KalshiTradingSettings:
+def watched_settings(account: str, words: list[str]) -> WatchedSettings:
     """The settings that an account's page takes caps and limits from."""
     if holds_contracts(account):
-        return KalshiTradingSettings.of_any_markets(composed_config("trade_kalshi", words))
+        module = registered_module("ACCOUNTS", "contracts")
+        settings: WatchedSettings = module.watched_settings(words)
+        return settings
     return LiveSettings.of(composed_config("live", words))
 
 

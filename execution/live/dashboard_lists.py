@@ -1,4 +1,4 @@
-"""The dashboard's lists: orders, decisions, spreads, passes, notices and events."""
+"""The dashboard's lists: orders, decisions, passes, notices and events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from execution.live.dashboard_words import (
     signed_multiple,
     usd,
 )
-from option_spreads.selling.state import FILE, read_state
 from trainingdata.instants import HOUR
 
 ORDERS_SHOWN = 40
@@ -126,34 +125,6 @@ def _choice_view(choice: ChoiceRow, latest: bool) -> View:
         "bound": ", ".join(limits) or "nothing",
         "rests": plan_text(Basis(**basis), hours).lstrip("; ") or "the forecast alone",
     }
-
-
-def spreads_view(reader: JournalReader, watched: Watched) -> View | None:
-    """Spreads that are open; none where no folder of theirs was named.
-
-    Raises
-    ------
-    UnknownState
-        for a file that cannot be read.
-    """
-    del reader
-    if watched.spreads is None:
-        return None
-    rows = [
-        {
-            "id": each.trade_id,
-            "strategy": each.strategy,
-            "strikes": " / ".join(f"{option.strike:g}" for option in each.options),
-            "stage": each.stage,
-            "contracts": f"{each.remaining} of {each.contracts}",
-            "credit": exact(str(each.credit)),
-            "asked": exact(str(each.asked)),
-            "entered": each.entered,
-            "why": each.why or each.reason,
-        }
-        for each in read_state(watched.spreads).spreads
-    ]
-    return {"rows": rows, "place": str(watched.spreads / FILE)}
 
 
 def cycles_view(reader: JournalReader, watched: Watched) -> View:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE
+from execution.live.dashboard_views import Section
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.page import render_page
 
-_STYLE = (
-    CHART_STYLE
-    + SIZE_STYLE
-    + """
+_STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #556070; --rule: #dde2ea;
   --card: #f7f9fc; --first: #2456c8; --second: #0b7a4b; --limit: #b4540a; --good: #12702f;
   --bad: #b42318; --warn: #8a4b00; --good-ground: #e4f5e9; --bad-ground: #fdeae7;
@@ -82,12 +80,8 @@ footer { margin-top: 1.5rem; font-size: .85rem }
   .ticks, .plot svg { height: 10rem } .bars td, .bars th { padding: .3rem .2rem } }
 summary { cursor: pointer; color: var(--first); padding: .5rem 0 }
 """
-)
 
-_MACROS = (
-    CHART_MACRO
-    + SIZE_MACRO
-    + """{% macro box(label, tall=False) %}
+_MACROS = """{% macro box(label, tall=False) %}
 <div class="box{{ ' tall' if tall }}" role="region" tabindex="0" aria-label="{{ label }}">
 {{ caller() }}</div>
 {% endmacro %}
@@ -108,7 +102,6 @@ _MACROS = (
 {% endmacro %}
 {% macro trouble(part) %}<p class="remark" role="alert">{{ part.trouble }}</p>{% endmacro %}
 """
-)
 
 _STATE = """
 {% if state.trouble %}<div class="state bad"><p class="word">The journal cannot be read</p>
@@ -218,34 +211,6 @@ market goes on.</p>
 <td>{{ c.held }}</td><td><strong>{{ c.target }}</strong></td><td>{{ c.qty }}</td>
 <td>{{ c.price }}</td><td class="text short">{{ c.bound }}</td><td class="text">{{ c.rests }}</td>
 </tr>{% endfor %}</table>{% endcall %}{% endif %}</section>{% endif %}
-
-{% if spreads.trouble or spreads.view %}
-<section class="wide" aria-labelledby="spreads"><h2 id="spreads">Open spreads</h2>
-{% if spreads.trouble %}{{ trouble(spreads) }}{% elif not spreads.view.rows %}
-<p class="muted">No spread is open in <code>{{ spreads.view.place }}</code>.</p>
-{% else %}{% call box("Open spreads") %}<table>
-<caption>Points a spread; from <code>{{ spreads.view.place }}</code></caption>
-<tr>{% for head in ("trade", "strategy", "strikes", "stage", "contracts left", "credit",
-"asked for it", "since, New York") %}<th scope="col">{{ head }}</th>{% endfor %}
-<th scope="col" class="text">why</th></tr>
-{% for s in spreads.view.rows %}<tr><th scope="row">{{ s.id }}</th><td>{{ s.strategy }}</td>
-<td class="nowrap">{{ s.strikes }}</td><td>{{ s.stage }}</td><td>{{ s.contracts }}</td>
-<td>{{ s.credit }}</td><td>{{ s.asked }}</td><td class="nowrap">{{ s.entered }}</td>
-<td class="text">{{ s.why }}</td></tr>{% endfor %}</table>{% endcall %}{% endif %}</section>
-{% endif %}
-"""
-
-_SIZES = """
-{% if sizes.trouble or sizes.view %}
-<section class="wide" aria-labelledby="sizes"><h2 id="sizes">Sizes of event contracts</h2>
-{% if sizes.trouble %}{{ trouble(sizes) }}{% else %}{% set s = sizes.view %}
-<p class="muted">Orders that were taken in the latest markets, {{ s.markets }} of them. Profits are
-of contracts that a trade has closed, at least: at prices and fees no better than those of a taker;
-what settlement paid is no part of the journal.</p>
-{% if s.unclear %}<p class="remark">The order of fills is not known, and nothing is said of what
-they earned, in {{ s.unclear }}.</p>{% endif %}
-{% call box("Sizes of event contracts") %}{{ sized(s.sizes) }}{% endcall %}{% endif %}</section>
-{% endif %}
 """
 
 _RECORD = """
@@ -285,35 +250,38 @@ _RECORD = """
 </section>
 """
 
-_PAGE = (
-    '{% extends "frame" %}{% block title %}{{ word }} · account {{ account }}{% endblock %}'
-    "{% block style %}"
-    + _STYLE
-    + "{% endblock %}{% block body %}"
-    + _MACROS
-    + """<header><h1>Account {{ account }}</h1>
+_HEADER = """<header><h1>Account {{ account }}</h1>
 <p class="muted">{{ now }}; the page reads the journal anew every {{ seconds }} seconds.</p>
 </header><main>"""
-    + _STATE
-    + '{% if equity %}<div class="grid">'
-    + _MONEY
-    + _ORDERS
-    + _DECISIONS
-    + _SIZES
-    + _RECORD
-    + """</div>{% endif %}</main>
+
+_FOOTER = """</main>
 <footer class="muted"><p>From <code>{{ journal }}</code>, which is only read. Caps and limits are
 those of configs/{{ "trade_kalshi" if contracts else "live" }}.yaml and of the words that this page
 was started with.</p></footer>
-{% endblock %}"""
-)
+"""
 
 
-def dashboard_page(**values: Any) -> str:
+def dashboard_page(sections: Iterable[Section], **values: Any) -> str:
     """The page. Every section is a part with its view, or with the trouble that kept it from one.
 
+    sections: those that products register.
     values: account, journal, now, seconds and word, all text; contracts, whether it holds event
         contracts; state, a part; and, where the journal could be read, the parts equity, leverage,
-        positions, orders, decision, spreads, sizes, cycles, notices and events.
+        positions, orders, decision, cycles, notices and events, and one of each section.
     """
-    return render_page(_PAGE, **values)
+    return render_page(_template(tuple(sections)), **values)
+
+
+def _template(sections: Sequence[Section]) -> str:
+    styles, macros, bodies = (
+        "".join(getattr(section, name) for section in sections)
+        for name in ("style", "macros", "body")
+    )
+    return (
+        '{% extends "frame" %}{% block title %}{{ word }} · account {{ account }}{% endblock %}'
+        f"{{% block style %}}{CHART_STYLE}{styles}{_STYLE}{{% endblock %}}"
+        f"{{% block body %}}{CHART_MACRO}{macros}{_MACROS}{_HEADER}{_STATE}"
+        '{% if equity %}<div class="grid">'
+        f"{_MONEY}{_ORDERS}{_DECISIONS}{bodies}{_RECORD}</div>{{% endif %}}{_FOOTER}"
+        "{% endblock %}"
+    )

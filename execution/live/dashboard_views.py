@@ -5,15 +5,15 @@ Each is words and figures that are ready to be shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from event_contracts.live.settings import KalshiTradingSettings
 from execution.account_lock import KILL_FILE, is_there
+from execution.live.accounts import holds_contracts
 from execution.live.dashboard_charts import equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
     LoopState,
@@ -38,13 +38,36 @@ from execution.live.dashboard_words import (
     whole_usd,
 )
 from execution.live.halts import HALT_RULES
-from execution.live.settings import LiveSettings
 from foundation.charts import Chart
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_symbol
 
 CYCLES_SHOWN = 20
 View = Mapping[str, Any]
+
+
+class LossLimits(Protocol):
+    """Losses that halt openings."""
+
+    @property
+    def daily_loss(self) -> float:
+        """Share of the day's first equity."""
+
+    @property
+    def drawdown(self) -> float:
+        """Share of the highest equity."""
+
+
+class WatchedSettings(Protocol):
+    """What a page takes from the settings of a loop."""
+
+    @property
+    def cap(self) -> float:
+        """Share of equity that a position may come to."""
+
+    @property
+    def guards(self) -> LossLimits:
+        """Where losses halt it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +81,30 @@ class Watched:
     """
 
     journal: Path
-    settings: LiveSettings | KalshiTradingSettings
+    settings: WatchedSettings
     spreads: Path | None
     now: np.datetime64
 
     @property
     def contracts(self) -> bool:
         """Whether the account is one of event contracts."""
-        return isinstance(self.settings, KalshiTradingSettings)
+        return holds_contracts(self.journal.parent.name)
 
-    @property
-    def cap(self) -> float:
-        """Share of equity that a position may come to."""
-        if isinstance(self.settings, KalshiTradingSettings):
-            return float(self.settings.limits.share)
-        return self.settings.limits.symbol_cap
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page that a product registers.
+
+    view: what it shows; none where there is nothing.
+    body: its template, of the part that has its word for a name; the page's macros are there.
+    macros: of its own.
+    style: of its own.
+    """
+
+    view: Callable[[JournalReader, Watched], View | None]
+    body: str
+    macros: str = ""
+    style: str = ""
 
 
 def state_view(reader: JournalReader, watched: Watched) -> View:
@@ -228,7 +260,7 @@ def positions_view(reader: JournalReader, watched: Watched) -> View | None:
     history = reader.history
     if history is None:
         return None
-    cap = watched.cap
+    cap = watched.settings.cap
     equity = float(history.equity[-1])
     weights = {name: value / equity for name, value in history.positions.items() if equity > 0}
     scale = 1.15 * max([cap, *map(abs, weights.values())])
