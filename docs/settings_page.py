@@ -23,12 +23,13 @@ from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
 from foundation.compose import CONFIGS, composed_config
 from foundation.settings_page import HEAD, Row, field_types, rows_of
-from marketsimulator.settings import BacktestSettings, VenueSettings
+from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import SpreadSettings
 from option_spreads.monte_carlo import MonteCarloSettings
 from option_spreads.selling.settings import SellingSettings
+from option_spreads.simulation.practice import PracticeSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 
@@ -39,7 +40,7 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "sweep": (BacktestSettings,),
     "batch": (BatchSettings,),
     "evaluate": (EvaluationSettings,),
-    "venue": (VenueSettings,),
+    "venue": (PracticeSettings,),
     "live": (LiveSettings, BacktestSettings),
     "drift": (LiveSettings, BacktestSettings),
     "stress": (StressSettings, BacktestSettings),

@@ -29,6 +29,7 @@ COMMANDS = {
 }
 SECTIONS = {"sizes": "event_contracts.live.size_panel"}
 ACCOUNTS = {"contracts": "event_contracts.live.settings"}
+FEES = {"kalshi": "event_contracts.trading.fees"}
 
 __getattr__, __dir__, __all__ = public(
     __name__,

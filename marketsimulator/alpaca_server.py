@@ -27,6 +27,7 @@ import sys
 
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
+from foundation.registry import registered_module
 from marketsimulator.flags import named_by_flags, refuse_both
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
@@ -84,8 +85,8 @@ def main() -> None:
         flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
         words = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
         config = composed_config("venue", [*words, "trials=null", *arguments.overrides])
-        settings = VenueSettings.of(config)
-        serve(settings, serving)
+        practice = registered_module("DESKS", "options")
+        serve(practice.PracticeSettings.of(config), serving)
 
 
 if __name__ == "__main__":

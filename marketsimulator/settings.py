@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from event_contracts.trading.fees import KalshiFees
 from execution.fees import FeeSchedule
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
+from foundation.registry import registered, registered_module
 from marketsimulator.account.book import Book, hold, new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import Timeline, timeline
-from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
 from trainingdata.instruments import data_symbol
@@ -27,7 +26,6 @@ from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 
 STOCK_FEES = "stocks and coins are traded for fees=alpaca"
-FEES: tuple[type[Any], ...] = (FeeSchedule, KalshiFees)
 
 
 def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
@@ -41,11 +39,15 @@ def refuse_other_fees(config: DictConfig, fees: type[Any], needed: str) -> None:
         for a schedule with keys of another class of fees, and none of this one.
     """
     given = OmegaConf.select(config, "fees")
-    if not OmegaConf.is_dict(given):
+    if not OmegaConf.is_dict(given) or _keys(fees) & set(given):
         return
-    others = {f.name for other in FEES if other is not fees for f in fields(other)}
-    if others & set(given) and not {f.name for f in fields(fees)} & set(given):
+    others = [registered_module("FEES", word).SCHEDULE for word in registered("FEES")]
+    if any(_keys(other) & set(given) for other in (FeeSchedule, *others)):
         raise InputError(f"fees: those named here are another venue's; {needed}")
+
+
+def _keys(settings: type[Any]) -> set[str]:
+    return {each.name for each in fields(settings)}
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -62,20 +64,18 @@ def _refuse_twice(words: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OptionTerms:
-    """Options that a practice venue trades.
+    """Options that a practice venue trades; a desk that is registered adds how they are quoted.
 
     vix: a daily file of the volatility index; none: no options.
     symbols: stocks they are on.
     slippage: points between the middle and what a leg is quoted at, 0 to 1,000.
     response: by which volatility moves against its index within a day, -20 to 20; see `within_day`.
-    smile: of implied volatility over strikes.
     """
 
     vix: str | None = None
     symbols: tuple[str, ...] = ("SPY",)
     slippage: float = 0.05
     response: float = RESPONSE
-    smile: Smile = field(default_factory=Smile)
 
     def __post_init__(self) -> None:
         refuse_outside(self, "options", slippage=(0, 1e3), response=(-20, 20))

@@ -9,3 +9,4 @@ COMMANDS = {
 }
 JOBS = {"spreads": "option_spreads.selling.job"}
 SECTIONS = {"spreads": "option_spreads.selling.panel"}
+DESKS = {"options": "option_spreads.simulation.practice"}

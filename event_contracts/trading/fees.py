@@ -180,3 +180,6 @@ def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
 def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
     """The multiple of a step that an amount is rounded to."""
     return (amount / step).to_integral_value(direction) * step
+
+
+SCHEDULE = KalshiFees

@@ -38,24 +38,13 @@ from execution.live.dashboard_words import (
     whole_usd,
 )
 from execution.live.halts import HALT_RULES
+from execution.live.losses import LossLimits
 from foundation.charts import Chart
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_symbol
 
 CYCLES_SHOWN = 20
 View = Mapping[str, Any]
-
-
-class LossLimits(Protocol):
-    """Losses that halt openings."""
-
-    @property
-    def daily_loss(self) -> float:
-        """Share of the day's first equity."""
-
-    @property
-    def drawdown(self) -> float:
-        """Share of the highest equity."""
 
 
 class WatchedSettings(Protocol):

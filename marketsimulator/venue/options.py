@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from execution.option_orders import Contract, OptionLeg, contract_of
+from execution.option_orders import Contract, OptionLeg, SpreadOrder, SpreadVenue, contract_of
 from foundation.errors import InputError, OrderRejected
+from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
+    SpreadTicket,
     contract_answer,
     leg_number,
     option_position_answer,
@@ -26,13 +28,38 @@ from marketsimulator.venue.spread_tickets import (
 )
 from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
 from marketsimulator.venue.underlying import Price, Underlying
-from option_spreads.simulation.desk import OptionDesk, SpreadTicket
 from trainingdata.bars import Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_of
 from trainingdata.volatility_index import volatility_index
 
 REACH = 0.1  # strikes there are, of the underlying's price up and down
+
+
+class Desk(SpreadVenue, Protocol):
+    """Trades the options on a stock; a product registers what makes one.
+
+    tickets: orders by client_order_id, in the order they came.
+    reserved: USD set aside for what positions can lose at most.
+    """
+
+    tickets: dict[str, SpreadTicket]
+    reserved: Decimal
+
+    def value(self) -> Decimal:
+        """What closing all positions would bring in, USD, below 0 where it would cost."""
+
+    def send(self, order: SpreadOrder, *, partial: bool = False) -> SpreadTicket:
+        """Take an order, and look whether it fills; partial: half of it, the rest is cancelled."""
+
+    def reject(self, order: SpreadOrder) -> None:
+        """Take an order, and turn it down."""
+
+    def cancel(self, client_order_id: str) -> None:
+        """End an order that still works."""
+
+    def advance(self) -> None:
+        """The venue's clock has moved."""
 
 
 class VenueOptions:
@@ -50,10 +77,10 @@ class VenueOptions:
         self._broker = broker
         self._bars = bars
         self._price = price
-        self._desk_of: dict[str, OptionDesk] = {}
+        self._desk_of: dict[str, Desk] = {}
         self._name_of: dict[str, str] = {}
         self._working: dict[str, SpreadTicket | None] = {}
-        self.desks: dict[str, OptionDesk] = {}
+        self.desks: dict[str, Desk] = {}
         if terms.vix is None:
             return
         vix = volatility_index(terms.vix, "options.vix")
@@ -61,7 +88,7 @@ class VenueOptions:
             raise InputError(f"options.symbols: there are no bars of {absent[0]}")
         self.desks = {symbol: self._desk(symbol, vix, terms) for symbol in terms.symbols}
 
-    def _desk(self, symbol: str, vix: pd.Series, terms: OptionTerms) -> OptionDesk:
+    def _desk(self, symbol: str, vix: pd.Series, terms: OptionTerms) -> Desk:
         market = Underlying(self._record, self._bars, self._price, symbol, vix, terms.response)
         broker = self._broker
 
@@ -71,9 +98,9 @@ class VenueOptions:
         def cash_flow(usd: Decimal) -> None:
             broker.deposit(float(usd))
 
-        return OptionDesk(
-            symbol, market, terms.smile, terms.slippage, free_cash=free_cash, cash_flow=cash_flow
-        )
+        module = registered_module("DESKS", "options")
+        desk: Desk = module.desk(symbol, market, terms, free_cash=free_cash, cash_flow=cash_flow)
+        return desk
 
     @property
     def reserved(self) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from execution.option_orders import (
     Contract,
     OptionLeg,
     Quote,
+    SpreadFill,
     SpreadOrder,
     contract_of,
 )
 from foundation.errors import InputError
 from marketsimulator.venue.tickets import ID_NAMESPACE, Answer, Refused, asset_id, timestamp
-from option_spreads.simulation.desk import SpreadTicket
+
+Status = Literal["new", "filled", "canceled", "expired", "rejected"]
 
 # When an order ended, by how it ended.
 END_KEYS = {
@@ -35,6 +38,33 @@ END_KEYS = {
 }
 # What Alpaca says of a position and this venue does not keep for options.
 UNKNOWN = ("avg_entry_price", "cost_basis", "unrealized_pl", "unrealized_plpc", "change_today")
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadTicket:
+    """An order as the venue keeps it.
+
+    order: what the client asked for.
+    submitted_at: when it came.
+    status: in Alpaca's words.
+    filled: contracts.
+    prices: what each leg traded at, points, in the legs' order; empty where nothing has filled.
+    closed_at: when it ended; None while it works.
+    """
+
+    order: SpreadOrder
+    submitted_at: np.datetime64
+    status: Status = "new"
+    filled: int = 0
+    prices: tuple[Decimal, ...] = ()
+    closed_at: np.datetime64 | None = None
+
+    @property
+    def fill(self) -> SpreadFill:
+        """What it has done."""
+        traded = zip(self.order.legs, self.prices, strict=False)
+        credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
+        return SpreadFill(self.filled, credit)
 
 
 def spread_number(name: str) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from execution.option_orders import (
     net_price,
 )
 from foundation.errors import OrderRejected
+from marketsimulator.venue.spread_tickets import SpreadTicket
 from option_spreads.selling.cutoff import cutoff_of, taken_until
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.pricing import Smile, bid_and_ask
@@ -33,7 +34,6 @@ from trainingdata.sessions import session_of, sessions_between
 DAYS_AHEAD = 10  # sessions for which there are options
 MINUTE = np.timedelta64(1, "m")
 
-Status = Literal["new", "filled", "canceled", "expired", "rejected"]
 Number = TypeVar("Number", float, Decimal)
 
 
@@ -55,33 +55,6 @@ class IndexMarket(Protocol):
     def close_of(self, day: date) -> float | None:
         """The index at the close of a session; None where it is not known yet."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SpreadTicket:
-    """An order as the venue keeps it.
-
-    order: what the client asked for.
-    submitted_at: when it came.
-    status: in Alpaca's words.
-    filled: contracts.
-    prices: what each leg traded at, points, in the legs' order; empty where nothing has filled.
-    closed_at: when it ended; None while it works.
-    """
-
-    order: SpreadOrder
-    submitted_at: np.datetime64
-    status: Status = "new"
-    filled: int = 0
-    prices: tuple[Decimal, ...] = ()
-    closed_at: np.datetime64 | None = None
-
-    @property
-    def fill(self) -> SpreadFill:
-        """What it has done."""
-        traded = zip(self.order.legs, self.prices, strict=False)
-        credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
-        return SpreadFill(self.filled, credit)
 
 
 class OptionDesk:

@@ -34,6 +34,7 @@ from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
+from option_spreads.simulation.practice import PracticeSettings
 from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -99,7 +100,7 @@ def practising() -> Iterator[Start]:
     def start(
         *words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars
     ) -> Practice:
-        settings = VenueSettings.of(
+        settings = PracticeSettings.of(
             composed_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
         panel, first = settings.panel()
