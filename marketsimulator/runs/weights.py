@@ -283,9 +283,13 @@ def _same_labels(one: pd.Index, other: pd.Index) -> bool:
 
 def _float_values(name: str, frame: pd.DataFrame) -> Array:
     try:
-        return np.ascontiguousarray(frame.to_numpy(dtype=np.float64))
+        values = np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).view()
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
+    # Some frames give out arrays that may be written, others do not: for either alone the loop
+    # would be compiled again.
+    values.flags.writeable = False
+    return values
 
 
 def _instruments(

@@ -11,7 +11,6 @@ from scipy.stats import norm
 from execution.beliefs import Blocks
 from execution.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled
 from sizing.solver.multi_period import LaterBlocks, later_costs, optimal_weights
 
 SIGMA = 0.006
@@ -70,7 +69,6 @@ def walk(moves: Array, seed: int) -> Index:
     return path
 
 
-@compiled
 def of_policy(
     path: Index, mu: Array, variance: float, cost: float, grid: Array, chosen: Index
 ) -> float:
@@ -88,7 +86,6 @@ def of_policy(
     return total / len(path)
 
 
-@compiled
 def of_plan(
     path: Index,
     mu: Array,
