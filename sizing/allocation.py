@@ -132,7 +132,8 @@ def nearest(situation: Situation, limits: Limits, desired: Array) -> Allocation:
     weights, _ = _solve(distance, limits, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # that is the answer to the last bit: whoever desires what is held must get no order.
-    target = np.where(np.abs(weights[0] - desired) <= SAME, desired, weights[0])
+    same = situation.deciding & (np.abs(weights[0] - desired) <= SAME)
+    target = np.where(same, desired, weights[0])
     unlimited = np.where(situation.deciding, desired, np.nan)
     no_gradient = np.full(n, np.nan)
     no_prices = np.full(len(CEILINGS) + 1, np.nan)

@@ -1,4 +1,4 @@
-"""Every strategy behind one interface and under the same limits."""
+"""The rule of each named strategy, by hand."""
 
 from __future__ import annotations
 
@@ -10,83 +10,288 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from execution.trader import SizingSettings
 from foundation.errors import InputError
-from sizing.allocation import allocate
+from sizing.allocation import allocate, nearest
 from sizing.limits import Limits
 from sizing.situation import Situation
-from sizing.strategies import NAMES, Kelly, equal_risk, named
+from sizing.strategies import (
+    NAMES,
+    Kelly,
+    Legacy,
+    WeightPattern,
+    comparable_symbols,
+    equal_risk,
+    named,
+    vol_target,
+)
 from trainingdata.instruments import Kind
 
+WIDE = Limits(symbol_cap=9.0)
+DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
 
-def situation(seed: int, n: int = 6, **fields: Any) -> Situation:
-    """A random book of stocks and coins with a random part of it deciding."""
-    rng = np.random.default_rng(seed)
-    factors = rng.normal(0, 0.01, (n, n + 2))
-    crypto = rng.random(n) < 0.3
-    held = rng.uniform(-0.9, 0.9, n)
-    values = {
-        "mu": rng.normal(0, 10.0 ** rng.uniform(-5, -2), n),
-        "covariance": factors @ factors.T / n,
-        "held": np.where(crypto, np.abs(held) / 2, held),
-        "cost": np.where(crypto, 28e-4, 2e-4),
+
+def book(n: int, **fields: Any) -> Situation:
+    """A rich account that holds nothing and decides on everything; σ 1 %, 2 basis points to
+    trade.
+    """
+    crypto = np.asarray(fields.get("crypto", np.zeros(n, dtype=bool)))
+    values: dict[str, Any] = {
+        "mu": np.zeros(n),
+        "covariance": np.eye(n) * 1e-4,
+        "held": np.zeros(n),
+        "cost": np.full(n, 2e-4),
         "crypto": crypto,
-        "long_only": crypto | (rng.random(n) < 0.1),
-        "deciding": rng.random(n) < 0.7,
+        "long_only": crypto,
+        "deciding": np.ones(n, dtype=bool),
         "universe": np.ones(n, dtype=bool),
-        "years": np.where(crypto, 24 / 8766, 1 / 252),
-        "equity": 10.0 ** rng.uniform(3, 6),
-        "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
-        "unborrowed": float(rng.uniform(0, 1)),
+        "years": np.array([DAY[bool(coin)] for coin in crypto]),
+        "equity": 1e5,
+        "stock_ceiling": 4.0,
+        "unborrowed": 1.0,
     }
     return Situation(**{**values, **fields})
 
 
-def flat(n: int = 4, **fields: Any) -> Situation:
-    """Stocks alone, nothing held, all deciding, rich."""
-    values: dict[str, Any] = {
-        "years": np.full(n, 1 / 252),
-        "held": np.zeros(n),
-        "crypto": np.zeros(n, dtype=bool),
-        "long_only": np.asarray(fields.get("crypto", np.zeros(n, dtype=bool))),
-        "deciding": np.ones(n, dtype=bool),
-        "equity": 1e5,
-        "stock_ceiling": 4.0,
-        "unborrowed": 1.0,
-        "cost": np.full(n, 2e-4),
-    }
-    return situation(3, n, **{**values, **fields})
+def targets(name: str, s: Situation, limits: Limits = WIDE, **settings: Any) -> list[float]:
+    answer: list[float] = named(name, **settings).allocate(s, limits).target.tolist()
+    return answer
 
 
-@given(st.integers(0, 100_000), st.sampled_from(NAMES), st.floats(0.05, 1.0))
-def test_every_strategy_stays_within_every_limit_and_moves_only_what_decides(
-    seed: int, name: str, cap: float
+def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
+    """4 · (mu - cost) · 0.5 / σ² in a stock, once that in a coin: 1e-4 · 0.5 / 1e-2 is 0.005."""
+    crypto = np.array([False, True])
+    s = book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
+    assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
+    assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
+    assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
+
+
+def test_prices_of_a_stretched_program_are_not_shown() -> None:
+    s = book(1, mu=np.array([1e-2]))
+    (bound,) = named("kelly_50_x4").allocate(s, Limits()).binding
+    assert set(bound) == {"symbol_cap"}
+    assert np.isnan(bound["symbol_cap"])
+    assert not np.isnan(named("kelly_50").allocate(s, Limits()).binding[0]["symbol_cap"])
+    unstretched = Kelly(0.5, 1.0).allocate(s, Limits())
+    assert unstretched.target.tolist() == allocate(s, Limits(), 0.5).target.tolist()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "good"), [(1e-6, True), (1.0, True), (0.0, False), (1.0001, False), (-0.5, False)]
+)
+def test_a_fraction_is_above_nothing_and_at_most_all(fraction: float, good: bool) -> None:
+    if good:
+        assert Kelly(fraction).fraction == fraction
+        return
+    with pytest.raises(InputError, match=r"sizing\.fraction"):
+        Kelly(fraction)
+
+
+def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
+    """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
+    held = np.array([0.3125, 0.313, 0.1875, 0.187])
+    assert targets("equal_weight", book(4, held=held)) == [0.3125, 0.25, 0.1875, 0.25]
+    falling = book(3, mu=np.full(3, -1e-3), held=np.array([-0.12, -0.13, 0.0]))
+    assert targets("fixed_fraction", falling) == [-0.12, -0.1, -0.1]
+    assert targets("fixed_fraction", falling, band=0.0) == [-0.1, -0.1, -0.1]
+    assert targets("fixed_fraction", falling, size=0.2, band=0.5) == [-0.12, -0.13, -0.2]
+
+
+def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
+    universe = np.array([True, False, True, False])
+    held = np.array([0.0, 0.2, 0.0, 0.0])
+    assert targets("equal_weight", book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
+    none = book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
+    assert targets("equal_weight", none) == [0.3, -0.1]
+    assert targets("buy_and_hold", book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
+    assert targets("buy_and_hold", book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
+
+
+def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
+    """Twice 2 basis points is not enough; what is held stays until its forecast turns, and
+    without one it stays.
+    """
+    mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
+    held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
+    assert targets("fixed_fraction", book(6, mu=mu, held=held)) == [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.5))
+def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
+    seed: int, deviation: float
 ) -> None:
-    s = situation(seed)
-    limits = Limits(symbol_cap=cap)
-    target = named(name).allocate(s, limits).target
-    assert (target[~s.deciding] == s.held[~s.deciding]).all()
-    lower, upper = limits.bounds(
-        long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity
-    )
-    assert (target >= lower).all()
-    assert (target <= upper).all()
-    for ceiling in limits.ceilings(
-        crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed
+    """Correlation included, weights in inverse proportion to σ, and nothing in what has no
+    forecast.
+    """
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(0, 0.01, (4, 6))
+    crypto = rng.random(4) < 0.4
+    universe = np.array([True, True, rng.random() < 0.5, False])
+    days = rng.integers(1, 4)
+    s = book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
+    s = replace(s, years=s.years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
+    w = vol_target(s, deviation)
+    a_year = s.covariance / np.sqrt(np.outer(s.years, s.years))
+    assert np.sqrt(w @ a_year @ w) == pytest.approx(deviation, rel=1e-9)
+    risk = (w * np.sqrt(np.diag(a_year)))[universe]
+    np.testing.assert_allclose(risk, risk[0], rtol=1e-9)
+    assert (w[~universe] == 0).all()
+    assert (w[universe] > 0).all()
+
+
+def test_risk_parity_leaves_nothing_in_what_has_no_forecast() -> None:
+    s = book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
+    s = replace(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
+    assert targets("risk_parity", s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
+
+
+@pytest.mark.parametrize("coin", [False, True])
+def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> None:
+    crypto = np.array([coin, False])
+    day = np.array([DAY[coin], DAY[False]])
+    for years, known in (
+        (day, True),
+        (day * [0.999, 1], False),
+        (day * [1, 0.999], False),
+        (day * [3, 1], True),
     ):
-        fixed = float(ceiling.coefficients[~s.deciding] @ np.abs(s.held[~s.deciding]))
-        assert float(ceiling.coefficients @ np.abs(target)) <= max(ceiling.limit, fixed) + 1e-9
+        found = comparable_symbols(book(2, crypto=crypto, years=years))
+        assert (found is not None) == known
+        assert found is None or found.tolist() == [0, 1]
+    short = book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
+    assert comparable_symbols(short).tolist() == [1], "what has no forecast is not asked"
+    assert comparable_symbols(book(2, universe=np.zeros(2, dtype=bool))) is None
+    assert comparable_symbols(book(2, covariance=np.diag([1e-4, 0.0]))) is None
+    still = book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
+    assert comparable_symbols(still).tolist() == [0]
 
 
-@given(st.integers(0, 100_000), st.sampled_from(NAMES))
-def test_what_binds_is_named_with_a_price_that_is_never_negative(seed: int, name: str) -> None:
-    s = situation(seed)
-    for k, bound in enumerate(named(name).allocate(s, Limits()).binding):
-        assert s.deciding[k] or bound == {}
-        assert all(price != price or price >= -1e-12 for price in bound.values())
+def test_a_symbol_without_variance_has_no_equal_part() -> None:
+    with pytest.raises(InputError, match="risk_parity: variance 0 is not above 0"):
+        equal_risk(np.diag([1.0, 0.0]))
+    assert equal_risk(np.array([[4.0]])).tolist() == [1.0]
+
+
+def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
+    """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
+    together leave.
+    """
+    s = book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
+    s = replace(
+        s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
+    )
+    s = replace(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
+    allocation = named("legacy").allocate(s, WIDE)
+    assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
+    assert np.isnan(allocation.unlimited[0])
+    assert allocation.unlimited[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
+
+
+def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_without_power() -> None:
+    s = book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
+    s = replace(s, deciding=np.array([True, False]))
+    assert Legacy()._unlimited_weight(s, 0) == 1.0
+    assert Legacy(0.5)._unlimited_weight(s, 0) == 0.5
+    assert Legacy(0.5)._unlimited_weight(s, 1) == 0.5, "the multiplier is for stocks"
+    full = book(2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False]))
+    assert Legacy()._unlimited_weight(full, 0) == 0.0
+    assert named("legacy").allocate(full, WIDE).target.tolist() == [0.0, -1.5]
+
+
+def test_every_name_has_its_own_look_ahead_and_settings() -> None:
+    sessions = {"equal_weight", "vol_target", "risk_parity", "buy_and_hold"}
+    for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
+        assert named(name).holding == ("session" if name in sessions else None), name
+    quarter = {
+        "equal_weight": 0.25,
+        "fixed_fraction": 0.25,
+        "vol_target": 0.25,
+        "risk_parity": 0.25,
+        "buy_and_hold": 0.0,
+    }
+    for name, band in quarter.items():
+        pattern = named(name)
+        assert isinstance(pattern, WeightPattern)
+        assert (pattern.name, pattern.band) == (name, band)
+    assert named("vol_target", band=0.1).band == 0.1
+    s = book(1, covariance=np.array([[1e-4]]))
+    assert targets("vol_target", s) == pytest.approx([0.15 / (0.01 * np.sqrt(252))], rel=1e-6)
+    assert targets("legacy", book(1, stock_ceiling=1.0), risk_multiplier=0.5) == pytest.approx(
+        [0.25], abs=1e-9
+    )
+
+
+@given(st.integers(0, 10_000))
+def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    wish = rng.normal(0, 0.8, 3)
+    s = book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
+    found = WeightPattern("any", lambda _: wish, band=0.0).allocate(s, Limits()).target
+    assert found.tolist() == nearest(s, Limits(), wish).target.tolist()
+
+
+def test_what_is_not_given_is_what_the_settings_say() -> None:
+    """A tenth of equity, 15 % a year, a band of a quarter, a factor of 1."""
+    rng = np.random.default_rng(3)
+    s = book(
+        4,
+        mu=rng.normal(0, 5e-3, 4),
+        covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 4)),
+        held=rng.uniform(0, 0.3, 4),
+    )
+    given = {"size": 0.1, "deviation": 0.15, "band": 0.25, "risk_multiplier": 1.0}
+    for name in NAMES:
+        plain = targets(name, s, Limits())
+        assert plain == targets(name, s, Limits(), **given), name
+        for settings in (
+            SizingSettings(name),
+            SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25),
+        ):
+            assert settings.chosen_strategy().allocate(s, Limits()).target.tolist() == plain, name
+    assert SizingSettings().risk_multiplier == 1.0
+
+
+def test_each_setting_reaches_its_strategy() -> None:
+    rng = np.random.default_rng(4)
+    s = book(
+        3,
+        mu=rng.normal(0, 5e-3, 3),
+        covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 3)),
+        held=np.array([0.2, 0.4, 0.29]),
+    )
+    changes: dict[str, dict[str, Any]] = {
+        "equal_weight": {"band": 0.1},
+        "fixed_fraction": {"position": 0.2},
+        "vol_target": {"target_volatility": 0.05},
+        "risk_parity": {"band": 0.05},
+        "legacy": {"risk_multiplier": 0.1},
+        "kelly_50": {"fraction": 0.001},
+    }
+    for name, change in changes.items():
+        plain, other = (
+            SizingSettings(name, **more).chosen_strategy().allocate(s, Limits()).target
+            for more in ({}, change)
+        )
+        assert not np.allclose(plain, other), name
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12))
+@example(5248, 7)  # nearly singular
+def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n, n + 1))
+    scale = 10.0 ** rng.uniform(-3, 0, n)
+    covariance = factors @ factors.T * np.outer(scale, scale)
+    w = equal_risk(covariance)
+    assert w.sum() == pytest.approx(1.0, abs=1e-12)
+    assert (w > 0).all()
+    parts = w * (covariance @ w)
+    np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
 def test_kelly_names_are_fractions() -> None:
-    s = flat(mu=np.full(4, 2e-5))
+    s = book(4, mu=np.full(4, 3e-4))
     for name, fraction in (
         ("kelly_10", 0.1),
         ("kelly_25", 0.25),
@@ -100,26 +305,10 @@ def test_kelly_names_are_fractions() -> None:
     assert named("kelly_50", fraction=0.2) == Kelly(0.2)
 
 
-def test_the_multiplier_is_four_times_in_stocks_and_once_in_coins() -> None:
-    crypto = np.array([False, False, True])
-    s = flat(3, crypto=crypto, mu=np.full(3, 1e-6), covariance=np.eye(3) * 1e-4, cost=np.zeros(3))
-    once, four = (named(name).allocate(s, Limits()).target for name in ("kelly_50", "kelly_50_x4"))
-    np.testing.assert_allclose(four, once * np.array([4, 4, 1]), rtol=1e-6)
-    assert once[0] == pytest.approx(0.005, rel=1e-6)
-
-
-def test_four_times_half_kelly_has_no_expected_growth() -> None:
-    """Twice full Kelly: mu'w = w'Σw / 2 · 2, so growth mu'w - w'Σw / 2 is nil."""
-    s = flat(1, mu=np.array([1e-5]), covariance=np.array([[1e-4]]), cost=np.zeros(1))
-    w = named("kelly_50_x4").allocate(s, Limits()).target[0]
-    assert w == pytest.approx(0.2, rel=1e-6)
-    assert s.mu[0] * w - s.covariance[0, 0] * w * w / 2 == pytest.approx(0, abs=1e-12)
-
-
 def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
     """Of the cap and of the joint ceiling, by solving again with a little more of each."""
     covariance = np.diag([1e-4, 4e-4, 1e-4, 1e-4])
-    s = flat(mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0)
+    s = book(4, mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0)
 
     def value(now: Situation, limits: Limits) -> float:
         w = allocate(now, limits, 0.5).target
@@ -140,69 +329,21 @@ def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
 
 
 def test_what_would_not_pay_is_bound_by_cost() -> None:
-    allocation = allocate(flat(mu=np.full(4, 1e-4)), Limits(), 0.5)
+    allocation = allocate(book(4, mu=np.full(4, 1e-4)), Limits(), 0.5)
     assert [set(bound) for bound in allocation.binding] == [{"cost"}] * 4
-
-
-def test_equal_weight_is_one_in_all_and_leaves_small_drifts_alone() -> None:
-    assert named("equal_weight").allocate(flat(), Limits()).target.tolist() == [0.25] * 4
-    drifted = flat(held=np.array([0.31, 0.19, 0.32, 0.18]))
-    assert named("equal_weight").allocate(drifted, Limits()).target.tolist() == [
-        0.31,
-        0.19,
-        0.25,
-        0.25,
-    ]
-    assert named("equal_weight", band=0.0).allocate(drifted, Limits()).target.tolist() == [0.25] * 4
-
-
-def test_buy_and_hold_buys_once_and_holds() -> None:
-    s = flat(held=np.array([0.0, 0.3, 0.55, 0.01]))
-    assert named("buy_and_hold").allocate(s, Limits()).target.tolist() == [0.25, 0.3, 0.55, 0.01]
-
-
-def test_fixed_fraction_follows_a_forecast_that_pays_for_coming_and_going() -> None:
-    s = flat(
-        5, mu=np.array([5e-4, -5e-4, 1e-4, 1e-4, -1e-4]), held=np.array([0.0, 0.0, 0.0, -0.1, -0.1])
-    )
-    assert named("fixed_fraction", size=0.1).allocate(s, Limits()).target.tolist() == [
-        0.1,
-        -0.1,
-        0.0,
-        0.0,
-        -0.1,
-    ]
-
-
-def test_vol_target_has_the_deviation_it_names() -> None:
-    s = flat()
-    w = named("vol_target", deviation=0.03).allocate(s, Limits(symbol_cap=9.0)).target
-    assert np.sqrt(w @ s.covariance @ w * 252) == pytest.approx(0.03, rel=1e-6)
-    spread = w * np.sqrt(np.diag(s.covariance))
-    np.testing.assert_allclose(spread, spread[0], rtol=1e-6)
-
-
-@given(st.integers(0, 10_000), st.integers(1, 12))
-@example(5248, 7)  # nearly singular
-def test_risk_parity_gives_every_symbol_the_same_part_of_the_variance(seed: int, n: int) -> None:
-    rng = np.random.default_rng(seed)
-    factors = rng.normal(size=(n, n + 1))
-    covariance = factors @ factors.T * 1e-4
-    w = equal_risk(covariance)
-    assert w.sum() == pytest.approx(1)
-    assert (w > 0).all()
-    parts = w * (covariance @ w)
-    np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
 def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> (
     None
 ):
     held = np.array([0.1, 0.2, 0.3, 0.1])
-    shut = flat(
-        held=held, covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]), years=np.array([1, 1, 0, 1]) / 252
+    shut = book(
+        4,
+        held=held,
+        covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]),
+        years=np.array([1, 1, 0, 1]) / 252,
     )
-    partly = flat(held=held, years=np.array([1, 1, 1, 0.5]) / 252)
+    partly = book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "risk_parity"):
         assert named(name).allocate(shut, Limits()).target.tolist() == held.tolist()
         assert named(name).allocate(partly, Limits()).target.tolist() == held.tolist()
@@ -212,7 +353,7 @@ def test_risks_compare_over_each_symbols_own_year() -> None:
     """Over a weekend a coin trades three days and a stock one: its variance of three days is no
     more risk a year.
     """
-    s = flat(
+    s = book(
         2,
         crypto=np.array([False, True]),
         covariance=np.diag([1e-4, 3e-4]),
@@ -227,13 +368,13 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
     is the forecast's.
     """
-    s = flat(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
+    s = book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
     assert named("legacy").allocate(s, Limits()).target.tolist() == [0.6, -0.6, 0.6, 0.6]
     wide = named("legacy").allocate(s, Limits(symbol_cap=9.0)).target
     np.testing.assert_allclose(wide, [2.0, -1.0, 0.5, 0.25], rtol=1e-9)
     halved = named("legacy", risk_multiplier=0.5).allocate(s, Limits(symbol_cap=9.0)).target
     np.testing.assert_allclose(halved[:2], [1.0, -0.75], rtol=1e-9)
-    coin = flat(1, crypto=np.array([True]), mu=np.array([-1.0]))
+    coin = book(1, crypto=np.array([True]), mu=np.array([-1.0]))
     assert named("legacy").allocate(coin, Limits()).target.tolist() == [0.5]
 
 
