@@ -153,33 +153,3 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
             with pytest.raises(ValueError, match="positive semi-definite"):
                 kelly_weights([0.1, 0.1], matrix, **BOUNDS)
     assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        ({"lower": [-np.inf, -1.0]}, "lower must be finite, got -inf at 0"),
-        ({"upper": [1.0, np.inf]}, "upper must be finite, got inf at 1"),
-        ({"held": [0.0, np.nan]}, "held must be finite, got nan at 1"),
-        ({"cost": [np.inf, 0.0]}, "cost must be finite, got inf at 0"),
-        ({"mu": [0.0, -np.inf]}, "mu must be finite, got -inf at 1"),
-        ({"fraction": np.inf}, "fraction must be above 0, got inf"),
-        ({"fraction": -0.5}, "fraction must be above 0, got -0.5"),
-        ({"lower": [-1.0, 1.5]}, "lower 1.5 exceeds upper 1 at 1"),
-        ({"cost": [0.0, -1e-4]}, "cost must not be negative, got -0.0001"),
-        ({"cost": [0.0, -1e-4], "lower": [1.0, -1.0]}, "cost must not be negative, got -0.0001"),
-        ({"covariance": [[1.0, 0.0], [np.nan, 1.0]]}, "covariance must be finite"),
-        (
-            {"groups": [([1.0, np.inf], 1.0)]},
-            "groups: coefficients must be finite and not negative",
-        ),
-        (
-            {"groups": [([1.0, 1.0], [1.0])]},
-            r"groups: a ceiling must be a number, got shape \(1,\)",
-        ),
-    ],
-)
-def test_each_number_of_a_problem_is_looked_at(wrong: dict[str, object], says: str) -> None:
-    good = {"mu": [0.0, 0.0], "covariance": np.eye(2), **BOUNDS}
-    with pytest.raises(ValueError, match=says):
-        kelly_weights(**{**good, **wrong})

@@ -51,31 +51,6 @@ def test_a_history_is_its_instants_one_by_one(seed: int) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        ({"cost": np.zeros(2)}, "cost, held: a history"),
-        ({"held": np.zeros(2)}, "cost, held: a history"),
-        (
-            {"covariance": np.zeros((2, 2, 2))},
-            r"covariance must have shape \[S, S\] or \[T, S, S\] = \(3, 2, 2\)",
-        ),
-        ({"lower": np.zeros((2, 2))}, r"lower must have shape \[S\] or \[T, S\] = \(3, 2\)"),
-        ({"upper": np.full(2, -2.0)}, "lower -1 exceeds upper -2 at 0 in row 0"),
-        ({"mu": [[0, 0], [0, np.nan], [0, 0]]}, "mu must be finite, got nan at 1 in row 1"),
-        ({"covariance": [[1, 0], [0, -1]]}, "negative variance -1 at 1 in row 0"),
-        (
-            {"groups": [([1, 1], [1.0, 2.0])]},
-            r"a ceiling must be a number or \[T\], got shape \(2,\)",
-        ),
-    ],
-)
-def test_an_argument_of_a_history_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -> None:
-    good = {"mu": np.zeros((3, 2)), "covariance": np.eye(2), "lower": [-1, -1], "upper": [1, 1]}
-    with pytest.raises(ValueError, match=says):
-        kelly_weights(**{**good, **wrong})
-
-
 def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
     with pytest.raises(

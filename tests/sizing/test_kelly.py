@@ -196,41 +196,50 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"mu": [np.nan, 0]}, "mu must be finite"),
+        ({"mu": [np.nan, 0]}, "mu must be finite, got nan at 0"),
         ({"mu": [[[0.0]]]}, r"mu must have shape \[S\] or \[T, S\]"),
+        ({"mu": ["much", 0]}, "mu must be numbers .*'much'"),
         ({"covariance": np.eye(3)}, "covariance must have shape"),
         ({"covariance": [[1, 0], [0, -1]]}, "negative variance -1"),
-        ({"covariance": [[1, 0.5], [0, 1]]}, "symmetric"),
-        ({"covariance": [[1, np.inf], [np.inf, 1]]}, "finite"),
-        ({"covariance": [[np.inf, 0], [0, 1]]}, "finite"),
+        ({"covariance": [[1, np.inf], [np.inf, 1]]}, "covariance must be finite"),
+        ({"covariance": [[1, 0], [np.nan, 1]]}, "covariance must be finite"),
         ({"covariance": [[1, 2], [2, 1]]}, "positive semi-definite; its smallest eigenvalue is -1"),
-        ({"covariance": [[0, 1], [1, 0]]}, "positive semi-definite"),
-        ({"mu": ["much", 0]}, "mu must be numbers .*'much'"),
-        ({"lower": [[0], [0, 1]]}, "lower must be numbers"),
         ({"fraction": 0.0}, "fraction must be above 0, got 0"),
-        ({"fraction": float("nan")}, "fraction"),
+        ({"fraction": np.nan}, "fraction must be above 0"),
+        ({"fraction": np.inf}, "fraction must be above 0, got inf"),
         ({"lower": [2, -1]}, "lower 2 exceeds upper 1 at 0"),
+        ({"lower": [-np.inf, -1]}, "lower must be finite, got -inf at 0"),
+        ({"upper": [1, np.inf]}, "upper must be finite, got inf at 1"),
         ({"held": [0.0]}, "held must have shape"),
-        ({"cost": [-1e-4, 0]}, "cost must not be negative"),
+        ({"held": [0, np.nan]}, "held must be finite, got nan at 1"),
+        ({"cost": [np.inf, 0]}, "cost must be finite, got inf at 0"),
+        ({"cost": [0, -1e-4], "lower": [1, -1]}, "cost must not be negative, got -0.0001"),
         ({"groups": [([1.0], 1.0)]}, "groups: coefficients must have shape"),
         ({"groups": [([-1.0, 1.0], 1.0)]}, "groups: coefficients must be finite and not negative"),
+        ({"groups": [([1.0, np.inf], 1.0)]}, "groups: coefficients must be finite and not neg"),
         ({"groups": [([1.0, 1.0], np.nan)]}, "groups: a ceiling must be a number"),
+        (
+            {"groups": [([1.0, 1.0], [1.0])]},
+            r"groups: a ceiling must be a number, got shape \(1,\)",
+        ),
+        # Of a history: as many rows, and the row that is wrong.
+        ({"mu": [[0, 0]] * 3, "cost": np.zeros(2)}, "cost, held: a history"),
+        ({"mu": [[0, 0]] * 3, "held": np.zeros(2)}, "cost, held: a history"),
+        (
+            {"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))},
+            r"covariance must have shape \[S, S\] or \[T, S, S\] = \(3, 2, 2\)",
+        ),
+        ({"mu": [[0, 0], [0, np.nan]]}, "mu must be finite, got nan at 1 in row 1"),
+        ({"mu": [[0, 0]], "upper": np.full(2, -2.0)}, "lower -1 exceeds upper -2 at 0 in row 0"),
+        (
+            {"mu": [[0, 0]] * 3, "groups": [([1, 1], [1.0, 2.0])]},
+            r"a ceiling must be a number or \[T\], got shape \(2,\)",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         kelly_weights(**{**GOOD, **wrong})
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-6])
-def test_what_rounding_does_to_symmetry_is_forgiven_and_more_is_not(scale: float) -> None:
-    for apart, forgiven in ((1e-9, True), (1e-7, False)):
-        matrix = np.array([[2.0, 1.0], [1.0 + apart, 2.0]]) * scale
-        if forgiven:
-            kelly_weights(**{**GOOD, "covariance": matrix})
-        else:
-            with pytest.raises(ValueError, match="symmetric"):
-                kelly_weights(**{**GOOD, "covariance": matrix})
 
 
 def test_two_copies_of_a_symbol_share_its_unconstrained_weight() -> None:
