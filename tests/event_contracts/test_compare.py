@@ -180,8 +180,6 @@ def test_the_file_of_settings_has_the_defaults_of_the_class() -> None:
     ("changes", "says"),
     [
         ({"fixed_size": 7}, "fixed_size: 7 is none of"),
-        ({"sessions": 0}, "sessions: 0 is outside 1"),
-        ({"kelly_fraction": 0.0}, "kelly_fraction: 0.0 is outside"),
         ({"variable": ("a", "b"), "fixed": ("c",)}, "variable, fixed: 2 and 1 checkpoints"),
         ({"episode": EpisodeSettings(fixed_size=5)}, "episode.fixed_size: 5 leaves nothing"),
     ],
@@ -245,18 +243,13 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["fixed_size=7"], "fixed_size: 7 is none of"),
-        (["output="], "output: a folder's name is needed"),
         (["output=null"], "output: null is no word, and one is needed"),
         (["output=there"], "comparison.json is a folder, a file is needed there"),
         ([f"output={'a' * 300}"], "File name too long"),
         (["trials='~nobody at all/ledger'"], "trials: ~nobody at all/ledger cannot be used"),
-        ([f"trials={'a' * 300}"], "trials: "),
         (["recorded=true", "folder='~nobody at all'"], "is no folder"),
-        (["recorded=true", f"folder={'a' * 300}"], "is no folder"),
         (["variable="], "variable: it is empty"),
         (["variable=[there]"], "variable: there: no checkpoint: "),
-        (["fixed=[there]"], "fixed: there: no checkpoint: "),
     ],
 )
 def test_a_refused_comparison_is_one_line_and_leaves_nothing(

@@ -272,25 +272,16 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings_", "says"),
     [
-        ({"starting_cash": 0}, "starting_cash"),
         ({"starting_cash": 10.001}, "whole cents"),
         ({"reward": "fame"}, "reward: 'fame' is none of value, log_wealth"),
         ({"life": 0}, "life: 0 steps are below 1"),
         ({"session": np.zeros((5, len(COLUMNS)))}, "is not above the row's yes_bid"),
-        ({"fixed_size": 7}, "fixed_size: 7 is none of"),
         ({"position_sizes": (0.5, 10, 20, 50, 100)}, "five increasing numbers"),
-        ({"starting_cash": 4e7}, "starting_cash"),
         ({"starting_cash": 1.7e308}, "is beyond \\$1,000,000"),
         ({"starting_cash": float("-inf")}, "no number of whole cents"),
         ({"starting_cash": "60"}, "starting_cash: '60' is no int or float"),
-        ({"starting_cash": True}, "starting_cash: True is no int or float"),
         ({"limits": None}, "limits: None is no PositionLimits"),
-        ({"cash_buffer": None}, "cash_buffer: None is no int or float"),
-        ({"market": "synthetic"}, "market: 'synthetic' is no SyntheticMarket"),
-        ({"life": float("inf")}, "life: inf is no whole number"),
         ({"life": 2.0}, "life: 2.0 is no whole number"),
-        ({"size_features": 1}, "size_features: 1 is no True or False"),
-        ({"reward": 5}, "reward: 5 is no str"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(

@@ -95,8 +95,6 @@ def test_of_several_series_the_dearest_bounds_every_cost(
     [
         ({"fee_type": "flat"}, InputError, "SIM-1: fee_type 'flat' of SIM is none of quadratic"),
         ({"fee_multiplier": -1}, BrokerError, "the fees of SIM-1: .*fee_multiplier"),
-        ({"fee_multiplier": "much"}, BrokerError, "the fees of SIM-1: .*fee_multiplier"),
-        ({"fee_multiplier": None}, BrokerError, "the fees of SIM-1: .*fee_multiplier"),
     ],
 )
 def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(

@@ -91,11 +91,8 @@ def test_an_archive_of_the_past_is_refused_without_running_anything_of_it(tmp_pa
         (lambda t, a: t.update(layers(np.random.default_rng(0), width=7)), "has shape"),
         (lambda t, a: t.pop("mlp_extractor.policy_net.2.bias"), "has shape"),
         (lambda t, a: t["action_net.bias"].fill(np.nan), "numbers that are not finite"),
-        (lambda t, a: t["action_net.weight"].fill(np.inf), "numbers that are not finite"),
         (lambda t, a: _renumber(t, "7"), "has shape"),
-        (lambda t, a: _renumber(t, "x"), "has shape"),
         (lambda t, a: t.update({"action_net.weight": np.zeros((25, 8), np.int64)}), "has shape"),
-        (lambda t, a: a.update(settings=None), "does not say what it was trained"),
         (lambda t, a: a.update(steps="many"), "does not say what it was trained"),
     ],
 )

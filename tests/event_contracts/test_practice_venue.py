@@ -311,16 +311,12 @@ def test_a_market_that_settles_while_it_is_paused_ends_its_orders() -> None:
     ("change", "says"),
     [
         ({"count": 10}, "count: a fixed-point text is required"),
-        ({"count": "0.50"}, "no whole number of contracts"),
         ({"price": "0.5"}, None),
         ({"price": "1.0000"}, "no price between 0 and 1"),
         ({"price": "NaN"}, "is no number"),
-        ({"price": "0.50001"}, "at most 4 decimals"),
         ({"price": "0.5050"}, "not on the market's ticks"),
         ({"side": "yes"}, "side must be one of bid, ask"),
-        ({"time_in_force": "day"}, "time_in_force must be one of"),
         ({"time_in_force": "immediate_or_cancel"}, "must be one of good_till_canceled"),
-        ({"self_trade_prevention_type": None}, "self_trade_prevention_type must be one of"),
         ({"ticker": "HAIL"}, "market HAIL not found"),
         ({"yes_price": 50}, "yes_price is no field of an order"),
         ({"client_order_id": "x" * 65}, "at most 64 characters"),
@@ -390,10 +386,8 @@ def test_settings_of_the_file_are_those_of_the_dataclass() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ({"synthetic": 0}, "synthetic: 0 is outside"),
         ({"starting_cash": 0.001}, "starting_cash"),
         ({"markets": ("RAIN",)}, "name their folder"),
-        ({"settlement": -1}, "settlement: -1 is outside"),
         ({"folder": "/nowhere"}, "is no folder"),
     ],
 )

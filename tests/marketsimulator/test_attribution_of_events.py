@@ -4,9 +4,7 @@ backtests on synthetic markets in which prices fall, halt, end, split both ways 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -15,14 +13,10 @@ import pytest
 from execution.records import Run
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.account_figures import contributions
 from marketsimulator.results.attribution import ACCOUNT, run_attribution
-from marketsimulator.results.attribution_tables import attribution_tables
-from marketsimulator.results.report_figures import profits_to_the_cent
-from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import CLOSE, VOLUME, Bars, closes_of
+from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import NEW_YORK
 
 FALL = np.datetime64("2024-02-23T14:30", "ns")  # all stocks at once, as a session opens
@@ -187,23 +181,3 @@ def test_everything_befalls_these_accounts(results: Results) -> None:
     halted = pd.DatetimeIndex(fills.loc[fills["symbol"] == "SYB", "at"]).tz_convert(NEW_YORK)
     dates = halted.strftime("%Y-%m-%d")
     assert not ((dates >= HALTED[0]) & (dates <= HALTED[1])).any()
-
-
-@pytest.mark.first_example
-def test_what_is_shown_of_them_adds_up_to_the_cent(results: Results) -> None:
-    run = results.main
-    capital = results.settings.capital
-    summary = json.loads(json.dumps(results.summary()["attribution"]))
-    bars = results.bars
-    trips = round_trips(run.fills, closes_of(bars), run.rows[-1].at)
-    profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
-    shown = attribution_tables(**summary, profits=profits, bookings=run.bookings)
-    profit = run.rows[-1].equity - capital
-    for table in (shown.symbols, shown.hours):
-        amounts = [[usd(cell) for cell in cells] for _, cells in table]
-        assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == amounts[-1]
-        assert float(amounts[-1][-1]) == pytest.approx(profit, abs=0.0051)
-
-
-def usd(cell: str) -> Decimal:
-    return Decimal(cell.replace("$", "").replace(",", ""))

@@ -494,41 +494,6 @@ def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
         run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["limits.symbol_cap=much"], "limits.symbol_cap"),
-        (["limits.symbol_cap=-1"], "limits.symbol_cap: -1"),
-        (["capital=0"], "capital: 0"),
-        (["capital=nan"], "capital"),
-        (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is after end 2024-03-01"),
-        (["start=2030-01-01", "end=2030-02-01"], "synthetic market runs from"),
-        (["days=5"], "days: give either"),
-        (["symbols=[NVDA]"], "synthetic market has no NVDA"),
-        (["symbols=[a b]"], "neither a stock"),
-        (["forecaster.calibration.window=3"], "forecaster.calibration.window"),
-        (["forecaster.augmentation=square"], "augmentation"),
-        (["+limits.typo=1"], "limits.typo: there is no such setting"),
-        (["forecaster.kind=magic"], "forecaster.kind"),
-        (["sizing.holding=week"], "sizing.holding"),
-        (["data.edge=2"], "data.edge"),
-        (["margin.interest_rate=-0.1"], "margin.interest_rate"),
-        (["correlation.hourly_window=1"], "correlation.hourly_window"),
-        (["strategy=my strategy"], "strategy: 'my strategy'"),
-        (["data.dir=/nowhere"], "data.dir: /nowhere is no folder"),
-        (["symbols=NVDA"], "synthetic market has no NVDA"),
-        (["placebo=true", "data.edge=0"], "placebo"),
-        (["placebo=true", "data.dir=/nowhere"], "placebo"),
-        (["data=null"], "data"),
-        (["limits=3"], "limits"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_named(overrides: list[str], says: str) -> None:
-    with pytest.raises(InputError, match=says.replace(".", r"\.")):
-        settings(*overrides).bars()
-
-
 def test_leverage_limits_come_from_the_environment_by_way_of_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

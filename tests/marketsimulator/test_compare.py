@@ -144,13 +144,9 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["strategies=[martingale]"], "sizing.strategy: 'martingale' is none of kelly_10"),
         (["strategies=[]"], "strategies: name at least one"),
-        (["vary={sizing.nothing: [1]}"], "sizing.nothing: there is no such setting"),
         (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
-        (["vary=[1]"], "strategies, vary: a list"),
         (["vary={data.edge: [0.0, 0.3]}"], "vary.data.edge: variants share their bars"),
-        (["vary={symbols: [[SYA], [SYB]]}"], "vary.symbols: variants share their bars"),
         (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
     ],
 )

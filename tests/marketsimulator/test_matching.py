@@ -14,7 +14,6 @@ from execution.fees import TradingCosts
 from execution.orders import Order
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.by_hand import FLAT, coin, market, order, prices, stock, walk
-from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 
 
@@ -79,10 +78,11 @@ def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
 
 def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
-    for tif, fills in (("day", []), ("gtc", [(10, 90.0)])):
+    for tif, fills, state in (("day", [], "expired"), ("gtc", [(10, 90.0)], "filled")):
         b = stock(*bars)
         b.submit([order("buy", 10, "limit", limit_price=95.0, tif=tif)])
         assert walk(b, 7) == fills
+        assert b.states(["o"]) == {"o": state}
 
 
 def test_what_a_bars_volume_does_not_fill_is_cancelled_or_carried() -> None:
@@ -217,30 +217,6 @@ def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_pr
     assert b.states(["next-low"])["next-low"] == "expired"
 
 
-def test_day_orders_expire_and_the_book_says_so() -> None:
-    day = stock(*[FLAT] * 8)
-    day.submit([order("buy", 10, "limit", limit_price=50.0, tif="day")])
-    assert walk(day, 6) == []
-    assert day.states(["o"])["o"] == "expired"
-
-
-def test_an_account_does_not_trade_with_itself() -> None:
-    b = stock(FLAT, FLAT, FLAT)
-    b.submit([order("buy", 10)])
-    b.submit([order("sell", 10, "limit", "rest", limit_price=150.0)])
-    b.submit([order("buy", 10, "market", "washes")])
-    assert prices(b.fills) == [(10, 100.0)]
-    assert b.margin_events()["refusals"] == 1
-
-
-def test_waiting_orders_hold_their_buying_power() -> None:
-    b = stock(FLAT, FLAT)
-    b.submit([order("buy", 3_000, "limit", "first", limit_price=99.0)])
-    b.submit([order("buy", 3_000, "limit", "second", limit_price=99.0)])
-    assert [o.client_order_id for o in b.account().open_orders] == ["first"]
-    assert b.submit([order("buy", 3_000)])[0].qty == Decimal(1_000)
-
-
 def test_a_cancelled_order_does_not_fill() -> None:
     b = stock(FLAT, FLAT, (90, 91, 89, 90))
     b.submit([order("buy", 10, "limit", limit_price=95.0)])
@@ -263,21 +239,6 @@ def test_a_maker_pays_the_makers_fee() -> None:
     b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=95.0)])
     walk(b, 1)
     assert [float(f.qty) for f in b.fills] == [1.0, -0.0015]
-
-
-def test_waiting_orders_follow_dividends_and_splits() -> None:
-    """Ex 2 USD, then 2 for 1: a bid of 10 at 96 becomes one of 20 at 47; 20 shares held become
-    40.
-    """
-    opens = np.datetime64("2024-10-03T13:30", "ns")
-    actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=2.0))
-    b = stock(*[FLAT] * 7, (49, 50, 48, 49), (49, 50, 46.9, 49), actions=actions)
-    b.submit([order("buy", 20)])
-    b.submit([order("buy", 10, "limit", "bid", limit_price=96.0)])
-    assert walk(b, 7) == [(20, 100.0)]
-    assert b.account().positions == {"AAA": Decimal(40)}
-    assert b.row().dividends == 40.0
-    assert walk(b, 8)[-1] == (20, 47.0)
 
 
 def test_a_called_account_is_sold_at_the_next_sessions_open() -> None:

@@ -69,8 +69,6 @@ def test_a_random_walk_is_called_by_the_word_that_asks_for_it(kind: str) -> None
     ("name", "says"),
     [
         ("sizing.fracton", "there is no such setting; did you mean sizing.fraction?"),
-        ("limit.symbol_cap", "there is no such setting; did you mean limits.symbol_cap?"),
-        ("symbol_cap", "there is no such setting; did you mean limits.symbol_cap?"),
         ("limits", "it is a group of settings; name its keys"),
         ("sizing.strategy", "backtest -m sizing.strategy=A,B`"),
     ],

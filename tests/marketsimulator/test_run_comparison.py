@@ -335,31 +335,26 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["a"], "1 run; a comparison takes two"),
-        (["a", "./a"], "a is named twice"),
-        (["a", "nowhere"], "nowhere is no folder"),
         (["a", "empty"], "empty holds no summary.json"),
         (["a", "later"], "a ends on 2024-04-25 and later begins on 2025-01-02"),
         (["a", "json"], "summary.json: no JSON"),
-        (["a", "list"], "no summary of a backtest"),
         (["a", "lacking"], "costs is None"),
         (["a", "curve"], "equity.parquet: cannot be read"),
         (["a", "curveless"], "equity.parquet: there is none"),
         (["a", "yaml"], "config.yaml: cannot be read"),
-        ([], "RUN"),
         (["a", "b", "--output", "notes"], "holds something else"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
-    for name in ("a", "b", "json", "list", "lacking", "curve", "curveless", "yaml"):
+    for name in ("a", "b", "json", "lacking", "curve", "curveless", "yaml"):
         write_run(tmp_path / name)
     write_run(tmp_path / "later", start="2025-01-02")
     for name in ("empty", "notes"):
         (tmp_path / name).mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("mine")
     (tmp_path / "json" / "summary.json").write_text('{"total_return": ')
-    (tmp_path / "list" / "summary.json").write_text("[1]")
     summary = json.loads((tmp_path / "lacking" / "summary.json").read_text())
     (tmp_path / "lacking" / "summary.json").write_text(json.dumps({**summary, "costs": None}))
     (tmp_path / "curve" / "equity.parquet").write_text("no parquet")

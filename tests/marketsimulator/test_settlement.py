@@ -200,17 +200,6 @@ def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
     assert b.account["taker"] == 0.0025
 
 
-def test_market_impact_grows_with_the_root_of_the_share_of_volume() -> None:
-    """Volatility 1 %, a quarter of the bar's volume, coefficient 1: 0.5 % beyond spread and
-    slippage.
-    """
-    b = Bench(costs=TradingCosts(0, 0, 1.0, 0, 0, 1.0))
-    b.send(0, 100, volume=400.0, volatility=0.01)
-    assert b.filled()[0]["price"] == pytest.approx(100.5)
-    b.send(0, -100, volume=10_000.0, volatility=0.01)
-    assert b.filled()[1]["price"] == pytest.approx(99.9)
-
-
 def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
     b = Bench(fills=FillTerms(volume_share=0.1))
     start_bars(b.book, b.day, np.array([1_005.0, np.nan, 3.0, 0.0]))
@@ -677,54 +666,6 @@ def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
         assert Decimal(int(nano(tape["quantity"][own]).sum())).scaleb(-9) == Decimal(
             repr(b.quantity(s))
         )
-
-
-@given(
-    st.lists(st.floats(0.5, 40.0), min_size=1, max_size=8),
-    st.sampled_from([-1.0, 1.0]),
-    st.floats(0.1, 2.0),
-    st.floats(0.001, 0.05),
-)
-def test_the_parts_of_an_order_pay_the_impact_of_the_whole(
-    parts: list[float], side: float, impact: float, volatility: float
-) -> None:
-    """x at once and in parts within one bar cost the same, but for a tick a part; the other
-    side pays for itself alone.
-    """
-    costs = TradingCosts(0, 0, impact, 0, 0, impact)
-
-    def spent(quantities: list[float]) -> float:
-        b = Bench(1e8, costs=costs)
-        b.hold(2, 1_000.0)
-        start_bars(b.book, b.day, np.full(S, 5_000.0))
-        b.send(2, -side * 3.0, volume=5_000.0, volatility=volatility)
-        before = int(b.account["fills"])
-        for q in quantities:
-            b.send(2, side * q, volume=5_000.0, volatility=volatility)
-        orders = b.tape[before : int(b.account["fills"])]
-        orders = orders[orders["why"] == BY_ORDER]
-        return float((orders["quantity"] * orders["price"]).sum())
-
-    whole = float(np.sum(parts))
-    assert spent(parts) == pytest.approx(spent([whole]), abs=1e-4 * whole * (len(parts) + 1))
-    first = Bench(1e8, costs=costs)
-    start_bars(first.book, first.day, np.full(S, 5_000.0))
-    first.send(2, parts[0], volume=5_000.0, volatility=volatility)
-    share = np.sqrt(parts[0] / 5_000.0)
-    assert first.filled()[0]["price"] == pytest.approx(
-        OPENS[2] * (1 + impact * volatility * share), abs=1e-4
-    )
-
-
-def test_a_new_bar_forgets_the_impact_of_the_last_one() -> None:
-    b = Bench(1e8, costs=TradingCosts(0, 0, 1.0, 0, 0, 1.0))
-    prices = []
-    for _ in range(2):
-        start_bars(b.book, b.day, np.full(S, 1_000.0))
-        for _ in range(2):
-            b.send(0, 10, volume=1_000.0, volatility=0.01)
-            prices.append(float(b.filled()[-1]["price"]))
-    assert prices[0] == prices[2] < prices[1] == prices[3]
 
 
 def cash_for_coins(b: Bench) -> float:

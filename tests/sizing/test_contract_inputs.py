@@ -68,26 +68,19 @@ def test_the_halt_begins_below_the_very_share_of_the_capital_and_not_beside_it(
     assert (at.number, below.number, below.halted) == (1, 0, True)
 
 
-WRONG: list[tuple[str, dict[str, Any]]] = [
-    ("account_balance", {"account_balance": "20000"}),
-    ("account_balance", {"account_balance": True}),
-    ("account_balance", {"account_balance": [20_000]}),
-    ("account_balance", {"account_balance": 10**400}),
-    ("account_balance", {"account_balance": Decimal("1e9999999")}),
-    ("account_balance", {"account_balance": Decimal("sNaN")}),
-    ("max_risk_per_contract", {"max_risk_per_contract": "250"}),
-    ("max_risk_per_contract", {"max_risk_per_contract": None}),
-    ("max_risk_per_contract", {"max_risk_per_contract": np.True_}),
-    ("max_risk_per_contract", {"max_risk_per_contract": 10**400}),
-    ("max_risk_per_contract", {"max_risk_per_contract": 1e-300}),
-    ("max_risk_per_contract", {"max_risk_per_contract": 250j}),
-    ("mode", {"mode": None}),
-    ("mode", {"mode": 1}),
-    ("verbose", {"verbose": "no"}),
-]
-
-
-@pytest.mark.parametrize(("name", "wrong"), WRONG)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("account_balance", {"account_balance": "20000"}),
+        ("account_balance", {"account_balance": True}),
+        ("account_balance", {"account_balance": 10**400}),
+        ("account_balance", {"account_balance": Decimal("sNaN")}),
+        ("max_risk_per_contract", {"max_risk_per_contract": "250"}),
+        ("max_risk_per_contract", {"max_risk_per_contract": 1e-300}),
+        ("mode", {"mode": 1}),
+        ("verbose", {"verbose": "no"}),
+    ],
+)
 def test_an_argument_of_another_type_or_size_is_refused_by_name_in_a_line(
     root: Path, name: str, wrong: dict[str, Any]
 ) -> None:
@@ -102,12 +95,9 @@ def test_an_argument_of_another_type_or_size_is_refused_by_name_in_a_line(
     ("name", "arguments"),
     [
         ("strategy", (None, 2.5)),
-        ("strategy", (5, 2.5)),
         ("entry_credit", ("PUT", "2.5")),
-        ("entry_credit", ("PUT", None)),
         ("entry_credit", ("PUT", float("nan"))),
         ("width", ("PUT", 2.5, "5")),
-        ("width", ("PUT", 2.5, True)),
         ("width", ("PUT", 2.5, float("inf"))),
     ],
 )
@@ -128,14 +118,10 @@ def test_numbers_of_any_numeric_type_are_taken_for_their_digits(root: Path) -> N
     "wrong",
     [
         {"position_size": 1.5},
-        {"position_size": True},
         {"position_size": 2_000_000},
-        {"position_size": "3"},
         {"total": 5.0},
         {"total": Decimal("1e99")},
-        {"total": Decimal("NaN")},
         {"trade_id": 7},
-        {"exit_time": None},
         {"trade_id": "a\rb"},
         {"trade_id": "a\nb"},
     ],
@@ -177,25 +163,15 @@ def test_a_noted_trade_with_a_slip_in_its_number_is_unknown_state(root: Path) ->
     assert calculate_position_size(max_risk_per_contract=250) == 0
 
 
-@pytest.mark.parametrize(
-    ("variable", "word"),
-    [("MAX_CONTRACTS", "1_0"), ("STARTING_CAPITAL", "20_000"), ("MAX_CONTRACTS", "３"),
-     ("DRAWDOWN_HALT_PCT", "0.2_0"), ("MAX_CONTRACTS_PER_TRADE", "1_0")],
-)  # fmt: skip
-def test_the_environment_has_no_underscores_and_no_wide_digits(
-    monkeypatch: pytest.MonkeyPatch, variable: str, word: str
+@pytest.mark.parametrize("word", ["1_0", "３"])
+def test_variables_and_flags_have_no_underscores_and_no_wide_digits(
+    monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    monkeypatch.setenv(variable, word)
-    with pytest.raises(InputError, match=f"{word}.*environment variable .*{variable}"):
+    with pytest.raises(InputError, match="MAX_CONTRACTS"):
+        autoscaling_settings(f"MAX_CONTRACTS={word}")
+    monkeypatch.setenv("MAX_CONTRACTS", word)
+    with pytest.raises(InputError, match=f"{word}.*environment variable .*MAX_CONTRACTS"):
         autoscaling_settings()
-
-
-@pytest.mark.parametrize(
-    "word", ["MAX_CONTRACTS=1_0", "MAX_CONTRACTS=３", "STARTING_CAPITAL=1_0.5"]
-)
-def test_a_flag_has_no_underscores_and_no_wide_digits(word: str) -> None:
-    with pytest.raises(InputError, match=r"MAX_CONTRACTS|STARTING_CAPITAL"):
-        autoscaling_settings(word)
 
 
 def test_the_earlier_name_of_the_cap_is_in_force_where_the_usual_one_is_not_set(
@@ -280,8 +256,6 @@ SIZED = "from option_spreads.contracts import calculate_position_size as size\n"
     [
         ("", 1, 0),
         ("import logging, sys; logging.basicConfig(level=logging.INFO)\n", 0, 1),
-        ("import logging; logging.basicConfig()\n", 1, 0),
-        ("import logging; logging.getLogger().addHandler(logging.NullHandler())\n", 1, 0),
         (
             "import logging; logging.getLogger().addHandler(logging.NullHandler())\n"
             "logging.getLogger().setLevel(logging.INFO)\n",
@@ -291,11 +265,6 @@ SIZED = "from option_spreads.contracts import calculate_position_size as size\n"
             "import logging; logging.basicConfig(level=logging.INFO)\n"
             "logging.getLogger().handlers[0].setLevel(logging.WARNING)\n",
             1, 0,
-        ),
-        (
-            "import logging; logging.basicConfig(level=logging.INFO)\n"
-            "logging.getLogger().addHandler(logging.NullHandler())\n",
-            0, 1,
         ),
         (
             "import logging; logging.basicConfig(level=logging.INFO)\n"

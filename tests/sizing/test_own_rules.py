@@ -26,23 +26,16 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 sizes = st.one_of(st.floats(-5.0, 5.0), finite)
 CODE = """
 import numpy as np
-import pandas as pd
 from sizing import SolverFailed
 def up(s): return np.where(s.mu > 0, 0.1, 0.0)
 def listed(s): return [0.1, -0.1]
 def nan(s): return np.array([0.1, np.nan])
-def infinite(s): return np.array([-np.inf, 0.1])
 def three(s): return np.zeros(3)
-def square(s): return np.diag(s.held)
 def nothing(s): pass
-def words(s): return ["0.1"] * len(s.held)
-def ragged(s): return [[0.1], [0.1, 0.2]]
 def complex_weights(s): return s.held + 0.1j
 def keyed(s): return {symbol: 0.1 for symbol in s.symbols}
-def series(s): return pd.Series(0.1, index=s.symbols[::-1])
 def singular(s):
     np.linalg.inv(np.zeros((2, 2)))
-def exits(s): raise SystemExit(3)
 def noarg(): return 0.1
 def renames(s): s.mu = s.held
 def unsolved(s): raise SolverFailed("no answer", None)
@@ -119,19 +112,13 @@ def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
             "nan",
             r"one finite weight a symbol is needed; it answered nan for ZINC at 2024",
         ),
-        ("infinite", r"needed; it answered -inf for ACME at 2024-03-04T15:30Z$"),
         ("three", r"needed, an array for 2 symbols at 2024-03-04T15:30Z; it answered array\(\[0"),
-        ("square", r"needed, an array for 2 symbols at .*; it answered array\(\[\["),
         ("nothing", r"needed, an array for 2 symbols at .*; it answered None$"),
-        ("words", r"it answered \['0.1', '0.1'\]$"),
-        ("ragged", r"it answered \[\[0.1\], \[0.1, 0.2\]\]$"),
         ("complex_weights", r"needed, an array for 2 symbols at .*0\.1j"),
         ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
-        ("series", r"needed, an array for 2 symbols at .*; it answered ZINC"),
-        ("singular", r":singular fails in OWN\.py line 18: LinAlgError: Singular matrix$"),
-        ("exits", r":exits fails in OWN\.py line 19: SystemExit: 3$"),
+        ("singular", r":singular fails in OWN\.py line 12: LinAlgError: Singular matrix$"),
         ("noarg", r":noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
-        ("renames", r":renames fails in OWN\.py line 21: FrozenInstanceError"),
+        ("renames", r":renames fails in OWN\.py line 14: FrozenInstanceError"),
         ("Half", r"Half is no function of a Situation but a class$"),
         ("number", r"number is no function of a Situation but int$"),
         ("absent", r"has no attribute 'absent'"),
