@@ -72,6 +72,28 @@ def contract_of(symbol: str) -> Contract:
         ) from None
 
 
+def least_worth(options: Mapping[Contract, Decimal]) -> Decimal | None:
+    """USD that options which expire together are worth then at least; None for no bound.
+
+    options: signed contracts. Between two strikes what they are worth is a line, so that the least
+    is at a strike or at an end of the line: at 0, or far above, where calls that are owed and not
+    covered by others lose without bound.
+    """
+    if sum(count for contract, count in options.items() if contract.call) < 0:
+        return None
+    ends = [Decimal(0), *(contract.strike for contract in options)]
+    return SHARES * min(
+        sum((_payoff(contract, end) * n for contract, n in options.items()), Decimal(0))
+        for end in ends
+    )
+
+
+def _payoff(contract: Contract, end: Decimal) -> Decimal:
+    """What an option pays where what it is on ends here, points."""
+    inside = end - contract.strike if contract.call else contract.strike - end
+    return max(inside, Decimal(0))
+
+
 def is_option(symbol: str) -> bool:
     """Whether a symbol is an option's."""
     try:

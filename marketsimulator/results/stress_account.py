@@ -15,7 +15,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import Position
 from execution.alpaca.holdings import holdings_of
-from execution.option_orders import SHARES, Contract, contract_of, is_option
+from execution.option_orders import Contract, contract_of, is_option, least_worth
 from execution.orders import Account
 from foundation.cents import to_cents, usd_text
 from foundation.counts import counted
@@ -104,33 +104,32 @@ def _bars(
 def option_risk(positions: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
     """USD that the options among positions can lose at most by their expiry, and that in words.
 
-    It is what they count in an account's cash less the least that they can pay: between two strikes
-    the payoff of a root and day is straight, so that its least is at a strike, or where the stock
-    is worth nothing.
+    It is what they count in an account's cash less the least that they can pay, each root and day
+    by itself.
 
     Raises
     ------
     InputError
         for calls that were sold without a call against each: what they lose has no bound.
     """
-    groups: dict[tuple[str, date], list[tuple[Contract, Decimal]]] = {}
+    groups: dict[tuple[str, date], dict[Contract, Decimal]] = {}
     for row in positions:
         name = Position.symbol.of(row)
         if is_option(name):
             contract = contract_of(name)
-            key = (contract.root, contract.expiry)
-            groups.setdefault(key, []).append((contract, Position.qty.of(row)))
+            legs = groups.setdefault((contract.root, contract.expiry), {})
+            legs[contract] = legs.get(contract, Decimal(0)) + Position.qty.of(row)
     if not groups:
         return 0.0, ""
     least = Decimal(0)
     for (root, _), legs in groups.items():
-        if sum(quantity for contract, quantity in legs if contract.call) < 0:
+        worth = least_worth(legs)
+        if worth is None:
             raise InputError(
                 f"account: calls on {root} were sold without as many bought: what they can lose has"
                 " no bound"
             )
-        prices = [Decimal(0), *(contract.strike for contract, _ in legs)]
-        least += min(_payoff(legs, price) for price in prices)
+        least += worth
     holdings = holdings_of(positions)
     counted_in_cash = min(holdings.owed, holdings.options) - holdings.owed
     risk = max(counted_in_cash - float(least), 0.0)
@@ -139,12 +138,3 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
         " their expiry, in every scenario."
     )
     return risk, text
-
-
-def _payoff(legs: Sequence[tuple[Contract, Decimal]], price: Decimal) -> Decimal:
-    """USD that options pay where what they are on ends at a price."""
-    total = Decimal(0)
-    for contract, quantity in legs:
-        inside = price - contract.strike if contract.call else contract.strike - price
-        total += SHARES * quantity * max(inside, Decimal(0))
-    return total

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from execution.option_orders import (
     Quote,
     SpreadFill,
     SpreadOrder,
+    least_worth,
     net_price,
 )
 from foundation.errors import OrderRejected
@@ -33,8 +34,6 @@ from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
 MINUTE = np.timedelta64(1, "m")
-
-Number = TypeVar("Number", float, Decimal)
 
 
 class IndexMarket(Protocol):
@@ -248,7 +247,8 @@ class OptionDesk:
             index = self._market.close_of(contract.expiry)
             if index is None:
                 continue
-            payoff = _payoff(float(contract.strike), index, call=contract.call)
+            strike = float(contract.strike)
+            payoff = max(index - strike if contract.call else strike - index, 0.0)
             del self.positions[contract]
             self._book_cash(Decimal(str(round(payoff, 2))) * count * SHARES)
 
@@ -335,27 +335,11 @@ def largest_loss(positions: Mapping[Contract, int]) -> Decimal | None:
     """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
     total = Decimal(0)
     for expiry in {contract.expiry for contract in positions}:
-        counts = {c: n for c, n in positions.items() if c.expiry == expiry and n}
-        # What expires together is worth a line between any two strikes, so its least worth is at a
-        # strike or at an end of the line: at an index of 0, or far above, where calls that are
-        # owed and not covered by others lose without bound.
-        if sum(count for contract, count in counts.items() if contract.call) < 0:
+        worth = least_worth({c: Decimal(n) for c, n in positions.items() if c.expiry == expiry})
+        if worth is None:
             return None
-        ends = [Decimal(0), *(contract.strike for contract in counts)]
-        total += max(-min(_worth(counts, end) for end in ends), Decimal(0)) * SHARES
+        total += max(-worth, Decimal(0))
     return total
-
-
-def _worth(counts: Mapping[Contract, int], index: Decimal) -> Decimal:
-    """What options of one expiry are worth together where the index ends here, points."""
-    payoffs = (_payoff(c.strike, index, call=c.call) * count for c, count in counts.items())
-    return sum(payoffs, Decimal(0))
-
-
-def _payoff(strike: Number, index: Number, *, call: bool) -> Number:
-    """What an option pays where the index ends here, points."""
-    difference = index - strike if call else strike - index
-    return max(difference, type(difference)(0))
 
 
 def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[Contract, int]:
