@@ -67,6 +67,14 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
     assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
 
 
+def test_four_times_half_kelly_has_no_expected_growth() -> None:
+    """Twice full Kelly: mu'w = w'Σw / 2 · 2, so growth mu'w - w'Σw / 2 is nil."""
+    s = book(1, mu=np.array([1e-5]), cost=np.zeros(1))
+    (w,) = targets("kelly_50_x4", s)
+    assert w == pytest.approx(0.2, rel=1e-6)
+    assert s.mu[0] * w - s.covariance[0, 0] * w * w / 2 == pytest.approx(0, abs=1e-12)
+
+
 def test_prices_of_a_stretched_program_are_not_shown() -> None:
     s = book(1, mu=np.array([1e-2]))
     (bound,) = named("kelly_50_x4").allocate(s, Limits()).binding
