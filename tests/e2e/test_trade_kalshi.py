@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -39,6 +38,7 @@ from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from tests.commands import Started
+from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 
 WIDTH = len(features_of(sizes=False))
@@ -269,22 +269,12 @@ def test_the_kill_file_stops_everything(practice: KalshiPractice) -> None:
     ],
 )
 def test_the_command_refuses_in_one_line(
-    words: list[str],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY", "KALSHI_PRIVATE_KEY_PATH"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "argv", ["trade_kalshi", *words])
-    with pytest.raises(SystemExit) as ended:
-        trade_kalshi.main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert says in said
-    assert said.count("\n") == 1
+    assert says in refusal_of(trade_kalshi.main, *words)
     assert not list(tmp_path.iterdir())
 
 

