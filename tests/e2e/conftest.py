@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.e2e.practice import Start, practising
@@ -14,3 +17,12 @@ def practice() -> Iterator[Start]:
     """Starts servers on the synthetic market, which stop when the test ends."""
     with practising() as start:
         yield start
+
+
+@pytest.fixture
+def vix(tmp_path: Path) -> Path:
+    """A file with a volatility index of every day that a practice server plays."""
+    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
+    levels = np.random.default_rng(5).uniform(28, 34, len(days))
+    pd.DataFrame({"timestamp": days, "close": levels}).to_parquet(tmp_path / "vix.parquet")
+    return tmp_path / "vix.parquet"

@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from tests.e2e.practice import Start, broker, order, trading
@@ -15,13 +14,6 @@ LEGS = [
     {"symbol": "SYC240220P00295000", "side": "sell", "ratio_qty": "1"},
     {"symbol": "SYC240220P00290000", "side": "buy", "ratio_qty": "1"},
 ]
-
-
-@pytest.fixture
-def vix(tmp_path: Path) -> Path:
-    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
-    pd.DataFrame({"timestamp": days, "close": 31.0}).to_parquet(tmp_path / "vix.parquet")
-    return tmp_path / "vix.parquet"
 
 
 def test_equity_is_cash_and_all_positions_at_the_practice_server_too(

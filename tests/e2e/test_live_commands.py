@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,23 +17,30 @@ from execution.live.halts import Halts
 from execution.live.journal import Journal
 from foundation.database import Database, rows_of
 from tests.commands import run_command
-from tests.e2e.practice import OPENING, Start
+from tests.e2e.practice import OPENING, Start, practising
 from tests.e2e.test_live_account import SECOND, Desk, trade_unlisted
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
 
-@pytest.fixture
-def folder(practice: Start, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An account with a pass behind it, and a halt that stands."""
-    here = practice("symbols=[SYA,SYB]")
-    here.advance(OPENING)
-    folder = tmp_path / "data" / "live" / here.venue.record.account_id
-    database = Database(folder / JOURNAL)
-    Desk.at(here, database, folder).job.step()
-    Halts(database, EventLog(database)).raise_halt("drawdown", "30 % from the peak", NOW)
-    database.close()
+    with practising() as start:
+        here = start("symbols=[SYA,SYB]")
+        here.advance(OPENING)
+        folder = tmp_path_factory.mktemp("live") / here.venue.record.account_id
+        database = Database(folder / JOURNAL)
+        Desk.at(here, database, folder).job.step()
+        Halts(database, EventLog(database)).raise_halt("drawdown", "30 % from the peak", NOW)
+        database.close()
     return folder
+
+
+@pytest.fixture
+def folder(passed: Path, tmp_path: Path) -> Path:
+    """That account, for a test alone."""
+    return shutil.copytree(passed, tmp_path / "data" / "live" / passed.name)
 
 
 def asked(tmp_path: Path, *words: str) -> tuple[int, str]:

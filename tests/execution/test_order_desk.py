@@ -186,19 +186,20 @@ def test_an_open_fate_is_looked_up_by_its_id(
 
 
 @pytest.mark.parametrize(
-    "looks",
+    ("looks", "again"),
     [
-        [status(404)],
-        [status(500)],
-        [lost()],
-        [None],
-        [[]],
-        [taken("other")],
-        [lost(), status(404)],
-        [status(404), lost()],
+        ([status(404)], lost()),
+        ([status(404)], status(403)),
+        ([status(404)], status(504)),
+        ([status(500)], lost()),
+        ([lost()], lost()),
+        ([None], lost()),
+        ([[]], lost()),
+        ([taken("other")], lost()),
+        ([lost(), status(404)], lost()),
+        ([status(404), lost()], lost()),
     ],
 )
-@pytest.mark.parametrize("again", [lost(), status(403), status(504)])
 def test_what_no_look_finds_is_asked_for_once_more_and_then_stays_open(
     looks: list[Said], again: Said
 ) -> None:
