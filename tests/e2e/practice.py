@@ -136,6 +136,13 @@ def practising() -> Iterator[Start]:
     loop.close()
 
 
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """What a command has of an account: its keys, and places of its own to write to."""
+    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
+    places = {"PATH": "", "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
+    return {**keys, **places, **more}
+
+
 def trading(here: Practice) -> TradingClient:
     return TradingClient(KEYS.key, KEYS.secret, url_override=here.url)
 

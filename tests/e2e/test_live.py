@@ -27,7 +27,18 @@ from marketsimulator.venue import app as alpaca_app
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
 from tests.commands import run_command
-from tests.e2e.practice import KEYS, OPENING, ROOT, SPAN, Live, Start, broker, trading
+from tests.e2e.practice import (
+    KEYS,
+    OPENING,
+    ROOT,
+    SPAN,
+    Live,
+    Practice,
+    Start,
+    broker,
+    environment,
+    trading,
+)
 from tests.e2e.refused import refusal_of
 from tests.marketsimulator.by_hand import eager, wild
 from trainingdata.bar_files import read_bars
@@ -362,17 +373,16 @@ def test_history_is_downloaded_into_files_that_a_backtest_reads(
         "--start",
         "2024-01-10",
     ]
-    keys = {
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "PATH": "",
-        "HOME": str(tmp_path),
-    }
     words = [*command, "--output", "bars", f"broker.url_override={here.url}"]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*words, *more], cwd=tmp_path, env=keys, capture_output=True, text=True, check=False
+            [*words, *more],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     done = run()
@@ -510,14 +520,24 @@ def test_a_live_run_that_cannot_be_says_so_in_a_line(
     assert KEYS.secret not in line
 
 
-@pytest.mark.parametrize("host", ["", "broker.url_override=https://venue.example"])
-def test_a_live_accounts_keys_send_nothing_to_paper(tmp_path: Path, host: str) -> None:
-    keys = {"APCA_API_KEY_ID": "AKLIVEKEY", "APCA_API_SECRET_KEY": "s", "PATH": ""}
-    words = [*("mode=paper", "symbols=[SYA]"), *([host] if host else [])]
-    environment = {**keys, "HOME": str(tmp_path)}
-    done = run_command([str(ROOT / "trade_stock_e2e.py"), *words], cwd=tmp_path, env=environment)
-    assert done.returncode == 2
-    assert "it is a live account's, and broker.paper wants a paper one" in done.stderr
+@pytest.mark.parametrize("host", [[], ["broker.url_override=https://venue.example"]])
+def test_a_live_accounts_keys_send_nothing_to_paper(
+    tmp_path: Path, host: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APCA_API_KEY_ID", "AKLIVEKEY")
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "s")
+    line = refusal_of(trade_stock_e2e.main, "mode=paper", "symbols=[SYA]", *host)
+    assert "it is a live account's, and broker.paper wants a paper one" in line
+
+
+def previewed(here: Practice, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What the command answers that decides and sends nothing."""
+    command = [str(ROOT / "trade_stock_e2e.py"), *words, f"broker.url_override={here.url}"]
+    more = ("bar_patience=0", "forecaster=ewma", "forecaster.calibrated=false")
+    done = run_command([*command, *more], cwd=folder, env=environment(folder))
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.mark.first_example
@@ -527,14 +547,8 @@ def test_a_preview_sends_nothing_whatever_else_is_asked_for(
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
-    command = [
-        *(str(ROOT / "trade_stock_e2e.py"), *words, "symbols=[SYA,SYB]", "bar_patience=0"),
-        *(f"broker.url_override={here.url}", "forecaster=ewma", "sizing.strategy=equal_weight"),
-        *("forecaster.calibrated=false", "start=2024-01-02"),
-    ]
-    done = run_command(command, cwd=tmp_path, env={**keys, "HOME": str(tmp_path)})
-    assert done.returncode == 0, done.stderr
+    more = ("symbols=[SYA,SYB]", "sizing.strategy=equal_weight", "start=2024-01-02")
+    done = previewed(here, tmp_path, *words, *more)
     assert "buy" in done.stdout
     assert "Ask again" not in done.stdout
     assert "start: not used; the venue's clock says when.\n" in done.stderr
@@ -548,17 +562,7 @@ def test_a_preview_names_a_reason_for_each_symbol_that_it_drops(
     here = practice("symbols=[SYA,SYXUSD,SYYUSD]")
     here.advance("2024-02-21T02:00Z")
     here.venue.halts["SYYUSD"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
-    symbols = "symbols=[SYA,NOPE,SYXUSD,SYYUSD]"
-    done = run_command(
-        [
-            *(str(ROOT / "trade_stock_e2e.py"), "preview", symbols, "bar_patience=0"),
-            *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        ],
-        cwd=tmp_path,
-        env={**keys, "HOME": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
+    done = previewed(here, tmp_path, "preview", "symbols=[SYA,NOPE,SYXUSD,SYYUSD]")
     assert re.findall(r"^(\S+) is not decided: (.+)\.$", done.stdout, re.MULTILINE) == [
         ("NOPE", "there is no bar of it"),
         ("SYA", "its market decides again at 2024-02-21T15:30Z"),
@@ -571,16 +575,7 @@ def test_a_preview_that_decides_nothing_says_when_to_ask_again(
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance("2024-02-21T02:00Z")
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
-    done = run_command(
-        [
-            *(str(ROOT / "trade_stock_e2e.py"), "preview", "symbols=[SYA,SYB]", "bar_patience=0"),
-            *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        ],
-        cwd=tmp_path,
-        env={**keys, "HOME": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr
+    done = previewed(here, tmp_path, "preview", "symbols=[SYA,SYB]")
     assert "nothing decides at this instant" in done.stdout
     instant = next_instant(here.venue.now, ["SYA"])
     assert f"Ask again at {utc_text(instant)}, or with cycles=2" in done.stdout
@@ -589,12 +584,6 @@ def test_a_preview_that_decides_nothing_says_when_to_ask_again(
 @pytest.mark.slow
 def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYXUSD]", "end=2024-02-20")
-    keys = {
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "PATH": "",
-        "HOME": str(tmp_path),
-    }
     words = [
         "mode=replay",
         "symbols=[SYA,SYXUSD]",
@@ -608,7 +597,7 @@ def test_a_replay_by_command_leaves_the_files_of_a_run(practice: Start, tmp_path
         "forecaster.calibrated=false",
         "sizing.strategy=equal_weight",
     ]
-    done = run_command(command, cwd=tmp_path, env=keys)
+    done = run_command(command, cwd=tmp_path, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     assert here.venue.over
     fills, orders = (

@@ -30,7 +30,17 @@ from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
 from foundation.notices import Notices
 from tests.commands import Started
-from tests.e2e.practice import KEYS, OPENING, ROOT, Live, Practice, Start, buy, trading
+from tests.e2e.practice import (
+    KEYS,
+    OPENING,
+    ROOT,
+    Live,
+    Practice,
+    Start,
+    buy,
+    environment,
+    trading,
+)
 from tests.e2e.test_live_failures import paper
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
@@ -339,18 +349,12 @@ def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
 
 
 def started(here: Practice, folder: Path, *words: str) -> Started:
-    keys = {
-        **os.environ,
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "XDG_STATE_HOME": str(folder / "state"),
-    }
     command = [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", "cycles=null"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
         *("sizing.strategy=equal_weight", "bar_patience=0", *words),
     ]
-    return Started(command, cwd=folder, env=keys)
+    return Started(command, cwd=folder, env=environment(folder))
 
 
 @pytest.mark.first_example

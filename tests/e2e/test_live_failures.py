@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from alpaca.trading.requests import MarketOrderRequest
 from execution.account_lock import JOURNAL, account_lock
 from execution.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
+from execution.live.settings import LiveSettings
 from execution.orders import client_order_id
+from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError
 from foundation.transport import Transport
 from tests.commands import overridden, run_command
 from tests.e2e.practice import (
-    KEYS,
     OPENING,
     ROOT,
     Live,
@@ -30,6 +32,7 @@ from tests.e2e.practice import (
     Start,
     broker,
     buy,
+    environment,
     order,
     trading,
 )
@@ -41,20 +44,13 @@ FIVE = np.timedelta64(5, "m")
 
 def paper(here: Practice, folder: Path, *words: str) -> Any:
     """A paper run of the command, on a market of two stocks."""
-    keys = {
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "PATH": "",
-        "HOME": str(folder),
-        "XDG_STATE_HOME": str(folder / "state"),
-    }
     usual = [
         *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
         *("forecaster=ewma", "forecaster.calibrated=false"),
         *("sizing.strategy=equal_weight", "bar_patience=0"),
     ]
     command = [str(ROOT / "trade_stock_e2e.py"), *overridden(usual, words)]
-    return run_command(command, cwd=folder, env=keys)
+    return run_command(command, cwd=folder, env=environment(folder))
 
 
 @pytest.mark.slow
@@ -100,25 +96,28 @@ def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
     assert not here.posts
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("answer", [{}, "", None, "[]", [1], [None]])
-@pytest.mark.parametrize("what", ["positions", "orders"])
 def test_what_is_no_list_is_no_empty_account(
-    practice: Start, what: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+    practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)
     client = mine._desk.client
-    if what == "positions":
-        monkeypatch.setattr(client, "get_all_positions", lambda: answer)
-    else:
-        get = client.get
-        monkeypatch.setattr(
-            client, "get", lambda path, *more: answer if path == "/orders" else get(path, *more)
-        )
-    with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
-        mine.account()
+    get = client.get
+    for answer in ({}, "", None, "[]", [1], [None]):
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "get_all_positions", lambda answer=answer: answer)
+            with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
+                mine.account()
+        with monkeypatch.context() as patch:
+
+            def orders(path: str, *more: Any, answer: Any = answer) -> Any:
+                return answer if path == "/orders" else get(path, *more)
+
+            patch.setattr(client, "get", orders)
+            with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
+                mine.account()
+    assert mine.account().positions == {}
 
 
 def test_an_order_by_value_beyond_measure_is_one_line(practice: Start) -> None:
@@ -147,23 +146,20 @@ def test_a_file_in_place_of_the_log_folder_is_one_line(practice: Start, tmp_path
     assert not here.posts
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("kind", ["null", "empty", "html", "malformed"])
-@pytest.mark.parametrize("path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/clock"])
-def test_an_answer_that_is_none_is_one_line_and_never_half_an_account(
-    practice: Start, kind: str, path: str
-) -> None:
+def test_an_answer_that_is_none_is_one_line_and_never_half_an_account(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)
     mine.submit([order("in-1")])
-    here.fail(kind=kind, method="GET", path=path)
-    listed = path in ("/v2/positions", "/v2/orders")
-    if kind == "empty" and listed:
-        return  # an empty list is what the venue may well say
-    with pytest.raises(BrokerError, match="the answer makes no sense"):
-        mine.account()
-    assert mine.account().positions == {"SYA": 10}
+    paths = ("/v2/account", "/v2/positions", "/v2/orders", "/v2/clock")
+    # An empty list is what the venue may well say.
+    never = {("empty", "/v2/positions"), ("empty", "/v2/orders")}
+    for asked in set(product(("null", "empty", "html", "malformed"), paths)) - never:
+        kind, path = asked
+        here.fail(kind=kind, method="GET", path=path)
+        with pytest.raises(BrokerError, match="the answer makes no sense"):
+            mine.account()
+        assert mine.account().positions == {"SYA": 10}, asked
 
 
 def test_a_decision_that_is_late_is_not_sent(
@@ -340,12 +336,7 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     assert weight == pytest.approx(0.5, abs=0.05)
 
 
-def test_settings_beyond_their_bounds_are_named(practice: Start) -> None:
-    here = practice("symbols=[SYA,SYB]")
-    for words, line in (
-        ("decision_seconds=0", "decision_seconds: 0"),
-        ("halt_after=0", "halt_after: 0"),
-        ("broker.deadline=0", "broker.deadline: 0"),
-    ):
-        with pytest.raises(InputError, match=line):
-            Live.at(here, words)
+@pytest.mark.parametrize("word", ["decision_seconds=0", "halt_after=0", "broker.deadline=0"])
+def test_settings_beyond_their_bounds_are_named(word: str) -> None:
+    with pytest.raises(InputError, match=f"^{word.replace('=', ': ')}"):
+        LiveSettings.of(composed_config("live", [word]))

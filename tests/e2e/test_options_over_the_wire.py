@@ -59,21 +59,13 @@ from option_spreads.selling.offers import SellerTerms
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from tests.commands import Started, run_command
-from tests.e2e.practice import KEYS, ROOT, Practice, Start, trading
+from tests.e2e.practice import KEYS, Practice, Start, environment, trading
 from trainingdata.feed.endpoint import BrokerSettings
 
 UNDER = "SYC"
 AT = "2024-02-20T16:30:00Z"
 SHORT = "SYC240220P00295000"
 LONG = "SYC240220P00290000"
-
-
-@pytest.fixture
-def vix(tmp_path: Path) -> Path:
-    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
-    levels = np.random.default_rng(5).uniform(28, 34, len(days))
-    pd.DataFrame({"timestamp": days, "close": levels}).to_parquet(tmp_path / "vix.parquet")
-    return tmp_path / "vix.parquet"
 
 
 def options(practice: Start, vix: Path, *words: str) -> Practice:
@@ -190,68 +182,38 @@ def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_
     assert credit < 0 < debit
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
+def leg(symbol: str, side: str, ratio: Any = "1") -> dict[str, Any]:
+    return {"symbol": symbol, "ratio_qty": ratio, "side": side}
+
+
+def test_orders_of_several_legs_that_cannot_be_are_refused(practice: Start, vix: Path) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    sold, bought = leg(SHORT, "sell"), leg(LONG, "buy")
+    gone = [leg(name.replace("0220", "0217"), "sell", 1) for name in (SHORT, LONG)]
+    shared = {"order_class": "mleg", "type": "market", "time_in_force": "day", "qty": "1"}
+    for wrong, says in (
         ({"time_in_force": "gtc"}, "good for the day"),
         ({"qty": "1.5"}, "contracts"),
         ({"type": "stop"}, "market order"),
-        ({"legs": [{"symbol": SHORT, "ratio_qty": "1", "side": "sell"}]}, "two to four legs"),
-        ({"legs": [{"symbol": "SYC", "ratio_qty": "1", "side": "sell"}] * 2}, "OCC"),
-        (
-            {"legs": [{"symbol": n, "ratio_qty": "2", "side": "sell"} for n in (SHORT, LONG)]},
-            "ratio",
-        ),
-        (
-            {"legs": [{"symbol": n, "ratio_qty": "1", "side": "hold"} for n in (SHORT, LONG)]},
-            "side",
-        ),
+        ({"legs": [sold]}, "two to four legs"),
+        ({"legs": [leg("SYC", "sell")] * 2}, "OCC"),
+        ({"legs": [leg(SHORT, "sell", "2"), leg(LONG, "sell", "2")]}, "ratio"),
+        ({"legs": [leg(SHORT, "hold"), leg(LONG, "hold")]}, "side"),
         ({"legs": "many"}, ""),
         ({"qty": "10000"}, "buying power"),
-        (
-            {
-                "legs": [
-                    {"symbol": SHORT.replace("P", "C"), "ratio_qty": "1", "side": "sell"},
-                    {"symbol": LONG, "ratio_qty": "1", "side": "buy"},
-                ]
-            },
-            "nothing covers",
-        ),
-        (
-            {
-                "legs": [
-                    {"symbol": n.replace("0220", "0217"), "ratio_qty": 1, "side": "sell"}
-                    for n in (SHORT, LONG)
-                ]
-            },
-            "trade now",
-        ),
-    ],
-)
-def test_orders_of_several_legs_that_cannot_be_are_refused(
-    practice: Start, vix: Path, wrong: dict[str, Any], says: str
-) -> None:
-    here = options(practice, vix)
-    here.advance(AT)
-    legs = [
-        {"symbol": SHORT, "ratio_qty": "1", "side": "sell"},
-        {"symbol": LONG, "ratio_qty": "1", "side": "buy"},
-    ]
-    order = {
-        "order_class": "mleg",
-        "qty": "1",
-        "type": "market",
-        "time_in_force": "day",
-        "legs": legs,
-        **wrong,
-    }
-    answer = requests.post(
-        f"{here.url}/v2/orders", json=order, headers={"APCA-API-KEY-ID": "k"}, timeout=10
-    )
-    assert answer.status_code in (403, 422)
-    assert says in answer.json()["message"]
-    assert not here.venue.options.desks[UNDER].held()
+        ({"legs": [leg(SHORT.replace("P", "C"), "sell"), bought]}, "nothing covers"),
+        ({"legs": gone}, "trade now"),
+    ):
+        answer = requests.post(
+            f"{here.url}/v2/orders",
+            json={**shared, "legs": [sold, bought], **wrong},
+            headers={"APCA-API-KEY-ID": "k"},
+            timeout=10,
+        )
+        assert answer.status_code in (403, 422), wrong
+        assert says in answer.json()["message"]
+        assert not here.venue.options.desks[UNDER].held()
 
 
 @pytest.mark.first_example
@@ -424,19 +386,13 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
         "delivers=false",
         "patience=0",
     ]
-    environment = {
-        **os.environ,
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "PYTHONPATH": str(ROOT),
-    }
-    environment["AUTOSCALING_DATA_DIR"] = str(tmp_path / "account")
+    env = environment(tmp_path, AUTOSCALING_DATA_DIR=str(tmp_path / "account"))
     AccountFiles(tmp_path / "account" / "paper", 20_000.0).initialise()
     rng = np.random.default_rng(0)
     last_close = np.datetime64("2024-02-22T21:00")
     while here.venue.now < last_close:
         words = [*command, "strategies=[PUT,IRON_CONDOR]"]
-        process = Started(words, cwd=tmp_path, env=environment)
+        process = Started(words, cwd=tmp_path, env=env)
         process.wait_for_output()  # it has looked once
         for _ in range(4):
             if here.venue.now < last_close:
@@ -445,7 +401,7 @@ def test_kill_9_at_any_time_and_start_again(practice: Start, vix: Path, tmp_path
         process.kill()
     # An order that was written down and did not arrive is open until it can land no more.
     here.advance("2024-02-23T14:30:00Z")
-    last = run_command([*command, "looks=2"], cwd=tmp_path, env=environment)
+    last = run_command([*command, "looks=2"], cwd=tmp_path, env=env)
     assert last.returncode == 0, last.stderr
     assert last.stdout == "nothing is open\n"
     rows = rows_of((tmp_path / "account" / "paper" / "trades.csv").read_bytes())[1]
@@ -671,14 +627,9 @@ def test_a_venue_that_is_not_there_yet_is_waited_for_and_refused_keys_are_not(
 def seller_in(folder: Path, *words: str, **more: str) -> Started:
     """The command, on an account of its own."""
     AccountFiles(folder / "data" / "autoscaling" / "paper", 20_000.0).initialise()
-    environment = {
-        **os.environ,
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "PYTHONPATH": str(ROOT),
-        **more,
-    }
-    return Started(["-m", "option_spreads.sell", *words], cwd=folder, env=environment)
+    return Started(
+        ["-m", "option_spreads.sell", *words], cwd=folder, env=environment(folder, **more)
+    )
 
 
 def test_a_seller_that_is_told_to_end_says_that_nobody_follows_what_is_open(
@@ -715,7 +666,6 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
     assert ["begins one" in body["text"] for _, _, body in heard] == [True]
 
 
-@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -725,14 +675,11 @@ def test_a_seller_whose_account_is_gone_tells_somebody(
         ("underlying=BTCUSD", "stock"),
         ("rules.leave_at=500", "leave_at"),
         ("rules.leave_at=null", "deliver shares"),
-        (
-            "rules.entries=[30,300,330]",
-            r"nothing would be sold at \[300, 330\], which is not before minute 300 \(rules.leave",
-        ),
-        ("rules.leave_at=344.6", "leave_at: 344.6 is too late: 45 minutes .* name 344 at most"),
-        ("interval=3600", "a look and an order take 3610 seconds; name 284 at most"),
-        ("cutoff=100", "leave_at: 300 is too late"),
-        ("cutoff=390", "cutoff: 390.0 is outside 0 … 389"),
+        ("rules.entries=[30,300,330]", r"\[300, 330\]"),
+        ("rules.leave_at=344.6", "leave_at: 344.6 .* 344 at most"),
+        ("interval=3600", "284 at most"),
+        ("cutoff=100", "leave_at: 300"),
+        ("cutoff=390", "cutoff: 390"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
         ("ALERT_URL=http://", "ALERT_URL"),
         ("looks=0", "looks"),
@@ -749,12 +696,6 @@ def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
 
 @pytest.mark.slow
 def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
-    environment = {
-        **os.environ,
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "PYTHONPATH": str(ROOT),
-    }
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     for wrong, says in (
         ([], "vix"),
@@ -763,7 +704,7 @@ def test_the_command_refuses_in_a_line(tmp_path: Path, vix: Path) -> None:
         ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
     ):
         command = ["-m", "option_spreads.sell", *wrong]
-        refused = run_command(command, cwd=tmp_path, env=environment)
+        refused = run_command(command, cwd=tmp_path, env=environment(tmp_path))
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1), (
             refused.stderr
         )
@@ -788,8 +729,7 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     seller = seller_in(tmp_path, *words, ALERT_URL=f"{url}/alert", **state)
     seller.wait_for_output()
     kill = ["-m", "execution.live", "kill", *(["--flatten"] if flatten else [])]
-    environment = {**os.environ, **state}
-    killed = run_command(kill, cwd=tmp_path, env=environment)
+    killed = run_command(kill, cwd=tmp_path, env=environment(tmp_path, **state))
     assert killed.returncode == 0, killed.stderr
     assert f"{account}, the one that is traded now" in killed.stdout
     assert "`python -m option_spreads.sell`, stops. Remove it" in killed.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import run_command
-from tests.e2e.practice import KEYS, OPENING, ROOT, Start
+from tests.e2e.practice import OPENING, ROOT, Start, environment
 
 
 def open_to_others(folder: Path) -> list[str]:
@@ -31,19 +31,18 @@ def test_a_pass_of_the_loop_leaves_nothing_that_others_may_read(
     here.advance(OPENING)
     home = tmp_path / "home"
     home.mkdir()
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
     command = [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "clock=broker", "symbols=[SYA,SYB]"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
         *("cycles=1", "bar_patience=0"),
     ]
     for first in (True, False):
-        done = run_command(command, cwd=home, env={**keys, "PATH": "", "HOME": str(home)})
+        done = run_command(command, cwd=home, env=environment(home))
         assert done.returncode == 0, done.stderr
         account = home / "data" / "live" / here.venue.record.account_id
         assert (account / "journal.sqlite").is_file()
         assert open_to_others(account) == open_to_others(home / "logs") == []
-        assert open_to_others(home / ".local" / "state" / "kelly-chronos" / "accounts") == []
+        assert open_to_others(home / "state" / "kelly-chronos" / "accounts") == []
         logs = "".join(path.read_text() for path in (home / "logs").iterdir())
         assert ("others could read" in logs) is not first, "what was open is said once it is closed"
         opened(home)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from execution.account_lock import JOURNAL
@@ -24,18 +22,10 @@ from option_spreads.selling.job import next_session
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
 from tests.commands import Started, run_command
-from tests.e2e.practice import KEYS, ROOT, Start
+from tests.e2e.practice import KEYS, ROOT, Start, environment
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
-
-
-@pytest.fixture
-def vix(tmp_path: Path) -> Path:
-    days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
-    levels = np.random.default_rng(5).uniform(28, 34, len(days))
-    pd.DataFrame({"timestamp": days, "close": levels}).to_parquet(tmp_path / "vix.parquet")
-    return tmp_path / "vix.parquet"
 
 
 def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
@@ -48,19 +38,13 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     # However long the process takes to start, it meets an entry.
     entries = ",".join(map(str, range(30, 330, 30)))
     selling = [*selling, f"rules.entries=[{entries}]", "rules.leave_at=344", "patience=0"]
-    environment = {
-        **os.environ,
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
     command = [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", "cycles=2"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
         *("bar_patience=0", "jobs=[trade,spreads]"),
         "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
     ]
-    done = run_command(command, cwd=tmp_path, env=environment)
+    done = run_command(command, cwd=tmp_path, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     account = here.venue.record.account_id
     path = tmp_path / "data" / "live" / account / JOURNAL
@@ -151,18 +135,12 @@ def test_spreads_alone_need_no_symbols_and_end_with_another_account(
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "interval=1"]
     selling = [*selling, "rules.leave_at=300"]
-    environment = {
-        **os.environ,
-        "APCA_API_KEY_ID": KEYS.key,
-        "APCA_API_SECRET_KEY": KEYS.secret,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
     command = [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "cycles=null", "jobs=[spreads]"),
         f"broker.url_override={here.url}",
         "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
     ]
-    loop = Started(command, cwd=tmp_path, env=environment)
+    loop = Started(command, cwd=tmp_path, env=environment(tmp_path))
     path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
     while loop.running and not path.is_file():
         time.sleep(0.05)
