@@ -91,11 +91,22 @@ class Practising:
     folder: Path
     notices: Notices
 
-    def seller(self) -> SpreadSeller:
-        return SpreadSeller(self.desk, self.terms, lambda: self.vix, self.notices)
+    def seller(self, venue: Any = None) -> SpreadSeller:
+        """A seller at the desk, or at a venue in front of it."""
+        return SpreadSeller(venue or self.desk, self.terms, lambda: self.vix, self.notices)
 
     def rows(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
+
+
+@dataclass
+class InFront:
+    """What stands between a seller and the desk, and does otherwise what a test says."""
+
+    here: Practising
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.here.desk, name)
 
 
 def practising_seller(

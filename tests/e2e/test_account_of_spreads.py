@@ -22,11 +22,10 @@ from foundation.errors import OrderRejected
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import Row, rows_of
 from option_spreads.selling.job import SpreadGuard
-from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import collateral, read_state
 from option_spreads.simulation.selling import MAX_POSITION, offered_spreads, spread_account
 from option_spreads.simulation.spread_report import trade_table
-from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller
+from tests.e2e.selling import COSTS, SMILE, InFront, Practising, practising_seller
 
 BOOKED = (
     "Timestamp_ET", "Trade_ID", "Strategy", "Strikes", "Entry_Credit", "Position_Size",
@@ -35,19 +34,15 @@ BOOKED = (
 
 
 @dataclass
-class Funded:
+class Funded(InFront):
     """The desk, for an account of whose money open spreads hold their collateral, guarded as a
     live one is.
 
     beyond: USD that the venue has more than the account's files.
     """
 
-    here: Practising
     guards: Guards
     beyond: int = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.here.desk, name)
 
     @property
     def files(self) -> AccountFiles:
@@ -89,7 +84,7 @@ def sold_live(here: Practising, max_position: float, folder: Path, beyond: int =
     settings = GuardSettings(max_position=max_position, max_gross=10)
     guards = Guards(settings, halts, IntentBook(database), folder / "KILL")
     venue: Any = Funded(here, guards, beyond)
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(venue)
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
@@ -166,6 +161,6 @@ def test_spreads_are_covered_by_the_balance_and_by_the_venues_money(
         settings, Halts(database, EventLog(database)), IntentBook(database), tmp_path / "KILL"
     )
     venue: Any = Funded(here, guards, beyond)
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(venue)
     here.market.at = (0, list(here.market.days.minutes).index(30))
     assert [each.contracts for each in seller.step().spreads] == sold

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
@@ -28,10 +27,9 @@ from option_spreads.autoscaler.trades import ClosedTrade, Row, rows_of
 from option_spreads.selling.rules import NEAR_STRIKE, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
-from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import index_days
 from option_spreads.simulation.spread_report import trade_table
-from tests.e2e.selling import COSTS, SMILE, Practising, practising_seller, synthetic
+from tests.e2e.selling import COSTS, SMILE, InFront, Practising, practising_seller, synthetic
 from tests.option_spreads.sold import sold
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_of
@@ -207,16 +205,12 @@ def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
         tmp_path, 3, 0, "PUT", entries=(30,), sizing={"BOOTSTRAP_MODE": "prior"}
     )
 
-    class Halves:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
+    class Halves(InFront):
         def submit(self, order: SpreadOrder) -> SpreadFill:
             return here.desk.send(order, partial=order.contracts > 1).fill
 
     _to(here, 0, 30)
-    venue: Any = Halves()
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(Halves(here))
     (spread,) = seller.step().spreads
     assert (spread.contracts, sum(abs(n) for n in here.desk.held().values())) == (1, 2)
     write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
@@ -230,19 +224,16 @@ def test_what_cannot_be_bought_back_is_tried_again_until_it_is(
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
 
-    class Shut:
+    class Shut(InFront):
         open = True
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
 
         def submit(self, order: SpreadOrder) -> SpreadFill:
             if not self.open:
                 raise OrderRejected("halted")
             return here.desk.submit(order)
 
-    venue: Any = Shut()
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    venue = Shut(here)
+    seller = here.seller(venue)
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
     write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
@@ -320,25 +311,17 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
     assert [row["Trade_ID"] for row in booked(here)] == ["PUT-20240402-030"]
 
 
-DAMAGE: list[Callable[[str], str]] = [
-    lambda whole: whole[:-20],
-    lambda whole: "[]",
-    lambda whole: "{}x",
-    lambda whole: whole.replace('"contracts": 1', '"contracts": 0'),
-    lambda whole: whole.replace("P0", "Q0", 1),
-    lambda whole: whole.replace('"best"', '"bset"'),
-    lambda whole: re.sub(r'"credit": "[^"]*"', '"credit": "1e9999999"', whole),
-]
+def torn(whole: str) -> str:
+    return whole[:-20]
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
 def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
-    tmp_path: Path, damage: Callable[[str], str]
+    tmp_path: Path,
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     _to(here, 0, 30)
     here.seller().step()
-    broken = damage((here.folder / FILE).read_text())
+    broken = torn((here.folder / FILE).read_text())
     (here.folder / FILE).write_text(broken)
     _to(here, 0, 120)
     with pytest.raises(UnknownState):
@@ -347,27 +330,26 @@ def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
     assert len(here.desk.tickets) == 1
 
 
-@pytest.mark.parametrize("damage", [*DAMAGE, None])
+@pytest.mark.parametrize("a_file", [True, False])
 def test_a_file_that_becomes_unreadable_is_kept_and_what_is_open_is_followed(
-    tmp_path: Path, damage: Callable[[str], str] | None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, a_file: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30, 60), **HELD)
     seller = here.seller()
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
     path = here.folder / FILE
-    if damage is None:
+    broken = torn(path.read_text())
+    path.write_text(broken)
+    if not a_file:
         path.unlink()
         path.mkdir()
-    else:
-        path.write_text(damage(path.read_text()))
-    broken = path.read_text() if path.is_file() else None
     _to(here, 0, 60)
     assert seller.step().spreads[0].trade_id == spread.trade_id
     assert "ALERT open_spreads" in caplog.text
     assert len(here.desk.tickets) == 1, "the entry that is due is not sold on unknown state"
     (aside,) = here.folder.glob(f"{FILE}.aside-*")
-    assert broken is None or aside.read_text() == broken
+    assert aside.is_dir() or aside.read_text() == broken
     write_state(here.folder, SellerState((replace(spread, why="stop"),)))
     _to(here, 0, 90)
     assert not seller.step().spreads
@@ -380,18 +362,13 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
     """No second closing order goes out before the venue has ended the first."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30, 60))
 
-    class Silent:
+    sent: list[str] = []
+
+    class Silent(InFront):
         silent = False
-        sent: list[str]
-
-        def __init__(self) -> None:
-            self.sent = []
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
 
         def submit(self, order: SpreadOrder) -> SpreadFill:
-            self.sent.append(order.client_order_id)
+            sent.append(order.client_order_id)
             if self.silent:
                 raise OutcomeUnknown("silence")
             return here.desk.submit(order)
@@ -402,10 +379,10 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
         ask_again = fate
 
         def was_begun(self, client_order_id: str) -> bool:
-            return client_order_id in self.sent
+            return client_order_id in sent
 
-    venue: Any = Silent()
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    venue = Silent(here)
+    seller = here.seller(venue)
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
     write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
@@ -414,12 +391,12 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
         _to(here, 0, minute)
         (following,) = seller.step().spreads
         assert (following.stage, following.attempts) == ("closing", 1)
-    assert venue.sent == ["PUT-20240402-030", "PUT-20240402-030.close1"]
+    assert sent == ["PUT-20240402-030", "PUT-20240402-030.close1"]
     assert "the venue does not say what became of it" in caplog.text or "silence" in caplog.text
     venue.silent = False
     _to(here, 0, 50)
     assert not seller.step().spreads
-    assert venue.sent[2:] == ["PUT-20240402-030.close2"], "the first never reached the venue"
+    assert sent[2:] == ["PUT-20240402-030.close2"], "the first never reached the venue"
     assert not any(here.desk.held().values())
 
 
@@ -431,16 +408,12 @@ def test_no_more_is_sold_than_the_venues_buying_power_covers(
         tmp_path, 3, 0, "PUT", entries=(30,), sizing={"BOOTSTRAP_MODE": "prior"}
     )
 
-    class Limited:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
+    class Limited(InFront):
         def buying_power(self) -> Decimal | None:
             return None if power is None else Decimal(power)
 
-    venue: Any = Limited()
     _to(here, 0, 30)
-    spreads = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step().spreads
+    spreads = here.seller(Limited(here)).step().spreads
     assert sum(spread.contracts for spread in spreads) == sold
     assert ("ALERT buying_power" in caplog.text) is (sold == 0)
 
@@ -451,17 +424,13 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
     """It may have traded or not: what is certain is bought back all the same."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
 
-    class Silent:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
+    class Silent(InFront):
         def fate(self, client_order_id: str) -> Fate:
             return "open" if client_order_id == "late" else here.desk.fate(client_order_id)
 
         ask_again = fate
 
-    venue: Any = Silent()
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(Silent(here))
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
     late = replace(spread, trade_id="late", stage="opening")
@@ -560,6 +529,29 @@ def test_a_number_of_an_open_spread_is_in_plain_digits(
         read_state(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        torn,
+        lambda whole: "[]",
+        lambda whole: "{}x",
+        lambda whole: whole.replace("P0", "Q0", 1),
+        lambda whole: whole.replace('"best"', '"bset"'),
+        lambda whole: whole.replace('"contracts": 2', '"contracts": 0'),
+        lambda whole: whole.replace('"credit": "1.25"', '"credit": "1e9999999"'),
+    ],
+)
+def test_a_file_of_open_spreads_that_is_no_such_file_is_refused(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    write_state(tmp_path, SellerState((ONE,)))
+    whole = (tmp_path / FILE).read_text()
+    assert damage(whole) != whole
+    (tmp_path / FILE).write_text(damage(whole))
+    with pytest.raises(UnknownState):
+        read_state(tmp_path)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
@@ -579,17 +571,7 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
 
 
 def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_path: Path) -> None:
-    here = practising_seller(
-        tmp_path,
-        4,
-        0,
-        "PUT",
-        entries=(30,),
-        stop_usd=None,
-        stop_multiple=None,
-        target=None,
-        trail_from=None,
-    )
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)
     (spread,) = here.seller().step().spreads
     _to(here, 2, 60)
@@ -649,18 +631,14 @@ def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_som
 
 
 @dataclass
-class Dying:
+class Dying(InFront):
     """A venue at which the process ends as it sends an order; it may have turned that down."""
 
-    desk: OptionDesk
     turned_down: bool = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.desk, name)
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         if self.turned_down:
-            self.desk.reject(order)
+            self.here.desk.reject(order)
         raise Killed
 
 
@@ -670,10 +648,9 @@ def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
 ) -> None:
     """Begun and refused, it was dealt with."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,))
-    venue: Any = Dying(here.desk, begun)
     _to(here, 0, 35)
     with pytest.raises(Killed):
-        SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step()
+        here.seller(Dying(here, begun)).step()
     assert [each.stage for each in read_state(here.folder).spreads] == ["opening"]
     state = here.seller().step()
     assert [each.stage for each in state.spreads] == ([] if begun else ["open"])
@@ -685,8 +662,7 @@ def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,), **HELD)
     _to(here, 0, 35)
     here.seller().step()
-    venue: Any = Dying(here.desk)
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(Dying(here))
     seller.leaving = True
     with pytest.raises(Killed):
         seller.step()
@@ -718,31 +694,23 @@ def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
     here = practising_seller(tmp_path, 3, 0, *strategies, entries=(31, 33))
     sent: list[str] = []
 
-    class Silent:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
+    class Silent(InFront):
         def submit(self, order: SpreadOrder) -> SpreadFill:
             sent.append(order.client_order_id)
             raise OutcomeUnknown("silence")
 
-    venue: Any = Silent()
     _to(here, 0, 35)
-    (spread,) = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices).step().spreads
+    (spread,) = here.seller(Silent(here)).step().spreads
     assert spread.stage == "opening"
     assert sent == [spread.trade_id]
 
 
 @dataclass
-class Swallowing:
+class Swallowing(InFront):
     """A gateway that says nothing of closing orders and gives the venue none, while it is down."""
 
-    here: Practising
     down: bool = True
     posts: int = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.here.desk, name)
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         if order.least_credit is None and self.down:
@@ -767,8 +735,7 @@ def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never
     """What was bought back by hand meanwhile would be bought again, and nobody would follow it."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     gateway = Swallowing(here)
-    venue: Any = gateway
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(gateway)
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
     write_state(here.folder, SellerState((replace(spread, why="stop"),), ("PUT-20240402-030",)))
@@ -786,10 +753,11 @@ def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 
 
-class Blind(Swallowing):
+@dataclass
+class Blind(InFront):
     """A venue without quotes: it has none of an option, or does not answer."""
 
-    silent = False
+    silent: bool
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
         if self.silent:
@@ -804,10 +772,7 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 350})
     _to(here, 0, 30)
     assert here.seller().step().spreads
-    blind = Blind(here, down=False)
-    blind.silent = silent
-    venue: Any = blind
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(Blind(here, silent))
     _to(here, 0, 345)
     if silent:
         with pytest.raises(BrokerError):
@@ -872,14 +837,10 @@ def test_an_exit_that_cannot_be_made_is_told_beside_any_other_alert(
 
 
 @dataclass
-class Unquoted:
+class Unquoted(InFront):
     """A venue that has no sound quotes of puts or calls."""
 
-    here: Practising
     without: set[bool]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.here.desk, name)
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
         requested = list(contracts)
@@ -894,8 +855,7 @@ def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entries=(30,), **HELD)
     quotes = Unquoted(here, set())
-    venue: Any = quotes
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(quotes)
     _to(here, 0, 30)
     assert len(seller.step().spreads) == 2
     put = "ALERT step PUT-20240402-030: the quote of a put is nonsense"
@@ -918,8 +878,7 @@ def test_with_trouble_of_a_spread_holdings_are_compared_and_nothing_is_sold(
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "CALL", "PUT", entries=(30, 60), **HELD)
     quotes = Unquoted(here, set())
-    venue: Any = quotes
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(quotes)
     _to(here, 0, 30)
     assert len(seller.step().spreads) == 2
     quotes.without = {False}
@@ -1028,17 +987,13 @@ def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None
     _to(here, 0, 30)
     (spread,) = here.seller().step().spreads
 
-    class Ending:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
+    class Ending(InFront):
         def held(self) -> dict[Contract, int]:
             _to(here, 1, 0)
             return here.desk.held()
 
     _to(here, 0, 385)
-    venue: Any = Ending()
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(Ending(here))
     assert [each.gone for each in seller.step().spreads] == [False]
     assert not here.desk.held()
     assert not seller.step().spreads
@@ -1050,16 +1005,12 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     here.terms = replace(here.terms, cutoff=42.0, window=10.0)
     sent: list[SpreadOrder] = []
 
-    class Noting:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(here.desk, name)
-
+    class Noting(InFront):
         def submit(self, order: SpreadOrder) -> SpreadFill:
             sent.append(order)
             return here.desk.submit(order)
 
-    venue: Any = Noting()
-    seller = SpreadSeller(venue, here.terms, lambda: here.vix, here.notices)
+    seller = here.seller(Noting(here))
     _to(here, 0, 345)
     assert seller.step().spreads
     seller.leaving = True
