@@ -40,6 +40,28 @@ class Clock:
         return system_clock() + self.ahead
 
 
+def manager_at(
+    practice: KalshiPractice,
+    admission: Admission,
+    book: IntentBook,
+    *,
+    settings: KalshiSettings | None = None,
+    rules_of: RulesOf = lambda *_: FeeRules(),
+    pause: Callable[[float], None] = lambda _: None,
+    **more: Any,
+) -> KalshiMultiMarketOrderManager:
+    """A manager of the account that a practice venue has the key of."""
+    return KalshiMultiMarketOrderManager(
+        settings or KalshiSettings(url_override=practice.url),
+        KalshiKeys(practice.key_id, practice.private_key),
+        admission,
+        rules_of,
+        book=book,
+        pause=pause,
+        **more,
+    )
+
+
 @dataclass
 class KalshiStand:
     """A venue, an account at it, and the journal that outlives its managers."""
@@ -67,14 +89,14 @@ class KalshiStand:
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
         """A manager as one process has it: it knows what the journal says and nothing else."""
-        manager = KalshiMultiMarketOrderManager(
-            self.settings(**settings),
-            self.keys(),
+        manager = manager_at(
+            self.practice,
             admission,
-            rules_of,
-            book=self.book,
-            halted=halted,
+            self.book,
+            settings=self.settings(**settings),
+            rules_of=rules_of,
             pause=self.waited.append,
+            halted=halted,
             clock=self.clock,
         )
         manager.begin(Account(D(1000)))

@@ -15,9 +15,6 @@ from event_contracts.live.guard import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
-from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import MarketView
 from event_contracts.trading.policies import BinaryKelly, Policy
 from event_contracts.trading.records import TICK
@@ -29,7 +26,7 @@ from execution.live.halts import Halts
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
-from tests.e2e.kalshi_desk import QUICK, order
+from tests.e2e.kalshi_desk import QUICK, manager_at, order
 from tests.event_contracts.practice import kalshi_practice
 from tests.event_contracts.test_actor_on_exchange import Always
 from trainingdata.instants import system_clock
@@ -57,16 +54,7 @@ class Desk:
         self.halts = Halts(database, events)
         guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, Path("no KILL"), order_of)
         space = LimitOrderActionSpace(price_style=style)
-        self.manager = KalshiMultiMarketOrderManager(
-            KalshiSettings(url_override=here.url),
-            KalshiKeys(here.key_id, here.private_key),
-            space.admission,
-            lambda *_: FeeRules(),
-            book=book,
-            guard=guard,
-            clock=system_clock,
-            pause=lambda seconds: None,
-        )
+        self.manager = manager_at(here, space.admission, book, guard=guard, clock=system_clock)
         log = ActionLog(database, events, book, "kalshi")
         notices = Notices(None, None, None)
         self.service = ActorService(

@@ -42,7 +42,7 @@ from execution.live.loop import Stop
 from execution.live.next_pass import NextPassBook
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from tests.e2e.kalshi_desk import QUICK, Clock
+from tests.e2e.kalshi_desk import QUICK, Clock, manager_at
 from tests.e2e.test_dashboard import text_of
 from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
@@ -156,15 +156,14 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
         account = KalshiAccount(
             connection, records, settings.guards, lambda *_: FeeRules(), lambda seconds: None
         )
-        manager = KalshiMultiMarketOrderManager(
-            settings.venue(),
-            keys,
-            settings.space_at(FeeRules()).admission,
-            lambda *_: FeeRules(),
-            book=records.book,
+        admission = settings.space_at(FeeRules()).admission
+        manager = manager_at(
+            here,
+            admission,
+            records.book,
+            settings=settings.venue(),
             guard=records.guard,
             job=JOB,
-            pause=lambda seconds: None,
         )
         yield Process(here, settings, records, account, manager, clock)
 

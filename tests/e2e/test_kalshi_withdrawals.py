@@ -17,7 +17,6 @@ from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService, ActorSettings
 from event_contracts.trading.admission import Admission
 from event_contracts.trading.breaker import BreakerSettings
-from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import Nothing
 from event_contracts.trading.position_limits import PositionLimits
@@ -30,7 +29,7 @@ from execution.posting import Guard, unguarded
 from foundation.database import Database
 from foundation.errors import OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, order
+from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, manager_at, order
 from tests.e2e.test_kalshi_guarded import quotes
 from tests.e2e.test_trade_kalshi import journals, traded
 
@@ -236,12 +235,10 @@ class Trading:
     def __post_init__(self) -> None:
         self.events = EventLog(self.stand.database)
         book = IntentBook(self.stand.database, self.events)
-        self.manager = KalshiMultiMarketOrderManager(
-            self.stand.settings(),
-            self.stand.keys(),
+        self.manager = manager_at(
+            self.stand.practice,
             self.admission,
-            lambda *_: FeeRules(),
-            book=book,
+            book,
             guard=self.guard,
             pause=self.stand.waited.append,
             clock=self.stand.clock,
