@@ -234,18 +234,6 @@ def test_a_loop_that_is_down_is_called_so_and_its_account_is_shown(
     assert ("earned today" in text) == (minutes < 60)
 
 
-def test_an_account_that_has_just_begun_says_what_comes(written: Written) -> None:
-    text = text_of(written.page())
-    assert "Not begun No pass has been made yet." in text
-    assert "No order waits." in text
-    assert "Nothing was decided yet." in text
-    written.mark(NOW, 100_000.0)
-    text = text_of(written.page())
-    assert "$100,000.00" in text
-    assert "The curve begins with the second mark." in text
-    assert "Nothing is held." in text
-
-
 def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written) -> None:
     number = written.journal.begin_cycle(NOW)
     written.journal.end_cycle(number, NOW, idle="nothing to do")

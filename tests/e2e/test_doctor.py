@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
 
+from execution import doctor
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
 from execution.doctor import findings, shown
 from execution.events import EventLog
@@ -46,7 +47,8 @@ from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.venue import app as alpaca_app
 from tests.commands import overridden, run_command
-from tests.e2e.practice import KEYS, OPENING, Practice, Start
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
+from tests.e2e.refused import refusal_of
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instants import system_clock
 
@@ -88,15 +90,13 @@ def examined(
     return found
 
 
-def command(here: Practice, folder: Path, *words: str, **environment: str) -> Any:
+def command(here: Practice, folder: Path, *words: str, **more: str) -> Any:
     """The command as a user starts it."""
-    keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
-    places = {"PATH": "", "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
     usual = (f"broker.url_override={here.url}", "broker.attempts=1", "symbols=[SYA,SYXUSD]")
     done = run_command(
         ["-m", "execution.doctor", *overridden(usual, words)],
         cwd=folder,
-        env={**keys, **places, **environment},
+        env=environment(folder, **more),
     )
     for secret in (KEYS.key, KEYS.secret):
         assert secret not in done.stdout + done.stderr
@@ -143,41 +143,18 @@ def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
     account = here.venue.record.account_id
     assert [line.split(":")[0].split() for line in lines] == [["ok", name] for name in NAMES]
     said = dict(zip(NAMES, (line.split(": ", 1)[1] for line in lines), strict=True))
-    assert said["keys"] == "present, and accepted"
-    assert said["venue"] == f"{here.url}, a server on this machine in Alpaca's place"
-    assert said["account"] == f"{account} is ACTIVE, with no block"
-    assert said["margin"] == "the venue lends up to 4 times equity"
-    assert said["shorting"] == "enabled"
-    assert said["crypto"] == "ACTIVE"
-    assert said["options"] == "level 3, spreads may be sold"
-    assert said["feed"].startswith("iex, the latest bar, of SY")
-    assert said["feed"].endswith("closed at 2024-02-20T15:30Z, 0 min ago")
-    assert said["clock"].endswith("behind this machine's; a practice server has a time of its own")
-    assert said["checkpoint"] == "chronos2 (small), calibrated"
-    assert said["disk"].endswith("GiB for logs")
-    assert said["sqlite"].endswith(f"a rollback journal with synchronous=EXTRA works in {tmp_path}")
-    assert said["journal"] == f"none yet; the first run begins {journal(here, tmp_path / 'live')}"
-    assert said["halts"] == "none stands"
-    assert said["process"] == "no other process sends orders to the account"
+    assert here.url in said["venue"]
+    assert account in said["account"]
+    assert str(journal(here, tmp_path / "live")) in said["journal"]
     assert list(tmp_path.iterdir()) == []
     assert not here.posts
 
 
-@pytest.mark.slow
 def test_a_command_line_that_is_wrong_is_one_line_and_exit_code_2(
-    here: Practice, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for word, says in (
-        ("limits.cap=1", "limits.cap"),
-        ("stray", "'stray' is no flag"),
-        ("symbols=['?!']", "symbols: '?!'"),
-        ("history_days=1", "history_days: 1"),
-    ):
-        done = command(here, tmp_path, word)
-        assert (done.returncode, done.stdout) == (2, "")
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("error: ")
-        assert says in line
+    monkeypatch.chdir(tmp_path)
+    assert "limits.cap" in refusal_of(doctor.main, "limits.cap=1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,18 +207,13 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
     [
         ({"status": "ONBOARDING"}, "account", "failure", "is ONBOARDING; no order is taken until"),
         ({"trading_blocked": True}, "account", "failure", "has trading_blocked"),
-        ({"account_blocked": True}, "account", "failure", "has account_blocked"),
-        ({"trade_suspended_by_user": True}, "account", "failure", "has trade_suspended_by_user"),
         ({"trading_blocked": "no"}, "account", "failure", "trading_blocked is neither true nor"),
         ({"multiplier": "1"}, "margin", "warning", "up to 1 times equity, less than limits.intra"),
-        ({"multiplier": "2.5"}, "margin", "warning", "up to 2.5 times equity"),
         ({"multiplier": None}, "margin", "warning", "up to 1 times equity"),
         ({"multiplier": "much"}, "margin", "failure", "multiplier is not a number"),
         ({"shorting_enabled": False}, "shorting", "warning", "not enabled, nothing is sold short"),
-        ({"shorting_enabled": None}, "shorting", "warning", "not enabled"),
         ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, and SYXUSD cannot be"),
         ({"options_approved_level": 0}, "options", "warning", "level 0, and spreads need 3"),
-        ({"options_approved_level": 3}, "options", "ok", "level 3, spreads may be sold"),
         (
             {"options_trading_level": 2, "options_approved_level": 3},
             "options",

@@ -146,28 +146,6 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
     assert story.endswith("nothing ordered")
 
 
-def test_what_no_limit_binds_is_said_to_be_kept_by_costs_and_what_a_change_costs(
-    run: Path, tmp_path: Path
-) -> None:
-    kept = "  kept from the unconstrained weight by costs or by what else is held\n"
-    decisions, orders, fills = frames(run)
-    row = decisions[(decisions["qty"] != 0) & (decisions["binding"] == "symbol_cap")].iloc[0]
-    asked = {"symbol": row["symbol"], "at": f"{row['at']:%Y-%m-%dT%H:%MZ}"}
-    story = explain(run, **asked)
-    share = row["cost"] / (abs(row["qty"]) * row["price"]) * 1e4
-    assert f"reckoned to cost {row['cost']:,.2f} USD ({share:.2f} bp)\n" in story
-    assert kept not in story
-    # An oracle is always bound by a limit: a run of the same decision without one.
-    orders.to_parquet(tmp_path / "orders.parquet")
-    fills.to_parquet(tmp_path / "fills.parquet")
-    decisions.assign(binding="").to_parquet(tmp_path / "decisions.parquet")
-    assert kept in explain(tmp_path, **asked)
-    decisions.assign(binding="", kelly=decisions["target"]).to_parquet(
-        tmp_path / "decisions.parquet"
-    )
-    assert kept not in explain(tmp_path, **asked)
-
-
 def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
     _, orders, _ = frames(run)
     page = (run / "report.html").read_text()

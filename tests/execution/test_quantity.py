@@ -17,7 +17,6 @@ import pytest
 
 import execution
 from execution import quantity
-from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import keep_unsolved
 from execution.live.settings import LiveSettings
@@ -153,24 +152,6 @@ def test_the_account_is_read_as_the_venue_has_it(venue: Any) -> None:
     }
     assert account.equity == pytest.approx(50_000 - 250 - 5_000 + 10_000 + 0.1)
     assert account.unborrowed_cash == 30_000
-
-
-@pytest.mark.slow
-def test_an_account_without_what_it_needs_is_refused_and_never_invented(venue: Any) -> None:
-    settings = BrokerSettings(url_override=venue.url)
-    for wrong, says in (
-        ({}, "cash is missing"),
-        ({"cash": "1", "multiplier": "0"}, "multiplier is below 1: '0'"),
-        ({"cash": "much"}, "cash is not a number: 'much'"),
-        ({"cash": "NaN"}, "cash is not a number: 'NaN'"),
-    ):
-        venue.account = wrong
-        with pytest.raises(BrokerError, match=says):
-            AlpacaBroker(settings, KEYS).account()
-    with pytest.raises(
-        BrokerError, match="timestamp is no time with a zone: '2024-03-05T17:30:20'"
-    ):
-        account_of(Answers({"cash": "1"}, [], [], {"timestamp": "2024-03-05T17:30:20"}))
 
 
 def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
