@@ -4,6 +4,7 @@ next change it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,6 @@ class Tilted(RandomWalk):
     """A random walk whose median rises by so much a step, by symbol."""
 
     def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
-        from dataclasses import replace
-
         table = super().forecast(bars, since, progress)
         tilt = (
             1e-4
@@ -47,16 +46,40 @@ def at(text: str) -> np.datetime64:
     return np.datetime64(text, "ns")
 
 
-def believed(bars: Bars, since: str, holding: Any = "next") -> BeliefTable:
-    rule: Any = "quantile"
+def believed(
+    bars: Bars,
+    since: str,
+    holding: Any = "next",
+    forecaster: Any = None,
+    correlations: CorrelationEstimator | None = None,
+) -> BeliefTable:
     return belief_table(
-        Tilted(),
-        CorrelationEstimator(),
+        forecaster or Tilted(),
+        correlations or CorrelationEstimator(),
         bars,
         at(since),
-        rule=rule,
+        rule="quantile",
         blocks=Blocks(holding),
         progress=silent,
+    )
+
+
+def seen(
+    bars: Bars,
+    symbol: str,
+    now: str,
+    holding: Any = "next",
+    forecaster: Any = None,
+    correlations: CorrelationEstimator | None = None,
+) -> Any:
+    return belief_of_symbol(
+        forecaster or Tilted(),
+        correlations or CorrelationEstimator(),
+        bars,
+        symbol,
+        at(now),
+        rule="quantile",
+        blocks=Blocks(holding),
     )
 
 
@@ -75,28 +98,12 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
         market.mask[s : s + 1, rows],
         "one",
     )
-    rule: Any = "quantile"
     found = []
     for within in (0.2, 0.6):
         known = CorrelationEstimator(within_stocks=within)
-        table = belief_table(
-            RandomWalk(),
-            known,
-            alone,
-            alone.times[-20],
-            rule=rule,
-            blocks=Blocks("next"),
-            progress=silent,
-        )
-        single = belief_of_symbol(
-            RandomWalk(),
-            known,
-            alone.until(table.at[-1]),
-            STOCK,
-            table.at[-1],
-            rule=rule,
-            blocks=Blocks("next"),
-        )
+        table = believed(alone, str(alone.times[-20]), "next", RandomWalk(), known)
+        last = str(table.at[-1])
+        single = seen(alone.until(table.at[-1]), STOCK, last, "next", RandomWalk(), known)
         assert table.premium[-1, 0] == single.premium[0]
         found.append(single.premium[0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
@@ -244,15 +251,7 @@ def test_the_part_of_a_panel_before_any_forecast_asks_for_none(
 ) -> None:
     whole = believed(market, str(market.times[0]))
     monkeypatch.setattr(module, "FORECASTS_AT_ONCE", 1)
-    parts = belief_table(
-        RandomWalk(),
-        CorrelationEstimator(),
-        market,
-        market.times[0],
-        rule="quantile",
-        blocks=Blocks("next"),
-        progress=silent,
-    )
+    parts = believed(market, str(market.times[0]), "next", RandomWalk())
     assert np.isnan(parts.sigma[:2]).all(), "nothing is forecast from so few bars"
     np.testing.assert_array_equal(np.isnan(parts.sigma), np.isnan(whole.sigma))
 
@@ -341,18 +340,6 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
     ]
 
 
-def seen(bars: Bars, symbol: str, now: str, holding: Any = "next") -> Any:
-    return belief_of_symbol(
-        Tilted(),
-        CorrelationEstimator(),
-        bars,
-        symbol,
-        at(now),
-        rule="quantile",
-        blocks=Blocks(holding),
-    )
-
-
 @pytest.mark.parametrize("holding", ["next", "session"])
 @pytest.mark.parametrize(
     ("symbol", "now"),
@@ -417,36 +404,13 @@ def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
         def forecast(
             self, bars: Bars, since: np.datetime64, progress: Any = silent
         ) -> ForecastTable:
-            from dataclasses import replace
-
             table = super().forecast(bars, since, progress)
-            return replace(
-                table,
-                answer=(0 * table.values + table.price[:, None, None])
-                .astype(np.float32)
-                .__getitem__,
-            )
+            certain = 0 * table.values + table.price[:, None, None]
+            return replace(table, answer=certain.astype(np.float32).__getitem__)
 
     panel = market.until(at("2024-03-05T17:30"))
     with pytest.raises(
         NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"
     ):
-        belief_of_symbol(
-            Certain(),
-            CorrelationEstimator(),
-            panel,
-            STOCK,
-            panel.now,
-            rule="quantile",
-            blocks=Blocks("next"),
-        )
-    found = belief_table(
-        Certain(),
-        CorrelationEstimator(),
-        panel,
-        panel.now,
-        rule="quantile",
-        blocks=Blocks("next"),
-        progress=silent,
-    )
-    assert len(found.at) == 0
+        seen(panel, STOCK, str(panel.now), "next", Certain())
+    assert len(believed(panel, str(panel.now), "next", Certain()).at) == 0

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from execution.decision import Decision
-from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, Order, client_order_id
 from execution.records import Run
 from execution.trader import SizingSettings, Trader
@@ -21,8 +20,8 @@ from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
+from tests.execution.traders import prices_of, trader_of
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.correlation import CorrelationEstimator
 
 MIDDAY = np.datetime64("2024-02-21T16:30", "ns")
 
@@ -46,7 +45,7 @@ def waiting(symbol: str, qty: int, name: str = "test") -> Order:
 
 
 def account(bars: Bars, *open_orders: Order, **positions: int) -> Account:
-    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
+    prices = prices_of(bars)
     held = {s: Decimal(q) for s, q in positions.items()}
     cash = 100_000 - sum(q * prices[s] for s, q in positions.items())
     return Account(cash, held, prices, bars.now, open_orders)
@@ -55,9 +54,7 @@ def account(bars: Bars, *open_orders: Order, **positions: int) -> Account:
 def holder(position: float) -> Trader:
     """Holds so much of every symbol."""
     sizing = SizingSettings(strategy="fixed_fraction", position=position, band=0.0)
-    return Trader(
-        "test", Rising(), CorrelationEstimator(), sizing, Limits(), TradingCosts(), FeeSchedule()
-    )
+    return trader_of(Rising(), sizing)
 
 
 def after(decision: Decision | None, before: Account, symbol: str) -> Decimal:

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from execution.decision import Decision
-from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import Account, Order, client_order_id
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
@@ -21,8 +20,8 @@ from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.strategies import Kelly
+from tests.execution.traders import account_in, trader_of
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationEstimator
 
 LAST = "2024-02-21T20:30"
 EARLIER = "2024-02-21T19:30"  # 15:30 and 14:30 New York
@@ -47,24 +46,7 @@ class Silent:
 
 
 def trader(*mute: str, **more: object) -> Trader:
-    settings_ = SizingSettings(**more)  # type: ignore[arg-type]
-    return Trader(
-        "test",
-        Silent(*mute),
-        CorrelationEstimator(),
-        settings_,
-        Limits(),
-        TradingCosts(),
-        FeeSchedule(),
-    )
-
-
-def holding(bars: Bars, **weights: float) -> Account:
-    """100,000 of equity in these weights."""
-    prices = {s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True)}
-    positions = {s: Decimal(int(100_000 * w / prices[s])) for s, w in weights.items()}
-    cash = 100_000 - sum(float(q) * prices[s] for s, q in positions.items())
-    return Account(cash, positions, prices, bars.now)
+    return trader_of(Silent(*mute), SizingSettings(**more))  # type: ignore[arg-type]
 
 
 def carried(decision: Decision | None, account: Account) -> float:
@@ -90,7 +72,7 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
     same share.
     """
     bars = known(market, LAST)
-    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
     decision = trader(*mute).decide(bars, account)
     assert decision is not None
     assert carried(decision, account) <= 1.96 + 1e-9
@@ -106,12 +88,12 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
 
 def test_before_the_last_decision_nothing_is_cut_without_a_forecast(market: Bars) -> None:
     bars = known(market, EARLIER)
-    assert trader(*STOCKS).decide(bars, holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)) is None
+    assert trader(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)) is None
 
 
 def test_what_stands_under_the_ceiling_is_left_alone(market: Bars) -> None:
     bars = known(market, LAST)
-    assert trader(*STOCKS).decide(bars, holding(bars, SYA=1.2, SYB=-0.7)) is None
+    assert trader(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
 
 
 def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
@@ -127,7 +109,7 @@ def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
 
     monkeypatch.setattr(Kelly, "allocate", fails)
     bars = known(market, LAST)
-    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
     decision = trader().decide(bars, account)
     assert decision is not None
     assert decision.failure == "it did not end"
@@ -141,7 +123,7 @@ def test_a_missing_bar_at_the_last_decision_does_not_keep_the_book(market: Bars)
     mask[:2, -1] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
     gap = Bars(bars.instruments, bars.times, values, mask, "test")
-    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
     decision = trader().decide(gap, account)
     assert carried(decision, account) <= 1.96 + 1e-9
 
@@ -149,7 +131,7 @@ def test_a_missing_bar_at_the_last_decision_does_not_keep_the_book(market: Bars)
 def test_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
     bars = known(market, LAST)
     items = tuple(replace(i, tradable=i.symbol != "SYA") for i in bars.instruments)
-    account = holding(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
+    account = account_in(bars, SYA=1.2, SYB=-0.8, SYC=0.39)
     decision = trader(*STOCKS).decide(replace(bars, instruments=items), account)
     assert decision is not None
     assert {order.symbol for order in decision.orders} == {"SYB", "SYC"}
@@ -158,7 +140,7 @@ def test_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
 
 def test_without_equity_what_has_no_forecast_is_closed_too(market: Bars) -> None:
     bars = known(market, LAST)
-    account = holding(bars, SYA=1.2, SYB=-0.8)
+    account = account_in(bars, SYA=1.2, SYB=-0.8)
     broke = replace(account, cash=account.cash - 150_000.0)
     decision = trader("SYA").decide(bars, broke)
     assert decision is not None
@@ -178,7 +160,7 @@ def test_no_book_passes_the_last_decision_above_the_joint_ceiling(
     market: Bars, weights: list[float], coin: float, mute: set[str]
 ) -> None:
     bars = known(market, LAST)
-    account = holding(bars, **dict(zip(STOCKS, weights, strict=True)), SYXUSD=coin)
+    account = account_in(bars, **dict(zip(STOCKS, weights, strict=True)), SYXUSD=coin)
     decision = trader(*sorted(mute)).decide(bars, account)
     held = float(account.positions["SYXUSD"]) * account.prices["SYXUSD"] / account.equity
     assert carried(decision, account) / 1.96 + held <= 1 + 1e-6
@@ -189,7 +171,7 @@ def test_an_account_with_nothing_left_closes_what_nothing_sized(
     market: Bars, equity: float
 ) -> None:
     bars = known(market, LAST)
-    account = holding(bars, SYA=1.2)
+    account = account_in(bars, SYA=1.2)
     worth = float(account.positions["SYA"]) * account.prices["SYA"]
     broke = replace(
         account, cash=equity - worth, positions={**account.positions, "QQQ": Decimal(0)}
@@ -205,7 +187,7 @@ def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held
     1.96.
     """
     bars = known(market, LAST)
-    base = holding(bars, SYA=1.5)
+    base = account_in(bars, SYA=1.5)
     price = base.prices["SYB"]
     name = client_order_id("test", np.datetime64("2024-02-21T19:30", "ns"), "SYB", 0)
     waits = Order(name, "SYB", "buy", Decimal(int(150_000 / price)), "left over")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ import pytest
 
 from execution.beliefs import Belief, Blocks
 from execution.decision import Decision
-from execution.fees import FeeSchedule, TradingCosts
+from execution.fees import TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import Account
 from execution.outlook import belief_table
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
@@ -24,8 +22,8 @@ from forecasting.moments import variance_until
 from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
+from tests.execution.traders import account_in, trader_of
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_YEAR
 from trainingdata.slow_variance import slow_variances
@@ -59,20 +57,10 @@ def trader(
     left: float = 0.0, skill: float = 0.0, *, prior: PriorSettings | None = None, **more: Any
 ) -> Trader:
     basis_points = {s: more.pop(s) for s in list(more) if s.startswith("SY")}
-    costs = more.pop("costs", TradingCosts())
-    margin = more.pop("margin", MarginTerms())
+    parts = {"costs": more.pop("costs", None), "margin": more.pop("margin", MarginTerms())}
     forecaster = Persistent(left=left, skill=skill, basis_points=basis_points)
-    base = forecaster, CorrelationEstimator(), SizingSettings(**more), Limits(), costs
-    return Trader("test", *base, FeeSchedule(), prior=prior or PriorSettings(), margin=margin)
-
-
-def account(bars: Bars, **weights: float) -> Account:
-    prices = {
-        s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if np.isfinite(p)
-    }
-    positions = {s: Decimal(int(100_000 * w / prices[s])) for s, w in weights.items()}
-    cash = 100_000 - sum(float(q) * prices[s] for s, q in positions.items())
-    return Account(cash, positions, prices, bars.now)
+    sizing = SizingSettings(**more)
+    return trader_of(forecaster, sizing, prior=prior or PriorSettings(), **parts)
 
 
 def believed(market: Bars, at: str, who: Trader) -> Belief:
@@ -84,7 +72,7 @@ def believed(market: Bars, at: str, who: Trader) -> Belief:
 
 def decided(market: Bars, at: str, who: Trader, **weights: float) -> Decision:
     panel = market.until(np.datetime64(at, "ns"))
-    answer = who.decide(panel, account(panel, **weights))
+    answer = who.decide(panel, account_in(panel, **weights))
     assert answer is not None
     return answer
 

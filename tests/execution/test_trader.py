@@ -17,7 +17,7 @@ from execution.orders import Account
 from execution.outlook import deciding_symbols
 from execution.trader import SizingSettings, Trader
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import LEVELS
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
@@ -25,8 +25,8 @@ from sizing.premium import PriorSettings
 from sizing.quantity import get_qty
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
+from tests.execution.traders import Tilted, prices_of, trader_of
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
 from trainingdata.sessions import is_decision
 
@@ -34,42 +34,19 @@ COSTS = TradingCosts()
 FEES = FeeSchedule()
 
 
-class Tilted:
-    """A random walk whose median is moved by so many basis points a step, for some symbols."""
-
-    name = "tilted"
-
-    def __init__(self, **basis_points: float) -> None:
-        self.basis_points = basis_points
-
-    def forecast(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
-    ) -> ForecastTable:
-        table = RandomWalk().forecast(bars, since)
-        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
-        steps = np.arange(1, HORIZON + 1)
-        values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
-        return replace(table, answer=values.astype(np.float32).__getitem__)
-
-
 def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
     """One that looks as far as the next decision and believes in no premium."""
-    base = (
+    return trader_of(
         Tilted(**basis_points),
-        CorrelationEstimator(),
         SizingSettings(holding="next"),
-        limits or Limits(),
-        COSTS,
-        FEES,
+        limits=limits,
+        prior=PriorSettings(stock_sharpe=0.0),
     )
-    return Trader("test", *base, prior=PriorSettings(stock_sharpe=0.0))
 
 
 def account(bars: Bars, cash: float = 100_000.0, **positions: float) -> Account:
-    prices = {
-        s: float(p) for s, p in zip(bars.symbols, bars.last_closes(), strict=True) if np.isfinite(p)
-    }
-    return Account(cash, {s: Decimal(repr(q)) for s, q in positions.items()}, prices, bars.now)
+    held = {s: Decimal(repr(q)) for s, q in positions.items()}
+    return Account(cash, held, prices_of(bars), bars.now)
 
 
 def known(bars: Bars, text: str) -> Bars:

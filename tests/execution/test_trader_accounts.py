@@ -4,7 +4,6 @@ settings at their edges.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,36 +11,16 @@ import numpy as np
 import pytest
 
 from execution.decision import Decision
-from execution.fees import FeeSchedule, TradingCosts
 from execution.orders import QTY_LIMIT, Account, Order
-from execution.trader import SizingSettings, Trader
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import ForecastTable, silent
+from execution.trader import SizingSettings
 from foundation.errors import InputError
 from sizing.kelly import SizingProblem, SolverFailed
-from sizing.limits import Limits
 from sizing.strategies import Kelly
+from tests.execution.traders import Tilted, prices_of, trader_of
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationEstimator
 
 MIDDAY = "2024-03-05T17:30"
 NIGHT = "2024-03-06T03:00"
-
-
-class Tilted:
-    """A random walk whose median is moved by so many basis points a step, for some symbols."""
-
-    name = "tilted"
-
-    def __init__(self, **basis_points: float) -> None:
-        self.basis_points = basis_points
-
-    def forecast(self, bars: Bars, since: np.datetime64, progress: Any = silent) -> ForecastTable:
-        table = RandomWalk().forecast(bars, since, progress)
-        tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
-        steps = np.arange(1, table.values.shape[1] + 1)
-        values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
-        return replace(table, answer=values.astype(np.float32).__getitem__)
 
 
 def decided(
@@ -51,25 +30,12 @@ def decided(
     also outside the panel.
     """
     panel = bars.until(np.datetime64(at, "ns"))
-    prices = {
-        s: float(p)
-        for s, p in zip(panel.symbols, panel.last_closes(), strict=True)
-        if np.isfinite(p)
-    }
+    prices = prices_of(panel)
     beside = dict(held)
     prices |= {s: price for s, (_, price) in beside.items()}
     cash = 100_000 - sum(float(q) * price for q, price in beside.values())
     account = Account(cash, {s: Decimal(str(q)) for s, (q, _) in beside.items()}, prices, panel.now)
-    who = Trader(
-        "t",
-        Tilted(**tilts),
-        CorrelationEstimator(),
-        sizing or SizingSettings(),
-        Limits(),
-        TradingCosts(),
-        FeeSchedule(),
-    )
-    decision = who.decide(panel, account)
+    decision = trader_of(Tilted(**tilts), sizing).decide(panel, account)
     assert decision is not None
     assert not set(beside) & {o.symbol for o in decision.orders}
     return decision
@@ -92,33 +58,17 @@ def test_a_short_outside_the_universe_counts_for_the_stock_ceiling(market: Bars)
 def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
     panel = market.until(np.datetime64(MIDDAY, "ns"))
     waiting = Order("o-1", "ZZZ", "buy", Decimal(5), "other")
-    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
+    prices = prices_of(panel)
     account = Account(1e5, {}, prices, panel.now, open_orders=(waiting,))
-    who = Trader(
-        "t",
-        Tilted(),
-        CorrelationEstimator(),
-        SizingSettings(),
-        Limits(),
-        TradingCosts(),
-        FeeSchedule(),
-    )
+    who = trader_of(Tilted())
     with pytest.raises(InputError, match="ZZZ is held or ordered and has no price"):
         who.decide(panel, account)
 
 
 def test_an_account_that_lends_no_shares_sells_none_short(market: Bars) -> None:
     panel = market.until(np.datetime64(MIDDAY, "ns"))
-    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
-    who = Trader(
-        "t",
-        Tilted(SYA=-90.0),
-        CorrelationEstimator(),
-        SizingSettings(),
-        Limits(),
-        TradingCosts(),
-        FeeSchedule(),
-    )
+    prices = prices_of(panel)
+    who = trader_of(Tilted(SYA=-90.0))
     for shorting in (True, False):
         decision = who.decide(panel, Account(1e5, {}, prices, panel.now, shorting=shorting))
         assert decision is not None
@@ -157,16 +107,8 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panel = market.until(np.datetime64(MIDDAY, "ns"))
-    prices = {s: float(p) for s, p in zip(panel.symbols, panel.last_closes(), strict=True)}
-    who = Trader(
-        "t",
-        Tilted(SYA=90.0),
-        CorrelationEstimator(),
-        SizingSettings(),
-        Limits(),
-        TradingCosts(),
-        FeeSchedule(),
-    )
+    prices = prices_of(panel)
+    who = trader_of(Tilted(SYA=90.0))
     problem = SizingProblem(*[np.zeros(0)] * 8, 0.5)
 
     def fails(*_: object) -> None:
