@@ -12,7 +12,6 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import place
-from execution.orders import Order
 from foundation.errors import OutcomeUnknown
 from foundation.transport import shared_pace
 from marketsimulator.venue import app as alpaca_app
@@ -83,14 +82,6 @@ def test_where_nobody_knows_what_became_of_an_order_nothing_more_is_sent(
     assert set(here.venue.tickets) == {"first-1"}
 
 
-def test_the_same_order_again_is_the_order_that_was(practice: Start) -> None:
-    here = practice()
-    here.advance(OPENING)
-    mine = broker(here)
-    assert mine.submit([order("same-1")]) == mine.submit([order("same-1")])
-    assert mine.account().positions == {"SYA": Decimal(10)}
-
-
 def test_a_rejection_is_logged_and_reductions_that_failed_keep_openings_back(
     practice: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,26 +139,6 @@ def test_an_order_that_waits_is_seen_to_fill_when_the_bar_trades_through(practic
         here.advance()
     thread.join(60)
     assert [(f.client_order_id, f.qty) for f in done] == [(name, Decimal(10))]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        (order("frac-1", qty="1.5", tif="gtc"), "fractions of a share trade in day orders only"),
-        (order("short-1", "SYXUSD", side="sell", qty="1", tif="gtc"), ""),
-    ],
-)
-def test_what_the_venue_would_refuse_is_not_sent(
-    practice: Start, caplog: pytest.LogCaptureFixture, wrong: Order, says: str
-) -> None:
-    here = practice()
-    here.advance("2024-02-20T16:00:00Z" if wrong.symbol.endswith("USD") else OPENING)
-    mine = broker(here)
-    mine.assets(["SYA", "SYXUSD"])
-    assert mine.submit([wrong]) == []
-    assert mine.account().positions == {}
-    assert says in caplog.text
-    assert bool(here.posts) is (says == "")
 
 
 def test_fields_that_a_venue_drops_or_adds_change_nothing(

@@ -60,6 +60,7 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"trail_price": 1.0}, "belongs to a trailing_stop"),
     ({"type": "limit", "limit_price": 0.0}, "limit_price must be above 0"),
     ({"type": "stop", "stop_price": INF}, "stop_price must be above 0"),
+    ({"type": "stop", "stop_price": 0.0}, "stop_price must be above 0"),
     ({"type": "trailing_stop", "trail_percent": -1.0}, "trail_percent must be above 0"),
     ({"tif": "ioc"}, "tif 'ioc' is none of day, gtc, opg, cls"),
     ({"tif": "fok"}, "tif 'fok' is none of day, gtc, opg, cls"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
-from execution.orders import Account, Order, OrderTerms, client_order_id, exact_decimal
+from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.orders import Account, Order, OrderTerms, client_order_id
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
@@ -69,29 +69,6 @@ def test_what_exceeds_one_order_goes_out_in_parts_that_add_up(held: Decimal, mos
     assert len(orders) <= float(held) / most + 1
 
 
-@given(st.integers(-500, 500), st.integers(-500, 500))
-def test_orders_add_up_to_the_change(held: int, target: int) -> None:
-    orders = rebalance("s", AT, [Target(NVDA, Decimal(held), Decimal(target), INF, "x")])
-    assert sum(o.signed_qty for o in orders) == target - held
-    assert all(o.reason == "x" for o in orders)
-
-
-def test_an_order_checks_itself() -> None:
-    with pytest.raises(ValueError, match="qty must be above 0"):
-        Order("id", "NVDA", "buy", Decimal(0), "none")
-    with pytest.raises(ValueError, match="client_order_id"):
-        Order("no spaces", "NVDA", "buy", Decimal(1), "none")
-    with pytest.raises(ValueError, match="client_order_id"):
-        Order("x" * 129, "NVDA", "buy", Decimal(1), "none")
-
-
-def test_the_exposure_counts_held_and_open() -> None:
-    order = Order("a", "NVDA", "sell", Decimal(3), "open")
-    account = Account(100.0, {"NVDA": Decimal(10)}, {"NVDA": 5.0}, AT, open_orders=(order,))
-    assert account.exposure == {"NVDA": Decimal(7)}
-    assert account.equity == 150.0
-
-
 def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
     assert Account(100.0, {}, {}, AT, unsettled=30.0, short_proceeds=50.0).unborrowed_cash == 20.0
     assert Account(100.0, {}, {}, AT, unsettled=-30.0).unborrowed_cash == 100.0
@@ -134,27 +111,6 @@ def test_a_position_without_a_price_is_refused() -> None:
         Account(1.0, {"NVDA": Decimal(1)}, {}, AT)
 
 
-def test_quantities_are_written_exactly() -> None:
-    assert str(exact_decimal(100.0)) == "100"
-    assert str(exact_decimal(0.123)) == "0.123"
-
-
-SCHEDULE = FeeSchedule(
-    sec_per_dollar=(DatedRate("2024-01-01", 2.78e-5), DatedRate("2025-05-14", 0.0))
-)
-
-
-def test_a_rate_holds_from_its_date_until_the_next() -> None:
-    days = np.array(["2023-12-31", "2024-01-01", "2025-05-13", "2025-05-14"], dtype="datetime64[D]")
-    assert rates_on(SCHEDULE.sec_per_dollar, days)[0].tolist() == [0.0, 2.78e-5, 2.78e-5, 0.0]
-    assert rates_on((DatedRate("2024-01-01", 0.07),), days, default=0.065)[0].tolist() == [
-        0.065,
-        0.07,
-        0.07,
-        0.07,
-    ]
-
-
 def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
     with pytest.raises(InputError, match=r"fees\.sec_per_dollar: dates must increase"):
         FeeSchedule(sec_per_dollar=(DatedRate("2025-01-01", 0.0), DatedRate("2024-01-01", 0.0)))
@@ -168,32 +124,6 @@ def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
         FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 1.0),))
     with pytest.raises(InputError, match="begin at 0 and increase"):
         FeeSchedule(crypto_tiers=(CryptoTier(100.0, 0.0, 0.0),))
-
-
-def test_a_decision_reckons_with_what_a_fill_pays() -> None:
-    crypto = np.array([False, True])
-    costs = TradingCosts(
-        stock_half_spread_bps=1,
-        stock_slippage_bps=2,
-        crypto_half_spread_bps=3,
-        crypto_slippage_bps=4,
-    )
-    np.testing.assert_allclose(costs.expected(crypto, FeeSchedule(commission_bps=5)), [8e-4, 37e-4])
-
-
-def test_an_order_names_the_prices_its_type_needs_and_no_others() -> None:
-    def order(**changes: object) -> Order:
-        return Order("a", "NVDA", "buy", Decimal(1), "why", **changes)
-
-    assert order(type="stop_limit", limit_price=101.0, stop_price=100.0).limit_price == 101.0
-    for changes in (
-        {"type": "limit"},
-        {"limit_price": 5.0},
-        {"type": "stop", "stop_price": 0.0},
-        {"type": "stop_limit", "limit_price": 5.0},
-    ):
-        with pytest.raises(ValueError, match="price"):
-            order(**changes)
 
 
 def test_what_a_coin_fee_left_over_is_sold_whole_and_bought_in_increments() -> None:
