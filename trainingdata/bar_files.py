@@ -33,7 +33,6 @@ SUFFIXES = (".parquet", ".csv")
 LISTED = 20  # symbols that a refusal names, at most
 _ENDINGS = " or ".join(SUFFIXES)
 _TETHERS = "quoted in USDT, which is taken for USD"
-_NO_TETHERS = "requested in USDT; the file is called {file} and read as prices in USD"
 
 
 def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
@@ -131,9 +130,6 @@ def read_bars(
         and end.
     """
     files = find_files(places, symbols)
-    asked_in_tethers = {
-        data_symbol(part) for word in symbols or () for part in word.split(",") if in_tethers(part)
-    }
     # A file of several symbols is read once.
     table_of = cache(read_table)
     tables = []
@@ -143,12 +139,8 @@ def read_bars(
         table = table_of(path)
         rows, place = table.rows_of(symbol)
         times, values, origin = bars_of_rows(rows, table.head, item, place, unzoned)
-        quote: tuple[str, ...] = ()
         if in_tethers(table.spellings().get(symbol, _stem(path))):
-            quote = (_TETHERS,)
-        elif symbol in asked_in_tethers:
-            quote = (_NO_TETHERS.format(file=path.name),)
-        origin = replace(origin, notes=(*quote, *origin.notes))
+            origin = replace(origin, notes=(_TETHERS, *origin.notes))
         # History before `start` stays: a first decision needs it.
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)

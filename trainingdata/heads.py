@@ -16,7 +16,6 @@ from trainingdata.bars import FIELDS
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
 _COUNT = re.compile(r"\d+(\.\d+)?")
-_LIKE = 4  # columns of a head from which a file is compared with it in a refusal
 GOOD = ("timestamp,open,high,low,close,volume", "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000")
 
 
@@ -164,16 +163,6 @@ def head_of(names: Sequence[str], path: str, heads: Sequence[Head] = HEADS) -> H
     )
     raise DataError(
         f"{path}: its head is none that is known: {in_one_line(','.join(names))}"
-        f"{_difference(names, heads)}; known are {known}; a good file begins with the two lines"
+        f"; known are {known}; a good file begins with the two lines"
         f" {GOOD[0]} and {GOOD[1]}"
     )
-
-
-def _difference(names: Sequence[str], heads: Sequence[Head]) -> str:
-    """What a file lacks, and has too much, beside the head that is most like its own."""
-    like = max(heads, key=lambda head: len({*names} & {*head.columns}))
-    if len({*names} & {*like.columns}) < _LIKE:
-        return ""
-    lacks = [f"{name!r} is missing" for name in (*like.stamp, *like.fields) if name not in names]
-    more = [f"{in_one_line(name)!r} is not known" for name in names if name not in like.columns]
-    return f" (beside {like.vendor}'s {', '.join((*lacks, *more))})"

@@ -197,7 +197,7 @@ def load_bars(
     Parameters
     ----------
     folders
-        CSV (also .gz) or Parquet, a file a symbol.
+        CSV or Parquet, a file a symbol or with a column of symbols.
     symbols
         none means all there are.
     start, end

@@ -149,7 +149,9 @@ def _refuse_other_meaning(stamps: Instants, said: Reading, unzoned: Unzoned, pla
         moved = stamps if clock is None else _on_other_clock(stamps, _clock_of(said.zone), clock)
         begins = replace(said, ends=ends).starts(moved)
         if fit(begins, said.minutes).good and _from_the_open(begins, said.minutes):
-            cures = [] if clock is None else [_clock_cure(clock, said.zone, unzoned)]
+            setting = unzoned.setting or "the zone"
+            local = f"write them in UTC, or without a zone and set {setting}={clock}"
+            cures = [] if clock is None else [local]
             cures += [] if ends is said.ends else [f"call their column {_COLUMNS[ends]}"]
             raise DataError(
                 f"{place} miss New York's sessions, which they fit as {_SIDES[ends]} on the clock"
@@ -178,15 +180,6 @@ def _clock_of(zone: str) -> str:
     if zone in ("-04:00", "-05:00", "-0400", "-0500"):
         return _NEW_YORK
     return zone if "/" in zone else ""
-
-
-def _clock_cure(clock: str, zone: str, unzoned: Unzoned) -> str:
-    setting = unzoned.setting or "the zone"
-    if zone == unzoned.zone:
-        return f"correct {setting}: {setting}={clock}"
-    if clock == _UTC:
-        return "write them in UTC, 2024-03-04T14:30Z"
-    return f"write them without a zone, 2024-03-04 09:30, and set {setting}={clock}"
 
 
 def _wall(instants: Instants, clock: str) -> pd.DatetimeIndex:

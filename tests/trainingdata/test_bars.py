@@ -39,26 +39,6 @@ def write(folder: Path, data: pd.DataFrame, name: str = "AAA.csv") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["AAA.parquet", "AAA.csv"])
-def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
-    write(tmp_path, frame(), name)
-    bars = read_bars([tmp_path], ["AAA"])
-    assert bars.symbols == ("AAA",)
-    assert bars.values[0, :, CLOSE].tolist() == frame()["close"].tolist()
-    assert bars.times[6] == np.datetime64("2024-10-01T20:00", "ns"), (
-        "the day's last bar is known half an hour after its start"
-    )
-
-
-def test_zones_other_than_utc_are_the_same_instants(tmp_path: Path) -> None:
-    data = frame()
-    data["timestamp"] = data["timestamp"].dt.tz_convert("America/New_York")
-    write(tmp_path, data, "AAA.parquet")
-    write(tmp_path, data, "BBB.csv")
-    bars = read_bars([tmp_path], None)
-    assert bars.mask.all()
-
-
 def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) -> None:
     write(tmp_path, frame())
     coin = frame()
@@ -80,39 +60,6 @@ def test_two_files_for_one_symbol_are_an_error_naming_both(tmp_path: Path) -> No
         read_bars([tmp_path / "a", tmp_path / "b"], ["AAA"])
 
 
-def test_a_naive_parquet_column_is_refused(tmp_path: Path) -> None:
-    data = frame()
-    data["timestamp"] = data["timestamp"].dt.tz_localize(None)
-    write(tmp_path, data, "AAA.parquet")
-    with pytest.raises(DataError, match="has no zone"):
-        read_bars([tmp_path], ["AAA"])
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("AAA.csv", b""),
-        ("AAA.parquet", b"PAR1 not really"),
-        ("AAA.csv", b"\xff\xfe\x00bad"),
-    ],
-)
-def test_a_broken_file_is_a_data_error(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match="AAA"):
-        read_bars([tmp_path], ["AAA"])
-
-
-def test_a_symbol_without_bars_in_the_range_is_named(tmp_path: Path) -> None:
-    write(tmp_path, frame())
-    with pytest.raises(DataError, match="AAA has no bars between"):
-        read_bars(
-            [tmp_path],
-            ["AAA"],
-            start=np.datetime64("2025-01-01", "ns"),
-            end=np.datetime64("2025-02-01", "ns"),
-        )
-
-
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder"):
         read_bars([tmp_path / "nowhere"], ["AAA"])
@@ -123,15 +70,6 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     write(tmp_path, frame(), "notes of today.csv")
     with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
         read_bars([tmp_path], None)
-
-
-def test_extended_hours_rows_are_left_out_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    early = frame().iloc[:1].assign(timestamp=pd.Timestamp("2024-10-01T12:30Z"))
-    write(tmp_path, pd.concat([early, frame()]))
-    assert read_bars([tmp_path], ["AAA"]).mask.sum() == 14
-    assert "left out: 1 row outside regular New York hours, first" in caplog.text
 
 
 def test_symbols_are_recognised_by_how_they_are_written() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,13 +90,6 @@ def test_a_stocks_range_from_a_holiday_to_a_weekend_is_whole(tmp_path: Path) -> 
     )
 
 
-def test_symbols_that_lack_the_same_are_named_in_one_line(market: Bars) -> None:
-    lines = clipped(market, "2023-12-28", None)
-    assert len(lines) == 2
-    assert any("SYA, SYB, SYC have bars from" in line for line in lines)
-    assert any("SYXUSD, SYYUSD have bars from" in line for line in lines)
-
-
 def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,41 +113,6 @@ def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
     ):
         assert words in shown
     assert "1: -3" in shown, "the jump is where the prices are two thirds of those before"
-
-
-def test_nothing_is_cut_at_80_columns(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cells of a narrow table are folded, and lines below it broken between words."""
-    hours = table("AAA", days=14)
-    hours.loc[:2, ["open", "high", "low", "close"]] *= 1.5
-    for number in range(8):
-        write(tmp_path / f"AAAAA{'ABCDEFGH'[number]}.csv", without(hours, 8, 9))
-    naive = hours.assign(start=hours.start.dt.tz_convert("America/New_York").dt.tz_localize(None))
-    write(tmp_path / "BBB.csv", naive)
-    bars = load_bars(tmp_path, zone="America/New_York")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "80")
-    print_coverage(bars, "2024-03-07", "2024-03-11")
-    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert "…" not in "".join(lines)
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
-    columns = ["".join(cells).replace(" ", "") for cells in zip(*rows, strict=True)]
-    assert columns[3].endswith("UTC,begin" * 8 + "America/New_York,begin")
-    assert columns[6] == "2from2024-03-11" * 8
-    assert columns[1] == "2024-03-0814:30" * 9
-    assert "gaps: stretches of bars that the calendar" in " ".join(" ".join(lines).split())
-
-
-def test_bars_of_no_file_print_nothing_but_what_is_clipped(
-    market: Bars, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_coverage(market)
-    assert capsys.readouterr().out == ""
-    print_coverage(market, end="2030-01-01T00:00Z")
-    assert "Bars read" not in (shown := capsys.readouterr().out)
-    assert "end: asked until 2030-01-01T00:00Z" in shown
 
 
 def test_a_panel_refuses_files_of_another_number_of_symbols_and_parts_keep_theirs(

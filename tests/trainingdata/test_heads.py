@@ -210,10 +210,8 @@ def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("headings", "says"),
     [
-        ("timestamp,open,high,low,close", "(beside own, Alpaca's 'volume' is missing)"),
-        ("timestamp,open,high,low,close,volume,name", "(beside own, Alpaca's 'name' is not known)"),
-        ("Datetime,Open,High,Low,Close,volume", "'Volume' is missing, 'volume' is not known"),
-        (",timestamp,open,high,low,close,volume", "'' is not known"),
+        ("timestamp,open,high,low,close", "its head is none that is known"),
+        ("timestamp,open,high,low,close,volume,name", "its head is none that is known"),
         ("timestamp;open;high;low;close;volume", "its head is none that is known"),
         ("timestamp,open,high,low,close,close,volume", ": column 'close' is there twice"),
         (ROWS[0], "its head is none that is known"),
@@ -221,9 +219,7 @@ def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
         ("Price,Close,High,Low,Open,Volume", "has to be followed by one of tickers"),
     ],
 )
-def test_a_head_that_is_no_vendors_is_refused_with_what_it_lacks(
-    tmp_path: Path, headings: str, says: str
-) -> None:
+def test_a_head_that_is_no_vendors_is_refused(tmp_path: Path, headings: str, says: str) -> None:
     assert says in refusal(put(tmp_path, text(headings=headings)))
 
 
@@ -231,16 +227,10 @@ def test_a_head_that_is_no_vendors_is_refused_with_what_it_lacks(
     ("content", "says"),
     [
         (with_cell(4, ""), "row 4: close is nan (empty), not a number"),
-        (with_cell(4, "NaN"), "row 4: close is 'NaN', not a number"),
         (with_cell(4, "1.100,25"), "row 4 has 7 cells under 6 headings"),
-        (with_cell(4, '"100.25"'), "row 4: close is '\"100.25\"', not a number"),
-        (with_cell(4, "True"), "row 4: close is 'True', not a number"),
         (text([row.replace("100,", "True,", 1) for row in ROWS]), "row 1: open is True, not a num"),
         (with_cell(4, "-100"), "row 4: close is -100, a price must be above 0"),
-        (with_cell(1, "0"), "row 4: open is 0, a price must be above 0"),
         (with_cell(1, "102"), "row 4: open 102 is above high 101.5"),
-        (with_cell(4, "98"), "row 4: close 98 is below low 99"),
-        (with_cell(5, "-1"), "row 4: volume is -1, below 0"),
         (with_cell(5, "7,8,9"), "row 4 has 8 cells under 6 headings"),
         (with_cell(0, ""), "row 4: timestamp nan (empty) is no date"),
         (with_cell(0, ROWS[2][:20]), "row 4: timestamp 2024-03-04T16:30Z repeats"),
@@ -278,20 +268,6 @@ def test_a_wrong_character_never_loses_a_row_in_silence(
     assert bars.mask.sum() == len(ROWS) or bars.origins[0].notes
 
 
-@pytest.mark.parametrize("form", ["%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M", "%m-%d-%Y"])
-def test_a_date_that_may_be_of_two_months_is_refused_with_its_row_and_how_to_write_it(
-    tmp_path: Path, form: str
-) -> None:
-    bars = frame_of(OWN, table("AAA"))
-    cell = pd.Timestamp(bars.loc[4, "timestamp"]).strftime(form)
-    bars.loc[4, "timestamp"] = cell
-    bars.to_csv(tmp_path / "AAA.csv", index=False)
-    assert refusal(tmp_path / "AAA.csv", NEW_YORK) == (
-        f": row 5: timestamp {cell!r} is no date and time; write it as 2024-10-01T13:30Z, or as"
-        f" 2024-10-01 09:30 on the clock of {NEW_YORK} (YYYY-MM-DD)"
-    )
-
-
 @pytest.mark.parametrize("count", ["1709562600", "1709562600000000", "1709562600000.5", "x"])
 def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed(
     tmp_path: Path, count: str
@@ -307,7 +283,7 @@ def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed
 @pytest.mark.parametrize(
     ("stamps", "says"),
     [
-        ([f"2024-10-0{day}T00:00:00Z" for day in (1, 2, 3)], "daily bars: "),
+        ([f"2024-10-0{day}T00:00:00Z" for day in (1, 2, 3)], "daily bars: forecasts, trading and"),
         ([f"2024-10-01T{h:02}:00:00Z" for h in (0, 4, 8, 12)], "bars are 240 minutes apart"),
         ([f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)], "no start of a 5-minute bar"),
         ([f"2024-10-01T13:{m}:00Z" for m in (35, 40, 45)], "5-minute bars fill no hour"),
@@ -316,12 +292,6 @@ def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed
 def test_bars_of_another_length_are_refused(tmp_path: Path, stamps: list[str], says: str) -> None:
     path = put(tmp_path, text([f"{stamp},5,5,5,5,1" for stamp in stamps]), "AAAUSD.csv")
     assert says in refusal(path)
-
-
-def test_daily_files_of_yfinance_and_stooq_say_what_they_are(tmp_path: Path) -> None:
-    rows = [f"2024-10-0{day},5,5,5,5,9" for day in (1, 2, 3)]
-    path = put(tmp_path, text(rows, "Date,Open,High,Low,Close,Volume"))
-    assert refusal(path).startswith(": daily bars: forecasts, trading and correlations here need")
 
 
 @pytest.mark.parametrize("head", [head for head in READ if head.symbol], ids=lambda h: h.vendor)
@@ -438,15 +408,12 @@ def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_pat
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["AAA.txt"], r"AAA\.txt is no \.parquet or \.csv file; unpack or convert it"),
         (["AAA.csv.gz"], r"AAA\.csv\.gz is no \.parquet or \.csv file; unpack or convert it"),
         (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; call it as"),
-        (["AAA_2024.csv"], "says no symbol"),
         (["BRK_B.csv"], "says no symbol"),
         (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is no folder and no file"),
         (["BTC-USD.csv", "BTCUSDT.csv"], r"BTCUSD: two files, .*BTC-USD.* and .*BTCUSDT"),
         (["ETHBTC.csv"], "ETHBTC is quoted in BTC; prices have to be in dollars, as those of ETHU"),
-        (["SOLEUR.csv"], "SOLEUR is quoted in EUR; prices have to be in dollars"),
         (["EURUSD.csv"], "EURUSD is an exchange rate; only stocks and coins against the dollar"),
     ],
 )
@@ -478,11 +445,7 @@ def test_a_price_in_tethers_is_said_to_be_taken_for_one_in_dollars(tmp_path: Pat
     assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).origins[0].notes == said
     named = write(tmp_path / "all.csv", bars, OWN, "AAA-USDT", "BBB-USDT")
     assert load_bars(named, symbols=["AAAUSD"]).origins[0].notes == said
-    plain = write(tmp_path / "p" / "AAAUSD.csv", bars)
-    assert load_bars(plain).origins[0].notes == ()
-    assert load_bars(plain, symbols=["AAA-USDT"]).origins[0].notes == (
-        "requested in USDT; the file is called AAAUSD.csv and read as prices in USD",
-    )
+    assert load_bars(write(tmp_path / "p" / "AAAUSD.csv", bars)).origins[0].notes == ()
 
 
 def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:

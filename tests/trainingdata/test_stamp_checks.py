@@ -15,7 +15,7 @@ from foundation.errors import DataError
 from trainingdata.instants import Unzoned
 from trainingdata.instruments import Kind
 from trainingdata.sessions import stock_grid
-from trainingdata.stamp_checks import Reading, begun_at, fit, refuse_misread
+from trainingdata.stamp_checks import Reading, begun_at, refuse_misread
 
 NEW_YORK = "America/New_York"
 ON_NEW_YORKS_CLOCK = Unzoned(NEW_YORK, "data.zone")
@@ -91,8 +91,8 @@ def test_what_a_refusal_says_the_stamps_are_is_what_they_are(file: File, ends: b
         refuse_misread(wall.to_numpy("datetime64[ns]"), said, ON_NEW_YORKS_CLOCK, "AAA.csv")
     side = "the ends of bars" if ends else "the begins of bars"
     assert str(refused.value).endswith(
-        f"which they fit as {side} on the clock of {NEW_YORK}; write them without a zone,"
-        f" 2024-03-04 09:30, and set data.zone={NEW_YORK}, and call their column"
+        f"which they fit as {side} on the clock of {NEW_YORK}; write them in UTC, or"
+        f" without a zone and set data.zone={NEW_YORK}, and call their column"
         f" {'end' if ends else 'timestamp'}"
     )
     meant = Reading(file.minutes, NEW_YORK, ends=ends)
@@ -106,17 +106,6 @@ def test_bars_begin_where_they_are_said_to_end(file: File) -> None:
     np.testing.assert_array_equal(begins, file.starts())
 
 
-def test_the_cure_names_the_clock_that_fits() -> None:
-    starts = File("2024-07-01", 4, 60, extended=False).starts()
-    late = starts + np.timedelta64(4, "h")
-    with pytest.raises(DataError, match=r"on the clock of UTC; write them in UTC, 2024-03-04T14"):
-        refuse_misread(late, Reading(60, "-04:00"), ON_NEW_YORKS_CLOCK, "AAA.csv")
-    with pytest.raises(
-        DataError, match=r"on the clock of UTC; correct data\.zone: data\.zone=UTC$"
-    ):
-        refuse_misread(late, Reading(60, NEW_YORK), ON_NEW_YORKS_CLOCK, "AAA.csv")
-
-
 def test_a_bar_at_the_close_of_few_sessions_or_of_a_file_without_its_opens_is_no_end() -> None:
     """The closing auction is a bar that begins at the close; one day shows nothing for certain."""
     starts = File("2024-07-08", 5, 30, extended=False).starts()
@@ -127,16 +116,6 @@ def test_a_bar_at_the_close_of_few_sessions_or_of_a_file_without_its_opens_is_no
     refuse_misread(np.union1d(starts, at_close[:-1])[1:], utc, ON_NEW_YORKS_CLOCK, "AAA.csv")
     day = File("2024-07-08", 1, 30, extended=False)
     refuse_misread(day.ends(), utc, ON_NEW_YORKS_CLOCK, "AAA.csv")
-
-
-def test_the_shares_are_those_of_sessions_with_a_first_and_a_last_bar() -> None:
-    file = File("2024-11-25", 4, 60, extended=False)
-    starts = file.starts()
-    assert (len(starts), fit(starts, 60)) == (25, fit(starts[::-1], 60))
-    whole = fit(starts, 60)
-    assert (whole.sessions, whole.trading, whole.opened, whole.closed) == (4, 1.0, 1.0, 1.0)
-    without_last = fit(starts[:-1], 60)
-    assert (without_last.opened, without_last.closed) == (1.0, 0.75)
 
 
 def test_a_winter_clock_kept_all_year_is_refused_for_its_summer() -> None:
