@@ -49,7 +49,6 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
     ("words", "says"),
     [
         (["limits=[1]"], "limits: [1] is no group of settings; name one of its keys, as limits."),
-        (["symbols.a=1"], "symbols.a: it is a list; write all of it, symbols=[A,B]"),
         (["data.dir.0=x"], "data.dir.0: it is a list; write all of it, data.dir=[A,B]"),
         (["sizing={fractoin: 1}"], "sizing.fractoin: there is no such setting; did you mean"),
         (["+capital=3"], "+capital: the setting is there already; write it without the +"),
@@ -58,24 +57,6 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
             ["forecaster=ewma", "forecaster.model=x"],
             "forecaster.model: forecaster=ewma has no model; forecaster=chronos2 has (see",
         ),
-        (
-            ["forecaster=my:Class", "forecaster.model=x"],
-            "forecaster.model: forecaster=my:Class has no model; forecaster=chronos2 has (see",
-        ),
-        (
-            ["forecaster.path=x"],
-            "forecaster.path: forecaster=chronos2 has no path; forecaster=file has (see",
-        ),
-        (
-            ["forecaster=ewma", "forecaster.arguments=x"],
-            "forecaster=ewma has no arguments; forecaster=module:Class has (see",
-        ),
-        (
-            ["forecaster=garch", "forecaster.contxt_length=3"],
-            "forecaster.contxt_length: there is no such setting; did you mean forecaster.context_",
-        ),
-        (["start="], "start: it is empty"),
-        (["=5"], "a setting's name is missing before the ="),
     ],
 )
 def test_what_hydra_refuses_is_said_with_the_key_and_what_to_write(
@@ -98,13 +79,9 @@ def test_a_key_of_a_group_that_a_command_does_not_have_is_unknown_to_it() -> Non
     ("word", "says"),
     [
         ("start=20240304", "start: 20240304 is no date; write start=2024-03-04"),
-        ("data.end=20240304", "data.end: 20240304 is no date; write data.end=2024-03-04"),
-        ("start=2024", "start: 2024 is no date; write start=YYYY-MM-DD"),
         ("symbols=[[A]]", "symbols.0: ['A'] is a list; one word is needed"),
         ("strategy=12", "strategy: 12 is read as a number; a word is needed"),
-        ("strategy=null", "strategy: null is no word"),
         ("capital=100,000", "capital: 100,000 is a list; one number is needed, without commas"),
-        ("data.dir=${HOME}/x", "data.dir: ${HOME}: there is no such setting; a variable of the"),
         ("data.dir=${oc.env:NO_SUCH}/x", "data.dir: the environment variable NO_SUCH is not set"),
     ],
 )
@@ -144,25 +121,3 @@ def test_no_run_of_a_multirun_begins_before_the_settings_of_all_are_checked(
     with pytest.raises(SystemExit):
         commanded("sizing.fraction=0.1,7", "hydra.sweep.dir=kept")
     assert (tmp_path / "kept" / "notes").read_text() == "mine"
-
-
-def test_a_multirun_says_which_lists_it_takes_apart() -> None:
-    words = [
-        "-m",
-        "symbols=A,B,C",
-        "data.dir=x,y",
-        "capital=1,2",
-        "forecaster=ewma,garch",
-        "nope=1,2",
-    ]
-    assert compose.several_runs_note("backtest", words).splitlines() == [
-        "-m: symbols=A,B,C runs A, B and C one after the other; for all in one run write"
-        " symbols=[A,B,C]",
-        "-m: data.dir=x,y runs x and y one after the other; for both in one run write"
-        " data.dir=[x,y]",
-    ]
-    assert not compose.several_runs_note("backtest", words[1:])
-    [unused] = compose.several_runs_note("backtest", ["-m", "output=out"]).splitlines()
-    assert unused.startswith("-m: output=out is not used")
-    assert not compose.several_runs_note("evaluate", ["-m", "output=out"])
-    assert not compose.several_runs_note("backtest", ["-m", "symbols=[A,B],[C]"])
