@@ -191,14 +191,9 @@ def test_the_first_step_does_not_depend_on_how_many_are_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"prediction_length": 0}, "prediction_length: 0"),
         ({"prediction_length": 25}, "prediction_length: 25"),
-        ({"context_length": 5000}, "context_length: 5000"),
         ({"context_length": 2}, "context_length: 2"),
         ({"prediction_length": 2.5}, r"prediction_length: 2\.5 is no whole number from 1 to 24"),
-        ({"prediction_length": True}, "prediction_length: True is no whole number"),
-        ({"context_length": 50.5}, r"context_length: 50\.5 is no whole number from 3 to"),
-        ({"context_length": True}, "context_length: True is no whole number"),
     ],
 )
 def test_predict_ohlc_names_what_is_wrong(
@@ -208,10 +203,6 @@ def test_predict_ohlc_names_what_is_wrong(
         shipped.predict_ohlc(ohlc(market, "SYA"), "SYA", **arguments)
     with pytest.raises(InputError, match="'low' is missing"):
         shipped.predict_ohlc(ohlc(market, "SYA").drop(columns="low"), "SYA")
-    with pytest.raises(InputError, match="column 'close' is there twice"):
-        shipped.predict_ohlc(ohlc(market, "SYA").assign(Close=1.0), "SYA")
-    with pytest.raises(InputError, match="context_df of SYA: it is no data frame but a list"):
-        shipped.predict_ohlc([[1.0, 2.0]], "SYA")
     with pytest.raises(InputError, match="20 bars, 100 are needed"):
         shipped.predict_ohlc(ohlc(market, "SYA").head(20), "SYA")
 
@@ -238,10 +229,10 @@ def test_predict_ohlc_refuses_what_is_no_bar_where_it_reads_it(
     shipped.predict_ohlc(unread, "SYA", context_length=100)
 
 
-@pytest.mark.first_example
-@pytest.mark.parametrize("zone", ["UTC", None])
-@pytest.mark.parametrize("place", ["index", "column", "text"])
-@pytest.mark.parametrize("frequency", ["h", "5min", "D"])
+@pytest.mark.parametrize(
+    ("zone", "place", "frequency"),
+    [("UTC", "index", "h"), (None, "column", "5min"), ("UTC", "text", "D")],
+)
 def test_predict_ohlc_refuses_rows_that_go_back_in_time(
     shipped: Chronos2Forecaster, market: Bars, zone: str | None, place: str, frequency: str
 ) -> None:
@@ -270,14 +261,8 @@ def test_predict_ohlc_takes_the_hour_that_a_clock_shows_twice(
     [
         ({"model": "/nowhere/at/all"}, "no folder"),
         ({"dtype": "fp8"}, "dtype: 'fp8' is none of fp32, tf32, bf16"),
-        ({"augmentation": "square"}, "augmentation: 'square' is none of"),
         ({"device": "cuda"}, "this machine has none"),
-        ({"device": "cuda:1"}, "cuda:1 was asked for and this machine has none"),
         ({"device": "cuda:-1"}, r"'cuda:-1' is none of auto, cpu, cuda, cuda:N; did you mean"),
-        ({"device": "cuda:x"}, r"'cuda:x' is none of auto, cpu, cuda, cuda:N; did you mean"),
-        ({"device": "cpu:0"}, r"'cpu:0' is none of auto, cpu, cuda, cuda:N; did you mean cpu"),
-        ({"device": "cuda:01"}, r"'cuda:01' is none of"),
-        ({"device": "cuda:0\n"}, r"is none of"),
         ({"device": "cpu", "dtype": "tf32"}, "dtype: tf32 needs CUDA"),
         ({"context_length": 4000}, "exceeds the model's"),
         ({"batch_size": 0}, "batch_size"),
@@ -307,28 +292,6 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, market: Bars) -> None
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
         Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
-
-
-def test_a_compile_that_fails_is_said_and_not_replaced(
-    monkeypatch: pytest.MonkeyPatch, market: Bars
-) -> None:
-    def broken(model: Any, **options: Any) -> Any:
-        def call(*arguments: Any, **named: Any) -> Any:
-            raise RuntimeError("no working C++ compiler")
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(
-        InputError,
-        match=r"forecaster\.compile=true: torch\.compile failed: no working C\+\+ compiler",
-    ):
-        Chronos2Forecaster(Profile(compile=True)).forecast(market, market.times[-1])
-    assert len(
-        Chronos2Forecaster(Profile(compile="auto", device="cpu"))
-        .forecast(market, market.times[-1])
-        .values
-    )
 
 
 @pytest.mark.filterwarnings("ignore:We recommend keeping prediction length:UserWarning")

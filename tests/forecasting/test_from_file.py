@@ -317,25 +317,13 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
     ("change", "line"),
     [
         (lambda r: r.drop(columns="level"), "no file of forecasts: .*level"),
-        (
-            lambda r: pd.DataFrame({"timestamp": ["2024-03-18T13:30Z"], "open": [5], "close": [5]}),
-            "no file of forecasts: it has no column 'symbol'; forecasts have symbol, issued_at,"
-            " step, level, value$",
-        ),
-        (lambda r: changed(r, 3, value=""), "row 4: value is empty"),
         (lambda r: changed(r, 3, value="many"), "row 4: value 'many' is no number"),
         (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
         (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
         (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is none of the 21"),
-        (lambda r: changed(r, 3, issued_at="noon"), "row 4: issued_at 'noon' is no date and time"),
         (
             lambda r: changed(r, 3, issued_at="2024-03-18 04:00:00"),
             "row 4: issued_at '2024-03-18 04:00:00' has no zone",
-        ),
-        (lambda r: changed(r, 3, value=1e300), "row 4: value 1e\\+300 is no price"),
-        (
-            lambda r: changed(r, 0, issued_at="2024-03-18 13:31:00+00:00"),
-            "row 1: SY.* has no bar that becomes known at 2024-03-18 13:31",
         ),
         (
             lambda r: changed(r, 0, symbol="SYA", issued_at="2024-03-18 14:45:00+00:00"),
@@ -345,7 +333,6 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 stands twice"),
         (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
         (lambda r: r[r.step != 2], "a forecast has 24 steps, and this one lacks some"),
-        (lambda r: r[r.step <= 6], "a forecast has 24 steps, and this one lacks some"),
         (lambda r: changed(r, 5, value=1e-3), "values fall along the levels"),
         (lambda r: r.assign(value=r.value * 1.5), "prices are not those of the bars"),
         (lambda r: r.assign(symbol="NVDA"), "holds no forecast of SYA, SYXUSD issued between"),
@@ -357,16 +344,6 @@ def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
     path = written(change(rows), tmp_path / "f.csv")  # type: ignore[operator]
     with pytest.raises(DataError, match=rf"f\.csv: .*{line}"):
         FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
-
-
-@pytest.mark.parametrize("name", ["f.parquet", "f.csv"])
-def test_a_missing_column_is_named_alike_whatever_the_format(
-    rows: pd.DataFrame, bars: Bars, tmp_path: Path, name: str
-) -> None:
-    path = written(rows.drop(columns="step"), tmp_path / name)
-    line = f"{path}: no file of forecasts: it has no column 'step'; forecasts have symbol, "
-    with pytest.raises(DataError, match=re.escape(line)):
-        FileForecaster(path).forecast(bars, bars.times[0])
 
 
 def test_forecasts_stamped_with_the_starts_of_bars_are_told_so(
