@@ -31,6 +31,8 @@ _INSTANT = re.compile(
 )
 
 
+_NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
+
 Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
 
@@ -59,13 +61,6 @@ class Unzoned:
                 f"{self.setting or 'zone'}: {self.zone!r} is no zone; write UTC or a place as in"
                 " America/New_York"
             )
-
-    @property
-    def no_date(self) -> str:
-        """What is wrong with a {value} that is no date and time, and how to write one."""
-        clock = f", or as 2024-10-01 09:30 on the clock of {self.zone}" if self.zone else ""
-        best = "{value} is no date and time; write it as 2024-10-01T13:30Z"
-        return f"{best}{clock} (YYYY-MM-DD)"
 
     @property
     def advice(self) -> str:
@@ -151,7 +146,7 @@ def instants_of_column(
     elif pd.api.types.is_datetime64_any_dtype(column):
         stamps = _typed_stamps(column, unzoned, fault)
     else:
-        raise fault(0, unzoned.no_date)
+        raise fault(0, _NO_DATE)
     utc = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     try:
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
@@ -165,7 +160,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     """Stamps with a zone from their text."""
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
-        raise fault(first_row(stamps.isna().to_numpy()), unzoned.no_date)
+        raise fault(first_row(stamps.isna().to_numpy()), _NO_DATE)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
     zoned = _has_zone(text)
     if zoned.all():
@@ -176,7 +171,7 @@ def _stamps_of_text(text: pd.Series, unzoned: Unzoned, fault: Fault) -> pd.Serie
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
     if not whole.all():
-        raise fault(first_row(~whole), unzoned.no_date)
+        raise fault(first_row(~whole), _NO_DATE)
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _on_clock(naive, unzoned.zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)

@@ -378,6 +378,16 @@ def test_stamps_read_on_another_clock_are_refused_where_the_sessions_show_it(
     assert "data.zone" in said
 
 
+def test_a_thin_file_read_on_another_clock_is_refused_where_no_session_of_it_closes(
+    tmp_path: Path,
+) -> None:
+    """Too few of its sessions have a first and a last bar to say which clock it was."""
+    bars = table("AAA", DAYS[1], 15, days=14)
+    path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
+    assert load_bars(path, zone=NEW_YORK).mask.sum() > 50
+    assert "and none opens or none closes one; correct data.zone" in refusal(path, "UTC")
+
+
 def test_an_hour_that_the_clock_shows_twice_or_never_is_refused_where_the_order_does_not_tell(
     tmp_path: Path,
 ) -> None:
