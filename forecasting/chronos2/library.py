@@ -55,10 +55,10 @@ def load(
             None,
             config=Chronos2Model.config_class.from_dict(json.loads(contents["config.json"])),
             state_dict=weights,
-            device_map=str(device),
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+        model.to(device)
     except (
         OSError,
         ValueError,
