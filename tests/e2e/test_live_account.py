@@ -450,7 +450,8 @@ def test_another_process_is_refused_while_one_has_the_journal(
     with journal_of_account(account, tmp_path / "data" / "live"):
         done = paper(here, tmp_path)
     assert done.returncode == 2
-    assert "another process sends orders to it" in done.stderr
+    assert f"account {account}: another process sends orders to it" in done.stderr.splitlines()[-1]
+    assert not here.posts
 
 
 def wait_by_hand(here: Practice, **terms: str) -> None:

@@ -14,7 +14,7 @@ import requests
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
 
-from execution.account_lock import JOURNAL, account_lock
+from execution.account_lock import JOURNAL
 from execution.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
 from execution.live.settings import LiveSettings
@@ -54,19 +54,10 @@ def paper(here: Practice, folder: Path, *words: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_paper_run_writes_its_orders_down_and_a_second_one_at_a_time_is_refused(
-    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_paper_run_writes_its_orders_down(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     account = here.venue.record.account_id
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    with account_lock(account):
-        refused = paper(here, tmp_path)
-    assert refused.returncode == 2
-    line = f"account {account}: another process sends orders to it; end that one first"
-    assert refused.stderr.splitlines()[-1] == f"error: {line}"
-    assert not here.posts
     done = paper(here, tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(here.venue.tickets) == 2
