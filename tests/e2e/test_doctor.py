@@ -47,7 +47,7 @@ from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.venue import app as alpaca_app
 from tests.commands import overridden, run_command
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment, practising
 from tests.e2e.refused import refusal_of
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instants import system_clock
@@ -63,10 +63,26 @@ UNPRIVILEGED = 65534
 Seconds = np.timedelta64
 
 
-@pytest.fixture
-def here(practice: Start) -> Practice:
-    server = practice("symbols=[SYA,SYB,SYXUSD]")
+def opening(start: Start) -> Practice:
+    server = start("symbols=[SYA,SYB,SYXUSD]")
     server.advance(OPENING)
+    return server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Practice]:
+    """A doctor changes nothing of an account: its tests share one."""
+    with practising() as start:
+        yield opening(start)
+
+
+@pytest.fixture
+def here(
+    server: Practice, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Practice:
+    """That account, of which nothing is known on this machine yet."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    server.clear_faults()
     return server
 
 
@@ -356,8 +372,9 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
 
 @pytest.mark.slow
 def test_a_symbol_that_stands_still_is_behind_and_all_that_do_are_a_failure(
-    here: Practice, tmp_path: Path
+    practice: Start, tmp_path: Path
 ) -> None:
+    here = opening(practice)
     halted = {"symbol": "SYA", "halted": True}
     assert requests.post(f"{here.url}/control/assets", json=halted, timeout=30).ok
     here.advance("2024-02-20T18:30:00Z")
