@@ -176,17 +176,6 @@ def test_keys_are_sent_to_no_other_address(url: str) -> None:
     assert "word" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("attempts", 0), ("deadline", 0.0), ("landing_seconds", float("nan"))],
-)
-def test_a_setting_outside_its_bounds_is_named(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"broker.{name}"):
-        KalshiSettings(**{name: value})  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"broker\.mode"):
-        KalshiSettings(mode="paper")  # type: ignore[arg-type]
-
-
 def test_an_order_waits_as_many_ticks_live_as_in_training() -> None:
     settings = KalshiTradingSettings(markets=("RAIN",))
     assert settings.order_life == EpisodeSettings().life * settings.step

@@ -15,7 +15,6 @@ from execution.events import EventLog
 from execution.intents import Intent, IntentBook, Part
 from execution.live.halts import Halts
 from foundation.database import Database
-from foundation.errors import InputError
 
 NOW = np.datetime64("2026-11-22T10:00:00", "ns")
 MINUTE = np.timedelta64(1, "m")
@@ -68,8 +67,3 @@ def test_the_kill_file_and_halts_stop_what_they_forbid(guard: KalshiGuard) -> No
     assert guard(intent("a"), NOW) == ""
     guard.kill_file.touch()
     assert all("nothing is sent" in guard(intent("a", part), NOW) for part in parts)
-
-
-def test_bounds_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match=r"guards\.max_order: 0"):
-        KalshiGuardSettings(max_order=0)

@@ -11,7 +11,6 @@ from scipy.special import ndtr
 
 from execution.option_orders import SHARES
 from foundation.arrays import Array
-from foundation.errors import InputError
 from option_spreads.selling.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
 from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths
 from option_spreads.simulation.pricing import Smile, black_scholes
@@ -232,9 +231,3 @@ def test_a_day_that_becomes_wild_is_not_known_from_its_volatility_index() -> Non
     moves = np.log(days.spot[:, -1] / days.spot[:, 0])
     raised = np.log(days.vix[1:, 0] / days.vix[:-1, 0])
     assert np.corrcoef(moves[:-1], raised)[0, 1] < -0.4, "a fall raises the next session's"
-
-
-def test_premiums_that_cannot_be_are_refused() -> None:
-    for wrong in ({"premium": -1.0}, {"realised": 11.0}):
-        with pytest.raises(InputError, match=f"index.{next(iter(wrong))}"):
-            IndexModel(**wrong)
