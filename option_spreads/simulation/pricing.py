@@ -90,35 +90,30 @@ def black_scholes(
     volatility: Numbers,
     *,
     call: npt.ArrayLike,
-    rate: float = 0.0,
-    dividend: float = 0.0,
 ) -> Array:
-    """Value of European options (Black and Scholes 1973, Merton 1973), points.
+    """Value of European options (Black and Scholes 1973) without interest and dividends, points.
 
-    With spot s, strike k, years t, volatility v and the forward F = s · exp((rate − dividend) · t),
-    a call is worth exp(−rate · t) · (F · N(u) − k · N(u − v√t)), u = ln(F / k) / (v√t) + v√t / 2;
-    a put is the same with the signs of both terms and both arguments of N turned.
+    With spot s, strike k, years t and volatility v, a call is worth s · N(u) − k · N(u − v√t),
+    u = ln(s / k) / (v√t) + v√t / 2; a put is the same with the signs of both terms and both
+    arguments of N turned.
 
     Parameters
     ----------
     spot, strike: points; these and the next two are numbers, or arrays of one shape.
     years: to expiry, 0 for what is settled: then, and where the volatility is 0, the value is the
-        discounted intrinsic value of the forward.
+        intrinsic value.
     volatility: a year.
     call: false for puts.
-    rate, dividend: continuous, a year.
     """
     s, k, t, v = (np.asarray(each, dtype=float) for each in (spot, strike, years, volatility))
     side = np.where(np.asarray(call, dtype=bool), 1.0, -1.0)
-    forward = s * np.exp((rate - dividend) * t)
-    discount = np.exp(-rate * t)
     deviation = v * np.sqrt(t)
-    logs = np.log(forward / k)
+    logs = np.log(s / k)
     alive = np.broadcast_to(deviation > 0, np.broadcast(logs, deviation).shape)
     unbounded = np.full(alive.shape, np.inf)
     upper = np.divide(logs, deviation, out=unbounded, where=alive) + deviation / 2
-    value = side * (forward * ndtr(side * upper) - k * ndtr(side * (upper - deviation)))
-    return np.asarray(discount * np.where(alive, value, np.maximum(side * (forward - k), 0.0)))
+    value = side * (s * ndtr(side * upper) - k * ndtr(side * (upper - deviation)))
+    return np.asarray(np.where(alive, value, np.maximum(side * (s - k), 0.0)))
 
 
 def bid_and_ask(
