@@ -42,7 +42,6 @@ class SimulatedOrderManager:
     exchange: the truth, with orders, fills, fees and settlements.
     book: where intents are kept; none keeps them in memory.
     guard: has the last word before an order is sent.
-    job: whose orders they are.
     """
 
     def __init__(
@@ -50,10 +49,9 @@ class SimulatedOrderManager:
         exchange: Exchange,
         book: IntentBook | None = None,
         guard: Guard = unguarded,
-        job: str = "",
     ) -> None:
         self.exchange = exchange
-        self._desk = _Desk(exchange, book, guard, job)
+        self._desk = _Desk(exchange, book, guard)
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
@@ -113,8 +111,8 @@ class _Desk(PostingDesk[PlacedOrder]):
     terms: ClassVar[tuple[str, ...]] = ("symbol", "side", "qty", "limit_price")
     one_order_an_id: ClassVar[bool] = False
 
-    def __init__(self, exchange: Exchange, book: IntentBook | None, guard: Guard, job: str) -> None:
-        super().__init__(_do_not_wait, book, guard, job)
+    def __init__(self, exchange: Exchange, book: IntentBook | None, guard: Guard) -> None:
+        super().__init__(_do_not_wait, book, guard)
         self._exchange = exchange
 
     def now(self) -> np.datetime64:

@@ -77,8 +77,6 @@ class ActorService:
         told of what needs a person.
     clock
         UTC; the simulation's, where there is one.
-    venue
-        that orders go to, as the book calls it.
     sizes
         whether the policy is shown features of sizes.
     show
@@ -96,7 +94,6 @@ class ActorService:
         settings: ActorSettings | None = None,
         *,
         clock: Callable[[], np.datetime64],
-        venue: str = "kalshi",
         sizes: bool = True,
         show: Callable[[ActionEntry], None] | None = None,
     ) -> None:
@@ -108,7 +105,6 @@ class ActorService:
         self._notices = notices
         self._settings = settings or ActorSettings()
         self._clock = clock
-        self._venue = venue
         self._sizes = sizes
         self._show = show
         self._memories: dict[str, MarketMemory] = {}
@@ -253,7 +249,6 @@ class ActorService:
             view,
             updates,
             sent_at=self._clock(),
-            venue=self._venue,
         )
         name = order_name(self._account, latest.market, latest.at, action)
         entry = await self._execute(desk, action, latest, name)

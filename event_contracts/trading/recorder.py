@@ -58,7 +58,6 @@ class DecisionRecorder:
     shown: the account as the policy was shown it.
     updates: ticks that the decision is about, not written down yet.
     sent_at: UTC.
-    venue: that orders go to, as the book calls it.
     entry: the decision, once its order is about to be sent.
     """
 
@@ -71,7 +70,6 @@ class DecisionRecorder:
         updates: Sequence[MarketUpdate],
         *,
         sent_at: np.datetime64,
-        venue: str,
     ) -> None:
         self.entry: ActionEntry | None = None
         self._manager = manager
@@ -80,7 +78,6 @@ class DecisionRecorder:
         self._shown = shown
         self._updates = updates
         self._sent_at = sent_at
-        self._venue = venue
 
     def view(self, market: str) -> MarketView:
         """The account as the policy was shown it."""
@@ -113,7 +110,7 @@ class DecisionRecorder:
             entry,
             sent_at=self._sent_at,
             job=self._actions.job,
-            venue=self._venue,
+            venue="kalshi",
             reduces=order.action == "SELL" or closes,
         )
         self._actions.write(self._updates, entry, intent)
