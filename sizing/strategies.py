@@ -268,10 +268,10 @@ class PatternSettings:
     risk_multiplier: of `legacy`.
     """
 
-    size: float = 0.1
-    deviation: float = 0.15
-    band: float = 0.25
-    risk_multiplier: float = 1.0
+    size: float
+    deviation: float
+    band: float
+    risk_multiplier: float
 
 
 def _fixed_fraction(p: PatternSettings) -> Strategy:

@@ -240,6 +240,7 @@ def test_a_position_without_a_price_is_named() -> None:
         ({"moments": two_blocks(-0.1)}, "moments.sigma"),
         ({"moments": Beliefs(PAIR, np.zeros((0, 2)), np.zeros((0, 2)))}, "moments.sigma"),
         ({"tolls": ["a"]}, "tolls"),
+        ({"tolls": [1.0]}, "tolls"),
         ({"tolls": [1e-4, 1e-4]}, "tolls"),
         ({"signal": np.nan}, "signal: nan is outside"),
         ({"cost": np.nan}, "cost: nan is outside"),
@@ -305,7 +306,7 @@ def test_a_cost_comes_off_the_edge() -> None:
     """(1e-4 - 5e-5) · 0.5 / 1e-4 is a quarter."""
     moments = beliefs(NVDA=(1e-4, 0.01))
     assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=5e-5) == 166
-    assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=0.0) == 333
+    assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=0.0, tolls=[0.0]) == 333
     assert get_qty("NVDA", 150.0, account=RICH, moments=moments, cost=0.9) == 0
 
 
