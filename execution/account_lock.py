@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.intents import UNDETERMINED, refuse_earlier
-from foundation.database import Damaged, Database, Row, refuse_spoilt, rows_of, unfinished_commit
+from execution.journal.intents import UNDETERMINED, refuse_earlier
+from foundation.database import Damaged, Database, refuse_spoilt, rows_of_table, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.private import keep_private
@@ -314,18 +314,3 @@ def undetermined_count(journal: Path) -> int:
 
 def _unfinished_count(journal: Path) -> int:
     return len(rows_of_table(journal, "decisions", "SELECT 1 FROM decisions WHERE ended = ''"))
-
-
-def rows_of_table(
-    journal: Path, table: str, query: str, values: Sequence[object] = ()
-) -> list[Row]:
-    """What a query finds in a journal's table; nothing where the table is not there.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a journal that cannot be read.
-    """
-    # A process may have been killed before it made the table.
-    tables = rows_of(journal, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
-    return rows_of(journal, query, values) if tables else []

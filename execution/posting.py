@@ -16,7 +16,15 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
-from execution.intents import UNDETERMINED, UNSENT, Intent, IntentBook, Part, Progress, State
+from execution.journal.intents import (
+    UNDETERMINED,
+    UNSENT,
+    Intent,
+    IntentBook,
+    Part,
+    Progress,
+    State,
+)
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 

@@ -188,6 +188,19 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
         raise _unreadable(path, error) from error
 
 
+def rows_of_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
+    """What a query finds in a table of a file; nothing where the table is not there.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a file that cannot be read.
+    """
+    # A process may have been killed before it made the table.
+    tables = rows_of(path, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+    return rows_of(path, query, values) if tables else []
+
+
 def unfinished_commit(path: Path) -> Path:
     """The file in which SQLite keeps what a commit has overwritten, until it has ended."""
     return path.with_name(f"{path.name}-journal")

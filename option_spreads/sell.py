@@ -30,10 +30,10 @@ import numpy as np
 
 from execution.account_lock import journal_of_account
 from execution.alpaca.connection import VenueConnection
+from execution.journal.next_pass import NextPassBook
 from execution.live.account import LiveAccount
 from execution.live.footing import AnotherAccount
 from execution.live.loop import LONGEST_WAIT, Stop
-from execution.live.next_pass import NextPassBook
 from execution.live.runner import KILLED, LoopGuard, finish, footing_of, refuse_killed
 from execution.live.settings import LiveSettings
 from foundation.command import Ended, log_to_file, one_line_errors, printing

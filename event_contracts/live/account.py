@@ -20,10 +20,11 @@ from event_contracts.trading.listings import read_markets
 from event_contracts.trading.money import Account
 from event_contracts.trading.sampler import Sample
 from event_contracts.trading.valuation import Sides, sale_prices, value_of
-from execution.live.halts import HALT_RULES
+from execution.journal.halts import HALT_RULES
+from execution.journal.marks import AccountMark
+from execution.journal.migrations import create_tables
 from execution.live.losses import LossLimits, Mark, loss_halts
 from execution.live.mark_thinning import thinned
-from execution.live.marks import AccountMark
 
 DIFFERENCES = "kalshi books"  # a kind of alert
 _BEGINNING = np.datetime64(0, "ns")
@@ -61,7 +62,7 @@ class KalshiAccount:
         rules_of: RulesOf,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        records.database.create(_SCHEMA)
+        create_tables(records.database, _SCHEMA)
         self._connection = connection
         self._database = records.database
         self._journal = records.journal

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.trading.orders import LimitOrder
-from execution.intents import Intent, IntentBook
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
-from execution.live.halts import Halts
 from foundation.errors import refuse_outside
 
 

@@ -17,14 +17,14 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.venue_orders import order_of
 from execution.account_lock import KILL_FILE, AccountJournal, is_there, journal_of_account
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
+from execution.journal.next_pass import NextPassBook
+from execution.journal.notices import NoticeBook
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import why_halted
-from execution.live.halts import Halts
-from execution.live.journal import Journal
-from execution.live.next_pass import NextPassBook
-from execution.live.notice_book import NoticeBook
 from execution.posting import Guard
 from foundation.database import Database
 from foundation.errors import InputError

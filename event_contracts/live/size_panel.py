@@ -17,7 +17,7 @@ from event_contracts.trading.orders import Fill
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
 from event_contracts.trading.venue_orders import order_of
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.live.dashboard_reading import JournalReader, SentIntent
 from execution.live.dashboard_views import Section, View, Watched
 

@@ -11,7 +11,7 @@ import numpy as np
 from event_contracts.simulation.exchange import Exchange, OrderState, PlacedOrder
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.withdrawals import Withdrawal
-from execution.intents import Intent, IntentBook, Progress, State
+from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.posting import Guard, PostingDesk, unguarded
 
 VENUE = "simulated"

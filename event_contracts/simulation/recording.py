@@ -16,7 +16,7 @@ from event_contracts.trading.journal_rows import JournalRow
 from event_contracts.trading.records import TICK
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from foundation.arrays import Records
 from foundation.cents import CENT
 from foundation.errors import InputError, in_one_line

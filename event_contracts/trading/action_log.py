@@ -22,8 +22,9 @@ from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_term
 from event_contracts.trading.records import MOST, TICK, WHOLE
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.withdrawals import Withdrawal
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.events import EventLog
+from execution.journal.intents import Intent, IntentBook
+from execution.journal.migrations import create_tables
 from foundation.database import Database, DatabaseFailed, Row
 from foundation.errors import InputError
 
@@ -243,7 +244,7 @@ class ActionLog(ActionRecords):
         self.job = job
         self._database = database
         self._events = events
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     def began(self, worth: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""

@@ -24,7 +24,7 @@ from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.standing import AccountReader
 from event_contracts.trading.venue_orders import awaited, order_of, order_request, reduces
 from event_contracts.trading.withdrawals import Withdrawal, withdrawals
-from execution.intents import Intent, IntentBook
+from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import system_clock

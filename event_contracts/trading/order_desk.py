@@ -18,7 +18,7 @@ from event_contracts.trading.endpoint import StatusAnswer
 from event_contracts.trading.fields import FillEntry
 from event_contracts.trading.orders import RestingOrder
 from event_contracts.trading.venue_orders import VenueOrder, awaited, order_of, reduces
-from execution.intents import Intent, IntentBook, Progress
+from execution.journal.intents import Intent, IntentBook, Progress
 from execution.posting import (
     LOOK_DELAYS,
     Guard,

@@ -19,7 +19,7 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.updates import MarketUpdate
 from event_contracts.trading.withdrawals import Withdrawal
-from execution.intents import Intent
+from execution.journal.intents import Intent
 
 
 class TradingManager(OrderManager, Protocol):

@@ -24,7 +24,7 @@ from event_contracts.trading.orders import (
     RestingOrder,
     Verb,
 )
-from execution.intents import Intent, Progress, State
+from execution.journal.intents import Intent, Progress, State
 from foundation.errors import SenselessAnswer
 
 _STATES: Mapping[Status, State] = {

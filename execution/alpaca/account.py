@@ -14,7 +14,7 @@ from typing import Any
 
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
 from execution.alpaca.holdings import holdings_of, refuse_other_equity, refuse_other_sums
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.option_orders import is_option
 from execution.orders import (
     ORDER_TYPES,

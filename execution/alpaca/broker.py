@@ -24,7 +24,7 @@ from execution.alpaca.order_desk import ORDERS_LISTED, OrderDesk
 from execution.alpaca.order_reader import PriceOf, no_price
 from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
-from execution.intents import Intent, IntentBook, Part
+from execution.journal.intents import Intent, IntentBook, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
 from execution.posting import Guard, unguarded
 from execution.venue_rules import refusal

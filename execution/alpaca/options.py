@@ -14,7 +14,7 @@ from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AccountFacts, Position
 from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded
 from execution.alpaca.order_desk import OrderDesk
-from execution.intents import IntentBook, Part
+from execution.journal.intents import IntentBook, Part
 from execution.option_orders import (
     Contract,
     Fate,

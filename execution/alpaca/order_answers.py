@@ -11,7 +11,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer
 from execution.alpaca.fields import OrderEntry
-from execution.intents import Progress, State
+from execution.journal.intents import Progress, State
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping, exact
 from trainingdata.instruments import instrument, is_symbol

@@ -23,7 +23,7 @@ from execution.alpaca.order_answers import (
 )
 from execution.alpaca.order_reader import OrderReader, PriceOf, no_price
 from execution.alpaca.posting import post_order
-from execution.intents import Intent, IntentBook, Progress
+from execution.journal.intents import Intent, IntentBook, Progress
 from execution.option_orders import contract_of
 from execution.posting import Guard, PostingDesk, unguarded
 from trainingdata.feed.endpoint import BrokerSettings, Keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.orders import PRICES, Order
 from foundation.errors import InputError
 from trainingdata.instruments import instrument, venue_spelling

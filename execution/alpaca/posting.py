@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer
 from execution.alpaca.order_reader import BUSY, OTHER_STATE
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld, too_late
 from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import Keys

@@ -43,10 +43,12 @@ from execution.account_lock import (
     is_traded,
     refuse_emptied,
     refuse_unusable,
-    rows_of_table,
 )
-from execution.events import EventLog
-from execution.intents import IntentBook, refuse_earlier
+from execution.journal.events import EventLog
+from execution.journal.halts import Halt, HaltKind, Halts
+from execution.journal.intents import IntentBook, refuse_earlier
+from execution.journal.marks import AccountMark, MarkBook, contracts_line, exposure_line
+from execution.journal.next_pass import next_pass_of
 from execution.live.accounts import (
     PORT,
     SPREADS,
@@ -56,12 +58,9 @@ from execution.live.accounts import (
     journal_path,
     watched_journal,
 )
-from execution.live.halts import Halt, HaltKind, Halts
-from execution.live.marks import AccountMark, MarkBook, contracts_line, exposure_line
-from execution.live.next_pass import next_pass_of
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
-from foundation.database import Database
+from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.terminal import terminal

@@ -19,19 +19,19 @@ from execution.alpaca.account import MOST_LENT, Reading, Unbelieved
 from execution.alpaca.activities import EXACT, FILL, Activity, activities_since, raw_holdings
 from execution.alpaca.broker import BETWEEN_READINGS
 from execution.alpaca.connection import VenueConnection
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
+from execution.journal.intents import IntentBook
+from execution.journal.marks import AccountMark
+from execution.journal.notices import NoticeBook
 from execution.live.bar_belief import LARGEST_GAP
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.differences import NONE, Difference, line_of, plain
 from execution.live.guards import Guards
-from execution.live.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.journal import Journal
 from execution.live.listed_prices import odd_prices
 from execution.live.losses import Mark, loss_halts
-from execution.live.marks import AccountMark
-from execution.live.notice_book import NoticeBook
 from execution.live.settings import LiveSettings
 from execution.orders import coin_bids
 from foundation.database import Database

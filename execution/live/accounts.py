@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import JOURNAL, LOCK, is_traded, noted_journal, rows_of_table
+from execution.account_lock import JOURNAL, LOCK, is_traded, noted_journal
 from foundation.counts import counted
-from foundation.database import DatabaseFailed
+from foundation.database import DatabaseFailed, rows_of_table
 from foundation.errors import InputError, nearest_or_all
 from trainingdata.instants import system_clock, utc_text
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.alpaca.activities import EXACT
+from execution.journal.migrations import create_tables
 from execution.live.differences import NONE, plain
 from foundation.cents import CENT
 from foundation.database import Database
@@ -108,7 +109,7 @@ class CashBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     def last(self, ground: int) -> CashReading | None:
         """The last reading on a ground that was believed; none before there was one."""

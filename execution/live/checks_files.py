@@ -27,8 +27,8 @@ from execution.account_lock import (
     state_folder,
     undetermined_count,
 )
+from execution.journal.halts import HALT_RULES
 from execution.live.checks import Finding
-from execution.live.halts import HALT_RULES
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.database import Database, DatabaseFailed, Row, rows_of
 from foundation.errors import InputError, in_one_line

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from execution.intents import TAKEN
+from execution.journal.halts import Halt
+from execution.journal.intents import TAKEN
 from execution.live.accounts import TRADE
-from execution.live.halts import Halt
 from foundation.arrays import Array, Instants
 from foundation.database import DatabaseFailed, Row, rows_of
 

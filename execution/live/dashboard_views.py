@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from execution.account_lock import KILL_FILE, is_there
+from execution.journal.halts import HALT_RULES
 from execution.live.accounts import holds_contracts
 from execution.live.dashboard_charts import equity_chart, leverage_chart
 from execution.live.dashboard_figures import (
@@ -37,7 +38,6 @@ from execution.live.dashboard_words import (
     usd,
     whole_usd,
 )
-from execution.live.halts import HALT_RULES
 from execution.live.losses import LossLimits
 from foundation.charts import Chart
 from trainingdata.instants import new_york_date

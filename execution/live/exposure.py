@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.live.order_terms import SingleTerms, SpreadTerms, Terms
 from execution.orders import Account
 from foundation.errors import InputError

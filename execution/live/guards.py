@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import is_there
-from execution.intents import Intent, IntentBook
+from execution.journal.halts import Forbidden, Halts
+from execution.journal.intents import Intent, IntentBook
 from execution.live.exposure import Exposure, PriceUnseen, Sight, exposure_of
-from execution.live.halts import Forbidden, Halts
 from execution.live.order_terms import SingleTerms, SpreadTerms, Terms, terms_of
 from foundation.errors import InputError, refuse_outside
 from trainingdata.feed.market_data import LastTrade

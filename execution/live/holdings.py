@@ -25,8 +25,9 @@ from execution.alpaca.activities import (
     TRANSFERS,
     Activity,
 )
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
+from execution.journal.migrations import create_tables
 from execution.live.activity_rows import stated_by, turn
 from execution.live.cash import CashBook, CashReading
 from execution.live.coin_fees import explained_by_fees
@@ -112,7 +113,7 @@ class HoldingsBook:
         self._cash = CashBook(database)
         # Fills are linked to intents, whose table is this book's.
         IntentBook(database, events)
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     @property
     def begun(self) -> bool:

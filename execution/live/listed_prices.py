@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from execution.alpaca.activities import FILL, Activity
-from execution.intents import IntentBook
+from execution.journal.intents import IntentBook
 from execution.live.differences import plain
 
 TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.live.halts import ITSELF, Halt, HaltChanges, HaltKind
+from execution.journal.halts import ITSELF, Halt, HaltChanges, HaltKind
 from trainingdata.instants import new_york_date
 
 _NOTHING = Decimal(0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from execution.live.halts import Halt
+from execution.journal.halts import Halt
 from execution.live.losses import Mark
 from trainingdata.instants import new_york_date
 

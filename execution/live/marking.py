@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from execution.live.marks import AccountMark
+from execution.journal.marks import AccountMark
 from execution.orders import Account
 from sizing.limits import Limits
 from trainingdata.instants import new_york_date

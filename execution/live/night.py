@@ -13,7 +13,8 @@ from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_of
 from execution.broker import place_each
-from execution.intents import UNDETERMINED, Part
+from execution.journal.decisions import Journal
+from execution.journal.intents import UNDETERMINED, Part
 from execution.live.account import LiveAccount
 from execution.live.closing import (
     LOOKS,
@@ -23,7 +24,6 @@ from execution.live.closing import (
     night_cuts,
     with_reductions,
 )
-from execution.live.journal import Journal
 from execution.live.marking import is_stock
 from execution.live.settings import LiveSettings
 from execution.live.sight import have_seen

@@ -18,9 +18,10 @@ import pandas as pd
 
 from execution.alpaca.order_requests import order_of
 from execution.decision import Decision
-from execution.intents import IntentBook
+from execution.journal.decisions import TAKEN_BACK, choice_of_entry
+from execution.journal.intents import IntentBook
+from execution.journal.migrations import create_tables
 from execution.live.grounds import stamp
-from execution.live.journal import TAKEN_BACK, choice_of_entry
 from execution.live.replay_settings import refuse_other_settings
 from execution.orders import Fill
 from execution.records import Run, writers_of
@@ -110,7 +111,7 @@ class ReplayRecords:
         self._forecaster = forecaster
         self._config = config
         self._output = output
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     def keep_settings(self, settings: Mapping[str, str], now: np.datetime64) -> None:
         """Write down the settings that decide; once something was decided they stay.

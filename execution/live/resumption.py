@@ -11,9 +11,9 @@ from decimal import Decimal
 
 from execution.alpaca.order_requests import order_of
 from execution.broker import Broker, is_whole, place
-from execution.intents import UNDETERMINED, Intent, IntentBook
+from execution.journal.decisions import EXPIRED, Journal, WrittenDecision
+from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cycle import NOT_REDUCED
-from execution.live.journal import EXPIRED, Journal, WrittenDecision
 from execution.orders import Account, Fill
 from foundation.errors import BrokerError
 from trainingdata.instruments import is_coin

@@ -14,14 +14,14 @@ import numpy as np
 from execution.account_lock import FLATTEN, AccountJournal, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.intents import Intent
+from execution.journal.intents import Intent
+from execution.journal.next_pass import NextPassBook
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.footing import Footing
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
-from execution.live.next_pass import NextPassBook
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line

@@ -13,15 +13,15 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.broker import place_each
 from execution.decision import Decision
+from execution.journal.decisions import Journal
+from execution.journal.marks import exposure_line
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.bar_belief import BarBelief
 from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
 from execution.live.footing import Footing
-from execution.live.journal import Journal
 from execution.live.marking import mark_of, profit_line
-from execution.live.marks import exposure_line
 from execution.live.night import NightWatch
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings

@@ -15,8 +15,8 @@ import numpy as np
 
 from execution.alpaca.order_requests import order_of
 from execution.decision import Choice
-from execution.intents import Intent, Progress
-from execution.live.journal import TAKEN_BACK, choice_of_entry
+from execution.journal.decisions import TAKEN_BACK, choice_of_entry
+from execution.journal.intents import Intent, Progress
 from execution.orders import Order
 from foundation.database import Row, rows_of
 from foundation.decimals import as_written

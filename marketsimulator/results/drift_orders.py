@@ -13,7 +13,7 @@ import numpy as np
 
 from execution.decision import Decision
 from execution.fees import BASIS_POINT, TradingCosts
-from execution.intents import UNSENT, Intent
+from execution.journal.intents import UNSENT, Intent
 from execution.live.cycle import OLDEST_BAR
 from execution.orders import Fill, strategy_of
 from foundation.decimals import as_written

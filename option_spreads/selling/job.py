@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.accounts import SPREADS
 from execution.live.exposure import Sight

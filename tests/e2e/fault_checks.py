@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.live.halts import HALT_RULES
+from execution.journal.halts import HALT_RULES
 from foundation.database import rows_of
 from marketsimulator.venue.tickets import Ticket
 from trainingdata.instants import compact_text

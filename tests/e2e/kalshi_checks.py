@@ -15,7 +15,7 @@ from event_contracts.simulation.tickets import Ticket
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import LimitOrder, MarketView, other
-from execution.intents import STATES, Intent, IntentBook
+from execution.journal.intents import STATES, Intent, IntentBook
 from foundation.database import Database
 
 BY_HAND = "by-hand"  # how ids of a person's orders begin

@@ -12,7 +12,7 @@ from event_contracts.trading.admission import Admission
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from execution.intents import IntentBook
+from execution.journal.intents import IntentBook
 from foundation.database import Database
 from tests.e2e.kalshi_desk import order
 

@@ -19,7 +19,7 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.money import Account
 from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.position_limits import PositionLimits
-from execution.intents import IntentBook
+from execution.journal.intents import IntentBook
 from foundation.database import Database
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from trainingdata.instants import system_clock

@@ -27,7 +27,7 @@ from event_contracts.simulation.tickets import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.fees import FeeRules
 from execution.account_lock import JOURNAL, KILL_FILE
-from execution.intents import UNDETERMINED
+from execution.journal.intents import UNDETERMINED
 from foundation.database import rows_of
 from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.intents import STATES, IntentBook
+from execution.journal.intents import STATES, IntentBook
 from execution.option_orders import Contract, contract_of
 from foundation.database import Database
 from option_spreads.autoscaler.account import AccountState

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from execution.account_lock import JOURNAL
-from execution.intents import UNDETERMINED
+from execution.journal.intents import UNDETERMINED
 from foundation.compose import composed_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of

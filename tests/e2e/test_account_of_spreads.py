@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
 from execution.live.guards import Guards, GuardSettings
-from execution.live.halts import Halts
 from execution.option_orders import SpreadFill, SpreadOrder
 from execution.orders import Account
 from foundation.database import Database

@@ -20,11 +20,11 @@ from execution.account_lock import JOURNAL
 from execution.alpaca.activities import Activity, activities_since, raw_holdings
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.events import EventLog
+from execution.journal.halts import ITSELF
+from execution.journal.intents import IntentBook
 from execution.live import account
 from execution.live.differences import line_of
-from execution.live.halts import ITSELF
 from execution.live.holdings import OVERLAP, HoldingsBook
 from foundation.database import Database
 from foundation.errors import BrokerError

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.events import EventLog
-from execution.intents import IntentBook
-from execution.live.halts import Halts
-from execution.live.journal import Journal
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import IntentBook
 from foundation.database import Database
 from tests.commands import run_command
 from tests.e2e.practice import KEYS, ROOT

@@ -30,14 +30,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from execution.account_lock import JOURNAL, KILL_FILE
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import HALT_RULES, Halts
+from execution.journal.intents import Intent, IntentBook
+from execution.journal.marks import AccountMark
 from execution.live import __main__ as command
 from execution.live.accounts import TRADE
 from execution.live.dashboard import Dashboard, is_host_of, served_dashboard
-from execution.live.halts import HALT_RULES, Halts
-from execution.live.journal import Journal
-from execution.live.marks import AccountMark
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of

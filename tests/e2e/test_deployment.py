@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from execution.account_lock import JOURNAL
-from execution.live.next_pass import SLACK, NextPassBook
+from execution.journal.next_pass import SLACK, NextPassBook
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
 from foundation.database import Database

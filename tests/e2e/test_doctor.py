@@ -24,8 +24,9 @@ from platformdirs import user_state_path
 from execution import doctor
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
 from execution.doctor import findings, shown
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
 from execution.live import checks_files
 from execution.live.checks import Finding, clock_finding, clock_offset, venue_finding
 from execution.live.checks_files import (
@@ -39,7 +40,6 @@ from execution.live.checks_files import (
     process_finding,
     sqlite_finding,
 )
-from execution.live.halts import Halts
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED
 from foundation.compose import composed_config

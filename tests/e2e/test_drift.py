@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.live.halts import HaltKind
+from execution.journal.halts import HaltKind
 from foundation.cents import CENT
 from foundation.compose import composed_config
 from foundation.database import Database

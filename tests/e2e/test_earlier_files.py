@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import IntentBook
 from execution.live.accounts import TRADE
-from execution.live.halts import Halts
-from execution.live.journal import Journal
 from foundation.database import Database
 from option_spreads.selling.state import read_state
 from tests.commands import run_command

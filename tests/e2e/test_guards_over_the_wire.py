@@ -7,11 +7,11 @@ from pathlib import Path
 
 from execution.account_lock import KILL_FILE
 from execution.alpaca.broker import AlpacaBroker
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import IntentBook
 from execution.live.exposure import Sight
 from execution.live.guards import Guards, GuardSettings
-from execution.live.halts import Halts
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Start, order
 from trainingdata.feed.endpoint import BrokerSettings

@@ -15,7 +15,7 @@ from event_contracts.simulation.tickets import Ticket
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Quote, Verb
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
 from tests.e2e.kalshi_schedule import NEVER, schedule

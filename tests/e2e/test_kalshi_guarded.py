@@ -20,9 +20,9 @@ from event_contracts.trading.policies import BinaryKelly, Policy
 from event_contracts.trading.records import TICK
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
-from execution.events import EventLog
-from execution.intents import IntentBook
-from execution.live.halts import Halts
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import IntentBook
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notices import Notices

@@ -36,10 +36,10 @@ from event_contracts.trading.records import TICK
 from event_contracts.trading.sampler import Sampler
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.account_lock import JOURNAL, KILL_FILE
+from execution.journal.next_pass import NextPassBook
 from execution.live.__main__ import clear, kill, status
 from execution.live.dashboard import Dashboard, watched_settings
 from execution.live.loop import Stop
-from execution.live.next_pass import NextPassBook
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import QUICK, Clock, manager_at

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from event_contracts.trading.admission import Admission
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, order

@@ -23,8 +23,8 @@ from event_contracts.trading.position_limits import PositionLimits
 from event_contracts.trading.records import TICK
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.withdrawals import Withdrawal
-from execution.events import Event, EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.events import Event, EventLog
+from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded
 from foundation.database import Database
 from foundation.errors import OrderRejected, OutcomeUnknown

@@ -18,11 +18,11 @@ from alpaca.trading.requests import MarketOrderRequest
 from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.intents import STATES
+from execution.journal.intents import STATES
+from execution.journal.next_pass import next_pass_of
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
-from execution.live.next_pass import next_pass_of
 from execution.live.runner import footing_of
 from execution.live.trading import TradingJob
 from foundation.database import Database, rows_of

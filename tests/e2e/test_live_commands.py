@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_of_account
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
 from execution.live.accounts import SPREADS
-from execution.live.halts import Halts
-from execution.live.journal import Journal
 from foundation.database import Database, rows_of
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start, practising

@@ -15,7 +15,7 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
-from execution.intents import Intent, IntentBook
+from execution.journal.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
 from execution.live.settings import LiveSettings
 from execution.orders import client_order_id

@@ -15,7 +15,7 @@ import requests
 from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
-from execution.intents import STATES, Intent
+from execution.journal.intents import STATES, Intent
 from execution.orders import Order, OrderTerms
 from foundation.database import Database
 from foundation.errors import BrokerError

@@ -38,8 +38,8 @@ from alpaca.trading.requests import (
 
 from execution.account_lock import JOURNAL
 from execution.alpaca.options import AlpacaSpreads
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
 from execution.live.footing import AnotherAccount
 from execution.option_orders import (
     OptionLeg,

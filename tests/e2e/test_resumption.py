@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.events import EventLog
-from execution.intents import IntentBook
-from execution.live.journal import Journal
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
 from execution.live.resumption import resume
 from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start

@@ -32,7 +32,7 @@ from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
 from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE
-from execution.intents import IntentBook
+from execution.journal.intents import IntentBook
 from execution.live.loop import Stop
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from execution.account_lock import JOURNAL
-from execution.events import EventLog
-from execution.live.halts import Halts
-from execution.live.next_pass import next_pass_of
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.next_pass import next_pass_of
 from execution.orders import Account
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of

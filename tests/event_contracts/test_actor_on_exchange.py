@@ -29,8 +29,8 @@ from event_contracts.trading.recorder import TradingManager
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.withdrawals import withdrawals
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
 from foundation.arrays import Mask
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown

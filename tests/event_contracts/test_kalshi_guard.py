@@ -11,9 +11,9 @@ import pytest
 
 from event_contracts.live.guard import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.orders import LimitOrder
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook, Part
-from execution.live.halts import Halts
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook, Part
 from foundation.database import Database
 
 NOW = np.datetime64("2026-11-22T10:00:00", "ns")

@@ -26,8 +26,8 @@ from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.sight import worth
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
-from execution.events import EventLog
-from execution.intents import IntentBook
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.notices import Notices

@@ -17,7 +17,7 @@ from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.size_section import size_view
 from event_contracts.trading.venue_orders import order_request
 from execution.account_lock import JOURNAL
-from execution.intents import Intent, IntentBook, Progress, State
+from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.dashboard import Dashboard
 from execution.live.settings import LiveSettings
 from foundation.charts import HEIGHT, WIDTH

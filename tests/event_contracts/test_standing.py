@@ -18,7 +18,7 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_limits import PositionLimits
 from event_contracts.trading.token_pace import TokenBudget
-from execution.intents import IntentBook
+from execution.journal.intents import IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.event_contracts.practice import KEYS
 

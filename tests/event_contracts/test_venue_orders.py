@@ -22,7 +22,7 @@ from event_contracts.trading.venue_orders import (
     own_terms,
     reduces,
 )
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from foundation.errors import SenselessAnswer
 
 D = Decimal

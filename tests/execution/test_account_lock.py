@@ -16,10 +16,10 @@ from execution.account_lock import (
     journal_of_account,
     state_folder,
 )
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook
-from execution.live.halts import Halts
-from execution.live.journal import Journal
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
 from foundation.database import Database
 from foundation.errors import InputError
 

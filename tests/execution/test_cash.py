@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from execution.alpaca.activities import (
     FILL,
 )
-from execution.events import EventLog
+from execution.journal.events import EventLog
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import SHARES, is_option

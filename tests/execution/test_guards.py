@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.account_lock import KILL_FILE, is_there
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook, Part, Progress, State
+from execution.journal.events import EventLog
+from execution.journal.halts import HALT_RULES, HaltKind, Halts
+from execution.journal.intents import Intent, IntentBook, Part, Progress, State
 from execution.live.exposure import Sight
 from execution.live.guards import Guards, GuardSettings
-from execution.live.halts import HALT_RULES, HaltKind, Halts
 from execution.live.order_terms import SpreadTerms, terms_of
 from execution.orders import Account, Order
 from foundation.compose import composed_config

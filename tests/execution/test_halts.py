@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.events import EventLog
-from execution.live.halts import (
+from execution.journal.events import EventLog
+from execution.journal.halts import (
     HALT_RULES,
     ITSELF,
     Halt,

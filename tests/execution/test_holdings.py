@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from execution.alpaca.activities import TRANSFERS, Activity, activity_of, symbol_held
 from execution.alpaca.fields import ActivityEntry
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook, Progress
+from execution.journal.events import EventLog
+from execution.journal.intents import Intent, IntentBook, Progress
 from execution.live.differences import (
     Difference,
     Explained,

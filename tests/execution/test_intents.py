@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.order_answers import progress_of
-from execution.events import EventLog
-from execution.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
+from execution.journal.events import EventLog
+from execution.journal.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
 from execution.live.__main__ import clear, status
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.alpaca.activities import Activity
-from execution.events import EventLog
+from execution.journal.events import EventLog
 from execution.live.differences import line_of
 from execution.live.holdings import HoldingsBook
 from execution.live.unlisted import gone_by_expiry

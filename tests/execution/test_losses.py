@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.events import EventLog
+from execution.journal.events import EventLog
+from execution.journal.halts import Halt, HaltChanges, HaltKind, Halts
 from execution.live.guards import GuardSettings
-from execution.live.halts import Halt, HaltChanges, HaltKind, Halts
 from execution.live.losses import Mark, drawdown, loss_halts, loss_of_day
 from foundation.database import Database
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.events import EventLog
+from execution.journal.events import EventLog
+from execution.journal.halts import HaltKind, Halts
 from execution.live.guards import GuardSettings
-from execution.live.halts import HaltKind, Halts
 from execution.live.losses import Mark, drawdown, loss_halts, loss_of_day
 from execution.live.mark_thinning import thinned
 from foundation.database import Database

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.journal.marks import AccountMark, exposure_line
 from execution.live.marking import mark_of, profit_line
-from execution.live.marks import AccountMark, exposure_line
 from execution.orders import Account
 from sizing.limits import Limits
 

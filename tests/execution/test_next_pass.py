@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from execution import account_lock
 from execution.account_lock import JOURNAL
+from execution.journal.next_pass import SLACK, NextPassBook, next_pass_of
 from execution.live.__main__ import LATE, clear, status
-from execution.live.next_pass import SLACK, NextPassBook, next_pass_of
 from foundation.database import Database, DatabaseFailed
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock

@@ -20,7 +20,7 @@ from execution.alpaca.order_answers import chain_of, is_done, spread_traded
 from execution.alpaca.order_desk import OrderDesk
 from execution.alpaca.posting import OrderWithheld
 from execution.broker import Asset
-from execution.intents import Intent, IntentBook
+from execution.journal.intents import Intent, IntentBook
 from execution.orders import Fill, Order
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.alpaca.order_requests import order_of, order_request
-from execution.intents import Intent
+from execution.journal.intents import Intent
 from execution.orders import QTY_LIMIT, Account, Order, OrderTerms, exact_decimal
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from execution.decision import Choice, Decision
 from execution.fees import TradingCosts
-from execution.intents import Intent, Part, State
+from execution.journal.intents import Intent, Part, State
 from execution.orders import Account, Order
 from execution.records import Run
 from execution.trader import Decider

@@ -17,9 +17,10 @@ import numpy as np
 
 from execution.alpaca.order_requests import order_request
 from execution.decision import Basis, Choice, Decision
-from execution.events import EventLog
-from execution.intents import Intent, IntentBook, Part
-from execution.live.marks import MarkBook
+from execution.journal.events import EventLog
+from execution.journal.intents import Intent, IntentBook, Part
+from execution.journal.marks import MarkBook
+from execution.journal.migrations import create_tables
 from execution.orders import Account, Order
 from foundation.database import Database, Row
 from trainingdata.instants import compact_text
@@ -88,7 +89,7 @@ class Journal(MarkBook):
         self._events = events
         self._book = book
         self._job = job
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     def decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from execution.journal.migrations import create_tables
 from foundation.database import Database, Row
 
 _SCHEMA = """
@@ -61,7 +62,7 @@ class MarkBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.create(_SCHEMA)
+        create_tables(database, _SCHEMA)
 
     def mark(self, mark: AccountMark) -> None:
         """Write down what the account is worth; of one instant the last word counts."""

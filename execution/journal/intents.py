@@ -23,7 +23,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from execution.events import EventLog
+from execution.journal.events import EventLog
+from execution.journal.migrations import create_tables
 from foundation.database import Database, Row, rows_of
 from foundation.errors import InputError
 
@@ -192,7 +193,7 @@ class IntentBook:
     def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
-        self._database.create(*_SCHEMA)
+        create_tables(self._database, *_SCHEMA)
 
     def plan(self, intent: Intent) -> None:
         """Write down what is to be sent later, as a part of the transaction around it.

@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from execution.events import EventLog
+from execution.journal.events import EventLog
+from execution.journal.migrations import create_tables
 from foundation.database import Database, Row
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
@@ -165,7 +166,7 @@ class Halts:
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
         self._events = events
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, *, cause: str = "") -> bool:
         """Raise a halt, and return whether none of its kind stood before.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from execution.journal.migrations import create_tables
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
 
@@ -39,7 +40,7 @@ class NoticeBook:
         self._database = database
         self._redact = redact
         self._clock = clock
-        database.create(_SCHEMA)
+        create_tables(database, _SCHEMA)
 
     def __call__(self, kind: str, text: str) -> None:
         """Write an alert down; one that cannot be is sent and logged all the same."""

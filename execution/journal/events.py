@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from execution.journal.migrations import create_tables
 from foundation.database import Database
 from trainingdata.instants import system_clock
 
@@ -67,7 +68,7 @@ class EventLog:
         self._database = database
         self._redact = redact
         self._clock = clock
-        database.create(*_SCHEMA)
+        create_tables(database, *_SCHEMA)
 
     def append(self, kind: str, subject: str, content: object = None) -> None:
         """Write down what happened, as a part of the transaction around it or as one of its own."""

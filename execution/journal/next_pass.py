@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import rows_of_table
-from foundation.database import Database
+from execution.journal.migrations import create_tables
+from foundation.database import Database, rows_of_table
 from trainingdata.instants import system_clock, utc_text
 
 SLACK = 300.0  # seconds for what a pass asks of the venue, beside what its settings grant
@@ -62,7 +62,7 @@ class NextPassBook:
         self._clock = clock
         self._longest = np.timedelta64(round((seconds + SLACK) * 1000), "ms")
         self._written: tuple[str, np.datetime64] | None = None
-        database.create(_SCHEMA)
+        create_tables(database, _SCHEMA)
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         """A pass is due; now: by the clock that says when it is."""

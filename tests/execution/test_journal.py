@@ -1,0 +1,91 @@
+"""A journal of an earlier version is taken over: the tables are today's, and no order is lost."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import IntentBook
+from execution.journal.migrations import MIGRATIONS
+from execution.journal.next_pass import NextPassBook
+from execution.journal.notices import NoticeBook
+from execution.live.holdings import HoldingsBook
+from foundation.database import Database
+from foundation.errors import InputError
+from tests.e2e.practice import ROOT
+
+NOW = np.datetime64("2026-11-25T15:30:00.000000000")
+EARLIER = sorted((ROOT / "tests" / "fixtures" / "live").glob("*/journal.sql"))
+TODAY = next(path for path in EARLIER if path.parent.name.startswith("572ad0b"))
+
+
+def restored(text: Path, path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(text.read_text())
+    return path
+
+
+def opened(database: Database) -> IntentBook:
+    """The books of an account, each of which has its tables."""
+    events = EventLog(database)
+    book = IntentBook(database, events)
+    Journal(database, events, book, "trade")
+    Halts(database, events)
+    HoldingsBook(database, events)
+    NextPassBook(database, 1.0)
+    NoticeBook(database, str, lambda: NOW)
+    return book
+
+
+def tables(database: Database) -> dict[str, str]:
+    """What each table, index and trigger is, by its name."""
+    rows = database.rows("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {name: re.sub(r'[\s"]+', "", sql) for name, sql in rows}
+
+
+@pytest.mark.parametrize("text", EARLIER, ids=lambda path: path.parent.name)
+def test_a_journal_that_was_taken_over_has_the_tables_of_a_new_one(
+    text: Path, tmp_path: Path
+) -> None:
+    new = Database()
+    opened(new)
+    with closing(Database(restored(text, tmp_path / "journal.sqlite"))) as database:
+        opened(database)
+        found = tables(database)
+        assert {name: found.get(name) for name in tables(new)} == tables(new)
+        assert database.rows("PRAGMA user_version") == [(len(MIGRATIONS),)]
+
+
+def test_each_open_unknown_and_partly_filled_order_is_found(tmp_path: Path) -> None:
+    with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
+        book = opened(database)
+        unknown = {each.client_order_id: each.state for each in book.undetermined()}
+        working = book.in_states(("working",))
+    assert unknown == {
+        "trade-20261124T153000Z-SPY-0-0": "open",
+        "trade-20261124T153000Z-AAPL-0-0": "open",
+        "IRON-20261124-060": "sending",
+        "IRON-20261124-060-out": "open",
+    }
+    assert {each.client_order_id: str(each.progress.filled) for each in working} == {
+        "trade-20261124T153000Z-NVDA-0-0": "0",
+        "trade-20261124T153000Z-BTCUSD-0-0": "0.125",
+        "IRON-20261124-060-end": "1",
+        "kalshi-1": "2.5",
+        "kalshi-2": "2.5",
+    }
+
+
+def test_a_journal_of_a_later_version_is_left_alone() -> None:
+    database = Database()
+    database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(InputError, match="a journal of a later version"):
+        IntentBook(database)
