@@ -27,8 +27,6 @@ COMMANDS = {
     "kalshi_compare": "event_contracts.compare",
     "kalshi_paper_report": "event_contracts.paper_report",
 }
-SECTIONS = {"sizes": "event_contracts.live.size_panel"}
-ACCOUNTS = {"contracts": "event_contracts.live.settings"}
 FEES = {"kalshi": "event_contracts.trading.fees"}
 
 __getattr__, __dir__, __all__ = public(

@@ -121,7 +121,7 @@ def _no_run(run: Path, name: str) -> str:
     if run.suffix == ".sqlite" or (run / JOURNAL).exists():
         return (
             "is of a live account, and runs of a backtest are explained here; `python -m"
-            " execution.live dashboard` shows the reason of each of the account's orders"
+            " execution.live serve` shows the reasons of the account's latest orders"
         )
     if not run.is_dir():
         return "is a file; name the folder of a backtest's results"

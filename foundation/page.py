@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, Template
 
+from foundation.charts import CHART_MACRO
+
 FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -126,7 +128,7 @@ def around(reach: float | None, form: str) -> str:
 def render_page(template: str, **values: Any) -> str:
     """The page of a Jinja template that extends `frame` (blocks head, title, style, body).
 
-    Text among the values is escaped.
+    It may import what `sheet` and `charts` offer. Text among the values is escaped.
     """
     return _compiled(template).render(**values)
 
@@ -134,5 +136,5 @@ def render_page(template: str, **values: Any) -> str:
 @lru_cache(maxsize=16)
 def _compiled(template: str) -> Template:
     """The template of a text: to compile it takes longer than to fill it in."""
-    frames = DictLoader({"frame": FRAME})
+    frames = DictLoader({"frame": FRAME, "sheet": SHEET_MACROS, "charts": CHART_MACRO})
     return Environment(autoescape=True, loader=frames).from_string(template)

@@ -4,8 +4,6 @@ A room that offers a place for what comes from others asks here who has register
 
 COMMANDS   words of `kelly-chronos`; the module runs as `python -m`
 JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`
-SECTIONS   of the dashboard's page; the module has `SECTION`
-ACCOUNTS   kinds of accounts that a dashboard shows; the module has `watched_settings`
 FEES       words of `fees=…` beside those of stocks and coins; the module has `SCHEDULE`
 DESKS      what the practice Alpaca trades beside stocks and coins; the module has
            `PracticeSettings` and `desk`

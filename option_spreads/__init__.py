@@ -8,5 +8,4 @@ COMMANDS = {
     "monte_carlo": "option_spreads.monte_carlo",
 }
 JOBS = {"spreads": "option_spreads.selling.job"}
-SECTIONS = {"spreads": "option_spreads.selling.panel"}
 DESKS = {"options": "option_spreads.simulation.practice"}

@@ -34,6 +34,7 @@ from execution.journal.next_pass import NextPassBook
 from execution.live.account import LiveAccount
 from execution.live.footing import AnotherAccount
 from execution.live.loop import LONGEST_WAIT, Stop
+from execution.live.page import Bounds, StatusPage
 from execution.live.runner import KILLED, LoopGuard, finish, footing_of, refuse_killed
 from execution.live.settings import LiveSettings
 from foundation.command import Ended, log_to_file, one_line_errors, printing
@@ -79,7 +80,11 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
         guard = LoopGuard(live.guards, stop)
         footing = footing_of(connection, account, shared)
         job = SpreadJob(settings, keys, connection, live, footing, guard)
-        _follow(job, live, NextPassBook(journal.database, settings.patience), stop, settings, wait)
+        bounds = Bounds(shared.limits.symbol_cap, shared.guards, shared.limits.crypto_leverage)
+        page = StatusPage(journal.database, bounds, [job.section])
+        held.enter_context(page.kept(stop))
+        next_look = NextPassBook(journal.database, settings.patience)
+        _follow(job, live, next_look, page, stop, settings, wait)
         if stop:
             finish([job], live, guard, stop, flatten=False)
 
@@ -120,6 +125,7 @@ def _follow(
     job: SpreadJob,
     live: LiveAccount,
     next_look: NextPassBook,
+    page: StatusPage,
     stop: Stop,
     settings: SellingSettings,
     wait: Callable[[float], None],
@@ -141,7 +147,7 @@ def _follow(
         rest = settings.interval if number else 0.0
         now = system_clock()
         next_look.expect(job.name, now + np.timedelta64(round(rest * 1000), "ms"), now)
-        _rest(rest, live, wait)
+        _rest(rest, live, page, wait)
         if live.killed:
             stop.tell(KILLED)
             return
@@ -173,9 +179,12 @@ def _follow(
     next_look.expect_none()
 
 
-def _rest(seconds: float, live: LiveAccount, wait: Callable[[float], None]) -> None:
+def _rest(
+    seconds: float, live: LiveAccount, page: StatusPage, wait: Callable[[float], None]
+) -> None:
     """Wait between two looks, or until the kill file is there."""
     while seconds > 0 and not live.killed:
+        page.refresh()
         wait(min(seconds, LONGEST_WAIT))
         seconds -= LONGEST_WAIT
 

@@ -15,6 +15,7 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import is_there
 from execution.live.loop import LONGEST_WAIT, SECOND, Stop
+from execution.live.page import StatusPage
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class KalshiLoop:
     sampler: reads the markets.
     account: marks what it is worth.
     records: in which every round is a pass; their kill file ends the loop once it is there.
+    page: of the account, written anew before a tick is waited for.
     halt_after: rounds in a row that fail, after which no more are made.
     """
 
@@ -40,6 +42,7 @@ class KalshiLoop:
     sampler: Sampler
     account: KalshiAccount
     records: KalshiRecords
+    page: StatusPage
     stop: Stop
     halt_after: int
 
@@ -94,6 +97,7 @@ class KalshiLoop:
             seconds = float((at - self.records.clock()) / SECOND)
             if seconds <= 0:
                 return at
+            self.page.refresh()
             self.stop.wait(min(seconds, LONGEST_WAIT))
 
     def _round(self, at: np.datetime64) -> None:

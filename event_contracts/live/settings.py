@@ -13,7 +13,6 @@ from event_contracts.trading.actor import ActorSettings
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.order_settings import OrderSettings
-from foundation.compose import composed_config
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
@@ -94,26 +93,10 @@ class KalshiTradingSettings(OrderSettings):
         InputError
             naming the key, the value and what was expected.
         """
-        settings = cls.of_any_markets(config)
+        settings = settings_of(cls, config, lists=("markets",))
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
         return settings
-
-    @classmethod
-    def of_any_markets(cls, config: DictConfig) -> KalshiTradingSettings:
-        """The same for whoever only looks at an account: no market has to be named.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        return settings_of(cls, config, lists=("markets",))
-
-    @property
-    def cap(self) -> float:
-        """Share of equity that a position may come to."""
-        return float(self.limits.share)
 
     @property
     def step(self) -> np.timedelta64:
@@ -138,8 +121,3 @@ class KalshiTradingSettings(OrderSettings):
         if not self.confirm_live:
             raise InputError("mode: live trades real money; say so with confirm_live=true")
         return replace(self.broker, mode="live", confirm_live=True)
-
-
-def watched_settings(words: list[str]) -> KalshiTradingSettings:
-    """The settings that an account's page takes caps and limits from."""
-    return KalshiTradingSettings.of_any_markets(composed_config("trade_kalshi", words))

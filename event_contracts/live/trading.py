@@ -14,6 +14,7 @@ from event_contracts.live.account import KalshiAccount
 from event_contracts.live.loop import KalshiLoop
 from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
 from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.size_panel import sizes_section
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService
@@ -30,6 +31,7 @@ from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, Rando
 from event_contracts.trading.sampler import Sample, Sampler
 from event_contracts.trading.sight import worth
 from execution.live.loop import VENUE_RETRY, Stop
+from execution.live.page import Bounds, StatusPage
 from foundation.errors import AccessRefused, BrokerError, InputError
 from trainingdata.instants import system_clock
 
@@ -62,6 +64,9 @@ def trade(
     estimates = None if settings.estimates is None else Path(settings.estimates)
     with ExitStack() as held:
         records = held.enter_context(kalshi_records(settings, venue, keys, clock))
+        bounds = Bounds(float(settings.limits.share), settings.guards)
+        page = StatusPage(records.database, bounds, [sizes_section(records.book)], clock)
+        held.enter_context(page.kept(stop))
         connection = KalshiConnection(venue, keys, clock)
         own = EstimateFile(estimates, records.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
@@ -79,7 +84,7 @@ def trade(
             _follow(service, sampler, samples, records)
             account.mark()
             return KalshiLoop(
-                service, manager, sampler, account, records, stop, settings.halt_after
+                service, manager, sampler, account, records, page, stop, settings.halt_after
             )
 
         try:

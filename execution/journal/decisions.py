@@ -1,7 +1,7 @@
 """What an account's job decided, did and saw, on the disk before anything of it is sent.
 
-A decision and the orders that follow from it are one commit. Tables are read by the dashboard and
-by drift; instants are UTC, as text that sorts.
+A decision and the orders that follow from it are one commit. Tables are read by the account's page
+and by drift; instants are UTC, as text that sorts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from foundation.database import Database, Row
 from trainingdata.instants import compact_text
 
 EXPIRED = "expired: its decision was not sent in time"
+DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision
 TAKEN_BACK = "taken back"  # how a decision ended whose instant was decided again
 
 _SCHEMA = (
@@ -76,6 +77,30 @@ class WrittenDecision:
     cancels: Mapping[str, Decimal]
     positions: Mapping[str, Decimal]
     prices: Mapping[str, float]
+
+
+class DecisionRow(NamedTuple):
+    """A decision as a person reads it; equity in USD, the ceiling in multiples of it.
+
+    failure: of sizing, or empty. rules: of its strategy, a sentence each.
+    """
+
+    name: str
+    at: np.datetime64
+    until: np.datetime64
+    equity: float
+    stock_ceiling: float
+    failure: str
+    rules: tuple[str, ...]
+
+
+class ChoiceRow(NamedTuple):
+    """What was decided last of a symbol, by which decision, and for which interval."""
+
+    decision: str
+    at: np.datetime64
+    until: np.datetime64
+    choice: Choice
 
 
 class Journal(MarkBook):
@@ -213,6 +238,42 @@ class Journal(MarkBook):
         with self._database.checked():
             return np.datetime64(rows[0][0], "ns") if rows else None
 
+    def last_decision(self) -> DecisionRow | None:
+        """The last decision; none before the first."""
+        rows = self._database.rows(
+            "SELECT id, at, until, equity, stock_ceiling, failure, rule FROM decisions"
+            " WHERE job = ? ORDER BY rowid DESC LIMIT 1",
+            (self._job,),
+        )
+        with self._database.checked():
+            found = [
+                DecisionRow(
+                    name, _instant(at), _instant(until), equity, ceiling, failure, _rules(rule)
+                )
+                for name, at, until, equity, ceiling, failure, rule in rows
+            ]
+        return found[0] if found else None
+
+    def last_choices(self) -> list[ChoiceRow]:
+        """What was decided last of each symbol of the latest decisions, the last decision first."""
+        rows = self._database.rows(
+            """
+            WITH latest AS (
+                SELECT rowid AS number, id, at, until, choices FROM decisions WHERE job = ?
+                ORDER BY rowid DESC LIMIT ?
+            )
+            SELECT latest.id, at, until, value, max(number) FROM latest, json_each(choices)
+            GROUP BY json_extract(value, '$.symbol')
+            ORDER BY max(number) DESC, json_extract(value, '$.symbol')
+            """,
+            (self._job, DECISIONS_SEARCHED),
+        )
+        with self._database.checked():
+            return [
+                ChoiceRow(name, _instant(at), _instant(until), choice_of_entry(json.loads(entry)))
+                for name, at, until, entry, _ in rows
+            ]
+
     def begin_cycle(self, at: np.datetime64) -> int:
         """Write down that a pass begins, and return its number."""
         with self._database.transaction():
@@ -240,6 +301,10 @@ class Journal(MarkBook):
 
 
 _ENDED = "ended"
+
+
+def _instant(text: str) -> np.datetime64:
+    return np.datetime64(text, "ns")
 
 
 def choice_entry(choice: Choice) -> dict[str, Any]:
@@ -291,3 +356,7 @@ def _written(row: Row) -> WrittenDecision:
         positions={key: Decimal(held) for key, held in json.loads(positions).items()},
         prices={each["symbol"]: each["price"] for each in json.loads(choices)},
     )
+
+
+def _rules(text: str) -> tuple[str, ...]:
+    return tuple(str(line) for line in json.loads(text))

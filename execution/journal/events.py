@@ -78,6 +78,10 @@ class EventLog:
             (str(self._clock()), kind, self._redact(subject), text),
         )
 
+    def last_number(self) -> int:
+        """The number of the last event; 0 before the first."""
+        return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
+
     def events(self, subject: str | None = None) -> list[Event]:
         """What happened, oldest first; subject: to what, none to anything."""
         condition = "" if subject is None else "WHERE subject = ?"

@@ -46,6 +46,7 @@ State = Literal[
 STATES: tuple[State, ...] = get_args(State)
 UNDETERMINED: tuple[State, ...] = ("sending", "open")
 UNSENT: tuple[State, ...] = ("planned", "withheld", "rejected", "never_taken")
+WAITING: tuple[State, ...] = ("planned", "sending", "open", "working")
 ENDED: tuple[State, ...] = ("filled", "canceled", "expired", "replaced")
 TAKEN: tuple[State, ...] = ("working", *ENDED)
 
@@ -314,6 +315,17 @@ class IntentBook:
         """Those in one of these states, oldest first."""
         names = tuple(states)
         return self.select(f"state IN ({', '.join('?' * len(names))})", names)
+
+    def latest(self, states: Iterable[State], most: int) -> tuple[Intent, ...]:
+        """The latest so many of those in one of these states, the last one first."""
+        names = tuple(states)
+        marks = ", ".join("?" * len(names))
+        rows = self._database.rows(
+            f"SELECT {_STORED} FROM intents WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?",
+            (*names, most),
+        )
+        with self._database.checked():
+            return tuple(_intent(row) for row in rows)
 
     def of_decision(self, decision: str) -> tuple[Intent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from execution.journal.migrations import create_tables
-from foundation.database import Database, rows_of_table
+from foundation.database import Database, Row, rows_of_table
 from trainingdata.instants import system_clock, utc_text
 
 SLACK = 300.0  # seconds for what a pass asks of the venue, beside what its settings grant
@@ -21,6 +21,7 @@ _SCHEMA = """
         over_by TEXT NOT NULL
     ) STRICT
     """
+_QUERY = "SELECT job, due, over_by FROM next_pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,12 @@ class NextPassBook:
         )
         self._written = job, due
 
+    def expected(self) -> NextPass | None:
+        """The pass that is expected; none where none is."""
+        rows = self._database.rows(_QUERY)
+        with self._database.checked():
+            return _next_pass(rows)
+
     def expect_none(self) -> None:
         """All passes were made."""
         self._database.execute("DELETE FROM next_pass")
@@ -89,8 +96,10 @@ def next_pass_of(journal: Path) -> NextPass | None:
     DatabaseFailed
         for a journal that cannot be read.
     """
-    query = "SELECT job, due, over_by FROM next_pass"
-    rows = rows_of_table(journal, "next_pass", query)
+    return _next_pass(rows_of_table(journal, "next_pass", _QUERY))
+
+
+def _next_pass(rows: Sequence[Row]) -> NextPass | None:
     found = [
         NextPass(job, np.datetime64(due, "ns"), np.datetime64(over_by, "ns"))
         for job, due, over_by in rows

@@ -1,9 +1,10 @@
-"""Alerts as the account's journal keeps them, for the dashboard."""
+"""Alerts as the account's journal keeps them, for its page."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,14 @@ _SCHEMA = """
         text TEXT NOT NULL
     ) STRICT
 """
+
+
+class NoticeRow(NamedTuple):
+    """What a person was told of; text: redacted."""
+
+    at: np.datetime64
+    kind: str
+    text: str
 
 
 class NoticeBook:
@@ -51,3 +60,10 @@ class NoticeBook:
             )
         except (DatabaseFailed, BrokerError) as error:
             log.warning("an alert is not in the journal: %s", error)
+
+    def latest(self, most: int) -> list[NoticeRow]:
+        """The latest so many alerts, the last one first."""
+        query = "SELECT at, kind, text FROM notices ORDER BY number DESC LIMIT ?"
+        rows = self._database.rows(query, (most,))
+        with self._database.checked():
+            return [NoticeRow(np.datetime64(at, "ns"), kind, text) for at, kind, text in rows]

@@ -3,7 +3,7 @@
     python -m execution.live status
     python -m execution.live clear positions --by NAME
     python -m execution.live kill [--flatten]
-    python -m execution.live dashboard [--port N] [--spreads FOLDER] [key=value …]
+    python -m execution.live serve [--port N]
 
 `status` ends with exit code 1 where a pass is late: not over by when its loop said it would be.
 The account is the one that there is in `data/live`, of several the one that is traded now (of
@@ -12,9 +12,7 @@ stand before the command or after it.
 
 --by NAME            who has looked at the halt that is cleared
 --flatten            close everything too, besides cancelling what works
---port N             of the page, on this machine; 0: any
---spreads FOLDER     of the account that sells spreads
-key=value            of the page: settings that the loop was started with
+--port N             of this machine, at which the account's page is shown; 0: any
 """
 
 from __future__ import annotations
@@ -46,9 +44,10 @@ from execution.account_lock import (
 )
 from execution.journal.events import EventLog
 from execution.journal.halts import Halt, HaltKind, Halts
-from execution.journal.intents import IntentBook, refuse_earlier
+from execution.journal.intents import WAITING, IntentBook, refuse_earlier
 from execution.journal.marks import AccountMark, MarkBook, contracts_line, exposure_line
 from execution.journal.next_pass import next_pass_of
+from execution.journal.passes import latest_passes
 from execution.live.accounts import (
     PORT,
     SPREADS,
@@ -58,16 +57,17 @@ from execution.live.accounts import (
     journal_path,
     watched_journal,
 )
+from execution.live.serve import serve
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
-from foundation.database import Database, rows_of_table
+from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.terminal import terminal
 from trainingdata.instants import system_clock, utc_text
 
 WIDTH = 160
-CYCLES_SHOWN = 5
+PASSES_SHOWN = 5
 LATE = 1  # exit code of `status` where the next pass is late
 
 
@@ -95,7 +95,7 @@ def status(path: Path, now: np.datetime64) -> int:
             line = f"{kill_file} is there: nothing is sent before you remove it"
             console.print(line, highlight=False, soft_wrap=True)
         _show_orders(console, book)
-    _show_cycles(console, path)
+        _show_passes(console, database)
     return _show_next_pass(console, path, now)
 
 
@@ -109,7 +109,7 @@ def _show_mark(console: Console, mark: AccountMark | None, *, contracts: bool) -
 
 
 def _show_orders(console: Console, book: IntentBook) -> None:
-    waiting = book.in_states(("planned", "sending", "open", "working"))
+    waiting = book.in_states(WAITING)
     if not waiting:
         console.print("no order waits")
         return
@@ -128,24 +128,17 @@ def _show_orders(console: Console, book: IntentBook) -> None:
     console.print(table)
 
 
-def _show_cycles(console: Console, path: Path) -> None:
-    rows = rows_of_table(
-        path,
-        "cycles",
-        "SELECT began_at, ended_at, cycles.job, decision, fills, idle, failed, decisions.at"
-        " FROM cycles LEFT JOIN decisions ON decisions.id = cycles.decision"
-        " ORDER BY number DESC LIMIT ?",
-        (CYCLES_SHOWN,),
-    )
-    for began, ended, job, decision, fills, idle, failed, decided in reversed(rows):
-        what = failed or idle
-        if decision:
-            what = what or f"{decision}, {counted(fills, 'fill')}"
+def _show_passes(console: Console, database: Database) -> None:
+    for row in reversed(latest_passes(database, PASSES_SHOWN)):
+        what = row.failed or row.idle
+        if row.decision:
+            what = what or f"{row.decision}, {counted(row.fills, 'fill')}"
         elif not what:
-            what = "nothing decided" if ended else "nothing decided yet: under way, or killed"
+            over = row.ended_at is not None
+            what = "nothing decided" if over else "nothing decided yet: under way, or killed"
         # The clock of a practice server may reach the instant while the pass begins.
-        when = max(began, decided or began)
-        console.print(f"{when[:16]}Z {job}: {what}", highlight=False, soft_wrap=True)
+        when = row.began_at if row.decided is None else max(row.began_at, row.decided)
+        console.print(f"{utc_text(when)} {row.job}: {what}", highlight=False, soft_wrap=True)
 
 
 def _show_next_pass(console: Console, path: Path, now: np.datetime64) -> int:
@@ -257,14 +250,9 @@ def _parsed(arguments: list[str]) -> Namespace:
     clearing.add_argument("--by", required=True)
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
-    watching = commands.add_parser("dashboard", parents=[named])
-    watching.add_argument("--port", type=int, default=PORT)
-    watching.add_argument("--spreads", type=Path)
-    watching.add_argument("words", nargs="*", metavar="key=value")
-    words = parser.parse_args(arguments)
-    if words.command == "dashboard":
-        parser.refuse_others(words.words)
-    return words
+    serving = commands.add_parser("serve", parents=[named])
+    serving.add_argument("--port", type=int, default=PORT)
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
@@ -272,13 +260,8 @@ def main() -> None:
     with one_line_errors("nothing was changed"):
         arguments = sys.argv[1:]
         words = _parsed(arguments)
-        if words.command == "dashboard":
-            # Only the page needs the traders' libraries: the other commands answer at once.
-            from execution.live.dashboard import Dashboard, watch, watched_settings
-
-            journal = watched_journal(words.folder, words.account, arguments)
-            settings = watched_settings(journal.parent.name, words.words)
-            watch(Dashboard(journal, settings, words.spreads), words.port)
+        if words.command == "serve":
+            serve(watched_journal(words.folder, words.account, arguments).parent, words.port)
             return
         if words.command == "kill":
             folders = folders_to_kill(words.folder, words.account, arguments)

@@ -123,7 +123,7 @@ def journal_path(
 def watched_journal(root: Path, account: str | None, words: Sequence[str]) -> Path:
     """Where the journal of an account is or would be, for whoever only looks or stops it.
 
-    An account whose journal is gone still has its folder, and that is worth a page.
+    An account whose journal is gone still has its folder, and the page that was last written.
 
     words: as for `journal_path`.
 

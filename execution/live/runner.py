@@ -22,6 +22,7 @@ from execution.live.cycle import Cycle
 from execution.live.footing import Footing
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
+from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
@@ -98,6 +99,7 @@ def run_loop(
         notices = Notices(settings.healthcheck_url, settings.alert_url, journal.folder)
         held.enter_context(_told_of_the_end(notices, unattended=cycles is None))
         live = _live_account(connection, journal, settings, keys, notices)
+        sections: list[Section] = []
         guard = LoopGuard(live.guards, stop)
         footing = footing_of(connection, account_id, settings)
         jobs: list[Job] = []
@@ -127,10 +129,16 @@ def run_loop(
                 module.open_job(settings, keys, connection, live, footing, guard, over)
             )
             live.at_risk = job.at_risk
+            sections.append(job.section)
             # What is open has its stops looked at first.
             jobs.insert(0, job)
 
-        alive = _Alive(live, supervisor, notices, stop, settings.symbols)
+        bounds = Bounds(
+            settings.limits.symbol_cap, settings.guards, settings.limits.crypto_leverage
+        )
+        page = StatusPage(journal.database, bounds, sections)
+        held.enter_context(page.kept(stop))
+        alive = _Alive(live, supervisor, notices, stop, settings.symbols, page)
         supervisor.notify(READY=1)
         watched = WatchedClock(connection, footing)
         read_clock = watched if clock == "broker" else system_clock
@@ -145,7 +153,10 @@ def run_loop(
 
 
 class _Alive:
-    """Shows whoever watches that the loop makes progress, and hears of the kill file."""
+    """Shows whoever watches that the loop makes progress, and hears of the kill file.
+
+    page: written anew where what it shows has changed.
+    """
 
     def __init__(
         self,
@@ -154,8 +165,10 @@ class _Alive:
         notices: Notices,
         stop: Stop,
         symbols: Sequence[str],
+        page: StatusPage,
     ) -> None:
         self._symbols = symbols
+        self._page = page
         self._live = live
         self._supervisor = supervisor
         self._notices = notices
@@ -169,6 +182,7 @@ class _Alive:
         self._notices.beat()
         if self._live.killed:
             self._stop.tell(KILLED)
+        self._page.refresh()
         if due is not None and job == TRADE and self._announced != (job, due):
             self._announced = job, due
             say(waiting_line(due, self._symbols))

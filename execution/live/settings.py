@@ -85,11 +85,6 @@ class LiveSettings(TradingSettings):
         return self.bar_patience + self.decision_seconds
 
     @property
-    def cap(self) -> float:
-        """Share of equity that a position may come to."""
-        return self.limits.symbol_cap
-
-    @property
     def tradable_symbols(self) -> frozenset[str]:
         """The symbols that are ours to trade."""
         return frozenset(instrument(symbol).symbol for symbol in self.symbols)

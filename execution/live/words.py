@@ -8,7 +8,7 @@ from foundation.errors import InputError, nearest
 from foundation.overrides import is_override
 
 PREVIEW = "preview"
-ELSEWHERE = ("status", "clear", "kill", "dashboard")  # words of `python -m execution.live`
+ELSEWHERE = ("status", "clear", "kill", "serve")  # words of `python -m execution.live`
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from execution.live.accounts import SPREADS
 from execution.live.exposure import Sight
 from execution.live.footing import AnotherAccount, Footing
 from execution.live.guards import Guards
+from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard
 from foundation.compose import composed_config
@@ -27,6 +28,7 @@ from foundation.database import DatabaseFailed
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.autoscaler.now import account_files
+from option_spreads.selling.panel import spreads_section
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, SellerState, collateral
@@ -138,6 +140,11 @@ class SpreadJob:
     def name(self) -> str:
         """What it is called."""
         return SPREADS
+
+    @property
+    def section(self) -> Section:
+        """Of the account's page."""
+        return spreads_section(lambda: self._seller.spreads)
 
     def at_risk(self) -> Mapping[str, float]:
         """USD that open spreads can lose, and those on their way, by the root of their options."""

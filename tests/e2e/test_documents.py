@@ -29,8 +29,12 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDES = ("BACKTEST", "FORECASTS", "KALSHI", "OPERATIONS", "SPREADS", "VENUE")
 PAGES = ("README", *(f"docs/{name}" for name in GUIDES))
 FENCE = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SERVERS = ("marketsimulator.alpaca_server", "event_contracts.practice_server", "dashboard")
-PORTS = ("8000", "8001")  # that a page names; the dashboard's is its default
+SERVERS = (
+    "marketsimulator.alpaca_server",
+    "event_contracts.practice_server",
+    "execution.live serve",
+)
+PORTS = ("8000", "8001")  # that a page names; that of an account's page is its default
 
 # A page whose commands are of an account has one at a practice server; these words say so.
 AT_THE_SERVER: Final = ("forecaster=ewma", "broker.url_override={venue}")

@@ -38,19 +38,21 @@ from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.next_pass import NextPassBook
 from execution.live.__main__ import clear, kill, status
-from execution.live.dashboard import Dashboard, watched_settings
 from execution.live.loop import Stop
+from execution.live.page import Bounds, StatusPage
+from execution.live.templates import PAGE
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import QUICK, Clock, manager_at
-from tests.e2e.test_dashboard import text_of
 from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
+from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.event_contracts.test_actor_on_exchange import Always
 from trainingdata.instants import system_clock
 
 BUY_YES_100 = 5
 SELL_YES_100 = 10
+BOUNDS = Bounds(0.25, KalshiGuardSettings())
 LARGE = PositionLimits(Decimal(1000), Decimal(1000), Decimal(1))
 # An hour at half a dollar, then a fall that takes four fifths of what is held, then a recovery.
 FALLING = quotes([(0.49, 0.51, 4), (0.09, 0.11, 4), (0.49, 0.51, 40)])
@@ -130,7 +132,8 @@ class Process:
         connection = KalshiConnection(self.settings.venue(), self.manager.connection.keys)
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
         sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
-        return self.service(), self.manager, sampler, self.account, self.records
+        page = StatusPage(self.records.database, BOUNDS)
+        return self.service(), self.manager, sampler, self.account, self.records, page
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""
@@ -353,7 +356,9 @@ def test_a_clock_that_was_ahead_for_a_moment_keeps_no_tick_back(tmp_path: Path) 
     next_pass = NextPassBook(Database(), 0.0)
     records: Any = SimpleNamespace(clock=clock, kill_file=tmp_path / KILL_FILE, next_pass=next_pass)
     sampler = Sampler(some, (), SECOND)
-    loop = KalshiLoop(some, some, sampler, some, records, Watch(), 3)
+    loop = KalshiLoop(
+        some, some, sampler, some, records, StatusPage(Database(), BOUNDS), Watch(), 3
+    )
     assert loop._next_tick() == np.datetime64("2026-11-22T10:00:01", "ns")
     assert sum(waited) == pytest.approx(0.8)
 
@@ -409,38 +414,36 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
         now.account.mark()
         now.decide(BUY_YES_100)
         now.advance(5)
+        StatusPage(now.records.database, BOUNDS).refresh()
     assert status(journal(), system_clock()) == 0
     said = capsys.readouterr().out
     assert "equity $57.25, cash $47.25" in said
     assert "exposure: contracts 0.175x; RAIN 0.175" in said
     assert "halted: drawdown since" in said
-    settings = watched_settings(journal().parent.name, [])
-    page = text_of(Dashboard(journal(), settings).page())
+    page = text_of(journal().with_name(PAGE).read_text())
     assert "$57.25" in page
     assert "halts at −20 %" in page
     assert "halts at 40.0 %" in page or "halts at 40 %" in page
-    command = "python -m execution.live --folder journals clear drawdown --by NAME"
-    assert command in page
-    assert "Leverage" not in page
-    assert "configs/trade_kalshi.yaml" in page
+    where = f"--folder {journal().parent.parent.absolute()} --account {journal().parent.name}"
+    assert f"python -m execution.live {where} clear drawdown --by NAME" in page
+    assert "stocks, gross" not in page
+    assert "RAIN +0.175× 0.25× $10" in page
 
 
-def test_a_page_of_contracts_knows_when_the_next_round_is_missed(here: KalshiPractice) -> None:
-    trade(
-        settings_of(here, steps=1),
-        KalshiKeys(here.key_id, here.private_key),
-        Stop(),
-        lambda entry: None,
-    )
-    settings = watched_settings(journal().parent.name, [])
-    assert "It was told to stop" in text_of(Dashboard(journal(), settings).page())
-    with process(here) as now:
-        began = system_clock()
-        now.records.journal.end_cycle(now.records.journal.begin_cycle(began), began)
-    later = began + np.timedelta64(6, "m")
-    for at, word in ((began, "Running"), (later, "Down")):
-        page = Dashboard(journal(), settings, clock=lambda at=at: at).page()
-        assert f"<title>{word}" in page
+def test_the_page_is_written_at_every_tick_and_says_in_the_end_that_none_comes(
+    here: KalshiPractice,
+) -> None:
+    pages = []
+
+    def look(entry: ActionEntry) -> None:
+        pages.append(journal().with_name(PAGE).read_text())
+
+    settings = settings_of(here, steps=2)
+    trade(settings, KalshiKeys(here.key_id, here.private_key), Stop(), look)
+    assert [text.count("<title>Running ·") for text in pages] == [1, 1]
+    assert "Next pass: kalshi at" in text_of(pages[0])
+    last = text_of(journal().with_name(PAGE).read_text())
+    assert last.startswith("Stopped: all its passes are made ·")
 
 
 def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(

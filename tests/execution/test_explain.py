@@ -184,7 +184,7 @@ def test_what_is_no_run_is_said_to_be_what_it_is(run: Path, tmp_path: Path) -> N
         (tmp_path / "nothing", "is not there"),
         (run / "orders.parquet", "is a file"),
         (account, "is of a live account"),
-        (account / "journal.sqlite", "execution.live dashboard"),
+        (account / "journal.sqlite", "execution.live serve"),
         (several, "holds a run; name one of them: run"),
     ):
         with pytest.raises(InputError, match=f"RUN: {path} .*{says}"):

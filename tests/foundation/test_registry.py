@@ -13,8 +13,6 @@ from foundation.registry import registered, registered_module
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = {
     "JOBS": ("open_job",),
-    "SECTIONS": ("SECTION",),
-    "ACCOUNTS": ("watched_settings",),
     "FEES": ("SCHEDULE",),
     "DESKS": ("PracticeSettings", "desk"),
 }

@@ -1,0 +1,275 @@
+"""An account's page: `status.html` in its folder, which its loop writes and anybody may look at.
+
+It is written whole after every pass, and whenever a halt, an order or the kill file has changed.
+Nothing that keeps it from being written keeps the loop from trading.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from execution.account_lock import KILL_FILE, is_there
+from execution.decision import plan_text
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import Halt, Halts
+from execution.journal.intents import STATES, WAITING, Intent, IntentBook
+from execution.journal.marks import AccountMark
+from execution.journal.next_pass import NextPass, NextPassBook
+from execution.journal.notices import NoticeBook
+from execution.journal.passes import latest_passes
+from execution.live import page_words
+from execution.live.accounts import TRADE
+from execution.live.loop import Stop
+from execution.live.losses import LossLimits
+from execution.live.page_curve import Curve
+from execution.live.templates import PAGE, SCRIPT, STYLE, TEMPLATE
+from foundation.charts import CHART_STYLE
+from foundation.database import Database
+from foundation.errors import InputError
+from foundation.files import remove_unfinished, staged_file
+from foundation.page import COLOURS, SHEET, content_policy, render_page
+from trainingdata.instants import HOUR, system_clock
+from trainingdata.instruments import is_symbol
+
+log = logging.getLogger(__name__)
+
+OWNER_ALONE = 0o600
+REST = 20.0  # times as long as a page took to write, before the next one is
+SHOWN = 20  # orders and alerts
+OVER = tuple(state for state in STATES if state not in WAITING)
+
+
+class Bounds(NamedTuple):
+    """What the settings of a loop bound.
+
+    position: share of equity that a position may come to.
+    losses: where they halt the account.
+    coins: gross of coins, a multiple of equity; none for an account of event contracts.
+    """
+
+    position: float
+    losses: LossLimits
+    coins: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section that a product adds to the page.
+
+    body: its HTML, in which text is escaped; empty where there is nothing to show. What it raises
+        as `InputError` is shown in its place.
+    style: of its own.
+    """
+
+    title: str
+    body: Callable[[], str]
+    style: str = ""
+
+    def html(self) -> Markup:
+        """What the page shows of it."""
+        try:
+            return Markup(self.body())
+        except InputError as error:
+            return Markup('<p class="remark" role="alert">{}</p>').format(error)
+
+
+class Change(NamedTuple):
+    """By what a page differs from the one before.
+
+    event: the number of the last one. end: why the loop has ended; empty while it runs.
+    """
+
+    event: int
+    expected: NextPass | None
+    killed: bool
+    end: str
+
+
+class StatusPage:
+    """Writes the page of an account whose journal this process holds.
+
+    database: the journal, beside which the page lies; one in memory has none.
+    clock: this machine's.
+    timer: seconds that only increase.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bounds: Bounds,
+        sections: Sequence[Section] = (),
+        clock: Callable[[], np.datetime64] = system_clock,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._path = None if database.path is None else database.path.with_name(PAGE)
+        self._bounds = bounds
+        self._sections = sections
+        self._clock = clock
+        self._timer = timer
+        self._events = EventLog(database)
+        self._book = IntentBook(database, self._events)
+        self._halts = Halts(database, self._events)
+        self._journal = Journal(database, self._events, self._book, TRADE)
+        self._next_pass = NextPassBook(database, 0.0)
+        self._notices = NoticeBook(database, str, clock)
+        self._curve = Curve()
+        self._written: Change | None = None
+        self._rests_until = -np.inf
+        self._fails = False
+
+    def refresh(self) -> None:
+        """Write the page where anything has changed since; trouble is logged once, and not raised.
+
+        Writing takes a twentieth of the time at most: what changes meanwhile is on the next one.
+        """
+        if self._timer() >= self._rests_until:
+            self._try_to_write()
+
+    @contextmanager
+    def kept(self, stop: Stop) -> Iterator[None]:
+        """Write the page as the loop begins, and as it ends, with what has ended it."""
+        self.refresh()
+        try:
+            yield
+        except Exception as error:
+            self._try_to_write(str(error))
+            raise
+        self._try_to_write(stop.why or "all its passes are made")
+
+    def _try_to_write(self, end: str = "") -> None:
+        if self._path is None:
+            return
+        begun = self._timer()
+        try:
+            self._write(self._path, end)
+            self._fails = False
+        except Exception:
+            # Whatever it is, the loop goes on, and the page shows by its age that it is old.
+            if not self._fails:
+                log.exception("%s is not written; the loop goes on", self._path)
+            self._fails = True
+        now = self._timer()
+        self._rests_until = now + REST * (now - begun)
+
+    def _write(self, path: Path, end: str) -> None:
+        killed = is_there(path.with_name(KILL_FILE))
+        change = Change(self._events.last_number(), self._next_pass.expected(), killed, end)
+        if change == self._written:
+            return
+        if self._written is None:
+            remove_unfinished(path)
+        page = self._page(path.parent, change)
+        with staged_file(path) as part:
+            part.touch(mode=OWNER_ALONE)
+            part.write_text(page, encoding="utf-8")
+        self._written = change
+
+    def _page(self, folder: Path, change: Change) -> str:
+        mark = self._journal.last_mark()
+        self._curve.extend(self._journal.marks(self._curve.last_at))
+        halts = self._halts.standing()
+        unknown = len(self._book.undetermined())
+        passes = latest_passes(self._database, 2)
+        ended = next((each for each in passes if each.ended_at is not None), None)
+        failed = "" if ended is None else ended.failed
+        claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
+        styles = "".join(section.style for section in self._sections)
+        return render_page(
+            TEMPLATE,
+            words=page_words,
+            policy=Markup(content_policy(SCRIPT)),
+            script=Markup(SCRIPT),
+            style=Markup(COLOURS + SHEET + CHART_STYLE + STYLE + styles),
+            folder=folder,
+            kill_file=folder / KILL_FILE,
+            written=self._clock(),
+            change=change,
+            claim=claim,
+            level=level,
+            last_pass=passes[0] if passes else None,
+            halts=halts,
+            unknown=unknown,
+            failed=failed,
+            mark=mark,
+            curve=self._curve,
+            bounds=self._bounds,
+            rows=[] if mark is None else _rows(mark, self._bounds),
+            waiting=self._book.latest(WAITING, SHOWN),
+            recent=self._book.latest(OVER, SHOWN),
+            what=what,
+            decision=self._journal.last_decision(),
+            choices=self._journal.last_choices(),
+            plan=lambda row: plan_text(row.choice.basis, float((row.until - row.at) / HOUR)),
+            sections=self._sections,
+            notices=self._notices.latest(SHOWN),
+        )
+
+
+def _verdict(change: Change, halts: Sequence[Halt], *, trouble: bool) -> tuple[str, str]:
+    """The page's first words, and whether they are good news."""
+    forbidden = {halt.rule.forbids for halt in halts}
+    if change.end:
+        return f"Stopped: {change.end}", "bad"
+    if change.killed or "everything" in forbidden:
+        return "Running, and nothing is sent", "bad"
+    if forbidden:
+        return "Running, and nothing is opened", "warn"
+    return ("Running, with trouble", "warn") if trouble else ("Running", "good")
+
+
+class Row(NamedTuple):
+    """What is held of something, in multiples of equity; ceiling: none where it has none."""
+
+    name: str
+    value: float
+    weight: float
+    ceiling: float | None
+
+    @property
+    def above(self) -> bool:
+        """Whether it is above its ceiling."""
+        return self.ceiling is not None and abs(self.weight) > self.ceiling
+
+    @property
+    def bar(self) -> float:
+        """Where its bar ends, −100 … 100: the ceiling stands at 80, an equity where it has none."""
+        return float(np.nan_to_num(np.clip(80 * self.weight / (self.ceiling or 1.0), -100, 100)))
+
+
+def _rows(mark: AccountMark, bounds: Bounds) -> list[Row]:
+    """What is held, the largest first, after the gross of stocks and coins."""
+    gross = [
+        ("stocks, gross", mark.gross_stock, mark.stock_ceiling),
+        ("coins, gross", mark.gross_crypto, bounds.coins),
+    ]
+    contracts = bounds.coins is None
+    held = [
+        (name, value, bounds.position if contracts or is_symbol(name) else None)
+        for name, value in sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
+    ]
+    unit = mark.equity if mark.equity > 0 else np.nan
+    rows = held if contracts or not held else [*gross, *held]
+    return [Row(name, value, value / unit, ceiling) for name, value, ceiling in rows]
+
+
+def what(intent: Intent) -> str:
+    """What an order asks for: buy 10 NVDA, limit $120.50."""
+    asked: dict[str, Any] = dict(intent.request)
+    legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
+    name = asked.get("symbol", asked.get("ticker", ", ".join(legs)))
+    size = page_words.quantity(Decimal(str(asked.get("qty", asked.get("count", 0)))))
+    limit = asked.get("limit_price", asked.get("price"))
+    text = f"{asked.get('side', '')} {size} {name}".strip()
+    return text if limit is None else f"{text}, limit {page_words.price(limit)}"

@@ -1,0 +1,122 @@
+"""What an account was worth over time: what it has earned, its equity and its drawdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from execution.journal.marks import AccountMark
+from execution.live.page_words import day, percent, usd
+from foundation.arrays import Array, Instants
+from foundation.charts import WIDTH, Chart, Line, axis_of, chart_of, line_path, thinned
+from trainingdata.instants import new_york_date
+
+CENT = 0.01  # USD
+
+
+class Curve:
+    """The marks of an account, oldest first, as far as they were read.
+
+    at: [T] their instants.
+    equity: [T] USD.
+    flows: [T] USD paid in less taken out since the mark before.
+    """
+
+    def __init__(self) -> None:
+        self.at: Instants = np.array([], dtype="datetime64[ns]")
+        self.equity: Array = np.array([])
+        self.flows: Array = np.array([])
+
+    @property
+    def last_at(self) -> np.datetime64:
+        """The last mark's instant, from which on marks may be new."""
+        return self.at[-1] if len(self.at) else np.datetime64(0, "ns")
+
+    def extend(self, marks: Sequence[AccountMark]) -> None:
+        """Add marks from `last_at` on; of one instant the last word counts."""
+        at = np.array([mark.at for mark in marks], dtype="datetime64[ns]")
+        self.at = np.append(self.at[:-1], at)
+        self.equity = np.append(self.equity[:-1], [mark.equity for mark in marks])
+        self.flows = np.append(self.flows[:-1], [mark.flows for mark in marks])
+
+    @property
+    def begin_of_day(self) -> int:
+        """Number of the mark that the last mark's New York day is counted from.
+
+        It is the last one before that day, or the day's first where there is none before.
+        """
+        dates = new_york_date(self.at)
+        return max(int(np.searchsorted(dates, dates[-1])) - 1, 0)
+
+    def earned(self, first: int = 0) -> float:
+        """USD since a mark; what was paid in or taken out is no part of it."""
+        return float(self.equity[-1] - self.equity[first] - self.flows[first + 1 :].sum())
+
+    def share_earned(self, first: int = 0) -> float:
+        """Linked return since a mark; NaN where the account was worth nothing meanwhile."""
+        if not np.all(self.equity[first:] >= CENT):
+            return math.nan
+        return float(self._index[-1] / self._index[first] - 1.0)
+
+    @property
+    def paid_in(self) -> float:
+        """USD paid in less taken out since the first mark."""
+        return float(self.flows[1:].sum())
+
+    @property
+    def drawdowns(self) -> Array:
+        """[T] share lost since the peak, by linked returns, 0 … 1."""
+        return np.asarray(1.0 - self._index / np.maximum.accumulate(self._index))
+
+    @property
+    def _index(self) -> Array:
+        """[T] what one USD of the first mark has become; 0 once everything was lost."""
+        earned = np.maximum(self.equity[1:] - self.flows[1:], 0.0)
+        returns = earned / np.maximum(self.equity[:-1], CENT)
+        return np.append(1.0, np.cumprod(np.where(self.equity[:-1] > 0, returns, 0.0)))
+
+    def charts(self, limit: float) -> list[Chart]:
+        """Equity beside what was paid in, and the drawdown; none before the second mark.
+
+        limit: drawdown at which the account halts.
+        """
+        if len(self.at) < 2:
+            return []
+        paid = self.equity[0] + np.append(0.0, np.cumsum(self.flows[1:]))
+        lost = -self.drawdowns
+        return [
+            self._chart("Equity", self.equity, "equity", paid, "paid in", usd),
+            self._chart(
+                "Drawdown", lost, "below the peak", np.full(len(lost), -limit), "halts", percent
+            ),
+        ]
+
+    def _chart(
+        self,
+        title: str,
+        values: Array,
+        name: str,
+        beside: Array,
+        name_beside: str,
+        text: Callable[[float], str],
+    ) -> Chart:
+        """A curve, and another one in steps beside it."""
+        both = np.append(values, beside)
+        axis = axis_of(float(both.min()), float(both.max()))
+        kept = thinned(values)
+        seconds = (self.at[kept] - self.at[0]) / np.timedelta64(1, "s")
+        places = np.asarray(WIDTH * seconds / max(seconds[-1], 1.0))
+        first, last = pd.Timestamp(self.at[0]), pd.Timestamp(self.at[-1])
+        style = "%d %b %H:%M" if last - first < pd.Timedelta(days=4) else "%d %b %Y"
+        return chart_of(
+            f"{title} from {day(self.at[0])} to {day(self.at[-1])}: {text(values[0])} to"
+            f" {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}.",
+            tuple(f"{each:{style}}" for each in (first, first + (last - first) / 2, last)),
+            axis,
+            text,
+            Line(name_beside, "limit", line_path(places, axis.heights(beside[kept]), steps=True)),
+            Line(name, "first", line_path(places, axis.heights(values[kept]))),
+        )

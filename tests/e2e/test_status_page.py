@@ -1,0 +1,645 @@
+"""An account's page: what the loop writes of itself, that nothing about it keeps the loop from
+trading, who may ask for it, and how it looks in a browser.
+"""
+
+from __future__ import annotations
+
+import html
+import http.client
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL, KILL_FILE
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import HALT_RULES, Halts
+from execution.journal.intents import Intent, IntentBook
+from execution.journal.marks import AccountMark
+from execution.journal.next_pass import NextPassBook
+from execution.journal.notices import NoticeBook
+from execution.live import __main__ as command
+from execution.live.accounts import TRADE
+from execution.live.loop import Stop
+from execution.live.page import REST, Bounds, Section, StatusPage
+from execution.live.serve import MOST, is_host_of, served
+from execution.live.settings import LiveSettings
+from execution.live.templates import PAGE, SCRIPT
+from foundation.compose import composed_config
+from foundation.database import Database, rows_of
+from foundation.errors import BrokerError, InputError
+from option_spreads.selling.panel import spreads_section
+from option_spreads.selling.state import OpenSpread
+from tests.commands import Started
+from tests.e2e.chromium import browsing, installed, look_at_all_widths
+from tests.e2e.practice import OPENING, Practice, Start, order, practising
+from tests.e2e.refused import refusal_of
+from tests.e2e.test_live_account import Desk
+
+SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
+END = np.datetime64("2024-02-21T20:00", "ns")
+NOW = np.datetime64("2024-02-21T19:42", "ns")
+MINUTE = np.timedelta64(1, "m")
+ATTACK = "<script>document.title = 'taken'</script>"
+SETTINGS = LiveSettings.of(composed_config("live", []))
+BOUNDS = Bounds(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
+
+
+def lived(start: Start, folder: Path) -> None:
+    """A day of the job on a practice server: a deposit, a pass that failed, a halt, orders that
+    were withheld for it, and a limit order that waits.
+    """
+    here = start(SYMBOLS, "end=2024-02-27")
+    here.advance(OPENING)
+    database = Database(folder / JOURNAL)
+    desk = Desk.at(here, database, folder, SYMBOLS)
+    while here.venue.now < END - np.timedelta64(90, "m"):
+        if here.venue.now == np.datetime64("2024-02-21T10:00"):
+            pay_in(here, 5_000)
+        if here.venue.now == np.datetime64("2024-02-21T12:00"):
+            fail_a_pass(here, desk)
+        desk.job.step()
+        here.advance()
+    desk.live.halt("daily_loss", f"lost 11 %: {ATTACK}")
+    while here.venue.now < END:
+        desk.job.step()
+        here.advance()
+    price = here.venue.price_of("SYB")
+    assert price is not None
+    limit = {"type": "limit", "limit_price": round(0.97 * price, 2), "reduces": True}
+    desk.broker.submit([order("kelly_50-by-hand-SYB", "SYB", "buy", "5", **limit)])
+    database.close()
+
+
+def pay_in(here: Practice, usd: int) -> None:
+    here.venue.broker.deposit(float(usd))
+    day = str(here.venue.now.astype("datetime64[D]"))
+    here.venue.record.note_activity({"activity_type": "CSD", "date": day, "net_amount": str(usd)})
+
+
+def fail_a_pass(here: Practice, desk: Desk) -> None:
+    here.fail(kind="status", status=500, method="GET", path="/v2/positions", count=50)
+    with pytest.raises(BrokerError):
+        desk.job.step()
+    here.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("practised") / "account-1"
+    folder.mkdir()
+    with practising() as start:
+        lived(start, folder)
+    database = Database(folder / JOURNAL)
+    NextPassBook(database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
+    StatusPage(database, BOUNDS, clock=lambda: NOW).refresh()
+    database.close()
+    return folder
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of a page, in one line."""
+    body = re.sub(r"<(style|script)>.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(body).split())
+
+
+class Written:
+    """A journal that is written by hand, with the classes that the loop writes it with."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.file = folder / PAGE
+        self.database = Database(folder / JOURNAL)
+        self.events = EventLog(self.database, clock=lambda: NOW)
+        self.book = IntentBook(self.database, self.events)
+        self.halts = Halts(self.database, self.events)
+        self.journal = Journal(self.database, self.events, self.book, TRADE)
+        self.next_pass = NextPassBook(self.database, 0.0, lambda: NOW)
+        self.seconds = 0.0
+        self.status = self.status_page()
+
+    def status_page(self, *sections: Section) -> StatusPage:
+        return StatusPage(
+            self.database, BOUNDS, sections, clock=lambda: NOW, timer=lambda: self.seconds
+        )
+
+    def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
+        gross = sum(abs(value) for value in held.values())
+        self.journal.mark(AccountMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held))
+        self.events.append("marked", "")
+
+    def order(self, name: str, reason: str = "because") -> None:
+        request = {"symbol": "NVDA", "side": "buy", "qty": "1", "client_order_id": name}
+        self.book.plan(Intent(name, request, NOW, job=TRADE, state="planned", reason=reason))
+
+    def made(self, **came_to: Any) -> None:
+        """A pass that is over, and the next one expected."""
+        self.journal.end_cycle(self.journal.begin_cycle(NOW), NOW, **came_to)
+        self.next_pass.expect(TRADE, END, NOW)
+
+    def page(self) -> str:
+        self.status.refresh()
+        return self.file.read_text()
+
+    def text(self) -> str:
+        return text_of(self.page())
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Written]:
+    journal = Written(tmp_path / "account-2")
+    yield journal
+    journal.database.close()
+
+
+def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_was_sent(
+    practised: Path,
+) -> None:
+    text = text_of((practised / PAGE).read_text())
+    assert "Running, and nothing is opened" in text
+    assert HALT_RULES["daily_loss"].remedy in text
+    assert "Written 21 Feb 2024 19:42 UTC, 14:42 New York" in text
+    assert "It counts until 21 Feb 2024 20:09 UTC, 15:09 New York" in text
+    assert "Next pass: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
+    assert "+$5,000.00 paid in since 20 Feb 2024" in text
+    path = practised / JOURNAL
+    equities = rows_of(path, "SELECT equity FROM marks ORDER BY at")
+    earned = equities[-1][0] - equities[0][0] - 5_000
+    sign = "+" if earned > 0 else "−"
+    assert f"earned in all {sign}${abs(earned):,.2f}" in text
+    latest = rows_of(
+        path,
+        "SELECT client_order_id, reason, why, state FROM intents WHERE state != 'working'"
+        " ORDER BY rowid DESC LIMIT 20",
+    )
+    latest += rows_of(
+        path, "SELECT client_order_id, reason, why, state FROM intents WHERE state = 'working'"
+    )
+    assert {state for *_, state in latest} == {"filled", "withheld", "working"}
+    for name, reason, why, _ in latest:
+        assert name in text
+        assert " ".join(reason.split()) in text
+        assert " ".join(why.split()) in text
+    assert "halted: daily_loss since" in text
+    assert "limit $" in text
+    assert "lost 11 %" in text.partition("Alerts")[2], "what a person was told of"
+    (last,) = rows_of(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
+    assert f"{last[0]} Enhanced Kelly sizing" in text
+    for choice in json.loads(last[1]):
+        target = f"{choice['target']:+.3f}×".replace("-", "−")
+        assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
+
+
+def test_what_was_decided_of_a_coin_stays_beside_a_later_decision_on_stocks(
+    practised: Path,
+) -> None:
+    text = text_of((practised / PAGE).read_text())
+    table = text.partition("Last decision")[2].partition("Alerts")[0]
+    symbols = re.findall(r"(SY\w+) 21 Feb (\d\d:\d\d)", table)
+    assert symbols == [("SYA", "19:30"), ("SYB", "19:30"), ("SYC", "19:30"), ("SYXUSD", "19:00")]
+
+
+def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
+    NoticeBook(written.database, str, lambda: NOW)(ATTACK, ATTACK)
+    written.order("one", reason=ATTACK)
+    written.order("two")
+    written.book.settle("two", "withheld", ATTACK)
+    written.halts.raise_halt("positions", ATTACK, NOW)
+    written.made(failed=ATTACK)
+    written.mark(NOW, 100.0, **{ATTACK: 50.0})
+    refused = Section("Refused", lambda: _raise(InputError(ATTACK)))
+    written.status = written.status_page(refused)
+    assert written.text().count(ATTACK) == 8
+    for page in (written.page(), (practised / PAGE).read_text()):
+        assert page.count("<script") == page.count(f"<script>{SCRIPT}</script>") == 1
+        assert not re.search(r"""\b(src|href|style|on\w+)=["']|url\(|@import""", page)
+
+
+def _raise(error: Exception) -> str:
+    raise error
+
+
+def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
+    written: Written,
+) -> None:
+    seen = [written.page()]
+    for change in (
+        written.made,
+        lambda: written.order("one"),
+        lambda: written.book.settle("one", "sending"),
+        lambda: written.halts.raise_halt("cash", "gone", NOW),
+        lambda: written.halts.clear("cash", "Ada", NOW),
+        (written.folder / KILL_FILE).touch,
+        (written.folder / KILL_FILE).unlink,
+        written.next_pass.expect_none,
+    ):
+        before = written.file.stat().st_mtime_ns, written.file.stat().st_ino
+        written.status.refresh()
+        assert (written.file.stat().st_mtime_ns, written.file.stat().st_ino) == before
+        change()
+        seen.append(written.page())
+        assert seen[-1] != seen[-2]
+
+
+def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written) -> None:
+    written.made(idle="nothing to do")
+    assert "<title>Running ·" in written.page()
+    for kind, rule in HALT_RULES.items():
+        written.halts.raise_halt(kind, f"why {kind}", NOW)
+        text = written.text()
+        assert f"why {kind}" in text
+        where = f"--folder {written.folder.parent} --account {written.folder.name}"
+        assert f"python -m execution.live {where} clear {kind} --by NAME" in text
+        assert rule.remedy in text
+    assert "<title>Running, and nothing is sent ·" in written.page()
+    for kind in HALT_RULES:
+        written.halts.clear(kind, "a person", NOW)
+    assert "<title>Running ·" in written.page()
+    (written.folder / KILL_FILE).touch()
+    assert f"{written.folder / KILL_FILE} is there" in written.text()
+
+
+def test_orders_of_which_nobody_knows_are_counted(written: Written) -> None:
+    written.order("one")
+    assert "nobody knows" not in written.text()
+    written.book.settle("one", "sending")
+    assert "Orders of which nobody knows: 1" in written.text()
+
+
+def test_a_pass_that_failed_is_said_until_one_has_not(written: Written) -> None:
+    written.made(failed="the venue did not answer")
+    assert "The last pass failed the venue did not answer" in written.text()
+    number = written.journal.begin_cycle(NOW)
+    written.order("one")
+    assert "The last pass failed" in written.text()
+    written.journal.end_cycle(number, NOW, idle="nothing to do")
+    written.order("two")
+    assert "The last pass failed" not in written.text()
+
+
+def test_what_is_held_is_shown_against_its_ceiling(written: Written) -> None:
+    written.mark(NOW - 60 * MINUTE, 1_000.0, NVDA=700.0, AAPL=-300.0)
+    text = written.text()
+    assert "stocks, gross +1.000× 4.00× $1,000" in text
+    assert "NVDA +0.700× above 0.60× $700" in text
+    assert "AAPL −0.300× 0.60× −$300" in text
+    bars = re.findall(r'class="(\w*)" x="(\S+)"\s+y="1.5" width="(\S+)"', written.page())
+    # Four fifths of a bar's half stand for the ceiling: 80 · 0.7 / 0.6 is cut off at 100 only.
+    kinds = [kind for kind, *_ in bars]
+    assert kinds == ["", "", "above", "short"]
+    begins = [float(begin) for _, begin, _ in bars]
+    widths = [float(width) for *_, width in bars]
+    assert begins == pytest.approx([0, 0, 0, -40])
+    assert widths == pytest.approx([20, 0, 80 * 0.7 / 0.6, 40])
+    written.mark(NOW, 1_000.0, NVDA=4_100.0)
+    assert "stocks, gross +4.100× above 4.00×" in written.text()
+
+
+def test_open_spreads_are_shown_as_the_seller_knows_them(written: Written) -> None:
+    legs = ("SPXW240402P04980000", "SPXW240402P04975000")
+    one = OpenSpread(
+        *("PUT-030", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00"),
+        Decimal("1.45"),
+        reason=ATTACK,
+        closed=1,
+    )
+    opened: list[OpenSpread] = []
+    assert "Open spreads" not in written.text()
+    written.status = written.status_page(spreads_section(lambda: opened))
+    assert "No spread is open" in written.text()
+    opened.append(one)
+    written.order("one")
+    assert "PUT-030 PUT 4980 / 4975 open 2 of 3 1.25 1.45 2024-04-02 10:00" in written.text()
+    assert ATTACK in written.text()
+
+
+def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) -> None:
+    before = os.umask(0)
+    try:
+        written.status.refresh()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(written.file.stat().st_mode) == 0o600
+    with written.file.open() as reader:
+        written.order("one")
+        written.status.refresh()
+        assert reader.read().endswith("</html>")
+    assert "one" in written.file.read_text()
+    assert sorted(path.name for path in written.folder.iterdir()) == [JOURNAL, PAGE]
+
+
+def in_the_way(written: Written) -> None:
+    written.file.mkdir()
+
+
+def spoilt_row(written: Written) -> None:
+    written.order("spoilt")
+    written.database.execute("UPDATE intents SET filled = 'some', sent_at = 'soon'")
+
+
+def lost_table(written: Written) -> None:
+    written.database.execute("DROP TABLE notices")
+
+
+@pytest.mark.parametrize("trouble", [in_the_way, spoilt_row, lost_table])
+def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
+    written: Written, trouble: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble(written)
+    done = 0
+    with caplog.at_level(logging.ERROR), written.status.kept(Stop()):
+        for number in range(3):
+            written.events.append("change", str(number))
+            written.status.refresh()
+            done += 1
+    assert done == 3
+    (line,) = caplog.records
+    assert f"{written.file} is not written; the loop goes on" in line.getMessage()
+
+
+def test_trouble_of_a_products_section_is_no_trouble_of_the_others(
+    written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    written.mark(NOW, 100.0)
+    lost = Section("Lost", lambda: _raise(InputError("its file is gone")))
+    written.status = written.status_page(lost)
+    assert "Lost its file is gone" in written.text()
+    assert "$100.00" in written.text()
+    written.status = written.status_page(Section("Wrong", lambda: _raise(KeyError("wrong"))))
+    written.status.refresh()
+    assert "is not written; the loop goes on" in caplog.text
+
+
+def test_a_page_that_was_in_trouble_is_written_again_once_that_is_over(
+    written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_the_way(written)
+    written.status.refresh()
+    written.file.rmdir()
+    assert "No order waits" in written.text()
+    written.file.unlink()
+    in_the_way(written)
+    written.order("one")
+    written.status.refresh()
+    assert len(caplog.records) == 2
+
+
+def test_writing_takes_a_twentieth_of_the_time_at_most(written: Written) -> None:
+    def slow() -> str:
+        written.seconds += 0.5
+        return ""
+
+    written.status = written.status_page(Section("Slow", slow))
+    written.order("an-order")
+    assert "an-order" in written.page()
+    written.order("another-one")
+    written.seconds = 0.5 + 0.5 * REST - 0.01
+    assert "another-one" not in written.page()
+    written.seconds += 0.02
+    assert "another-one" in written.page()
+
+
+def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
+    stop = Stop()
+    written.made()
+    with written.status.kept(stop):
+        stop.tell("SIGTERM")
+    assert "<title>Stopped: SIGTERM ·" in written.file.read_text()
+    assert "No pass is expected" in text_of(written.file.read_text())
+    with pytest.raises(BrokerError), written.status.kept(Stop()):
+        raise BrokerError("the venue is gone")
+    assert "<title>Stopped: the venue is gone ·" in written.file.read_text()
+
+
+def test_a_year_of_an_account_makes_no_long_page(written: Written) -> None:
+    fill_a_year(written)
+    page = written.page()
+    assert len(page) < 200_000
+    assert text_of(page).count("order-") == 20
+
+
+def fill_a_year(written: Written) -> None:
+    """8,760 marks of 20 positions and as many decisions, 20,000 intents with their events."""
+    hours = [str(NOW - number * 60 * MINUTE) for number in range(8_760)]
+    equity = 1e5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 2e-3, 8_760)))
+    positions = json.dumps({f"SY{letter}": 4_000.0 for letter in "ABCDEFGHIJKLMNOPQRST"})
+    basis = dict.fromkeys(("days", "sharpe", "premium", "earned", "forecast", "deviation"), 0.1)
+    choices = [
+        {
+            **dict.fromkeys(("mu", "sigma", "kelly", "held", "target", "price", "cost"), 0.001),
+            "symbol": symbol,
+            "qty": "3",
+            "binding": {"symbol_cap": 0.002},
+            "basis": {**basis, "worth": None},
+        }
+        for symbol in json.loads(positions)
+    ]
+    text = json.dumps(choices)
+    written.order("first", reason="a reason of a line, as long as reasons are " * 5)
+    path = written.folder / JOURNAL
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executemany(
+            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?)",
+            [(hour, value, positions) for hour, value in zip(hours, equity.tolist(), strict=True)],
+        )
+        connection.executemany(
+            "INSERT INTO decisions VALUES (?, 'trade', ?, ?, ?, 1e5, 4, '', '[]', ?, '{}', '{}',"
+            " 'ended')",
+            [(f"d{hour}", hour, hour, hour, text) for hour in reversed(hours)],
+        )
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(intents)")]
+        rest = ", ".join(columns[1:])
+        values = rest.replace("state", "'filled'")
+        connection.execute(
+            f"INSERT INTO intents (client_order_id, {rest})"
+            f" SELECT 'order-' || n, {values} FROM ({COUNTED}), intents WHERE n < 20000"
+        )
+
+
+COUNTED = (
+    "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 20000)"
+    " SELECT n FROM counted"
+)
+
+
+def answered(
+    address: str, method: str = "GET", path: str = "/", **headers: str
+) -> tuple[http.client.HTTPResponse, str]:
+    host, port = address.removeprefix("http://").rstrip("/").split(":")
+    with closing(http.client.HTTPConnection(host, int(port), timeout=30)) as connection:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response, response.read().decode()
+
+
+@pytest.fixture(scope="module")
+def address(practised: Path) -> Iterator[str]:
+    with served(practised, 0) as address:
+        yield address
+
+
+def test_the_page_is_served_to_this_machine_under_its_own_name_only(address: str) -> None:
+    port = address.rstrip("/").rpartition(":")[2]
+    assert address == f"http://127.0.0.1:{port}/"
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", "127.0.0.1"):
+        assert answered(address, Host=host)[0].status == 200
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1:1", f"127.0.0.1.evil:{port}"):
+        response, page = answered(address, Host=host)
+        assert response.status == 421
+        assert "equity" not in page
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", int(port)), timeout=5).close()
+    assert not is_host_of(None, 80)
+    assert not is_host_of("", 80)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+def test_nothing_but_reading_is_taken(address: str, method: str) -> None:
+    response, text = answered(address, method)
+    assert response.status == 501
+    assert "equity" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/{JOURNAL}", "/lock", "/..", "/../KILL", "/%2e%2e/", "/?x=1", "*"),
+        *(f"/./{PAGE}", f"/{PAGE}/", f"/{PAGE}%00", f"/x/../{PAGE}", f"/{PAGE}?x=1"),
+    ],
+)
+def test_there_is_one_file_and_no_listing(address: str, path: str) -> None:
+    response, text = answered(address, path=path)
+    assert (response.status, text) == (404, "The page is at /\n")
+
+
+def test_the_page_is_the_file_as_it_is_and_its_head_is_that_of_the_page(
+    practised: Path, address: str
+) -> None:
+    content = (practised / PAGE).read_text()
+    for path in ("/", f"/{PAGE}"):
+        response, page = answered(address, path=path)
+        assert (response.status, page) == (200, content)
+        head, nothing = answered(address, "HEAD", path)
+        assert (head.status, nothing) == (200, "")
+        same = [dict(each.headers) for each in (response, head)]
+        assert same[0].pop("Date")
+        assert same[1].pop("Date")
+        assert same[0] == same[1]
+
+
+def test_a_browser_is_told_to_run_our_script_alone_and_to_keep_nothing(address: str) -> None:
+    headers = answered(address)[0].headers
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    policy = headers["Content-Security-Policy"]
+    assert re.fullmatch(
+        r"default-src 'none'; script-src 'sha256-\S+'; style-src 'sha256-\S+';"
+        r" base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        policy,
+    )
+
+
+@pytest.mark.parametrize("what", ["nothing", "folder", "link", "pipe"])
+def test_what_is_no_page_of_the_loops_is_not_shown(tmp_path: Path, what: str) -> None:
+    (tmp_path / "secret").write_text("a key")
+    page = tmp_path / "account" / PAGE
+    page.parent.mkdir()
+    if what == "folder":
+        page.mkdir()
+    if what == "link":
+        page.symlink_to(tmp_path / "secret")
+    if what == "pipe":
+        os.mkfifo(page)
+    with served(page.parent, 0) as address:
+        response, text = answered(address)
+    assert (response.status, text) == (404, "No page was written yet: the loop does so.\n")
+
+
+def test_silent_connections_are_bounded_and_hold_nobody_up_for_ever(practised: Path) -> None:
+    with served(practised, 0) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(MOST)]
+        one_more = socket.create_connection(("127.0.0.1", port), timeout=30)
+        assert one_more.recv(1) == b"", "turned away"
+        one_more.close()
+        silent[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert silent[0].recv(15) == b"HTTP/1.0 200 OK"
+        for each in silent:
+            each.close()
+
+
+def test_the_command_serves_until_it_is_ended(practised: Path) -> None:
+    words = ["-m", "execution.live", "--folder", str(practised.parent), "serve", "--port", "0"]
+    process = Started(words, cwd=practised)
+    process.wait_for_output()
+    assert process.running
+    address = re.search(r"http://\S+", process._out.read_text())
+    assert address is not None
+    page = answered(address[0])[1]
+    os.kill(process.pid, signal.SIGTERM)
+    done = process.wait()
+    assert page == (practised / PAGE).read_text()
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == f"The page is at {address[0]} until this command is ended.\n"
+    assert done.stderr.startswith("interrupted: nothing was changed")
+
+
+@pytest.mark.parametrize("words", [["--port", "99999"], ["--port", "-1"], ["few"]])
+def test_what_cannot_be_served_is_one_line_and_exit_code_2(
+    practised: Path, words: list[str]
+) -> None:
+    line = refusal_of(command.main, "--folder", str(practised.parent), "serve", *words)
+    assert words[-1] in line
+
+
+def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(practised: Path) -> None:
+    program = installed()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    file = practised / PAGE
+    titles = ("Running, and nothing is opened", "Next pass", "withheld", ATTACK, "out of date")
+    with browsing(program) as page:
+        look_at_all_widths(page, file, titles)
+        page.open(file.as_uri(), 390)
+        assert page.value("document.title").startswith("Out of date · Running")
+        assert page.value("document.querySelectorAll('svg[role=img] path.first').length") == 2
+        # A curve that is drawn has a size.
+        assert page.value("document.querySelector('path.first').getTotalLength()") > 100
+
+
+def test_served_to_a_browser_the_page_says_by_itself_that_it_is_old(
+    written: Written, tmp_path: Path
+) -> None:
+    program = installed()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    later = np.datetime64("2124-01-01", "ns")
+    with browsing(program) as page, served(written.folder, 0) as address:
+        for until, old in ((NOW, True), (later, False), (None, False)):
+            written.next_pass = NextPassBook(written.database, 0.0, lambda at=until: at)
+            if until is None:
+                written.next_pass.expect_none()
+            else:
+                written.next_pass.expect(TRADE, until, until)
+            written.status.refresh()
+            page.open(address, 390)
+            shown = page.value("getComputedStyle(document.querySelector('.late')).display")
+            assert (shown == "block") == old
+            assert "ago)" in page.value("document.body.innerText")
+        assert page.complaints == []
