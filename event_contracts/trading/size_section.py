@@ -1,6 +1,6 @@
 """Sizes of orders as a section of a page: figures, a histogram, and two plots without scripts.
 
-The page of a comparison and the dashboard show the same section: a template that holds
+The pages of a comparison and of an account show the same section: a template that holds
 `CHART_MACRO` and `SIZE_MACRO` calls `sized(view)`, and its style holds `CHART_STYLE` and
 `SIZE_STYLE`.
 """

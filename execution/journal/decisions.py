@@ -242,7 +242,7 @@ class Journal(MarkBook):
         """The last decision; none before the first."""
         rows = self._database.rows(
             "SELECT id, at, until, equity, stock_ceiling, failure, rule FROM decisions"
-            " WHERE job = ? ORDER BY rowid DESC LIMIT 1",
+            " NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT 1",
             (self._job,),
         )
         with self._database.checked():
@@ -259,8 +259,8 @@ class Journal(MarkBook):
         rows = self._database.rows(
             """
             WITH latest AS (
-                SELECT rowid AS number, id, at, until, choices FROM decisions WHERE job = ?
-                ORDER BY rowid DESC LIMIT ?
+                SELECT rowid AS number, id, at, until, choices FROM decisions NOT INDEXED
+                WHERE job = ? ORDER BY rowid DESC LIMIT ?
             )
             SELECT latest.id, at, until, value, max(number) FROM latest, json_each(choices)
             GROUP BY json_extract(value, '$.symbol')

@@ -143,8 +143,8 @@ class StatusPage:
         self.refresh()
         try:
             yield
-        except Exception as error:
-            self._try_to_write(str(error))
+        except BaseException as error:
+            self._try_to_write(str(error) or type(error).__name__)
             raise
         self._try_to_write(stop.why or "all its passes are made")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,7 @@ from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.runner import footing_of
+from execution.live.templates import PAGE
 from execution.live.trading import TradingJob
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
@@ -362,21 +364,28 @@ def started(here: Practice, folder: Path, *words: str) -> Started:
 def test_told_to_stop_it_cancels_what_works_and_says_so(
     here: Practice, tmp_path: Path, how: str
 ) -> None:
+    account = tmp_path / "data" / "live" / here.venue.record.account_id
+    page = account / PAGE
+    if how == "flatten":
+        page.mkdir(parents=True)  # a page that cannot be written keeps nothing from being done
     process = started(here, tmp_path)
     process.wait_for_output()
     if how == "SIGTERM":
         os.kill(process.pid, signal.SIGTERM)
     else:
-        account = here.venue.record.account_id
-        put_whole(tmp_path / "data" / "live" / account / "KILL", how.encode())
+        put_whole(account / "KILL", how.encode())
     done = process.wait()
     assert done.returncode == 0, done.stderr
     assert "Stopped (" in done.stdout
-    expected = next_pass_of(tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL)
+    expected = next_pass_of(account / JOURNAL)
     assert expected is not None, "nobody makes it: it will be late"
     assert not expected.is_late(system_clock())
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
     assert bool(held) == (how != "flatten")
+    if how != "flatten":
+        why = "SIGTERM" if how == "SIGTERM" else "the kill file is there"
+        assert f"<title>Stopped: {why} ·" in page.read_text()
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
     if how != "SIGTERM":
         again = paper(here, tmp_path)
         assert again.returncode == 2
@@ -439,7 +448,8 @@ def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: P
     assert not [secret for secret in SECRETS for text in texts if secret in text]
     assert secrets_in(tmp_path) == []
     account: Any = here.venue.record.account_id
-    assert (tmp_path / "data" / "live" / account / JOURNAL).is_file()
+    for name in (JOURNAL, PAGE):
+        assert (tmp_path / "data" / "live" / account / name).is_file()
 
 
 def test_another_process_is_refused_while_one_has_the_journal(

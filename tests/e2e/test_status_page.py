@@ -9,6 +9,7 @@ import http.client
 import json
 import logging
 import os
+import platform
 import re
 import signal
 import socket
@@ -38,6 +39,7 @@ from execution.live.page import REST, Bounds, Section, StatusPage
 from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
 from execution.live.templates import PAGE, SCRIPT
+from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
@@ -420,9 +422,22 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
         stop.tell("SIGTERM")
     assert "<title>Stopped: SIGTERM ·" in written.file.read_text()
     assert "No pass is expected" in text_of(written.file.read_text())
-    with pytest.raises(BrokerError), written.status.kept(Stop()):
-        raise BrokerError("the venue is gone")
-    assert "<title>Stopped: the venue is gone ·" in written.file.read_text()
+    for error, why in (
+        (BrokerError("the venue is gone"), "the venue is gone"),
+        (Ended(signal.SIGINT), "SIGINT"),
+        (KeyError(), "KeyError"),
+    ):
+        with pytest.raises(type(error)), written.status.kept(Stop()):
+            raise error
+        assert f"<title>Stopped: {why} ·" in written.file.read_text()
+
+
+def test_what_a_killed_process_has_left_of_a_page_goes(written: Written) -> None:
+    no_process = 2**22 + 1  # beyond the largest number of one
+    left = written.folder / f".{PAGE}.{platform.node()}.{no_process}.part"
+    left.touch()
+    written.status.refresh()
+    assert not left.exists()
 
 
 def test_a_year_of_an_account_makes_no_long_page(written: Written) -> None:
