@@ -6,19 +6,17 @@ A day is New York's, as for stocks: the venue is there, and its fees are dated b
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
 
 from event_contracts.live.records import KalshiRecords
-from event_contracts.trading.account_books import AccountBooks, Reading, read_account
-from event_contracts.trading.connection import KalshiConnection
-from event_contracts.trading.ledger import Ledger, RulesOf, held
+from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import read_markets
-from event_contracts.trading.money import Account
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.sampler import Sample
+from event_contracts.trading.standing import Reading
 from event_contracts.trading.valuation import Sides, sale_prices, value_of
 from execution.journal.halts import HALT_RULES
 from execution.journal.marks import AccountMark
@@ -42,11 +40,9 @@ _SCHEMA = """
 class KalshiAccount:
     """Marks of one account, by which its openings are halted.
 
-    connection: to it.
+    manager: reads it, and goes on from the books that are kept.
     records: its journal and its halts; their notices are told of a halt once.
     limits: shares whose loss halts.
-    rules_of: fee rules of a market at an instant.
-    pause: waits for so many seconds.
 
     Raises
     ------
@@ -56,22 +52,19 @@ class KalshiAccount:
 
     def __init__(
         self,
-        connection: KalshiConnection,
+        manager: KalshiMultiMarketOrderManager,
         records: KalshiRecords,
         limits: LossLimits,
-        rules_of: RulesOf,
-        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         create_tables(records.database, _SCHEMA)
-        self._connection = connection
+        self._manager = manager
         self._database = records.database
         self._journal = records.journal
         self._halts = records.halts
         self._notices = records.notices
         self._limits = limits
-        self._rules_of = rules_of
-        self._pause = pause
-        self._books, self._sales = self._kept()
+        self._sales: Mapping[str, Sides] = {}
+        self._take_over()
         marks = records.journal.marks(_BEGINNING)
         self._marks = [Mark(each.at, each.equity, each.flows) for each in marks]
 
@@ -85,9 +78,9 @@ class KalshiAccount:
         BrokerError
             for a venue that does not answer, or an account that trades whenever it is read.
         """
-        reading = read_account(self._connection, self._books, self._rules_of, self._pause)
-        positions = _positions(reading.books.ledger.account)
-        samples = read_markets(self._connection, positions, Sample.of)
+        reading = self._manager.reading()
+        positions = reading.books.positions
+        samples = read_markets(self._manager.connection, positions, Sample.of)
         sales = sale_prices(samples, self._sales)
         values = {
             market: value_of(count, samples[market], sales[market])
@@ -104,7 +97,7 @@ class KalshiAccount:
         self, reading: Reading, sales: Mapping[str, Sides], values: Mapping[str, Decimal]
     ) -> None:
         """Write a mark, what it rests on and the halts that follow from it down as one."""
-        cash = reading.books.ledger.account.cash
+        cash = reading.books.cash
         mark = AccountMark(
             at=self._instant(reading.books.at),
             equity=float(sum(values.values(), cash)),
@@ -123,7 +116,8 @@ class KalshiAccount:
             self._keep(reading.books, sales)
             self._halts.apply(changes, mark.at)
         self._marks = thinned(marks, history)
-        self._books, self._sales = reading.books, sales
+        self._manager.begin(reading.books)
+        self._sales = sales
         for kind in (*changes.ended, *changes.raised):
             self._notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():
@@ -134,13 +128,11 @@ class KalshiAccount:
         return max(at, self._marks[-1].at + _TICK) if self._marks else at
 
     def _keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
-        account = books.ledger.account
         content = {
-            "cash": str(account.cash),
-            "positions": {name: str(count) for name, count in _positions(account).items()},
-            "carried": {name: str(amount) for name, amount in account.carried.items()},
-            "fills": sorted(books.ledger.booked),
-            "settlements": sorted([name, str(at)] for name, at in books.ledger.settled),
+            "cash": str(books.cash),
+            "positions": {name: str(count) for name, count in books.positions.items()},
+            "fills": sorted(books.fills),
+            "settlements": sorted([name, str(at)] for name, at in books.settlements),
             "sales": {name: [str(price) for price in sides] for name, sides in sales.items()},
         }
         self._database.execute(
@@ -148,27 +140,23 @@ class KalshiAccount:
             (_ROW, str(books.at), json.dumps(content)),
         )
 
-    def _kept(self) -> tuple[AccountBooks | None, Mapping[str, Sides]]:
-        """What an earlier process kept; nothing where there was none."""
+    def _take_over(self) -> None:
+        """Go on from what an earlier process kept, if there was one."""
         rows = self._database.rows("SELECT at, content FROM kalshi_books")
         if not rows:
-            return None, {}
+            return
         with self._database.checked():
             at, text = rows[0]
             content = json.loads(text)
-            account = Account(
+            settlements = content["settlements"]
+            books = AccountBooks(
+                np.datetime64(at, "ns"),
                 Decimal(content["cash"]),
-                {name: held(Decimal(count)) for name, count in content["positions"].items()},
-                {name: Decimal(amount) for name, amount in content["carried"].items()},
+                {name: Decimal(count) for name, count in content["positions"].items()},
+                frozenset(content["fills"]),
+                frozenset((name, np.datetime64(when, "ns")) for name, when in settlements),
             )
-            settled = {(name, np.datetime64(when, "ns")) for name, when in content["settlements"]}
-            ledger = Ledger(account, frozenset(content["fills"]), frozenset(settled))
-            sales = {
+            self._sales = {
                 name: (Decimal(yes), Decimal(no)) for name, (yes, no) in content["sales"].items()
             }
-            return AccountBooks(np.datetime64(at, "ns"), ledger), sales
-
-
-def _positions(account: Account) -> dict[str, Decimal]:
-    """Contracts by market, YES above 0 and NO below."""
-    return {name: each.yes - each.no for name, each in account.holdings.items()}
+        self._manager.begin(books)

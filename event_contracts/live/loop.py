@@ -11,7 +11,6 @@ import numpy as np
 from event_contracts.live.account import KalshiAccount
 from event_contracts.live.records import JOB, KalshiRecords
 from event_contracts.trading.actor import ActorService
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import is_there
 from execution.live.loop import LONGEST_WAIT, SECOND, Stop
@@ -20,8 +19,7 @@ from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
-TICKS = "kalshi ticks"  # kinds of alerts
-ACCOUNT = "kalshi account"
+TICKS = "kalshi ticks"  # a kind of alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,6 @@ class KalshiLoop:
     """Ticks for a service that works on them beside, until there are none.
 
     service: decides and sends.
-    manager: says what does not add up in the account.
     sampler: reads the markets.
     account: marks what it is worth.
     records: in which every round is a pass; their kill file ends the loop once it is there.
@@ -38,7 +35,6 @@ class KalshiLoop:
     """
 
     service: ActorService
-    manager: KalshiMultiMarketOrderManager
     sampler: Sampler
     account: KalshiAccount
     records: KalshiRecords
@@ -114,9 +110,6 @@ class KalshiLoop:
             for update in updates:
                 self.service.offer(update)
             reading = self.account.mark()
-            if reading.flow:
-                self.manager.book_flow(reading.flow)
-            self._tell_of(self.manager.differences())
         except BrokerError as error:
             self.records.journal.end_cycle(number, self.records.clock(), failed=str(error))
             raise
@@ -127,10 +120,3 @@ class KalshiLoop:
         )
         self.records.notices.end_alert(TICKS)
         self.records.notices.beat()
-
-    def _tell_of(self, differences: tuple[str, ...]) -> None:
-        """Alert of an account that does not add up."""
-        if differences:
-            self.records.notices.alert(ACCOUNT, "; ".join(differences))
-        else:
-            self.records.notices.end_alert(ACCOUNT)

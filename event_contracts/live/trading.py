@@ -70,22 +70,20 @@ def trade(
         connection = KalshiConnection(venue, keys, clock)
         own = EstimateFile(estimates, records.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
-        account = KalshiAccount(connection, records, settings.guards, fees)
 
         def begin() -> KalshiLoop:
             samples = sampler.read()
             fees.learn(connection, settings.markets)
             space = settings.space_at(fees.dearest(clock()))
             manager = _manager(settings, keys, space, fees, records)
+            account = KalshiAccount(manager, records, settings.guards)
             began = records.actions.began(worth(manager.view(settings.markets[0])))
             service = _service(
                 settings, records, manager, space, policy(space, float(began)), sizes, show
             )
             _follow(service, sampler, samples, records)
             account.mark()
-            return KalshiLoop(
-                service, manager, sampler, account, records, page, stop, settings.halt_after
-            )
+            return KalshiLoop(service, sampler, account, records, page, stop, settings.halt_after)
 
         try:
             loop = _begun(begin, stop, patient=settings.steps is None)

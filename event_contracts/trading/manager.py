@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from event_contracts.trading.admission import Admission
+from event_contracts.trading.books import AccountBooks, RulesOf, read_fills
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.ledger import RulesOf, held
 from event_contracts.trading.listings import Listing, read_markets, sale_value
-from event_contracts.trading.money import Account
+from event_contracts.trading.money import Holding
 from event_contracts.trading.order_desk import KalshiDesk
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
-from event_contracts.trading.standing import AccountReader
+from event_contracts.trading.standing import AccountReader, Reading
 from event_contracts.trading.venue_orders import awaited, order_of, order_request, reduces
 from event_contracts.trading.withdrawals import Withdrawal, withdrawals
 from execution.journal.intents import Intent, IntentBook
@@ -75,28 +75,27 @@ class KalshiMultiMarketOrderManager:
         # An order is admitted on an account in which the one before it stands.
         self._turn = threading.RLock()
 
-    def begin(self, account: Account) -> None:
-        """Book from an account on, in which nothing is that the venue lists; without it the ledger
-        begins with what is read first.
+    def begin(self, books: AccountBooks) -> None:
+        """Explain the account from books on; without it those of the first reading."""
+        with self._turn:
+            self._account.begin(books)
+
+    def reading(self) -> Reading:
+        """The account now, beside the books before; what was paid in since is not spent yet.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or whose answers do not agree, by name.
         """
         with self._turn:
-            self._account.begin(account)
-
-    def book_flow(self, amount: Decimal) -> None:
-        """Let what was paid in be spent; amount: USD, below 0 of what was taken out.
-
-        What was booked before is what the venue lists, and a deposit is not listed: who looks at
-        the account says that it was one.
-        """
-        with self._turn:
-            self._account.book_flow(amount)
+            return self._account.read()
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market now.
 
-        It is read until its answers agree with one another and with what was booked; where the cash
-        does not, the smaller one counts. Orders of unknown fate are among the resting ones, whole
-        and under our id.
+        Where the venue's cash is not what its fills and settlements make of the books, the smaller
+        one counts. Orders of unknown fate are among the resting ones, whole and under our id.
 
         Raises
         ------
@@ -132,7 +131,7 @@ class KalshiMultiMarketOrderManager:
             until = np.datetime64(request["expiration_time"], "s").astype("datetime64[ns]")
             answer = self._desk.post(request, until)
             if is_new:
-                self._account.expect(answer)
+                self._account.expect(answer, self.connection.now())
             return Receipt(answer.order_id, answer.filled, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
@@ -202,7 +201,7 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             # What an order's id at the venue is, the book knows once the order was found.
             self.undetermined(market)
-            listed = self._account.fills(market)
+            listed = read_fills(self.connection, {"ticker": market})
             return tuple(fill.fill(self._reduces(fill.order_id)) for fill in listed)
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
@@ -213,41 +212,29 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             return self._desk.undetermined(lambda intent: _is_of(intent, market))
 
-    def differences(self) -> tuple[str, ...]:
-        """What the venue says of cash and contracts that its own fills and settlements, booked by
-        our rules, do not say; by name.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        with self._turn:
-            return self._account.differences()
-
     def _look(self, market: str) -> _Sight:
-        """The account in front of a market, the market, and what is booked."""
+        """The account in front of a market, and the market."""
         if not self._limits_asked:
             self.connection.learn_limits()
             self._limits_asked = True
         waiting = self._desk.undetermined(lambda intent: intent.venue == KalshiDesk.venue)
-        standing, ledger = self._account.agreed()
-        listings = read_markets(self.connection, (market, *standing.positions), Listing.of)
-        here = held(standing.positions.get(market, NOTHING))
-        elsewhere = {name: each for name, each in standing.positions.items() if name != market}
-        listed = {order.client_order_id for order in standing.resting}
+        reading = self._account.read()
+        positions = reading.books.positions
+        listings = read_markets(self.connection, (market, *positions), Listing.of)
+        here = Holding.of_position(positions.get(market, NOTHING))
+        elsewhere = {name: count for name, count in positions.items() if name != market}
+        listed = {order.client_order_id for order in reading.resting}
         unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
         view = MarketView(
             market,
-            # A deposit is not spent before it is booked, nor a fill twice before it is shown.
-            min(standing.cash, ledger.account.cash),
+            reading.cash,
             here.yes,
             here.no,
-            (*self._account.resting_orders(standing), *unknown),
+            (*self._account.resting_orders(reading), *unknown),
             listings[market].quote,
             sale_value(elsewhere, listings),
         )
-        return _Sight(view, listings[market], ledger.account.carried)
+        return _Sight(view, listings[market], {})
 
     def _refusal(self, order: LimitOrder) -> str | None:
         """Why an order may not be sent, in words; nothing where it may."""

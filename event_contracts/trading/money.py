@@ -44,6 +44,11 @@ class Holding:
                 f"holding: yes and no must be 0 or more, one of them 0, got {self.yes}, {self.no}"
             )
 
+    @classmethod
+    def of_position(cls, count: Decimal) -> Holding:
+        """What a position says is held: YES above 0, NO below."""
+        return cls(max(count, NOTHING), max(-count, NOTHING))
+
     def of(self, side: Outcome) -> Decimal:
         """Contracts of a side."""
         return self.yes if side == "YES" else self.no

@@ -1,61 +1,74 @@
-"""How an account stands: several reads that agree with one another, and with what was booked."""
+"""How an account stands: what the venue shows, once it knows what its answers to us said.
+
+The venue is believed, and one rule holds what it shows to what it has said: no reading counts that
+lists less of an order's fills than an answer about that order. What no fill and no settlement
+explains may be listed late: it is read again, believed once it lasts, and told.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
 
-from event_contracts.trading.account_reads import (
+from event_contracts.trading.books import (
+    AccountBooks,
+    Explained,
     News,
+    Positions,
+    RulesOf,
+    explained,
     read_cash,
-    read_fills,
     read_news,
     read_positions,
 )
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.ledger import Ledger, RulesOf, held
-from event_contracts.trading.money import Account, Holding
 from event_contracts.trading.order_desk import KalshiDesk
 from event_contracts.trading.orders import Outcome, RestingOrder
-from event_contracts.trading.venue_orders import VenueFill, VenueOrder, reduces, sold_side
+from event_contracts.trading.venue_orders import VenueOrder, reduces, sold_side
 from execution.posting import LOOK_DELAYS
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
 OVERLAP = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
-_BEGINNING = np.datetime64(0, "ns")
-_SIDES: tuple[Outcome, ...] = ("YES", "NO")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """An account as several reads show it.
+class Reading:
+    """An account that was read, beside the books before.
 
-    cash: USD; what resting orders may take is still in it.
-    positions: contracts by market, YES above 0 and NO below; none of them 0.
+    books: of it.
     resting: the account's orders, whoever sent them, oldest first.
     unlisted: orders of ours that may still trade and that are not among them.
+    fills: listed beyond the books before.
+    cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
+    flow: USD paid in less taken out since the books before.
+    differences: what its fills, settlements and our fees do not explain, in words; no flow.
     """
 
-    cash: Decimal
-    positions: Mapping[str, Decimal]
+    books: AccountBooks
     resting: tuple[VenueOrder, ...]
-    unlisted: tuple[RestingOrder, ...] = ()
+    unlisted: tuple[RestingOrder, ...]
+    fills: int
+    cash: Decimal
+    flow: Decimal
+    differences: tuple[str, ...]
 
 
 class AccountReader:
-    """Reads one account, and books what the venue lists.
+    """Reads one account.
 
     connection: to it.
     desk: of its orders.
     rules_of: fee rules of a market at an instant.
     pause: waits for so many seconds.
+    books: of an earlier reading, from which on it is explained; without them those of the first.
     """
 
     def __init__(
@@ -65,102 +78,73 @@ class AccountReader:
         rules_of: RulesOf,
         pause: Callable[[float], None],
     ) -> None:
+        self.books: AccountBooks | None = None
         self._connection = connection
         self._desk = desk
         self._rules_of = rules_of
         self._pause = pause
-        self._ledger: Ledger | None = None
-        self._began_at = connection.now()
-        self._read_until = self._began_at
-        self._gap: Decimal | None = None  # USD by which the cash has differed for a while
-        self._traded: dict[str, Decimal] = {}
+        self._began_at: np.datetime64 | None = None
+        self._answered: dict[str, Decimal] = {}
+        self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
+        self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
 
-    def expect(self, order: VenueOrder) -> None:
-        """Believe no reading in which less of an order has traded than the venue has said.
+    def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
+        """Believe no reading that lists less of an order's fills than its answer said.
 
-        order: one that was sent since the ledger began; fills of others may be older.
+        sent_at: of one that was sent before the first books fills may be too old to be listed.
         """
-        if order.filled:
-            self._traded[order.order_id] = order.filled
+        if order.filled and self._began_at is not None and sent_at >= self._began_at:
+            self._answered[order.order_id] = order.filled
 
-    def begin(self, account: Account) -> None:
-        """Book from an account on, in which nothing is that the venue lists."""
-        self._ledger = Ledger.opened(account)
-        self._began_at = self._read_until = _BEGINNING
-
-    def book_flow(self, amount: Decimal) -> None:
-        """Book what was paid in, or taken out below 0, since the ledger began; USD."""
-        if self._ledger is not None:
-            account = self._ledger.account.with_flow(amount)
-            self._ledger = replace(self._ledger, account=account)
-
-    def agreed(self) -> tuple[Standing, Ledger]:
-        """The account, read until what waits stays the same and what is held is what was booked.
-
-        Cash that differs from what is booked is logged: a deposit is no error.
+    def read(self) -> Reading:
+        """The account, read until it stands still and knows our answers, and is explained or not
+        for longer than it takes to list things.
 
         Raises
         ------
         BrokerError
-            for a venue that does not answer, or whose answers do not agree, by name.
+            for a venue that does not answer, something that trades whenever the account is read,
+            and fills that were answered and are not listed, by name.
         """
         for seconds in (0.0, *LOOK_DELAYS):
             self._pause(seconds)
-            standing, ledger, still = self._read()
-            contracts = (*self._unlisted(ledger), *ledger.position_differences(standing.positions))
-            told = ledger.differences(standing.cash, standing.positions)
-            # What was told before has lasted: nobody waits for it again.
-            if still and not contracts and self._is_known(standing, ledger, told):
-                return standing, ledger
+            at = self._connection.now()
+            since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
+            news = read_news(self._connection, since)
+            cash = read_cash(self._connection)
+            positions = read_positions(self._connection)
+            resting = self._desk.resting()
+            unlisted = self._desk.unlisted(resting)
+            # What trades meanwhile is in the cash or not: nobody knows which.
+            still = read_news(self._connection, since) == news
+            self._began_at = at if self._began_at is None else self._began_at
+            for intent, order in unlisted.ended:
+                self.expect(order, intent.sent_at)
+            missing = self._missing(news)
+            if not still or missing:
+                continue
+            books = AccountBooks.of(at, cash, positions, news)
+            if self.books is None:
+                self.books = books
+            come_to = explained(self.books, news, self._rules_of)
+            unexplained = (come_to.flow(books), come_to.contracts(books))
+            if not any(unexplained) or unexplained == self._lasting:
+                break
+        if missing:
+            raise BrokerError(f"the account does not add up: {'; '.join(missing)}")
         if not still:
-            raise BrokerError("the account: orders come and go while they are read")
-        if contracts:
-            raise BrokerError(f"the account does not add up: {'; '.join(contracts)}")
-        self._remember(standing, ledger, told)
-        return standing, ledger
+            raise BrokerError("the account: something trades in it whenever it is read")
+        if any(unexplained) and unexplained != self._lasting:
+            log.warning("the account: $%s and contracts %s are not explained", *unexplained)
+        self._lasting = unexplained
+        return _reading(books, come_to, resting, unlisted.left)
 
-    def differences(self) -> tuple[str, ...]:
-        """What the venue says of cash and contracts that its own fills and settlements, booked by
-        our rules, do not say; by name, once it lasts.
+    def begin(self, books: AccountBooks) -> None:
+        """Explain the account from books on."""
+        self.books = books
+        self._began_at = books.at if self._began_at is None else self._began_at
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        told: tuple[str, ...] = ()
-        for seconds in (0.0, *LOOK_DELAYS):
-            self._pause(seconds)
-            standing, ledger, still = self._read()
-            told = ledger.differences(standing.cash, standing.positions)
-            if still and self._is_known(standing, ledger, told):
-                return told
-        self._remember(standing, ledger, told)
-        return told
-
-    def _remember(self, standing: Standing, ledger: Ledger, told: tuple[str, ...]) -> None:
-        """Log differences that have lasted, and wait for those of the cash no more."""
-        log.warning("the account does not add up: %s", "; ".join(told))
-        self._gap = standing.cash - ledger.account.cash
-
-    def _is_known(self, standing: Standing, ledger: Ledger, told: tuple[str, ...]) -> bool:
-        """Whether nothing differs, or the cash alone, and by as much as has lasted before."""
-        if not told:
-            return True
-        contracts = ledger.position_differences(standing.positions)
-        return not contracts and standing.cash - ledger.account.cash == self._gap
-
-    def fills(self, market: str) -> list[VenueFill]:
-        """The account's fills in a market, oldest first.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        return read_fills(self._connection, {"ticker": market})
-
-    def resting_orders(self, standing: Standing) -> tuple[RestingOrder, ...]:
+    def resting_orders(self, reading: Reading) -> tuple[RestingOrder, ...]:
         """What waits, in our words: orders of ours as they were meant, those of others by what
         they would sell of what ours leave.
 
@@ -169,97 +153,67 @@ class AccountReader:
         BrokerError
             for an order that cannot be.
         """
-        free = _Free(standing.positions)
+        free = _Free(reading.books.positions)
         ours: list[RestingOrder] = []
         others: list[VenueOrder] = []
         with self._connection.translated_errors("orders that wait"):
-            for order in standing.resting:
+            for order in reading.resting:
                 intent = self._desk.book.get(order.client_order_id)
                 if intent is None or not order.is_of(intent):
                     others.append(order)
                 else:
                     ours.append(order.resting(reduces(intent)))
                     free.take(ours[-1])
-            for each in standing.unlisted:
+            for each in reading.unlisted:
                 free.take(each)
             parts = [part for order in others for part in free.parts(order)]
-        return (*ours, *standing.unlisted, *parts)
+        return (*ours, *reading.unlisted, *parts)
 
-    def _read(self) -> tuple[Standing, Ledger, bool]:
-        """The account, what is booked by then, and whether nothing waited that did not before."""
-        if self._ledger is None:
-            self._ledger = self._opened()
-        before = _waiting(self._desk.resting())
-        standing = self._standing()
-        unlisted = self._desk.unlisted(standing.resting)
-        for intent, order in unlisted.ended:
-            if intent.sent_at >= self._began_at:
-                self.expect(order)
-        standing = replace(standing, unlisted=unlisted.left)
-        now = self._connection.now()
-        news = self._news()
-        self._ledger = self._ledger.after(news.fills, news.settlements, self._rules_of)
-        self._read_until = now
-        return standing, self._ledger, before == _waiting(standing.resting)
-
-    def _unlisted(self, ledger: Ledger) -> tuple[str, ...]:
+    def _missing(self, news: News) -> tuple[str, ...]:
         """Fills that the venue has said and does not list yet, in words."""
-        for name, filled in tuple(self._traded.items()):
-            if ledger.traded.get(name, NOTHING) >= filled:
-                del self._traded[name]
+        for fill in news.fills:
+            self._listed[fill.order_id][fill.fill_id] = fill.count
+        listed = {name: sum(self._listed[name].values(), NOTHING) for name in self._answered}
+        left = {name: said for name, said in self._answered.items() if listed[name] < said}
+        self._answered = left
         return tuple(
-            f"order {name}: {filled} traded, {ledger.traded.get(name, NOTHING)} listed"
-            for name, filled in self._traded.items()
+            f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
         )
 
-    def _opened(self) -> Ledger:
-        """A ledger that begins with what the account is, where nothing happens meanwhile."""
-        self._began_at = self._connection.now()
-        for seconds in (0.0, *LOOK_DELAYS):
-            self._pause(seconds)
-            before = self._news()
-            standing = self._standing()
-            if self._news() == before:
-                holdings = {market: held(each) for market, each in standing.positions.items()}
-                return Ledger.opened(
-                    Account(standing.cash, holdings), before.fills, before.settlements
-                )
-        raise BrokerError("the account: it trades while it is read for the first time")
 
-    def _standing(self) -> Standing:
-        cash = read_cash(self._connection)
-        return Standing(cash, read_positions(self._connection), self._desk.resting())
-
-    def _news(self) -> News:
-        """Fills and settlements since they were last read, and of some time before."""
-        return read_news(self._connection, self._read_until - OVERLAP)
+def _reading(
+    books: AccountBooks,
+    come_to: Explained,
+    resting: tuple[VenueOrder, ...],
+    unlisted: tuple[RestingOrder, ...],
+) -> Reading:
+    return Reading(
+        books=books,
+        resting=resting,
+        unlisted=unlisted,
+        fills=come_to.fills,
+        cash=min(books.cash, come_to.cash),
+        flow=come_to.flow(books),
+        differences=(*come_to.contracts(books), *come_to.fees),
+    )
 
 
 class _Free:
     """Contracts held that no sale has reserved."""
 
-    def __init__(self, positions: Mapping[str, Decimal]) -> None:
-        holdings: dict[str, Holding] = {name: held(each) for name, each in positions.items()}
-        self._counts = {
-            (market, side): holding.of(side)
-            for market, holding in holdings.items()
-            for side in _SIDES
-        }
+    def __init__(self, positions: Positions) -> None:
+        self._counts: dict[tuple[str, Outcome], Decimal] = defaultdict(Decimal)
+        for market, count in positions.items():
+            self._counts[market, "YES" if count > 0 else "NO"] = abs(count)
 
     def take(self, resting: RestingOrder) -> None:
         """Reserve what an order sells."""
         if resting.order.action == "SELL":
-            key = (resting.order.market, resting.order.side)
-            self._counts[key] = self._counts.get(key, NOTHING) - resting.remaining
+            self._counts[resting.order.market, resting.order.side] -= resting.remaining
 
     def parts(self, order: VenueOrder) -> tuple[RestingOrder, ...]:
         """The order of somebody else, as a sale of what is free and a purchase beyond it."""
-        free = self._counts.get((order.market, sold_side(order.side)), NOTHING)
-        parts = order.resting_of_others(free)
+        parts = order.resting_of_others(self._counts[order.market, sold_side(order.side)])
         for part in parts:
             self.take(part)
         return parts
-
-
-def _waiting(resting: Iterable[VenueOrder]) -> dict[str, Decimal]:
-    return {order.order_id: order.remaining for order in resting}

@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from event_contracts.trading.admission import Admission
+from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.ledger import RulesOf
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.money import Account
 from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.position_limits import PositionLimits
 from execution.journal.intents import IntentBook
@@ -99,7 +98,7 @@ class KalshiStand:
             halted=halted,
             clock=self.clock,
         )
-        manager.begin(Account(D(1000)))
+        manager.begin(AccountBooks(BEGINNING, D(1000)))
         return manager
 
     def orders(self) -> Counter[str]:

@@ -133,7 +133,7 @@ class Process:
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
         sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
         page = StatusPage(self.records.database, BOUNDS)
-        return self.service(), self.manager, sampler, self.account, self.records, page
+        return self.service(), sampler, self.account, self.records, page
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""
@@ -155,10 +155,6 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     keys = KalshiKeys(here.key_id, here.private_key)
     clock = Clock()
     with kalshi_records(settings, settings.venue(), keys, clock) as records:
-        connection = KalshiConnection(settings.venue(), keys, clock)
-        account = KalshiAccount(
-            connection, records, settings.guards, lambda *_: FeeRules(), lambda seconds: None
-        )
         admission = settings.space_at(FeeRules()).admission
         manager = manager_at(
             here,
@@ -167,7 +163,9 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
             settings=settings.venue(),
             guard=records.guard,
             job=JOB,
+            clock=clock,
         )
+        account = KalshiAccount(manager, records, settings.guards)
         yield Process(here, settings, records, account, manager, clock)
 
 
@@ -251,7 +249,7 @@ def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPra
             assert now.manager.view(RAIN).cash == min(before, before + paid)
             loop._round(system_clock())
             assert now.manager.view(RAIN).cash == cash
-            assert now.manager.differences() == ()
+            assert now.manager.reading().differences == ()
         assert now.notices == []
 
 
@@ -356,9 +354,7 @@ def test_a_clock_that_was_ahead_for_a_moment_keeps_no_tick_back(tmp_path: Path) 
     next_pass = NextPassBook(Database(), 0.0)
     records: Any = SimpleNamespace(clock=clock, kill_file=tmp_path / KILL_FILE, next_pass=next_pass)
     sampler = Sampler(some, (), SECOND)
-    loop = KalshiLoop(
-        some, some, sampler, some, records, StatusPage(Database(), BOUNDS), Watch(), 3
-    )
+    loop = KalshiLoop(some, sampler, some, records, StatusPage(Database(), BOUNDS), Watch(), 3)
     assert loop._next_tick() == np.datetime64("2026-11-22T10:00:01", "ns")
     assert sum(waited) == pytest.approx(0.8)
 

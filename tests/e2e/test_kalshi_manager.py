@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from event_contracts.trading.admission import Admission
+from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb
 from execution.journal.intents import Intent
@@ -62,13 +63,18 @@ def traded(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> Market
     raise AssertionError(f"still waiting: {view.resting}")
 
 
+def assert_explained(manager: KalshiMultiMarketOrderManager) -> None:
+    reading = manager.reading()
+    assert (reading.differences, reading.flow) == ((), 0)
+
+
 def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> MarketView:
     """What the manager says is what the venue knows, to the last digit."""
     truth = stand.practice.exchange
     view = manager.view("SIM-1")
     held = truth.account.holding("SIM-1")
     assert (view.cash, view.yes, view.no) == (truth.account.cash, held.yes, held.no)
-    assert manager.differences() == ()
+    assert_explained(manager)
     return view
 
 
@@ -111,7 +117,7 @@ def test_an_order_that_ends_with_its_market_is_paid_and_booked() -> None:
         truth = stand.practice.exchange.account
         view = manager.view("SIM-1")
         assert (view.cash, view.yes, view.no, view.resting) == (truth.cash, 0, 0, ())
-        assert manager.differences() == ()
+        assert_explained(manager)
         with pytest.raises(OrderRejected, match="SIM-1 is finalized"):
             manager.submit(order("o-3", "0.50"))
         assert stand.posts() == {"o-1": 1, "o-2": 1}
@@ -410,37 +416,54 @@ def test_other_markets_are_worth_what_they_could_be_sold_for(stand: KalshiStand)
     assert here.elsewhere == 0
 
 
-def test_a_deposit_is_a_difference_that_is_told_and_not_spent(
+def test_a_deposit_is_a_flow_that_is_told_and_not_spent_before_it_is_booked(
     stand: KalshiStand, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manager = stand.manager()
-    manager.view("SIM-1")
     later = stand.manager()
-    later.begin(replace(stand.practice.exchange.account, cash=D(940)))
-    assert later.differences() == ("cash: $940 booked, $1000.0000 at the venue",)
+    later.begin(AccountBooks(BEGINNING, D(940)))
+    assert later.reading().flow == 60
     assert later.view("SIM-1").cash == 940
-    assert "cash: $940 booked" in caplog.text
+    assert "$60.0000 and contracts () are not explained" in caplog.text
     told = len(stand.waited)
     assert later.view("SIM-1").cash == 940
     # The cash differs by as much after a trade: nobody waits for that again, whoever asks.
     later.submit(order("o-1", taking(later.view("SIM-1")), 10))
     stand.practice.advance()
     for _ in range(2):
-        [difference] = later.differences()
-        assert difference.startswith("cash: $")
+        assert later.reading().flow == 60
     assert sum(stand.waited[told:]) == 0
+    later.begin(later.reading().books)
+    assert later.view("SIM-1").cash == stand.practice.exchange.account.cash
+    assert_explained(later)
 
 
-def test_contracts_that_were_not_booked_stop_everything_by_name(stand: KalshiStand) -> None:
+def test_fills_that_an_order_has_and_no_list_stop_everything_by_name(stand: KalshiStand) -> None:
     manager = stand.manager()
     manager.submit(order("o-1", taking(manager.view("SIM-1")), 10))
     stand.practice.advance()
     stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/fills", count=100)
-    with pytest.raises(BrokerError, match=r"SIM-1: nothing booked, 10.00 YES at the venue"):
+    with pytest.raises(BrokerError, match=r"SIM-1-0: 10.00 traded, 0 listed"):
         manager.submit(order("o-2", "0.50"))
     stand.practice.clear_faults()
     check_books(stand, manager)
     assert stand.posts() == {"o-1": 1}
+
+
+def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
+    stand: KalshiStand,
+) -> None:
+    stand.manager().submit(order("o-1", taking(stand.manager().view("SIM-1")), 10))
+    stand.practice.advance()
+    stand.manager().view("SIM-1")
+    stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/fills", count=100)
+    # Of this process no answer says that it filled.
+    manager = stand.manager()
+    reading = manager.reading()
+    assert reading.differences == ("SIM-1: nothing by its fills, 10.00 YES at the venue",)
+    assert reading.flow == 0
+    assert sum(stand.waited) > 0
+    assert manager.view("SIM-1").yes == 10
+    assert manager.view("SIM-1").cash == stand.practice.exchange.account.cash
 
 
 def test_a_manager_that_is_not_told_where_to_begin_begins_with_what_it_reads(
@@ -453,7 +476,7 @@ def test_a_manager_that_is_not_told_where_to_begin_begins_with_what_it_reads(
         stand.settings(), stand.keys(), UNLIMITED, lambda *_: Admission().fees, book=stand.book
     )
     assert later.view("SIM-1").yes == 10
-    assert later.differences() == ()
+    assert_explained(later)
 
 
 def test_keys_of_another_account_open_nothing_and_are_not_shown(stand: KalshiStand) -> None:

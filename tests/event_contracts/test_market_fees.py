@@ -71,7 +71,7 @@ def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
         if agrees:
             manager.submit(order("o-1", str(quote.yes_ask), 100))
             cheap.practice.advance()
-        assert (not manager.differences()) == agrees
+        assert (not manager.reading().differences) == agrees
 
 
 def test_of_several_series_the_dearest_bounds_every_cost(
