@@ -40,12 +40,12 @@ from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, Action
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.position_sizes import PositionSizeMetrics
 from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, SizeView, size_view
+from execution.journal.migrations import rows_of
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import may_overwrite, settings_of
 from foundation.counts import counted
-from foundation.database import rows_of
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.page import render_page

@@ -5,7 +5,9 @@ Prices are points a share, exact to the cent.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -161,9 +163,47 @@ class SpreadOrder:
         different = {leg.contract for leg in self.legs}
         if not 2 <= len(self.legs) <= 4 or len(different) != len(self.legs):
             raise InputError(f"{name}: an order has two to four legs, each another option")
+        roots = sorted({contract.root for contract in different})
+        if len(roots) > 1:
+            raise InputError(f"{name}: its legs are on {', '.join(roots)}, not on one")
         limit = self.least_credit
         if limit is not None and (not limit.is_finite() or limit != round(limit, 2)):
             raise InputError(f"{name}: {limit} is no price in cents")
+
+    @property
+    def root(self) -> str:
+        """Of its options."""
+        return self.legs[0].contract.root
+
+    @property
+    def width(self) -> float:
+        """USD that one spread is worth at most, to whoever holds it or to whoever owes it: what a
+        credit spread can lose. Infinite where no leg bounds it.
+        """
+        worths = (*self._least_worths(1), *self._least_worths(-1))
+        if None in worths:
+            return math.inf
+        pairs = zip(self._least_worths(1), self._least_worths(-1), strict=True)
+        return float(sum(max(-(least or 0), -(most or 0)) for least, most in pairs))
+
+    @property
+    def closes(self) -> bool:
+        """Whether it can owe nothing at its end, as what buys back a spread that was sold."""
+        return all(least is not None and least >= 0 for least in self._least_worths(1))
+
+    def _least_worths(self, sign: int) -> list[Decimal | None]:
+        """USD that the legs of each day are worth at least; sign: -1 for whoever owes them.
+
+        Legs that expire on different days protect each other nowhere.
+        """
+        by_expiry: dict[date, dict[Contract, Decimal]] = defaultdict(dict)
+        for leg in self.legs:
+            by_expiry[leg.contract.expiry][leg.contract] = Decimal(sign * leg.direction)
+        return [least_worth(options) for options in by_expiry.values()]
+
+    def at_risk(self, contracts: Decimal) -> float:
+        """USD that so many of these spreads can lose."""
+        return self.width * float(contracts) if contracts else 0.0
 
 
 @dataclass(frozen=True, slots=True)

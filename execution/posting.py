@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from execution.journal.intents import (
     Progress,
     State,
 )
+from execution.journal.orders import AnyOrder, is_same
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
@@ -35,7 +36,7 @@ ONE_LOOK = (0.0,)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
-Order = TypeVar("Order")  # an order as a venue's answers describe it
+Answer = TypeVar("Answer")  # an order as a venue's answers describe it
 # Why an intent may not be sent at an instant of the venue's clock; empty where it may.
 Guard = Callable[[Intent, np.datetime64], str]
 
@@ -73,7 +74,7 @@ def is_unsent(intent: Intent) -> bool:
     return intent.state in UNSENT and not intent.taken
 
 
-class PostingDesk(ABC, Generic[Order]):
+class PostingDesk(ABC, Generic[Answer]):
     """Intents that become orders of one venue; the venue's own words are left to its desk.
 
     pause: waits for so many seconds.
@@ -81,13 +82,11 @@ class PostingDesk(ABC, Generic[Order]):
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
     venue: that they go to, as the book calls it.
-    terms: of a request, in which orders of one id may not differ.
     one_order_an_id: whether the venue takes one order of an id and no second, so that one whose
         fate is open, or that it rejected, may be asked for again.
     """
 
     venue: ClassVar[str]
-    terms: ClassVar[tuple[str, ...]]
     one_order_an_id: ClassVar[bool]
 
     def __init__(
@@ -111,7 +110,7 @@ class PostingDesk(ABC, Generic[Order]):
         """The venue's time as far as it is known."""
 
     @abstractmethod
-    def find_order(self, client_order_id: str) -> Order | None:
+    def find_order(self, client_order_id: str) -> Answer | None:
         """The order with this id of ours; None where the venue has none.
 
         Raises
@@ -121,7 +120,7 @@ class PostingDesk(ABC, Generic[Order]):
         """
 
     @abstractmethod
-    def end(self, answer: Order) -> Order:
+    def end(self, answer: Answer) -> Answer:
         """Cancel an order if it still works, and return it as it is after that; the book says it.
 
         Raises
@@ -131,7 +130,7 @@ class PostingDesk(ABC, Generic[Order]):
         """
 
     @abstractmethod
-    def _posted(self, intent: Intent, patience: float) -> Order:
+    def _posted(self, intent: Intent, patience: float) -> Answer:
         """The venue's answer to one order.
 
         patience: seconds that it waits while the venue is busy.
@@ -145,15 +144,15 @@ class PostingDesk(ABC, Generic[Order]):
         """
 
     @abstractmethod
-    def _same_terms(self, intent: Intent, answer: Order) -> bool:
+    def _same_terms(self, intent: Intent, answer: Answer) -> bool:
         """Whether an answer is about an order of an intent's terms, as far as it says them."""
 
     @abstractmethod
-    def _progress(self, answer: Order) -> tuple[str, Progress]:
+    def _progress(self, answer: Answer) -> tuple[str, Progress]:
         """Our id of the order that an answer is about, and what it says of it, for the book."""
 
     @abstractmethod
-    def _is_done(self, answer: Order) -> bool:
+    def _is_done(self, answer: Answer) -> bool:
         """Whether nothing more can happen to an order."""
 
     def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
@@ -164,11 +163,11 @@ class PostingDesk(ABC, Generic[Order]):
 
     def post(
         self,
-        request: Mapping[str, Any],
+        order: AnyOrder,
         expires_at: np.datetime64 | None = None,
         part: Part = "",
         reason: str = "",
-    ) -> Order:
+    ) -> Answer:
         """Have an order taken, and return what the venue says of it.
 
         An order of this id that was sent before is that order, or stays rejected; one that was
@@ -186,16 +185,16 @@ class PostingDesk(ABC, Generic[Order]):
             where nobody knows what became of it: it may be working, and stays open until the venue
             has said more.
         """
-        name = str(request["client_order_id"])
+        name = order.client_order_id
         before = self._book.get(name)
-        if before is not None and any(before.request.get(k) != request.get(k) for k in self.terms):
+        if before is not None and not is_same(before.order, order):
             raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
             return self._settled(before, (*ONE_LOOK, *LOOK_DELAYS))
         now = self.estimated_now()
-        new = Intent(name, request, now, expires_at, part=part, reason=reason)
+        new = Intent(order, now, expires_at, part=part, reason=reason)
         intent = before or replace(new, job=self._job, venue=self.venue)
         intent = replace(intent, state="sending", why="", sent_at=now)
         if why := self._guard(intent, now):
@@ -260,7 +259,7 @@ class PostingDesk(ABC, Generic[Order]):
         intent = self._book.get(client_order_id)
         return intent is not None and intent.state in UNDETERMINED
 
-    def fate(self, client_order_id: str) -> Order | Literal["open"] | None:
+    def fate(self, client_order_id: str) -> Answer | Literal["open"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.
 
         An order that works is cancelled; one that may be on its way is `open`, as is one that does
@@ -274,13 +273,13 @@ class PostingDesk(ABC, Generic[Order]):
         """
         return self._fate(client_order_id, again=False)
 
-    def _fate(self, client_order_id: str, *, again: bool) -> Order | Literal["open"] | None:
+    def _fate(self, client_order_id: str, *, again: bool) -> Answer | Literal["open"] | None:
         from foundation.transport import time_limit
 
         intent = self._book.get(client_order_id)
         if intent is None:
             # It is written down before it is sent: what is not in the book was sent by nobody here.
-            answer: Order | None = self.find_order(client_order_id)
+            answer: Answer | None = self.find_order(client_order_id)
         elif is_unsent(intent):
             answer = None
         else:
@@ -296,14 +295,14 @@ class PostingDesk(ABC, Generic[Order]):
         answer = self.end(answer)
         return answer if self._is_done(answer) else "open"
 
-    def _noted(self, answer: Order) -> Order:
+    def _noted(self, answer: Answer) -> Answer:
         """The answer, which the book then says as well."""
         self._book.note(*self._progress(answer))
         return answer
 
     def _settled(
         self, intent: Intent, looks: tuple[float, ...] = (), *, again: bool = True
-    ) -> Order:
+    ) -> Answer:
         """What the venue says of an intent, which the book then says as well.
 
         looks: seconds before each look for it, where it was sent before; none where it was not.
@@ -324,14 +323,14 @@ class PostingDesk(ABC, Generic[Order]):
             raise
         return self._noted(answer)
 
-    def _taken(self, name: str, looks: tuple[float, ...]) -> Order:
+    def _taken(self, name: str, looks: tuple[float, ...]) -> Answer:
         """An order that the venue has taken: it is never sent again, whatever a look says."""
         answer, _ = self._look_up(name, looks)
         if answer is None:
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
         return self._noted(answer)
 
-    def _asked(self, intent: Intent, looks: tuple[float, ...], again: bool) -> Order:
+    def _asked(self, intent: Intent, looks: tuple[float, ...], again: bool) -> Answer:
         """The venue's answer to an order, looked for, posted, and looked for."""
         name = intent.client_order_id
         absent = False
@@ -368,7 +367,7 @@ class PostingDesk(ABC, Generic[Order]):
             return (False, True)
         return (True,) if again else ()
 
-    def _offered(self, intent: Intent, sent: bool) -> Order | None:
+    def _offered(self, intent: Intent, sent: bool) -> Answer | None:
         """The venue's answer to an order; None where it does not say what becomes of it.
 
         sent: whether the order was posted before.
@@ -387,7 +386,7 @@ class PostingDesk(ABC, Generic[Order]):
             log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)
         return None
 
-    def _look_up(self, name: str, looks: tuple[float, ...]) -> tuple[Order | None, bool]:
+    def _look_up(self, name: str, looks: tuple[float, ...]) -> tuple[Answer | None, bool]:
         """The order with this id of ours, or None; and whether the last look said there is none."""
         from foundation.transport import time_limit
 

@@ -172,18 +172,33 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise _unreadable(path, error) from error
-    try:
-        with TemporaryDirectory() as scratch:
-            copy = Path(scratch) / path.name
-            files = (path, unfinished_commit(path))
-            before = [file.stat().st_mtime_ns for file in files]
-            for file in files:
-                shutil.copyfile(file, copy.with_name(file.name))
-            # A process that has started since may have gone on with it: the two are of one moment.
-            if [file.stat().st_mtime_ns for file in files] != before:
-                raise OSError("it is written just now; read it again")
-            Database(copy).close()
+    with TemporaryDirectory() as scratch:
+        copy = copied(path, Path(scratch))
+        try:
             return _rows(copy, query, values)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from error
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """A copy of a file in another folder, in which what a killed process has begun is taken back.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a file that cannot be read.
+    """
+    copy = folder / path.name
+    try:
+        files = [file for file in (path, unfinished_commit(path)) if file.exists()]
+        before = [file.stat().st_mtime_ns for file in files]
+        for file in files:
+            shutil.copyfile(file, copy.with_name(file.name))
+        # A process that has started since may have gone on with it: the two are of one moment.
+        if [file.stat().st_mtime_ns for file in files] != before:
+            raise OSError("it is written just now; read it again")
+        Database(copy).close()
+        return copy
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.venue_orders import order_of
 from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
@@ -57,14 +56,12 @@ class KalshiGuard:
     halts: of the account.
     book: of all jobs of the account.
     kill_file: as long as it is there, nothing is sent.
-    order_of: the order that an intent asks for.
     """
 
     settings: KalshiGuardSettings
     halts: Halts
     book: IntentBook
     kill_file: Path
-    order_of: Callable[[Intent], LimitOrder]
 
     def __call__(self, intent: Intent, now: np.datetime64) -> str:
         """Why an intent may not be sent at an instant; empty where it may.
@@ -78,7 +75,7 @@ class KalshiGuard:
             return why
         if intent.part in REDUCING:
             return ""
-        order = self.order_of(intent)
+        order = order_of(intent)
         value = order.price * order.count
         if value > self.settings.max_order:
             return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"

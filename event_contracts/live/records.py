@@ -15,7 +15,6 @@ from event_contracts.live.guard import KalshiGuard
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
-from event_contracts.trading.venue_orders import order_of
 from execution.account_lock import KILL_FILE, AccountJournal, is_there, journal_of_account
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
@@ -89,7 +88,7 @@ def kalshi_records(
         events = EventLog(database, keys.redact, clock)
         book = IntentBook(database, events)
         halts = Halts(database, events)
-        guard = KalshiGuard(settings.guards, halts, book, kill_file, order_of)
+        guard = KalshiGuard(settings.guards, halts, book, kill_file)
         next_pass = NextPassBook(database, 0.0)
         next_pass.expect(JOB, clock(), clock())
         kept = None if dry else folder

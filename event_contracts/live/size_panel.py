@@ -26,7 +26,7 @@ from foundation.page import render_page
 MARKETS_SHOWN = 50
 
 _TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
-_MARKET = "json_extract(request, '$.ticker')"
+_MARKET = "symbol"
 _LATEST = (
     f"{_TAKEN} AND {_MARKET} IN (SELECT {_MARKET} FROM intents WHERE {_TAKEN}"
     f" GROUP BY {_MARKET} ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
@@ -94,4 +94,4 @@ def episodes_of(intents: Iterable[Intent]) -> tuple[list[Episode], list[str]]:
 
 
 def _market(intent: Intent) -> str:
-    return str(intent.request["ticker"])
+    return order_of(intent).market

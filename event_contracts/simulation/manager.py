@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, OrderState, PlacedOrder
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
+from event_contracts.trading.venue_orders import order_of
 from event_contracts.trading.withdrawals import Withdrawal
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.posting import Guard, PostingDesk, unguarded
@@ -20,17 +21,6 @@ _STATES: Mapping[OrderState, State] = {
     "executed": "filled",
     "canceled": "canceled",
 }
-
-
-def request_of(order: LimitOrder) -> Mapping[str, Any]:
-    """An order in the simulated venue's words, as the book keeps it."""
-    return {
-        "client_order_id": order.client_order_id,
-        "symbol": order.market,
-        "side": f"{order.action} {order.side}",
-        "qty": str(order.count),
-        "limit_price": str(order.price),
-    }
 
 
 class SimulatedOrderManager:
@@ -64,9 +54,8 @@ class SimulatedOrderManager:
         """The account in front of a market now."""
         return self.exchange.view(market)
 
-    def request(self, order: LimitOrder) -> Mapping[str, Any]:
-        """The order in the venue's words, as the book has it and `submit` sends it."""
-        return request_of(order)
+    def expiry(self) -> None:
+        """An order waits here until it is cancelled."""
 
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; it meets the next tick.
@@ -78,12 +67,12 @@ class SimulatedOrderManager:
         OutcomeUnknown
             where nobody says what became of it.
         """
-        placed = self._desk.post(request_of(order))
+        placed = self._desk.post(order)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for."""
-        return self._desk.undetermined(lambda intent: intent.request.get("symbol") == market)
+        return self._desk.undetermined(lambda intent: order_of(intent).market == market)
 
     def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
         """Nothing: the exchange looks at an order as it is about to fill, as the environment does.
@@ -108,7 +97,6 @@ class _Desk(PostingDesk[PlacedOrder]):
     """Intents that become orders of the exchange, which takes two of one id."""
 
     venue: ClassVar[str] = VENUE
-    terms: ClassVar[tuple[str, ...]] = ("symbol", "side", "qty", "limit_price")
     one_order_an_id: ClassVar[bool] = False
 
     def __init__(self, exchange: Exchange, book: IntentBook | None, guard: Guard) -> None:
@@ -136,12 +124,11 @@ class _Desk(PostingDesk[PlacedOrder]):
         return self._noted(placed)
 
     def _posted(self, intent: Intent, patience: float) -> PlacedOrder:
-        receipt = self._exchange.submit(_order_of(intent))
+        receipt = self._exchange.submit(order_of(intent))
         return self._exchange.orders[receipt.order_id]
 
     def _same_terms(self, intent: Intent, answer: PlacedOrder) -> bool:
-        said = request_of(answer.order)
-        return all(intent.request.get(name) == said[name] for name in self.terms)
+        return intent.order == answer.order
 
     def _progress(self, answer: PlacedOrder) -> tuple[str, Progress]:
         fills = [
@@ -158,14 +145,6 @@ class _Desk(PostingDesk[PlacedOrder]):
 
     def _is_done(self, answer: PlacedOrder) -> bool:
         return answer.state != "resting"
-
-
-def _order_of(intent: Intent) -> LimitOrder:
-    request = intent.request
-    action, side = request["side"].split()
-    price = Decimal(request["limit_price"])
-    name = intent.client_order_id
-    return LimitOrder(name, request["symbol"], action, side, price, Decimal(request["qty"]))
 
 
 def _do_not_wait(seconds: float) -> None:

@@ -9,14 +9,12 @@ from decimal import Decimal
 import numpy as np
 
 from event_contracts.simulation.exchange import Listing
-from event_contracts.simulation.manager import request_of
 from event_contracts.simulation.settings import LARGEST_CASH
 from event_contracts.trading.action_log import ACTION_TABLE, TICK_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.journal_rows import JournalRow
 from event_contracts.trading.records import TICK
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
-from event_contracts.trading.venue_orders import order_of
-from execution.journal.intents import Intent
+from execution.journal.orders import order_of
 from foundation.arrays import Records
 from foundation.cents import CENT
 from foundation.errors import InputError, in_one_line
@@ -125,22 +123,18 @@ def _check_entries(
 
 def _check_request(entry: ActionEntry, row: JournalRow) -> None:
     """Refuse an intent that does not ask for the order of its decision."""
-    request = row.inner("request")
+    terms = row.inner("terms")
+    terms.text("symbol")
+    terms.text("side")
+    terms.amount("qty")
+    terms.amount("limit_price")
     decided = entry.order
-    if "symbol" in request.values:
-        is_same = request_of(decided).items() <= request.values.items()
-    else:
-        request.text("ticker")
-        request.text("side")
-        request.amount("price")
-        request.amount("count")
-        with request.checked():
-            intent = Intent(entry.client_order_id, request.values, entry.at)
-            is_same = order_of(intent) == decided
-    if not is_same:
+    with terms.checked():
+        asked = order_of(entry.client_order_id, {"kind": "contract", **terms.values})
+    if asked != decided:
         raise row.refusal(
-            f"request is not {entry.intent} {entry.size} at ${decided.price} of {entry.market}, as"
-            f" decided: {in_one_line(str(row.values['request']))}"
+            f"terms is not {entry.intent} {entry.size} at ${decided.price} of {entry.market}, as"
+            f" decided: {in_one_line(str(row.values['terms']))}"
         )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
@@ -212,9 +212,9 @@ class ActionRecords:
         return [_entry(row) for row in rows]
 
     def requests(self) -> Mapping[str, JournalRow]:
-        """The intents of decisions, by client_order_id: rows with `request`."""
+        """The intents of decisions, by client_order_id: rows with `terms`."""
         decided = f"WHERE client_order_id IN (SELECT client_order_id FROM {ACTION_TABLE})"
-        rows = self._tables.rows("intents", "client_order_id, request", decided, keys=1)
+        rows = self._tables.rows("intents", "client_order_id, terms", decided, keys=1)
         return {row.text("client_order_id"): row for row in rows}
 
     def refusal(self, table: str, market: str, at: np.datetime64, why: str) -> DatabaseFailed:
@@ -372,9 +372,10 @@ def _entry(row: JournalRow) -> ActionEntry:
 
 
 def intent_of(
-    request: Mapping[str, Any],
+    order: LimitOrder,
     entry: ActionEntry,
     *,
+    expires_at: np.datetime64 | None,
     sent_at: np.datetime64,
     job: str,
     venue: str,
@@ -382,16 +383,13 @@ def intent_of(
 ) -> Intent:
     """The intent of a decision's order, as it is planned.
 
-    request: the order in the venue's words; `expiration_time` in it, seconds since 1970, is when it
-        ends there.
+    expires_at: when it ends at the venue; none where it does not by itself.
     reduces: whether it only takes from what is held.
     """
-    ends = request.get("expiration_time")
     return Intent(
-        client_order_id=entry.client_order_id,
-        request=request,
+        order=order,
         sent_at=sent_at,
-        expires_at=None if ends is None else np.datetime64(ends, "s").astype("datetime64[ns]"),
+        expires_at=expires_at,
         state="planned",
         job=job,
         venue=venue,

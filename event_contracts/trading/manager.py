@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from event_contracts.trading.money import Holding
 from event_contracts.trading.order_desk import KalshiDesk
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.standing import AccountReader, Reading
-from event_contracts.trading.venue_orders import awaited, order_of, order_request, reduces
+from event_contracts.trading.venue_orders import awaited, order_of, reduces
 from event_contracts.trading.withdrawals import Withdrawal, withdrawals
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded
@@ -105,10 +104,10 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             return self._look(market).view
 
-    def request(self, order: LimitOrder) -> dict[str, Any]:
-        """The order in the venue's words, as the book has it and `submit` sends it."""
-        now = self.connection.now()
-        return order_request(order, now + self._life)
+    def expiry(self) -> np.datetime64:
+        """When an order that is sent now ends at the venue, to the second before."""
+        ends = self.connection.now() + self._life
+        return np.datetime64(int(ends.astype("datetime64[s]").astype(np.int64)) * 10**9, "ns")
 
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; one of its id that was sent before is that order.
@@ -127,9 +126,7 @@ class KalshiMultiMarketOrderManager:
             if is_new and (why := self._refusal(order)):
                 self._desk.withhold(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
-            request = self.request(order)
-            until = np.datetime64(request["expiration_time"], "s").astype("datetime64[ns]")
-            answer = self._desk.post(request, until)
+            answer = self._desk.post(order, self.expiry())
             if is_new:
                 self._account.expect(answer, self.connection.now())
             return Receipt(answer.order_id, answer.filled, answer.remaining)

@@ -17,7 +17,13 @@ from event_contracts.trading.connection import UNKNOWN_THING, Answer, KalshiConn
 from event_contracts.trading.endpoint import StatusAnswer
 from event_contracts.trading.fields import FillEntry
 from event_contracts.trading.orders import RestingOrder
-from event_contracts.trading.venue_orders import VenueOrder, awaited, order_of, reduces
+from event_contracts.trading.venue_orders import (
+    VenueOrder,
+    awaited,
+    order_of,
+    order_request,
+    reduces,
+)
 from execution.journal.intents import Intent, IntentBook, Progress
 from execution.posting import (
     LOOK_DELAYS,
@@ -27,7 +33,7 @@ from execution.posting import (
     PostingDesk,
     unguarded,
 )
-from foundation.errors import BrokerError, OrderRejected, SenselessAnswer
+from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +71,6 @@ class KalshiDesk(PostingDesk[VenueOrder]):
     """
 
     venue = "kalshi"
-    terms = ("ticker", "side", "price", "count", "reduce_only")
     one_order_an_id = False
 
     def __init__(
@@ -239,7 +244,7 @@ class KalshiDesk(PostingDesk[VenueOrder]):
         del patience  # a busy venue is asked again under another intention, never under this one
         name = intent.client_order_id
         try:
-            answer = self._connection.request("POST", WRITES, body=intent.request)
+            answer = self._connection.request("POST", WRITES, body=_request(intent))
             return VenueOrder.answered(intent, answer)
         except StatusAnswer as error:
             words = self._connection.keys.redact(error.words)[:300]
@@ -275,9 +280,9 @@ class KalshiDesk(PostingDesk[VenueOrder]):
 
     def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         # The venue may take an order that has expired on its way as one that waits for nothing.
-        expired = np.datetime64(intent.request["expiration_time"], "s").astype("datetime64[ns]")
         landing = np.timedelta64(round(self._connection.settings.landing_seconds * 1e9), "ns")
-        return bool(now >= expired + landing)
+        ends = intent.sent_at if intent.expires_at is None else intent.expires_at
+        return bool(now >= ends + landing)
 
     def _noted(self, answer: VenueOrder) -> VenueOrder:
         intent = self._book.get(answer.client_order_id)
@@ -294,3 +299,10 @@ class KalshiDesk(PostingDesk[VenueOrder]):
         listed = list(found)
         with self._connection.translated_errors(what):
             return [VenueOrder.of(entry) for entry in listed]
+
+
+def _request(intent: Intent) -> Answer:
+    """An intent in the venue's words."""
+    if intent.expires_at is None:
+        raise InputError(f"{intent.client_order_id}: nothing says when it ends at the venue")
+    return order_request(order_of(intent), intent.expires_at)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -25,8 +25,8 @@ from execution.journal.intents import Intent
 class TradingManager(OrderManager, Protocol):
     """An order manager whose orders are written down before they are sent."""
 
-    def request(self, order: LimitOrder) -> Mapping[str, Any]:
-        """The order in the venue's words, as the book has it and `submit` sends it."""
+    def expiry(self) -> np.datetime64 | None:
+        """When an order that is sent now ends at the venue; none where it does not by itself."""
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for.
@@ -106,8 +106,9 @@ class DecisionRecorder:
         waiting += self._shown.resting_count("SELL", other(order.side))
         closes = order.count + waiting <= self._shown.held(other(order.side))
         intent = intent_of(
-            self._manager.request(order),
+            order,
             entry,
+            expires_at=self._manager.expiry(),
             sent_at=self._sent_at,
             job=self._actions.job,
             venue="kalshi",

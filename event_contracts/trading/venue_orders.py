@@ -25,7 +25,7 @@ from event_contracts.trading.orders import (
     Verb,
 )
 from execution.journal.intents import Intent, Progress, State
-from foundation.errors import SenselessAnswer
+from foundation.errors import InputError, SenselessAnswer
 
 _STATES: Mapping[Status, State] = {
     "resting": "working",
@@ -237,16 +237,20 @@ def order_request(order: LimitOrder, expires: np.datetime64) -> dict[str, Any]:
 
 def reduces(intent: Intent) -> bool:
     """Whether an intent may only sell what is held."""
-    return intent.request.get("reduce_only") is True
+    return order_of(intent).action == "SELL"
 
 
 def order_of(intent: Intent) -> LimitOrder:
-    """The order that an intent asks for."""
-    request = intent.request
-    action, side = own_terms(request["side"], reduces(intent))
-    price = yes_price(side, Decimal(request["price"]))
-    count = Decimal(request["count"])
-    return LimitOrder(intent.client_order_id, request["ticker"], action, side, price, count)
+    """The order that an intent asks for.
+
+    Raises
+    ------
+    InputError
+        for one that is none of event contracts.
+    """
+    if not isinstance(intent.order, LimitOrder):
+        raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
+    return intent.order
 
 
 def awaited(intent: Intent) -> RestingOrder:

@@ -118,21 +118,23 @@ def account_of(answers: Answers) -> Account:
     listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [
-        intent.request for intent in answers.undetermined if intent.client_order_id not in listed
+        intent.order
+        for intent in answers.undetermined
+        if isinstance(intent.order, Order) and intent.client_order_id not in listed
     ]
-    entries = (*orders, *waiting)
     # What is ordered by value and has no price is counted in dollars, at a price of one: it is
     # gross all the same, and no price of its symbol is made up.
-    priceless = [entry for entry in entries if _has_no_price(entry, holdings.prices)]
+    priceless = [entry for entry in orders if _has_no_price(entry, holdings.prices)]
     prices = {**holdings.prices, **{_dollars_of(entry): 1.0 for entry in priceless}}
-    open_orders = tuple(order for entry in entries for order in _open_orders(entry, prices))
-    set_aside = _set_aside(orders, open_orders, prices)
+    listed_orders = [order for entry in orders for order in open_orders(entry, prices)]
+    working = (*listed_orders, *waiting)
+    set_aside = _set_aside(orders, working, prices)
     refuse_other_equity(facts, holdings, set_aside, again=again)
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
     settled = AccountFacts.settled.of(facts)
-    bids = coin_bids(open_orders, prices)
+    bids = coin_bids(working, prices)
     free = cash - holdings.short_proceeds - bids
     # Options that were bought are no debt either: they take no more than the cash there is.
     unsettled = min(covered, max(free, 0.0))
@@ -143,16 +145,15 @@ def account_of(answers: Answers) -> Account:
         positions=holdings.quantities,
         prices=prices,
         as_of=Clock.timestamp.of(answers.clock),
-        open_orders=open_orders,
+        open_orders=working,
         unsettled=unsettled,
         short_proceeds=holdings.short_proceeds,
         leverage=float(min(AccountFacts.multiplier.of(facts), MOST_LENT)),
         shorting=AccountFacts.shorting.of(facts),
         blocked=_is_blocked(facts),
         coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
-        undetermined=frozenset(
-            _symbol_here(OrderEntry.leg_symbol.of(entry)) for entry in (*waiting, *priceless)
-        ),
+        undetermined=frozenset(order.symbol for order in waiting)
+        | {_symbol_here(OrderEntry.leg_symbol.of(entry)) for entry in priceless},
     )
     return _with_held_back(account, holdings.available)
 
@@ -227,7 +228,7 @@ def _set_aside(
     return total
 
 
-def _open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
+def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
     """What remains of an open order: one order, or none for orders of options.
 
     Its legs are not among them: they wait for the order, and take back what it opens.

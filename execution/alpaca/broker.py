@@ -22,7 +22,6 @@ from execution.alpaca.order_answers import (
 )
 from execution.alpaca.order_desk import ORDERS_LISTED, OrderDesk
 from execution.alpaca.order_reader import PriceOf, no_price
-from execution.alpaca.order_requests import order_request
 from execution.broker import Asset
 from execution.journal.intents import Intent, IntentBook, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
@@ -229,8 +228,7 @@ class AlpacaBroker:
                 continue
             try:
                 part: Part = "reduction" if order.reduces else "opening"
-                request = order_request(order)
-                answer = self._desk.post(request, order.expires_at, part, str(order.reason))
+                answer = self._desk.post(order, order.expires_at, part, str(order.reason))
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
@@ -307,7 +305,7 @@ class AlpacaBroker:
 
 def _is_of_one_symbol(intent: Intent) -> bool:
     """Whether an intent is for a stock or coin: orders of several legs are another job's."""
-    return "symbol" in intent.request
+    return isinstance(intent.order, Order)
 
 
 def _asset(symbol: str, answer: Answer) -> Asset:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class AlpacaSpreads:
         """
         name = order.client_order_id
         part: Part = "reduction" if order.reduces else "opening"
-        answer = self._desk.post(_request(order), order.expires_at, part, order.reason)
+        answer = self._desk.post(order, order.expires_at, part, order.reason)
         for delay in poll_delays(self._patience, self._clock):
             if is_done(answer):
                 break
@@ -190,23 +190,3 @@ class AlpacaSpreads:
         chain = [self._desk.with_legs(each) for each in chain_of(answer)]
         with self._desk.translated_errors(f"order {name}"):
             return SpreadFill(*spread_traded(chain))
-
-
-def _request(order: SpreadOrder) -> dict[str, Any]:
-    """The order in the venue's words."""
-    limit = order.least_credit
-    request: dict[str, Any] = {
-        "order_class": "mleg",
-        "qty": str(order.contracts),
-        "type": "market" if limit is None else "limit",
-        "time_in_force": "day",
-        "client_order_id": order.client_order_id,
-        "legs": [
-            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": leg.side}
-            for leg in order.legs
-        ],
-    }
-    # The venue's price is what an order costs: a credit is below 0.
-    if limit is not None:
-        request["limit_price"] = f"{-limit:.2f}"
-    return request

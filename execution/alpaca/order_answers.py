@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
 from execution.alpaca.connection import Answer
 from execution.alpaca.fields import OrderEntry
 from execution.journal.intents import Progress, State
+from execution.journal.orders import AnyOrder
+from execution.orders import Order
 from foundation.errors import SenselessAnswer
-from trainingdata.feed.fields import as_mapping, exact
+from trainingdata.feed.fields import as_mapping
 from trainingdata.instruments import instrument, is_symbol
 
 FINEST = Decimal("0.0001")  # points, of the mean price of several fills
@@ -191,16 +192,18 @@ def _refuse_distant_price(answer: Answer, price_of: Callable[[str], float | None
         raise SenselessAnswer(f"filled_avg_price is {mean}, and {name} was at {last:g}")
 
 
-def same_terms(request: Mapping[str, Any], answer: Answer) -> bool:
+def same_terms(order: AnyOrder, answer: Answer) -> bool:
     """Whether an answer is about an order of these terms, as far as it says them."""
-    side = OrderEntry.traded_side.of(answer)
-    if side is not None and side != request.get("side", side):
-        return False
-    symbol = OrderEntry.symbol.of(answer)
-    if symbol is not None and _plain(symbol) != _plain(request.get("symbol", symbol)):
-        return False
     quantity = OrderEntry.qty.of(answer)
-    return quantity is None or "qty" not in request or quantity == exact(request["qty"])
+    if not isinstance(order, Order):
+        return quantity is None or quantity == getattr(order, "contracts", None)
+    side = OrderEntry.traded_side.of(answer)
+    symbol = OrderEntry.symbol.of(answer)
+    return (
+        (side is None or side == order.side)
+        and (symbol is None or _plain(symbol) == order.symbol)
+        and (quantity is None or quantity == order.qty)
+    )
 
 
 def _plain(symbol: str) -> str:

@@ -8,11 +8,13 @@ still so may ask for it again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
+from execution.alpaca.account import open_orders
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.order_answers import (
@@ -24,7 +26,8 @@ from execution.alpaca.order_answers import (
 from execution.alpaca.order_reader import OrderReader, PriceOf, no_price
 from execution.alpaca.posting import post_order
 from execution.journal.intents import Intent, IntentBook, Progress
-from execution.option_orders import contract_of
+from execution.journal.orders import AnyOrder
+from execution.option_orders import SpreadOrder
 from execution.posting import Guard, PostingDesk, unguarded
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
@@ -33,10 +36,6 @@ from trainingdata.sessions import session_of
 log = logging.getLogger(__name__)
 
 ORDERS_LISTED = 500  # the most that the venue lists at once
-ADOPTED = (
-    *("client_order_id", "symbol", "side", "qty", "type", "time_in_force"),
-    *("limit_price", "stop_price", "trail_price", "trail_percent"),
-)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
 
@@ -53,7 +52,6 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
     """
 
     venue = "alpaca"
-    terms = ("symbol", "side", "qty", "type", "legs")
     one_order_an_id = True
 
     def __init__(
@@ -87,12 +85,13 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
                 if not ours(name) or self._book.get(name) is not None:
                     continue
                 log.warning("%s works at the venue and is not in the book: it is now", name)
-                request = {key: answer[key] for key in ADOPTED if answer.get(key) is not None}
                 at = self.estimated_now()
-                self._book.begin(
-                    Intent(name, request, at, job=self._job, reason="adopted", state="working")
-                )
-                self._noted(answer)
+                for order in open_orders(answer, {}):
+                    whole = replace(order, qty=OrderEntry.whole_qty.of(answer), reason="adopted")
+                    self._book.begin(
+                        Intent(whole, at, job=self._job, reason="adopted", state="working")
+                    )
+                    self._noted(answer)
 
     def refreshed(self, answer: Answer) -> Answer:
         """The order as it is now, which the book then says as well.
@@ -138,7 +137,7 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
     def _same_terms(self, intent: Intent, answer: Answer) -> bool:
         # Whoever has replaced it may have changed its terms: those it was sent with count.
         with self.translated_errors(f"order {intent.client_order_id}"):
-            return same_terms(intent.request, chain_of(answer)[-1])
+            return same_terms(intent.order, chain_of(answer)[-1])
 
     def _progress(self, answer: Answer) -> tuple[str, Progress]:
         return OrderEntry.client_order_id.of(chain_of(answer)[-1]), progress_of(answer)
@@ -147,11 +146,13 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
         return is_done(answer)
 
     def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
-        return intent.lands_no_more(now) or _options_have_ended(intent.request, now)
+        return intent.lands_no_more(now) or _options_have_ended(intent.order, now)
 
 
-def _options_have_ended(request: Mapping[str, Any], now: np.datetime64) -> bool:
+def _options_have_ended(order: AnyOrder, now: np.datetime64) -> bool:
     """Whether an option of an order has expired so long ago that no venue takes the order."""
-    expiries = {contract_of(leg["symbol"]).expiry for leg in request.get("legs", ())}
+    if not isinstance(order, SpreadOrder):
+        return False
+    expiries = {leg.contract.expiry for leg in order.legs}
     sessions = [session_of(np.datetime64(expiry, "D")) for expiry in expiries]
     return any(each is not None and now >= each.closes + EXPIRED for each in sessions)

@@ -1,18 +1,32 @@
-"""Orders in the venue's words, with exact quantities, and back."""
+"""Orders in the venue's words, with exact quantities."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
-from execution.journal.intents import Intent
+from execution.journal.orders import AnyOrder
+from execution.option_orders import SpreadOrder
 from execution.orders import PRICES, Order
 from foundation.errors import InputError
-from trainingdata.instruments import instrument, venue_spelling
+from trainingdata.instruments import venue_spelling
 
 
-def order_request(order: Order) -> dict[str, Any]:
-    """The order as the venue takes it."""
+def order_request(order: AnyOrder) -> dict[str, Any]:
+    """The order as the venue takes it.
+
+    Raises
+    ------
+    InputError
+        for an order that goes to another venue.
+    """
+    if isinstance(order, Order):
+        return _of_one_symbol(order)
+    if isinstance(order, SpreadOrder):
+        return _of_legs(order)
+    raise InputError(f"{order.client_order_id}: an order of event contracts goes to another venue")
+
+
+def _of_one_symbol(order: Order) -> dict[str, Any]:
     request: dict[str, Any] = {
         "symbol": venue_spelling(order.symbol),
         "qty": f"{order.qty:f}",
@@ -29,30 +43,20 @@ def order_request(order: Order) -> dict[str, Any]:
     return request
 
 
-def order_of(intent: Intent) -> Order:
-    """The order that an intent was planned as.
-
-    Raises
-    ------
-    InputError
-        for a request that is none of a stock's or a coin's.
-    """
-    request = intent.request
-    try:
-        if order_class := request.get("order_class"):
-            raise ValueError(f"order_class {order_class!r} is none of a single order")
-        return Order(
-            client_order_id=intent.client_order_id,
-            symbol=instrument(request["symbol"]).symbol,
-            side=request["side"],
-            qty=Decimal(request["qty"]),
-            reason=intent.reason,
-            reduces=intent.part in ("reduction", "night"),
-            type=request["type"],
-            tif=request["time_in_force"],
-            extended_hours=bool(request.get("extended_hours", False)),
-            expires_at=intent.expires_at,
-            **{name: float(request[name]) for name in PRICES if name in request},
-        )
-    except (LookupError, ValueError, ArithmeticError, TypeError) as error:
-        raise InputError(f"{intent.client_order_id}: it is no order: {error!r}") from error
+def _of_legs(order: SpreadOrder) -> dict[str, Any]:
+    limit = order.least_credit
+    request: dict[str, Any] = {
+        "order_class": "mleg",
+        "qty": str(order.contracts),
+        "type": "market" if limit is None else "limit",
+        "time_in_force": "day",
+        "client_order_id": order.client_order_id,
+        "legs": [
+            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": leg.side}
+            for leg in order.legs
+        ],
+    }
+    # The venue's price is what an order costs: a credit is below 0.
+    if limit is not None:
+        request["limit_price"] = f"{-limit:.2f}"
+    return request

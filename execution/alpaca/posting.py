@@ -9,6 +9,7 @@ import numpy as np
 
 from execution.alpaca.connection import Answer
 from execution.alpaca.order_reader import BUSY, OTHER_STATE
+from execution.alpaca.order_requests import order_request
 from execution.journal.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld, too_late
 from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
@@ -51,7 +52,7 @@ def post_order(
     waited = 0.0
     for _ in range(POSTS):
         try:
-            return checked(name, client.post("/orders", intent.request))
+            return checked(name, client.post("/orders", order_request(intent.order)))
         except APIError as error:
             status = error.status_code
             words = keys.redact(" ".join(str(error).split()))[:300]

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from execution.alpaca.order_requests import order_request
 from execution.decision import Basis, Choice, Decision
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Part
@@ -162,8 +161,7 @@ class Journal(MarkBook):
     def _planned(self, order: Order, decision: str, at: np.datetime64) -> Intent:
         part: Part = "reduction" if order.reduces else "opening"
         return Intent(
-            client_order_id=order.client_order_id,
-            request=order_request(order),
+            order=order,
             sent_at=at,
             expires_at=order.expires_at,
             state="planned",

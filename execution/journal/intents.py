@@ -19,12 +19,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.migrations import create_tables
+from execution.journal.orders import AnyOrder, order_of, words_of
+from execution.orders import Order
 from foundation.database import Database, Row, rows_of
 from foundation.errors import InputError
 
@@ -71,14 +73,14 @@ Part = Literal["", "reduction", "opening", "night"]
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
 LANDING = np.timedelta64(24, "h")
 
-_STORED = (
-    "client_order_id, job, venue, decision, part, request, reason, sent_at, expires_at, state, why,"
+COLUMNS = (
+    "client_order_id, job, venue, decision, part, terms, reason, sent_at, expires_at, state, why,"
     " venue_id, filled, filled_price, successor"
 )
-_NAMES = _STORED.split(", ")
+_NAMES = COLUMNS.split(", ")
 # One that is written again keeps its place among the others.
 _PUT = (
-    f"INSERT INTO intents ({_STORED}) VALUES ({', '.join('?' * len(_NAMES))})"
+    f"INSERT INTO intents ({COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
     " ON CONFLICT (client_order_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
 )
@@ -90,7 +92,7 @@ _SCHEMA = (
         venue TEXT NOT NULL,
         decision TEXT NOT NULL,
         part TEXT NOT NULL,
-        request TEXT NOT NULL,
+        terms TEXT NOT NULL,
         reason TEXT NOT NULL,
         sent_at TEXT NOT NULL,
         expires_at TEXT,
@@ -100,13 +102,13 @@ _SCHEMA = (
         filled TEXT NOT NULL,
         filled_price TEXT,
         successor TEXT NOT NULL,
-        symbol TEXT GENERATED ALWAYS AS
-            (replace(json_extract(request, '$.symbol'), '/', '')) VIRTUAL,
-        side TEXT GENERATED ALWAYS AS (json_extract(request, '$.side')) VIRTUAL,
-        qty TEXT GENERATED ALWAYS AS (json_extract(request, '$.qty')) VIRTUAL,
-        type TEXT GENERATED ALWAYS AS (json_extract(request, '$.type')) VIRTUAL,
-        limit_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.limit_price')) VIRTUAL,
-        stop_price TEXT GENERATED ALWAYS AS (json_extract(request, '$.stop_price')) VIRTUAL
+        symbol TEXT GENERATED ALWAYS AS (json_extract(terms, '$.symbol')) VIRTUAL,
+        side TEXT GENERATED ALWAYS AS (json_extract(terms, '$.side')) VIRTUAL,
+        qty TEXT GENERATED ALWAYS AS (json_extract(terms, '$.qty')) VIRTUAL,
+        type TEXT GENERATED ALWAYS AS (json_extract(terms, '$.type')) VIRTUAL,
+        limit_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.limit_price')) VIRTUAL,
+        least_credit TEXT GENERATED ALWAYS AS (json_extract(terms, '$.least_credit')) VIRTUAL,
+        stop_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.stop_price')) VIRTUAL
     ) STRICT
     """,
     "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
@@ -137,8 +139,7 @@ class Progress:
 class Intent:
     """One order as it is meant to be sent.
 
-    client_order_id: its id, which no other order of the account ever has.
-    request: the order in the venue's words.
+    order: what is asked for; no other order of the account ever has its id.
     sent_at: instant by the venue's clock at which it was planned, and then at which it was sent.
     expires_at: from which on it is not wanted any more; none never.
     state: what is known of it, as above.
@@ -151,8 +152,7 @@ class Intent:
     progress: what the venue said last of an order that it took.
     """
 
-    client_order_id: str
-    request: Mapping[str, Any]
+    order: AnyOrder
     sent_at: np.datetime64
     expires_at: np.datetime64 | None = None
     state: State = "sending"
@@ -163,6 +163,24 @@ class Intent:
     part: Part = ""
     reason: str = ""
     progress: Progress = field(default_factory=lambda: Progress("working"))
+
+    @property
+    def client_order_id(self) -> str:
+        """The id of its order."""
+        return self.order.client_order_id
+
+    @property
+    def single(self) -> Order:
+        """Its order, of a stock or a coin.
+
+        Raises
+        ------
+        InputError
+            for one that is of something else.
+        """
+        if not isinstance(self.order, Order):
+            raise InputError(f"{self.client_order_id}: it is no order of a stock or a coin")
+        return self.order
 
     @property
     def taken(self) -> bool:
@@ -231,7 +249,7 @@ class IntentBook:
                     intent.venue,
                     intent.decision,
                     intent.part,
-                    json.dumps(intent.request),
+                    json.dumps(words_of(intent.order)),
                     intent.reason,
                     str(intent.sent_at),
                     None if intent.expires_at is None else str(intent.expires_at),
@@ -243,7 +261,7 @@ class IntentBook:
                     intent.progress.successor,
                 ),
             )
-            self._events.append(state, intent.client_order_id, dict(intent.request))
+            self._events.append(state, intent.client_order_id, words_of(intent.order))
 
     def settle(self, client_order_id: str, state: State, why: str = "") -> None:
         """Write down what is known of an intent by now.
@@ -321,11 +339,11 @@ class IntentBook:
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         rows = self._database.rows(
-            f"SELECT {_STORED} FROM intents WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?",
+            f"SELECT {COLUMNS} FROM intents WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?",
             (*names, most),
         )
         with self._database.checked():
-            return tuple(_intent(row) for row in rows)
+            return tuple(intent_of(row) for row in rows)
 
     def of_decision(self, decision: str) -> tuple[Intent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
@@ -334,10 +352,10 @@ class IntentBook:
     def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:
         """Those for which an SQL condition holds, oldest first."""
         rows = self._database.rows(
-            f"SELECT {_STORED} FROM intents WHERE {condition} ORDER BY rowid", values
+            f"SELECT {COLUMNS} FROM intents WHERE {condition} ORDER BY rowid", values
         )
         with self._database.checked():
-            return tuple(_intent(row) for row in rows)
+            return tuple(intent_of(row) for row in rows)
 
 
 def refuse_earlier(path: Path) -> None:
@@ -349,7 +367,7 @@ def refuse_earlier(path: Path) -> None:
         saying what is missing, and for a file that cannot be read.
     """
     found = [name for (name,) in rows_of(path, "SELECT name FROM pragma_table_info('intents')")]
-    missing = [name for name in _NAMES if name not in found]
+    missing = [name for name in _NAMES if name not in (*found, "terms")]
     if found and missing:
         raise InputError(
             f"{path}: a journal of so early a version is not taken over: its orders have no"
@@ -361,23 +379,27 @@ def _text(number: Decimal | None) -> str | None:
     return None if number is None else str(number)
 
 
-def _intent(row: Row) -> Intent:
+def intent_of(row: Row) -> Intent:
     """An intent as a row of the book says it."""
-    name, job, venue, decision, part, request, reason, sent_at, expires_at, state, why = row[:11]
+    name, job, venue, decision, part, terms, reason, sent_at, expires_at, state, why = row[:11]
     venue_id, filled, price, successor = row[11:]
     if state not in STATES:
         raise ValueError(f"{name}: state {state!r} is none of {', '.join(STATES)}")
     if part not in get_args(Part):
         raise ValueError(f"{name}: part {part!r} is none of {', '.join(get_args(Part))}")
-    content = json.loads(request)
-    if not isinstance(content, dict):
-        raise ValueError(f"{name}: its request is {request[:50]!r}")
+    expires = None if expires_at is None else np.datetime64(expires_at, "ns")
+    order = order_of(
+        name,
+        json.loads(terms),
+        reason=reason,
+        reduces=part in ("reduction", "night"),
+        expires_at=expires,
+    )
     paid = None if price is None else Decimal(price)
     return Intent(
-        client_order_id=name,
-        request=content,
+        order=order,
         sent_at=np.datetime64(sent_at, "ns"),
-        expires_at=None if expires_at is None else np.datetime64(expires_at, "ns"),
+        expires_at=expires,
         state=state,
         why=why,
         job=job,

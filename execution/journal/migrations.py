@@ -6,9 +6,14 @@ there yet has none to make: whoever keeps it creates it as it is today.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from foundation.database import Database
+from foundation import database as files
+from foundation.database import Database, Row
 from foundation.errors import InputError
 
 
@@ -19,8 +24,113 @@ class Migration(NamedTuple):
     statements: tuple[str, ...]
 
 
+# Orders were kept as the JSON of their venue: Alpaca's, with a credit below 0, or Kalshi's, whose
+# one book is of YES. The practice exchange of event contracts had words of ours.
+_COLUMNS = """client_order_id, job, venue, decision, part, terms, reason, sent_at, expires_at,
+    state, why, venue_id, filled, filled_price, successor"""
+_LIMIT = "json_extract(request, '$.limit_price')"
+ORDERS_IN_OUR_WORDS = Migration(
+    "intents",
+    (
+        "ALTER TABLE intents RENAME TO intents_before",
+        """
+    CREATE TABLE intents (
+        client_order_id TEXT PRIMARY KEY,
+        job TEXT NOT NULL,
+        venue TEXT NOT NULL,
+        decision TEXT NOT NULL,
+        part TEXT NOT NULL,
+        terms TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        sent_at TEXT NOT NULL,
+        expires_at TEXT,
+        state TEXT NOT NULL,
+        why TEXT NOT NULL,
+        venue_id TEXT NOT NULL,
+        filled TEXT NOT NULL,
+        filled_price TEXT,
+        successor TEXT NOT NULL,
+        symbol TEXT GENERATED ALWAYS AS (json_extract(terms, '$.symbol')) VIRTUAL,
+        side TEXT GENERATED ALWAYS AS (json_extract(terms, '$.side')) VIRTUAL,
+        qty TEXT GENERATED ALWAYS AS (json_extract(terms, '$.qty')) VIRTUAL,
+        type TEXT GENERATED ALWAYS AS (json_extract(terms, '$.type')) VIRTUAL,
+        limit_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.limit_price')) VIRTUAL,
+        least_credit TEXT GENERATED ALWAYS AS (json_extract(terms, '$.least_credit')) VIRTUAL,
+        stop_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.stop_price')) VIRTUAL
+    ) STRICT
+    """,
+        f"""
+    INSERT INTO intents ({_COLUMNS})
+    SELECT client_order_id, job, venue, decision, part,
+        CASE
+        WHEN json_extract(request, '$.legs') IS NOT NULL THEN json_object(
+            'kind', 'spread',
+            'legs', (
+                SELECT json_group_array(json_object(
+                    'symbol', json_extract(value, '$.symbol'), 'side', json_extract(value, '$.side')
+                )) FROM json_each(request, '$.legs')
+            ),
+            'qty', json_extract(request, '$.qty'),
+            'type', json_extract(request, '$.type'),
+            'least_credit',
+            CASE WHEN {_LIMIT} LIKE '-%' THEN substr({_LIMIT}, 2) ELSE '-' || {_LIMIT} END
+        )
+        WHEN json_extract(request, '$.ticker') IS NOT NULL THEN json_object(
+            'kind', 'contract',
+            'symbol', json_extract(request, '$.ticker'),
+            'side', CASE json_extract(request, '$.side') || json_extract(request, '$.reduce_only')
+                WHEN 'bid0' THEN 'BUY YES' WHEN 'ask0' THEN 'BUY NO'
+                WHEN 'bid1' THEN 'SELL NO' WHEN 'ask1' THEN 'SELL YES' END,
+            'qty', json_extract(request, '$.count'),
+            'limit_price',
+            CASE WHEN json_extract(request, '$.side') || json_extract(request, '$.reduce_only')
+                IN ('ask0', 'bid1')
+                THEN printf('%.4f', 1 - CAST(json_extract(request, '$.price') AS REAL))
+                ELSE json_extract(request, '$.price') END
+        )
+        WHEN json_extract(request, '$.side') LIKE '% %' THEN json_object(
+            'kind', 'contract',
+            'symbol', json_extract(request, '$.symbol'),
+            'side', json_extract(request, '$.side'),
+            'qty', json_extract(request, '$.qty'),
+            'limit_price', {_LIMIT}
+        )
+        ELSE json_object(
+            'kind', 'single',
+            'symbol', replace(json_extract(request, '$.symbol'), '/', ''),
+            'side', json_extract(request, '$.side'),
+            'qty', json_extract(request, '$.qty'),
+            'type', json_extract(request, '$.type'),
+            'tif', json_extract(request, '$.time_in_force'),
+            'limit_price', {_LIMIT},
+            'stop_price', json_extract(request, '$.stop_price'),
+            'trail_price', json_extract(request, '$.trail_price'),
+            'trail_percent', json_extract(request, '$.trail_percent'),
+            'extended_hours', json(
+                CASE json_extract(request, '$.extended_hours') WHEN 1 THEN 'true' ELSE 'false' END
+            )
+        )
+        END,
+        reason, sent_at,
+        coalesce(
+            expires_at,
+            strftime(
+                '%Y-%m-%dT%H:%M:%S.000000000',
+                json_extract(request, '$.expiration_time'), 'unixepoch'
+            )
+        ),
+        state, why, venue_id, filled, filled_price, successor
+    FROM intents_before ORDER BY rowid
+    """,
+        "DROP TABLE intents_before",
+        "CREATE INDEX intents_by_state ON intents (state)",
+        "CREATE INDEX intents_by_sending ON intents (sent_at)",
+        "CREATE INDEX intents_by_decision ON intents (decision)",
+    ),
+)
+
 # Never changed and never reordered: a new one goes to the end.
-MIGRATIONS: tuple[Migration, ...] = ()
+MIGRATIONS: tuple[Migration, ...] = (ORDERS_IN_OUR_WORDS,)
 
 
 def create_tables(database: Database, *schema: str) -> None:
@@ -53,3 +163,36 @@ def migrate(database: Database) -> None:
             if database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
                 database.create(*statements)
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+@contextmanager
+def as_it_is_today(path: Path) -> Iterator[Database]:
+    """A journal for reading: of an earlier version a copy that was taken over, so that a process
+    of that version may go on with it.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a file that is not there, or cannot be read.
+    """
+    [(done,)] = files.rows_of(path, "PRAGMA user_version")
+    with TemporaryDirectory() as scratch:
+        place = path if done >= len(MIGRATIONS) else files.copied(path, Path(scratch))
+        with closing(Database(place)) as database:
+            migrate(database)
+            yield database
+
+
+def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
+    """What a query finds in a journal as it is today; nothing is written.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a file that is not there, or cannot be read.
+    """
+    [(done,)] = files.rows_of(path, "PRAGMA user_version")
+    if done >= len(MIGRATIONS):
+        return files.rows_of(path, query, values)
+    with as_it_is_today(path) as database:
+        return database.rows(query, values)

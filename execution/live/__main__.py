@@ -46,7 +46,9 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.intents import WAITING, IntentBook, refuse_earlier
 from execution.journal.marks import AccountMark, MarkBook, contracts_line, exposure_line
+from execution.journal.migrations import as_it_is_today
 from execution.journal.next_pass import next_pass_of
+from execution.journal.orders import words_of
 from execution.journal.passes import latest_passes
 from execution.live.accounts import (
     PORT,
@@ -83,7 +85,7 @@ def status(path: Path, now: np.datetime64) -> int:
     refuse_emptied(path)
     refuse_earlier(path)
     console = terminal(WIDTH)
-    with closing(Database(path)) as database:
+    with as_it_is_today(path) as database:
         events = EventLog(database)
         book = IntentBook(database, events)
         mark = MarkBook(database).last_mark()
@@ -115,13 +117,13 @@ def _show_orders(console: Console, book: IntentBook) -> None:
         return
     table = Table("order", "job", "state", "side", "quantity", "filled", "reason")
     for intent in waiting:
-        request = intent.request
+        words = words_of(intent.order)
         table.add_row(
             intent.client_order_id,
             intent.job,
             intent.state,
-            str(request.get("side", "")),
-            str(request.get("qty", request.get("count", ""))),
+            words.get("side", ""),
+            words["qty"],
             f"{intent.progress.filled:f}",
             intent.reason,
         )

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from execution.journal.intents import Intent
-from execution.live.order_terms import SingleTerms, SpreadTerms, Terms
-from execution.orders import Account
+from execution.option_orders import SpreadOrder
+from execution.orders import Account, Order
 from foundation.errors import InputError
 from trainingdata.feed.market_data import LastTrade
 
+GuardedOrder = Order | SpreadOrder
 _NOTHING = Decimal(0)
 _ON_ITS_WAY = ("planned", "sending", "open", "working")
 
@@ -101,13 +102,13 @@ class Exposure:
         """Of one symbol."""
         return self.reaches.get(symbol, Reach())
 
-    def with_order(self, terms: Terms) -> Exposure:
+    def with_order(self, order: GuardedOrder) -> Exposure:
         """With one order more, that may fill or not."""
-        if isinstance(terms, SpreadTerms):
-            risk = self.at_risk.get(terms.root, 0.0) + terms.at_risk(terms.contracts)
-            return Exposure(self.reaches, {**self.at_risk, terms.root: risk})
-        reach = self.reach(terms.symbol).with_open(terms.quantity)
-        return Exposure({**self.reaches, terms.symbol: reach}, self.at_risk)
+        if isinstance(order, SpreadOrder):
+            risk = self.at_risk.get(order.root, 0.0) + order.at_risk(Decimal(order.contracts))
+            return Exposure(self.reaches, {**self.at_risk, order.root: risk})
+        reach = self.reach(order.symbol).with_open(order.signed_qty)
+        return Exposure({**self.reaches, order.symbol: reach}, self.at_risk)
 
     def gross(self, sight: Sight) -> float:
         """USD of all positions at their largest, and of what spreads can lose.
@@ -125,7 +126,7 @@ class Exposure:
 
 
 def exposure_of(
-    sight: Sight, sent: Iterable[tuple[Terms, Intent | None]], besides: str = ""
+    sight: Sight, sent: Iterable[tuple[GuardedOrder, Intent | None]], besides: str = ""
 ) -> Exposure:
     """What an account may come to hold by what was seen and what was sent since.
 
@@ -137,24 +138,24 @@ def exposure_of(
     """
     reaches = {symbol: Reach(held, held) for symbol, held in sight.account.positions.items()}
     at_risk = dict(sight.at_risk)
-    for order in sight.account.open_orders:
-        if order.client_order_id != besides:
+    for waiting in sight.account.open_orders:
+        if waiting.client_order_id != besides:
+            reach = reaches.get(waiting.symbol, Reach())
+            reaches[waiting.symbol] = reach.with_open(waiting.signed_qty)
+    for order, intent in sent:
+        filled, left = _progress(order, intent)
+        if isinstance(order, Order):
             reach = reaches.get(order.symbol, Reach())
-            reaches[order.symbol] = reach.with_open(order.signed_qty)
-    for terms, intent in sent:
-        filled, waiting = _progress(terms, intent)
-        if isinstance(terms, SingleTerms):
-            reach = reaches.get(terms.symbol, Reach())
-            reaches[terms.symbol] = reach.with_filled(filled).with_open(waiting)
-        elif not terms.closes:
-            risk = terms.at_risk(filled + waiting)
-            at_risk[terms.root] = at_risk.get(terms.root, 0.0) + risk
+            reaches[order.symbol] = reach.with_filled(filled).with_open(left)
+        elif not order.closes:
+            risk = order.at_risk(filled + left)
+            at_risk[order.root] = at_risk.get(order.root, 0.0) + risk
     return Exposure(reaches, at_risk)
 
 
-def _progress(terms: Terms, intent: Intent | None) -> tuple[Decimal, Decimal]:
+def _progress(order: GuardedOrder, intent: Intent | None) -> tuple[Decimal, Decimal]:
     """What of an order has filled, and what of it may still fill: signed, or contracts."""
-    whole = terms.contracts if isinstance(terms, SpreadTerms) else terms.quantity
+    whole = order.signed_qty if isinstance(order, Order) else Decimal(order.contracts)
     if intent is None:
         return _NOTHING, whole
     filled = intent.progress.filled.copy_sign(whole)

@@ -18,9 +18,10 @@ import numpy as np
 from execution.account_lock import is_there
 from execution.journal.halts import Forbidden, Halts
 from execution.journal.intents import Intent, IntentBook
-from execution.live.exposure import Exposure, PriceUnseen, Sight, exposure_of
-from execution.live.order_terms import SingleTerms, SpreadTerms, Terms, terms_of
-from foundation.errors import InputError, refuse_outside
+from execution.live.exposure import Exposure, GuardedOrder, PriceUnseen, Sight, exposure_of
+from execution.option_orders import SpreadOrder
+from execution.orders import Order
+from foundation.errors import refuse_outside
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
 from trainingdata.instruments import Kind, instrument
@@ -97,7 +98,7 @@ class Guards:
         self._sight: Sight | None = None
         # What was let pass since the account was seen, by id. Two orders that are judged at once
         # must not both take the same room.
-        self._passed: dict[str, Terms] = {}
+        self._passed: dict[str, GuardedOrder] = {}
         self._lock = threading.Lock()
 
     def see(self, sight: Sight) -> None:
@@ -121,19 +122,17 @@ class Guards:
         with self._lock:
             if why := why_stopped(self._halts, self._kill_file):
                 return why
-            try:
-                terms = terms_of(intent.request)
-            except InputError as error:
-                # What cannot be read cannot be valued. A reduction has no value to be judged by.
-                return "" if intent.part in REDUCING else f"it cannot be valued: {error}"
-            if self.shut and _waits_for_the_open(intent, terms, now):
+            order = intent.order
+            if not isinstance(order, Order | SpreadOrder):
+                return "an order of event contracts goes to another venue"
+            if self.shut and _waits_for_the_open(intent, order, now):
                 return "the exchange is closed by the venue's clock, and it would wait for the open"
-            if intent.part in REDUCING or (intent.part == "" and terms.closes):
-                why = self._senseless_reduction(terms, now)
+            if intent.part in REDUCING or (intent.part == "" and _only_closes(order)):
+                why = self._senseless_reduction(order, now)
             else:
-                why = self._refused_opening(intent, terms, now)
+                why = self._refused_opening(intent, order, now)
             if not why and not self._is_seen(intent.client_order_id):
-                self._passed[intent.client_order_id] = terms
+                self._passed[intent.client_order_id] = order
             return why
 
     def price_of(self, symbol: str) -> float | None:
@@ -152,19 +151,19 @@ class Guards:
             return False
         return any(order.client_order_id == name for order in self._sight.account.open_orders)
 
-    def _senseless_reduction(self, terms: Terms, now: np.datetime64) -> str:
+    def _senseless_reduction(self, order: GuardedOrder, now: np.datetime64) -> str:
         """Why the limit of a reduction makes no sense.
 
         A last trade that is old says nothing of it.
         """
-        if self._sight is None or isinstance(terms, SpreadTerms):
+        if self._sight is None or isinstance(order, SpreadOrder):
             return ""
-        trade = self._sight.trades.get(terms.symbol)
+        trade = self._sight.trades.get(order.symbol)
         if trade is None or _is_old(trade, now, self._settings.quote_age):
             return ""
-        return _beyond_collar(terms, trade, self._settings.collar)
+        return _beyond_collar(order, trade, self._settings.collar)
 
-    def _refused_opening(self, intent: Intent, terms: Terms, now: np.datetime64) -> str:
+    def _refused_opening(self, intent: Intent, order: GuardedOrder, now: np.datetime64) -> str:
         """Why an opening is not sent."""
         if why := why_halted(self._halts, "openings"):
             return why
@@ -175,20 +174,20 @@ class Guards:
             return f"equity is {sight.account.equity:,.2f} USD, and nothing is opened without any"
         try:
             return (
-                self._untrusted_price(terms, sight, now)
-                or self._too_large(terms, sight)
+                self._untrusted_price(order, sight, now)
+                or self._too_large(order, sight)
                 or why_too_many(self._book, intent, now, self._settings.max_orders_per_hour)
-                or self._too_much(intent, terms, sight)
+                or self._too_much(intent, order, sight)
             )
         except PriceUnseen as error:
             return str(error)
 
-    def _untrusted_price(self, terms: Terms, sight: Sight, now: np.datetime64) -> str:
+    def _untrusted_price(self, order: GuardedOrder, sight: Sight, now: np.datetime64) -> str:
         """Why the prices that an opening rests on are none; spreads are valued without any."""
-        if isinstance(terms, SpreadTerms):
+        if isinstance(order, SpreadOrder):
             return ""
         settings = self._settings
-        symbol = terms.symbol
+        symbol = order.symbol
         trade = sight.trades.get(symbol)
         if trade is None:
             return f"no last trade of {symbol} was seen"
@@ -198,8 +197,8 @@ class Guards:
                 f"the last trade of {symbol} is {seconds:.0f} seconds old;"
                 f" guards.quote_age is {settings.quote_age:g}"
             )
-        if terms.limit is not None:
-            return _beyond_collar(terms, trade, settings.collar)
+        if order.limit_price is not None:
+            return _beyond_collar(order, trade, settings.collar)
         sized = sight.account.prices.get(symbol)
         if sized is None:
             return f"no price that {symbol} was sized at was seen"
@@ -210,21 +209,21 @@ class Guards:
             )
         return ""
 
-    def _too_large(self, terms: Terms, sight: Sight) -> str:
+    def _too_large(self, order: GuardedOrder, sight: Sight) -> str:
         """Why the value of an opening is refused."""
-        if isinstance(terms, SpreadTerms):
-            value = terms.at_risk(terms.contracts)
+        if isinstance(order, SpreadOrder):
+            value = order.at_risk(Decimal(order.contracts))
         else:
-            price = sight.price(terms.symbol)
-            if terms.limit is not None:
-                price = max(price, float(terms.limit))
-            value = abs(float(terms.quantity)) * price
+            price = sight.price(order.symbol)
+            if order.limit_price is not None:
+                price = max(price, order.limit_price)
+            value = float(order.qty) * price
         largest = self._settings.max_order
         if value <= largest:
             return ""
         return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
 
-    def _too_much(self, intent: Intent, terms: Terms, sight: Sight) -> str:
+    def _too_much(self, intent: Intent, order: GuardedOrder, sight: Sight) -> str:
         """Why an opening would make a position or all of them too large.
 
         An order that makes neither larger is let pass, also where prices have carried them beyond
@@ -232,11 +231,11 @@ class Guards:
         """
         settings = self._settings
         before = self._exposure(intent.client_order_id, sight)
-        after = before.with_order(terms)
-        name, position = _position(terms, after, sight)
-        whole, of_what = _measure(terms, sight)
+        after = before.with_order(order)
+        name, position = _position(order, after, sight)
+        whole, of_what = _measure(order, sight)
         share = position / whole if whole > 0 else math.inf
-        grows = position > _position(terms, before, sight)[1]
+        grows = position > _position(order, before, sight)[1]
         if grows and not share <= settings.max_position:
             return (
                 f"{name} would come to {share:.3g} of {of_what};"
@@ -252,11 +251,11 @@ class Guards:
 
     def _exposure(self, besides: str, sight: Sight) -> Exposure:
         """What the account may come to hold without an order."""
-        passed = {name: terms for name, terms in self._passed.items() if name != besides}
+        passed = {name: order for name, order in self._passed.items() if name != besides}
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
-        sent = [(terms, by_name.get(name)) for name, terms in passed.items()]
+        sent = [(order, by_name.get(name)) for name, order in passed.items()]
         return exposure_of(sight, sent, besides)
 
 
@@ -289,34 +288,39 @@ def why_too_many(book: IntentBook, intent: Intent, now: np.datetime64, most: int
     return f"{were} sent within an hour; guards.max_orders_per_hour is {most}"
 
 
-def _position(terms: Terms, exposure: Exposure, sight: Sight) -> tuple[str, float]:
+def _only_closes(order: GuardedOrder) -> bool:
+    """Whether an order can only close; of a stock or a coin nothing in it says so."""
+    return isinstance(order, SpreadOrder) and order.closes
+
+
+def _position(order: GuardedOrder, exposure: Exposure, sight: Sight) -> tuple[str, float]:
     """What an order adds to, and what that comes to at most, USD."""
-    if isinstance(terms, SpreadTerms):
-        return f"what spreads on {terms.root} can lose", exposure.at_risk.get(terms.root, 0.0)
-    largest = exposure.reach(terms.symbol).largest
-    return terms.symbol, float(largest) * sight.price(terms.symbol)
+    if isinstance(order, SpreadOrder):
+        return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
+    largest = exposure.reach(order.symbol).largest
+    return order.symbol, float(largest) * sight.price(order.symbol)
 
 
-def _measure(terms: Terms, sight: Sight) -> tuple[float, str]:
+def _measure(order: GuardedOrder, sight: Sight) -> tuple[float, str]:
     """USD that `max_position` is a share of, and what they are.
 
     What spreads can lose has to be there in the account that they are sized from as well as at the
     venue, which may hold more.
     """
     equity = sight.account.equity
-    if isinstance(terms, SpreadTerms) and sight.balance is not None and sight.balance < equity:
+    if isinstance(order, SpreadOrder) and sight.balance is not None and sight.balance < equity:
         return sight.balance, f"the balance of {sight.balance:,.2f} USD"
     return equity, "equity"
 
 
-def _waits_for_the_open(intent: Intent, terms: Terms, now: np.datetime64) -> bool:
+def _waits_for_the_open(intent: Intent, order: GuardedOrder, now: np.datetime64) -> bool:
     """Whether an order is for an exchange that the calendar alone says is open.
 
     What buys spreads back is tried all the same: nobody reads the clock for it.
     """
-    if isinstance(terms, SpreadTerms):
+    if isinstance(order, SpreadOrder):
         return intent.part not in REDUCING and bool(in_session(np.array([now]))[0])
-    return instrument(terms.symbol).kind is Kind.STOCK and _is_open(terms.symbol, now)
+    return instrument(order.symbol).kind is Kind.STOCK and _is_open(order.symbol, now)
 
 
 def _is_open(symbol: str, now: np.datetime64) -> bool:
@@ -330,17 +334,18 @@ def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
     return bool(abs(float((now - trade.at) / SECOND)) > seconds)
 
 
-def _beyond_collar(terms: SingleTerms, trade: LastTrade, collar: float) -> str:
+def _beyond_collar(order: Order, trade: LastTrade, collar: float) -> str:
     """Why a limit is too far on the paying side: above what is bought, below what is sold."""
-    if terms.limit is None:
+    if order.limit_price is None:
         return ""
+    limit = Decimal(repr(order.limit_price))
     # A stop-limit order trades once the market is at its stop, wherever it is now.
-    reference = Decimal(repr(trade.price)) if terms.stop is None else terms.stop
+    reference = Decimal(repr(order.stop_price or trade.price))
     room = reference * Decimal(repr(collar))
-    worst = reference + room if terms.quantity > 0 else reference - room
-    if (terms.limit - worst) * terms.quantity <= 0:
+    worst = reference + room if order.signed_qty > 0 else reference - room
+    if (limit - worst) * order.signed_qty <= 0:
         return ""
     return (
-        f"its limit {terms.limit} is beyond {float(worst):g};"
+        f"its limit {limit} is beyond {float(worst):g};"
         f" guards.collar is {collar:g} of {float(reference):g}"
     )

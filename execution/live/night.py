@@ -11,7 +11,6 @@ import numpy as np
 
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_requests import order_of
 from execution.broker import place_each
 from execution.journal.decisions import Journal
 from execution.journal.intents import UNDETERMINED, Part
@@ -162,7 +161,7 @@ class NightWatch:
         """Orders of ours that may be on their way."""
         intents = self._live.book.in_states(UNDETERMINED)
         ours = [each for each in intents if each.job == self._job and each.part in parts]
-        return [order_of(intent) for intent in ours]
+        return [intent.single for intent in ours]
 
     def _ask_again(self, closes: np.datetime64) -> None:
         """Have earlier cuts of unknown fate taken under their own ids, or known not to be."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -27,6 +27,7 @@ from execution.journal.intents import STATES, WAITING, Intent, IntentBook
 from execution.journal.marks import AccountMark
 from execution.journal.next_pass import NextPass, NextPassBook
 from execution.journal.notices import NoticeBook
+from execution.journal.orders import words_of
 from execution.journal.passes import latest_passes
 from execution.live import page_words
 from execution.live.accounts import TRADE
@@ -266,10 +267,10 @@ def _rows(mark: AccountMark, bounds: Bounds) -> list[Row]:
 
 def what(intent: Intent) -> str:
     """What an order asks for: buy 10 NVDA, limit $120.50."""
-    asked: dict[str, Any] = dict(intent.request)
+    asked = words_of(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
-    name = asked.get("symbol", asked.get("ticker", ", ".join(legs)))
-    size = page_words.quantity(Decimal(str(asked.get("qty", asked.get("count", 0)))))
-    limit = asked.get("limit_price", asked.get("price"))
+    name = asked.get("symbol", ", ".join(legs))
+    size = page_words.quantity(Decimal(asked["qty"]))
+    limit = asked.get("limit_price", asked.get("least_credit"))
     text = f"{asked.get('side', '')} {size} {name}".strip()
     return text if limit is None else f"{text}, limit {page_words.price(limit)}"

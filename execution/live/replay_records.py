@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.alpaca.order_requests import order_of
 from execution.decision import Decision
 from execution.journal.decisions import TAKEN_BACK, choice_of_entry
 from execution.journal.intents import IntentBook
@@ -175,7 +174,7 @@ class ReplayRecords:
             equity=equity,
             stock_ceiling=stock_ceiling,
             choices=tuple(choice_of_entry(entry) for entry in json.loads(choices)),
-            orders=tuple(order_of(intent) for intent in self._book.of_decision(name)),
+            orders=tuple(intent.single for intent in self._book.of_decision(name)),
             failure=failure,
         )
 

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 
-from execution.alpaca.order_requests import order_of
 from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, Journal, WrittenDecision
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
@@ -55,7 +54,7 @@ def resume(
             journal.end(decision.name, why)
             continue
         log.info("%s is gone on with", decision.name)
-        orders = [order_of(intent) for intent in intents if _is_left(intent)]
+        orders = [intent.single for intent in intents if _is_left(intent)]
         try:
             fills += place(broker, orders, decision.cancels)
         except BrokerError as error:
@@ -82,7 +81,7 @@ def why_not_resumed(
         return "nothing is left of it"
     if not all(intent.wanted(account.as_of) for intent in left):
         return EXPIRED
-    if foreign := {order_of(intent).symbol for intent in left} - set(tradable):
+    if foreign := {intent.single.symbol for intent in left} - set(tradable):
         return f"{min(foreign)} is not among the symbols any more"
     if any(not _has_filled(intent) for intent in intents if _is_done_reduction(intent)):
         return NOT_REDUCED
@@ -101,7 +100,7 @@ def _is_done_reduction(intent: Intent) -> bool:
 
 
 def _has_filled(intent: Intent) -> bool:
-    return is_whole(intent.progress.filled, Decimal(str(intent.request["qty"])))
+    return is_whole(intent.progress.filled, intent.single.qty)
 
 
 def _holds_what_it_should(
@@ -111,11 +110,11 @@ def _holds_what_it_should(
 
     Somebody may have traded it by hand since: the order would do the same once more.
     """
-    for symbol in {order_of(intent).symbol for intent in left}:
+    for symbol in {intent.single.symbol for intent in left}:
         expected = decision.positions.get(symbol, Decimal(0))
         fee = Decimal(0)
         for intent in intents:
-            order = order_of(intent)
+            order = intent.single
             if order.symbol == symbol:
                 filled = intent.progress.filled
                 expected += filled if order.side == "buy" else -filled

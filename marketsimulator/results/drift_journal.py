@@ -13,20 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.alpaca.order_requests import order_of
 from execution.decision import Choice
 from execution.journal.decisions import TAKEN_BACK, choice_of_entry
-from execution.journal.intents import Intent, Progress
+from execution.journal.intents import COLUMNS, Intent, intent_of
+from execution.journal.migrations import rows_of
 from execution.orders import Order
-from foundation.database import Row, rows_of
+from foundation.database import Row
 from foundation.decimals import as_written
 from foundation.errors import InputError
 from marketsimulator.results.drift_terms import ZERO
-
-_INTENT_COLUMNS = (
-    "client_order_id, request, sent_at, state, why, job, decision, part, reason, filled,"
-    " filled_price"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +149,7 @@ class LiveRecord:
         """
         if name not in self.intents:
             raise InputError(f"the journal has no order {name}, which a decision replaces")
-        return order_of(self.intents[name])
+        return self.intents[name].single
 
     def beginning(self) -> Reading:
         """The account at the first decision."""
@@ -283,10 +278,10 @@ def _record(path: Path, job: str) -> LiveRecord:
         "SELECT kind, symbol, qty, amount, listed_at FROM activities"
         " WHERE ground > 0 ORDER BY listed_at, rowid",
     )
-    intents = rows_of(path, f"SELECT {_INTENT_COLUMNS} FROM intents ORDER BY rowid")
+    intents = rows_of(path, f"SELECT {COLUMNS} FROM intents ORDER BY rowid")
     return LiveRecord(
         decisions=_last_of_each([_decision(row) for row in decisions]),
-        intents={intent.client_order_id: intent for intent in map(_intent, intents)},
+        intents={intent.client_order_id: intent for intent in map(intent_of, intents)},
         fills=tuple(_fill(row) for row in fills),
         activities=tuple(_activity(row) for row in activities),
         marks=tuple(
@@ -328,24 +323,6 @@ def _decision(row: Row) -> JournaledDecision:
         choices={entry["symbol"]: choice_of_entry(entry) for entry in entries},
         cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
         positions={key: Decimal(held) for key, held in json.loads(positions).items()},
-    )
-
-
-def _intent(row: Row) -> Intent:
-    name, request, sent_at, state, why, job, decision, part, reason, filled, price = row
-    return Intent(
-        client_order_id=name,
-        request=json.loads(request),
-        sent_at=_instant(sent_at),
-        state=state,
-        why=why,
-        job=job,
-        decision=decision,
-        part=part,
-        reason=reason,
-        progress=Progress(
-            state, filled=Decimal(filled), filled_price=None if price is None else Decimal(price)
-        ),
     )
 
 

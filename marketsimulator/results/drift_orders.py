@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
@@ -15,12 +14,12 @@ from execution.decision import Decision
 from execution.fees import BASIS_POINT, TradingCosts
 from execution.journal.intents import UNSENT, Intent
 from execution.live.cycle import OLDEST_BAR
-from execution.orders import Fill, strategy_of
+from execution.orders import Fill, Order, strategy_of
 from foundation.decimals import as_written
 from marketsimulator.results.drift_journal import JournaledPass, LiveRecord
 from marketsimulator.results.drift_terms import ZERO, Term
 from trainingdata.instants import utc_text
-from trainingdata.instruments import instrument, is_coin
+from trainingdata.instruments import is_coin
 
 Outcome = Literal["same"] | Term
 LIQUIDATION = "liquidation"
@@ -171,8 +170,8 @@ def compare_orders(
 
 
 def _symbol_of(name: str, intent: Intent | None) -> str:
-    if intent is not None and "symbol" in intent.request:
-        return instrument(str(intent.request["symbol"])).symbol
+    if intent is not None and isinstance(intent.order, Order):
+        return intent.order.symbol
     # Otherwise it is the simulation's own order, or a trade that is called by its symbol.
     return name.split(" ")[0] if " " in name else name.rsplit("-", 4)[2]
 
@@ -292,5 +291,4 @@ def _error(values: list[float]) -> float:
 
 
 def _ordered(intent: Intent) -> Fraction:
-    quantity = as_written(Decimal(str(intent.request["qty"])))
-    return quantity if intent.request["side"] == "buy" else -quantity
+    return as_written(intent.single.signed_qty)

@@ -15,12 +15,12 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from execution.journal.intents import STATES, IntentBook
-from execution.option_orders import Contract, contract_of
+from execution.journal.orders import AnyOrder
+from execution.option_orders import Contract, SpreadOrder
 from foundation.database import Database
 from option_spreads.autoscaler.account import AccountState
 from option_spreads.autoscaler.now import size_contracts
@@ -89,19 +89,21 @@ class Written:
     """An order as the seller's book has it.
 
     state: what became of it, in the book's words.
-    request: what was to be sent, in the venue's words.
+    order: what was to be sent.
     """
 
     state: str
-    request: Mapping[str, Any]
+    order: AnyOrder
 
     @property
     def risk(self) -> float:
         """USD that a contract of it can lose."""
-        strikes = [contract_of(leg["symbol"]).strike for leg in self.request["legs"]]
+        assert isinstance(self.order, SpreadOrder)
+        assert self.order.least_credit is not None
+        strikes = [leg.contract.strike for leg in self.order.legs]
         sides = zip(strikes[::2], strikes[1::2], strict=True)
         width = max(abs(short - long) for short, long in sides)
-        return float((width + Decimal(self.request["limit_price"])) * SHARES)
+        return float((width - self.order.least_credit) * SHARES)
 
 
 def book_of_orders(path: Path) -> dict[str, Written]:
@@ -113,7 +115,7 @@ def book_of_orders(path: Path) -> dict[str, Written]:
     with closing(database):
         intents = IntentBook(database).in_states(STATES)
     return {
-        each.client_order_id: Written("taken" if each.taken else each.state, each.request)
+        each.client_order_id: Written("taken" if each.taken else each.state, each.order)
         for each in intents
     }
 

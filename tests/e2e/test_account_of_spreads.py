@@ -64,14 +64,7 @@ class Funded(InFront):
         broker: Any = self
         at_risk = {"SPXW": float(self.held_against())}
         guard = SpreadGuard(self.guards, self.guards, broker, lambda: at_risk, self.files)
-        legs = [
-            {"symbol": leg.contract.symbol, "ratio_qty": "1", "side": leg.side}
-            for leg in order.legs
-        ]
-        request = {"qty": str(order.contracts), "legs": legs}
-        intent = Intent(
-            order.client_order_id, request, now, part="reduction" if order.reduces else "opening"
-        )
+        intent = Intent(order, now, part="reduction" if order.reduces else "opening")
         if why := guard(intent, now):
             raise OrderRejected(why)
         return self.here.desk.submit(order)

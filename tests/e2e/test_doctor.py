@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from execution.live.checks_files import (
     sqlite_finding,
 )
 from execution.live.settings import LiveSettings
+from execution.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
 from foundation.compose import composed_config
 from foundation.database import Database
@@ -58,7 +60,7 @@ NAMES = [
 ]
 OF_THE_ACCOUNT = NAMES[2:9] + NAMES[12:]
 NOW = np.datetime64("2024-02-20T15:30", "ns")
-REQUEST = {"client_order_id": "a", "symbol": "SYA", "qty": "3"}
+ORDER = Order("a", "SYA", "buy", Decimal(3), "so")
 UNPRIVILEGED = 65534
 Seconds = np.timedelta64
 
@@ -133,7 +135,7 @@ def opened(here: Practice, folder: Path) -> Iterator[Database]:
 def begun(here: Practice, folder: Path) -> Path:
     """A journal with an order of unknown fate."""
     with opened(here, folder) as database:
-        IntentBook(database).begin(Intent("a", REQUEST, NOW))
+        IntentBook(database).begin(Intent(ORDER, NOW))
     return journal(here, folder)
 
 

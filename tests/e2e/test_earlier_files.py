@@ -5,6 +5,7 @@ The files, and the script that made them there, are in tests/fixtures.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from event_contracts.trading.venue_orders import order_of as contract_order
+from event_contracts.trading.venue_orders import order_request as contract_request
 from execution.account_lock import JOURNAL
+from execution.alpaca.order_requests import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import IntentBook
+from execution.journal.intents import STATES, IntentBook
 from execution.live.accounts import TRADE
 from foundation.database import Database
 from option_spreads.selling.state import read_state
@@ -100,6 +104,27 @@ def test_orders_of_event_contracts_that_rested_rest(tmp_path: Path) -> None:
         resting = IntentBook(database).in_states(("working",))
         assert len(resting) == 1
         assert {each.venue for each in resting} == {"kalshi"}
+
+
+@pytest.mark.parametrize(
+    "text", sorted(FIXTURES.rglob("journal.sql")), ids=lambda path: path.parent.name
+)
+def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
+    text: Path, tmp_path: Path
+) -> None:
+    """An order is turned into the venue's JSON in one place, to the letter of what it was."""
+    path = restored(text, tmp_path)
+    with closing(sqlite3.connect(path)) as earlier:
+        before = dict(earlier.execute("SELECT client_order_id, request FROM intents"))
+    with closing(Database(path)) as database:
+        for intent in IntentBook(database).in_states(STATES):
+            if intent.venue == "kalshi":
+                assert intent.expires_at is not None
+                words = contract_request(contract_order(intent), intent.expires_at)
+            else:
+                words = order_request(intent.order)
+            assert json.dumps(words) == before.pop(intent.client_order_id)
+    assert not before
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from event_contracts.trading.orders import MarketView
 from event_contracts.trading.policies import BinaryKelly, Policy
 from event_contracts.trading.records import TICK
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
-from event_contracts.trading.venue_orders import order_of
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook
@@ -52,7 +51,7 @@ class Desk:
         events = EventLog(database)
         book = IntentBook(database, events)
         self.halts = Halts(database, events)
-        guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, Path("no KILL"), order_of)
+        guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, Path("no KILL"))
         space = LimitOrderActionSpace(price_style=style)
         self.manager = manager_at(here, space.admission, book, guard=guard, clock=system_clock)
         log = ActionLog(database, events, book, "kalshi")

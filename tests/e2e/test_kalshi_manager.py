@@ -22,6 +22,7 @@ from event_contracts.trading.admission import Admission
 from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb
+from event_contracts.trading.venue_orders import order_request
 from execution.journal.intents import Intent
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
@@ -289,7 +290,7 @@ def test_an_intent_that_was_written_down_before_a_crash_is_not_posted_after_it(
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))
     now = stand.clock()
-    stand.book.begin(Intent("o-1", manager.request(wanted), now, venue="kalshi"))
+    stand.book.begin(Intent(wanted, now, manager.expiry(), venue="kalshi"))
     later = stand.manager()
     assert waiting(later.view("SIM-1")) == {"o-1": 10}
     with pytest.raises(OutcomeUnknown):
@@ -328,11 +329,11 @@ def test_killed_while_it_sends_it_is_begun_again_and_sends_nothing_twice(tmp_pat
 def test_an_intent_that_was_planned_is_sent_as_it_was_planned(stand: KalshiStand) -> None:
     manager = stand.manager()
     wanted = order("o-1", bid_below(manager.view("SIM-1")))
-    request = manager.request(wanted)
-    stand.book.plan(Intent("o-1", request, stand.clock(), venue="kalshi", reason="because"))
+    until = manager.expiry()
+    stand.book.plan(Intent(wanted, stand.clock(), until, venue="kalshi", reason="because"))
     assert manager.submit(wanted).remaining == 10
     (sent,) = stand.practice.posts()
-    assert sent == request
+    assert sent == order_request(wanted, until)
     intent = stand.book.get("o-1")
     assert intent is not None
     assert (intent.state, intent.reason) == ("working", "because")

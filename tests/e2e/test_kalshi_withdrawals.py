@@ -154,8 +154,8 @@ def test_purchases_that_filled_in_another_market_take_out_what_they_leave_no_cas
 def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
     now = stand.clock()
-    request = manager.request(order("o-1", "0.40", 10, market=RAIN))
-    stand.book.plan(Intent("o-1", request, now, venue="kalshi", job="somebody"))
+    theirs = order("o-1", "0.40", 10, market=RAIN)
+    stand.book.plan(Intent(theirs, now, manager.expiry(), venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
     assert stand.state("o-1") == "working"
     assert withdrawn(manager) == []
@@ -200,7 +200,7 @@ def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: Kalsh
 def test_an_id_that_was_withheld_goes_out_once_it_may(stand: KalshiStand) -> None:
     manager = stand.manager(rich("999"))
     wanted = order("o-1", "0.40", 10, market=RAIN)
-    stand.book.plan(Intent("o-1", manager.request(wanted), stand.clock(), venue="kalshi"))
+    stand.book.plan(Intent(wanted, stand.clock(), manager.expiry(), venue="kalshi"))
     with pytest.raises(OrderRejected, match="o-1: not sent: buying 10 YES"):
         manager.submit(wanted)
     assert stand.state("o-1") == "withheld"

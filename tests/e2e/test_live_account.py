@@ -345,7 +345,7 @@ def test_before_the_close_the_book_is_cut_to_what_is_lent_overnight(
     gross = sum(abs(float(q)) * account.prices[s] for s, q in account.positions.items())
     assert gross <= 2.0 * account.equity
     cuts = [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
-    assert {each.request["type"] for each in cuts[:1]} == {"limit"}
+    assert {each.single.type for each in cuts[:1]} == {"limit"}
     assert len(desk.cycles) == 1, "none of the looks was a pass"
     assert "the night's ceiling" in cuts[0].reason
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.live.accounts import SPREADS
+from execution.orders import Order
 from foundation.database import Database, rows_of
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start, practising
@@ -238,7 +240,7 @@ def test_a_kill_says_what_it_does_to_a_seller_that_runs_by_itself(
     database = Database(folder / JOURNAL)
     book = IntentBook(database, EventLog(database))
     book.plan(
-        Intent("put-1", {"symbol": "SPY", "side": "sell", "qty": "1"}, NOW, job=SPREADS),
+        Intent(Order("put-1", "SPY", "sell", Decimal(1), "so"), NOW, job=SPREADS),
     )
     database.close()
     with folder_lock(folder.name, folder):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
 from execution.live.settings import LiveSettings
-from execution.orders import client_order_id
+from execution.orders import Order, client_order_id
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError
@@ -38,7 +40,7 @@ from tests.e2e.practice import (
 )
 from trainingdata.feed.bar_feed import BarFeed
 
-REQUEST = {"symbol": "SYA", "side": "buy", "qty": "1", "type": "market", "client_order_id": "o-1"}
+ORDER = Order("o-1", "SYA", "buy", Decimal(1), "so")
 FIVE = np.timedelta64(5, "m")
 
 
@@ -240,7 +242,7 @@ def test_however_many_orders_are_of_unknown_fate_asking_for_them_has_one_end(
     mine = broker(here)
     now = mine.now()
     for k in range(6):
-        mine._desk._book.begin(Intent(f"o-{k}", REQUEST | {"client_order_id": f"o-{k}"}, now))
+        mine._desk._book.begin(Intent(replace(ORDER, client_order_id=f"o-{k}"), now))
     here.fail(kind="silent", path="/v2/orders", seconds=3, count=100)
     ends: list[str] = []
     send = Transport.send
@@ -268,7 +270,7 @@ def test_asked_again_a_busy_venue_is_not_waited_for(practice: Start) -> None:
     waited: list[float] = []
     mine = broker(here)
     mine._desk._pause = waited.append
-    mine._desk._book.begin(Intent("o-1", REQUEST, mine.now()))
+    mine._desk._book.begin(Intent(ORDER, mine.now()))
     here.fail(kind="status", method="POST", path="/v2/orders", status=429, seconds=30, count=9)
     assert len(mine._desk.undetermined(lambda intent: True)) == 1
     assert sum(waited) == 0

@@ -92,7 +92,7 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         with pytest.raises(BrokerError, match="may be working"):
             desk.job.step()
         # Of the other symbol nothing is unknown.
-        states = {each.request["symbol"]: each.state for each in cuts_of(desk)}
+        states = {each.single.symbol: each.state for each in cuts_of(desk)}
         assert states == {"SYA": "open", "SYB": "filled"}
         show(desk, 6)
         with suppress(BrokerError):
@@ -176,7 +176,7 @@ def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
         show(desk, 9.75)
         desk.job.step()
         working = [each for each in cuts_of(desk) if each.state == "working"]
-        assert sorted(each.request["symbol"] for each in working) == ["SYA", "SYB"]
+        assert sorted(each.single.symbol for each in working) == ["SYA", "SYB"]
 
 
 def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(

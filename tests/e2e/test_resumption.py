@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.order_requests import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
@@ -188,11 +188,11 @@ def test_what_a_person_traded_meanwhile_is_not_traded_once_more(
     with suppress(Killed):
         process.turn(live)
     (sending,) = process.book.in_states(("sending",))
-    lost("/orders", {**sending.request, "client_order_id": "by-hand"})
+    lost("/orders", {**order_request(sending.order), "client_order_id": "by-hand"})
     process.database.close()
     process = Process(here, path, Fate())
     resume(process.broker, process.journal, process.book, ("SYA", "SYB", "SYXUSD"))
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("withheld",))
     assert all("holds something else" in each.why for each in others)
-    assert Decimal(str(sending.request["qty"])) == here.venue.tickets["by-hand"].filled
+    assert sending.single.qty == here.venue.tickets["by-hand"].filled

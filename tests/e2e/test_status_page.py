@@ -39,6 +39,7 @@ from execution.live.page import REST, Bounds, Section, StatusPage
 from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
 from execution.live.templates import PAGE, SCRIPT
+from execution.orders import Order
 from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
@@ -145,8 +146,8 @@ class Written:
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
-        request = {"symbol": "NVDA", "side": "buy", "qty": "1", "client_order_id": name}
-        self.book.plan(Intent(name, request, NOW, job=TRADE, state="planned", reason=reason))
+        order = Order(name, "NVDA", "buy", Decimal(1), reason)
+        self.book.plan(Intent(order, NOW, job=TRADE, state="planned", reason=reason))
 
     def made(self, **came_to: Any) -> None:
         """A pass that is over, and the next one expected."""

@@ -28,6 +28,7 @@ from event_contracts.trading.policies import Codes, Nothing, Observations, Polic
 from event_contracts.trading.recorder import TradingManager
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.venue_orders import order_of
 from event_contracts.trading.withdrawals import withdrawals
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
@@ -454,7 +455,7 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     intent = book.get(entry.client_order_id)
     assert intent is not None
     assert (intent.job, intent.state, intent.part) == ("kalshi", "working", "opening")
-    assert intent.request["qty"] == "5"
+    assert order_of(intent).count == 5
     assert list(log.spans()) == [RAIN]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import sys
@@ -22,8 +21,6 @@ from event_contracts.paper_report import PaperReportSettings
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.journal_rows import JournalRow
-from event_contracts.trading.orders import LimitOrder
-from event_contracts.trading.venue_orders import order_request
 from foundation.database import Database, DatabaseFailed, rows_of
 from foundation.errors import InputError
 from tests.event_contracts.test_paper_report import traded
@@ -75,8 +72,8 @@ def refusal(journal: Path) -> str:
         ("kalshi_actions", "worth = 'NaN'", "worth is no amount of USD: 'NaN'"),
         ("kalshi_actions", "cash = '-5'", "cash of $-5"),
         ("kalshi_actions", "action = 77", "action is no whole number, 0 … 24: 77"),
-        ("kalshi_actions", "size = 7777", "request is not"),
-        ("kalshi_actions", "price = '0.01'", "request is not"),
+        ("kalshi_actions", "size = 7777", "terms is not"),
+        ("kalshi_actions", "price = '0.01'", "terms is not"),
         ("kalshi_actions", "digest = substr(digest, 1, 20)", "no SHA-256"),
         ("kalshi_actions", "at = '2026-01-01T00:00:01'", "decided on a tick that kalshi_ticks has"),
         ("kalshi_actions", "market = 'HAIL'", "decided on a tick that kalshi_ticks has not"),
@@ -114,7 +111,7 @@ def test_a_row_that_cannot_be_is_named_with_its_table_and_value(
         ("kalshi_actions", "answer", "NULL", "answer is no text: None"),
         ("kalshi_ticks", "estimate", "NULL", "estimate is no number, 0 … 1: None"),
         ("kalshi_markets", "interval", "0.5", "interval is no whole number"),
-        ("intents", "request", "NULL", "request is no JSON object: None"),
+        ("intents", "terms", "NULL", "terms is no JSON object: None"),
     ],
 )
 def test_a_value_of_another_kind_is_named(
@@ -134,48 +131,28 @@ def test_a_table_or_column_that_is_missing_is_named(journal: Path, table: str) -
 
 
 @pytest.mark.parametrize(
-    ("request_", "says"),
+    ("terms", "says"),
     [
-        ("half of {", "request is no JSON object: 'half of {'"),
-        ("[" * 100_000, "request is no JSON object"),
-        ("{}", "ticker is no text: None"),
-        ('{"ticker": "RAIN", "side": "bid", "count": "5.00"}', "price is no amount of USD: None"),
-        ('{"symbol": "RAIN", "qty": "5"}', "request is not "),
+        ("half of {", "terms is no JSON object: 'half of {'"),
+        ("[" * 100_000, "terms is no JSON object"),
+        ("{}", "symbol is no text: None"),
+        (
+            '{"symbol": "RAIN", "side": "BUY YES", "qty": "5.00"}',
+            "limit_price is no amount of USD: None",
+        ),
+        (
+            '{"symbol": "RAIN", "side": "BUY YES", "qty": "5", "limit_price": "0.01"}',
+            "terms is not ",
+        ),
     ],
 )
 def test_an_intent_that_does_not_ask_for_the_decided_order_is_named(
-    journal: Path, request_: str, says: str
+    journal: Path, terms: str, says: str
 ) -> None:
-    damage(journal, *loosened("intents"), f"UPDATE intents SET request = '{request_}'")
+    damage(journal, *loosened("intents"), f"UPDATE intents SET terms = '{terms}'")
     said = refusal(journal)
     assert says in said
     assert "intents, row " in said
-
-
-@pytest.mark.parametrize("wrong", [{}, {"count": "1.00"}, {"price": "0.0100"}, {"ticker": "HAIL"}])
-def test_an_order_in_the_venues_own_words_is_read_as_well(
-    journal: Path, wrong: dict[str, str]
-) -> None:
-    for entry in records_of(journal).entries():
-        if entry.size and entry.price is not None:
-            action, side = entry.intent.split("_")
-            order = LimitOrder(
-                entry.client_order_id,
-                entry.market,
-                action,  # type: ignore[arg-type]
-                side,  # type: ignore[arg-type]
-                entry.price,
-                Decimal(entry.size),
-            )
-            words = json.dumps({**order_request(order, entry.at), **wrong})
-            name = entry.client_order_id
-            damage(
-                journal, f"UPDATE intents SET request = '{words}' WHERE client_order_id='{name}'"
-            )
-    if wrong:
-        assert "as decided" in refusal(journal)
-    else:
-        assert paper_report.paper_report(PaperReportSettings(str(journal))).decisions
 
 
 def records_of(journal: Path) -> ActionRecords:

@@ -20,15 +20,9 @@ NOW = np.datetime64("2026-11-22T10:00:00", "ns")
 MINUTE = np.timedelta64(1, "m")
 
 
-def order_of(intent: Intent) -> LimitOrder:
-    price = Decimal(intent.request["price"])
-    count = Decimal(intent.request["count"])
-    return LimitOrder(intent.client_order_id, "RAIN", "BUY", "YES", price, count)
-
-
 def intent(name: str, part: Part = "opening", count: int = 10) -> Intent:
-    request = {"price": "0.50", "count": str(count)}
-    return Intent(name, request, NOW, job="kalshi", venue="kalshi", part=part)
+    order = LimitOrder(name, "RAIN", "BUY", "YES", Decimal("0.50"), Decimal(count))
+    return Intent(order, NOW, job="kalshi", venue="kalshi", part=part)
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def guard(tmp_path: Path) -> KalshiGuard:
     events = EventLog(database)
     settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
     book = IntentBook(database, events)
-    return KalshiGuard(settings, Halts(database, events), book, tmp_path / "KILL", order_of)
+    return KalshiGuard(settings, Halts(database, events), book, tmp_path / "KILL")
 
 
 def test_an_order_is_sent_up_to_its_largest_value(guard: KalshiGuard) -> None:

@@ -17,7 +17,6 @@ from event_contracts.live.size_panel import sizes_section
 from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.size_section import size_view
-from event_contracts.trading.venue_orders import order_request
 from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.page import Bounds, StatusPage
@@ -113,10 +112,10 @@ class Written:
     ) -> None:
         name = f"order-{self.count}"
         sent = NOW - MINUTE * (100 - self.count)
-        request = order_request(LimitOrder(name, market, verb, side, D(price), D(count)), NOW)
+        order = LimitOrder(name, market, verb, side, D(price), D(count))
         paid = None if at is None else D(at)
         progress = Progress("filled", f"venue-{name}", D(filled), paid)
-        self.book.begin(Intent(name, request, sent, state=state, job=job, progress=progress))
+        self.book.begin(Intent(order, sent, state=state, job=job, progress=progress))
         self.count += 1
 
     def page(self) -> str:
@@ -149,7 +148,7 @@ def test_the_page_shows_sizes_where_event_contracts_were_sent(written: Written) 
     # Bought at 0.40 for 0.34 of fees, sold at 0.50 for 0.18, and in pairs at 0.60 for 0.17.
     assert "+$2.31" in text
     assert "Sizing over time" in text
-    assert "bid 20 RAIN, limit $0.40 filled filled 20" in text
+    assert "BUY YES 20 RAIN, limit $0.40 filled filled 20" in text
     assert " style=" not in page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -17,12 +18,13 @@ from event_contracts.trading.venue_orders import (
     VenueOrder,
     awaited,
     book_side,
-    order_of,
     order_request,
     own_terms,
     reduces,
 )
 from execution.journal.intents import Intent
+from execution.journal.orders import order_of as journaled
+from execution.journal.orders import words_of
 from foundation.errors import SenselessAnswer
 
 D = Decimal
@@ -58,13 +60,14 @@ def orders(draw: st.DrawFn) -> LimitOrder:
 
 
 def intent_of(order: LimitOrder) -> Intent:
-    return Intent(order.client_order_id, order_request(order, AT), AT)
+    return Intent(order, AT, AT)
 
 
 @given(orders())
 def test_an_order_comes_back_as_it_was_meant(order: LimitOrder) -> None:
     intent = intent_of(order)
-    assert order_of(intent) == order
+    kept = json.loads(json.dumps(words_of(order)))
+    assert journaled("o-1", kept) == order
     assert reduces(intent) == (order.action == "SELL")
     assert awaited(intent).order == order
     assert own_terms(book_side(order.action, order.side), reduces(intent)) == (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,12 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
+from execution.orders import Order
 from foundation.database import Database
 from foundation.errors import InputError
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
-REQUEST = {"client_order_id": "a", "symbol": "NVDA", "qty": "3"}
+ORDER = Order("a", "NVDA", "buy", Decimal(3), "so")
 
 
 def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) -> None:
@@ -48,16 +51,16 @@ def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
 
 def test_the_book_of_an_account_outlives_its_process(tmp_path: Path) -> None:
     with journal_of_account("kept", tmp_path) as book:
-        IntentBook(book.database).begin(Intent("a", REQUEST, NOW))
+        IntentBook(book.database).begin(Intent(ORDER, NOW))
     assert (tmp_path / "kept" / JOURNAL).is_file()
     with journal_of_account("kept", tmp_path) as book:
         (intent,) = IntentBook(book.database).undetermined()
-    assert (intent.request, intent.sent_at, intent.state) == (REQUEST, NOW, "sending")
+    assert (intent.order, intent.sent_at) == (replace(ORDER, reason=""), NOW)
 
 
 def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Path) -> None:
     with journal_of_account("moved", tmp_path / "first") as book:
-        IntentBook(book.database).begin(Intent("a", REQUEST, NOW))
+        IntentBook(book.database).begin(Intent(ORDER, NOW))
     with (
         pytest.raises(
             InputError, match=f"1 of the orders in .*; go on with folder={tmp_path}/first"
@@ -74,7 +77,7 @@ def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Pa
 def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) -> None:
     """Without it an order of unknown fate would be one that was never sent."""
     with journal_of_account("gone", tmp_path / "first") as book:
-        IntentBook(book.database).begin(Intent("a", REQUEST, NOW))
+        IntentBook(book.database).begin(Intent(ORDER, NOW))
     (tmp_path / "first" / "gone" / JOURNAL).unlink()
     for root in (tmp_path / "first", tmp_path / "second"):
         with (
@@ -119,15 +122,17 @@ def test_a_book_that_is_none_is_refused_and_left_alone(tmp_path: Path, content: 
         ("state", "gone"),
         ("part", "half"),
         ("filled", "much"),
-        ("request", "[]"),
-        ("request", "7"),
+        ("terms", "[]"),
+        ("terms", "7"),
+        ("terms", '{"kind": "single", "symbol": "NVDA"}'),
+        ("terms", '{"kind": "basket"}'),
         ("sent_at", "soon"),
     ],
 )
 def test_a_row_that_says_nothing_is_refused(tmp_path: Path, column: str, value: str) -> None:
     database = Database(tmp_path / "book")
     book = IntentBook(database)
-    book.begin(Intent("a", REQUEST, NOW))
+    book.begin(Intent(ORDER, NOW))
     database.execute(f"UPDATE intents SET {column} = ?", (value,))
     with pytest.raises(InputError, match="the journal cannot be used"):
         book.get("a")
@@ -135,11 +140,11 @@ def test_a_row_that_says_nothing_is_refused(tmp_path: Path, column: str, value: 
 
 def test_an_intent_is_wanted_until_it_expires_and_lands_no_more_a_day_later() -> None:
     hour = np.timedelta64(1, "h")
-    lasting = Intent("a", REQUEST, NOW)
+    lasting = Intent(ORDER, NOW)
     assert lasting.wanted(NOW + 1000 * hour)
     assert not lasting.lands_no_more(NOW + 23 * hour)
     assert lasting.lands_no_more(NOW + 24 * hour)
-    brief = Intent("a", REQUEST, NOW, NOW + hour)
+    brief = Intent(ORDER, NOW, NOW + hour)
     assert brief.wanted(NOW)
     assert not brief.wanted(NOW + hour)
     assert not brief.lands_no_more(NOW + 24 * hour)

@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.account_lock import KILL_FILE, is_there
+from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
 from execution.journal.intents import Intent, IntentBook, Part, Progress, State
 from execution.live.exposure import Sight
 from execution.live.guards import Guards, GuardSettings
-from execution.live.order_terms import SpreadTerms, terms_of
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
@@ -69,24 +70,22 @@ def intent(
     sent_at: np.datetime64 = NOW,
     **prices: object,
 ) -> Intent:
-    spelled = {"BTCUSD": "BTC/USD"}.get(symbol, symbol)
-    request = {"symbol": spelled, "side": side, "qty": str(qty), "type": "market"}
-    if prices:
-        request |= {key: str(price) for key, price in prices.items()}
-        request["type"] = "stop_limit" if "stop_price" in prices else "limit"
-    return Intent(name, request, sent_at, job=job, part=part)
+    kind = "stop_limit" if "stop_price" in prices else "limit" if prices else "market"
+    words = {key: float(str(price)) for key, price in prices.items()}
+    order = Order(name, symbol, side, Decimal(str(qty)), "so", type=kind, **words)  # type: ignore[arg-type]
+    return Intent(order, sent_at, job=job, part=part)
 
 
 def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> Intent:
     """An order of legs that are written as `P95 sell`; `SPY:` before one is its root."""
-    entries = []
+    entries = list[OptionLeg]()
     for leg in legs:
         option, side = leg.split()
         root, _, option = option.rpartition(":")
         symbol = f"{root or 'SPXW'}240305{option[0]}{int(option[1:]) * 1000:08d}"
-        entries.append({"symbol": symbol, "ratio_qty": "1", "side": side})
-    request = {"order_class": "mleg", "qty": str(qty), "type": "market", "legs": entries}
-    return Intent(name, request, NOW, job="spreads", part=part)
+        entries.append(OptionLeg(contract_of(symbol), side))  # type: ignore[arg-type]
+    order = SpreadOrder(name, tuple(entries), int(str(qty)))
+    return Intent(order, NOW, job="spreads", part=part)
 
 
 def undone(*legs: str) -> tuple[str, ...]:
@@ -250,7 +249,7 @@ def test_an_opening_passes_exactly_where_it_keeps_every_limit(
 @given(
     part=st.sampled_from(REDUCTIONS),
     side=st.sampled_from(("buy", "sell")),
-    qty=st.integers(1, 10**9),
+    qty=st.integers(1, 10_000),
     equity=st.floats(-1e6, 1e6),
     age=st.integers(-(10**6), 10**6),
     last=st.floats(1e-3, 1e6),
@@ -279,8 +278,6 @@ def test_a_reduction_passes_whatever_limits_say(
     assert desk.send(intent("cut", side=side, qty=qty, part=part)) == ""
     assert desk.send(spread(*CONDOR, qty=qty, part=part)) == ""
     assert desk.send(spread(*undone(*CONDOR), qty=qty, part="", name="closing")) == ""
-    strange = replace(intent("odd", part=part), request={"symbol": "SPXW240305P00095000"})
-    assert desk.send(strange) == "", "what cannot be valued reduces all the same"
 
 
 every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
@@ -495,11 +492,11 @@ def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
     assert desk.guards(intent("more", qty=25), NOW) == ""
     assert "come to 0.76" in desk.guards(intent("more", qty=26), NOW)
     desk.guards.see(seen())
-    assert desk.send(intent("long again", qty=50)) == ""
-    desk.book.note("long again", Progress("filled", "w", Decimal(50), Decimal(100)))
+    assert desk.send(intent("long-again", qty=50)) == ""
+    desk.book.note("long-again", Progress("filled", "w", Decimal(50), Decimal(100)))
     assert "come to 0.76" in desk.guards(intent("short", side="sell", qty=126), NOW)
     assert desk.guards(intent("short", side="sell", qty=125), NOW) == ""
-    assert "come to 0.76" in desk.guards(intent("long after all", qty=26), NOW)
+    assert "come to 0.76" in desk.guards(intent("long-after-all", qty=26), NOW)
 
 
 def test_what_has_no_last_trade_counts_at_the_price_it_was_sized_at() -> None:
@@ -583,26 +580,18 @@ def test_a_position_of_which_no_price_was_seen_lets_nothing_open() -> None:
 def test_a_spread_is_worth_what_it_can_lose(
     legs: tuple[str, ...], width: float, closes: bool
 ) -> None:
-    assert terms_of(spread(*legs, qty=3).request) == SpreadTerms("SPXW", Decimal(3), width, closes)
-
-
-def test_a_leg_is_traded_as_often_as_its_ratio_says_and_once_without() -> None:
-    put = spread("P95 sell", "P90 buy").request
-    bare = [{key: leg[key] for key in ("symbol", "side")} for leg in put["legs"]]
-    assert terms_of({**put, "legs": bare}) == terms_of(put)
-    twice = [bare[0], {**bare[1], "ratio_qty": "2"}]
-    terms = terms_of({**put, "legs": twice})
-    assert isinstance(terms, SpreadTerms)
-    assert terms.width == 8_500, "two at 90 are worth 180 where the index is 0, and one 95 is owed"
+    order = spread(*legs, qty=3).order
+    assert isinstance(order, SpreadOrder)
+    assert (order.root, order.width, order.closes) == ("SPXW", width, closes)
 
 
 def test_legs_of_other_days_protect_nothing() -> None:
-    request = dict(spread("C105 sell", "C110 buy").request)
-    later = {**request["legs"][1], "symbol": "SPXW240308C00110000"}
-    terms = terms_of({**request, "legs": [request["legs"][0], later]})
-    assert isinstance(terms, SpreadTerms)
-    assert terms.width == np.inf
-    assert not terms.closes
+    order = spread("C105 sell", "C110 buy").order
+    assert isinstance(order, SpreadOrder)
+    later = OptionLeg(contract_of("SPXW240308C00110000"), "buy")
+    apart = replace(order, legs=(order.legs[0], later))
+    assert apart.width == np.inf
+    assert not apart.closes
 
 
 def test_what_spreads_can_lose_counts_for_every_limit() -> None:
@@ -653,35 +642,14 @@ def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
     assert desk.guards(spread(*put, qty=15, name="e"), NOW) == ""
 
 
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({"qty": None}, "qty: it is missing"),
-        ({"qty": "many"}, "qty: 'many' is no number"),
-        ({"qty": "NaN"}, "qty: 'NaN' is not above 0"),
-        ({"qty": "-1"}, "qty: '-1' is not above 0"),
-        ({"qty": "0"}, "qty: '0' is not above 0"),
-        ({"side": "hold"}, "side: 'hold' is neither buy nor sell"),
-        ({"symbol": "SPXW240305P00095000"}, "is neither a stock"),
-        ({"limit_price": "cheap"}, "limit_price: 'cheap' is no number"),
-        ({"legs": []}, "legs: they are on nothing, not on one"),
-        ({"legs": [{"symbol": "NVDA", "side": "buy"}]}, "'NVDA' is no OCC symbol"),
-        ({"legs": [{"symbol": "SPXW240305P00095000"}]}, "legs: side None"),
-    ],
-)
-def test_an_opening_that_cannot_be_valued_is_not_sent(changed: dict[str, Any], why: str) -> None:
-    request = {**intent().request, **changed}
-    one = replace(
-        intent(), request={key: each for key, each in request.items() if each is not None}
-    )
-    said = judged(one)
-    assert said.startswith("it cannot be valued: ")
-    assert why in said
-
-
 def test_legs_are_on_one_root() -> None:
-    with pytest.raises(InputError, match="legs: they are on SPXW, SPY, not on one"):
-        terms_of(spread("P95 sell", "SPY:P90 buy").request)
+    with pytest.raises(InputError, match="its legs are on SPXW, SPY, not on one"):
+        spread("P95 sell", "SPY:P90 buy")
+
+
+def test_an_order_of_event_contracts_goes_to_another_venue() -> None:
+    order = LimitOrder("a", "RAIN", "BUY", "YES", Decimal("0.5"), Decimal(1))
+    assert "goes to another venue" in judged(replace(intent(), order=order))
 
 
 def test_what_is_no_number_is_beyond_every_limit() -> None:

@@ -28,6 +28,7 @@ from execution.live.differences import (
     unexplained,
 )
 from execution.live.holdings import OVERLAP, HoldingsBook
+from execution.orders import Order
 from foundation.database import Database
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import Needed, Optional
@@ -334,7 +335,7 @@ def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> Non
     book = HoldingsBook(database, events)
     book.begin({}, Decimal(0), BEGUN, ())
     for name in ("first", "second"):
-        intents.begin(Intent(name, {"symbol": "NVDA", "qty": "1"}, BEGUN))
+        intents.begin(Intent(Order(name, "NVDA", "buy", Decimal(1), "so"), BEGUN))
     intents.note("first", Progress("filled", "o-a", Decimal(1), Decimal(10)))
     book.add([fill("a", "1"), fill("b", "1"), replace(fill("c", "1"), order_id="")], BEGUN)
 

@@ -19,12 +19,14 @@ from execution.alpaca.order_answers import progress_of
 from execution.journal.events import EventLog
 from execution.journal.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
 from execution.live.__main__ import clear, status
+from execution.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
-REQUEST = {"client_order_id": "a", "symbol": "BTC/USD", "side": "buy", "qty": "3", "type": "market"}
-INTENT = Intent("a", REQUEST, NOW, NOW + np.timedelta64(300, "s"), job="trade", reason="because")
+EXPIRES = NOW + np.timedelta64(300, "s")
+ORDER = Order("a", "BTCUSD", "buy", Decimal(3), "because", expires_at=EXPIRES)
+INTENT = Intent(ORDER, NOW, EXPIRES, job="trade", reason="because")
 
 steps = st.lists(st.sampled_from(get_args(State)), max_size=8)
 
@@ -72,8 +74,8 @@ def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
 def test_intents_keep_the_order_in_which_they_were_planned() -> None:
     book = IntentBook()
     for name in ("c", "a", "b"):
-        book.plan(replace(INTENT, client_order_id=name, decision="d"))
-    book.begin(replace(INTENT, client_order_id="c", decision="d"))
+        book.plan(replace(INTENT, order=replace(ORDER, client_order_id=name), decision="d"))
+    book.begin(replace(INTENT, order=replace(ORDER, client_order_id="c"), decision="d"))
     assert [each.client_order_id for each in book.of_decision("d")] == ["c", "a", "b"]
 
 

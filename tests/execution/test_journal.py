@@ -5,23 +5,29 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from execution.contract_orders import LimitOrder
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import IntentBook
-from execution.journal.migrations import MIGRATIONS
+from execution.journal.intents import STATES, IntentBook
+from execution.journal.migrations import MIGRATIONS, rows_of
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
+from execution.journal.orders import AnyOrder
 from execution.live.holdings import HoldingsBook
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders import Order
 from foundation.database import Database
 from foundation.errors import InputError
 from tests.e2e.practice import ROOT
 
+SOON = np.datetime64("2026-11-24T15:35:00.000000000")
 NOW = np.datetime64("2026-11-25T15:30:00.000000000")
 EARLIER = sorted((ROOT / "tests" / "fixtures" / "live").glob("*/journal.sql"))
 TODAY = next(path for path in EARLIER if path.parent.name.startswith("572ad0b"))
@@ -82,6 +88,54 @@ def test_each_open_unknown_and_partly_filled_order_is_found(tmp_path: Path) -> N
         "kalshi-1": "2.5",
         "kalshi-2": "2.5",
     }
+
+
+def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
+    with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
+        book = opened(database)
+        orders = {each.client_order_id: each.order for each in book.in_states(STATES)}
+    legs = (
+        OptionLeg(contract_of("SPXW261124P05900000"), "sell"),
+        OptionLeg(contract_of("SPXW261124P05850000"), "buy"),
+    )
+    closing_legs = tuple(leg.closing for leg in legs)
+    name = "trade-20261124T153000Z-{}-0-0".format
+    meant: tuple[AnyOrder, ...] = (
+        Order(name("NVDA"), "NVDA", "buy", Decimal(3), "so", expires_at=SOON),
+        Order(
+            *(name("BTCUSD"), "BTCUSD", "sell", Decimal("0.250000001"), "so", True),
+            tif="gtc",
+            expires_at=SOON,
+        ),
+        Order(
+            *(name("SPY"), "SPY", "sell", Decimal("10.5"), "so", True, "limit"),
+            limit_price=601.23,
+            extended_hours=True,
+            expires_at=SOON,
+        ),
+        Order(
+            *(name("AAPL"), "AAPL", "sell", Decimal(7), "so", False, "stop_limit", "gtc"),
+            limit_price=200.1,
+            stop_price=201.0,
+            expires_at=SOON,
+        ),
+        SpreadOrder("IRON-20261124-060", legs, 2, Decimal("1.25"), SOON, False, "x"),
+        SpreadOrder("IRON-20261124-060-out", closing_legs, 2, Decimal("-0.4"), SOON, True, "x"),
+        SpreadOrder("IRON-20261124-060-end", closing_legs, 2, None, SOON, True, "x"),
+        LimitOrder("kalshi-1", "RAIN", "BUY", "NO", Decimal("0.37"), Decimal(12)),
+        LimitOrder("kalshi-2", "RAIN", "SELL", "YES", Decimal("0.37"), Decimal(12)),
+    )
+    assert orders == {each.client_order_id: each for each in meant}
+
+
+def test_a_reader_sees_an_earlier_journal_as_it_is_today_and_leaves_it(tmp_path: Path) -> None:
+    path = restored(TODAY, tmp_path / "journal.sqlite")
+    before = path.read_bytes()
+    [(side, quantity)] = rows_of(
+        path, "SELECT side, qty FROM intents WHERE client_order_id = 'kalshi-1'"
+    )
+    assert (side, Decimal(quantity)) == ("BUY NO", 12)
+    assert path.read_bytes() == before
 
 
 def test_a_journal_of_a_later_version_is_left_alone() -> None:

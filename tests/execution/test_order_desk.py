@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from alpaca.common.exceptions import APIError
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_answers import chain_of, is_done, spread_traded
 from execution.alpaca.order_desk import OrderDesk
+from execution.alpaca.order_requests import order_request
 from execution.alpaca.posting import OrderWithheld
 from execution.broker import Asset
 from execution.journal.intents import Intent, IntentBook
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Fill, Order
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -33,7 +36,7 @@ FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}
 CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 SOON = NOW + np.timedelta64(60, "s")
-REQUEST = {"client_order_id": "o-1", "symbol": "NVDA"}
+ORDER = Order("o-1", "NVDA", "buy", Decimal(10), "so")
 Said = Any  # an answer, or what is raised instead
 
 
@@ -115,7 +118,7 @@ def posted(
     venue = Venue(post=list(words), **more)
     desk, waited = desk_at(venue)
     try:
-        return desk.post(REQUEST, until), venue, waited
+        return desk.post(ORDER, until), venue, waited
     except BrokerError as error:
         return error, venue, waited
 
@@ -208,7 +211,7 @@ def test_what_no_look_finds_is_asked_for_once_more_and_then_stays_open(
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), venue.times("get"), waited) == (2, 10, LOOKS * 2)
     assert str(answer).startswith("o-1: sent, and the venue does not say what became of it")
-    assert [told for what, _, told in venue.asked if what == "post"] == [REQUEST] * 2
+    assert [told for what, _, told in venue.asked if what == "post"] == [order_request(ORDER)] * 2
 
 
 def test_asked_for_again_under_its_id_an_order_is_taken_once() -> None:
@@ -251,9 +254,9 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     book = IntentBook(database)
     desk, _ = desk_at(Venue(post=[lost()], get=[status(404)]), book)
     with pytest.raises(OutcomeUnknown):
-        desk.post(REQUEST, SOON)
+        desk.post(ORDER, SOON)
     (intent,) = desk.undetermined(is_any)
-    assert (intent.request, intent.sent_at, intent.expires_at) == (REQUEST, NOW, SOON)
+    assert (intent.order, intent.sent_at) == (replace(ORDER, reason="", expires_at=SOON), NOW)
     if path is not None:  # killed, and started again
         database.close()
         book = IntentBook(Database(path))
@@ -262,17 +265,17 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     desk, waited = desk_at(venue, book)
     assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "404"
     assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "no answer"
-    assert desk.undetermined(lambda intent: "legs" in intent.request) == ()
+    assert desk.undetermined(lambda intent: isinstance(intent.order, SpreadOrder)) == ()
     assert desk.undetermined(is_any) == ()
     assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [0.0] * 3)
-    assert desk.post(REQUEST) == taken()
+    assert desk.post(ORDER) == taken()
     assert venue.times("post") == 0, "it is that order"
 
 
 def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again() -> None:
     """What it assumes of the account may be so no more: a sale sent later could open a short."""
     book = IntentBook()
-    book.begin(Intent("o-1", REQUEST, NOW, SOON))
+    book.begin(Intent(ORDER, NOW, SOON))
     venue = Venue(post=[taken("o-1", "filled")], get=[status(404)])
     desk, waited = desk_at(venue, book)
     assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
@@ -285,7 +288,7 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
 
 def test_an_order_that_has_expired_is_not_asked_for_again() -> None:
     book = IntentBook()
-    book.begin(Intent("o-1", REQUEST, NOW, NOW))
+    book.begin(Intent(ORDER, NOW, NOW))
     venue = Venue(get=[status(404)])
     desk, _ = desk_at(venue, book)
     assert desk.ask_again("o-1") == "open"
@@ -297,9 +300,8 @@ def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
     answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     book = IntentBook()
-    request = {**REQUEST, "symbol": "NVDA", "side": "sell", "qty": "1", "type": "market"}
-    book.begin(Intent("o-1", request, NOW, SOON))
-    terms = {key: request[key] for key in ("symbol", "side", "qty", "type")}
+    book.begin(Intent(replace(ORDER, side="sell"), NOW, SOON))
+    terms = {"symbol": "NVDA", "side": "sell", "qty": "10", "type": "market"}
     desk, _ = desk_at(Venue(get=[{**taken(), **terms, **answer}]), book)
     with caplog.at_level(logging.WARNING):
         assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
@@ -308,7 +310,7 @@ def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
 
 def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFixture) -> None:
     book = IntentBook()
-    book.begin(Intent("o-1", REQUEST, NOW, SOON))
+    book.begin(Intent(ORDER, NOW, SOON))
     nearly = {"timestamp": "2024-03-06T17:31:19Z"}
     a_day = {"timestamp": "2024-03-06T17:31:20Z"}
     for clock, get, count in (
@@ -326,12 +328,15 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
 
 
 def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_their_close() -> None:
-    legs = [{"symbol": "SPY240305P00500000"}, {"symbol": "SPY240305P00495000"}]
-    later = [{"symbol": "SPY240308P00500000"}, {"symbol": "SPY240308P00495000"}]
+    legs = ("SPY240305P00500000", "SPY240305P00495000")
+    later = ("SPY240308P00500000", "SPY240308P00495000")
     early, hour_on = "2024-03-05T21:59:59Z", "2024-03-05T22:00:00Z"
     for options, at, count in ((legs, early, 1), (legs, hour_on, 0), (later, hour_on, 1)):
         book = IntentBook()
-        book.begin(Intent("o-1", {**REQUEST, "legs": options}, NOW, SOON))
+        order = SpreadOrder(
+            "o-1", tuple(OptionLeg(contract_of(each), "buy") for each in options), 1
+        )
+        book.begin(Intent(order, NOW, SOON))
         desk, _ = desk_at(Venue(get=[status(404)], clock=[{"timestamp": at}]), book)
         assert len(desk.undetermined(is_any)) == count
 
@@ -356,7 +361,7 @@ def test_a_fate_is_what_the_venue_says_or_open(
 ) -> None:
     book = IntentBook()
     if before:
-        book.begin(Intent("o-1", REQUEST, NOW, SOON, before))
+        book.begin(Intent(ORDER, NOW, SOON, before))
     desk, _ = desk_at(Venue(**answers), book)
     assert desk.fate("o-1") == fate
 
@@ -370,11 +375,11 @@ def test_a_venue_that_asks_for_more_than_a_minute_in_all_is_left_alone() -> None
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
 def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> None:
     book = IntentBook()
-    book.begin(Intent("o-1", REQUEST, NOW, None, "working"))
+    book.begin(Intent(ORDER, NOW, None, "working"))
     later = {"timestamp": "2024-03-09T17:30:20Z"}
     venue = Venue(get=[look], post=[taken()], clock=[later])
     desk, _ = desk_at(venue, book)
-    for ask in (lambda: desk.fate("o-1"), lambda: desk.post(REQUEST)):
+    for ask in (lambda: desk.fate("o-1"), lambda: desk.post(ORDER)):
         with pytest.raises(BrokerError, match="the venue took it, and does not say how it is now"):
             ask()
     intent = book.get("o-1")
@@ -382,27 +387,26 @@ def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> 
     assert (intent.state, venue.times("post")) == ("working", 0)
 
 
-@pytest.mark.parametrize("terms", [{"side": "sell"}, {"qty": "11"}, {"symbol": "AAPL"}])
+@pytest.mark.parametrize("terms", [{"side": "sell"}, {"qty": Decimal(11)}, {"symbol": "AAPL"}])
 def test_another_order_under_a_used_id_is_refused_and_never_taken_for_it(
-    terms: dict[str, str],
+    terms: dict[str, Any],
 ) -> None:
     """After a restart the same instant may decide otherwise, under the same id."""
-    first = {**REQUEST, "side": "buy", "qty": "10"}
     desk, _ = desk_at(Venue(post=[taken(state="filled")], get=[taken(state="filled")]))
-    desk.post(first)
+    desk.post(ORDER)
     with pytest.raises(OrderRejected, match="another order of this id"):
-        desk.post({**first, **terms})
+        desk.post(replace(ORDER, **terms))
     known = status(422, "client_order_id must be unique")
     other = taken(state="filled", side="buy", qty="10", symbol="NVDA")
     desk, _ = desk_at(Venue(post=[known], get=[other]))
     if "symbol" not in terms:
         with pytest.raises(OrderRejected, match="the venue has another order of this id"):
-            desk.post({**first, **terms})
+            desk.post(replace(ORDER, **terms))
 
 
 def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() -> None:
     book = IntentBook()
-    book.begin(Intent("o-1", REQUEST, NOW, SOON))
+    book.begin(Intent(ORDER, NOW, SOON))
     ahead = {"timestamp": "2024-03-09T17:30:20Z"}
     soon_after = {"timestamp": "2024-03-05T17:40:20Z"}
     venue = Venue(get=[status(404)], post=[taken()], clock=[ahead, soon_after])
@@ -495,10 +499,10 @@ def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> No
     venue = Venue(post=[status(403), taken()], get=[taken(state="filled")])
     desk, _ = desk_at(venue)
     with pytest.raises(OrderRejected):
-        desk.post(REQUEST)
+        desk.post(ORDER)
     assert desk.undetermined(is_any) == ()
-    assert desk.post(REQUEST) == taken()
-    assert desk.post(REQUEST) == taken(state="filled")
+    assert desk.post(ORDER) == taken()
+    assert desk.post(ORDER) == taken(state="filled")
     assert venue.times("post") == 2
 
 
@@ -539,11 +543,10 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
 
 
 def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
-    request = {**REQUEST, "side": "buy", "qty": "10"}
     old = taken(state="replaced", replaced_by="id-o-2", qty="10", side="buy")
     new = taken("o-2", "filled", qty="4", side="buy")
     desk, _ = desk_at(Venue(post=[lost()], get=[old, new]))
-    assert chain_of(desk.post(request)) == [{**new, "predecessor": old}, old]
+    assert chain_of(desk.post(ORDER)) == [{**new, "predecessor": old}, old]
 
 
 def test_an_order_good_till_cancelled_goes_on_after_a_day_that_is_done() -> None:

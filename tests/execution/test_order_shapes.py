@@ -4,6 +4,7 @@ large as they must be.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -13,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.order_requests import order_of, order_request
-from execution.journal.intents import Intent
-from execution.orders import QTY_LIMIT, Account, Order, OrderTerms, exact_decimal
+from execution.journal.orders import order_of, words_of
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders import QTY_LIMIT, Account, Order, OrderTerms, Side, exact_decimal
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.instruments import instrument
@@ -86,14 +87,33 @@ def test_an_order_has_no_exits(exit_price: str) -> None:
         order(**{exit_price: 5.0})
 
 
-@pytest.mark.parametrize(
-    "words", [{"order_class": "bracket"}, {"order_class": "oco"}, {"time_in_force": "fok"}]
+@given(
+    side=st.sampled_from(["buy", "sell"]),
+    qty=st.decimals("0.000000001", 10**9, places=9),
+    words=st.sampled_from(SOUND),
 )
-def test_a_planned_order_of_another_shape_is_no_order(words: dict[str, str]) -> None:
-    planned = order()
-    intent = Intent("o-1", {**order_request(planned), **words}, AT)
-    with pytest.raises(InputError, match=next(iter(words.values()))):
-        order_of(intent)
+def test_an_order_comes_back_from_the_journal_as_it_was_meant(
+    side: Side, qty: Decimal, words: dict[str, Any]
+) -> None:
+    meant = replace(order(**words), side=side, qty=qty, expires_at=AT)
+    kept = json.loads(json.dumps(words_of(meant)))
+    found = order_of(
+        meant.client_order_id, kept, reason=str(meant.reason), expires_at=AT, reduces=meant.reduces
+    )
+    assert found == replace(meant, reason=str(meant.reason))
+
+
+@given(credit=st.none() | st.decimals(-100, 100, places=2), contracts=st.integers(1, 10_000))
+def test_a_spread_comes_back_from_the_journal_as_it_was_meant(
+    credit: Decimal | None, contracts: int
+) -> None:
+    legs = tuple(
+        OptionLeg(contract_of(f"SPXW240305P{strike:05}000"), side)
+        for strike, side in ((95, "sell"), (90, "buy"))
+    )
+    meant = SpreadOrder("s-1", legs, contracts, credit, AT, reduces=True, reason="so")
+    kept = json.loads(json.dumps(words_of(meant)))
+    assert order_of("s-1", kept, reason="so", expires_at=AT, reduces=True) == meant
 
 
 def test_terms_to_their_edges() -> None:

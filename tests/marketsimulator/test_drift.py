@@ -317,10 +317,8 @@ NAME = "kelly_50-20240220T153000Z-AAA-0-0"
 
 
 def intent(state: State = "filled", why: str = "", part: Part = "opening") -> Intent:
-    request = {"symbol": "AAA", "qty": "10", "side": "buy"}
-    return Intent(
-        NAME, request, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r"
-    )
+    order = Order(NAME, "AAA", "buy", Decimal(10), "r")
+    return Intent(order, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r")
 
 
 def decision(at: np.datetime64 = AT, price: float = 100.0) -> JournaledDecision:
@@ -393,7 +391,9 @@ def test_an_instant_that_was_not_decided_says_why(
 def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> None:
     """Bought at 100.10 and 100.30, sized at 100: 10 and 30 basis points, 20 +- 10."""
     second = "kelly_50-20240220T153000Z-AAA-1-0"
-    journal = record(intent(), replace(intent(), client_order_id=second))
+    journal = record(
+        intent(), replace(intent(), order=replace(intent().order, client_order_id=second))
+    )
     there = {
         NAME: filled(0).plus(Fraction(10), as_written(100.1), AT),
         second: filled(0).plus(Fraction(10), as_written(100.3), AT),
@@ -408,7 +408,7 @@ def test_slippage_is_what_a_fill_was_worse_than_the_price_it_was_sized_at() -> N
 
 
 def test_a_sale_below_its_price_paid_slippage() -> None:
-    sale = replace(intent(), request={"symbol": "AAA", "qty": "10", "side": "sell"})
+    sale = replace(intent(), order=replace(intent().single, side="sell"))
     there = {NAME: filled(0, ordered=-10).plus(Fraction(-10), as_written(99.9), AT)}
     orders = compare_orders(there, {}, record(sale), {})
     (row,) = slippage(orders, record(sale), [], TradingCosts())
@@ -501,10 +501,7 @@ def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> LiveRecord:
         )
         worth = {symbol: float(held[symbol]) * account.prices[symbol] for symbol in held}
         marks.append(JournaledMark(made.at, account.equity, worth))
-        intents += [
-            replace(intent(), client_order_id=o.client_order_id, sent_at=made.at)
-            for o in made.orders
-        ]
+        intents += [replace(intent(), order=o, sent_at=made.at) for o in made.orders]
     fills = tuple(
         JournaledFill(f.client_order_id, f.symbol, f.qty, Decimal(repr(f.price)), f.at, f.at + HOUR)
         for f in run.fills

@@ -1,0 +1,58 @@
+"""Orders of event contracts: a limit on YES or NO of one market.
+
+Prices are USD of the order's own side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+Verb = Literal["BUY", "SELL"]
+Outcome = Literal["YES", "NO"]
+
+PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
+PRICE_STEP = Decimal("0.0001")  # USD, the finest price that the venue writes
+COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue writes
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOrder:
+    """A limit order as it is sent; it checks itself.
+
+    client_order_id: ours, a function of the intention, so that the same one never has two.
+    market: ticker of the market.
+    action: BUY, or SELL of what is held.
+    side: the contract that is traded.
+    price: USD of that side, above 0 and below 1.
+    count: contracts, above 0.
+    """
+
+    client_order_id: str
+    market: str
+    action: Verb
+    side: Outcome
+    price: Decimal
+    count: Decimal
+
+    def __post_init__(self) -> None:
+        if not self.client_order_id:
+            raise ValueError(f"{self.market}: an order needs a client_order_id")
+        check_terms(self.client_order_id, self.price, self.count)
+
+
+def check_terms(name: str, price: Decimal, count: Decimal) -> None:
+    """Refuse a price or a count that the venue cannot write.
+
+    Raises
+    ------
+    ValueError
+        naming the order, the value and what was expected.
+    """
+    if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
+        raise ValueError(
+            f"{name}: price must be a multiple of {PRICE_STEP} above 0 and below 1, got {price}"
+        )
+    if not (count.is_finite() and count > 0 and count % COUNT_STEP == 0):
+        raise ValueError(f"{name}: count must be a multiple of {COUNT_STEP} above 0, got {count}")

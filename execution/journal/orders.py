@@ -1,0 +1,122 @@
+"""Our orders as the journal keeps them: in words of our own, whatever venue they go to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, get_args
+
+import numpy as np
+
+from execution.contract_orders import LimitOrder, Outcome, Verb
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders import PRICES, Order, Side
+
+AnyOrder = Order | SpreadOrder | LimitOrder
+
+
+def words_of(order: AnyOrder) -> dict[str, Any]:
+    """The order as the journal writes it; numbers as text, exact."""
+    if isinstance(order, Order):
+        prices = {name: getattr(order, name) for name in PRICES}
+        return {
+            "kind": "single",
+            "symbol": order.symbol,
+            "side": order.side,
+            "qty": f"{order.qty:f}",
+            "type": order.type,
+            "tif": order.tif,
+            **{name: repr(price) for name, price in prices.items() if price is not None},
+            "extended_hours": order.extended_hours,
+        }
+    if isinstance(order, SpreadOrder):
+        legs = [{"symbol": leg.contract.symbol, "side": leg.side} for leg in order.legs]
+        limit = {} if order.least_credit is None else {"least_credit": str(order.least_credit)}
+        return {
+            "kind": "spread",
+            "legs": legs,
+            "qty": str(order.contracts),
+            "type": "limit" if limit else "market",
+            **limit,
+        }
+    return {
+        "kind": "contract",
+        "symbol": order.market,
+        "side": f"{order.action} {order.side}",
+        "qty": f"{order.count:f}",
+        "limit_price": f"{order.price:f}",
+    }
+
+
+def order_of(
+    name: str,
+    words: Mapping[str, Any],
+    *,
+    reason: str = "",
+    reduces: bool = False,
+    expires_at: np.datetime64 | None = None,
+) -> AnyOrder:
+    """The order that these words say; name: its client_order_id.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError, ArithmeticError
+        for words that say none.
+    """
+    kind = words["kind"]
+    if kind == "single":
+        return Order(
+            client_order_id=name,
+            symbol=words["symbol"],
+            side=_side(words["side"]),
+            qty=Decimal(words["qty"]),
+            reason=reason,
+            reduces=reduces,
+            type=words["type"],
+            tif=words["tif"],
+            extended_hours=bool(words["extended_hours"]),
+            expires_at=expires_at,
+            **{each: float(words[each]) for each in PRICES if words.get(each) is not None},
+        )
+    if kind == "spread":
+        limit = words.get("least_credit")
+        return SpreadOrder(
+            client_order_id=name,
+            legs=tuple(_leg(leg) for leg in words["legs"]),
+            contracts=int(words["qty"]),
+            least_credit=None if limit is None else Decimal(limit),
+            expires_at=expires_at,
+            reduces=reduces,
+            reason=reason,
+        )
+    if kind == "contract":
+        action, side = words["side"].split()
+        if action not in get_args(Verb) or side not in get_args(Outcome):
+            raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
+        price = Decimal(words["limit_price"])
+        return LimitOrder(name, words["symbol"], action, side, price, Decimal(words["qty"]))
+    raise ValueError(f"{name}: an order of kind {kind!r} is none")
+
+
+def _side(word: object) -> Side:
+    for side in get_args(Side):
+        if word == side:
+            return side  # type: ignore[no-any-return]
+    raise ValueError(f"side {word!r} is neither buy nor sell")
+
+
+def _leg(words: Mapping[str, Any]) -> OptionLeg:
+    return OptionLeg(contract_of(words["symbol"]), _side(words["side"]))
+
+
+def is_same(one: AnyOrder, other: AnyOrder) -> bool:
+    """Whether two orders of one id ask for the same; only of event contracts the price counts."""
+    return _essence(one) == _essence(other)
+
+
+def _essence(order: AnyOrder) -> tuple[object, ...]:
+    if isinstance(order, Order):
+        return order.symbol, order.side, order.qty, order.type
+    if isinstance(order, SpreadOrder):
+        return order.legs, order.contracts, order.least_credit is None
+    return order.market, order.action, order.side, order.count, order.price
