@@ -23,7 +23,6 @@ from execution.journal.intents import Intent, IntentBook
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
 from execution.live.accounts import CONTRACTS
-from execution.live.guards import why_halted
 from execution.posting import Guard
 from foundation.database import Database
 from foundation.errors import InputError
@@ -59,10 +58,6 @@ class KalshiRecords:
     guard: Guard
     kill_file: Path
     clock: Callable[[], np.datetime64]
-
-    def why_nothing_opens(self) -> str:
-        """The halt because of which nothing is opened; empty where none stands."""
-        return why_halted(self.halts, "everything") or why_halted(self.halts, "openings")
 
 
 @contextmanager

@@ -17,8 +17,6 @@ from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
 
-SHORTEST_LIFE = np.timedelta64(10, "s")  # until an order has certainly reached the venue
-
 
 @dataclass(frozen=True, slots=True)
 class KalshiTradingSettings(OrderSettings):
@@ -71,7 +69,6 @@ class KalshiTradingSettings(OrderSettings):
             kelly_fraction=(1e-6, 10),
             seed=(0, 2**63),
             halt_after=(1, 1000),
-            life=(1, 1_000_000),
         )
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps: {self.steps} is below 1")
@@ -102,11 +99,6 @@ class KalshiTradingSettings(OrderSettings):
     def step(self) -> np.timedelta64:
         """Between ticks."""
         return np.timedelta64(round(self.interval * 1e9), "ns")
-
-    @property
-    def order_life(self) -> np.timedelta64:
-        """After which an order that still waits ends at the venue: as many ticks as in training."""
-        return max(self.life * self.step, SHORTEST_LIFE)
 
     def venue(self) -> KalshiSettings:
         """How the venue is reached.

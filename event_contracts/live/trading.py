@@ -23,7 +23,7 @@ from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.estimates import EstimateFile
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.listings import UnknownMarket
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager
+from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
 from event_contracts.trading.market_fees import MarketFees
 from event_contracts.trading.network import NetworkPolicy, load_network
 from event_contracts.trading.observation import features_of
@@ -130,9 +130,8 @@ def _manager(
         fees,
         book=records.book,
         guard=records.guard,
-        halted=records.why_nothing_opens,
         job=JOB,
-        life=settings.order_life,
+        life=max(settings.step, ORDER_LIFE),
         clock=records.clock,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import ClassVar
 
@@ -11,7 +11,6 @@ import numpy as np
 from event_contracts.simulation.exchange import Exchange, OrderState, PlacedOrder
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import order_of
-from event_contracts.trading.withdrawals import Withdrawal
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.posting import Guard, PostingDesk, unguarded
 
@@ -74,12 +73,9 @@ class SimulatedOrderManager:
         """Orders of a market of which nobody knows what became, once they were looked for."""
         return self._desk.undetermined(lambda intent: order_of(intent).market == market)
 
-    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
-        """Nothing: the exchange looks at an order as it is about to fill, as the environment does.
-
-        A venue that asks nobody needs the look at every tick.
-        """
-        del market, note
+    def withdraw(self, market: str) -> tuple[Intent, ...]:
+        """Nothing: orders end after so many ticks as the exchange's settings say."""
+        del market
         return ()
 
     def cancel(self, order_id: str) -> None:

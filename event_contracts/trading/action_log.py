@@ -21,7 +21,6 @@ from event_contracts.trading.journal_rows import JournalRow, JournalTables
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
 from event_contracts.trading.records import MOST, TICK, WHOLE
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
-from event_contracts.trading.withdrawals import Withdrawal
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
@@ -323,17 +322,6 @@ class ActionLog(ActionRecords):
                     (f"rejected: {UNSENT_AT_END}", intent.client_order_id),
                 )
         return len(left)
-
-    def withdraw(self, withdrawal: Withdrawal) -> None:
-        """Write down that an order is about to be taken out of the book, and why."""
-        resting = withdrawal.resting
-        said = {
-            "market": resting.order.market,
-            "order_id": resting.order_id,
-            "remaining": str(resting.remaining),
-            "why": withdrawal.why,
-        }
-        self._events.append("withdrawing", resting.order.client_order_id, said)
 
 
 def _span(row: JournalRow) -> MarketSpan:

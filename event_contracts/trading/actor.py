@@ -1,7 +1,7 @@
 """Trades markets of event contracts with a policy, one update at a time, from tick to order.
 
-Withdraw, build, mask, select, execute, record: at every tick, decided on or not, orders of ours
-that may wait no longer are taken out before anything else is done in their market. What the policy
+Withdraw, build, mask, select, execute, record: every tick, decided on or not, begins with no order
+of ours known to be open in its market. What the policy
 is shown is what the environment shows, an order is written down with its decision before it is
 sent, and nothing is decided on twice.
 """
@@ -206,15 +206,15 @@ class ActorService:
         return ""
 
     async def _withdraw(self, market: str) -> None:
-        """Take orders of ours out of the book that may wait no longer.
+        """Take orders of ours out of the book.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer, or an order that it does not end.
         """
-        for each in await asyncio.to_thread(self._manager.withdraw, market, self._actions.withdraw):
-            log.warning("%s", each)
+        for each in await asyncio.to_thread(self._manager.withdraw, market):
+            log.info("%s: order %s of the tick before is taken out", market, each.client_order_id)
 
     async def _decide(self, memory: MarketMemory, updates: list[MarketUpdate]) -> ActionEntry:
         """Build, mask, select, execute and record one update.

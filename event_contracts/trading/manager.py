@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Callable
 
 import numpy as np
 
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.books import AccountBooks, RulesOf, read_fills
+from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf, read_fills
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
@@ -22,7 +20,6 @@ from event_contracts.trading.order_desk import KalshiDesk
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.standing import AccountReader, Reading
 from event_contracts.trading.venue_orders import awaited, order_of, reduces
-from event_contracts.trading.withdrawals import Withdrawal, withdrawals
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -41,7 +38,6 @@ class KalshiMultiMarketOrderManager:
     rules_of: fee rules of a market at an instant.
     book: where intents are kept; none keeps them in memory, until the process ends.
     guard: has the last word before an intent is sent.
-    halted: why nothing may be opened now; empty where it may.
     job: whose orders go this way.
     life: after which an order that still waits ends at the venue.
     pause: waits for so many seconds.
@@ -57,7 +53,6 @@ class KalshiMultiMarketOrderManager:
         *,
         book: IntentBook | None = None,
         guard: Guard = unguarded,
-        halted: Callable[[], str] = str,
         job: str = "",
         life: np.timedelta64 = ORDER_LIFE,
         pause: Callable[[float], None] = time.sleep,
@@ -69,7 +64,6 @@ class KalshiMultiMarketOrderManager:
         self._account = AccountReader(self.connection, self._desk, rules_of, pause)
         self._admission = admission
         self._job = job
-        self._halted = halted
         self._limits_asked = False
         # An order is admitted on an account in which the one before it stands.
         self._turn = threading.RLock()
@@ -102,7 +96,7 @@ class KalshiMultiMarketOrderManager:
             for a venue that does not answer, or whose answers do not agree, by name.
         """
         with self._turn:
-            return self._look(market).view
+            return self._look(market)[0]
 
     def expiry(self) -> np.datetime64:
         """When an order that is sent now ends at the venue, to the second before."""
@@ -148,19 +142,14 @@ class KalshiMultiMarketOrderManager:
                 if self._desk.fate(order_id) == "open":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
-            order = self._desk.read(order_id)
-            if order is None:
-                raise BrokerError(f"order {order_id}: the venue knows no such order")
-            if self._desk.end(order).status == "resting":
-                raise BrokerError(f"order {order_id}: it was cancelled, and still works")
+            self._end(order_id, BEGINNING)
 
-    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
-        """Take our orders of a market out of the book that may wait no longer; they are returned.
+    def withdraw(self, market: str) -> tuple[Intent, ...]:
+        """Take every order of ours that is known to work in a market out of its book, newest first;
+        those that were are returned.
 
         Orders of others, of other jobs and those of unknown fate stay. No guard is asked, for it
         only takes risk away, and without an order of ours that works the venue is not asked either.
-
-        note: called with each before it is cancelled; one that fills meanwhile stays as it ended.
 
         Raises
         ------
@@ -168,21 +157,11 @@ class KalshiMultiMarketOrderManager:
             for a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
-            ours = {
-                intent.progress.venue_id: intent
-                for intent in self._desk.book.in_states(("working",))
-                if _is_of(intent, market) and intent.job == self._job
-            }
-            if not ours:
-                return ()
-            seen = self._look(market)
-            why = self._halted()
-            halted = {name: why for name, intent in ours.items() if why and _opens(intent)}
-            found = withdrawals(seen.view, ours, self._admission, seen.carried, halted)
-            for each in found:
-                note(each)
-                self.cancel(each.resting.order_id)
-            return found
+            working = self._desk.book.in_states(("working",))
+            ours = [i for i in working if _is_of(i, market) and i.job == self._job]
+            for intent in reversed(ours):
+                self._end(intent.progress.venue_id, intent.sent_at)
+            return tuple(ours)
 
     def fills(self, market: str) -> tuple[Fill, ...]:
         """The account's fills in a market, in the order in which they were booked.
@@ -209,7 +188,7 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             return self._desk.undetermined(lambda intent: _is_of(intent, market))
 
-    def _look(self, market: str) -> _Sight:
+    def _look(self, market: str) -> tuple[MarketView, Listing]:
         """The account in front of a market, and the market."""
         if not self._limits_asked:
             self.connection.learn_limits()
@@ -231,7 +210,17 @@ class KalshiMultiMarketOrderManager:
             listings[market].quote,
             sale_value(elsewhere, listings),
         )
-        return _Sight(view, listings[market], {})
+        return view, listings[market]
+
+    def _end(self, order_id: str, sent_at: np.datetime64) -> None:
+        """Cancel an order if it still works; what it has filled by then has to be listed."""
+        order = self._desk.read(order_id)
+        if order is None:
+            raise BrokerError(f"order {order_id}: the venue knows no such order")
+        ended = self._desk.end(order)
+        self._account.expect(ended, sent_at)
+        if ended.status == "resting":
+            raise BrokerError(f"order {order_id}: it was cancelled, and still works")
 
     def _refusal(self, order: LimitOrder) -> str | None:
         """Why an order may not be sent, in words; nothing where it may."""
@@ -239,34 +228,15 @@ class KalshiMultiMarketOrderManager:
             return (
                 "its id is longer than 64 characters, or has others than letters, digits and -_:+=/"
             )
-        seen = self._look(order.market)
-        return seen.listing.refusal(order) or self._admission.refusal(
-            order.action, order.side, order.price, order.count, seen.view
+        view, listing = self._look(order.market)
+        return listing.refusal(order) or self._admission.refusal(
+            order.action, order.side, order.price, order.count, view
         )
 
     def _reduces(self, order_id: str) -> bool:
         """Whether an order is one of ours that may only sell what is held."""
         found = self._desk.book.select("venue_id = ?", (order_id,))
         return bool(found) and reduces(found[0])
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """An account in front of a market.
-
-    view: what decisions rest on.
-    listing: the market as the venue lists it.
-    carried: USD by order, rounding of its fills that has not come back.
-    """
-
-    view: MarketView
-    listing: Listing
-    carried: Mapping[str, Decimal]
-
-
-def _opens(intent: Intent) -> bool:
-    """Whether what an order fills may add to a position."""
-    return intent.part != "reduction" and not reduces(intent)
 
 
 def _is_of(intent: Intent, market: str) -> bool:

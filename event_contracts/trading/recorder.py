@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from event_contracts.trading.orders import (
     other,
 )
 from event_contracts.trading.updates import MarketUpdate
-from event_contracts.trading.withdrawals import Withdrawal
 from execution.journal.intents import Intent
 
 
@@ -37,10 +36,8 @@ class TradingManager(OrderManager, Protocol):
             for a venue that does not answer.
         """
 
-    def withdraw(self, market: str, note: Callable[[Withdrawal], None]) -> tuple[Withdrawal, ...]:
-        """Take our orders of a market out of the book that may wait no longer; they are returned.
-
-        note: called with each before it is cancelled.
+    def withdraw(self, market: str) -> tuple[Intent, ...]:
+        """Take our orders that work in a market out of its book; they are returned.
 
         Raises
         ------

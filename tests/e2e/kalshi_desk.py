@@ -84,7 +84,6 @@ class KalshiStand:
         self,
         admission: Admission = UNLIMITED,
         rules_of: RulesOf = lambda *_: FeeRules(),
-        halted: Callable[[], str] = str,
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
         """A manager as one process has it: it knows what the journal says and nothing else."""
@@ -95,7 +94,6 @@ class KalshiStand:
             settings=self.settings(**settings),
             rules_of=rules_of,
             pause=self.waited.append,
-            halted=halted,
             clock=self.clock,
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))

@@ -115,7 +115,7 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
         *("-m", "event_contracts.trade", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
-        *(f"life={4 * ORDER_SECONDS}", f"broker.landing_seconds={LANDING}"),
+        f"broker.landing_seconds={LANDING}",
         "actor.breaker.rest=1",
     )
 

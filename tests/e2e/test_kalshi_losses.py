@@ -64,7 +64,6 @@ def settings_of(here: KalshiPractice, **more: Any) -> KalshiTradingSettings:
         "limits": LARGE,
         "cash_buffer": 0.0,
         "interval": 0.3,
-        "life": 2000,  # the venue's clock moves by a minute a tick
         "folder": "journals",
         "broker": KalshiSettings(url_override=here.url, attempts=1),
         **more,

@@ -1,4 +1,4 @@
-"""At every tick orders of ours that may wait no longer leave the venue's book, and no others do."""
+"""Every tick begins with no order of ours known to be open in its market; no others leave it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,20 @@ from event_contracts.trading.admission import Admission
 from event_contracts.trading.breaker import BreakerSettings
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import Nothing
-from event_contracts.trading.position_limits import PositionLimits
 from event_contracts.trading.records import TICK
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
-from event_contracts.trading.withdrawals import Withdrawal
-from execution.journal.events import Event, EventLog
+from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded
-from foundation.database import Database
 from foundation.errors import OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, manager_at, order
 from tests.e2e.test_kalshi_guarded import quotes
-from tests.e2e.test_trade_kalshi import journals, traded
+from tests.e2e.test_trade_kalshi import traded
 
 D = Decimal
 RAIN = "RAIN"
 SECOND = np.timedelta64(1, "s")
-FEW = PositionLimits(D(25), D(10**6), D(1))
 
 
 def rich(buffer: str) -> Admission:
@@ -82,77 +78,29 @@ def cancels(stand: KalshiStand) -> int:
 
 
 def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> list[str]:
-    """What is taken out, by our ids, as it is noted before."""
-    noted: list[Withdrawal] = []
-    found = manager.withdraw(market, noted.append)
-    assert tuple(noted) == found
-    return [each.resting.order.client_order_id for each in found]
+    """What is taken out, by our ids."""
+    return [intent.client_order_id for intent in manager.withdraw(market)]
 
 
-def test_under_a_halt_what_would_open_leaves_the_book_and_what_closes_stays(
+def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
     stand: KalshiStand,
 ) -> None:
-    manager = stand.manager()
-    manager.submit(order("held", "0.52", 20, market=RAIN))
-    stand.practice.advance()
-    for name, action, side, price in (
-        ("opens", "BUY", "YES", "0.40"),
-        ("sells", "SELL", "YES", "0.60"),
-    ):
-        manager.submit(order(name, price, 10, action=action, side=side, market=RAIN))
-    halted = stand.manager(halted=lambda: "halted: daily_loss")
-    assert withdrawn(halted) == ["opens"]
-    assert resting(stand) == ["sells"]
-
-
-def test_purchases_that_the_cash_no_longer_covers_are_cancelled_the_newest_first(
-    stand: KalshiStand,
-) -> None:
-    placed(stand, "o-1", "o-2", "o-3")
-    # Ten at $0.40 cost $4.05 as a maker: 995.95, 991.90 and 987.85 are left.
-    assert withdrawn(stand.manager(rich("987.85"))) == []
-    assert cancels(stand) == 0
-    assert withdrawn(stand.manager(rich("991.91"))) == ["o-3", "o-2"]
-    assert resting(stand) == ["o-1"]
+    placed(stand, "o-1", "o-2")
+    placed(stand, "o-3", market="SNOW")
+    by_hand(stand, "bid", "0.3000", 20)
+    assert withdrawn(stand.manager()) == ["o-1", "o-2"]
+    assert resting(stand) == ["o-3", "by-hand-bid-0.3000"]
     assert [stand.state(name) for name in ("o-1", "o-2", "o-3")] == [
+        "canceled",
+        "canceled",
         "working",
-        "canceled",
-        "canceled",
     ]
-    assert withdrawn(stand.manager(rich("991.91"))) == []
+    assert withdrawn(stand.manager()) == []
     assert cancels(stand) == 2
 
 
-def test_a_persons_fills_take_out_what_would_go_beyond_the_limits_and_nothing_of_his(
-    stand: KalshiStand,
-) -> None:
-    placed(stand, "o-1")
-    manager = stand.manager(Admission(FEW, D(0)))
-    by_hand(stand, "bid", "0.6000", 20)
-    by_hand(stand, "bid", "0.3000", 20)
-    assert withdrawn(manager) == []
-    stand.practice.advance()
-    assert manager.view(RAIN).yes == 20
-    assert withdrawn(manager) == ["o-1"]
-    assert resting(stand) == ["by-hand-bid-0.3000"]
-
-
-def test_purchases_that_filled_in_another_market_take_out_what_they_leave_no_cash_for(
-    stand: KalshiStand,
-) -> None:
-    placed(stand, "o-1")
-    manager = stand.manager(rich("986"))
-    assert withdrawn(manager) == []
-    other = stand.manager()
-    other.submit(order("o-2", "0.60", 20, market="SNOW"))
-    stand.practice.advance()
-    assert manager.view("SNOW").yes == 20
-    assert withdrawn(manager, "SNOW") == []
-    assert withdrawn(manager) == ["o-1"]
-
-
 def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
-    manager = stand.manager(rich("999"))
+    manager = stand.manager()
     now = stand.clock()
     theirs = order("o-1", "0.40", 10, market=RAIN)
     stand.book.plan(Intent(theirs, now, manager.expiry(), venue="kalshi", job="somebody"))
@@ -266,30 +214,23 @@ class Trading:
         update = MarketUpdate(market, self.began + row * SECOND, tick)
         return asyncio.run(self.service.work((update,)))
 
-    def withdrawing(self) -> list[Event]:
-        return [event for event in self.events.events() if event.kind == "withdrawing"]
 
-
-def test_a_purchase_that_no_longer_fits_is_cancelled_at_the_next_tick_and_that_is_written_down(
+def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_market(
     stand: KalshiStand,
 ) -> None:
     placed(stand, "o-1", "o-2")
-    trading = Trading(stand, rich("991.91"))
-    entry = trading.tick(0)
-    assert entry.cash == 1000
-    assert resting(stand) == ["o-1"]
-    [event] = trading.withdrawing()
-    assert event.subject == "o-2"
-    assert event.content == {
-        "market": RAIN,
-        "order_id": f"{RAIN}-1",
-        "remaining": "10.00",
-        "why": "with the purchases before it: 10.00 YES leave $991.900000; $991.91 stays",
-    }
-    kinds = [each.kind for each in trading.events.events("o-2")]
-    assert kinds.index("withdrawing") < kinds.index("canceled")
-    assert trading.tick(1) is not None
-    assert len(trading.withdrawing()) == 1
+    stand.practice.fault("late", method="POST", path=POST, seconds=3600)
+    with pytest.raises(OutcomeUnknown):
+        stand.manager().submit(order("o-3", "0.40", 10, market="SNOW"))
+    trading = Trading(stand, UNLIMITED)
+    assert trading.tick(0) is not None
+    assert resting(stand) == []
+    masked = trading.tick(0, "SNOW")
+    assert "an order of unknown fate keeps this market: o-3" in masked.reason
+    assert masked.allowed == 0
+    # Its worst case is spent, in every market.
+    view = trading.manager.view(RAIN)
+    assert [each.remaining for each in view.resting] == [10]
 
 
 def test_halts_and_a_kill_file_keep_no_order_in_the_book(stand: KalshiStand) -> None:
@@ -329,7 +270,6 @@ def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_th
     assert trading.log.entries() == []
     assert len(trading.log.ticks(RAIN)) == 4
     # Three failures, and then the market rests.
-    assert len(trading.withdrawing()) == 3
     assert trading.service.skipped == {"failed": 1}
     assert [text.partition(":")[0] for text in trading.told] == [
         "RAIN is left alone for 300 seconds after 3 failures"
@@ -338,17 +278,16 @@ def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_th
     assert resting(stand) == ["o-1"]
 
 
-def test_an_order_that_fills_as_it_is_cancelled_stays_as_it_ended(stand: KalshiStand) -> None:
+def test_an_order_that_has_filled_before_it_is_taken_out_stays_as_it_ended(
+    stand: KalshiStand,
+) -> None:
     placed(stand, "o-1", price="0.60")
-    manager = stand.manager(rich("999"))
-
-    def trade_meanwhile(withdrawal: Withdrawal) -> None:
-        assert withdrawal.resting.remaining == 10
-        stand.practice.advance()
-
-    assert len(manager.withdraw(RAIN, trade_meanwhile)) == 1
+    manager = stand.manager()
+    stand.practice.advance()
+    assert withdrawn(manager) == ["o-1"]
     assert stand.state("o-1") == "filled"
     assert manager.view(RAIN).yes == 10
+    assert cancels(stand) == 0
 
 
 @pytest.mark.slow
@@ -361,11 +300,9 @@ def test_a_dry_run_cancels_nothing_and_one_on_paper_goes_on_to_cancel(
     traded(stand.practice, price_style="passive", policy="random", steps=2)
     waiting = resting(stand)
     assert waiting
-    stricter: dict[str, Any] = {"policy": "nothing", "cash_buffer": 10_000.0, "steps": 1}
-    traded(stand.practice, mode="dry", **stricter)
-    assert (resting(stand), cancels(stand)) == (waiting, 0)
-    traded(stand.practice, **stricter)
-    assert (resting(stand), cancels(stand)) == ([], len(waiting))
-    [path] = journals()
-    events = EventLog(Database(path)).events()
-    assert {event.subject for event in events if event.kind == "withdrawing"} == set(waiting)
+    sent = cancels(stand)
+    idle: dict[str, Any] = {"policy": "nothing", "steps": 1}
+    traded(stand.practice, mode="dry", **idle)
+    assert (resting(stand), cancels(stand)) == (waiting, sent)
+    traded(stand.practice, **idle)
+    assert (resting(stand), cancels(stand)) == ([], sent + len(waiting))

@@ -62,7 +62,6 @@ def settings_of(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:
         "markets": ("RAIN", "SNOW"),
         "policy": "random",
         "interval": 0.3,
-        "life": 2000,  # the venue's clock moves by a minute a tick
         "steps": 3,
         "folder": "journals",
         **more,

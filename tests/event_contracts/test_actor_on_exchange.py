@@ -29,7 +29,6 @@ from event_contracts.trading.recorder import TradingManager
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
-from event_contracts.trading.withdrawals import withdrawals
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.arrays import Mask
@@ -483,28 +482,3 @@ def test_an_id_that_the_exchange_refused_is_answered_for_good() -> None:
     with pytest.raises(OrderRejected, match=r"501 contracts.*not sent a second time"):
         manager.submit(wanted)
     assert manager.submit(replace(wanted, client_order_id="o-2", count=D(1))).remaining == 1
-
-
-def flat(bids: list[float]) -> Any:
-    """A session of quotes two cents wide, a thousand contracts deep, in which nobody trades."""
-    bid = np.array(bids)
-    deep, nobody = np.full(len(bid), 1000.0), np.zeros(len(bid))
-    return np.stack([bid, bid + 0.02, deep, deep, nobody, nobody, bid + 0.01], axis=1)
-
-
-def test_the_simulation_leaves_orders_to_the_look_at_their_fill() -> None:
-    """240 YES at 0.40 are $96: a quarter of $400, and more once what is held in SNOW has fallen."""
-    tapes = {RAIN: flat([0.50] * 6), "SNOW": flat([0.50] * 2 + [0.02] * 4)}
-    listings = [Listing(name, tape_of(session)) for name, session in tapes.items()]
-    exchange = Exchange(listings, EpisodeSettings(starting_cash=400.0, life=20))
-    manager = SimulatedOrderManager(exchange, journal()[1])
-    manager.submit(LimitOrder("o-1", RAIN, "BUY", "YES", D("0.40"), D(240)))
-    manager.submit(LimitOrder("o-2", "SNOW", "BUY", "YES", D("0.52"), D(150)))
-    manager.advance()
-    assert exchange.holding("SNOW").yes == 150
-    manager.advance()
-    view = manager.view(RAIN)
-    [found] = withdrawals(view, {"RAIN-0"}, exchange.space.admission, {})
-    assert "at most 25% of a portfolio" in found.why
-    assert manager.withdraw(RAIN, lambda _: None) == ()
-    assert view.resting == exchange.resting

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -176,10 +176,6 @@ def test_keys_are_sent_to_no_other_address(url: str) -> None:
     assert "word" not in str(caught.value)
 
 
-def test_an_order_waits_as_many_ticks_live_as_in_training() -> None:
-    settings = KalshiTradingSettings(markets=("RAIN",))
-    assert settings.order_life == EpisodeSettings().life * settings.step
-    longer = KalshiTradingSettings(markets=("RAIN",), interval=60.0, life=7)
-    assert longer.order_life == np.timedelta64(7 * 60, "s")
-    brief = KalshiTradingSettings(markets=("RAIN",), interval=0.5, life=2)
-    assert brief.order_life == np.timedelta64(10, "s"), "no shorter: it has to reach the venue"
+def test_an_order_waits_one_tick_in_training_as_live() -> None:
+    assert EpisodeSettings().life == 1
+    assert "life" not in {each.name for each in fields(KalshiTradingSettings)}

@@ -315,7 +315,7 @@ def test_after_settlement_there_is_no_step_and_no_code_beyond_the_table() -> Non
 @pytest.mark.parametrize("style", ["passive", "mid", "aggressive"])
 def test_in_a_market_of_finer_ticks_orders_stand_on_them_and_within_the_quote(style: str) -> None:
     market = SyntheticMarket(tick=0.001, width=2.0, steps=40, start_deviation=0.5)
-    env = MarketAgnosticKalshiEnv(market=market, price_style=style)
+    env = MarketAgnosticKalshiEnv(market=market, price_style=style, life=2)
     prices = set()
     for seed in range(5):
         env.reset(seed=seed)

@@ -73,7 +73,7 @@ def test_the_same_actions_fill_the_same_as_in_the_environment(
     seed: int, style: str, cash: float
 ) -> None:
     session = synthetic_session(seed, SHORT)
-    env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
+    env = MarketAgnosticKalshiEnv(session, price_style=style, life=2, starting_cash=cash)
     venue = venue_of(session, limited=True, starting_cash=cash)
     env.reset(seed=0)
     rng = np.random.default_rng(seed)

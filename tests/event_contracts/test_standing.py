@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -313,18 +313,13 @@ def test_the_accounts_own_limits_hold_where_they_make_sense(
     assert pace._costs.of("GET", "/trade-api/v2/portfolio/orders/v-1") == (10 if says else 2)
 
 
-def test_a_sale_of_more_than_netting_left_is_taken_out_whatever_the_venue_would_cut(
-    venue: Venue,
-) -> None:
-    """Ten YES are held and for sale; somebody buys six NO, and the sale still waits whole."""
-    venue.positions = {"RAIN": "10.00"}
+def test_what_an_order_filled_until_it_was_taken_out_is_waited_for(venue: Venue) -> None:
     manager = manager_of()
-    assert manager.view("RAIN").yes == 10
-    manager.submit(replace(WISH, action="SELL", price=D("0.90")))
-    assert manager.withdraw("RAIN", lambda _: None) == ()
-    venue.positions = {"RAIN": "4.00"}
-    venue.fills = [{**fill("6.00"), "order_id": "by-hand", "book_side": "ask"}]
-    [found] = manager.withdraw("RAIN", lambda _: None)
-    assert found.why == "selling 10.00 YES; 4.00 held, 0 of them in resting sales"
-    assert venue.orders[0]["status"] == "canceled"
-    assert manager.view("RAIN").resting == ()
+    manager.submit(WISH)
+    venue.orders[0] |= {"fill_count_fp": "4.00", "remaining_count_fp": "6.00"}
+    assert [intent.client_order_id for intent in manager.withdraw("RAIN")] == ["o-1"]
+    with pytest.raises(BrokerError, match=r"order v-1: 4.00 traded, 0 listed"):
+        manager.view("RAIN")
+    venue.cash, venue.positions, venue.fills = "997.93", {"RAIN": "4.00"}, [fill("4.00")]
+    view = manager.view("RAIN")
+    assert (view.yes, view.resting) == (4, ())
