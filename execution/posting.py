@@ -1,17 +1,26 @@
 """How an order reaches a venue: written down, posted, and looked up by our id of it.
 
-After an answer that leaves open whether an order was taken (a lost connection, a status of 500 and
-above, nonsense) it is looked up by its `client_order_id`. A venue that takes one order of an id and
-no second is then asked once more under the same id; any other is only looked at. What is still not
-known stays open: an order can land after every look for it.
+What is done with an intent, by what the book says of it, and what the book says then:
+
+    planned, withheld   send first: taken, refused (rejected), not sent (withheld), or no answer
+    rejected            the same, at a venue that takes one order of an id and no second
+    sending, open       look: found is taken; then, at such a venue, while it is wanted, the guard
+                        has nothing against it and whoever sent it asks for it: send again, and look
+      not found         open, as a 404 is no proof: an order can land after every look for it
+      never landing     never_taken, once its time is over and the venue has none of its id
+    working, ended      look alone: what was taken is never sent again
+
+No answer is a lost connection, a status of 500 and above, or nonsense. Of an order that was sent
+before, a refusal says nothing.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -39,6 +48,13 @@ BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 Answer = TypeVar("Answer")  # an order as a venue's answers describe it
 # Why an intent may not be sent at an instant of the venue's clock; empty where it may.
 Guard = Callable[[Intent, np.datetime64], str]
+
+
+class Unseen(Enum):
+    """What a look for an order says that finds none."""
+
+    ABSENT = "the venue has none of its id"
+    SILENT = "the venue does not answer"
 
 
 class OrderWithheld(OrderRejected):
@@ -192,7 +208,7 @@ class PostingDesk(ABC, Generic[Answer]):
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
-            return self._settled(before, (*ONE_LOOK, *LOOK_DELAYS))
+            return self._seen_again(before, (*ONE_LOOK, *LOOK_DELAYS))
         now = self.estimated_now()
         new = Intent(order, now, expires_at, part=part, reason=reason)
         intent = before or replace(new, job=self._job, venue=self.venue)
@@ -201,7 +217,7 @@ class PostingDesk(ABC, Generic[Answer]):
             self._book.withhold(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self._book.begin(intent)
-        return self._settled(intent)
+        return self._settled(intent, self._send_first)
 
     def may_be_sent(self, intent: Intent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
@@ -240,7 +256,7 @@ class PostingDesk(ABC, Generic[Answer]):
         with time_limit(self._looking()):
             for intent in filter(concerned, self._book.undetermined()):
                 try:
-                    self._settled(intent, ONE_LOOK, again=False)
+                    self._seen_again(intent, ONE_LOOK, again=False)
                 except OrderRejected as error:
                     log.warning("%s", error)
                 except BrokerError as error:
@@ -285,7 +301,7 @@ class PostingDesk(ABC, Generic[Answer]):
         else:
             try:
                 with time_limit(self._looking()):
-                    answer = self._settled(intent, ONE_LOOK, again=again)
+                    answer = self._seen_again(intent, ONE_LOOK, again=again)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
@@ -295,24 +311,32 @@ class PostingDesk(ABC, Generic[Answer]):
         answer = self.end(answer)
         return answer if self._is_done(answer) else "open"
 
+    def _seen_again(self, intent: Intent, looks: Sequence[float], *, again: bool = True) -> Answer:
+        """What the venue says of an intent that was sent before.
+
+        again: whether one that it has not taken, and does not show, is sent again.
+        """
+        if intent.taken:
+            return self._taken(intent.client_order_id, looks)
+        if not again:
+            return self._settled(intent, self._look_once)
+        return self._settled(intent, lambda each: self._look_and_send_again(each, looks))
+
     def _noted(self, answer: Answer) -> Answer:
         """The answer, which the book then says as well."""
         self._book.note(*self._progress(answer))
         return answer
 
-    def _settled(
-        self, intent: Intent, looks: tuple[float, ...] = (), *, again: bool = True
-    ) -> Answer:
-        """What the venue says of an intent, which the book then says as well.
+    def _settled(self, intent: Intent, asked: Callable[[Intent], Answer | Unseen]) -> Answer:
+        """What the venue says of an intent that it has not taken yet, which the book then says too.
 
-        looks: seconds before each look for it, where it was sent before; none where it was not.
-        again: whether one that was sent before, and that the venue does not know, is sent again.
+        asked: how the venue is asked.
         """
         name = intent.client_order_id
-        if intent.taken:
-            return self._taken(name, looks)
         try:
-            answer = self._asked(intent, looks, again)
+            answer = asked(intent)
+            if isinstance(answer, Unseen):
+                raise self._unknown(intent, answer)
             if not self._same_terms(intent, answer):
                 raise OrderRejected(f"{name}: the venue has another order of this id")
         except OrderRejected as error:
@@ -323,74 +347,67 @@ class PostingDesk(ABC, Generic[Answer]):
             raise
         return self._noted(answer)
 
-    def _taken(self, name: str, looks: tuple[float, ...]) -> Answer:
-        """An order that the venue has taken: it is never sent again, whatever a look says."""
-        answer, _ = self._look_up(name, looks)
-        if answer is None:
-            raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
-        return self._noted(answer)
-
-    def _asked(self, intent: Intent, looks: tuple[float, ...], again: bool) -> Answer:
-        """The venue's answer to an order, looked for, posted, and looked for."""
+    def _unknown(self, intent: Intent, unseen: Unseen) -> OrderRejected | OutcomeUnknown:
+        """What is to be said of an intent that the venue was asked for and does not show."""
         name = intent.client_order_id
-        absent = False
-        if looks:
-            answer, absent = self._look_up(name, looks)
-            if answer is not None:
-                return answer
-        for sent in self._posts(sent_before=bool(looks), again=again):
-            now = self.estimated_now()
-            if sent and (not intent.wanted(now) or self._guard(intent, now)):
-                break
-            answer = self._offered(intent, sent)
-            if answer is None:
-                answer, absent = self._look_up(name, looks or LOOK_DELAYS)
-            if answer is not None:
-                return answer
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
-            absent
+            unseen is Unseen.ABSENT
             and self._lands_no_more(intent, self.estimated_now())
             and self._lands_no_more(intent, self.now())
         ):
-            raise NeverTaken(f"{name}: the venue never took it")
-        raise OutcomeUnknown(
+            return NeverTaken(f"{name}: the venue never took it")
+        return OutcomeUnknown(
             f"{name}: sent, and the venue does not say what became of it; it may be working"
         )
 
-    def _posts(self, *, sent_before: bool, again: bool) -> tuple[bool, ...]:
-        """Of each post that an order may have, whether one of it has left already."""
-        # Where a second order of its id would be taken, what may have landed is never posted.
-        if not self.one_order_an_id:
-            return () if sent_before else (False,)
-        if not sent_before:
-            return (False, True)
-        return (True,) if again else ()
+    def _send_first(self, intent: Intent) -> Answer | Unseen:
+        """Send an intent of which nothing has left, and where no answer says more, see to it."""
+        name = intent.client_order_id
+        if not intent.wanted(self.estimated_now()):
+            raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
+        try:
+            return self._posted(intent, BUSY_PATIENCE)
+        except NoAnswer as error:
+            _warn_of_silence(name, error)
+        return self._look_and_send_again(intent, LOOK_DELAYS)
 
-    def _offered(self, intent: Intent, sent: bool) -> Answer | None:
-        """The venue's answer to an order; None where it does not say what becomes of it.
+    def _look_and_send_again(self, intent: Intent, looks: Sequence[float]) -> Answer | Unseen:
+        """Look for an intent that was sent, and send it again where the venue does not show it."""
+        seen = self._look(intent.client_order_id, looks)
+        return self._send_again(intent, looks, seen) if isinstance(seen, Unseen) else seen
 
-        sent: whether the order was posted before.
+    def _send_again(
+        self, intent: Intent, looks: Sequence[float], unseen: Unseen
+    ) -> Answer | Unseen:
+        """Send an intent under its id once more, where no second order can come of that.
+
+        unseen: what the look for it found.
         """
         name = intent.client_order_id
+        now = self.estimated_now()
+        if not self.one_order_an_id or not intent.wanted(now) or self._guard(intent, now):
+            return unseen
         try:
-            if not intent.wanted(self.estimated_now()):
-                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
-            return self._posted(intent, 0.0 if sent else BUSY_PATIENCE)
+            return self._posted(intent, 0.0)
         except OrderRejected as error:
             # Of an order that was sent before, a refusal of this one says nothing.
-            if not sent:
-                raise
             log.warning("%s; an earlier one of its id may still land", error)
         except NoAnswer as error:
-            log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)
-        return None
+            _warn_of_silence(name, error)
+        return self._look(name, looks)
 
-    def _look_up(self, name: str, looks: tuple[float, ...]) -> tuple[Answer | None, bool]:
-        """The order with this id of ours, or None; and whether the last look said there is none."""
+    def _look_once(self, intent: Intent) -> Answer | Unseen:
+        return self._look(intent.client_order_id, ONE_LOOK)
+
+    def _look(self, name: str, looks: Sequence[float]) -> Answer | Unseen:
+        """The order with this id of ours, or what the last look said in its place.
+
+        looks: seconds before each.
+        """
         from foundation.transport import time_limit
 
-        absent = False
+        unseen = Unseen.SILENT
         with time_limit(self._looking()):
             for seconds in looks:
                 self._pause(seconds)
@@ -398,9 +415,20 @@ class PostingDesk(ABC, Generic[Answer]):
                     answer = self.find_order(name)
                 except BrokerError as error:
                     log.info("%s", error)
-                    absent = False
+                    unseen = Unseen.SILENT
                     continue
                 if answer is not None:
-                    return answer, False
-                absent = True
-        return None, absent
+                    return answer
+                unseen = Unseen.ABSENT
+        return unseen
+
+    def _taken(self, name: str, looks: Sequence[float]) -> Answer:
+        """An order that the venue has taken: it is never sent again, whatever a look says."""
+        answer = self._look(name, looks)
+        if isinstance(answer, Unseen):
+            raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
+        return self._noted(answer)
+
+
+def _warn_of_silence(name: str, error: NoAnswer) -> None:
+    log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)

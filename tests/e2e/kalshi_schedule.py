@@ -58,7 +58,6 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     *({"kind": kind, **AT_ORDERS} for kind in ("reject", "reject_later", "late", "drop_after")),
     *({"kind": kind} for kind in ("state", "unlisted", "other")),
     {"kind": "delay", "seconds": 0.2, **AT_ORDERS},
-    *({"kind": kind} for kind in ("gap", "silence", "duplicate", "out_of_order")),
 )
 DOOR = Door(
     {"KALSHI_API_KEY_ID": KEYS.key_id, "KALSHI_PRIVATE_KEY": KEYS.pem},
