@@ -21,11 +21,9 @@ from event_contracts.trading.valuation import Sides, sale_prices, value_of
 from execution.journal.halts import HALT_RULES
 from execution.journal.marks import AccountMark
 from execution.journal.migrations import create_tables
-from execution.live.losses import LossLimits, Mark, loss_halts
-from execution.live.mark_thinning import thinned
+from execution.live.losses import LossLimits, write_mark
 
 DIFFERENCES = "kalshi books"  # a kind of alert
-_BEGINNING = np.datetime64(0, "ns")
 _TICK = np.timedelta64(1, "ns")
 _ROW = "account"
 _SCHEMA = """
@@ -65,8 +63,6 @@ class KalshiAccount:
         self._limits = limits
         self._sales: Mapping[str, Sides] = {}
         self._take_over()
-        marks = records.journal.marks(_BEGINNING)
-        self._marks = [Mark(each.at, each.equity, each.flows) for each in marks]
 
     def mark(self) -> Reading:
         """Read the account, write down what it is worth, and halt or resume by what it has lost.
@@ -108,14 +104,9 @@ class KalshiAccount:
             flows=float(reading.flow),
             positions={market: float(value) for market, value in values.items()},
         )
-        history = self._halts.history()
-        marks = [*self._marks, Mark(mark.at, mark.equity, mark.flows)]
-        changes = loss_halts(marks, mark.at, self._limits, history)
         with self._database.transaction():
-            self._journal.mark(mark)
+            changes = write_mark(self._journal, self._halts, mark, self._limits)
             self._keep(reading.books, sales)
-            self._halts.apply(changes, mark.at)
-        self._marks = thinned(marks, history)
         self._manager.begin(reading.books)
         self._sales = sales
         for kind in (*changes.ended, *changes.raised):
@@ -125,7 +116,8 @@ class KalshiAccount:
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
         """When a mark is made: after the one before, though the clock may have gone back."""
-        return max(at, self._marks[-1].at + _TICK) if self._marks else at
+        last = self._journal.point_before()
+        return at if last is None else max(at, last.at + _TICK)
 
     def _keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
         content = {

@@ -258,6 +258,11 @@ class Halts:
         """Those that stand, oldest first."""
         return self._halts(f"{_SELECT} WHERE cleared_at IS NULL ORDER BY number")
 
+    def latest(self) -> dict[HaltKind, Halt]:
+        """The last halt of each kind, whether it stands or not."""
+        number = "SELECT max(number) FROM halts GROUP BY kind"
+        return {each.kind: each for each in self._halts(f"{_SELECT} WHERE number IN ({number})")}
+
     def history(self) -> tuple[Halt, ...]:
         """Every halt that ever was, oldest first."""
         return self._halts(f"{_SELECT} ORDER BY number")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
+from execution.journal.linked_returns import Point
 from execution.journal.migrations import create_tables
 from foundation.database import Database, Row
 
@@ -20,7 +22,12 @@ _SCHEMA = """
         gross_crypto REAL NOT NULL,
         stock_ceiling REAL NOT NULL,
         flows REAL NOT NULL,
-        positions TEXT NOT NULL
+        positions TEXT NOT NULL,
+        linked TEXT NOT NULL DEFAULT '1',
+        peak TEXT NOT NULL DEFAULT '1',
+        day TEXT NOT NULL DEFAULT '1',
+        let_daily_loss TEXT NOT NULL DEFAULT '0',
+        let_drawdown TEXT NOT NULL DEFAULT '0'
     ) STRICT
     """
 
@@ -64,10 +71,10 @@ class MarkBook:
         self._database = database
         create_tables(database, _SCHEMA)
 
-    def mark(self, mark: AccountMark) -> None:
+    def mark(self, mark: AccountMark, point: Point) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
         self._database.execute(
-            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 str(mark.at),
                 mark.equity,
@@ -77,8 +84,26 @@ class MarkBook:
                 mark.stock_ceiling,
                 mark.flows,
                 json.dumps(dict(mark.positions)),
+                str(point.index),
+                str(point.peak),
+                str(point.day),
+                str(point.let_daily_loss),
+                str(point.let_drawdown),
             ),
         )
+
+    def point_before(self, at: np.datetime64 | None = None) -> Point | None:
+        """The last mark's place in the index of linked returns; none before there was one.
+
+        at: of marks before an instant.
+        """
+        rows = self._database.rows(
+            "SELECT at, equity, linked, peak, day, let_daily_loss, let_drawdown FROM marks"
+            " WHERE ? IS NULL OR at < ? ORDER BY at DESC LIMIT 1",
+            (None if at is None else str(at),) * 2,
+        )
+        with self._database.checked():
+            return _point(rows[0]) if rows else None
 
     def last_mark(self) -> AccountMark | None:
         """The latest mark; none before there was one."""
@@ -123,6 +148,14 @@ def contracts_line(mark: AccountMark) -> str:
     parts = [f"{market} {share:.3f}" for market, share in shares.items()]
     held = f"; {', '.join(parts)}" if parts else ""
     return f"exposure: contracts {sum(shares.values()):.3f}x{held}"
+
+
+def _point(row: Row) -> Point:
+    at, equity, *parts = row
+    numbers = [Decimal(part) for part in parts]
+    if not all(number.is_finite() for number in numbers):
+        raise ValueError(f"a mark's place in its index is no number: {row}")
+    return Point(np.datetime64(at, "ns"), Decimal(repr(equity)), *numbers)
 
 
 def _mark(row: Row) -> AccountMark:

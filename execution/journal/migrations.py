@@ -6,22 +6,41 @@ there yet has none to make: whoever keeps it creates it as it is today.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import numpy as np
+
+from execution.journal.linked_returns import Point
 from foundation import database as files
 from foundation.database import Database, Row
 from foundation.errors import InputError
 
 
 class Migration(NamedTuple):
-    """A change of a table; statements: SQL, in their order."""
+    """A change of a table; statements: SQL, in their order; then: what is to be computed."""
 
     table: str
     statements: tuple[str, ...]
+    then: Callable[[Database], None] | None = None
+
+
+def _link_marks(database: Database) -> None:
+    """Give marks their place in the index of linked returns.
+
+    What a person let go on is not in it: the next mark halts again.
+    """
+    last: Point | None = None
+    for at, equity, flow in database.rows("SELECT at, equity, flows FROM marks ORDER BY at"):
+        when = np.datetime64(at, "ns")
+        last = Point.first(when, equity) if last is None else last.next(when, equity, flow)
+        database.execute(
+            "UPDATE marks SET linked = ?, peak = ?, day = ? WHERE at = ?",
+            (str(last.index), str(last.peak), str(last.day), at),
+        )
 
 
 # Orders were kept as the JSON of their venue: Alpaca's, with a credit below 0, or Kalshi's, whose
@@ -130,7 +149,20 @@ ORDERS_IN_OUR_WORDS = Migration(
 )
 
 # Never changed and never reordered: a new one goes to the end.
-MIGRATIONS: tuple[Migration, ...] = (ORDERS_IN_OUR_WORDS,)
+MIGRATIONS: tuple[Migration, ...] = (
+    ORDERS_IN_OUR_WORDS,
+    Migration(
+        "marks",
+        (
+            "ALTER TABLE marks ADD COLUMN linked TEXT NOT NULL DEFAULT '1'",
+            "ALTER TABLE marks ADD COLUMN peak TEXT NOT NULL DEFAULT '1'",
+            "ALTER TABLE marks ADD COLUMN day TEXT NOT NULL DEFAULT '1'",
+            "ALTER TABLE marks ADD COLUMN let_daily_loss TEXT NOT NULL DEFAULT '0'",
+            "ALTER TABLE marks ADD COLUMN let_drawdown TEXT NOT NULL DEFAULT '0'",
+        ),
+        _link_marks,
+    ),
+)
 
 
 def create_tables(database: Database, *schema: str) -> None:
@@ -159,9 +191,11 @@ def migrate(database: Database) -> None:
                 f"{database.path}: a journal of a later version ({done}, this one writes"
                 f" {len(MIGRATIONS)}); trade it with that one"
             )
-        for table, statements in MIGRATIONS[done:]:
+        for table, statements, then in MIGRATIONS[done:]:
             if database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
                 database.create(*statements)
+                if then is not None:
+                    then(database)
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 

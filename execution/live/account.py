@@ -31,7 +31,7 @@ from execution.live.differences import NONE, Difference, line_of, plain
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.listed_prices import odd_prices
-from execution.live.losses import Mark, loss_halts
+from execution.live.losses import write_mark
 from execution.live.settings import LiveSettings
 from execution.orders import coin_bids
 from foundation.database import Database
@@ -364,10 +364,8 @@ class LiveAccount:
 
     def mark(self, journal: Journal, mark: AccountMark) -> None:
         """Write down what the account is worth, and halt or resume by what it has lost."""
-        journal.mark(mark)
-        marks = [Mark(each.at, each.equity, each.flows) for each in journal.marks(ALL_TIME)]
-        changes = loss_halts(marks, mark.at, self._settings.guards, self.halts.history())
-        self.halts.apply(changes, mark.at)
+        with self._database.transaction():
+            changes = write_mark(journal, self.halts, mark, self._settings.guards)
         for kind in changes.ended:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():

@@ -29,6 +29,7 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, Halts
 from execution.journal.intents import Intent, IntentBook
+from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
@@ -142,7 +143,8 @@ class Written:
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
-        self.journal.mark(AccountMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held))
+        mark = AccountMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
+        self.journal.mark(mark, Point.first(at, equity))
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
@@ -470,7 +472,7 @@ def fill_a_year(written: Written) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.executemany(
-            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?)",
+            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0)",
             [(hour, value, positions) for hour, value in zip(hours, equity.tolist(), strict=True)],
         )
         connection.executemany(

@@ -16,6 +16,7 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import STATES, IntentBook
+from execution.journal.marks import MarkBook
 from execution.journal.migrations import MIGRATIONS, rows_of
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
@@ -143,3 +144,15 @@ def test_a_journal_of_a_later_version_is_left_alone() -> None:
     database.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(InputError, match="a journal of a later version"):
         IntentBook(database)
+
+
+def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
+    text = next(path for path in EARLIER if path.parent.name.startswith("5b173ee"))
+    with closing(Database(restored(text, tmp_path / "journal.sqlite"))) as database:
+        point = MarkBook(database).point_before()
+    # 5,000 were paid in before the second mark; the fourth is of the next day.
+    day = 99_947.77314 * 105_032.103495 / 104_947.77314
+    assert point is not None
+    assert float(point.day) == pytest.approx(day, rel=1e-15)
+    assert float(point.peak) == pytest.approx(day, rel=1e-15)
+    assert float(point.index) == pytest.approx(day * 104_658.95087 / 105_032.103495, rel=1e-15)

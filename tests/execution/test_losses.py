@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import Halt, HaltChanges, HaltKind, Halts
+from execution.journal.halts import HaltChanges, HaltKind, Halts
+from execution.journal.linked_returns import Point, date_of
+from execution.journal.marks import AccountMark, MarkBook
 from execution.live.guards import GuardSettings
-from execution.live.losses import Mark, drawdown, loss_halts, loss_of_day
+from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
 from foundation.database import Database
 
 HOUR = np.timedelta64(1, "h")
@@ -27,6 +31,23 @@ TINY = Decimal("1e-18")
 returns = st.decimals("0.5", "1.5", places=3)
 shares = st.one_of(st.just(Decimal(0)), st.decimals("-0.95", "1000", places=2))
 paths = st.lists(st.tuples(returns, shares), min_size=1, max_size=12)
+
+
+class Mark(NamedTuple):
+    """What an account is worth, and what was paid in less taken out since the mark before; USD."""
+
+    at: np.datetime64
+    equity: Decimal | float
+    flow: Decimal | float = 0
+
+
+def point_of(marks: Sequence[Mark]) -> Point:
+    """The last mark's point, where nobody clears anything."""
+    first, *others = marks
+    point = Point.first(first.at, first.equity)
+    for mark in others:
+        point = point.next(*mark)
+    return point
 
 
 def marks_of(*equities: float, begin: np.datetime64 = NOON) -> list[Mark]:
@@ -53,25 +74,27 @@ class Account:
         database = Database()
         self.halts = Halts(database, EventLog(database, clock=lambda: NOON))
         self.settings = settings
-        self.marks: list[Mark] = []
+        self.points: list[Point] = []
 
     def marked(self, *marks: Mark) -> HaltChanges:
         """What the last of these marks changes."""
         changes = HaltChanges()
         for mark in marks:
-            self.marks.append(mark)
-            changes = loss_halts(self.marks, mark.at, self.settings, self.halts.history())
+            latest = self.halts.latest()
+            last = self.points[-1] if self.points else None
+            self.points.append(next_point(last, *mark, latest, self.settings))
+            changes = loss_halts(self.points[-1], latest, self.settings)
             self.halts.apply(changes, mark.at)
         return changes
 
     def worth(self, equity: Decimal | float, flows: Decimal | float = 0) -> HaltChanges:
         """An hour later."""
-        at = self.marks[-1].at + HOUR if self.marks else NOON
+        at = self.points[-1].at + HOUR if self.points else NOON
         return self.marked(Mark(at, Decimal(str(equity)), Decimal(str(flows))))
 
     def clear(self, kind: HaltKind, minutes: int = 5) -> None:
         """A person clears a halt, minutes after the last mark."""
-        assert self.halts.clear(kind, "Ada", self.marks[-1].at + minutes * MINUTE)
+        assert self.halts.clear(kind, "Ada", self.points[-1].at + minutes * MINUTE)
 
     @property
     def standing(self) -> set[str]:
@@ -84,6 +107,120 @@ def changes_of(account: Account, marks: list[Mark]) -> list[tuple[set[str], set[
     return [(set(each.ended), set(each.raised)) for each in changes]
 
 
+class Reference:
+    """The same judged from every mark anew, as plainly as it can be said: no total loss in it."""
+
+    def __init__(self, settings: GuardSettings) -> None:
+        self.settings = settings
+        self.marks: list[Mark] = []
+        self.raised_at: dict[str, np.datetime64] = {}
+        self.cleared_at: dict[str, np.datetime64] = {}
+
+    def indices(self) -> list[Decimal]:
+        values = [Decimal(self.marks[0].equity)]
+        for before, mark in pairwise(self.marks):
+            growth = (Decimal(mark.equity) - Decimal(mark.flow)) / Decimal(before.equity)
+            values.append(values[-1] * growth)
+        return values
+
+    def losses(self) -> tuple[list[Decimal], list[Decimal]]:
+        """Loss of the day and loss since the peak, at every mark."""
+        values = self.indices()
+        of_day, of_peak = [], []
+        for k, mark in enumerate(self.marks):
+            earlier = [j for j in range(k) if date_of(self.marks[j].at) < date_of(mark.at)]
+            of_day.append(1 - values[k] / values[earlier[-1] if earlier else 0])
+            of_peak.append(1 - values[k] / max(values[: k + 1]))
+        return of_day, of_peak
+
+    def marked(self, mark: Mark) -> None:
+        self.marks.append(mark)
+        of_day, of_peak = self.losses()
+        back = Decimal(str(self.settings.drawdown)) * Decimal(str(self.settings.resume))
+        since = self.raised_at.get("daily_loss", mark.at)
+        if date_of(mark.at) > date_of(since):
+            del self.raised_at["daily_loss"]
+        if "drawdown" in self.raised_at and of_peak[-1] <= back:
+            del self.raised_at["drawdown"]
+        for kind, losses in (("daily_loss", of_day), ("drawdown", of_peak)):
+            limit = Decimal(str(getattr(self.settings, kind)))
+            seen = Decimal(0)
+            if kind in self.cleared_at:
+                cleared = self.cleared_at[kind]
+                until = sum(each.at <= cleared for each in self.marks)
+                if kind == "drawdown" and all(loss > back for loss in losses[until:]):
+                    seen = losses[until - 1]
+                if kind == "daily_loss" and date_of(cleared) == date_of(mark.at):
+                    seen = losses[until - 1]
+            limit = max(limit, min(Decimal(1), seen + GROWTH * limit))
+            if kind not in self.raised_at and losses[-1] > seen and losses[-1] >= limit:
+                self.raised_at[kind] = mark.at
+                self.cleared_at.pop(kind, None)
+
+    def clear(self, kind: str, at: np.datetime64) -> None:
+        if self.raised_at.pop(kind, None) is not None:
+            self.cleared_at[kind] = at
+
+
+# What is kept of what is there, what is paid in as a share of it, hours since, and who clears.
+steps = st.tuples(
+    st.sampled_from(["0.81", "0.93", "0.97", "0.991", "1", "1.013", "1.04", "1.13"]),
+    st.sampled_from(["0", "0", "0", "-0.5", "0.3", "2"]),
+    st.sampled_from([1, 3, 9, 26]),
+    st.sampled_from(["", "", "", "daily_loss", "drawdown"]),
+)
+Steps = list[tuple[str, str, int, HaltKind]]
+
+
+def walk(account: Account, reference: Reference, path: Steps, begin: Mark) -> Mark:
+    """The last mark of a path, at each of whose marks both have the same halts."""
+    at, equity = begin.at, Decimal(begin.equity)
+    for growth, share, hours, cleared in path:
+        at = at + hours * HOUR
+        grown = equity * Decimal(growth)
+        flow = grown * Decimal(share)
+        equity = grown + flow
+        account.marked(Mark(at, equity, flow))
+        reference.marked(Mark(at, equity, flow))
+        assert account.standing == set(reference.raised_at)
+        if cleared and cleared in account.standing:
+            account.clear(cleared)
+            reference.clear(cleared, at + 5 * MINUTE)
+    return Mark(at, equity)
+
+
+# Limits that no product of these returns meets to the last digit.
+WALKED = GuardSettings(daily_loss=0.0501234567, drawdown=0.1501234567, resume=0.4987654321)
+
+
+@given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
+def test_the_last_mark_says_what_every_mark_says(path: Steps, lost: Steps, after: Steps) -> None:
+    """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
+
+    Who clears it begins anew with what is there.
+    """
+    account, reference = Account(WALKED), Reference(WALKED)
+    begin = Mark(NOON, Decimal(100_000))
+    account.marked(begin)
+    reference.marked(begin)
+    at = walk(account, reference, path, begin).at + HOUR
+    account.marked(Mark(at, Decimal(-10)))
+    assert "drawdown" in account.standing
+    equity = Decimal(0)
+    for growth, share, hours, _ in lost:
+        at = at + hours * HOUR
+        flow = (equity or Decimal(500)) * Decimal(share)
+        equity = equity * Decimal(growth) + flow
+        account.marked(Mark(at, equity, flow))
+        assert "drawdown" in account.standing
+    for kind in account.halts.latest().values():
+        account.halts.clear(kind.kind, "Ada", at)
+    if equity > 0:
+        again = Reference(WALKED)
+        again.marked(Mark(at, equity))
+        walk(account, again, after, Mark(at, equity))
+
+
 @given(paths, st.sampled_from(("0.01", "1", "1000000")))
 def test_flows_and_capital_of_any_size_neither_raise_nor_hide_a_halt(
     path: list[tuple[Decimal, Decimal]], scale: str
@@ -91,12 +228,12 @@ def test_flows_and_capital_of_any_size_neither_raise_nor_hide_a_halt(
     plain = walked(path, Decimal(10**9), flowing=False)
     flowing = walked(path, Decimal(10**9) * Decimal(scale), flowing=True)
     for k in range(1, len(plain) + 1):
-        now = plain[k - 1].at
-        assert abs(loss_of_day(plain[:k], now) - loss_of_day(flowing[:k], now)) < TINY
-        assert abs(drawdown(plain[:k]) - drawdown(flowing[:k])) < TINY
+        still, moved = point_of(plain[:k]), point_of(flowing[:k])
+        assert abs(still.daily_loss - moved.daily_loss) < TINY
+        assert abs(still.drawdown - moved.drawdown) < TINY
     # At a loss that is its limit to the last digit rounding would decide: these returns miss it.
-    settings = GuardSettings(daily_loss=0.1001234567, drawdown=0.3001234567, resume=0.4987654321)
-    assert changes_of(Account(settings), plain) == changes_of(Account(settings), flowing)
+    chosen = GuardSettings(daily_loss=0.1001234567, drawdown=0.3001234567, resume=0.4987654321)
+    assert changes_of(Account(chosen), plain) == changes_of(Account(chosen), flowing)
 
 
 @given(st.lists(st.integers(40, 130), min_size=1, max_size=40), st.data())
@@ -139,12 +276,12 @@ def test_a_deposit_is_no_profit_and_a_withdrawal_no_loss() -> None:
         Mark(NOON + 2 * HOUR, 100.0, -2850.0),
         Mark(NOON + 3 * HOUR, 90.0),
     ]
-    assert loss_of_day(marks[:1], NOON) == drawdown(marks[:1]) == 0
-    assert loss_of_day(marks[:2], NOON + HOUR) == Decimal("0.05")
-    assert loss_of_day(marks[:3], NOON + 2 * HOUR) == pytest.approx(Decimal("0.05"))
+    assert point_of(marks[:1]).daily_loss == point_of(marks[:1]).drawdown == 0
+    assert point_of(marks[:2]).daily_loss == Decimal("0.05")
+    assert point_of(marks[:3]).daily_loss == pytest.approx(Decimal("0.05"))
     # 0.95 of it is left, and then nine tenths of that.
-    assert loss_of_day(marks, NOON + 3 * HOUR) == pytest.approx(Decimal("0.145"))
-    assert drawdown(marks) == pytest.approx(Decimal("0.145"))
+    assert point_of(marks).daily_loss == pytest.approx(Decimal("0.145"))
+    assert point_of(marks).drawdown == pytest.approx(Decimal("0.145"))
 
 
 def test_a_loss_of_exactly_the_limit_halts() -> None:
@@ -163,11 +300,10 @@ def test_a_loss_of_exactly_the_limit_halts() -> None:
 def test_the_day_begins_at_the_last_mark_before_it() -> None:
     midnight = np.datetime64("2024-03-06T05:00", "ns")  # of New York
     marks = [Mark(midnight - HOUR, 100.0), Mark(midnight, 95.0), Mark(midnight + HOUR, 90.0)]
-    assert loss_of_day(marks, midnight + HOUR) == Decimal("0.1")
-    assert loss_of_day(marks[1:], midnight + HOUR) == 1 - Decimal(90) / 95
-    assert loss_of_day(marks, midnight + 24 * HOUR) == 0, "of that day nothing is known"
-    assert loss_of_day([], midnight) == 0
-    assert loss_of_day([*marks, Mark(midnight + 2 * HOUR, 110.0)], midnight) == Decimal("-0.1")
+    assert point_of(marks).daily_loss == Decimal("0.1")
+    assert point_of(marks[1:]).daily_loss == 1 - Decimal(90) / 95
+    assert point_of([*marks, Mark(midnight + 24 * HOUR, 90.0)]).daily_loss == 0
+    assert point_of([*marks, Mark(midnight + 2 * HOUR, 110.0)]).daily_loss == Decimal("-0.1")
 
 
 def test_the_next_date_may_begin_halted_again() -> None:
@@ -184,8 +320,7 @@ def test_a_clock_that_goes_back_ends_no_daily_loss() -> None:
     account = Account()
     account.marked(*marks_of(100, 85))
     before = NOON - 24 * HOUR
-    changes = loss_halts([Mark(before, 100.0)], before, SETTINGS, account.halts.history())
-    assert changes == HaltChanges()
+    assert account.marked(Mark(before, 100.0)) == HaltChanges()
 
 
 @pytest.mark.parametrize("equity", [0, -250])
@@ -195,7 +330,7 @@ def test_an_account_that_is_worth_nothing_halts_at_once(equity: float) -> None:
     assert set(account.worth(equity).raised) == {"daily_loss", "drawdown"}
     first = Account()
     assert set(first.worth(equity).raised) == {"daily_loss", "drawdown"}
-    assert drawdown(first.marks) == loss_of_day(first.marks, NOON) == 1
+    assert first.points[-1].drawdown == first.points[-1].daily_loss == 1
 
 
 def test_a_deposit_hides_no_loss_of_everything() -> None:
@@ -244,8 +379,7 @@ def test_a_loss_that_a_person_let_go_on_halts_again_once_it_has_grown_by_a_quart
     kind: HaltKind, limit: float, seen: float, minutes: int
 ) -> None:
     limits: dict[str, Any] = {"daily_loss": 1.0, "drawdown": 1.0, kind: limit}
-    settings = GuardSettings(**limits)
-    account = Account(settings)
+    account = Account(GuardSettings(**limits))
     account.worth(10_000)
     assert set(account.worth(10_000 * (1 - seen)).raised) == {kind}
     account.clear(kind, minutes)
@@ -296,36 +430,6 @@ def test_everything_lost_halts_whatever_a_person_saw_before_it() -> None:
     assert account.worth(-10) == HaltChanges()
 
 
-def test_the_order_of_halts_is_that_of_their_numbers() -> None:
-    standing = Halt(2, "drawdown", NOON + 3 * HOUR, "")
-    cleared = Halt(1, "drawdown", NOON, "", cleared_at=NOON + HOUR, cleared_by="Ada")
-    marks = marks_of(100, 60, 60, 60)
-    for halts in ((standing, cleared), (cleared, standing)):
-        assert "drawdown" not in loss_halts(marks, NOON + 3 * HOUR, SETTINGS, halts).raised
-
-
-def test_without_marks_nothing_changes() -> None:
-    halt = Halt(1, "drawdown", NOON, "")
-    assert loss_halts([], NOON, SETTINGS, [halt]) == HaltChanges()
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN")])
-def test_a_mark_is_a_number_of_dollars_at_an_instant(value: float) -> None:
-    with pytest.raises(ValueError, match="equity must be a number of USD"):
-        Mark(NOON, value)
-    with pytest.raises(ValueError, match="flows must be a number of USD"):
-        Mark(NOON, 1.0, value)
-    with pytest.raises(ValueError, match="no instant"):
-        Mark(np.datetime64("NaT", "ns"), 1.0)
-
-
-def test_marks_are_oldest_first() -> None:
-    marks = marks_of(100, 90)
-    with pytest.raises(ValueError, match="oldest first"):
-        drawdown(marks[::-1])
-    assert drawdown([marks[0], replace(marks[1], at=marks[0].at)]) == Decimal("0.1")
-
-
 @pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
 def test_a_clearing_by_a_clock_that_is_ahead_lets_no_later_loss_go_on(kind: HaltKind) -> None:
     account = Account(replace(SETTINGS, daily_loss=0.3))
@@ -334,3 +438,16 @@ def test_a_clearing_by_a_clock_that_is_ahead_lets_no_later_loss_go_on(kind: Halt
     assert account.standing == {"daily_loss", "drawdown"}
     account.clear(kind, minutes=180)
     assert account.worth(600).raised.keys() == {kind}
+
+
+def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
+    database = Database()
+    halts = Halts(database, EventLog(database, clock=lambda: NOON))
+    for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
+        mark = AccountMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
+        changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
+        assert ("drawdown" in changes.raised) == (equity in (69.0, 61.0))
+        halts.clear("drawdown", "Ada", mark.at)
+    point = MarkBook(database).point_before()
+    assert point is not None
+    assert (point.index, point.peak, point.day) == (61, 100, 68)
