@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from collections.abc import Iterable
+from decimal import Context, Decimal
 from fractions import Fraction
 from numbers import Rational, Real
 
@@ -11,6 +12,7 @@ from foundation.errors import InputError
 
 LARGEST = 14  # digits before the point but one: a thousand million million
 FINEST = -24  # digits behind it
+EXACT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
 # Python reads 1_000 as well, and the digits of every script.
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -68,3 +70,16 @@ def exact_number(value: object, name: str) -> Fraction:
     if abs(exact) >= 10 ** (LARGEST + 1):
         raise InputError(f"{name}: it is no amount that an account could hold")
     return exact
+
+
+def plain(number: Decimal) -> str:
+    """A number as text without an exponent; equal numbers are equal texts."""
+    return f"{EXACT.normalize(EXACT.plus(number)):f}"
+
+
+def total(numbers: Iterable[Decimal]) -> Decimal:
+    """The sum of numbers, exact in any order."""
+    whole = Decimal(0)
+    for number in numbers:
+        whole = EXACT.add(whole, number)
+    return whole

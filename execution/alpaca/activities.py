@@ -1,22 +1,19 @@
-"""What happened to an account: trades, fees, dividends, splits, transfers. And all that it holds.
-
-What the venue lists here adds up to what it holds; `execution.live.holdings` compares the two.
-"""
+"""What happened to an account (trades, fees, dividends, splits, transfers), and what it holds."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Context, Decimal
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from execution.alpaca.connection import Answer, VenueConnection
 from execution.alpaca.fields import ActivityEntry, Position
 from execution.option_orders import SHARES, is_option
-from foundation.decimals import is_bounded
+from foundation.decimals import EXACT, is_bounded
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import entries
 from trainingdata.instants import DAY
@@ -28,15 +25,10 @@ ACTIVITIES_A_PAGE = 100
 # Cash that a person pays in (above 0) or takes out (below 0): by journal, by wire, from another
 # broker. Dividends, interest and fees are profit or cost, and none of these.
 TRANSFERS = frozenset({"ACATC", "CSD", "CSR", "CSW", "JNL", "JNLC", "TRANS"})
+# Shares that a person moves in or out, by journal or from another broker.
+SHARE_TRANSFERS = frozenset({"ACATS", "JNLS"})
 FILL = "FILL"
 COIN_FEE = "CFEE"
-SPLIT = "SPLIT"
-# How a position in an option ends without a trade: it expires, or its shares change hands.
-EXERCISES = frozenset({"OPASN", "OPEXC"})
-OPTION_ENDINGS = EXERCISES | {"OPEXP"}
-EXERCISED_SHARES = "OPTRD"  # the shares that an exercise or an assignment has moved
-# The sum of any two numbers that an answer may hold, and their product, have fewer digits.
-EXACT = Context(prec=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +73,16 @@ class Activity:
             raise ValueError(f"activity {self.id}: amount {self.amount} is no number")
 
 
+class Holding(NamedTuple):
+    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
+
+    quantity: Decimal
+    worth: Decimal
+
+
+NOTHING = Holding(Decimal(0), Decimal(0))
+
+
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Everything that happened to the account after an instant, oldest first.
 
@@ -97,21 +99,24 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     return sorted(activities, key=lambda activity: activity.at)
 
 
-def raw_holdings(connection: VenueConnection) -> Mapping[str, Decimal]:
-    """What the account holds of everything, foreign symbols and options too: signed, by symbol.
+def holdings(connection: VenueConnection) -> dict[str, Holding]:
+    """What the account holds of everything, foreign symbols and options too, by symbol.
 
     Raises
     ------
     BrokerError
         for a venue that does not answer, or answers nonsense.
     """
-    held: dict[str, Decimal] = {}
+    held: dict[str, Holding] = {}
     with connection.translated_errors("positions"):
         for position in entries(connection.client.get_all_positions()):
             symbol = symbol_held(Position.symbol.of(position))
             quantity = _signed_quantity(position)
+            worth = abs(Position.market_value.of(position) or Decimal(0))
             if quantity:
-                held[symbol] = EXACT.add(held.get(symbol, Decimal(0)), quantity)
+                before = held.get(symbol, NOTHING)
+                whole = EXACT.add(before.quantity, quantity)
+                held[symbol] = Holding(whole, EXACT.add(before.worth, worth))
     return held
 
 

@@ -49,8 +49,9 @@ class AlpacaBroker:
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
     collateral: USD that secure open spreads now, which buy neither stock nor coin.
-    believe: looks at every reading of the account; it raises `SenselessAnswer` where the account is
-        to be read once more, and `Unbelieved` where that was done.
+    believe: looks at every reading of the account, and returns the account as it is to be dealt
+        with; it raises `SenselessAnswer` where the account is to be read once more, and
+        `Unbelieved` where that was done.
     price_of: the price of a symbol that was seen last, USD, beside which that of a fill is looked
         at; None for none.
     """
@@ -68,7 +69,7 @@ class AlpacaBroker:
         guard: Guard = unguarded,
         job: str = "",
         collateral: Callable[[], float] = lambda: 0.0,
-        believe: Callable[[Reading], None] = lambda reading: None,
+        believe: Callable[[Reading], Account] = lambda reading: reading.account,
         price_of: PriceOf = no_price,
     ) -> None:
         self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job, price_of)
@@ -131,7 +132,7 @@ class AlpacaBroker:
         clock = client.get_clock()
         reading = reading_of(Answers(facts, positions, orders, clock, undetermined, again))
         account = replace(reading.account, as_of=self._desk.noted(clock))
-        self._believe(replace(reading, account=account))
+        account = self._believe(replace(reading, account=account))
         return account.secured(self._collateral())
 
     def adopt(self, strategy: str) -> None:

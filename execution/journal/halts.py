@@ -5,6 +5,7 @@ They are rows of the account's journal, so a restart ends none of them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,8 +19,8 @@ from foundation.database import Database, Row
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
-HaltKind = Literal["positions", "cash", "journal", "daily_loss", "drawdown"]
-Forbidden = Literal["everything", "openings"]
+HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
+Forbidden = Literal["everything", "openings", "symbols"]
 
 ITSELF = "itself"  # in the place of who ended a halt, where its cause has gone
 
@@ -28,7 +29,8 @@ ITSELF = "itself"  # in the place of who ended a halt, where its cause has gone
 class HaltRule:
     """What a kind of halt means.
 
-    forbids: which orders are not sent: all of them, or all but those that reduce a position.
+    forbids: which orders are not sent: all of them, all but those that reduce a position, or those
+        in the symbols that its cause names.
     ends: when it ends by itself; empty where only a person ends it.
     remedy: a sentence that says what the operator has to do.
     """
@@ -42,9 +44,16 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
     {
         "positions": HaltRule(
             "everything",
-            "when the venue lists the split or exercise that is the whole difference",
-            "Compare the venue's positions with the journal's, find the trade or the activity that"
-            " explains the difference, and clear the halt.",
+            "when the venue has settled all of it",
+            "Compare the venue's positions and orders with the journal's, undo what is not wanted,"
+            " and clear the halt: what is there is the ground then.",
+        ),
+        "symbols": HaltRule(
+            "symbols",
+            "when the venue has settled all of it",
+            "Nothing is ordered in these symbols. Compare the venue's positions and orders with the"
+            " journal's, undo what is not wanted, and clear the halt: what is there is the ground"
+            " then.",
         ),
         "cash": HaltRule(
             "everything",
@@ -237,6 +246,11 @@ class Halts:
         )
         with self._database.checked():
             return (np.datetime64(rows[0][0], "ns"), str(rows[0][1])) if rows else None
+
+    def set_aside(self) -> frozenset[str]:
+        """Symbols that are left alone until a person or the venue has settled them."""
+        standing = self.standing_cause("symbols")
+        return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
     def use_clearing(self, kind: HaltKind) -> None:
         """Let what a person has cleared count no more: the same cause halts again."""

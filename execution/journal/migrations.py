@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -15,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.journal.linked_returns import Point
+from execution.option_orders import SHARES, is_option
 from foundation import database as files
 from foundation.database import Database, Row
+from foundation.decimals import EXACT, plain, total
 from foundation.errors import InputError
 
 
@@ -148,6 +151,36 @@ ORDERS_IN_OUR_WORDS = Migration(
     ),
 )
 
+
+def _expect_what_was(database: Database) -> None:
+    """Go on from the last ground of an account, and all that came on it."""
+    last = "(SELECT max(number) FROM beginnings)"
+    held: dict[str, Decimal] = {}
+    for symbol, quantity in database.rows(
+        f"SELECT symbol, qty FROM beginnings WHERE number = {last}"
+        f" UNION ALL SELECT symbol, qty FROM fills WHERE ground = {last}"
+        f" UNION ALL SELECT symbol, qty FROM activities WHERE ground = {last}"
+    ):
+        held[symbol] = EXACT.add(held.get(symbol, Decimal(0)), Decimal(quantity))
+    began = database.rows(f"SELECT at FROM beginnings WHERE number = {last}")
+    if began:
+        fills = database.rows(f"SELECT symbol, qty, price FROM fills WHERE ground = {last}")
+        traded = [
+            EXACT.multiply(Decimal(quantity), Decimal(price)) * (-SHARES if is_option(s) else -1)
+            for s, quantity, price in fills
+        ]
+        amounts = database.rows(f"SELECT amount FROM activities WHERE ground = {last}")
+        booked = total(Decimal(amount) for (amount,) in amounts)
+        cash = total((held.pop(""), *traded, booked))
+        database.execute(
+            "INSERT INTO ground (number, begun_at, cash, booked) VALUES (1, ?, ?, ?)",
+            (began[0][0], plain(cash), plain(booked)),
+        )
+        for symbol, quantity in held.items():
+            database.execute("INSERT INTO expected VALUES (?, ?, '0')", (symbol, plain(quantity)))
+    database.execute("DROP TABLE beginnings")
+
+
 # Never changed and never reordered: a new one goes to the end.
 MIGRATIONS: tuple[Migration, ...] = (
     ORDERS_IN_OUR_WORDS,
@@ -161,6 +194,30 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE marks ADD COLUMN let_drawdown TEXT NOT NULL DEFAULT '0'",
         ),
         _link_marks,
+    ),
+    Migration(
+        "beginnings",
+        (
+            """
+    CREATE TABLE ground (
+        number INTEGER PRIMARY KEY CHECK (number = 1),
+        begun_at TEXT NOT NULL,
+        cash TEXT NOT NULL,
+        booked TEXT NOT NULL,
+        believed_beyond TEXT,
+        believed_booked TEXT
+    ) STRICT
+    """,
+            """
+    CREATE TABLE expected (
+        symbol TEXT PRIMARY KEY, qty TEXT NOT NULL, fee TEXT NOT NULL
+    ) STRICT
+    """,
+            "CREATE TABLE counted (name TEXT PRIMARY KEY, qty TEXT NOT NULL) STRICT",
+            "INSERT INTO counted SELECT client_order_id, filled FROM intents"
+            " UNION ALL SELECT id, qty FROM activities",
+        ),
+        _expect_what_was,
     ),
 )
 

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,7 +17,13 @@ import numpy as np
 
 from execution.account_lock import KILL_FILE, is_there
 from execution.alpaca.account import MOST_LENT, Reading, Unbelieved
-from execution.alpaca.activities import EXACT, FILL, Activity, activities_since, raw_holdings
+from execution.alpaca.activities import (
+    FILL,
+    NOTHING,
+    Activity,
+    activities_since,
+    holdings,
+)
 from execution.alpaca.broker import BETWEEN_READINGS
 from execution.alpaca.connection import VenueConnection
 from execution.journal.decisions import Journal
@@ -27,14 +34,14 @@ from execution.journal.marks import AccountMark
 from execution.journal.notices import NoticeBook
 from execution.live.bar_belief import LARGEST_GAP
 from execution.live.cash import CashReading, room_of, why_unexplained
-from execution.live.differences import NONE, Difference, line_of, plain
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.listed_prices import odd_prices
 from execution.live.losses import write_mark
+from execution.live.reconcile import NONE, Difference, at_stake
 from execution.live.settings import LiveSettings
-from execution.orders import coin_bids
+from execution.orders import Account, coin_bids
 from foundation.database import Database
+from foundation.decimals import plain, total
 from foundation.errors import BrokerError, SenselessAnswer
 from foundation.notices import Notices
 from trainingdata.feed.endpoint import Keys
@@ -43,7 +50,11 @@ from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
-READINGS = 3  # of holdings and activities that do not go together, before that is a halt
+READINGS = 3  # of holdings and activities that do not go together, before that is believed
+# Share of equity that what nobody here explains may come to while the rest is traded: as much again
+# is what a day may lose (`guards.daily_loss`), so that being wrong about all of it ends no account.
+LARGEST_ODD = Decimal("0.1")
+ODD: tuple[HaltKind, HaltKind] = ("positions", "symbols")
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 
@@ -84,6 +95,8 @@ class LiveAccount:
         self._readings = 0  # before, at that instant
         self._equity: Decimal | None = None  # USD, of the last reading that was believed
         self._marks: Mapping[str, float] = {}  # USD by symbol, of that reading
+        self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
+        self._at_stake = NONE  # USD that these may come to
         self.closing = False  # told to close everything, it asks for no more words
         notices.keep_in(NoticeBook(database, keys.redact, connection.estimated_now))
         self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
@@ -111,67 +124,101 @@ class LiveAccount:
             self.notices.end_alert(f"halt {kind}")
         self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
 
-    def reconcile(self) -> bool:
-        """Whether the account holds what is written down; where it does not, that is a halt.
+    def reconcile(self) -> None:
+        """Compare what the account holds with what it should hold by our own doing.
 
-        Once a person has looked at the difference and cleared the halt, what is held then counts.
-        That holds once, and for the difference that the halt was raised for: another one halts
-        again, and so does the same after all has agreed.
+        What differs at each of three readings is odd: `believe` sets it aside.
 
         Raises
         ------
         BrokerError
-            for a venue that does not answer.
+            for a venue that does not answer, and for one that lists less than it has answered.
         """
         if not self._holdings.begun:
             self._begin()
-            return True
-        differences: Mapping[str, Difference] = {}
+        found: Mapping[str, Difference] = {}
+        late = ""
         for reading in range(READINGS):
             if reading:
                 self._pause(BETWEEN_READINGS)
             self.read_activities()
-            held = raw_holdings(self._connection)
-            differences = self._holdings.differences(held, self._taker_fee)
-            if differences and self._holdings.admit_earlier(differences):
-                differences = self._holdings.differences(held, self._taker_fee)
-            if not differences:
-                self._use_clearing()
-                self._end_explained_halt()
-                return True
-        line = line_of(differences)
-        cause = _surplus(differences)
-        if self.halts.cleared_cause("positions") == cause:
+            if late := self._holdings.unlisted(self._read_at):
+                continue
+            held = holdings(self._connection)
+            quantities = {symbol: each.quantity for symbol, each in held.items()}
+            found = self._holdings.compare(quantities, self._read_at)
+            if not found or _surpluses(found) == _surpluses(self._odd or {}):
+                break
+        if late:
+            raise SenselessAnswer(late)
+        mark = self.journal("").last_mark()
+        marked = {} if mark is None else mark.positions
+        self._odd = found
+        self._at_stake = total(
+            at_stake(symbol, each, held.get(symbol, NOTHING).worth, marked.get(symbol, 0.0))
+            for symbol, each in found.items()
+        )
+
+    def _without_odd(self, account: Account) -> Account:
+        """The account, in which what is odd is set aside: positions that differ, orders of nobody.
+
+        Beyond a share of equity it halts the account until all of it is settled. What a person has
+        cleared is as it should be from then on: once, and for what the halt named.
+        """
+        if self._odd is None:
+            return account
+        whys = {symbol: [f"{symbol} is {each}"] for symbol, each in self._odd.items()}
+        causes = {symbol: [text] for symbol, text in _surpluses(self._odd).items()}
+        stake = self._at_stake
+        orders = self._holdings.unknown(account.open_orders)
+        for order in orders:
+            name, symbol = order.client_order_id, order.symbol
+            whys.setdefault(symbol, []).append(f"order {name} in {symbol} is nobody's here")
+            causes.setdefault(symbol, []).append(name)
+            price = order.limit_price or order.stop_price or account.prices.get(symbol, 0.0)
+            stake += order.qty * Decimal(repr(price))
+        line = "; ".join(why for _, each in sorted(whys.items()) for why in each)
+        cause = json.dumps(causes, sort_keys=True)
+        if whys and cause in map(self.halts.cleared_cause, ODD):
             log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
-            self._begin()
-            self._use_clearing()
-            return True
-        self.halt("positions", line, cause=cause)
-        return False
+            surpluses = {symbol: each.surplus for symbol, each in self._odd.items()}
+            self._holdings.accept(surpluses, [order.client_order_id for order in orders])
+            self._odd, self._at_stake, whys = {}, NONE, {}
+        if not whys:
+            self._end_odd()
+            return account
+        positions, symbols = ODD
+        large = stake > LARGEST_ODD * Decimal(repr(account.equity))
+        kind = positions if large or self.halts.standing_cause(positions) else symbols
+        standing = self.halts.standing_cause(kind)
+        if standing is None or standing[1] != cause:
+            self._end_odd()
+            self.halt(kind, line, cause=cause)
+        return replace(account, undetermined=account.undetermined | {*whys})
 
-    def _end_explained_halt(self) -> None:
-        """End the halt whose whole difference the venue has listed since, late."""
-        standing = self.halts.standing_cause("positions")
-        if standing is None:
-            return
-        raised_at, cause = standing
-        listed = self._holdings.listed_late(raised_at)
-        surplus = json.loads(cause)
-        if {symbol: plain(listed.get(symbol, NONE)) for symbol in surplus} == surplus:
-            changes = HaltChanges(ended=("positions",))
-            self.halts.apply(changes, self._connection.estimated_now())
-            self.notices.end_alert("halt positions")
+    def _end_odd(self) -> None:
+        """End halts of what was odd, and have what a person has cleared count no more."""
+        for kind in ODD:
+            if self.halts.standing_cause(kind) is not None:
+                self._end_halt(kind)
+            self._use_clearing(kind)
 
-    def _use_clearing(self, kind: HaltKind = "positions") -> None:
+    def _end_halt(self, kind: HaltKind) -> None:
+        """End a halt whose cause has gone."""
+        self.halts.apply(HaltChanges(ended=(kind,)), self._connection.estimated_now())
+        self.notices.end_alert(f"halt {kind}")
+
+    def _use_clearing(self, kind: HaltKind) -> None:
         """Have what a person has cleared count no more."""
         if self.halts.cleared_cause(kind):
             self.halts.use_clearing(kind)
 
-    def believe(self, reading: Reading) -> None:
-        """Look at an account as it was read: whether its cash is explained, and its market open.
+    def believe(self, reading: Reading) -> Account:
+        """The account as it was read, in which what is odd is set aside.
 
-        Cash that nothing explains at a second reading either is a halt. What a person has looked
-        at then counts: that holds once, and for the difference that the halt was raised for.
+        Its cash is looked at, and whether its market is open. Cash that nothing explains at a
+        second reading either is a halt. What a person has looked at then counts: that holds once,
+        and for the difference that the halt was raised for.
 
         Raises
         ------
@@ -185,7 +232,7 @@ class LiveAccount:
         self._look_at_hours(reading)
         self._look_at_loan(reading.multiplier)
         if self.closing:
-            return
+            return reading.account
         if not self._holdings.begun:
             self._begin()
         equity = Decimal(repr(reading.account.equity))
@@ -197,14 +244,18 @@ class LiveAccount:
         now = self._holdings.cash_reading(reading.cash)
         if not reading.again and (odd := why or self._jump(reading.account.prices)):
             raise SenselessAnswer(odd)
+        account = self._without_odd(reading.account)
         if why and not self._is_cleared(now, equity):
-            self.halt("cash", why, cause=now.cause)
-            raise Unbelieved(why, reading.account)
+            late = self._holdings.unlisted(self._read_at)
+            if not late:
+                self.halt("cash", why, cause=now.cause)
+            raise Unbelieved(late or why, account)
         self._end_listed_halt(now, equity)
         self._use_clearing("cash")
         self._holdings.believe_cash(now)
         self._equity = equity
         self._marks = dict(reading.account.prices)
+        return account
 
     def _jump(self, prices: Mapping[str, float]) -> str:
         """A mark far from the one before, which one answer is not believed alone; empty for none.
@@ -236,9 +287,7 @@ class LiveAccount:
             return
         booked = now.booked - CashReading.of_cause(standing[1]).booked
         if abs(booked) > room_of(equity):
-            changes = HaltChanges(ended=("cash",))
-            self.halts.apply(changes, self._connection.estimated_now())
-            self.notices.end_alert("halt cash")
+            self._end_halt("cash")
 
     def _look_at_hours(self, reading: Reading) -> None:
         """Alert of an exchange that is open by one of the venue's clock and the calendar alone."""
@@ -277,12 +326,12 @@ class LiveAccount:
             return
         at = self._listing_instant()
         listed = activities_since(self._connection, self._holdings.last_at())
-        if odd := self._odd_prices(listed):
+        if odd := self._holdings.odd_prices(listed):
             log.warning("activities are read again: %s", odd)
             self._pause(BETWEEN_READINGS)
             at = self._listing_instant()
             listed = activities_since(self._connection, self._holdings.last_at())
-            odd = self._odd_prices(listed)
+            odd = self._holdings.odd_prices(listed)
         self._tell("price", odd)
         large = self._large_bookings(listed)
         self._holdings.add([each for each in listed if each not in large], at)
@@ -290,9 +339,6 @@ class LiveAccount:
             self._holdings.add(self._shown_by_cash(large), at)
         else:
             self._tell("booking", "")
-
-    def _odd_prices(self, listed: Sequence[Activity]) -> str:
-        return odd_prices(self._holdings.unwritten(listed), self.book)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """What is new, no trade, and moves equity by more than what is listed late."""
@@ -352,11 +398,12 @@ class LiveAccount:
             at = self._connection.now()
             listed = activities_since(self._connection, at - OVERLAP)
             cash = self._connection.cash()
-            held = raw_holdings(self._connection)
+            held = holdings(self._connection)
             # What trades while the account is read is in the holdings or not: nobody knows which.
             unchanged = activities_since(self._connection, at - OVERLAP) == listed
             if unchanged and self._connection.cash() == cash:
-                self._holdings.begin(held, cash, at, listed)
+                quantities = {symbol: each.quantity for symbol, each in held.items()}
+                self._holdings.begin(quantities, cash, at, listed)
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
             self._pause(BETWEEN_READINGS)
@@ -376,13 +423,6 @@ class LiveAccount:
         return float(self._holdings.explained_flows(ALL_TIME))
 
 
-def _surplus(differences: Mapping[str, Difference]) -> str:
-    """What is held beyond what is written down, by symbol: equal texts for equal surpluses.
-
-    Trades that are explained change both sides of a difference, and not the surplus.
-    """
-    surplus = {
-        symbol: plain(EXACT.subtract(each.actual, each.expected))
-        for symbol, each in sorted(differences.items())
-    }
-    return json.dumps(surplus)
+def _surpluses(differences: Mapping[str, Difference]) -> dict[str, str]:
+    """What is held beyond what should be, by symbol: equal texts for equal surpluses."""
+    return {symbol: plain(each.surplus) for symbol, each in differences.items()}

@@ -14,11 +14,7 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from execution.alpaca.activities import EXACT
-from execution.journal.migrations import create_tables
-from execution.live.differences import NONE, plain
-from foundation.cents import CENT
-from foundation.database import Database
+from foundation.decimals import plain
 
 # Share of equity by which cash may be away. What is listed late comes to less: selling coins for
 # all of equity costs 0.25 %, what is lent over a long weekend 0.1 %, and a dividend of 1 % of a
@@ -27,16 +23,6 @@ LATE = Decimal("0.01")
 # Share of equity beyond which a booking is believed only once a person has looked at it.
 LARGE = Decimal("0.5")
 ROUNDING = Decimal(1)  # USD
-
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS cash_readings (
-        ground INTEGER PRIMARY KEY,
-        beyond TEXT NOT NULL,
-        booked TEXT NOT NULL
-    ) STRICT
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +67,7 @@ def why_unexplained(
     equity: USD, of the account as it was read.
     bids: USD that open purchases of coins may have taken off cash already.
     """
-    last = before or CashReading(NONE, now.booked)
+    last = before or CashReading(Decimal(0), now.booked)
     moved = now.beyond - last.beyond
     booked = now.booked - last.booked
     if abs(booked) > LARGE * abs(equity - booked) + ROUNDING:
@@ -96,38 +82,3 @@ def why_unexplained(
         f"cash: the venue has {moved:+,.2f} USD that no trade and no booking explains, and"
         f" {room:,.2f} USD may be listed late"
     )
-
-
-class CashBook:
-    """The last reading of cash that was believed, of each ground of a journal.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        create_tables(database, *_SCHEMA)
-
-    def last(self, ground: int) -> CashReading | None:
-        """The last reading on a ground that was believed; none before there was one."""
-        rows = self._database.rows(
-            "SELECT beyond, booked FROM cash_readings WHERE ground = ?", (ground,)
-        )
-        with self._database.checked():
-            return CashReading(Decimal(rows[0][0]), Decimal(rows[0][1])) if rows else None
-
-    def note(self, ground: int, reading: CashReading) -> None:
-        """Write down a reading that is believed, to the cent."""
-        cents = CashReading(
-            reading.beyond.quantize(CENT, context=EXACT),
-            reading.booked.quantize(CENT, context=EXACT),
-        )
-        if cents == self.last(ground):
-            return
-        self._database.execute(
-            "INSERT OR REPLACE INTO cash_readings VALUES (?, ?, ?)",
-            (ground, plain(cents.beyond), plain(cents.booked)),
-        )

@@ -8,11 +8,12 @@ import numpy as np
 
 from execution.alpaca.connection import VenueConnection
 from execution.live.cycle import next_instant
-from execution.live.holdings import CLOCK_ERROR
 from execution.live.lines import say_aside
 from foundation.counts import counted
 from foundation.errors import InputError
 from trainingdata.instants import DAY, utc_text
+
+CLOCK_ERROR = np.timedelta64(2, "h")  # of a venue's clock, at most
 
 
 class AnotherAccount(InputError):

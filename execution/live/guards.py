@@ -125,6 +125,8 @@ class Guards:
             order = intent.order
             if not isinstance(order, Order | SpreadOrder):
                 return "an order of event contracts goes to another venue"
+            if isinstance(order, Order) and order.symbol in self._halts.set_aside():
+                return f"{order.symbol} is set aside until it is settled"
             if self.shut and _waits_for_the_open(intent, order, now):
                 return "the exchange is closed by the venue's clock, and it would wait for the open"
             if intent.part in REDUCING or (intent.part == "" and _only_closes(order)):

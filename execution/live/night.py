@@ -132,7 +132,9 @@ class NightWatch:
             self._settings.order_name,
             closes,
             number,
-            self._settings.tradable_symbols - self._in_somebodys_way(account),
+            self._settings.tradable_symbols
+            - self._in_somebodys_way(account)
+            - self._live.halts.set_aside(),
             at_limit=not attempt,
             uncertain=self._on_their_way("reduction") if last else {},
         )

@@ -20,7 +20,7 @@ from execution.decision import Decision
 from execution.journal.decisions import TAKEN_BACK, choice_of_entry
 from execution.journal.intents import IntentBook
 from execution.journal.migrations import create_tables
-from execution.live.grounds import stamp
+from execution.live.holdings import stamp
 from execution.live.replay_settings import refuse_other_settings
 from execution.orders import Fill
 from execution.records import Run, writers_of

@@ -206,9 +206,9 @@ class TradingJob:
             self._adopted = True
         self._broker.follow()
         self._night.closes = self._connection.hours().next_close
-        agrees = self._live.reconcile()
+        self._live.reconcile()
         account = self._read_and_mark()
-        if why := self._blocked(account, agrees):
+        if why := self._blocked(account):
             bars = self._settings.view(self._feed.bars(account.as_of))
             bars, _ = self._belief.believed(bars, {})
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
@@ -244,12 +244,10 @@ class TradingJob:
         else:
             self._live.notices.end_alert("bars")
 
-    def _blocked(self, account: Account, agrees: bool) -> str:
+    def _blocked(self, account: Account) -> str:
         """Why nothing is decided at all; empty where something may be."""
         if self._live.killed:
             return f"{self._live.kill_file} is there"
-        if not agrees:
-            return "the account holds something else than what is written down"
         for halt in self._live.halts.standing():
             if halt.rule.forbids == "everything":
                 return f"halted: {halt}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections import defaultdict
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,14 @@ import pytest
 from event_contracts.trading.venue_orders import order_of as contract_order
 from event_contracts.trading.venue_orders import order_request as contract_request
 from execution.account_lock import JOURNAL
+from execution.alpaca.activities import traded_amount
 from execution.alpaca.order_requests import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import STATES, IntentBook
 from execution.live.accounts import TRADE
+from execution.live.holdings import HoldingsBook
 from foundation.database import Database
 from option_spreads.selling.state import read_state
 from tests.commands import run_command
@@ -87,6 +91,34 @@ def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) ->
         assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
         deposits = database.rows("SELECT amount FROM activities WHERE kind = 'CSD'")
         assert deposits == [("5000",)]
+
+
+def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:
+    """Its last ground, and all that came on it; where it had none it begins."""
+    with closing(Database(journal(ACCOUNT, tmp_path))) as database:
+        last = "(SELECT max(number) FROM beginnings)"
+        held: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for symbol, quantity in database.rows(
+            f"SELECT symbol, qty FROM beginnings WHERE number = {last}"
+            f" UNION ALL SELECT symbol, qty FROM fills WHERE ground = {last}"
+            f" UNION ALL SELECT symbol, qty FROM activities WHERE ground = {last}"
+        ):
+            held[symbol] += Decimal(quantity)
+        cash = held.pop("")
+        for symbol, quantity, price in database.rows(
+            f"SELECT symbol, qty, price FROM fills WHERE ground = {last}"
+        ):
+            cash += traded_amount(symbol, Decimal(quantity), Decimal(price))
+        for (amount,) in database.rows(f"SELECT amount FROM activities WHERE ground = {last}"):
+            cash += Decimal(amount)
+        for _ in range(2):
+            book = HoldingsBook(database, EventLog(database))
+            assert book.begun
+            assert book.expected() == {symbol: each for symbol, each in held.items() if each}
+            assert book.cash_reading(cash).beyond == 0
+            assert not book.compare(held, np.datetime64("2024-02-22T16:00", "ns"))
+    with closing(Database(journal(SPREADS, tmp_path))) as database:
+        assert not HoldingsBook(database, EventLog(database)).begun
 
 
 def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:

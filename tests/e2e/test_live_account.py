@@ -212,18 +212,6 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
 
 
 @pytest.mark.slow
-def test_what_a_person_traded_is_explained_and_counts(here: Practice, tmp_path: Path) -> None:
-    database = Database(tmp_path / JOURNAL)
-    desk = Desk.at(here, database, tmp_path)
-    desk.job.step()
-    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 7))))
-    here.advance(SECOND)
-    desk.job.step()
-    assert not desk.live.halts.standing()
-    assert desk.cycles[-1].decision is not None
-
-
-@pytest.mark.slow
 def test_beside_foreign_positions_nothing_is_sent_where_that_is_refused(
     practice: Start, tmp_path: Path
 ) -> None:
@@ -534,7 +522,6 @@ def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
     here.advance(SECOND)
     desk.job.step()
     trade_unlisted(here)
-    desk.job.step()
     desk.live.halts.clear("positions", "a person", here.venue.now)
     desk.job.step()
     assert halted_by(desk) == ["positions"], "14 are more than the 7 that were shown"
@@ -551,20 +538,20 @@ def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
 
 
 @pytest.mark.slow
-def test_a_clearing_of_what_has_explained_itself_lets_nothing_later_be(
+def test_a_clearing_of_what_was_undone_lets_nothing_later_be(
     here: Practice, tmp_path: Path
 ) -> None:
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)
     desk.job.step()
-    late = trade_unlisted(here)
+    trade_unlisted(here)
     here.advance(SECOND)
     desk.job.step()
-    # The server has given the id of what was taken out to the next one.
-    here.venue.record.activities.append({**late, "id": f"{late['id']}9"})
-    desk.job.step()
-    assert halted_by(desk) == ["positions"], "only a person ends it"
+    assert halted_by(desk) == ["positions"]
     desk.live.halts.clear("positions", "a person", here.venue.now)
+    trading(here).submit_order(
+        MarketOrderRequest(**{**dict(buy("SYA", 7)), "side": OrderSide.SELL})
+    )
     here.advance("2024-02-20T17:30:00Z")
     desk.job.step()
     assert desk.cycles[-1].decision is not None
@@ -576,22 +563,6 @@ def test_a_clearing_of_what_has_explained_itself_lets_nothing_later_be(
     assert halted_by(desk) == ["positions"]
     assert desk.cycles[-1].decision is None
     assert database.rows("SELECT kind FROM notices") == [("halt positions",)] * 2
-
-
-def test_a_listed_trade_between_halt_and_clearing_leaves_the_difference_as_it_was(
-    here: Practice, tmp_path: Path
-) -> None:
-    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path)
-    desk.job.step()
-    trade_unlisted(here)
-    here.advance(SECOND)
-    desk.job.step()
-    assert halted_by(desk) == ["positions"]
-    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 5))))
-    desk.live.halts.clear("positions", "a person", here.venue.now)
-    desk.job.step()
-    assert halted_by(desk) == []
-    assert desk.cycles[-1].decision is not None
 
 
 @pytest.mark.slow

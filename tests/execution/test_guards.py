@@ -284,7 +284,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 
 
 @every_part
-@pytest.mark.parametrize("kind", HALT_RULES)
+@pytest.mark.parametrize("kind", [each for each in HALT_RULES if each != "symbols"])
 def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     kind: HaltKind, part: Part
 ) -> None:
@@ -295,6 +295,18 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
     assert desk.guards(intent(part=part), NOW) == expected
     desk.halts.clear(kind, "Ada", NOW)
+    assert desk.guards(intent(part=part), NOW) == ""
+
+
+@every_part
+def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None:
+    desk = Desk()
+    desk.guards.see(seen())
+    desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
+    assert desk.guards(intent(part=part), NOW) == "NVDA is set aside until it is settled"
+    assert desk.guards(intent(symbol="BTCUSD", part=part), NOW) == ""
+    assert desk.guards(spread(*CONDOR, part=part), NOW) == ""
+    desk.halts.clear("symbols", "Ada", NOW)
     assert desk.guards(intent(part=part), NOW) == ""
 
 

@@ -126,7 +126,7 @@ def test_changes_that_cannot_be_written_change_nothing() -> None:
 def test_a_kind_that_nothing_is_known_of_is_not_raised() -> None:
     halts = halts_in()
     flood: Any = "flood"
-    with pytest.raises(ValueError, match="halt 'flood' is none of positions, cash"):
+    with pytest.raises(ValueError, match="halt 'flood' is none of positions, symbols, cash"):
         halts.raise_halt(flood, "water", NOW)
     assert halts.history() == ()
 
@@ -137,7 +137,7 @@ def test_a_halt_that_this_program_does_not_know_is_no_small_matter() -> None:
     database.execute(
         "INSERT INTO halts (kind, job, raised_at, why) VALUES ('flood', '', ?, '')", (str(NOW),)
     )
-    with pytest.raises(DatabaseFailed, match="'flood' is none of positions, cash"):
+    with pytest.raises(DatabaseFailed, match="'flood' is none of positions, symbols, cash"):
         halts.standing()
 
 
@@ -152,7 +152,7 @@ def test_every_kind_says_what_it_forbids_and_what_to_do() -> None:
     forbidding = {kind for kind, rule in HALT_RULES.items() if rule.forbids == "everything"}
     assert forbidding == {"positions", "cash", "journal"}
     ending = {kind for kind, rule in HALT_RULES.items() if rule.ends}
-    assert ending == {"daily_loss", "drawdown", "positions", "cash"}
+    assert ending == {"daily_loss", "drawdown", "positions", "symbols", "cash"}
     for rule in HALT_RULES.values():
         assert rule.remedy.endswith(".")
         assert len(rule.remedy) <= 200

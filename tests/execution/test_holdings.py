@@ -1,10 +1,10 @@
-"""What should be held is the ground and everything listed since, in whatever order it is listed."""
+"""What should be held is the ground, what our orders have filled, and what the venue has booked."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -15,21 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import TRANSFERS, Activity, activity_of, symbol_held
+from execution.alpaca.activities import (
+    TRANSFERS,
+    Activity,
+    activity_of,
+    symbol_held,
+)
 from execution.alpaca.fields import ActivityEntry
 from execution.journal.events import EventLog
-from execution.journal.intents import Intent, IntentBook, Progress
-from execution.live.differences import (
-    Difference,
-    Explained,
-    line_of,
-    plain,
-    taker_fees,
-    unexplained,
-)
+from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.orders import Order
+from execution.live.reconcile import Difference
+from execution.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders import Order, Side
 from foundation.database import Database
+from foundation.decimals import EXACT, plain
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import Needed, Optional
 
@@ -37,9 +37,11 @@ BEGUN = np.datetime64("2024-03-05T17:30", "ns")  # half past twelve in New York
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
-TAKER = Decimal("0.0025")
-FREE = Decimal(0)
 CALL = "SPY240920C00500000"
+PUT = "SPY240308P00510000"  # expires on Friday, 8 March 2024
+OTHER = "SPY240308P00505000"
+FRIDAY = np.datetime64("2024-03-08T05:00", "ns")  # New York's midnight
+EVENING = np.datetime64("2024-03-08T22:00", "ns")
 SYMBOLS = ("NVDA", "BTCUSD", CALL, "?037833100")
 
 
@@ -62,20 +64,40 @@ def booking(
     return Activity(name, kind, day, symbol, Decimal(quantity), None, Decimal(amount))
 
 
-def book_of(
-    held: dict[str, str] | None = None,
-    listed: tuple[Activity, ...] = (),
-    database: Database | None = None,
-    at: np.datetime64 = BEGUN,
-) -> HoldingsBook:
-    database = database or Database()
-    book = HoldingsBook(database, EventLog(database))
-    book.begin({s: Decimal(q) for s, q in (held or {}).items()}, Decimal(1000), at, listed)
-    return book
+@dataclass
+class Books:
+    """The books of one journal: what is held, and orders."""
 
+    database: Database
+    holdings: HoldingsBook
+    intents: IntentBook
 
-def held(**quantities: str) -> dict[str, Decimal]:
-    return {symbol: Decimal(quantity) for symbol, quantity in quantities.items()}
+    @classmethod
+    def begun(
+        cls, held: dict[str, str] | None = None, listed: tuple[Activity, ...] = (), **more: Any
+    ) -> Books:
+        books = cls.of(more.pop("database", None) or Database())
+        quantities = {s: Decimal(q) for s, q in (held or {}).items()}
+        books.holdings.begin(quantities, Decimal(1000), more.pop("at", BEGUN), listed)
+        return books
+
+    @classmethod
+    def of(cls, database: Database) -> Books:
+        events = EventLog(database)
+        return cls(database, HoldingsBook(database, events), IntentBook(database, events))
+
+    def order(self, name: str, symbol: str, quantity: str, filled: str, state: State) -> None:
+        """An order of ours as it was answered; quantities are signed."""
+        side: Side = "buy" if Decimal(quantity) > 0 else "sell"
+        whole = str(abs(Decimal(quantity)))
+        if self.intents.get(name) is None:
+            order = Order(name, symbol, side, Decimal(whole), "so")
+            self.intents.begin(Intent(order, BEGUN))
+        if state != "sending":
+            self.intents.note(name, Progress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10)))
+
+    def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Difference]:
+        return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
 
 
 # As many digits as an answer may have, before the point and behind it.
@@ -107,266 +129,288 @@ def histories(draw: st.DrawFn) -> tuple[list[Activity], list[list[Activity]]]:
     return activities, pages
 
 
+def sums_of(ground: dict[str, Decimal], activities: list[Activity]) -> dict[str, Decimal]:
+    sums = {symbol: Fraction(quantity) for symbol, quantity in ground.items()}
+    for each in activities:
+        if each.symbol and each.kind != "FILL":
+            sums[each.symbol] = sums.get(each.symbol, Fraction(0)) + Fraction(each.quantity)
+    return {s: exact(q) for s, q in sums.items()}
+
+
+def exact(number: Fraction) -> Decimal:
+    """A decimal with all its digits; 24 places are the most that are drawn."""
+    return Decimal(int(number * 10**24)).scaleb(-24, context=EXACT)
+
+
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities))
 def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
     history: tuple[list[Activity], list[list[Activity]]], ground: dict[str, Decimal]
 ) -> None:
+    """Trades by hand are listed among them, and are expected of nobody."""
     activities, pages = history
-    database = Database()
-    book = HoldingsBook(database, EventLog(database))
-    book.begin(ground, Decimal(0), BEGUN, ())
-    written = sum(book.add(page, BEGUN + HOUR) for page in pages)
+    books = Books.of(Database())
+    books.holdings.begin(ground, Decimal(0), BEGUN, ())
+    written = sum(books.holdings.add(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
-    sums = {symbol: Fraction(quantity) for symbol, quantity in ground.items()}
-    for each in activities:
-        if each.symbol:
-            sums[each.symbol] = sums.get(each.symbol, Fraction(0)) + Fraction(each.quantity)
-    expected = book.expected()
-    assert {s: Fraction(q) for s, q in expected.items()} == {s: q for s, q in sums.items() if q}
-    assert not book.differences(expected, FREE)
+    held = sums_of(ground, activities)
+    assert not books.holdings.compare(held, BEGUN + HOUR)
+    assert books.holdings.expected() == {s: q for s, q in held.items() if q}
     flows = sum(Fraction(each.amount) for each in activities if each.kind in TRANSFERS)
-    assert Fraction(book.explained_flows(BEGUN)) == flows
+    assert Fraction(books.holdings.explained_flows(BEGUN)) == flows
 
 
-@given(histories(), st.data())
+happenings = st.tuples(
+    st.sampled_from(("order", "by hand", "SPLIT", "OPTRD", "OPEXP", "DIV")),
+    st.sampled_from(("NVDA", "SPY", CALL)),
+    st.integers(-20, 20).filter(bool),
+)
+
+
+@given(st.lists(happenings, min_size=1, max_size=8), st.data())
 def test_whatever_was_not_listed_is_the_difference(
-    history: tuple[list[Activity], list[list[Activity]]], data: st.DataObject
+    history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
-    activities, _ = history
-    whole, without = book_of(), book_of()
-    whole.add(activities, BEGUN)
-    lost = data.draw(st.sampled_from(activities))
-    without.add([each for each in activities if each.id != lost.id], BEGUN)
-    differences = without.differences(whole.expected(), FREE)
-    assert list(differences) == ([lost.symbol] if lost.quantity else [])
-    for each in differences.values():
-        assert Fraction(each.actual) - Fraction(each.expected) == Fraction(lost.quantity)
+    """What our orders answer and what is booked is known but for one thing; what is done by hand is
+    the difference whether it is listed or not.
+    """
+    lost = data.draw(st.integers(0, len(history) - 1))
+    books = Books.begun({"NVDA": "100", "SPY": "100", CALL: "100"})
+    held = dict.fromkeys(("NVDA", "SPY", CALL), Decimal(100))
+    odd: dict[str, int] = {}
+    for number, (kind, symbol, quantity) in enumerate(history):
+        if kind not in ("order", "by hand") and symbol in odd:
+            continue  # two bookings may cancel out
+        held[symbol] += quantity
+        if kind == "by hand":
+            books.holdings.add([fill(f"f{number}", str(quantity), symbol)], BEGUN)
+        if kind == "by hand" or number == lost:
+            odd[symbol] = odd.get(symbol, 0) + quantity
+        elif kind == "order":
+            books.order(f"x{number}", symbol, str(quantity), str(quantity), "filled")
+        else:
+            entry = booking(f"b{number}", kind, quantity=str(quantity), symbol=symbol)
+            books.holdings.add([entry], BEGUN)
+        found = books.holdings.compare(held, BEGUN)
+        assert {s: int(each.surplus) for s, each in found.items()} == {
+            s: surplus for s, surplus in odd.items() if surplus
+        }
 
 
-small = st.integers(-20, 20).map(Decimal)
+def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
+    books = Books.begun({"NVDA": "10"})
+    books.order("a", "NVDA", "5", "2", "working")
+    books.order("b", "NVDA", "-3", "0", "sending")
+    for held, explained in [("8", False), ("9", True), ("12", True), ("15", True), ("16", False)]:
+        assert (not books.found(NVDA=held)) == explained, held
+    books.order("a", "NVDA", "5", "4", "canceled")
+    books.order("b", "NVDA", "-3", "3", "filled")
+    assert books.found(NVDA="12") == {"NVDA": Difference(Decimal(11), Decimal(12))}
+    assert not books.found(NVDA="11")
 
 
-@given(small, small, st.integers(0, 5).map(Decimal), st.integers(0, 5).map(Decimal))
-def test_what_is_explained_is_no_difference_and_more_is(
-    expected: Decimal, actual: Decimal, missing: Decimal, listed: Decimal
+def test_an_order_of_several_legs_moves_each_of_them() -> None:
+    books = Books.begun()
+    legs = (OptionLeg(contract_of(PUT), "sell"), OptionLeg(contract_of(OTHER), "buy"))
+    books.intents.begin(Intent(SpreadOrder("a", legs, 3), BEGUN))
+    assert not books.found(), "it may fill yet"
+    assert list(books.found(**{PUT: "-4", OTHER: "2"})) == [PUT]
+    books.intents.note("a", Progress("filled", "o-a", Decimal(3)))
+    assert not books.found(**{PUT: "-3", OTHER: "3"})
+    assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
+
+
+def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
+    """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
+    books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
+    books.order("a", "BTCUSD", "0.4", "0.4", "filled")
+    books.order("b", "NVDA", "4", "4", "filled")
+    assert list(books.found(BTCUSD="1.3959", NVDA="8")) == ["BTCUSD"]
+    assert list(books.found(BTCUSD="1.400000001", NVDA="7.99")) == ["BTCUSD", "NVDA"]
+    assert not books.found(BTCUSD="1.4", NVDA="8"), "it is kept a little later"
+    assert not books.found(BTCUSD="1.399", NVDA="8")
+    assert list(books.found(BTCUSD="1.3989", NVDA="8")) == ["BTCUSD"]
+    books.order("c", "BTCUSD", "-0.4", "-0.4", "filled")
+    assert list(books.found(BTCUSD="0.998", NVDA="8")) == ["BTCUSD"], (
+        "a sale leaves its coins whole"
+    )
+    assert not books.found(BTCUSD="0.999", NVDA="8")
+    fee = booking("f", "CFEE", quantity="-0.001", symbol="BTCUSD")
+    books.holdings.add([fee], BEGUN)
+    assert not books.found(BTCUSD="0.999", NVDA="8"), "its listing comes later"
+
+
+def test_a_fee_that_is_taken_with_its_listing_is_explained() -> None:
+    books = Books.begun({"BTCUSD": "1"})
+    books.holdings.add([booking("f", "CFEE", quantity="-0.03", symbol="BTCUSD")], BEGUN)
+    assert not books.found(BTCUSD="0.97")
+    assert list(books.found(BTCUSD="0.94")) == ["BTCUSD"], "it is taken once"
+
+
+@pytest.mark.parametrize("quantity", ["-1", "2"])
+def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later(
+    quantity: str,
 ) -> None:
-    explained = {"BTCUSD": Explained(missing, listed)}
-    found = unexplained({"BTCUSD": expected}, {"BTCUSD": actual}, explained)
-    inside = expected - missing <= actual <= expected + listed
-    assert found == ({} if inside else {"BTCUSD": Difference(expected, actual)})
-    assert unexplained({"NVDA": expected}, {}, explained) == (
-        {"NVDA": Difference(expected, Decimal(0))} if expected else {}
-    )
+    books = Books.begun({"SPY": "300", PUT: quantity})
+    close = np.datetime64("2024-03-08T21:00", "ns")
+    assert list(books.found(close - 1, SPY="300")) == [PUT]
+    assert not books.found(close, SPY="300")
+    ended = booking("e", "OPEXP", quantity=str(-int(quantity)), symbol=PUT, day=FRIDAY)
+    books.holdings.add([ended], EVENING + 12 * HOUR)
+    assert not books.found(EVENING + 12 * HOUR, SPY="300")
 
 
-def test_an_alert_names_every_symbol_in_one_line() -> None:
-    book = book_of({"NVDA": "10", "SYB": "-3"})
-    differences = book.differences(held(NVDA="12.50", BTCUSD="1E-9", SYB="-3.0"), TAKER)
-    assert line_of(differences) == (
-        "positions: BTCUSD is 0.000000001 at the venue, 0 by what is written down;"
-        " NVDA is 12.5 at the venue, 10 by what is written down"
-    )
-    assert line_of(book.differences(held(NVDA="10", SYB="-3"), TAKER)) == ""
+def test_an_option_of_a_holiday_ends_with_the_session_before_and_a_part_of_one_has_not() -> None:
+    """Good Friday of 2024 is the 29th of March."""
+    symbol = "SPY240329P00500000"
+    books = Books.begun({symbol: "-2"})
+    thursday = np.datetime64("2024-03-28T20:00", "ns")
+    assert list(books.found(thursday - 1)) == [symbol]
+    assert list(books.found(thursday, **{symbol: "-1"})) == [symbol]
+    assert not books.found(thursday)
 
 
-def test_a_coin_may_lack_the_fee_of_what_was_bought_until_it_is_listed_and_no_more() -> None:
-    """Of 0.1 and 0.3 bitcoin the venue keeps a quarter of a percent: 0.00025 and 0.00075."""
-    book = book_of({"BTCUSD": "1", "NVDA": "4"})
-    book.add([fill("a", "0.1", "BTCUSD"), fill("b", "0.3", "BTCUSD"), fill("c", "4")], BEGUN)
-    assert not book.differences(held(BTCUSD="1.4", NVDA="8"), TAKER)
-    assert not book.differences(held(BTCUSD="1.399", NVDA="8"), TAKER)
-    assert list(book.differences(held(BTCUSD="1.398999999", NVDA="8"), TAKER)) == ["BTCUSD"]
-    assert list(book.differences(held(BTCUSD="1.400000001", NVDA="8"), TAKER)) == ["BTCUSD"]
-    assert list(book.differences(held(BTCUSD="1.399", NVDA="7.99"), TAKER)) == ["NVDA"]
-    assert list(book.differences(held(BTCUSD="1.399", NVDA="8"), FREE)) == ["BTCUSD"]
+def test_shares_of_an_assignment_are_odd_until_it_is_listed() -> None:
+    books = Books.begun({"SPY": "300", PUT: "-1"})
+    assert list(books.found(EVENING, SPY="400")) == ["SPY"]
+    entries = [
+        booking("t", "OPTRD", quantity="100", symbol="SPY", day=FRIDAY),
+        booking("a", "OPASN", quantity="1", symbol=PUT, day=FRIDAY),
+    ]
+    books.holdings.add(entries, EVENING + 12 * HOUR)
+    assert not books.found(EVENING + 12 * HOUR, SPY="400")
+    assert list(books.found(EVENING + 12 * HOUR, SPY="500")) == ["SPY"], "once"
 
 
-def test_what_was_bought_two_days_before_a_listed_fee_explains_nothing_any_more() -> None:
-    """A fee of the eighth is of purchases of the seventh or eighth: that of the fifth is there."""
-    book = book_of()
-    later = BEGUN + 3 * DAY
-    book.add([fill("a", "1", "BTCUSD"), fill("b", "2", "BTCUSD", later)], later)
-    assert not book.differences(held(BTCUSD="2.9925"), TAKER)
-    fee = booking("f", "CFEE", quantity="-0.0025", symbol="BTCUSD", day=MIDNIGHT + 3 * DAY)
-    other = booking("g", "CFEE", quantity="-9", symbol="ETHUSD", day=MIDNIGHT + 9 * DAY)
-    book.add([fee, other], later)
-    assert book.expected()["BTCUSD"] == Decimal("2.9975")
-    actual = {"ETHUSD": Decimal(-9)}
-    assert not book.differences({**actual, "BTCUSD": Decimal("2.9925")}, TAKER)
-    found = book.differences({**actual, "BTCUSD": Decimal("2.9924")}, TAKER)
-    assert list(found) == ["BTCUSD"], "only the two of the eighth have a fee that is open"
-
-
-def test_only_purchases_of_coins_explain_what_is_missing() -> None:
-    """What was sold took no coins as a fee, and gives none of the others' back."""
-    book = book_of({"BTCUSD": "1"})
-    foreign = "?AB.USD"
-    book.add(
-        [fill("a", "0.4", "BTCUSD"), fill("b", "-0.4", "BTCUSD"), fill("c", "4", foreign)], BEGUN
-    )
-    assert not book.differences({"BTCUSD": Decimal("0.999"), foreign: Decimal(4)}, TAKER)
-    found = book.differences({"BTCUSD": Decimal("0.998"), foreign: Decimal("3.99")}, TAKER)
-    assert list(found) == [foreign, "BTCUSD"]
-
-
-def test_a_fee_is_rounded_up_to_a_billionth_for_every_purchase() -> None:
-    """As seen at the venue: of 112.962074947 coins it kept 0.282405188."""
-    assert taker_fees([Decimal("112.962074947")], TAKER) == Decimal("0.282405188")
-    assert taker_fees([Decimal("1E-9")] * 3, TAKER) == Decimal("3E-9")
-    for rate in (Decimal(-1), Decimal(1), Decimal("NaN")):
-        with pytest.raises((ValueError, ArithmeticError)):
-            taker_fees([Decimal(1)], rate)
+def test_a_split_that_is_two_entries_is_explained_by_both() -> None:
+    books = Books.begun({"NVDA": "10"})
+    assert list(books.found(NVDA="30")) == ["NVDA"]
+    entries = [
+        booking("s", "SPLIT", quantity="-10", symbol="NVDA"),
+        booking("t", "SPLIT", quantity="30", symbol="NVDA"),
+    ]
+    books.holdings.add(entries, BEGUN)
+    assert not books.found(NVDA="30")
+    books.holdings.add([replace(entries[1], quantity=Decimal(0))], BEGUN)
+    assert not books.found(NVDA="0"), "the venue has taken it back"
 
 
 def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     """Bought at noon, split at nine: both are listed again for a week after the journal began."""
-    listed = (
-        booking("s", "SPLIT", quantity="9", symbol="NVDA"),
-        fill("a", "1", at=BEGUN - HOUR),
-        fill("b", "2", at=BEGUN),
-        booking("d", "CSD", amount="500"),
-    )
-    book = book_of({"NVDA": "13"}, listed)
-    late = fill("l", "5", at=BEGUN - np.timedelta64(1, "s"))
-    book.add([*listed, late], BEGUN + HOUR)
-    assert book.expected() == held(NVDA="13")
-    assert book.explained_flows(BEGUN - DAY) == 0
-    # At a venue whose clock stands still a trade has the ground's own instant.
-    book.add([*listed, late, fill("n", "7", at=BEGUN)], BEGUN + HOUR)
-    assert book.expected() == held(NVDA="20")
+    books = Books.of(Database())
+    books.order("a", "NVDA", "5", "3", "working")
+    listed = (booking("s", "SPLIT", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
+    listed = (*listed, booking("d", "CSD", amount="500"))
+    books.holdings.begin({"NVDA": Decimal(13)}, Decimal(0), BEGUN, listed)
+    books.holdings.add([*listed, booking("l", "SPLIT", quantity="4", symbol="NVDA")], BEGUN + HOUR)
+    assert not books.found(NVDA="13"), "one of before the ground may be listed late"
+    assert list(books.found(NVDA="22")) == ["NVDA"]
+    assert books.holdings.explained_flows(BEGUN - DAY) == 0
+    assert books.holdings.cash_reading(Decimal(0)).beyond == 0
+    books.order("a", "NVDA", "5", "5", "filled")
+    assert not books.found(NVDA="15")
 
 
-@pytest.mark.parametrize("held_now", ["18", "17"])
-def test_a_trade_of_before_the_ground_by_a_wrong_clock_counts_where_it_is_the_difference(
-    held_now: str,
-) -> None:
-    """The ground was stamped an hour too late; a trade came after it, and is listed before it."""
-    book = book_of({"NVDA": "13"}, (fill("a", "1", at=BEGUN - HOUR),))
-    book.add([fill("l", "5", at=BEGUN - np.timedelta64(30, "m"))], BEGUN - np.timedelta64(20, "m"))
-    differences = book.differences(held(NVDA=held_now), TAKER)
-    explained = held_now == "18"
-    assert book.admit_earlier(differences) == explained
-    assert bool(book.differences(held(NVDA=held_now), TAKER)) != explained
-    assert not book.admit_earlier(book.differences(held(NVDA=held_now), TAKER))
+def test_a_transfer_of_shares_is_by_hand() -> None:
+    books = Books.begun()
+    books.holdings.add([booking("t", "ACATS", quantity="5", symbol="NVDA")], BEGUN)
+    assert list(books.found(NVDA="5")) == ["NVDA"]
 
 
-def test_an_entry_of_an_earlier_day_that_is_listed_later_counts() -> None:
-    """An option that expired on Friday is held until the venue books that, on Saturday."""
-    book = book_of({CALL: "-2"})
-    friday = MIDNIGHT - DAY
-    book.add([booking("e", "OPEXP", quantity="2", symbol=CALL, day=friday)], BEGUN + HOUR)
-    assert book.expected() == {}
+def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not() -> None:
+    books = Books.begun({"NVDA": "10"})
+    found = books.found(NVDA="30")
+    books.order("a", "NVDA", "2", "2", "filled")
+    stranger = Order("by-hand", "NVDA", "buy", Decimal(1), "test")
+    assert books.holdings.unknown([stranger]) == [stranger]
+    books.holdings.accept({"NVDA": found["NVDA"].surplus}, ["by-hand"])
+    assert books.holdings.unknown([stranger]) == []
+    assert not books.found(NVDA="32"), "our own trades go on beside it"
+    books.holdings.add([booking("s", "SPLIT", quantity="20", symbol="NVDA")], BEGUN + HOUR)
+    assert not books.found(NVDA="32")
+    assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"accepted"}
 
 
-def test_a_fee_of_before_the_ground_that_is_listed_after_it_is_explained() -> None:
-    """Two bitcoin bought at noon are 1.995 already; at night the venue lists the fee of that day,
-    in which another one was bought.
-    """
-    bought = fill("a", "2", "BTCUSD", BEGUN - HOUR)
-    long_ago = fill("z", "4", "BTCUSD", BEGUN - 2 * DAY)
-    book = book_of({"BTCUSD": "1.995"}, (long_ago, bought))
-    fees = [
-        booking("f", "CFEE", quantity="-0.005", symbol="BTCUSD"),
-        booking("g", "CFEE", quantity="-0.0025", symbol="BTCUSD"),
-        booking("h", "CFEE", quantity="-1", symbol="BTCUSD", day=MIDNIGHT - DAY),
-    ]
-    book.add([bought, fill("b", "1", "BTCUSD", BEGUN + HOUR), *fees], BEGUN + DAY)
-    actual = held(BTCUSD="2.9925")
-    assert book.expected() == held(BTCUSD="2.9875")
-    assert not book.differences(actual, TAKER)
-    assert list(book.differences(held(BTCUSD="2.992500001"), TAKER)) == ["BTCUSD"]
+def test_an_order_in_the_place_of_ours_is_known() -> None:
+    books = Books.begun()
+    books.order("a", "NVDA", "2", "0", "working")
+    books.intents.note("a", Progress("working", "o-a", successor="by-hand-a"))
+    orders = [Order(name, "NVDA", "buy", Decimal(1), "test") for name in ("a", "by-hand-a", "b")]
+    assert [each.client_order_id for each in books.holdings.unknown(orders)] == ["b"]
 
 
-def test_who_begins_anew_accepts_what_is_held_then() -> None:
-    book = book_of({"NVDA": "10"})
-    first = fill("a", "5", at=BEGUN + HOUR)
-    deposit = booking("d", "CSD", amount="500")
-    assert book.add([first, deposit], BEGUN + HOUR) == 2
-    actual = held(NVDA="18")
-    assert line_of(book.differences(actual, TAKER)).startswith("positions: NVDA is 18")
-    again = BEGUN + 2 * HOUR
-    book.begin(actual, Decimal(0), again, [first, deposit])
-    assert not book.differences(actual, TAKER)
-    book.add([first, deposit, fill("b", "-3", at=again + HOUR)], again + HOUR)
-    assert book.expected() == held(NVDA="15")
-    assert book.explained_flows(BEGUN) == 500, "a deposit is one, whatever was begun since"
-
-
-def test_before_the_ground_nothing_is_expected_of_the_account() -> None:
-    database = Database()
-    book = HoldingsBook(database, EventLog(database))
-    assert not book.begun
-    for ask in (book.expected, book.last_at, lambda: book.add([fill("a", "1")], BEGUN)):
-        with pytest.raises(ValueError, match="begin it first"):
-            ask()
-    book.begin({}, Decimal(0), BEGUN, ())
-    assert book.begun
-    assert book.expected() == {}
+def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day() -> None:
+    books = Books.begun()
+    books.order("a", "NVDA", "5", "5", "filled")
+    assert books.holdings.unlisted(BEGUN) == "order a has filled 5, and 0 are listed"
+    books.holdings.add([replace(fill("p", "3"), order_id="o-a")], BEGUN)
+    assert books.holdings.unlisted(BEGUN) == "order a has filled 5, and 3 are listed"
+    assert books.holdings.unlisted(BEGUN + DAY) == ""
+    books.holdings.add([replace(fill("q", "2"), order_id="o-a")], BEGUN)
+    assert books.holdings.unlisted(BEGUN) == ""
 
 
 def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "journal.sqlite"
-    database = Database(path)
-    book = book_of({"NVDA": "1"}, database=database)
-    book.add([fill("a", "2")], BEGUN)
+    books = Books.begun({"NVDA": "1"}, database=Database(path))
+    books.holdings.add([booking("a", "SPLIT", quantity="2", symbol="NVDA")], BEGUN)
 
     def broken() -> Iterator[Activity]:
-        yield fill("b", "4")
+        yield booking("b", "SPLIT", quantity="4", symbol="NVDA", amount="9")
         raise RuntimeError("cut off")
 
     with pytest.raises(RuntimeError, match="cut off"):
-        book.add(broken(), BEGUN)
-    database.close()
-    again = Database(path)
-    book = HoldingsBook(again, EventLog(again))
-    assert book.begun
-    assert book.expected() == held(NVDA="3")
-    assert book.add([fill("a", "2"), fill("b", "4")], BEGUN) == 1
-    assert book.expected() == held(NVDA="7")
-    again.close()
+        books.holdings.add(broken(), BEGUN)
+    books.database.close()
+    books = Books.of(Database(path))
+    assert books.holdings.begun
+    assert not books.found(NVDA="3")
+    assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
+    entries = [booking(name, "SPLIT", quantity="4", symbol="NVDA") for name in ("b", "c")]
+    assert books.holdings.add(entries, BEGUN) == 2
+    assert books.holdings.add(entries, BEGUN) == 0
+    assert not books.found(NVDA="11")
+    books.database.close()
 
 
 def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> None:
-    database = Database()
-    events = EventLog(database)
-    intents = IntentBook(database, events)
-    book = HoldingsBook(database, events)
-    book.begin({}, Decimal(0), BEGUN, ())
-    for name in ("first", "second"):
-        intents.begin(Intent(Order(name, "NVDA", "buy", Decimal(1), "so"), BEGUN))
-    intents.note("first", Progress("filled", "o-a", Decimal(1), Decimal(10)))
-    book.add([fill("a", "1"), fill("b", "1"), replace(fill("c", "1"), order_id="")], BEGUN)
+    books = Books.begun()
+    books.order("first", "NVDA", "1", "0", "sending")
+    books.order("second", "NVDA", "1", "0", "sending")
+    books.intents.note("first", Progress("filled", "o-a", Decimal(1), Decimal(10)))
+    foreign = replace(fill("c", "1"), order_id="")
+    books.holdings.add([fill("a", "1"), fill("b", "1"), foreign], BEGUN)
 
     def links() -> dict[str, str]:
-        return dict(database.rows("SELECT id, client_order_id FROM fills"))
+        return dict(books.database.rows("SELECT id, client_order_id FROM fills"))
 
     assert links() == {"a": "first", "b": "", "c": ""}
-    intents.note("second", Progress("filled", "o-b", Decimal(1), Decimal(10)))
-    book.add([], BEGUN)
+    books.intents.note("second", Progress("filled", "o-b", Decimal(1), Decimal(10)))
+    books.holdings.add([], BEGUN)
     assert links() == {"a": "first", "b": "second", "c": ""}
 
 
 def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    database = Database()
-    book = book_of(database=database)
-    split = booking("s", "SPLIT", quantity="9", symbol="NVDA")
-    book.add([split, fill("a", "1.50")], BEGUN)
+    books = Books.begun()
+    split = booking("s", "SPLIT", quantity="9", symbol="NVDA", amount="5")
+    books.holdings.add([split, fill("a", "1.50")], BEGUN)
     with caplog.at_level(logging.WARNING):
-        assert book.add([fill("a", "1.5")], BEGUN) == 0, "the same number, written otherwise"
+        assert books.holdings.add([fill("a", "1.5")], BEGUN) == 0, "the same, written otherwise"
         assert not [each for each in caplog.records if each.name.startswith("execution")]
-        assert book.add([replace(split, quantity=Decimal(0))], BEGUN) == 1
-    assert book.expected() == held(NVDA="1.5")
+        back = replace(split, quantity=Decimal(0), amount=Decimal(0))
+        assert books.holdings.add([back], BEGUN) == 1
+    assert not books.found()
+    assert books.holdings.cash_reading(Decimal(985)).beyond == 0
     assert "activity s" in caplog.text
-    (event,) = EventLog(database).events("s")
+    (event,) = EventLog(books.database).events("s")
     assert (event.content["before"]["qty"], event.content["after"]["qty"]) == ("9", "0")
 
 
 def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
-    book = book_of(listed=(fill("a", "1", at=BEGUN - DAY),))
+    book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
     assert book.last_at() == BEGUN - OVERLAP
     # What has only a day may have one that is still to come.
     book.add([booking("i", "INT", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
@@ -377,7 +421,7 @@ def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
 
 
 def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_listed() -> None:
-    book = book_of()
+    book = Books.begun().holdings
     entries = [
         booking("a", "CSD", amount="1000.01"),
         booking("b", "CSW", amount="-300"),

@@ -1,0 +1,213 @@
+"""One symbol that is odd is set aside, named and left alone, and the others trade on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from execution.account_lock import JOURNAL
+from execution.journal.halts import ITSELF
+from execution.live.__main__ import clear, status
+from foundation.database import Database
+from foundation.errors import BrokerError
+from tests.e2e.changed_answers import Told, changed_answers
+from tests.e2e.practice import OPENING, Practice, Start, buy, trading
+from tests.e2e.test_live_account import Desk, halted_by
+from trainingdata.instants import system_clock
+
+PASSES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
+# Of each symbol the account holds less than a tenth of its equity.
+SMALL = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
+SMALL = (*SMALL, "limits.symbol_cap=0.05", "sizing.band=0")
+BIG = ("forecaster=ewma", "sizing.strategy=equal_weight")
+LISTED = "/v2/account/activities"
+POSITIONS = "/v2/positions"
+
+
+@pytest.fixture
+def here(practice: Start) -> Practice:
+    here = practice("symbols=[SYA,SYB,SYC]")
+    here.advance(OPENING)
+    return here
+
+
+@pytest.fixture
+def desk(here: Practice, tmp_path: Path) -> Desk:
+    """One that holds both of its symbols."""
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    desk.job.step()
+    here.advance(PASSES[0])
+    return desk
+
+
+def bought_by_hand(here: Practice) -> None:
+    trading(here).submit_order(buy("SYA", 3))
+
+
+def bought_elsewhere(here: Practice) -> None:
+    trading(here).submit_order(buy("SYC", 3))
+
+
+def waiting_order(here: Practice, symbol: str = "SYA", quantity: int = 3) -> None:
+    order = {"symbol": symbol, "qty": str(quantity), "side": "buy", "client_order_id": "by-hand"}
+    limit = {"type": "limit", "limit_price": "1", "time_in_force": "gtc"}
+    trading(here).post("/orders", {**order, **limit})
+
+
+def ordered(desk: Desk) -> set[str]:
+    """Symbols of what the last pass has decided to order."""
+    decision = desk.cycles[-1].decision
+    assert decision is not None
+    return {order.symbol for order in decision.orders}
+
+
+def told(desk: Desk) -> list[str]:
+    return [text for (text,) in desk.live._database.rows("SELECT text FROM notices")]
+
+
+@pytest.mark.parametrize(
+    ("odd", "symbol", "named"),
+    [
+        (bought_by_hand, "SYA", "SYA is "),
+        (bought_elsewhere, "SYC", "SYC is 3 at the venue, 0 by our own orders"),
+        (waiting_order, "SYA", "order by-hand in SYA is nobody's here"),
+    ],
+)
+def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
+    desk: Desk,
+    here: Practice,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    odd: Callable[[Practice], None],
+    symbol: str,
+    named: str,
+) -> None:
+    odd(here)
+    held = here.venue.broker.account().positions.get(symbol, Decimal(0))
+    others = set()
+    for instant in PASSES[1:]:
+        desk.job.step()
+        others |= ordered(desk)
+        account = desk.broker.account()
+        assert account.exposure[symbol] >= held, "it counts"
+        here.advance(instant)
+    assert others >= {"SYA", "SYB"} - {symbol}
+    assert symbol not in others
+    assert here.venue.broker.account().positions.get(symbol, Decimal(0)) == held
+    assert halted_by(desk) == ["symbols"]
+    (text,) = told(desk)
+    assert named in text, "once"
+    status(tmp_path / JOURNAL, system_clock())
+    assert named in capsys.readouterr().out
+    clear(tmp_path / JOURNAL, "symbols", "a person")
+    desk.job.step()
+    assert halted_by(desk) == []
+    assert symbol in ordered(desk) | {"SYC"}, "what is there is the ground from now on"
+
+
+def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Path) -> None:
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    desk.job.step()
+    here.advance(PASSES[0])
+    equity = desk.broker.account().equity
+    price = here.venue.price_of("SYC")
+    assert price is not None
+    trading(here).submit_order(buy("SYC", int(0.11 * equity / price)))
+    posts = len(here.posts)
+    desk.job.step()
+    assert desk.cycles[-1].decision is None
+    assert halted_by(desk) == ["positions"]
+    assert len(here.posts) == posts
+    clear(tmp_path / JOURNAL, "positions", "a person")
+    here.advance(PASSES[1])
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    assert halted_by(desk) == []
+
+
+def test_an_order_of_nobody_is_worth_what_it_would_buy(desk: Desk, here: Practice) -> None:
+    waiting_order(here, "SYC", 20_000)
+    desk.job.step()
+    assert halted_by(desk) == ["positions"]
+
+
+def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practice) -> None:
+    waiting_order(here)
+    desk.job.step()
+    assert halted_by(desk) == ["symbols"]
+    trading(here).cancel_orders()
+    here.advance(PASSES[1])
+    desk.job.step()
+    assert "SYA" in ordered(desk)
+    (halt,) = desk.live.halts.history()
+    assert halt.cleared_by == ITSELF
+
+
+def test_a_second_odd_symbol_is_told_beside_the_first(desk: Desk, here: Practice) -> None:
+    bought_by_hand(here)
+    desk.job.step()
+    bought_elsewhere(here)
+    here.advance(PASSES[1])
+    desk.job.step()
+    assert halted_by(desk) == ["symbols"]
+    first, second = told(desk)
+    assert "SYC" not in first
+    assert "SYA" in second
+    assert "SYC" in second
+
+
+def test_a_restart_forgets_no_odd_symbol(desk: Desk, here: Practice, tmp_path: Path) -> None:
+    bought_by_hand(here)
+    desk.job.step()
+    desk.live._database.close()
+    here.advance(PASSES[1])
+    again = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    again.job.step()
+    assert halted_by(again) == ["symbols"]
+    assert ordered(again) == {"SYB"}
+    assert len(told(again)) == 1
+
+
+def test_a_list_that_knows_less_than_was_answered_is_not_believed(
+    practice: Start, tmp_path: Path
+) -> None:
+    """Positions agree with what our orders have answered, and cash is not judged by the list."""
+    told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each])
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    with changed_answers(here, told) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *BIG)
+        told.answers = 10**6
+        desk.job.step()
+        here.advance(PASSES[0])
+        with pytest.raises(BrokerError, match=r"order .* has filled .*, and 0 are listed"):
+            desk.job.step()
+        assert desk.live.halts.history() == ()
+        told.answers = 2
+        here.advance(PASSES[1])
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None, "the third answer has them"
+        assert desk.live.halts.history() == ()
+
+
+def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    gone = Told(POSITIONS, lambda rows: [], 0)
+    with changed_answers(here, gone) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *BIG)
+        desk.job.step()
+        here.advance(PASSES[0])
+        gone.answers = 3
+        posts = len(here.posts)
+        desk.job.step()
+        assert desk.cycles[-1].decision is None
+        assert halted_by(desk) == ["positions"]
+        assert len(here.posts) == posts
+        gone.answers = 2
+        here.advance(PASSES[1])
+        desk.job.step()
+        assert halted_by(desk) == [], "what is there again settles it"
