@@ -207,6 +207,13 @@ def foreign_order(one: Trading) -> Iterator[None]:
     yield
 
 
+def looked_at(one: Trading) -> Iterator[None]:
+    """A person has looked at what was done by hand, and clears its halt."""
+    one.alive()
+    one.clear()
+    yield
+
+
 def before_the_close(one: Trading) -> Iterator[None]:
     """A person has bought more than is lent overnight; the process may be killed as it cuts.
 
@@ -240,7 +247,8 @@ def before_the_close(one: Trading) -> Iterator[None]:
     one.counts["nights"] += 1
     # A venue refuses a cut that a person's open order would trade with: it is told, and stays.
     persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
-    kept = any(ticket.open for ticket in persons)
+    # Seen by a pass, what the person has bought halts the account.
+    kept = any(ticket.open for ticket in persons) or one.has_halted()
     over = gross > OVERNIGHT * account.equity
     one.counts["breaches"] += over and not kept
     one.counts["nights above the ceiling for a person's order"] += over and kept
@@ -282,7 +290,7 @@ KINDS: Mapping[str, Kind] = {
     for each in (
         *(nothing, wire, orders_on_the_wire, kill, kill_on_a_bad_wire, venue, hold, replaced),
         *(stopped_across_an_instant, clock, full_disk, torn_journal, two_processes, foreign),
-        *(foreign_order, before_the_close),
+        *(foreign_order, looked_at, before_the_close),
         *(kill_file, told_to_stop),
     )
 }

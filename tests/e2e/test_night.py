@@ -20,7 +20,7 @@ from execution.orders import Order, OrderTerms
 from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
-from tests.e2e.test_live_account import Desk
+from tests.e2e.test_live_account import Desk, halted_by
 
 LAST_PASS = "2024-02-20T20:30:00Z"
 CLOSE = np.datetime64("2024-02-20T21:00", "ns")
@@ -202,6 +202,8 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
         assert {each.state for each in cuts_of(desk)} == {"filled", "planned"}
     with desk_at(here, tmp_path) as desk:
         assert {each.state for each in cuts_of(desk)} == {"filled", "withheld"}
+        assert halted_by(desk) == ["positions"], "a pass has seen what the person bought"
+        desk.live.halts.clear("positions", "the person", here.venue.now)
         now = show(desk, 5)
         due = desk.job.due(now)
         assert due is not None
@@ -299,6 +301,7 @@ def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> Non
         order = {"symbol": "SYA", "qty": str(abs(held)), "side": side, "type": "limit"}
         terms = {"limit_price": str(price), "time_in_force": "gtc", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**order, **terms})
+        desk.live.closing = True
         assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
 
 
