@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from foundation.errors import InputError
-from sizing.quantity import largest_coin_order
 from trainingdata.bars import HIGH, Bars
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -148,6 +147,9 @@ class OrderTerms:
         """The largest quantity of one order at a price in USD; infinite for stocks."""
         if item.kind is not Kind.CRYPTO:
             return UNLIMITED
+        # Whoever reads a journal reads orders too, and needs none of the compiled rules of sizes.
+        from sizing.quantity import largest_coin_order
+
         return largest_coin_order(self.largest_value, price)
 
     def check(self, bars: Bars) -> None:
