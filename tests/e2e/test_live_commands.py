@@ -115,7 +115,10 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     [
         (["--account", "other", "status"], "there is no journal; `--folder` says where"),
         (["--folder", "nowhere", "status"], "--folder: nowhere: there is no such folder"),
-        (["clear", "weather", "--by", "Ada"], "invalid choice: 'weather'; here are positions, cas"),
+        (
+            ["clear", "weather", "--by", "Ada"],
+            "invalid choice: 'weather'; here are positions, symbols, cas",
+        ),
         (["clear", "daily", "--by", "Ada"], "invalid choice: 'daily'; did you mean daily_loss?"),
         (["clear", "cash", "--by", "Ada"], "no such halt stands; what stands: drawdown"),
         (["clear", "drawdown"], "--by"),

@@ -100,7 +100,7 @@ def test_over_the_wire_an_agent_sees_and_fills_what_the_environment_does(
     seed: int, style: str
 ) -> None:
     session = synthetic_session(seed, SyntheticMarket(steps=20))
-    env = MarketAgnosticKalshiEnv(session, price_style=style)
+    env = MarketAgnosticKalshiEnv(session, price_style=style, life=2)
     space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
     env.reset(seed=0)
     rng = np.random.default_rng(seed)
