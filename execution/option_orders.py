@@ -180,11 +180,12 @@ class SpreadOrder:
         """USD that one spread is worth at most, to whoever holds it or to whoever owes it: what a
         credit spread can lose. Infinite where no leg bounds it.
         """
-        worths = (*self._least_worths(1), *self._least_worths(-1))
-        if None in worths:
-            return math.inf
-        pairs = zip(self._least_worths(1), self._least_worths(-1), strict=True)
-        return float(sum(max(-(least or 0), -(most or 0)) for least, most in pairs))
+        width = Decimal(0)
+        for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
+            if held is None or owed is None:
+                return math.inf
+            width += max(-held, -owed)
+        return float(width)
 
     @property
     def closes(self) -> bool:
