@@ -252,9 +252,8 @@ def learner_of(
         ent_coef=settings.entropy,
         policy_kwargs={"net_arch": list(settings.layers)},
         device="cpu",
-        seed=None,
+        seed=seed,
     )
-    model.set_random_seed(seed)
     model.set_logger(configure(None, []))
     about = About(
         position_sizes=env.settings.position_sizes,

@@ -231,6 +231,18 @@ def test_a_disk_that_takes_nothing_ends_training_in_a_line(
         train(settings)
 
 
+def test_a_seed_decides_the_networks_too_whatever_was_drawn_before(tmp_path: Path) -> None:
+    quick = LearnerSettings(rollout=4, batch=16, epochs=1)
+    states = []
+    for name in ("one", "two"):
+        learner = learner_of(VectorKalshiEnv(4, market=SyntheticMarket(steps=10)), quick, seed=3)
+        learner.learn(16, lambda steps, figures: None)
+        path = tmp_path / name
+        learner.save(path)
+        states.append(path.read_bytes())
+    assert states[0] == states[1]
+
+
 def test_what_is_saved_is_all_that_is_known_of_a_learner(tmp_path: Path) -> None:
     market = SyntheticMarket(steps=10)
     quick = LearnerSettings(rollout=4, batch=16, epochs=1)
