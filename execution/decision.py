@@ -192,17 +192,12 @@ def reason_text(choice: Choice, hours: float) -> str:
         if not math.isnan(choice.kelly):
             unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.basis)},"
         text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
-    if not choice.binding and choice.cost > 0 and is_kept_off(choice.kelly, choice.target):
+    if not choice.binding and choice.cost != 0 and abs(choice.kelly - choice.target) >= SHOWN:
         text += f", {KEPT_OFF}"
     cost = ""
     if choice.qty and not math.isnan(choice.cost):
         cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
     return f"{text}{_binding_text(choice)}{cost}"
-
-
-def is_kept_off(kelly: float, target: float) -> bool:
-    """Whether a line shows a target elsewhere than at the weight before any limit or cost."""
-    return abs(kelly - target) >= SHOWN
 
 
 def parts_text(basis: Basis) -> str:
@@ -242,7 +237,7 @@ def _binding_text(choice: Choice) -> str:
     """What binds and its worth, as a reason says it."""
     limits = []
     for name, price in choice.binding.items():
-        if name == "cost":
+        if name == "cost" and not math.isnan(choice.cost):
             limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")
         else:
             limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))

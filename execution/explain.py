@@ -4,7 +4,7 @@
     python -m execution.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
 
 RUN is the folder of a backtest's results. --at is an instant with a zone; without it, it is that of
-the symbol's last order.
+the symbol's last order, or of its last decision where it never had one.
 """
 
 from __future__ import annotations
@@ -14,32 +14,29 @@ from foundation.opening import open_command
 if __name__ == "__main__":
     open_command("execution.explain", __doc__)
 
+import math
 import sys
+from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from execution.account_lock import JOURNAL
-from execution.decision import KEPT_OFF, Basis, is_kept_off, parts_text, plan_text
+from execution.decision import Basis, Choice, reason_text
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
-from foundation.errors import InputError, did_you_mean, nearest_or_all
+from foundation.errors import InputError
 from foundation.files import refuse_unfinished
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
-# Runs of before there were plans and shadow prices have no columns of them, and no equity; and
-# their fills do not say the row that counts them, which explains nothing.
-_SINCE = ("plan_", "shadow_", "equity")
 FILES = {
-    "decisions": tuple(name for name in DECISION_COLUMNS if not name.startswith(_SINCE)),
+    "decisions": DECISION_COLUMNS,
     "orders": ORDER_COLUMNS,
+    # An earlier run does not say when a fill was booked.
     "fills": tuple(name for name in FILL_COLUMNS if name != "booked_at"),
 }
-LISTED = 5  # runs of a folder, in the refusal of the folder itself
-BASIS_POINTS = 1e4
 
 
 def explain(
@@ -55,171 +52,89 @@ def explain(
         for a folder that holds no whole run, or an order or decision that is not in it.
     """
     refuse_unfinished(run, "RUN")
-    decisions, orders, fills = (_read(run, name) for name in FILES)
+    decisions, orders, fills = (_read(run, *each) for each in FILES.items())
     if order is not None:
-        matches = orders[orders["client_order_id"] == order]
-        if matches.empty:
-            raise InputError(f"--order: {run} has no order {order!r}{_orders_hint(order, orders)}")
-        name = str(matches["symbol"].iloc[0])
-        when = matches["at"].iloc[0]
+        asked = orders[orders["client_order_id"] == order]
+        missing = f"--order: {run} has no order {order!r}"
     else:
-        name = _symbol(symbol or "")
-        when = _decision_instant(run, decisions, orders, name, at)
-    chosen = decisions[(decisions["symbol"] == name) & (decisions["at"] == when)]
-    if chosen.empty:
-        hint = _instants_hint(decisions.loc[decisions["symbol"] == name, "at"], when)
-        raise InputError(f"--at: {name} was not decided at {_at(when)} in {run}{hint}")
-    sent = orders[(orders["symbol"] == name) & (orders["at"] == when)]
-    filled = fills[fills["client_order_id"].isin(sent["client_order_id"])]
-    return "\n".join([*_decision_lines(chosen.to_dict("records")[0]), *_order_lines(sent, filled)])
+        name = instrument(symbol or "").symbol
+        asked = decisions[decisions["symbol"] == name]
+        missing = f"--symbol: {name} was never decided in {run}"
+        if at is not None and not asked.empty:
+            first, last = _at(asked["at"].iloc[0]), _at(asked["at"].iloc[-1])
+            asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"), tz="UTC")]
+            missing = f"--at: {name} was not decided at {at} in {run}, but from {first} to {last}"
+        elif (orders["symbol"] == name).any():
+            asked = orders[orders["symbol"] == name]
+    if asked.empty:
+        raise InputError(missing)
+    of_both = ["symbol", "at"]
+    asked = asked[of_both].iloc[-1:]
+    decided = decisions.merge(asked, on=of_both).to_dict("records")[0]
+    sent = orders.merge(asked, on=of_both).to_dict("records")
+    lines = _decision_lines(decided, reasoned=not sent)
+    for order_row in sent:
+        of_order = fills["client_order_id"] == order_row["client_order_id"]
+        lines += _order_lines(order_row, fills[of_order])
+    return "\n".join(lines)
 
 
-def _read(run: Path, name: str) -> pd.DataFrame:
-    path = run / f"{name}.parquet"
-    if not path.exists():
-        raise InputError(f"RUN: {run} {_no_run(run, name)}")
+def _read(run: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path)
+        return pd.read_parquet(run / f"{name}.parquet", columns=list(columns))
     except (OSError, ValueError) as error:
-        raise InputError(f"RUN: {path} cannot be read: {str(error).splitlines()[0]}") from None
-    if lacking := [column for column in FILES[name] if column not in frame]:
         raise InputError(
-            f"RUN: {path} has no column {lacking[0]!r}, as a backtest's has; name the folder of a"
-            " backtest's results"
-        )
-    return frame
+            f"RUN: {run / name}.parquet cannot be read ({str(error).splitlines()[0]}); name the"
+            " folder of a backtest's results (the page of a live account has its reasons)"
+        ) from None
 
 
-def _symbol(written: str) -> str:
-    try:
-        return instrument(written).symbol
-    except InputError as error:
-        raise InputError(f"--symbol: {str(error).removeprefix('symbols: ')}") from None
+def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:
+    """What was decided; reasoned: and why, which an order says itself."""
+    hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
+    choice = _choice(row)
+    lines = [
+        f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
+    ]
+    if reasoned:
+        lines.append(f"  {reason_text(choice, hours)}")
+    if not choice.qty:
+        return [*lines, "  nothing ordered"]
+    cost = f"{choice.change_cost:,.2f} USD ({choice.cost * 1e4:.2f} bp)"
+    quantity = f"quantity {row['qty']:+g} at {choice.price:,.4f} USD"
+    return [*lines, f"  {quantity}, reckoned to cost {cost}"]
 
 
-def _decision_instant(
-    run: Path, decisions: pd.DataFrame, orders: pd.DataFrame, name: str, at: str | None
-) -> pd.Timestamp:
-    """The instant asked for; else that of the symbol's last order, else of its last decision."""
-    known = sorted(set(decisions["symbol"]))
-    if name not in known:
-        raise InputError(
-            f"--symbol: {name} was never decided in {run}{nearest_or_all(name, known)}"
-        )
-    if at is not None:
-        return pd.Timestamp(instant(at, name="--at"), tz="UTC")
-    ordered = orders[orders["symbol"] == name]
-    rows = decisions[decisions["symbol"] == name] if ordered.empty else ordered
-    last: pd.Timestamp = rows["at"].iloc[-1]
-    return last
+def _choice(row: dict[Any, Any]) -> Choice:
+    """The choice that a row of decisions was written of; without a change its cost is unknown."""
+    traded = abs(row["qty"]) * row["price"]
+    names = row["binding"].split("+") if row["binding"] else []
+    basis = Basis(*(row[f"plan_{name}"] for name in Basis._fields))
+    if math.isnan(row["plan_worth"]):
+        basis = basis._replace(worth=None)
+    return Choice(
+        **{name: row[name] for name in Choice._fields[:6]},  # symbol … target
+        qty=Decimal(repr(row["qty"])),
+        price=row["price"],
+        binding={name: row.get(f"shadow_{name}", math.nan) for name in names},
+        cost=row["cost"] / traded if traded else math.nan,
+        basis=basis,
+    )
 
 
-def _no_run(run: Path, name: str) -> str:
-    """Why a path is no run's folder, and what to name instead."""
-    if not run.exists():
-        return "is not there; name the folder of a backtest's results"
-    if run.suffix == ".sqlite" or (run / JOURNAL).exists():
-        return (
-            "is of a live account, and runs of a backtest are explained here; `python -m"
-            " execution.live serve` shows the reasons of the account's latest orders"
-        )
-    if not run.is_dir():
-        return "is a file; name the folder of a backtest's results"
-    runs = sorted(path.parent.name for path in run.glob(f"*/{name}.parquet"))
-    if runs:
-        listed = ", ".join(runs[:LISTED]) + ", …" * (len(runs) > LISTED)
-        count = "a run" if len(runs) == 1 else f"{len(runs)} runs"
-        return f"holds {count}; name one of them: {listed}"
-    return f"holds no {name}.parquet; name the folder of a backtest's results"
-
-
-def _orders_hint(order: str, orders: pd.DataFrame) -> str:
-    """The order that may have been meant; else one of the run's, as an example."""
-    known = orders["client_order_id"].tolist()
-    if not known:
-        return "; nothing was ordered in it"
-    return did_you_mean(order, known) or f"; its last one is {known[-1]}"
-
-
-def _instants_hint(decided: pd.Series, when: pd.Timestamp) -> str:
-    """The decisions on a symbol that are next to an instant."""
-    before = decided[decided < when]
-    after = decided[decided > when]
-    if before.empty:
-        return f"; its first decision is at {_at(after.iloc[0])}"
-    if after.empty:
-        return f"; its last decision is at {_at(before.iloc[-1])}"
-    return f"; it was at {_at(before.iloc[-1])} and at {_at(after.iloc[0])}"
+def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
+    """An order, its reason and its fills."""
+    terms = f"{order['side']} {order['qty']:g}, {order['type']}, {order['tif']}"
+    lines = [f"order {order['client_order_id']}: {terms}", f"  {order['reason']}"]
+    for fill in fills.to_dict("records"):
+        price = f"at {fill['price']:,.4f} USD" if fill["price"] > 0 else "as a fee in coin"
+        fee = f"fee {fill['fee']:,.4f} USD"
+        lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
+    return lines if len(fills) else [*lines, "  not filled"]
 
 
 def _at(when: pd.Timestamp) -> str:
     return utc_text(when.to_datetime64())
-
-
-def _decision_lines(row: dict[Any, Any]) -> list[str]:
-    """The decision, from what was expected to the quantity."""
-    hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
-    mu = row["mu"] * BASIS_POINTS
-    sigma = row["sigma"] * BASIS_POINTS
-    lines = [
-        f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}",
-        f"  expected return {mu:+.2f} bp, deviation {sigma:.2f} bp",
-    ]
-    basis = _basis(row)
-    plan = plan_text(basis, hours).lstrip("; ")
-    if plan:
-        lines.append(f"  {plan}")
-    # What the night alone cuts has no weight of the strategy's.
-    if not np.isnan(row["kelly"]):
-        parts = parts_text(basis)
-        lines.append(f"  weight before any limit {row['kelly']:+.4f} of equity{parts}")
-    lines.append(f"  held {row['held']:+.4f}, target {row['target']:+.4f}")
-    for limit in str(row["binding"]).split("+") if row["binding"] else []:
-        price = row.get(f"shadow_{limit}", np.nan)
-        worth = ""
-        if not np.isnan(price):
-            worth = f", one more of equity there would add {price * BASIS_POINTS:.3f} bp"
-        elif limit == "cost":
-            worth = ": trading would cost more than it is worth"
-        lines.append(f"  bound by {limit}{worth}")
-    # Without a change there is no cost in the row.
-    costly = row["cost"] > 0 or not row["qty"]
-    if not row["binding"] and costly and is_kept_off(row["kelly"], row["target"]):
-        lines.append(f"  {KEPT_OFF}")
-    if row["qty"]:
-        traded = abs(row["qty"]) * row["price"]
-        lines.append(
-            f"  quantity {row['qty']:+g} at {row['price']:,.4f} USD, reckoned to cost"
-            f" {row['cost']:,.2f} USD ({row['cost'] / traded * BASIS_POINTS:.2f} bp)"
-        )
-    else:
-        lines.append("  nothing ordered")
-    return lines
-
-
-def _basis(row: dict[Any, Any]) -> Basis:
-    """What a decision rested on, from its row; a run of before there were plans has none."""
-    values = {name: row.get(f"plan_{name}", np.nan) for name in Basis._fields}
-    if np.isnan(values["worth"]):
-        values["worth"] = None
-    return Basis(**values)
-
-
-def _order_lines(orders: pd.DataFrame, fills: pd.DataFrame) -> list[str]:
-    """The orders, their reasons and their fills."""
-    lines = []
-    for o in orders.to_dict("records"):
-        identity = o["client_order_id"]
-        lines.append(f"order {identity}: {o['side']} {o['qty']:g}, {o['type']}, {o['tif']}")
-        lines.append(f"  {o['reason']}")
-        of_order = fills[fills["client_order_id"] == identity]
-        for f in of_order.to_dict("records"):
-            price = f"at {f['price']:,.4f} USD" if f["price"] > 0 else "as a fee in coin"
-            fee = f"fee {f['fee']:,.4f} USD"
-            lines.append(f"  filled {f['qty']:+g} {price}, {fee}, {_at(f['at'])}")
-        if of_order.empty:
-            lines.append("  not filled")
-    return lines
 
 
 def main() -> None:
@@ -235,12 +150,8 @@ def main() -> None:
     if arguments.order is not None and arguments.at is not None:
         parser.error("--at goes with --symbol; an order has its instant")
     with one_line_errors("nothing was written"):
-        text = explain(
-            arguments.run.expanduser(),
-            order=arguments.order,
-            symbol=arguments.symbol,
-            at=arguments.at,
-        )
+        run = arguments.run.expanduser()
+        text = explain(run, order=arguments.order, symbol=arguments.symbol, at=arguments.at)
     sys.stdout.write(text + "\n")
 
 
