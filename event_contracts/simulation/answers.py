@@ -1,6 +1,6 @@
 """What Kalshi's REST API says of an account and of markets, in its fields.
 
-As documented in autumn 2026: orders, fills, positions, settlements, balance, limits, costs,
+As documented in autumn 2026: orders, fills, positions, settlements, balance,
 `price_ranges`. Assumed, because nothing that was read says so:
 
 - `balance` has what resting orders may take still in it.

@@ -21,7 +21,7 @@ from event_contracts.simulation.answers import (
     series_answer,
     settlements_answer,
 )
-from event_contracts.simulation.buckets import Buckets, costs_answer
+from event_contracts.simulation.buckets import Buckets
 from event_contracts.simulation.signatures import KEY, KeyPair
 from event_contracts.simulation.tickets import (
     Answer,
@@ -38,7 +38,7 @@ from marketsimulator.venue.request_values import json_object
 
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
-PRIVATE = (f"{API}/portfolio", f"{API}/account/limits")  # what needs keys
+PRIVATE = f"{API}/portfolio"  # what needs keys
 STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
 MOST_STEPS = 1_000_000  # of the clock, at once
 PERIOD = 0.02  # seconds between looks at a clock that runs by itself
@@ -90,7 +90,6 @@ class KalshiServer:
                 plain(lambda request: settlements_answer(venue, request.query)),
             ),
             get(f"{API}/portfolio/balance", plain(lambda _: balance_answer(venue))),
-            get(f"{API}/account/limits", plain(lambda _: self._buckets.limits_answer())),
         ]
 
     def _market_routes(self) -> list[web.RouteDef]:
@@ -98,7 +97,6 @@ class KalshiServer:
         get = web.get
         venue = self.venue
         return [
-            get(f"{API}/account/endpoint_costs", plain(lambda _: costs_answer())),
             get(f"{API}/exchange/status", plain(lambda _: self._status())),
             get(
                 f"{API}/markets",

@@ -75,24 +75,3 @@ class Buckets:
         """
         bucket = self.read if method == "GET" else self.write
         return bucket.take(COSTS.get((method, route), DEFAULT_COST), now)
-
-    def limits_answer(self) -> dict[str, object]:
-        """`GET /account/limits`."""
-        return {
-            "usage_tier": "basic",
-            "read": _bucket_answer(self.read),
-            "write": _bucket_answer(self.write),
-            "grants": [],
-        }
-
-
-def costs_answer() -> dict[str, object]:
-    """`GET /account/endpoint_costs`."""
-    listed = [
-        {"method": method, "path": path, "cost": cost} for (method, path), cost in COSTS.items()
-    ]
-    return {"default_cost": DEFAULT_COST, "endpoint_costs": listed}
-
-
-def _bucket_answer(bucket: TokenBucket) -> dict[str, int]:
-    return {"refill_rate": bucket.rate, "bucket_capacity": bucket.capacity}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,22 +15,17 @@ from event_contracts.trading.endpoint import (
     StatusAnswer,
     translated_errors,
 )
-from event_contracts.trading.fields import CostEntry, CostsEntry, LimitEntry, LimitsEntry, Page
-from event_contracts.trading.token_pace import TokenBudget, TokenCosts, shared_token_pace
-from foundation.errors import InputError, SenselessAnswer
+from event_contracts.trading.fields import Page
+from event_contracts.trading.token_pace import shared_token_pace
+from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import Needed, as_mapping, entries
 from trainingdata.instants import system_clock
-
-log = logging.getLogger(__name__)
 
 Answer = Mapping[str, Any]
 
 UNKNOWN_THING = 404
 LISTED = 200  # entries of a page
 PAGES = 500  # of one answer; more than that goes round in circles
-BASIC_READ = TokenBudget(200, 200)  # tokens a second of the lowest tier
-BASIC_WRITE = TokenBudget(100, 100)
-DEFAULT_COST = 10  # tokens of a request
 
 
 class KalshiConnection:
@@ -55,15 +49,13 @@ class KalshiConnection:
         self.settings = settings
         self.keys = keys
         self.now = clock
-        self._pace = shared_token_pace(
-            f"{settings.address} {keys.key_id}", BASIC_READ, BASIC_WRITE, DEFAULT_COST
-        )
+        pace = shared_token_pace(f"{settings.address} {keys.key_id}")
         self._session = requests.Session()
         # A proxy would stand between this machine and itself.
         self._session.trust_env = not settings.on_this_machine
         timeout = (settings.connect_timeout, settings.read_timeout)
         transport = Transport(
-            timeout, settings.deadline, settings.attempts, self._pace, keys.signer()
+            timeout, settings.deadline, settings.attempts, pace, keys.signer()
         )
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, transport)
@@ -152,33 +144,3 @@ class KalshiConnection:
             seen.add(cursor)
         with self.translated_errors(what):
             raise SenselessAnswer(f"it has more than {PAGES} pages")
-
-    def learn_limits(self) -> None:
-        """Keep to the account's own token buckets from now on; to the lowest tier's where the venue
-        does not say them.
-        """
-        what = "the account's limits"
-        try:
-            limits = self.get(what, "/account/limits")
-            costs = self.get("what requests cost", "/account/endpoint_costs")
-            with self.translated_errors(what):
-                read = _budget(LimitsEntry.read.of(limits))
-                write = _budget(LimitsEntry.write.of(limits))
-                priced = _costs(costs)
-        except InputError as error:
-            log.warning("%s; requests keep to the lowest tier", error)
-            return
-        self._pace.allow(read, write, priced)
-
-
-def _budget(entry: Answer) -> TokenBudget:
-    return TokenBudget(float(LimitEntry.rate.of(entry)), float(LimitEntry.capacity.of(entry)))
-
-
-def _costs(answer: Answer) -> TokenCosts:
-    named = {}
-    for entry in CostsEntry.named.of(answer):
-        path = CostEntry.path.of(entry)
-        whole = path if path.startswith(ROOT) else ROOT + path
-        named[CostEntry.method.of(entry), whole] = float(CostEntry.cost.of(entry))
-    return TokenCosts(float(CostsEntry.default.of(answer)), named)

@@ -21,7 +21,6 @@ from trainingdata.feed.fields import (
     entries,
     exact,
     maybe,
-    not_negative,
     positive,
     truth,
     words,
@@ -244,35 +243,6 @@ class SeriesEntry:
     series = Needed("series", an_object)
     fee_type = Needed("fee_type", words)
     multiplier = Needed("fee_multiplier", a_multiplier)
-
-
-class LimitEntry:
-    """A bucket of `GET /account/limits`."""
-
-    rate = Needed("refill_rate", exact)
-    capacity = Needed("bucket_capacity", exact)
-
-
-class LimitsEntry:
-    """`GET /account/limits`."""
-
-    read = Needed("read", an_object)
-    write = Needed("write", an_object)
-
-
-class CostEntry:
-    """An entry of `endpoint_costs`, `GET /account/endpoint_costs`."""
-
-    method = Needed("method", words)
-    path = Needed("path", words)
-    cost = Needed("cost", not_negative)
-
-
-class CostsEntry:
-    """`GET /account/endpoint_costs`."""
-
-    default = Needed("default_cost", not_negative)
-    named: Optional[tuple[Mapping[str, Any], ...]] = Optional("endpoint_costs", entries, ())
 
 
 def ticks_of(entry: Mapping[str, Any]) -> Ticks:

@@ -64,7 +64,6 @@ class KalshiMultiMarketOrderManager:
         self._account = AccountReader(self.connection, self._desk, rules_of, pause)
         self._admission = admission
         self._job = job
-        self._limits_asked = False
         # An order is admitted on an account in which the one before it stands.
         self._turn = threading.RLock()
 
@@ -190,9 +189,6 @@ class KalshiMultiMarketOrderManager:
 
     def _look(self, market: str) -> tuple[MarketView, Listing]:
         """The account in front of a market, and the market."""
-        if not self._limits_asked:
-            self.connection.learn_limits()
-            self._limits_asked = True
         waiting = self._desk.undetermined(lambda intent: intent.venue == KalshiDesk.venue)
         reading = self._account.read()
         positions = reading.books.positions

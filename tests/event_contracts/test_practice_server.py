@@ -90,7 +90,7 @@ def test_a_query_is_not_signed_and_markets_are_read_without_keys(practice: Kalsh
     assert practice.ask("GET", "/portfolio/fills", limit=5, ticker="RAIN").status_code == 200
     for path in ("/markets", "/markets/RAIN", "/exchange/status"):
         assert requests.get(f"{practice.url}{API}{path}", timeout=30).status_code == 200
-    for path in ("/portfolio/balance", "/portfolio/orders", "/account/limits"):
+    for path in ("/portfolio/balance", "/portfolio/orders"):
         assert requests.get(f"{practice.url}{API}{path}", timeout=30).status_code == 401
     refused = {"KALSHI-ACCESS-KEY": practice.key_id}
     answer = requests.get(f"{practice.url}{API}/markets", headers=refused, timeout=30)
@@ -122,11 +122,6 @@ def test_a_read_of_one_order_costs_less_and_writes_have_a_bucket_of_their_own() 
 
 def test_an_empty_bucket_answers_429_and_says_not_when_to_come_back() -> None:
     with kalshi_practice(sessions={"RAIN": flat()}, buckets={"read": 40, "write": 10}) as practice:
-        limits = practice.ask("GET", "/account/limits").json()
-        assert limits["write"] == {"refill_rate": 10, "bucket_capacity": 10}
-        costs = requests.get(f"{practice.url}{API}/account/endpoint_costs", timeout=30).json()
-        assert costs["default_cost"] == 10
-        assert [row["cost"] for row in costs["endpoint_costs"]] == [2]
         codes = [create(practice, f"{k}") for k in range(4)]
         refused = [answer for answer in codes if answer.status_code == 429]
         assert refused

@@ -17,7 +17,6 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_limits import PositionLimits
-from event_contracts.trading.token_pace import TokenBudget
 from execution.journal.intents import IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.event_contracts.practice import KEYS
@@ -267,50 +266,6 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
     pages["2"] = ("c", "1")
     with pytest.raises(BrokerError, match=r"fills: .*cursor leads back"):
         list(connection.pages("fills", "/portfolio/fills", "fills"))
-
-
-LIMITS: dict[str, Any] = {
-    "read": {"refill_rate": 300, "bucket_capacity": 600},
-    "write": {"refill_rate": 30, "bucket_capacity": 60},
-}
-COSTS = {
-    "default_cost": 5,
-    "endpoint_costs": [{"method": "GET", "path": "/portfolio/orders/{order_id}", "cost": 2}],
-}
-
-
-@pytest.mark.parametrize(
-    ("limits", "says"),
-    [
-        (LIMITS, ""),
-        ({**LIMITS, "read": {"refill_rate": 0, "bucket_capacity": 1}}, "must be above 0"),
-        ({"read": LIMITS["read"]}, "write is missing"),
-        ({**LIMITS, "write": 3}, "write is no object"),
-    ],
-)
-def test_the_accounts_own_limits_hold_where_they_make_sense(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    limits: dict[str, Any],
-    says: str,
-) -> None:
-    def request(
-        _: KalshiConnection, method: str, path: str, query: Any = None, body: Any = None
-    ) -> dict[str, Any]:
-        return limits if path == "/account/limits" else COSTS
-
-    monkeypatch.setattr(KalshiConnection, "request", request)
-    keys = KalshiKeys(f"{KEYS.key_id}-{says}-{len(limits)}", KEYS.pem)
-    connection = KalshiConnection(KalshiSettings(), keys)
-    pace = connection._pace
-    for _ in range(3):
-        pace.wait("POST", "/trade-api/v2/portfolio/events/orders")
-    connection.learn_limits()
-    assert (says in caplog.text) if says else not caplog.records
-    allowed = TokenBudget(30, 60) if not says else TokenBudget(100, 100)
-    assert pace._budgets[1] == allowed
-    # 30 tokens were used, of 60 at 5 a request or of 100 at 10.
-    assert pace._costs.of("GET", "/trade-api/v2/portfolio/orders/v-1") == (10 if says else 2)
 
 
 def test_what_an_order_filled_until_it_was_taken_out_is_waited_for(venue: Venue) -> None:
