@@ -1,8 +1,7 @@
-"""An account at Kalshi traded by a policy: manager, service, marks, and the loop over them."""
+"""An account at Kalshi traded by a policy: manager, service, marks, and the job that steps them."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.live.account import KalshiAccount
-from event_contracts.live.loop import KalshiLoop
+from event_contracts.live.job import KalshiJob
 from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.size_panel import sizes_section
@@ -30,7 +29,8 @@ from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
 from event_contracts.trading.sampler import Sample, Sampler
 from event_contracts.trading.sight import worth
-from execution.live.loop import VENUE_RETRY, Stop
+from execution.account_lock import is_there
+from execution.live.loop import VENUE_RETRY, Loop, Stop
 from execution.live.page import Bounds, StatusPage
 from foundation.errors import AccessRefused, BrokerError, InputError
 from trainingdata.instants import system_clock
@@ -71,7 +71,13 @@ def trade(
         own = EstimateFile(estimates, records.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
 
-        def begin() -> KalshiLoop:
+        def alive(job: str, due: np.datetime64 | None) -> None:
+            del job, due
+            if is_there(records.kill_file):
+                stop.tell("the kill file is there")
+            page.refresh()
+
+        def begin() -> KalshiJob:
             samples = sampler.read()
             fees.learn(connection, settings.markets)
             space = settings.space_at(fees.dearest(clock()))
@@ -83,19 +89,22 @@ def trade(
             )
             _follow(service, sampler, samples, records)
             account.mark()
-            return KalshiLoop(service, sampler, account, records, page, stop, settings.halt_after)
+            return KalshiJob(service, sampler, account, records, stop, settings.steps)
 
         try:
-            loop = _begun(begin, stop, patient=settings.steps is None)
-            if loop is not None:
-                asyncio.run(loop.run(settings.steps))
+            job = _begun(begin, stop, patient=settings.steps is None)
+            if job is not None:
+                notices, expect = records.notices, records.next_pass.expect
+                halt_after = settings.halt_after
+                Loop([job], clock, stop, notices, alive, halt_after, expect=expect).run()
+                job.finish()
         except Exception as error:
             records.notices.alert("stopped", f"trading has stopped: {error}")
             raise
 
 
-def _begun(begin: Callable[[], KalshiLoop], stop: Stop, *, patient: bool) -> KalshiLoop | None:
-    """The loop, once the venue is there; none where it was told to stop before.
+def _begun(begin: Callable[[], KalshiJob], stop: Stop, *, patient: bool) -> KalshiJob | None:
+    """The job, once the venue is there; none where it was told to stop before.
 
     patient: whether a venue that does not answer is asked again.
 

@@ -7,7 +7,7 @@ UTC, as text that sorts; money is text in USD.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -263,21 +263,18 @@ class ActionLog(ActionRecords):
             )
             return self.spans()[market]
 
-    def show(self, updates: Iterable[MarketUpdate]) -> None:
-        """Write ticks down; of one instant the first word counts."""
-        for update in updates:
-            values = [update.tick[name].item() for name in _COLUMNS]
-            self._database.execute(
-                "INSERT OR IGNORE INTO kalshi_ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (update.market, str(update.at), *values),
-            )
+    def show(self, update: MarketUpdate) -> None:
+        """Write a tick down; of one instant the first word counts."""
+        values = [update.tick[name].item() for name in _COLUMNS]
+        self._database.execute(
+            "INSERT OR IGNORE INTO kalshi_ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (update.market, str(update.at), *values),
+        )
 
-    def write(
-        self, updates: Iterable[MarketUpdate], entry: ActionEntry, intent: Intent | None = None
-    ) -> None:
+    def write(self, update: MarketUpdate, entry: ActionEntry, intent: Intent | None = None) -> None:
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
         with self._database.transaction():
-            self.show(updates)
+            self.show(update)
             self._database.execute(
                 f"INSERT INTO {ACTION_TABLE} ({_ACTION})"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -357,31 +354,3 @@ def _entry(row: JournalRow) -> ActionEntry:
             client_order_id=row.text("client_order_id"),
             answer=row.text("answer"),
         )
-
-
-def intent_of(
-    order: LimitOrder,
-    entry: ActionEntry,
-    *,
-    expires_at: np.datetime64 | None,
-    sent_at: np.datetime64,
-    job: str,
-    venue: str,
-    reduces: bool,
-) -> Intent:
-    """The intent of a decision's order, as it is planned.
-
-    expires_at: when it ends at the venue; none where it does not by itself.
-    reduces: whether it only takes from what is held.
-    """
-    return Intent(
-        order=order,
-        sent_at=sent_at,
-        expires_at=expires_at,
-        state="planned",
-        job=job,
-        venue=venue,
-        decision=f"{entry.market} {entry.at}",
-        part="reduction" if reduces else "opening",
-        reason=entry.reason,
-    )

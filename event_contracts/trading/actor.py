@@ -1,31 +1,30 @@
-"""Trades markets of event contracts with a policy, one update at a time, from tick to order.
+"""Trades markets of event contracts with a policy, one tick at a time, from tick to order.
 
-Withdraw, build, mask, select, execute, record: every tick, decided on or not, begins with no order
-of ours known to be open in its market. What the policy
-is shown is what the environment shows, an order is written down with its decision before it is
-sent, and nothing is decided on twice.
+Withdraw, build, mask, select, record, send: every tick, decided on or not, begins with no order of
+ours known to be open in its market. What the policy is shown is what the environment shows, an
+order is written down with its decision before it is sent, and nothing is decided on twice.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Protocol
 
 import numpy as np
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog, order_name
-from event_contracts.trading.actions import Execution, LimitOrderActions, LimitOrderActionSpace
+from event_contracts.trading.actions import INTENTS, LimitOrderActions, LimitOrderActionSpace
 from event_contracts.trading.breaker import Breaker, BreakerSettings
-from event_contracts.trading.orders import MarketView, Quote
+from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Quote, other
 from event_contracts.trading.policies import Policy
-from event_contracts.trading.recorder import DecisionRecorder, TradingManager
 from event_contracts.trading.records import DOLLAR, WHOLE
 from event_contracts.trading.sight import MarketMemory, Seen, worth
-from event_contracts.trading.updates import MarketSpan, MarketUpdate, UpdateQueue
-from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown, refuse_outside
+from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from execution.journal.intents import Intent
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, refuse_outside
 from foundation.notices import Notices
 
 log = logging.getLogger(__name__)
@@ -33,33 +32,54 @@ log = logging.getLogger(__name__)
 UNKNOWN_FATE = "an order of unknown fate keeps this market"
 
 
+class TradingManager(OrderManager, Protocol):
+    """An order manager whose orders are written down before they are sent."""
+
+    def expiry(self) -> np.datetime64 | None:
+        """When an order that is sent now ends at the venue; none where it does not by itself."""
+
+    def undetermined(self, market: str) -> tuple[Intent, ...]:
+        """Orders of a market of which nobody knows what became, once they were looked for.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+
+    def withdraw(self, market: str) -> tuple[Intent, ...]:
+        """Take our orders that work in a market out of its book; they are returned.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an order that it does not end.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ActorSettings:
     """How the service works.
 
-    waiting: markets whose updates may wait at once, 1 … 100,000.
     decision_seconds: after a tick, for which it may be decided on, 1 … 3600.
     breaker: how often a market is decided on, and when it is left alone.
     """
 
-    waiting: int = 256
     decision_seconds: float = 60.0
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
     def __post_init__(self) -> None:
-        refuse_outside(self, "actor", waiting=(1, 100_000), decision_seconds=(1, 3600))
+        refuse_outside(self, "actor", decision_seconds=(1, 3600))
 
 
 class ActorService:
     """A policy on live, recorded or simulated markets.
 
-    `offer` takes updates from any thread, `run` works on them, one after the other, until the queue
-    has ended. Killed anywhere and begun again over the same journal it goes on: what was planned
-    and not sent is withheld, and a market with an order of unknown fate is kept from anything new.
+    Killed anywhere and begun again over the same journal it goes on: what was planned and not sent
+    is withheld, and a market with an order of unknown fate is kept from anything new.
 
-    updates: that wait.
-    skipped: updates that were taken and not decided on, by reason: `old`, `settling`, `late`,
-        `throttled`, `failed`.
+    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `throttled`,
+        `failed`.
 
     Parameters
     ----------
@@ -95,7 +115,7 @@ class ActorService:
         *,
         clock: Callable[[], np.datetime64],
         sizes: bool = True,
-        show: Callable[[ActionEntry], None] | None = None,
+        show: Callable[[ActionEntry], None] = lambda entry: None,
     ) -> None:
         self._account = account
         self._manager = manager
@@ -110,7 +130,6 @@ class ActorService:
         self._memories: dict[str, MarketMemory] = {}
         self._breakers: dict[str, Breaker] = {}
         self._began: int | None = None
-        self.updates = UpdateQueue(self._settings.waiting)
         self.skipped: dict[str, int] = {}
         actions.withhold_planned()
 
@@ -135,163 +154,141 @@ class ActorService:
         self._memories[market] = memory
         self._breakers[market] = Breaker(self._settings.breaker)
 
-    def offer(self, update: MarketUpdate) -> None:
-        """Let an update wait to be worked on; never blocks.
-
-        Raises
-        ------
-        InputError
-            for a market that is not followed.
-        """
-        if update.market not in self._memories:
-            raise InputError(f"{update.market}: this market is not followed")
-        self.updates.put(update)
-
-    async def run(self) -> None:
-        """Work on updates until the queue has ended.
+    def work(self, update: MarketUpdate) -> ActionEntry | None:
+        """Decide on a tick of a market that is followed, and send what follows; the decision, if
+        any.
 
         Raises
         ------
         DatabaseFailed
             for a journal that cannot be used: nothing is sent without it.
         """
-        while not self.updates.has_ended:
-            await self.work(await asyncio.to_thread(self.updates.take, None))
-
-    async def work(self, updates: tuple[MarketUpdate, ...]) -> ActionEntry | None:
-        """Decide on the last of a market's ticks, and send what follows; the decision, if any."""
-        if not updates:
+        memory = self._memories[update.market]
+        breaker = self._breakers[update.market]
+        if not memory.is_newer(update.at):
+            self._skip("old")
             return None
-        latest = updates[-1]
-        memory = self._memories[latest.market]
-        breaker = self._breakers[latest.market]
-        newer = [update for update in updates if memory.is_newer(update.at)]
-        # A list, for the last one says whether there is anything to decide on.
-        open_now = [memory.show(update.at, update.tick) for update in newer]
+        is_open = memory.show(update.at, update.tick)
         try:
-            if newer and not _rests(breaker, latest.at):
-                await self._withdraw(latest.market)
-            if why := self._not_now(latest, newer, open_now, breaker):
-                self.skipped[why] = self.skipped.get(why, 0) + 1
-                self._actions.show(newer)
+            if not _rests(breaker, update.at):
+                self._withdraw(update.market)
+            if why := self._not_now(update, breaker, is_open=is_open):
+                self._actions.show(update)
+                self._skip(why)
                 return None
-            breaker.decide(latest.at)
-            entry = await self._decide(memory, newer)
+            breaker.decide(update.at)
+            entry = self._decide(memory, update)
         except BrokerError as error:
-            self._actions.show(newer)
-            self._fail(latest, str(error))
+            self._actions.show(update)
+            self._fail(update, str(error))
             return None
-        if self._show is not None:
-            self._show(entry)
+        self._show(entry)
         return entry
 
-    def _not_now(
-        self,
-        latest: MarketUpdate,
-        newer: list[MarketUpdate],
-        open_now: list[bool],
-        breaker: Breaker,
-    ) -> str:
-        """Why an update is not decided on, in a word; empty where it is."""
-        if not newer or newer[-1] is not latest:
-            return "old"
-        if not open_now[-1]:
+    def _skip(self, why: str) -> None:
+        self.skipped[why] = self.skipped.get(why, 0) + 1
+
+    def _not_now(self, update: MarketUpdate, breaker: Breaker, *, is_open: bool) -> str:
+        """Why a newer tick is not decided on, in a word; empty where it is."""
+        if not is_open:
             return "settling"
-        age = self._clock() - latest.at
+        age = self._clock() - update.at
         if age / np.timedelta64(1, "s") > self._settings.decision_seconds:
             return "late"
-        if why := breaker.refusal(latest.at):
-            log.debug("%s: %s", latest.market, why)
-            return "failed" if _rests(breaker, latest.at) else "throttled"
+        if why := breaker.refusal(update.at):
+            log.debug("%s: %s", update.market, why)
+            return "failed" if _rests(breaker, update.at) else "throttled"
         return ""
 
-    async def _withdraw(self, market: str) -> None:
-        """Take orders of ours out of the book.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or an order that it does not end.
-        """
-        for each in await asyncio.to_thread(self._manager.withdraw, market):
+    def _withdraw(self, market: str) -> None:
+        """Take orders of ours out of the book."""
+        for each in self._manager.withdraw(market):
             log.info("%s: order %s of the tick before is taken out", market, each.client_order_id)
 
-    async def _decide(self, memory: MarketMemory, updates: list[MarketUpdate]) -> ActionEntry:
-        """Build, mask, select, execute and record one update.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        latest = updates[-1]
-        unknown = await asyncio.to_thread(self._manager.undetermined, latest.market)
-        view = await asyncio.to_thread(self._manager.view, latest.market)
+    def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
+        """Build, mask, select, record and send."""
+        market = update.market
+        unknown = self._manager.undetermined(market)
+        view = self._manager.view(market)
         if unknown:
-            self._notices.alert(_fate(latest.market), f"{latest.market}: {UNKNOWN_FATE}")
+            self._notices.alert(_fate(market), f"{market}: {UNKNOWN_FATE}")
             reason = f"{UNKNOWN_FATE}: {unknown[0].client_order_id}"
-            entry = self._entry(latest, view, None, 0, reason)
-            self._actions.write(updates, entry)
+            entry = self._entry(update, view, None, LimitOrderActions.HOLD, reason)
+            self._actions.write(update, entry)
             return entry
-        self._notices.end_alert(_fate(latest.market))
+        self._notices.end_alert(_fate(market))
         # An order stands at the price that the policy saw, whatever the venue quotes by now.
-        view = replace(view, quote=_quote(latest, view.quote.tick))
+        view = replace(view, quote=_quote(update, view.quote.tick))
         seen = memory.seen(view)
         chosen = int(self._policy.actions(seen.features[None], seen.allowed[None])[0])
         # What is masked does what HOLD does, as in the environment.
         action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
         held = f"{self._policy.name} chose {chosen}, which is masked" if action != chosen else ""
-        draft = self._entry(latest, view, seen, action, held)
-        desk = DecisionRecorder(
-            self._manager,
-            self._actions,
-            draft,
-            view,
-            updates,
-            sent_at=self._clock(),
-        )
-        name = order_name(self._account, latest.market, latest.at, action)
-        entry = await self._execute(desk, action, latest, name)
+        entry = self._entry(update, view, seen, action, held)
+        name = order_name(self._account, market, update.at, action)
+        order = self._space.order(action, view, name)
+        if order is None:
+            entry = replace(entry, reason=held or self._space.refusal(action, view) or INTENTS[0])
+            self._actions.write(update, entry)
+            self._succeed(market)
+        else:
+            entry = self._send(order, update, view, entry)
         memory.note(memory.row, entry.sent)
         return entry
 
-    async def _execute(
-        self, desk: DecisionRecorder, action: int, latest: MarketUpdate, name: str
+    def _send(
+        self, order: LimitOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
-        """Send the order of an action, and write down what the venue said."""
-        breaker = self._breakers[latest.market]
+        """Write a decision and its intent down as one, send the order, and note the answer."""
+        entry = replace(
+            draft,
+            size=int(order.count),
+            price=order.price,
+            reason=f"{draft.policy}: {order.action} {order.count} {order.side}",
+            client_order_id=order.client_order_id,
+        )
+        intent = Intent(
+            order=order,
+            sent_at=self._clock(),
+            expires_at=self._manager.expiry(),
+            state="planned",
+            job=self._actions.job,
+            venue="kalshi",
+            decision=f"{entry.market} {entry.at}",
+            part="reduction" if _reduces(order, view) else "opening",
+            reason=entry.reason,
+        )
+        self._actions.write(update, entry, intent)
+        failed = ""
         try:
-            done = await self._space.execute_action(action, desk, latest.market, name)
+            receipt = self._manager.submit(order)
+            said = f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
         except (OrderRejected, OutcomeUnknown) as error:
-            entry = desk.entry
-            if entry is None:
-                raise
-            unknown = isinstance(error, OutcomeUnknown)
-            said = f"{'unknown' if unknown else 'rejected'}: {error}"
-            self._actions.answer(latest.market, latest.at, said)
-            if not self._was_withheld(name):
-                self._fail(latest, str(error))
-            return replace(entry, answer=said)
-        breaker.succeed()
-        self._notices.end_alert(_kind(latest.market))
-        if desk.entry is None:
-            return desk.hold(done.reason)
-        said = _taken(done)
-        self._actions.answer(latest.market, latest.at, said)
-        return replace(desk.entry, answer=said)
+            failed = str(error)
+            said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {failed}"
+        self._actions.answer(update.market, update.at, said)
+        if not failed:
+            self._succeed(update.market)
+        elif not self._was_withheld(order):
+            self._fail(update, failed)
+        return replace(entry, answer=said)
 
-    def _was_withheld(self, name: str) -> bool:
+    def _was_withheld(self, order: LimitOrder) -> bool:
         """Whether an order was kept back by a guard: that is no failure of its market."""
-        intent = self._actions.book.get(name)
+        intent = self._actions.book.get(order.client_order_id)
         return intent is not None and intent.state == "withheld"
 
-    def _fail(self, latest: MarketUpdate, why: str) -> None:
-        log.warning("%s: %s", latest.market, why)
-        breaker = self._breakers[latest.market]
-        if breaker.fail(latest.at):
+    def _succeed(self, market: str) -> None:
+        self._breakers[market].succeed()
+        self._notices.end_alert(_kind(market))
+
+    def _fail(self, update: MarketUpdate, why: str) -> None:
+        log.warning("%s: %s", update.market, why)
+        breaker = self._breakers[update.market]
+        if breaker.fail(update.at):
             self._notices.alert(
-                _kind(latest.market),
-                f"{latest.market} is left alone for {self._settings.breaker.rest:g} seconds after"
+                _kind(update.market),
+                f"{update.market} is left alone for {self._settings.breaker.rest:g} seconds after"
                 f" {breaker.failed} failures: {why}",
             )
 
@@ -303,12 +300,12 @@ class ActorService:
         return self._began
 
     def _entry(
-        self, latest: MarketUpdate, view: MarketView, seen: Seen | None, action: int, reason: str
+        self, update: MarketUpdate, view: MarketView, seen: Seen | None, action: int, reason: str
     ) -> ActionEntry:
         """A decision that sends nothing."""
         return ActionEntry(
-            market=latest.market,
-            at=latest.at,
+            market=update.market,
+            at=update.at,
             policy=self._policy.name,
             action=action,
             intent=self._space.process_action(action)[0],
@@ -322,15 +319,19 @@ class ActorService:
         )
 
 
+def _reduces(order: LimitOrder, view: MarketView) -> bool:
+    """Whether an order only takes from what is held."""
+    if order.action == "SELL":
+        return True
+    # What rests and goes the same way may use up what is held before this does.
+    waiting = view.resting_count("BUY", order.side)
+    waiting += view.resting_count("SELL", other(order.side))
+    return order.count + waiting <= view.held(other(order.side))
+
+
 def _rests(breaker: Breaker, at: np.datetime64) -> bool:
     """Whether a market is left alone after failures."""
     return bool(breaker.failed and breaker.refusal(at))
-
-
-def _taken(done: Execution) -> str:
-    receipt = done.receipt
-    assert receipt is not None
-    return f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
 
 
 def _kind(market: str) -> str:

@@ -97,13 +97,13 @@ class Sampler:
         self.spans: dict[str, MarketSpan] = {}
         self._connection = connection
         self._markets = tuple(markets)
-        self._interval = interval
+        self.interval = interval
         self._estimates = estimates
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
         """The first instant after another at which markets are shown: whole steps since 1970."""
         epoch = np.datetime64(0, "ns")
-        instant: np.datetime64 = epoch + ((now - epoch) // self._interval + 1) * self._interval
+        instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant
 
     def span(self, market: str, sample: Sample, now: np.datetime64) -> MarketSpan:
@@ -115,10 +115,10 @@ class Sampler:
             for a market in which trading has ended.
         """
         begins = self.tick_after(now)
-        steps = -int(-(sample.closes - begins) // self._interval)
+        steps = -int(-(sample.closes - begins) // self.interval)
         if steps < 1:
             raise InputError(f"{market}: trading ends at {sample.closes}, before a first tick")
-        return MarketSpan(begins, self._interval, steps + 1)
+        return MarketSpan(begins, self.interval, steps + 1)
 
     def read(self) -> dict[str, Sample]:
         """Every market as it is listed now.

@@ -1,18 +1,13 @@
-"""Ticks of markets on their way to who decides: one waits for each market, the newest."""
+"""Ticks of markets, and the equal steps in which a market is shown."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from event_contracts.trading.observation import ROOT_MEAN
 from event_contracts.trading.records import Record
 from foundation.errors import InputError
-
-HISTORY = ROOT_MEAN + 1  # ticks of a market that features look back on
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,62 +46,3 @@ class MarketUpdate:
     market: str
     at: np.datetime64
     tick: Record = field(repr=False)
-
-
-class UpdateQueue:
-    """Updates of at most so many markets, taken market by market, who waits longest first.
-
-    A newer tick of a market takes the place of one that waits: the older one is still shown, as a
-    feature's past, and no longer decided on. Safe from any thread.
-
-    capacity: markets that wait at most, at least 1; one more drops what has waited longest.
-    dropped: updates that were never handed out to be decided on.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise InputError(f"capacity: {capacity} is below 1")
-        self.dropped = 0
-        self._capacity = capacity
-        self._waiting: dict[str, deque[MarketUpdate]] = {}
-        self._ended = False
-        self._changed = threading.Condition()
-
-    def put(self, update: MarketUpdate) -> None:
-        """Let an update wait; never blocks."""
-        with self._changed:
-            ticks = self._waiting.get(update.market)
-            if ticks is not None:
-                self.dropped += 1
-                ticks.append(update)
-            else:
-                if len(self._waiting) == self._capacity:
-                    oldest = next(iter(self._waiting))
-                    self._waiting.pop(oldest)
-                    self.dropped += 1
-                self._waiting[update.market] = deque([update], maxlen=HISTORY)
-            self._changed.notify()
-
-    def take(self, seconds: float | None = 0.0) -> tuple[MarketUpdate, ...]:
-        """The ticks of the market that has waited longest, oldest first; the last is decided on.
-
-        seconds: to wait where none does; none waits until one comes. Empty where none came, and
-            once the queue has ended and nothing waits.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._waiting) or self._ended, timeout=seconds)
-            if not self._waiting:
-                return ()
-            return tuple(self._waiting.pop(next(iter(self._waiting))))
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether `end` was called and everything was taken."""
-        with self._changed:
-            return self._ended and not self._waiting
-
-    def end(self) -> None:
-        """Let nobody wait for further updates."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()

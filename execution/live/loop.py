@@ -172,7 +172,8 @@ class Loop:
                 self._step(job)
 
     def _wait_until(self, due: np.datetime64, now: np.datetime64, job: str) -> bool:
-        """Whether the instant has come; false where it was told to stop first.
+        """Whether the instant has come; false where it was told to stop first, or the clock was put
+        back, so that another instant is the next one.
 
         now: by the reading that the instant was said for. What is due at once is due by that one,
             whatever the clock shows next.
@@ -185,6 +186,8 @@ class Loop:
             if self._stop.wait(seconds):
                 return False
             before, now = now, self._clock()
+            if now < before:
+                return False
             self._rate = max(float((now - before) / SECOND) / seconds, 1.0)
         return self._wait_for_answer(due, job)
 

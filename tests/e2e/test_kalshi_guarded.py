@@ -4,7 +4,6 @@ opened where a halt forbids it.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ class Desk:
         tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
         tick["bid_size"] = tick["ask_size"] = 1000
         update = MarketUpdate(RAIN, self.began + row * SECOND, tick)
-        entry = asyncio.run(self.service.work((update,)))
+        entry = self.service.work(update)
         assert entry is not None
         return entry
 

@@ -5,7 +5,6 @@ The day is New York's. Nothing that is paid in or taken out raises a halt or hid
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ import pytest
 
 from event_contracts.live.account import KalshiAccount
 from event_contracts.live.guard import KalshiGuardSettings
-from event_contracts.live.loop import KalshiLoop
+from event_contracts.live.job import KalshiJob
 from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.trading import trade
@@ -36,12 +34,11 @@ from event_contracts.trading.records import TICK
 from event_contracts.trading.sampler import Sampler
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.account_lock import JOURNAL, KILL_FILE
-from execution.journal.next_pass import NextPassBook
 from execution.live.__main__ import clear, kill, status
 from execution.live.loop import Stop
 from execution.live.page import Bounds, StatusPage
 from execution.live.templates import PAGE
-from foundation.database import Database, rows_of
+from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import QUICK, Clock, manager_at
 from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
@@ -126,13 +123,12 @@ class Process:
         service.follow(RAIN, MarketSpan(system_clock(), SECOND, 100_000))
         return service
 
-    def parts(self) -> tuple[Any, ...]:
-        """What a loop is made of, before its stop; its ticks come every tenth of a second."""
+    def job(self) -> KalshiJob:
+        """The job of the account, as it is begun."""
         connection = KalshiConnection(self.settings.venue(), self.manager.connection.keys)
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
         sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
-        page = StatusPage(self.records.database, BOUNDS)
-        return self.service(), sampler, self.account, self.records, page
+        return KalshiJob(self.service(), sampler, self.account, self.records, Stop(), None)
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""
@@ -143,7 +139,7 @@ class Process:
         # Every row is decided on once: the next one is a little ahead.
         row = len(self.records.actions.ticks(RAIN))
         span = self.records.actions.spans()[RAIN]
-        entry = asyncio.run(service.work((MarketUpdate(RAIN, span.begins + row * SECOND, tick),)))
+        entry = service.work(MarketUpdate(RAIN, span.begins + row * SECOND, tick))
         assert entry is not None
         return entry.answer or entry.reason
 
@@ -241,12 +237,12 @@ def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPra
     with process(here) as now:
         assert now.manager.view(RAIN).cash == 100
         now.account.mark()
-        loop = KalshiLoop(*now.parts(), stop=Stop(), halt_after=3)
+        job = now.job()
         for paid, cash in ((500, 600), (-400, 200)):
             before = now.manager.view(RAIN).cash
             pay_in(here, paid)
             assert now.manager.view(RAIN).cash == min(before, before + paid)
-            loop._round(system_clock())
+            job.step()
             assert now.manager.view(RAIN).cash == cash
             assert now.manager.reading().differences == ()
         assert now.notices == []
@@ -334,30 +330,6 @@ def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
 
 
-def test_a_clock_that_was_ahead_for_a_moment_keeps_no_tick_back(tmp_path: Path) -> None:
-    now = np.datetime64("2026-11-22T10:00:00.2", "ns")
-    read = [now + np.timedelta64(2, "h")]  # once; then it is right again
-
-    def clock() -> np.datetime64:
-        return read.pop() if read else now
-
-    waited: list[float] = []
-
-    class Watch(Stop):
-        def wait(self, seconds: float) -> None:
-            nonlocal now
-            waited.append(seconds)
-            now += np.timedelta64(round(seconds * 1e9), "ns")
-
-    some: Any = None
-    next_pass = NextPassBook(Database(), 0.0)
-    records: Any = SimpleNamespace(clock=clock, kill_file=tmp_path / KILL_FILE, next_pass=next_pass)
-    sampler = Sampler(some, (), SECOND)
-    loop = KalshiLoop(some, sampler, some, records, StatusPage(Database(), BOUNDS), Watch(), 3)
-    assert loop._next_tick() == np.datetime64("2026-11-22T10:00:01", "ns")
-    assert sum(waited) == pytest.approx(0.8)
-
-
 def test_the_loop_marks_every_round_and_says_why_it_ended(here: KalshiPractice) -> None:
     shown: list[ActionEntry] = []
     settings = settings_of(here, steps=2)
@@ -368,24 +340,6 @@ def test_the_loop_marks_every_round_and_says_why_it_ended(here: KalshiPractice) 
     assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "its ticks are made"}
-
-
-def test_a_round_that_succeeds_forgives_those_that_failed(here: KalshiPractice) -> None:
-    class Scripted(KalshiLoop):
-        def _round(self, at: np.datetime64) -> None:
-            rounds.append(at)
-            if len(rounds) in (1, 2, 4, 5):
-                raise BrokerError("the venue is not there")
-
-    rounds: list[np.datetime64] = []
-    with process(here) as now:
-        loop = Scripted(*now.parts(), stop=Stop(), halt_after=3)
-        asyncio.run(loop.run(6))
-        assert len(rounds) == 6
-        rounds.clear()
-        with pytest.raises(BrokerError, match="not there"):
-            asyncio.run(Scripted(*now.parts(), stop=Stop(), halt_after=2).run(6))
-        assert len(rounds) == 2
 
 
 def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice) -> None:
@@ -399,7 +353,7 @@ def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice)
     assert failed[-2:] == [True, True]
     assert sum(failed) == 2
     kinds = [kind for (kind,) in rows_of(journal(), "SELECT kind FROM notices")]
-    assert kinds == ["kalshi ticks", "stopped"]
+    assert kinds == ["failing kalshi", "stopped"]
 
 
 def test_an_operator_sees_marks_and_halts_and_what_clears_them(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -212,7 +211,7 @@ class Trading:
         tick = np.zeros(1, TICK)[0]
         tick["bid"], tick["ask"], tick["estimate"] = 5000, 5200, 0.51
         update = MarketUpdate(market, self.began + row * SECOND, tick)
-        return asyncio.run(self.service.work((update,)))
+        return self.service.work(update)
 
 
 def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_market(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -21,11 +20,10 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionLog
-from event_contracts.trading.actor import ActorService, ActorSettings
+from event_contracts.trading.actor import ActorService, ActorSettings, TradingManager
 from event_contracts.trading.breaker import BreakerSettings
 from event_contracts.trading.orders import LimitOrder, Receipt
 from event_contracts.trading.policies import Codes, Nothing, Observations, Policy, RandomPolicy
-from event_contracts.trading.recorder import TradingManager
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
@@ -33,7 +31,7 @@ from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.arrays import Mask
 from foundation.database import Database
-from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 
 D = Decimal
@@ -110,8 +108,7 @@ def update_of(exchange: Exchange, market: str = RAIN) -> MarketUpdate:
 
 def step(service: ActorService, exchange: Exchange, market: str = RAIN) -> ActionEntry | None:
     """Have the tick that is shown worked on."""
-    service.offer(update_of(exchange, market))
-    return asyncio.run(service.work(service.updates.take()))
+    return service.work(update_of(exchange, market))
 
 
 @pytest.mark.slow
@@ -141,24 +138,20 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
     service.follow(RAIN, MarketSpan(exchange.begins, exchange.interval, len(session)))
     policy = RandomPolicy(seed)
 
-    async def play() -> None:
-        observation, info = env.reset(seed=0)
-        done = False
-        while not done:
-            allowed = env.action_masks()
-            service.offer(update_of(exchange))
-            entry = await service.work(service.updates.take())
-            assert watched.shown[-1] == (observation.tolist(), allowed.tolist())
-            action = int(policy.actions(observation[None], allowed[None])[0])
-            observation, _, done, _, info = env.step(action)
-            manager.advance()
-            assert entry is not None
-            assert (entry.action, entry.sent) == (action, info["last_order_size"])
-            assert exchange.cash == D(repr(info["cash"]))
-            held = exchange.holding(RAIN)
-            assert (held.yes, held.no) == (info["yes"], info["no"])
-
-    asyncio.run(play())
+    observation, info = env.reset(seed=0)
+    done = False
+    while not done:
+        allowed = env.action_masks()
+        entry = step(service, exchange)
+        assert watched.shown[-1] == (observation.tolist(), allowed.tolist())
+        action = int(policy.actions(observation[None], allowed[None])[0])
+        observation, _, done, _, info = env.step(action)
+        manager.advance()
+        assert entry is not None
+        assert (entry.action, entry.sent) == (action, info["last_order_size"])
+        assert exchange.cash == D(repr(info["cash"]))
+        held = exchange.holding(RAIN)
+        assert (held.yes, held.no) == (info["yes"], info["no"])
     assert exchange.is_over
     assert len(log.entries(RAIN)) == len(session) - 1
     assert not service.skipped
@@ -401,8 +394,7 @@ def test_a_tick_that_waited_too_long_is_seen_and_not_decided_on() -> None:
     late = update_of(exchange)
     exchange.advance()
     exchange.advance()
-    service.offer(late)
-    assert asyncio.run(service.work(service.updates.take())) is None
+    assert service.work(late) is None
     assert service.skipped == {"late": 1}
     assert [each.at for each in log.ticks(RAIN)] == [late.at]
 
@@ -421,18 +413,6 @@ def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
     assert not exchange.orders
     assert {intent.state for intent in book.select("1 = 1")} == {"withheld"}
     assert not service.skipped
-
-
-def test_run_works_on_what_was_offered_until_the_queue_has_ended() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
-    log, book = journal()
-    service = service_of(SimulatedOrderManager(exchange, book), exchange, Always(1), log)
-    service.offer(update_of(exchange))
-    service.updates.end()
-    asyncio.run(service.run())
-    assert [entry.action for entry in log.entries()] == [1]
-    with pytest.raises(InputError, match="SNOW: this market is not followed"):
-        service.offer(MarketUpdate("SNOW", exchange.now, exchange.shown(RAIN)))
 
 
 def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from decimal import Decimal
@@ -62,22 +61,19 @@ def traded(
         clock=lambda: exchange.now,
     )
 
-    async def play() -> None:
-        while not exchange.is_over and exchange.tick != ticks:
-            for listing in listings:
-                if exchange.tick == listing.first:
-                    begins = exchange.now
-                    span = MarketSpan(begins, exchange.interval, len(listing.tape))
-                    service.follow(listing.ticker, span)
-                if exchange.tick >= listing.first:
-                    tick = exchange.shown(listing.ticker)
-                    await service.work((MarketUpdate(listing.ticker, exchange.now, tick),))
-            manager.advance()
+    while not exchange.is_over and exchange.tick != ticks:
         for listing in listings:
-            tick = exchange.shown(listing.ticker)
-            await service.work((MarketUpdate(listing.ticker, exchange.now, tick),))
-
-    asyncio.run(play())
+            if exchange.tick == listing.first:
+                begins = exchange.now
+                span = MarketSpan(begins, exchange.interval, len(listing.tape))
+                service.follow(listing.ticker, span)
+            if exchange.tick >= listing.first:
+                tick = exchange.shown(listing.ticker)
+                service.work(MarketUpdate(listing.ticker, exchange.now, tick))
+        manager.advance()
+    for listing in listings:
+        tick = exchange.shown(listing.ticker)
+        service.work(MarketUpdate(listing.ticker, exchange.now, tick))
     return exchange, log
 
 
@@ -112,7 +108,7 @@ def test_after_its_last_tick_an_order_meets_nothing_before_its_market_settles() 
     assert exchange.resting
     span = log.spans()["RAIN"]
     ends = span.begins + (span.rows - 1) * span.interval
-    log.show([MarketUpdate("RAIN", ends, exchange.listings["RAIN"].tape[-1])])
+    log.show(MarketUpdate("RAIN", ends, exchange.listings["RAIN"].tape[-1]))
     again = replay(Recording.of(log), EpisodeSettings())
     assert again.orders == len(exchange.orders)
     fills = [fill for episode in again.episodes for fill, _ in episode.fills]
@@ -203,7 +199,7 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
     _, log = traded(7, EpisodeSettings(), 9)
     begins = np.datetime64("2026-01-01T00:00:30", "ns")
     span = log.span("HAIL", MarketSpan(begins, np.timedelta64(1, "m"), 5))
-    log.show([MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick)])
+    log.show(MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick))
     with pytest.raises(InputError, match="not shown at the same instants"):
         Recording.of(log)
 

@@ -145,6 +145,20 @@ def test_while_it_waits_it_shows_every_few_seconds_that_it_is_alive(
     assert max(np.diff(np.array(at))) <= np.timedelta64(5, "s")
 
 
+def test_a_clock_that_was_ahead_for_a_moment_keeps_no_step_back(clock: Clock, stop: Stop) -> None:
+    class Hourly(Every):
+        """Due at the next full hour of whatever the clock shows."""
+
+        def due(self, now: np.datetime64) -> np.datetime64 | None:
+            return None if self.stepped else now.astype("datetime64[h]") + np.timedelta64(1, "h")
+
+    ahead = [START + 1000 * MINUTE]  # read once; then it is right again
+    job = Hourly("a", 60, 1, clock, nothing)
+    read = lambda: ahead.pop() if ahead else clock.now  # noqa: E731
+    Loop([job], read, stop, Notices(None, None), lambda *_: None, 3).run()
+    assert np.timedelta64(0) <= job.stepped[0] - START - 60 * MINUTE < np.timedelta64(1, "s")
+
+
 def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
     clock: Clock, stop: Stop
 ) -> None:
