@@ -14,6 +14,7 @@ from execution.account_lock import (
     JOURNAL,
     KILL_FILE,
     account_lock,
+    is_there,
     is_traded,
     journal_of_account,
     state_folder,
@@ -23,7 +24,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.orders import Order
-from foundation.database import Database
+from foundation.database import Database, unfinished_commit
 from foundation.errors import InputError
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -114,6 +115,57 @@ def test_a_book_that_is_none_is_refused_and_left_alone(tmp_path: Path, content: 
     with pytest.raises(InputError, match=f"^{path}: the journal cannot be used"):
         IntentBook(Database(path)).undetermined()
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 200])
+def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
+    tmp_path: Path, content: bytes
+) -> None:
+    with journal_of_account("damaged", tmp_path) as book:
+        IntentBook(book.database).begin(Intent(ORDER, NOW))
+    assert book.set_aside is None
+    path = book.folder / JOURNAL
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"), journal_of_account("damaged", tmp_path):
+        pytest.fail("nothing is known of what may be at the venue")
+    assert path.read_bytes() == content
+    with journal_of_account("damaged", tmp_path, replace_damaged=True) as book:
+        assert IntentBook(book.database).undetermined() == ()
+    assert book.set_aside is not None
+    assert book.set_aside.read_bytes() == content
+
+
+def test_what_was_begun_to_be_written_into_a_damaged_journal_is_kept_with_it(
+    tmp_path: Path,
+) -> None:
+    with journal_of_account("halfway", tmp_path) as book:
+        path = book.folder / JOURNAL
+    path.write_bytes(b"")
+    unfinished_commit(path).write_bytes(b"begun")
+    with journal_of_account("halfway", tmp_path, replace_damaged=True) as book:
+        assert not unfinished_commit(path).exists()
+    assert book.set_aside is not None
+    assert unfinished_commit(book.set_aside).read_bytes() == b"begun"
+
+
+def test_a_sound_journal_is_never_replaced(tmp_path: Path) -> None:
+    for _ in range(2):
+        with journal_of_account("sound", tmp_path, replace_damaged=True) as book:
+            if not IntentBook(book.database).undetermined():
+                IntentBook(book.database).begin(Intent(ORDER, NOW))
+        assert book.set_aside is None
+    with journal_of_account("sound", tmp_path) as book:
+        assert len(IntentBook(book.database).undetermined()) == 1
+
+
+def test_what_cannot_be_looked_at_counts_as_there(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    assert is_there(tmp_path / "file")
+    assert is_there(tmp_path / "link")
+    assert is_there(tmp_path / ("x" * 300)), "no such name can be looked up"
+    assert not is_there(tmp_path / "nowhere")
+    assert not is_there(tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize(

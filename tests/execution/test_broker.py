@@ -6,10 +6,12 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.broker import place
+from execution.broker import Asset, is_whole, place, place_each
 from execution.orders import Account, Fill, Order
 from execution.rebalancing import Target, rebalance
-from foundation.errors import AccountChanged
+from execution.venue_rules import VenueRules
+from foundation.errors import AccountChanged, BrokerError
+from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -78,3 +80,72 @@ def test_where_what_is_replaced_has_filled_meanwhile_nothing_is_sent(
 
 def test_a_halted_opening_stops_nothing_else() -> None:
     assert {f.symbol for f in place(Halting("NVDA"), ORDERS)} == {"AAPL", "MSFT"}
+
+
+class Listing(Halting):
+    """A broker that says what it allows with some symbols, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, ...]] = []
+
+    def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
+        self.asked.append(tuple(symbols))
+        steps = Decimal("0.01"), Decimal("0.01")
+        return {
+            "SYA": Asset("SYA", True, True, True, True, *steps),
+            "SYB": Asset("SYB", True, True, False, True, *steps),
+            "SYXUSD": Asset("SYXUSD", False, False, False, True, *steps),
+        }
+
+
+def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None:
+    broker = Listing()
+    rules = VenueRules(broker)
+    for increments in (True, False):
+        allowed = rules.applied(market, AT, increments=increments)
+        before = {item.symbol: item for item in market.instruments}
+        now = {item.symbol: item for item in allowed.instruments}
+        traded = {symbol for symbol, item in now.items() if item.tradable}
+        assert traded == {"SYA", "SYB"}, "what the venue does not know is not traded"
+        assert now["SYA"].borrowable
+        assert not now["SYB"].borrowable, "nobody lends it easily"
+        assert now["SYA"].increment == before["SYA"].increment, "shares are ours to count"
+        coin = Decimal("0.01") if increments else before["SYXUSD"].increment
+        assert now["SYXUSD"].increment == coin
+        assert np.array_equal(allowed.values, market.values, equal_nan=True)
+    assert broker.asked == [market.symbols]
+    rules.applied(market, AT + np.timedelta64(9, "h"), increments=True)
+    assert len(broker.asked) == 1
+    rules.applied(market, AT + np.timedelta64(10, "h"), increments=True)
+    assert len(broker.asked) == 2, "the next day"
+
+
+class Troubled(Halting):
+    """A broker that has trouble with the orders of some symbols."""
+
+    def submit(self, orders: Sequence[Order]) -> list[Fill]:
+        fills = super().submit(orders)
+        for order in orders:
+            if order.symbol in self.halted:
+                raise BrokerError(f"no {order.symbol}")
+        return fills
+
+
+def test_trouble_with_one_order_keeps_no_other_from_being_sent_and_is_told() -> None:
+    broker = Troubled("AAPL", "MSFT")
+    with pytest.raises(BrokerError, match="no AAPL"):
+        place_each(broker, ORDERS)
+    assert broker.sent == list(ORDERS)
+    calm = Troubled()
+    place_each(calm, ORDERS)
+    assert calm.sent == list(ORDERS)
+
+
+@pytest.mark.parametrize(
+    ("filled", "whole"), [("5", True), ("4.99999999999999", True), ("4.9999", False), ("0", False)]
+)
+def test_an_order_is_whole_where_nothing_is_left_of_it_but_what_a_float_cannot_say(
+    filled: str, whole: bool
+) -> None:
+    assert is_whole(Decimal(filled), Decimal(5)) is whole

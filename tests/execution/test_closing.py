@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from execution.live.closing import (
     close_of_day,
+    flattening_orders,
     is_over_the_ceiling,
     looks_before_close,
     night_cuts,
     with_reductions,
 )
-from execution.orders import Account
+from execution.orders import Account, OrderTerms
 from sizing.limits import Limits
 
 LIMITS = Limits()
@@ -166,3 +167,35 @@ def test_the_looks_are_ten_six_and_two_minutes_before_the_close_of_half_days_too
     at = np.datetime64(now, "ns")
     found = looks_before_close(at, close_of_day(at, named))
     assert [str(at)[11:16] for at in found] == looks
+
+
+HELD = {"BTCUSD": "1.5", "ETHUSD": "0.25", "NVDA": "10", "SPY": "-4", "OTHER": "7", "MSFT": "0"}
+OURS = ("BTCUSD", "MSFT", "NVDA", "SPY")
+
+
+@pytest.mark.parametrize("open_now", [True, False])
+def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
+    open_now: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = NOW if open_now else CLOSE
+    positions = {symbol: Decimal(held) for symbol, held in HELD.items()}
+    account = Account(0.0, positions, dict.fromkeys(HELD, 100.0), at)
+    orders = flattening_orders(account, "k", OURS, OrderTerms())
+    stocks = [("NVDA", "sell", Decimal(10), "day"), ("SPY", "buy", Decimal(4), "day")]
+    assert [(each.symbol, each.side, each.qty, each.tif) for each in orders] == [
+        ("BTCUSD", "sell", Decimal("1.5"), "gtc"),
+        *(stocks if open_now else []),
+    ]
+    assert all(each.reduces and each.type == "market" for each in orders)
+    names = [each.client_order_id.split("Z-")[1] for each in orders]
+    assert names == [f"{each.symbol}-9-0" for each in orders]
+    shut = ["NVDA is not closed: its market is shut", "SPY is not closed: its market is shut"]
+    assert caplog.messages == ([] if open_now else shut)
+
+
+def test_a_coin_worth_more_than_one_order_may_be_is_closed_in_parts() -> None:
+    account = Account(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
+    orders = flattening_orders(account, "k", OURS, OrderTerms())
+    assert sum(each.qty for each in orders) == 5
+    assert [each.client_order_id[-4:] for each in orders] == ["-9-0", "-9-1", "-9-2"]
+    assert all(float(each.qty) * 90_000.0 <= 200_000.0 for each in orders)

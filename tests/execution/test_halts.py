@@ -173,6 +173,27 @@ def test_what_a_person_has_cleared_counts_until_it_is_used() -> None:
     assert halts.cleared_cause("drawdown") == "", "its clearing lets nothing be"
 
 
+def test_while_a_halt_stands_its_cause_and_since_when_are_known() -> None:
+    halts = halts_in()
+    halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
+    halts.raise_halt("drawdown", "peak", NOW)
+    assert halts.standing_cause("positions") == (NOW, "NVDA 2")
+    assert halts.standing_cause("drawdown") is None, "it has none"
+    halts.clear("positions", "Ada", LATER)
+    assert halts.standing_cause("positions") is None
+    halts.raise_halt("positions", "NVDA is 13", LATER, cause="NVDA 3")
+    assert halts.standing_cause("positions") == (LATER, "NVDA 3")
+
+
+def test_symbols_of_a_standing_halt_are_set_aside() -> None:
+    halts = halts_in()
+    assert halts.set_aside() == frozenset()
+    halts.raise_halt("symbols", "two are odd", NOW, cause='{"NVDA": "2", "BTCUSD": "-1"}')
+    assert halts.set_aside() == {"NVDA", "BTCUSD"}
+    halts.clear("symbols", "Ada", LATER)
+    assert halts.set_aside() == frozenset()
+
+
 def test_a_later_halt_and_one_that_ended_by_itself_leave_no_cleared_cause() -> None:
     halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")

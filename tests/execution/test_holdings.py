@@ -25,7 +25,7 @@ from execution.alpaca.fields import ActivityEntry
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.reconcile import Difference
+from execution.live.reconcile import Difference, at_stake
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order, Side
 from foundation.database import Database
@@ -349,6 +349,50 @@ def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day() 
     assert books.holdings.unlisted(BEGUN) == ""
 
 
+def test_of_a_sale_a_list_may_know_less_than_it_has_answered_too() -> None:
+    books = Books.begun({"NVDA": "9"})
+    books.order("s", "NVDA", "-5", "5", "filled")
+    books.holdings.add([replace(fill("p", "-3"), order_id="o-s")], BEGUN)
+    assert books.holdings.unlisted(BEGUN) == "order s has filled 5, and 3 are listed"
+    books.holdings.add([replace(fill("q", "-2"), order_id="o-s")], BEGUN)
+    assert books.holdings.unlisted(BEGUN) == ""
+
+
+def test_the_ground_is_an_event_with_all_that_was_held() -> None:
+    books = Books.begun({"NVDA": "9", "BTCUSD": "0.50"})
+    (event,) = EventLog(books.database).events()
+    assert (event.kind, event.subject) == ("holdings begun", "1")
+    assert event.content == {"cash": "1000", "held": {"NVDA": "9", "BTCUSD": "0.5"}}
+
+
+@pytest.mark.parametrize(
+    ("price", "odd"), [("5", False), ("20", False), ("4.99", True), ("20.01", True), ("0", False)]
+)
+def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
+    price: str, odd: bool
+) -> None:
+    books = Books.begun()
+    books.order("a", "NVDA", "5", "5", "filled")
+    trade = replace(fill("a", "5"), price=Decimal(price))
+    says = f"activity a: NVDA at {price}, and its order filled at 10" if odd else ""
+    assert books.holdings.odd_prices([trade, replace(trade, id="b", order_id="other")]) == says
+    books.holdings.add([trade], BEGUN)
+    assert books.holdings.odd_prices([trade]) == "", "it is written down"
+
+
+def test_an_odd_symbol_may_come_to_what_it_is_and_was_worth_and_an_owed_option_to_its_strike() -> (
+    None
+):
+    gone = Difference(Decimal(10), Decimal(0))
+    assert at_stake("NVDA", gone, Decimal(0), 1200.5) == Decimal("1200.5")
+    assert at_stake("NVDA", gone, Decimal(0), -1200.5) == Decimal("1200.5")
+    assert at_stake("NVDA", gone, Decimal(2000), 1200.5) == Decimal(2000)
+    owed = Difference(Decimal(0), Decimal(-2))
+    assert at_stake(CALL, owed, Decimal(300), 10.0) == Decimal(100_000)
+    assert at_stake(CALL, owed, Decimal(200_000), 10.0) == Decimal(200_000)
+    assert at_stake(CALL, Difference(Decimal(0), Decimal(2)), Decimal(300), 10.0) == Decimal(300)
+
+
 def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
     tmp_path: Path,
 ) -> None:
@@ -608,6 +652,8 @@ def test_a_fee_only_takes_whichever_sign_it_is_written_with(quantity: str) -> No
         ("2024-03-11", "2024-03-11T04:00"),
         ("2024-11-03", "2024-11-03T04:00"),
         ("2024-11-04T00:00:00Z", "2024-11-04T05:00"),
+        ("1990-01-01", "1990-01-01T05:00"),
+        ("2200-12-31", "2200-12-31T05:00"),
     ],
 )
 def test_a_day_is_new_yorks(day: str, midnight: str) -> None:
@@ -616,7 +662,17 @@ def test_a_day_is_new_yorks(day: str, midnight: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "day", ["2024-02-30", "20240305", "2024-03-05T12:00:00Z", "0001-01-01", "9999-01-01", 20240305]
+    "day",
+    [
+        "2024-02-30",
+        "20240305",
+        "2024-03-05T12:00:00Z",
+        "0001-01-01",
+        "1989-12-31",
+        "2201-01-01",
+        "9999-01-01",
+        20240305,
+    ],
 )
 def test_a_day_that_is_none_is_refused(day: Any) -> None:
     with pytest.raises(SenselessAnswer, match="activity d: date is"):

@@ -87,6 +87,44 @@ def test_what_is_withheld_says_why_and_was_never_sent() -> None:
     assert (found.state, found.why, found.taken) == ("withheld", "halted: daily loss", False)
 
 
+def test_an_intent_is_read_back_in_every_field() -> None:
+    database = Database()
+    whole = Intent(
+        order=ORDER,
+        sent_at=NOW,
+        expires_at=EXPIRES,
+        state="working",
+        why="so it said",
+        job="trade",
+        venue="kalshi",
+        decision="d",
+        part="opening",
+        reason="because",
+        progress=Progress("working", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
+    )
+    IntentBook(database).begin(whole)
+    assert IntentBook(database).get("a") == whole
+    for part, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
+        database.execute("UPDATE intents SET part = ?", (part,))
+        assert IntentBook(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
+
+
+def test_what_is_said_twice_or_of_nobodys_order_is_no_event() -> None:
+    database = Database()
+    events = EventLog(database)
+    book = IntentBook(database, events)
+    book.settle("a", "open", "no answer")
+    book.note("a", Progress("working", "v1"))
+    assert not events.events()
+    book.begin(INTENT)
+    for why, count in (("no answer", 2), ("no answer", 2), ("still none", 3)):
+        book.settle("a", "open", why)
+        assert len(events.events("a")) == count
+    for filled, count in ((0, 5), (0, 5), (1, 6)):
+        book.note("a", Progress("working", "v1", Decimal(filled)))
+        assert len([each for each in events.events("a") if "noted" in each.kind]) == count - 4
+
+
 def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     database = Database()
     events = EventLog(database, lambda text: text.replace("HUSH", "[secret]"))

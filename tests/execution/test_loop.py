@@ -54,6 +54,24 @@ def test_a_signal_may_come_at_any_line_of_a_wait() -> None:
     assert 3 < moment < 999
 
 
+def test_whoever_waits_is_woken_and_whoever_waits_again_comes_back_at_once() -> None:
+    stop = Stop()
+
+    def wait() -> None:
+        for _ in range(3):
+            stop.wait(60.0)
+
+    waiting = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+    for each in waiting:
+        each.start()
+    stop.tell("told")
+    stop.tell("a second time")
+    for each in waiting:
+        each.join(10.0)
+        assert not each.is_alive()
+    assert stop.why == "told"
+
+
 START = np.datetime64("2024-03-05T15:00", "ns")
 MINUTE = np.timedelta64(1, "m")
 
@@ -244,6 +262,37 @@ def test_a_clock_that_runs_fast_is_not_waited_past(
     run([job], clock, stop)
     late = [at - START - k * 60 * MINUTE for k, at in enumerate(job.stepped)]
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
+
+
+def test_it_waits_a_twentieth_of_a_second_at_least_and_five_at_most(
+    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return clock.wait(seconds)
+
+    monkeypatch.setattr(stop, "wait", wait)
+    run([Every("a", 60, 2, clock, nothing)], clock, stop)
+    assert (min(waits), max(waits)) == (0.05, 5.0)
+    assert len(waits) < 3600 / 5 + 20
+
+
+def test_a_clock_that_stood_still_and_goes_twice_as_fast_is_not_waited_past(
+    stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(stop)
+    job = Every("a", 60, 2, clock, nothing)
+    waits = itertools.count()
+
+    def wait(seconds: float) -> bool:
+        near = START + 60 * MINUTE - clock.now <= np.timedelta64(5, "s")
+        return clock.wait(0.0 if near and next(waits) < 3 else seconds * 2 if near else seconds)
+
+    monkeypatch.setattr(stop, "wait", wait)
+    run([job], clock, stop)
+    assert job.stepped[1] - START - 60 * MINUTE <= np.timedelta64(100, "ms")
 
 
 def test_what_is_due_at_once_is_not_waited_for_where_the_clock_shows_another_time_next(

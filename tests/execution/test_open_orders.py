@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision import Decision
+from execution.open_orders import reductions_decided_anew, replaced_orders
 from execution.orders import Account, Order, client_order_id
 from execution.records import Run
 from execution.trader import SizingSettings, Trader
@@ -100,6 +101,52 @@ def test_the_order_of_somebody_else_is_never_cancelled(market: Bars, name: str) 
     decision = holder(0.1).decide(bars, account(bars, waiting("SYA", 900, name), SYA=100))
     assert decision is not None
     assert decision.cancels == ()
+
+
+def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market: Bars) -> None:
+    bars = market.until(MIDDAY)
+    mine = waiting("SYA", -50), waiting("SYB", 30)
+    others = (
+        waiting("SYA", 50),
+        waiting("SYA", -50, "manual"),
+        waiting("SYB", -30),
+        waiting("SYC", -20),
+        waiting("SYXUSD", -5),
+    )
+    belief = holder(0.1).belief_table(bars, bars.now).of(bars.now)
+    assert belief is not None
+    decides = np.array([symbol in ("SYA", "SYB", "SYXUSD") for symbol in belief.symbols])
+    held = account(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
+    found = reductions_decided_anew("test", held, replace(belief, deciding=decides))
+    assert found == mine
+    assert reductions_decided_anew("test", held, replace(belief, deciding=decides & False)) == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "left", "change", "replaced"),
+    [
+        ("0", "0.5", "0.5", False),
+        ("0", "0.5", "-0.5", True),
+        ("0", "-0.5", "-0.5", False),
+        ("0", "-0.5", "0.5", True),
+        ("2", "-0.5", "-0.5", True),
+        ("-2", "0.5", "0.5", True),
+        ("2", "0.5", "0.5", False),
+        ("2", "-0.5", "0", False),
+    ],
+)
+def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_reduces(
+    market: Bars, held: str, left: str, change: str, replaced: bool
+) -> None:
+    bars = market.until(MIDDAY)
+    decision = holder(0.1).decide(bars, account(bars))
+    assert decision is not None
+    (choice,) = (each for each in decision.choices if each.symbol == "SYA")
+    order = replace(waiting("SYA", 1 if Decimal(left) > 0 else -1), qty=abs(Decimal(left)))
+    before = replace(account(bars, order), positions={"SYA": Decimal(held)})
+    found = replaced_orders("test", before, [choice._replace(qty=Decimal(change))])
+    assert found == ((order,) if replaced else ())
+    assert replaced_orders("other", before, [choice._replace(qty=Decimal(change))]) == ()
 
 
 def test_a_reduction_that_is_decided_again_takes_no_second_part_of_a_ceiling(market: Bars) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -17,12 +19,13 @@ import requests
 from alpaca.common.exceptions import APIError
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_answers import chain_of, is_done, spread_traded
+from execution.alpaca.order_answers import chain_of, is_done, same_terms, spread_traded
 from execution.alpaca.order_desk import OrderDesk
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.posting import OrderWithheld
 from execution.broker import Asset
-from execution.journal.intents import Intent, IntentBook
+from execution.journal.events import EventLog
+from execution.journal.intents import STATES, Intent, IntentBook, Progress, State
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Fill, Order
 from foundation.database import Database
@@ -366,6 +369,88 @@ def test_a_fate_is_what_the_venue_says_or_open(
     assert desk.fate("o-1") == fate
 
 
+WORDS = {"symbol": "NVDA", "side": "buy", "qty": "10", "type": "market", "time_in_force": "day"}
+
+
+def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_down_once() -> None:
+    events = EventLog(database := Database())
+    book = IntentBook(database, events)
+    book.begin(Intent(replace(ORDER, client_order_id="ours-b"), NOW, SOON))
+    known = book.get("ours-b")
+    listed = [taken(name, **WORDS, filled_qty="4") for name in ("ours-a", "ours-b", "theirs")]
+    venue = Venue(open=[listed])
+    time = Waiting()
+    desk = OrderDesk(BrokerSettings(), KEYS, time.pause, book, time, job="trade")
+    desk.client = venue
+    for _ in range(2):
+        desk.adopt(lambda name: name.startswith("ours"))
+        adopted = book.get("ours-a")
+        assert adopted is not None
+        assert adopted.single == replace(ORDER, client_order_id="ours-a", reason="adopted")
+        assert (adopted.sent_at, adopted.job, adopted.reason) == (NOW, "trade", "adopted")
+        assert adopted.progress == Progress("working", "id-ours-a", Decimal(4))
+        assert book.get("ours-b") == known, "what is known of it stays"
+        assert book.get("theirs") is None
+    assert len(book.in_states(("working",))) == 1
+    assert [each.kind for each in events.events("ours-a")] == ["working", "noted working"]
+    assert venue.asked[0] == ("open", "/orders", {"status": "open", "limit": 500, "nested": "true"})
+
+
+SPREAD = SpreadOrder(
+    "s-1",
+    tuple(OptionLeg(contract_of(f"SPY240308P00{strike}000"), "buy") for strike in (495, 500)),
+    1,
+)
+
+
+def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
+    book = IntentBook()
+    book.begin(Intent(ORDER, NOW, None, "working"))
+    book.begin(Intent(SPREAD, NOW, None, "working"))
+    book.begin(Intent(replace(ORDER, client_order_id="o-2"), NOW, None))
+    venue = Venue(get=[taken(state="filled", filled_qty="10", filled_avg_price="5")])
+    desk, _ = desk_at(venue, book)
+    desk.follow(lambda intent: isinstance(intent.order, Order))
+    states = {each.client_order_id: each.state for each in book.select("1 = 1")}
+    assert states == {"o-1": "filled", "s-1": "working", "o-2": "sending"}
+    assert venue.times("get") == 1
+    silent = Venue(get=[status(404)])
+    desk, _ = desk_at(silent, book)
+    desk.follow(is_any)
+    assert book.get("s-1").state == "working"  # type: ignore[union-attr]
+
+
+def test_all_looks_for_orders_together_have_twenty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = list[float]()
+
+    @contextmanager
+    def limited(seconds: float) -> Iterator[None]:
+        limits.append(seconds)
+        yield
+
+    monkeypatch.setattr("foundation.transport.time_limit", limited)
+    book = IntentBook()
+    for number in range(3):
+        book.begin(Intent(replace(ORDER, client_order_id=f"o-{number}"), NOW, SOON))
+    desk, _ = desk_at(Venue(get=[status(404)]), book)
+    for ask in (desk.undetermined, desk.follow):
+        limits.clear()
+        ask(is_any)
+        assert limits[0] == 20.0, "around all of them"
+    limits.clear()
+    desk.fate("o-1")
+    assert limits[0] == 20.0
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(state: State) -> None:
+    book = IntentBook()
+    book.begin(Intent(ORDER, NOW, SOON, state))
+    desk, _ = desk_at(Venue(), book)
+    assert desk.is_undetermined("o-1") is (state in ("sending", "open"))
+    assert not desk.is_undetermined("o-2"), "it was never written down"
+
+
 def test_a_venue_that_asks_for_more_than_a_minute_in_all_is_left_alone() -> None:
     answer, venue, waited = posted(status(429, Retry_After="45"))
     assert isinstance(answer, OrderRejected)
@@ -540,6 +625,65 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     desk, _ = desk_at(Venue(get=[taken(state="replaced")]))
     with pytest.raises(BrokerError, match="replaced_by does not say by what"):
         desk.refreshed(taken())
+
+
+def test_nine_orders_in_the_place_of_one_are_followed_and_a_tenth_is_one_too_many() -> None:
+    def chain(successors: int) -> list[Said]:
+        replaced = [
+            taken(f"o-{k}", "replaced", replaced_by=f"id-o-{k + 1}")
+            for k in range(1, successors + 1)
+        ]
+        return [*replaced, taken(f"o-{successors + 1}", "filled")]
+
+    desk, _ = desk_at(Venue(get=chain(9)))
+    assert len(chain_of(desk.refreshed(taken()))) == 10
+    desk, _ = desk_at(Venue(get=chain(10)))
+    with pytest.raises(BrokerError, match="it was replaced more than 9 times"):
+        desk.refreshed(taken())
+
+
+SOLD = {"qty": "10", "filled_qty": "10", "filled_avg_price": "5"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"filled_qty": "10.5"},
+        {"status": "rejected"},
+        {"legs": [{"symbol": "A", "status": "filled", "qty": "1", "filled_qty": "2"}]},
+        {"legs": [{"symbol": "A", "status": "rejected", "qty": "1", "filled_qty": "1"}]},
+    ],
+)
+def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
+    wrong: dict[str, Any],
+) -> None:
+    sound = taken(state="filled", **SOLD)
+    desk, waited = desk_at(Venue(get=[{**sound, **wrong}, sound]))
+    assert desk.refreshed(taken()) == sound
+    assert waited == LOOKS[:1]
+    desk, _ = desk_at(Venue(get=[{**sound, **wrong}]))
+    with pytest.raises(BrokerError, match=r"order o-1: .*filled_qty"):
+        desk.refreshed(taken())
+
+
+@pytest.mark.parametrize(
+    ("terms", "same"),
+    [
+        ({}, True),
+        ({"symbol": "NVDA", "side": "buy", "qty": "10.0"}, True),
+        ({"symbol": "AAPL"}, False),
+        ({"side": "sell"}, False),
+        ({"qty": "9"}, False),
+    ],
+)
+def test_an_answer_is_about_an_order_of_other_terms_where_it_says_so(
+    terms: dict[str, Any], same: bool
+) -> None:
+    assert same_terms(ORDER, taken(**terms)) is same
+    coin = replace(ORDER, symbol="BTCUSD")
+    assert same_terms(coin, taken(**{**terms, "symbol": "BTC/USD"})) is (same or "symbol" in terms)
+    if "symbol" not in terms and "side" not in terms:
+        assert same_terms(replace(SPREAD, contracts=10), taken(**terms)) is same
 
 
 def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
@@ -994,6 +1138,72 @@ LEGS = [
     {**LEG, "filled_avg_price": "1.5"},
     {**LEG, "symbol": "SPY240305P00495000", "side": "buy", "filled_avg_price": "0.5"},
 ]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_order_that_has_expired_by_the_venues_clock_is_kept_back(beside: bool) -> None:
+    broker, venue, waited, _ = broker_at(0.0, post=[taken("o-2", "filled", **FILLED)])
+    broker.account()
+    venue.words["clock"] = [{"timestamp": "2024-03-05T17:31:20Z"}]
+    waited.append(30.0)
+    broker.submit([order(expires_at=SOON), *([order("o-2")] if beside else [])])
+    sent = [told["client_order_id"] for what, _, told in venue.asked if what == "post"]
+    assert sent == ["o-2"] * beside
+
+
+def test_an_order_that_never_expires_is_sent_without_a_look_at_the_clock() -> None:
+    broker, venue, _, _ = broker_at(post=[taken(state="filled", **FILLED)])
+    broker.account()
+    asked = venue.times("clock")
+    broker.submit([order()])
+    assert venue.times("clock") == asked
+
+
+def test_orders_of_a_strategy_that_work_are_written_down_and_those_of_others_are_not() -> None:
+    names = ["kelly-20240305T173000Z-NVDA-0-0", "kelly-b-20240305T173000Z-NVDA-0-0", "by-hand"]
+    broker, venue, _, _ = broker_at(open=[[taken(name, **WORDS) for name in names]], get=[taken()])
+    broker.adopt("kelly")
+    broker.follow()
+    assert [query for what, _, query in venue.asked if what == "get"] == [
+        {"client_order_id": names[0]}
+    ]
+
+
+def test_spreads_are_another_jobs_to_look_for() -> None:
+    book = IntentBook()
+    for state in ("working", "sending"):
+        book.begin(Intent(replace(SPREAD, client_order_id=state), NOW, None, state))  # type: ignore[arg-type]
+    book.begin(Intent(ORDER, NOW, None, "working"))
+    told = {"open": [[]], "positions": [[]], "account": [FACTS], "get": [taken()]}
+    venue, time = Venue(**told), Waiting()
+    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time)
+    broker._desk.client = venue
+    broker.follow()
+    broker.account()
+    looked = [query for what, path, query in venue.asked if what == "get"]
+    assert looked == [{"client_order_id": "o-1"}]
+
+
+def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_became() -> None:
+    """A venue that has the opening refuses the reduction itself, as a wash trade."""
+    bid = order("b-1", tif="gtc", type="limit", limit_price=5.0)
+    sale = order("s-1", side="sell", type="limit", limit_price=4.0)
+    for reduces, state, sent in ((True, "sending", 1), (False, "sending", 0), (True, "working", 0)):
+        book = IntentBook()
+        book.begin(Intent(bid, NOW, None, state))  # type: ignore[arg-type]
+        working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
+        told = {
+            "open": [[] if state == "sending" else [working]],
+            "positions": [[{"symbol": "NVDA", "qty": "10", "current_price": "5"}]],
+            "account": [FACTS],
+            "get": [status(404)],
+            "post": [taken("s-1", "filled", **FILLED)],
+        }
+        venue, time = Venue(**told), Waiting()
+        broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time)
+        broker._desk.client = venue
+        broker.submit([replace(sale, reduces=reduces)])
+        assert venue.times("post") == sent, (reduces, state)
 
 
 @pytest.mark.parametrize("field", LEGS[0])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
-from execution.orders import Account, Order, OrderTerms, client_order_id
+from execution.orders import LEAST_FREE, Account, Order, OrderTerms, client_order_id
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
@@ -73,6 +73,36 @@ def test_unsettled_proceeds_and_short_proceeds_do_not_buy_coins() -> None:
     assert Account(100.0, {}, {}, AT, unsettled=30.0, short_proceeds=50.0).unborrowed_cash == 20.0
     assert Account(100.0, {}, {}, AT, unsettled=-30.0).unborrowed_cash == 100.0
     assert Account(-5.0, {}, {}, AT).unborrowed_cash == -5.0
+
+
+@pytest.mark.parametrize(
+    ("cash", "collateral", "free", "coins"),
+    [
+        (80_000.0, 25_000.0, 0.75, 45_000.0),
+        (80_000.0, 75_000.0, 0.25, 0.0),
+        (80_000.0, 100_000.0, LEAST_FREE, 0.0),
+        (80_000.0, 300_000.0, LEAST_FREE, 0.0),
+        (-10_000.0, 5_000.0, 0.5, -20_000.0),  # of a debt nothing is set aside
+        (-20_000.0, 5_000.0, LEAST_FREE, -30_000.0),  # no equity
+        (-30_000.0, 5_000.0, LEAST_FREE, -40_000.0),
+    ],
+)
+def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
+    cash: float, collateral: float, free: float, coins: float
+) -> None:
+    """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
+    account = Account(cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0)
+    secured = account.secured(collateral)
+    assert (secured.free, secured.unborrowed_cash) == (pytest.approx(free, rel=1e-12), coins)
+    assert (secured.equity, secured.cash) == (account.equity, account.cash)
+    assert secured.secured(0.0) == secured, "nothing more is set aside"
+
+
+def test_where_nothing_is_sold_all_cash_is_set_aside_for_spreads_once() -> None:
+    account = Account(100.0, {}, {}, AT, unsettled=-30.0)
+    assert account.secured(0.0) == account
+    assert account.secured(60.0).unborrowed_cash == 40.0
+    assert account.secured(60.0).free == pytest.approx(0.4)
 
 
 def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:

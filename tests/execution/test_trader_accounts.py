@@ -75,6 +75,34 @@ def test_an_account_that_lends_no_shares_sells_none_short(market: Bars) -> None:
         assert {c.symbol: c.target for c in decision.choices}["SYA"] == (-0.6 if shorting else 0.0)
 
 
+def test_what_secures_spreads_lowers_the_ceiling_of_stocks_by_its_share(market: Bars) -> None:
+    panel = market.until(np.datetime64(MIDDAY, "ns"))
+    who = trader_of(Tilted(SYA=90.0, SYB=-90.0, SYC=90.0))
+    whole = Account(1e5, {}, prices_of(panel), panel.now)
+    for collateral, share in ((0.0, 1.0), (90_000.0, 0.1), (95_000.0, 0.05)):
+        decision = who.decide(panel, whole.secured(collateral))
+        assert decision is not None
+        assert decision.stock_ceiling == pytest.approx(4.0 * share)
+        gross = sum(abs(choice.target) for choice in decision.choices)
+        assert gross <= 4.0 * share + 1e-6
+        assert gross > 3.9 * share or share == 1.0
+
+
+def test_the_defaults_of_sizing_are_those_that_were_studied() -> None:
+    assert SizingSettings() == SizingSettings(
+        strategy="kelly_50",
+        volatility="quantile",
+        holding="plan",
+        signal_bars=3,
+        enhanced=True,
+        risk_multiplier=1.0,
+        fallback="none",
+        position=0.1,
+        target_volatility=0.15,
+        band=0.25,
+    )
+
+
 @pytest.mark.parametrize("name", ["risk_multiplier", "position", "target_volatility"])
 def test_sizing_settings_hold_to_their_edges(name: str) -> None:
     for sound in (1e-9, 10.0):

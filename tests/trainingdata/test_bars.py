@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from foundation.errors import DataError, InputError
-from trainingdata.bar_files import read_bars
+from trainingdata.bar_files import find_files, read_bars
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instruments import Kind, instrument
 
@@ -70,6 +70,58 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     write(tmp_path, frame(), "notes of today.csv")
     with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
         read_bars([tmp_path], None)
+
+
+def test_a_symbol_without_a_file_is_refused_with_one_like_it_or_those_that_there_are(
+    tmp_path: Path,
+) -> None:
+    def refused() -> str:
+        with pytest.raises(DataError) as caught:
+            find_files([tmp_path], ["NVDA"])
+        return str(caught.value)
+
+    missing = f"NVDA: no NVDA.parquet or .csv in {tmp_path}"
+    assert refused() == missing
+    names = [f"X{first}{second}" for first in "ABCDE" for second in "ABCDE"]
+    for name in names[:20]:
+        write(tmp_path, frame(), f"{name}.csv")
+    assert refused() == f"{missing}; here are {', '.join(names[:20])}"
+    for name in names[20:]:
+        write(tmp_path, frame(), f"{name}.csv")
+    assert refused() == f"{missing}; here are {', '.join(names[:20])} and 5 more"
+    write(tmp_path, frame(), "NVDX.csv")
+    assert "NVDX" in refused()
+    assert "here are" not in refused()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "bars"),
+    [
+        ("2024-10-02T20:00", None, 14),
+        ("2024-10-02T20:00", "2024-10-02T20:00", 14),
+        (None, "2024-10-01T14:30", 1),
+        ("2024-10-01T14:30", "2024-10-01T14:30", 1),
+        ("2024-10-02T20:01", None, None),
+        (None, "2024-10-01T14:29", None),
+        ("2024-10-01T20:30", "2024-10-02T14:00", None),
+    ],
+)
+def test_a_bar_counts_at_its_end_and_a_history_before_the_start_stays(
+    tmp_path: Path, start: str | None, end: str | None, bars: int | None
+) -> None:
+    write(tmp_path, frame())
+    first, last = (None if at is None else np.datetime64(at, "ns") for at in (start, end))
+    if bars is not None:
+        assert read_bars([tmp_path], ["AAA"], start=first, end=last).mask.sum() == bars
+        return
+    since = "its beginning" if start is None else f"{start}Z"
+    until = "its end" if end is None else f"{end}Z"
+    says = (
+        f"AAA has no bars between {since} and {until}; the file holds those that start from"
+        " 2024-10-01T13:30Z to 2024-10-02T19:30Z, and a bar counts at its end"
+    )
+    with pytest.raises(DataError, match=f"{says}$"):
+        read_bars([tmp_path], ["AAA"], start=first, end=last)
 
 
 def test_symbols_are_recognised_by_how_they_are_written() -> None:

@@ -265,7 +265,8 @@ def test_a_wrong_character_never_loses_a_row_in_silence(
             bars = load_bars(put(Path(folder), changed))
         except DataError:
             return
-    assert bars.mask.sum() == len(ROWS) or bars.origins[0].notes
+    (origin,) = bars.origins
+    assert bars.mask.sum() == len(ROWS) or origin.notes or origin.doubts
 
 
 @pytest.mark.parametrize("count", ["1709562600", "1709562600000000", "1709562600000.5", "x"])
@@ -386,6 +387,18 @@ def test_a_thin_file_read_on_another_clock_is_refused_where_no_session_of_it_clo
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
     assert load_bars(path, zone=NEW_YORK).mask.sum() > 50
     assert "and none opens or none closes one; correct data.zone" in refusal(path, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("outside", "says"), [(1, "1 row lies outside"), (2, "2 rows lie outside")]
+)
+def test_rows_outside_sessions_of_which_none_opens_or_closes_are_counted(
+    tmp_path: Path, outside: int, says: str
+) -> None:
+    hours = [f"2024-03-{day} {hour}:30" for day in ("04", "05", "06") for hour in (11, 12, 13)]
+    late = [f"2024-03-0{day} 22:30" for day in (4, 5)][:outside]
+    path = put(tmp_path, text([f"{stamp},5,5,5,5,1" for stamp in sorted([*hours, *late])]))
+    assert says in refusal(path, NEW_YORK)
 
 
 def test_an_hour_that_the_clock_shows_twice_or_never_is_refused_where_the_order_does_not_tell(

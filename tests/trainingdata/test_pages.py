@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -200,12 +201,21 @@ def test_a_history_of_hundreds_of_pages_is_read_to_its_end_and_says_so_each_minu
     assert len(said) - 1 <= client.now / pages.QUIET, "a short history needs no line"
     if len(said) > 1:
         assert "/stocks/bars: page " in caplog.text
+        assert set(np.diff(said)) == {math.ceil(pages.QUIET / seconds) * seconds}
 
 
-def test_pages_without_end_are_a_refusal_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_without_end_are_a_refusal_in_the_end() -> None:
     """Each with a token that is new."""
-    monkeypatch.setattr(pages, "MOST_PAGES", 1000)
-    client = checked(Client(2000, 0.1))
-    with pytest.raises(SenselessAnswer, match="no end after 1000 pages"):
+    client = checked(Client(20_000, 0.001))
+    with pytest.raises(SenselessAnswer, match="no end after 10000 pages"):
         client.read_all()
-    assert client.read == 1000
+    assert client.read == 10_000
+    whole = checked(Client(10_000, 0.001))
+    whole.read_all()
+    assert whole.read == 10_000
+
+
+def test_a_client_may_begin_with_a_later_page() -> None:
+    client = checked(Client(3, 0.1))
+    client.read = 1
+    assert client.get("/stocks/bars", {"page_token": "1"})["next_page_token"] == "2"

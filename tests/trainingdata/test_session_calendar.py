@@ -37,6 +37,7 @@ from trainingdata.sessions import (
     last_fridays,
     last_known,
     nights_between,
+    nth_bar_end_after,
     session_of,
     session_open,
     sessions_between,
@@ -234,6 +235,17 @@ def test_the_bars_after_one_are_those_of_the_calendar(numbers: list[int], ahead:
     assert bar_slots(Kind.STOCK, ends, ahead).tolist() == [
         [places[bars()[k + j]] for j in range(ahead + 1)] for k in numbers
     ]
+
+
+@given(moments(), st.integers(1, 20))
+def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
+    at: datetime, ahead: int
+) -> None:
+    ends = [end for _, end in bars()]
+    after = at64(ends[bisect_right(ends, at) + ahead - 1])
+    assert nth_bar_end_after(Kind.STOCK, all64(at), ahead).tolist() == [after.tolist()]
+    hour = at64(at.replace(minute=0) + ahead * HOUR)
+    assert nth_bar_end_after(Kind.CRYPTO, all64(at), ahead).tolist() == [hour.tolist()]
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from trainingdata.instants import HOUR, four_pm, instant
+from trainingdata.instants import HOUR, four_pm, history_start, instant
 from trainingdata.instruments import Kind
 from trainingdata.sessions import (
     bar_position,
@@ -227,3 +227,10 @@ def test_stocks_and_coins_share_the_news_of_the_time_both_move_in(
 def test_an_instant_that_no_clock_here_reaches_is_refused_in_a_line(text: str) -> None:
     with pytest.raises(InputError, match=r"start: .* is no "):
         instant(text, name="start")
+
+
+@given(st.integers(0, 24 * 3600 - 1), st.integers(0, 400))
+def test_a_history_of_so_many_days_begins_at_one_midnight_all_day(second: int, days: int) -> None:
+    now = utc("2024-03-05") + np.timedelta64(second, "s")
+    assert history_start(now, days) == utc("2024-03-05") - np.timedelta64(days, "D")
+    assert history_start(now, days).dtype == np.dtype("datetime64[ns]")

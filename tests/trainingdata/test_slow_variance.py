@@ -57,6 +57,11 @@ def test_without_history_the_prior_speaks(long: Bars) -> None:
     assert rows[0] == pytest.approx([0.25**2, 0.75**2])
 
 
+def test_of_no_instant_there_is_no_row(long: Bars) -> None:
+    number, rows = slow_variances(long, long.times[:0])
+    assert (number.shape, rows.shape) == ((0,), (0, 2))
+
+
 @settings(max_examples=25)
 @given(share=st.floats(0, 1))
 def test_neither_where_a_panel_begins_nor_what_follows_changes_it(long: Bars, share: float) -> None:

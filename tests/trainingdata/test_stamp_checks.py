@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.arrays import Instants
-from foundation.errors import DataError
-from trainingdata.instants import Unzoned
+from foundation.errors import DataError, InputError
+from trainingdata.instants import Unzoned, instants_of_column
 from trainingdata.instruments import Kind
 from trainingdata.sessions import stock_grid
 from trainingdata.stamp_checks import Reading, begun_at, refuse_misread
@@ -125,6 +125,77 @@ def test_a_winter_clock_kept_all_year_is_refused_for_its_summer() -> None:
     read = pd.DatetimeIndex(fixed).tz_localize(NEW_YORK).tz_convert("UTC").tz_localize(None)
     with pytest.raises(DataError, match=r"1 h too early .*in summer; .* set data.zone to the"):
         refuse_misread(np.asarray(read), Reading(60, NEW_YORK), ON_NEW_YORKS_CLOCK, "a.csv")
+
+
+def read(cells: object, zone: str | None = None, dtype: str | None = None) -> list[str]:
+    """The instants of a column from the second row of a file on, to the minute."""
+    column = pd.Series(cells, name="timestamp", dtype=dtype)  # type: ignore[call-overload]
+    found = instants_of_column(column, "a.csv", 1, Unzoned(zone, "data.zone"))
+    assert found.dtype == np.dtype("datetime64[ns]")
+    return [str(each)[:16] for each in found]
+
+
+NAIVE = ["2024-03-08 09:30", "2024-03-11 09:30"]  # the clocks change between them
+UTC = ["2024-03-08T14:30", "2024-03-11T13:30"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "zone", "dtype"),
+    [
+        (["2024-03-08T14:30Z", "2024-03-11 13:30:00.000+00:00"], None, None),
+        (["2024-03-08 09:30-05:00", " 2024-03-11T09:30:00-0400 "], None, None),
+        (["2024-03-08 09:30-05:00", "2024-03-11T09:30:00-0400"], "Asia/Tokyo", None),
+        (NAIVE, NEW_YORK, None),
+        ([NAIVE[0], "2024-03-11T13:30Z"], NEW_YORK, None),
+        (UTC, "UTC", None),
+        (NAIVE, NEW_YORK, "datetime64[ns]"),
+        (UTC, "UTC", "datetime64[us]"),
+        (UTC, None, "datetime64[s, UTC]"),
+        (UTC, NEW_YORK, "datetime64[s, UTC]"),
+    ],
+)
+def test_a_column_says_the_instants_of_its_zone_and_without_one_those_of_the_clock_that_is_set(
+    cells: list[str], zone: str | None, dtype: str | None
+) -> None:
+    assert read(cells, zone, dtype) == UTC
+
+
+@pytest.mark.parametrize(
+    ("cells", "zone", "dtype", "says"),
+    [
+        (["2024-03-08T14:30Z", "soon"], None, None, "row 3: timestamp 'soon' is no date and time"),
+        (["2024-03-08T14:30Z", "3/5/2024 14:30Z"], None, None, "row 3: .* is no date and time"),
+        (["2024-03-08T14:30Z", NAIVE[1]], None, None, "row 3: .* has no zone; write it in UTC"),
+        (["2024-03-08 09:30", "2024"], NEW_YORK, None, "row 3: timestamp '2024' is no date and"),
+        (NAIVE, None, "datetime64[ns]", "row 2: .* has no zone; store the column in UTC, or name"),
+        ([NAIVE[0], None], NEW_YORK, "datetime64[ns]", "row 3: timestamp is empty"),
+        ([UTC[0], None], None, "datetime64[ns, UTC]", "row 3: timestamp is empty"),
+        ([1.5, 2.5], None, None, "row 2: timestamp 1.5 is no date and time"),
+        (
+            ["1678-01-01", "2261-12-31", "2263-01-01"],
+            None,
+            "datetime64[s, UTC]",
+            "row 4: timestamp 2263-01-01.* is no instant between 1678 and 2262",
+        ),
+        (["2024-03-08", "1677-01-01"], None, "datetime64[s, UTC]", "row 3: .* is no instant"),
+        ([*NAIVE, "2024-03-10 02:30"], NEW_YORK, None, "row 4: .* is there twice or never"),
+    ],
+)
+def test_a_cell_that_says_no_instant_for_certain_is_refused_by_its_row(
+    cells: list[str], zone: str | None, dtype: str | None, says: str
+) -> None:
+    with pytest.raises(DataError, match=f"^a.csv: {says}"):
+        read(cells, zone, dtype)
+
+
+def test_a_zone_is_utc_or_a_place() -> None:
+    for zone in (None, "UTC", NEW_YORK):
+        assert Unzoned(zone).zone == zone
+    for zone in ("EST", "Etc/Nowhere", "../UTC", "America"):
+        with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):
+            Unzoned(zone, "data.zone")
+    assert "data.zone" in Unzoned(None, "data.zone").advice
+    assert not Unzoned().advice
 
 
 @pytest.mark.parametrize(("hours", "says"), [(-1, "1 h too early"), (2, "2 h too late")])
