@@ -186,18 +186,18 @@ def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
 
 
 def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
-    """120,000 USD on one day: 22 bp from the next day on, and 25 bp again once it is more than
-    30 days old.
+    """120,000 USD on one day: 12 and 22 bp, maker and taker, from the next day on, and 15 and 25
+    bp again once it is more than 30 days old.
     """
     b = Bench(cash=1e6)
     b.send(2, 2.0)
-    assert b.account["taker"] == 0.0025
+    assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
     day = int(b.day["date"])
     for later in range(1, 31):
         update_coin_tier(b.book, day + later)
-        assert b.account["taker"] == 0.0022
+        assert (b.account["maker"], b.account["taker"]) == (0.0012, 0.0022)
     update_coin_tier(b.book, day + 31)
-    assert b.account["taker"] == 0.0025
+    assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
 
 
 def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
@@ -394,6 +394,18 @@ def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
     assert b.account["proceeds"] == 500.0
 
 
+def test_a_short_that_a_reverse_split_dissolves_leaves_no_proceeds_behind() -> None:
+    """1 for 20: ten shares sold today become none; the other short's 10,000 are all there is."""
+    b = Bench(costs=TradingCosts(0, 0, 0, 0, 0, 0))
+    b.hold(0, -100, 10_000.0)
+    b.send(1, -10)
+    assert (b.account["proceeds"], b.account["fresh_proceeds"]) == (10_500.0, 500.0)
+    apply_corporate_action(b.book, b.tape, 0, 1, 0.05, 0.0)
+    assert b.quantity(1) == 0
+    assert (b.account["proceeds"], b.account["fresh_proceeds"]) == (10_000.0, 0.0)
+    assert b.book.holding["proceeds"].tolist() == [10_000.0, 0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("quantity", "price", "special", "need"),
     [
@@ -515,6 +527,16 @@ def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> 
             open_session(b.book, b.day)
             b.account["reserved_stock"] = waiting
             assert most - waiting - 50 <= b.send(1, 100_000) * 50.0 <= most - waiting
+
+
+def test_before_june_2026_who_needed_all_of_last_evenings_equity_has_no_power_for_the_day() -> None:
+    """28,000 of equity where the close asked for 30,000: not a share of 50 cents."""
+    b = Bench(-72_000.0, date="2024-01-03", regime="dated", order_margin=1.0)
+    b.hold(0, 1_000)
+    close_session(b.book, b.day, 0)
+    open_session(b.book, b.day)
+    assert b.account["day_power"] == 0
+    assert b.send(1, 1, price=0.5) == 0
 
 
 def test_before_june_2026_a_small_account_buys_twice_its_equity_to_the_dollar() -> None:

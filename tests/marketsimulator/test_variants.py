@@ -235,15 +235,17 @@ def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
     assert len(finals) == 2
 
 
+@pytest.mark.parametrize("hours", [0, 3], ids=["at the close", "by day"])
 def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
-    settings: BacktestSettings,
+    settings: BacktestSettings, hours: int
 ) -> None:
     """Two and a half times long as stocks lose more than half: decisions fail from then on, and
-    leave nothing held.
+    leave nothing held. A stock that decides no more is kept until the night.
     """
+    crash = CRASH - np.timedelta64(hours, "h")
     bars = settings.bars()
     values = bars.values.copy()
-    later = bars.times > CRASH
+    later = bars.times > crash
     for s in np.flatnonzero(~bars.crypto):
         values[s, later, OPEN : CLOSE + 1] *= 0.4
     bars = Bars(bars.instruments, bars.times, values, bars.mask, "synthetic bars, halved")
@@ -262,8 +264,10 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     begin, trader = prepared(rash, bars)
     beliefs = trader.table
     assert beliefs is not None
+    silent = np.outer(beliefs.at > crash, np.array(bars.symbols) == "SYA")
     keen = replace(
         beliefs,
+        deciding=beliefs.deciding & ~silent,
         mu=np.where(
             beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
         ),
@@ -271,6 +275,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     run, outcome = agreed(rash, bars, begin, replace(trader, table=keen))
     assert outcome.equity.min() < 0
     assert run.rows[-1].gross_stock == 0.0
+    assert any(row.gross_stock > 0 for row in run.rows if row.equity < 0)
     failed = sum(bool(decision.failure) for decision in run.decisions)
     assert outcome.totals.failures == failed > 10
 

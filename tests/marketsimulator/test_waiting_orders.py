@@ -317,6 +317,21 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_positi
     assert early.states(["o"])["o"] == "canceled"
 
 
+def test_what_has_filled_or_closed_its_position_waits_for_no_further_bar() -> None:
+    """A bid through which three bars trade buys once; 15 to be sold of 10, at an open, sell 10."""
+    dips = (100.0, 101.0, 94.0, 100.0)
+    b = stock(FLAT, dips, dips, dips)
+    b.submit([order("buy", 10, "limit", limit_price=95.0)])
+    assert walk(b, 3) == [("o", 10, 95.0)]
+    assert b.states(["o"]) == {"o": "filled"}
+    low = (90.0, 91.0, 89.0, 90.0)
+    gap = stock(FLAT, FLAT, low, low, low)
+    gap.submit([order("sell", 15, "stop", stop_price=95.0)])
+    gap.submit([order("buy", 10, "limit", "in", limit_price=100.0)])
+    assert walk(gap, 4) == [("in", 10, 100.0), ("o", -10, 90.0)]
+    assert gap.states(["o"]) == {"o": "canceled"}
+
+
 def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     """Ex 2 USD, then 4 for 1, at the second session's open.
 
@@ -378,9 +393,10 @@ def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
     assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 2.0]
 
 
-def test_an_order_that_only_reduces_ends_where_nothing_is_left() -> None:
+@pytest.mark.parametrize("price", [110.0, 90.0], ids=["waiting", "at once"])
+def test_an_order_that_only_reduces_ends_where_nothing_is_left(price: float) -> None:
     b = stock(FLAT, (100, 112, 99, 111), (111, 112, 110, 111))
-    b.submit([order("sell", 10, "limit", limit_price=110.0, reduces=True)])
+    b.submit([order("sell", 10, "limit", limit_price=price, reduces=True)])
     assert walk(b, 2) == []
     assert b.states(["o"]) == {"o": "canceled"}
     assert b.account().open_orders == ()

@@ -5,7 +5,7 @@ has to be.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
 from sizing.situation import NoEquity, Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
+from sizing.solver.multi_period import LaterBlocks
 
 
 def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
@@ -197,25 +198,31 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
 
 
 def test_what_stands_beside_a_situation_decides_nothing_and_has_a_place_in_every_array() -> None:
-    s = situation(4).with_fixed(np.array([0.2, -0.1]), np.array([True, False]))
-    assert {
-        len(getattr(s, name))
-        for name in (
-            "mu",
-            "covariance",
-            "held",
-            "cost",
-            "crypto",
-            "long_only",
-            "deciding",
-            "universe",
-            "years",
-        )
-    } == {7}
-    assert s.covariance.shape == (7, 7)
-    assert not s.deciding[5:].any()
-    assert not s.universe[5:].any()
-    assert (s.held[5:].tolist(), s.crypto[5:].tolist()) == ([0.2, -0.1], [True, False])
+    n = 5
+    s = situation(
+        4,
+        n,
+        increment=np.full(n, 0.01),
+        earned=np.full((3, n), 1e-3),
+        later=LaterBlocks(np.ones((2, n)), np.ones((2, n, n)), np.ones(2), np.ones((2, n))),
+        symbols=("AAA", "BBB", "CCC", "DDD", "EEE"),
+    )
+    wide = s.with_fixed(np.array([0.2, -0.1]), np.array([True, False]))
+    beside = {"held": [0.2, -0.1], "crypto": [True, False], "long_only": [True, True]}
+    for name in (field.name for field in fields(Situation)):
+        before, after = getattr(s, name), getattr(wide, name)
+        if isinstance(before, np.ndarray):
+            np.testing.assert_array_equal(after[tuple(map(slice, before.shape))], before)
+            assert after.shape[-1] == n + 2, name
+            assert (after[..., n:] == beside.get(name, [0.0, 0.0])).all(), name
+        elif name not in ("later", "symbols"):
+            assert after == before, name
+    np.testing.assert_array_equal(wide.covariance, wide.covariance.T)
+    for found, expected in zip(wide.later_blocks, s.later_blocks.padded(2), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert wide.symbols == (*s.symbols, "", "")
+    bare = situation(4).with_fixed(np.array([0.2]), np.array([True]))
+    assert (bare.increment, bare.earned, bare.later, bare.symbols) == (None, None, None, ())
 
 
 def stock(**fields: Any) -> Situation:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.kelly import SizingProblem, SolverFailed, kelly_weights
+from sizing.kelly import SizingProblem, SolverFailed, failure_text, kelly_weights
+from sizing.solver.active_set import INFEASIBLE
 
 
 def history(seed: int) -> dict[str, Any]:
@@ -29,7 +30,6 @@ def history(seed: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
 @given(st.integers(0, 100_000))
 def test_a_history_is_its_instants_one_by_one(seed: int) -> None:
     p = history(seed)
@@ -57,6 +57,7 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
         SolverFailed, match="2 symbols has no answer: their lower bounds exceed a ceiling"
     ) as failed:
         kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
+    assert str(failed.value) == failure_text(INFEASIBLE, 2)
     failed.value.problem.save(tmp_path / "problem.npz")
     kept = SizingProblem.read(tmp_path / "problem.npz")
     assert kept.fraction == 0.25

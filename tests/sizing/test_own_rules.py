@@ -78,6 +78,11 @@ def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float
     assert broken_limits(s, limits, found.target) == []
 
 
+def test_a_rule_that_asks_for_more_than_a_million_times_its_equity_asks_for_a_million() -> None:
+    rule = own_rule("own:any", lambda book: [1e300, -2e6])
+    assert rule(book()).tolist() == [1e6, -1e6]
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=seeds)
 def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(

@@ -12,6 +12,7 @@ import piqp
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem
@@ -320,6 +321,10 @@ def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
     assert last[0] == last[1] == cost
     assert 0 <= last[4] < 1e-3 * cost
     assert last[3] <= last[2] <= cost
+    within = np.array([0.5, 1.0, 2.0])
+    share = norm.cdf(within) - norm.cdf(-within)
+    _, last = later_costs(np.full(3, cost), cost / within, 2)
+    np.testing.assert_allclose(last, cost * share, rtol=1e-12)
     assert later_costs(np.full(5, cost), told, 0).shape == (0, 5)
 
 

@@ -88,18 +88,18 @@ def test_many_symbols_are_the_class_and_one_is_less() -> None:
 
 
 def test_a_class_is_on_its_own_and_what_is_not_known_has_none() -> None:
-    """Two stocks, two coins and a stock without a forecast: the coins change nothing about the
-    stocks.
+    """Two stocks, two coins, a stock without a forecast and one that does not move: the coins
+    change nothing about the stocks.
     """
-    correlation = equicorrelated(5, 0.5)
-    variance = np.array([0.04, 0.09, np.nan, 0.5, 0.8])
-    crypto = np.array([False, False, False, True, True])
+    correlation = equicorrelated(6, 0.5)
+    variance = np.array([0.04, 0.09, np.nan, 0.0, 0.5, 0.8])
+    crypto = np.array([False, False, False, False, True, True])
     found = premiums(variance, correlation, crypto)
     np.testing.assert_allclose(found[:2], premiums(variance[:2], correlation[:2, :2]), rtol=1e-6)
     np.testing.assert_allclose(
-        found[3:], premiums(variance[3:], correlation[3:, 3:], crypto[3:]), rtol=1e-6
+        found[4:], premiums(variance[4:], correlation[4:, 4:], crypto[4:]), rtol=1e-6
     )
-    assert found[2] == 0.0
+    assert found[2:4].tolist() == [0.0, 0.0]
 
 
 def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from inspect import unwrap
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
-from sizing.solver.segments import Program
+from sizing.solver.segments import (
+    CHANGES,
+    FREE,
+    REFRESH,
+    Program,
+    State,
+    fix_weight,
+    free_weight,
+    neighbour,
+)
 from tests.sizing.hard_ceilings import program
 
 
@@ -235,3 +247,98 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
     balance = np.sign(w) * prices[0] + np.sign(w - held) * 1e-5
     np.testing.assert_allclose(gradient[inside], balance[inside], atol=1e-12)
     assert inside.sum() > 5
+
+
+def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
+    """Five times as much would be held without it."""
+    one = np.ones(1)
+    p = program(
+        5e-11 * one, np.eye(1), -one, one, 0 * one, 0 * one, np.ones((1, 1)), np.array([1e-11])
+    )
+    status, w, _ = solve(p)
+    assert status == SOLVED
+    assert w == pytest.approx([1e-11], rel=1e-6)
+
+
+@given(st.integers(0, 1_000_000), st.sampled_from([-1.0, 1.0]))
+def test_the_next_knot_is_the_nearest_weight_at_which_anything_bends(seed: int, way: float) -> None:
+    """A bound; what is held, where moving costs; zero, where a group counts sizes."""
+    p = borrowing_book(seed)
+    sizes = (p.groups[~p.net] > 0).any(axis=0)
+    for i in range(len(p.pull)):
+        knots = {p.lower[i], p.upper[i]}
+        knots |= {p.held[i]} if p.cost[i] > 0 else set()
+        knots |= {0.0} if sizes[i] else set()
+        knots = {knot for knot in knots if p.lower[i] <= knot <= p.upper[i]}
+        for w in (*knots, 0.5 * (p.lower[i] + p.upper[i]) + 0.01):
+            beyond = [knot for knot in knots if (knot - w) * way > 0]
+            if beyond:
+                nearest = min(beyond, key=lambda knot: abs(knot - w))
+                assert unwrap(neighbour)(p, i, w, way) == nearest
+
+
+def starting_state(p: Program, weight: Array) -> State:
+    """Weights that are all at knots."""
+    n = len(weight)
+    return State(
+        weight=weight,
+        gradient=p.pull - p.risk @ weight,
+        low=np.empty(n),
+        high=np.empty(n),
+        sign=np.empty(n),
+        side=np.empty(n),
+        free=np.empty(n, dtype=np.int64),
+        place=np.full(n, -1),
+        active=np.zeros(len(p.room), dtype=np.int64),
+        price=np.zeros(len(p.room)),
+        factor=np.zeros((n, n)),
+        barred=np.zeros(n, dtype=np.int64),
+        counts=np.zeros(3, dtype=np.int64),
+    )
+
+
+def assert_consistent(p: Program, state: State) -> None:
+    """The gradient is that of the weights, the factor that of the free ones, each in its place."""
+    count = state.counts[FREE]
+    rows = state.free[:count]
+    np.testing.assert_allclose(state.gradient, p.pull - p.risk @ state.weight, atol=1e-9)
+    triangle = np.tril(state.factor[:count, :count])
+    np.fill_diagonal(triangle, 1.0 / np.diag(triangle))
+    np.testing.assert_allclose(triangle @ triangle.T, p.risk[np.ix_(rows, rows)], atol=1e-9)
+    assert state.place[rows].tolist() == list(range(count))
+    assert (state.place >= 0).sum() == count
+
+
+@given(st.integers(0, 1_000_000))
+def test_gradient_and_factor_follow_every_weight_that_is_freed_or_put_on_a_knot(seed: int) -> None:
+    """In any order, by quarters, and anew after so many changes, whatever rounding has done."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 7))
+    quarters = np.arange(-8, 9) / 4
+    factors = rng.normal(size=(n, n))
+    nothing = np.zeros(n)
+    held = rng.choice(quarters, n)
+    bound = np.full(n, 2.0)
+    p = program(
+        *(rng.normal(size=n), factors @ factors.T + np.eye(n), -bound, bound, held, nothing),
+        *(np.ones((1, n)), np.ones(1)),
+    )
+    state = starting_state(p, rng.choice(quarters, n))
+    for turn in range(4 * n):
+        fixed = np.flatnonzero(state.place < 0)
+        if len(fixed) == n or (len(fixed) and rng.random() < 0.6):
+            i = int(rng.choice(fixed))
+            low, high = np.sort(rng.choice(quarters, 2, replace=False)).tolist()
+            unwrap(free_weight)(p, state, i, low, high)
+            assert state.sign[i] * (low + high) >= 0
+            assert state.side[i] * (low + high - 2 * held[i]) >= 0
+        else:
+            i = int(rng.choice(state.free[: state.counts[FREE]]))
+            if turn >= 2 * n:
+                state.counts[CHANGES] = REFRESH - 1
+                state.factor[:] *= 1.001
+                state.gradient[:] += 0.001
+            knot = float(rng.choice(quarters))
+            unwrap(fix_weight)(p, state, i, knot)
+            assert state.weight[i] == knot
+        assert_consistent(p, state)

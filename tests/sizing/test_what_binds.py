@@ -153,3 +153,22 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
     assert np.abs(found.unlimited).max() < 0.01
     for bound in found.binding:
         assert bound["stock_gross"] + bound["joint"] > 1e-3
+
+
+def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_costs() -> None:
+    """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
+    s = replace(
+        situation_of(0),
+        **{name: np.zeros(1) for name in ("held", "years")},
+        **{name: np.zeros(1, dtype=bool) for name in ("crypto", "long_only")},
+        **{name: np.ones(1, dtype=bool) for name in ("deciding", "universe")},
+        mu=np.array([3e-3]),
+        covariance=np.array([[1e-4]]),
+        cost=np.array([2e-4]),
+        equity=100_000.0,
+        stock_ceiling=4.0,
+        toll=4e-3,
+    )
+    found = allocate(s, Limits(symbol_cap=2.0), 0.5)
+    assert found.target.tolist() == pytest.approx([1.0])
+    assert dict(found.binding[0]) == pytest.approx({"financing": 2.6e-3})
