@@ -181,19 +181,13 @@ class Journal(MarkBook):
             for order in orders:
                 self._book.plan(replace(self._planned(order, name, at), part="night"))
 
-    def night_name(self, closes: np.datetime64, number: int) -> str:
-        """What the cuts before a close follow from; number: of the look, from 0."""
-        return f"{self._night_prefix(closes)}{number}"
-
-    def _night_prefix(self, closes: np.datetime64) -> str:
-        return f"{self._job}-night-{compact_text(closes)}-"
-
-    def next_night(self, closes: np.datetime64) -> int:
-        """The number that no cut before a close has had yet."""
-        prefix = self._night_prefix(closes)
+    def next_night(self, closes: np.datetime64) -> tuple[str, int]:
+        """What the next cut before a close follows from, and its number, which none has had yet."""
+        prefix = f"{self._job}-night-{compact_text(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
-        return max(numbers, default=-1) + 1
+        number = max(numbers, default=-1) + 1
+        return f"{prefix}{number}", number
 
     def end_unfollowed(self) -> None:
         """Withhold what was planned, and left by a process that ended before it could be sent.

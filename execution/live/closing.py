@@ -1,36 +1,30 @@
-"""The cut before the close: what the broker lends overnight is less than what it lends by day.
+"""What brings a book under what its broker lends overnight, and what closes all of it.
 
 The last decision of a session sizes the book for the night. Prices move after it, orders are held
-up, and what a person bought counts as well: ten minutes before the close the book is looked at
-again. What is above the broker's ceiling is cut with limit orders, after four minutes with market
-orders, and two minutes before the close it is looked at a last time.
+up, and what a person bought counts as well, so the book is looked at twice again before the close.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_UP, Decimal
-from types import MappingProxyType
+from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
+from execution.live.marking import is_stock
 from execution.orders import Account, Order, OrderTerms, Side, order_identity
 from execution.rebalancing import in_parts
-from foundation.cents import CENT
-from sizing.limits import Limits, kept_share
+from sizing.limits import ROUNDED, Limits
 from trainingdata.instants import compact_text, new_york_date
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import instrument
 from trainingdata.sessions import in_session, session_of
 
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
-LOOKS = (10 * MINUTE, 6 * MINUTE, 2 * MINUTE)  # before the close
-CONCESSION = 0.002  # of the price, that a cut by limit gives up at most
-WHOLE = Decimal(1)
-_NOTHING: Mapping[str, Decimal] = MappingProxyType({})
+LOOKS = (10 * MINUTE, 2 * MINUTE)  # before the close
 FLATTENING = 9  # in the ids of what closes everything, in the place of a leg
 
 
@@ -47,76 +41,67 @@ def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.
     return session.closes
 
 
-def looks_before_close(now: np.datetime64, closes: np.datetime64 | None) -> list[np.datetime64]:
-    """Instants after `now` at which the book is looked at before a close; none without one."""
-    if closes is None:
-        return []
-    return [closes - ahead for ahead in LOOKS if closes - ahead > now]
-
-
 def is_over_the_ceiling(account: Account, limits: Limits) -> bool:
     """Whether the account holds more than its broker lends overnight."""
-    return _share(account, limits, limits.overnight_leverage, account.positions) < 1.0
+    needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
+    return needed > max(account.equity, 0.0) * (1 + ROUNDED)
 
 
 def night_cuts(
     account: Account,
+    certain: Mapping[str, Decimal],
     limits: Limits,
     strategy: str,
     closes: np.datetime64,
     number: int,
     tradable: Collection[str],
-    *,
-    at_limit: bool,
-    uncertain: Mapping[str, Decimal] = _NOTHING,
 ) -> tuple[Order, ...]:
-    """Orders that bring the book under the ceiling of the night; none where it is under it.
+    """Market orders that bring the book under the ceiling of the night; none where it is under it.
 
-    Every stock of ours keeps the same share of what is held. Quantities are whole shares, rounded
-    up: a share too many is sold rather than held.
+    Every stock of ours keeps the same share of what is certain. Quantities are whole shares,
+    rounded up: a share too many is sold rather than held.
 
-    account: as it is now, at the latest prices.
+    account: what counts as held, at the latest prices.
+    certain: of its positions, what no order of unknown fate may yet take off: that alone is cut.
     strategy: what their ids begin with.
-    closes: the session's close, which makes their ids.
-    number: of the cut before that close, which makes their ids too.
+    closes, number: the session's close, and of the cut before it; they make the ids.
     tradable: symbols that are ours to trade.
-    at_limit: whether they are limit orders, and not market orders.
-    uncertain: signed quantities that may fill or may never: what they would take off a position
-        counts as held, and is not cut a second time.
     """
-    if not is_over_the_ceiling(account, limits):
+    ours = {s: q for s, q in certain.items() if q and s in tradable and is_stock(s)}
+    if not ours or not is_over_the_ceiling(account, limits):
         return ()
-    certain = with_reductions(account, uncertain).positions
-    ours = {
-        symbol: held
-        for symbol, held in certain.items()
-        if held and symbol in tradable and instrument(symbol).kind is Kind.STOCK
-    }
-    share = _share(account, limits, limits.overnight_ceiling, ours)
+    needed, of_ours = (
+        _equity_needed(account, limits, limits.overnight_ceiling, positions)
+        for positions in (account.positions, ours)
+    )
+    # Rounded, so that no share is sold for the last digit of a division.
+    share = Decimal(repr(round(min((needed - max(account.equity, 0.0)) / of_ours, 1.0), 9)))
     orders = []
-    for symbol in sorted(ours):
-        held = ours[symbol]
-        excess = (abs(held) * Decimal(repr(1.0 - share))).quantize(WHOLE, ROUND_CEILING)
+    for symbol, held in sorted(ours.items()):
+        excess = (abs(held) * share).quantize(Decimal(1), ROUND_CEILING)
         quantity = min(excess, abs(held))
-        if quantity:
-            orders.append(_cut(account, strategy, closes, symbol, held, quantity, number, at_limit))
+        if not quantity:
+            continue
+        name = order_identity(strategy, compact_text(closes), symbol, 0, number)
+        reason = f"the night's ceiling: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
+        cut = _reduction(name, symbol, held, quantity, reason)
+        orders.append(replace(cut, expires_at=closes))
     return tuple(orders)
 
 
-def with_reductions(account: Account, changes: Mapping[str, Decimal]) -> Account:
-    """The account as if reductions that may be on their way had filled at the latest prices.
+def with_reductions(account: Account, reductions: Iterable[Order]) -> Account:
+    """The account as if orders that may be on their way had filled at the latest prices.
 
     None goes beyond nothing, and what the account is worth stays.
-
-    changes: signed quantities by symbol.
     """
     positions = dict(account.positions)
     cash = account.cash
-    for symbol, change in changes.items():
-        held = positions.get(symbol, Decimal(0))
-        if held * change < 0:
-            positions[symbol] = held + change if abs(change) < abs(held) else Decimal(0)
-            cash += float(held - positions[symbol]) * account.prices[symbol]
+    for order in reductions:
+        held = positions.get(order.symbol, Decimal(0))
+        if held * order.signed_qty < 0:
+            filled = order.signed_qty if order.qty < abs(held) else -held
+            positions[order.symbol] = held + filled
+            cash -= float(filled) * account.prices[order.symbol]
     return replace(account, positions=positions, cash=cash)
 
 
@@ -129,81 +114,35 @@ def flattening_orders(
     """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])
-    for symbol in sorted(account.positions):
-        held = account.positions[symbol]
+    when = compact_text(account.as_of)
+    for symbol, held in sorted(account.positions.items()):
         if not held or symbol not in tradable:
             continue
-        coin = instrument(symbol).kind is Kind.CRYPTO
-        if not coin and not open_now:
+        if is_stock(symbol) and not open_now:
             log.warning("%s is not closed: its market is shut", symbol)
             continue
         item = instrument(symbol)
         largest = terms.largest_quantity(item, account.prices[symbol])
         for k, part in enumerate(in_parts(abs(held), largest, item.increment)):
-            orders.append(
-                Order(
-                    client_order_id=order_identity(
-                        strategy, compact_text(account.as_of), symbol, FLATTENING, k
-                    ),
-                    symbol=symbol,
-                    side="sell" if held > 0 else "buy",
-                    qty=part,
-                    reason="everything is closed, as was told",
-                    reduces=True,
-                    tif="gtc" if coin else "day",
-                )
-            )
+            name = order_identity(strategy, when, symbol, FLATTENING, k)
+            order = _reduction(name, symbol, held, part, "everything is closed, as was told")
+            orders.append(order if is_stock(symbol) else replace(order, tif="gtc"))
     return tuple(orders)
 
 
-def _share(
-    account: Account, limits: Limits, overnight: float, loose: Mapping[str, Decimal]
-) -> float:
-    """The share that the ceiling lets the account keep of what may be cut, 0 … 1.
+def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason: str) -> Order:
+    side: Side = "sell" if held > 0 else "buy"
+    return Order(name, symbol, side, quantity, reason=reason, reduces=True)
 
-    loose: of each position, signed as it, what may be cut; none of a coin is.
-    """
-    if account.equity <= 0:
-        return 0.0
+
+def _equity_needed(
+    account: Account, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
+) -> float:
+    """USD of equity that positions rest on overnight: stocks on a part, coins on all of it."""
     lent = limits.with_account_leverage(account.leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free
-    held = [symbol for symbol, quantity in account.positions.items() if quantity]
-    coins = np.array([is_symbol(s) and instrument(s).kind is Kind.CRYPTO for s in held], bool)
-    prices = np.array([account.prices[s] for s in held])
-    values = np.array([float(account.positions[s]) for s in held]) * prices
-    may_go = np.array([float(loose.get(s, 0)) for s in held]) * prices * ~coins
-    parts = np.concatenate([values - may_go, may_go]) / account.equity
-    is_loose = np.repeat([False, True], len(held))
-    return float(kept_share(parts, np.tile(coins, 2), is_loose, ceiling))
-
-
-def _cut(
-    account: Account,
-    strategy: str,
-    closes: np.datetime64,
-    symbol: str,
-    held: Decimal,
-    quantity: Decimal,
-    number: int,
-    at_limit: bool,
-) -> Order:
-    side: Side = "sell" if held > 0 else "buy"
-    price = account.prices[symbol]
-    return Order(
-        client_order_id=order_identity(strategy, compact_text(closes), symbol, 0, number),
-        symbol=symbol,
-        side=side,
-        qty=quantity,
-        reason=f"the night's ceiling: {quantity:f} of {held:f} at {price:g}",
-        reduces=True,
-        type="limit" if at_limit else "market",
-        limit_price=_limit(side, price) if at_limit else None,
+    held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}
+    return sum(
+        quantity * account.prices[symbol] / (ceiling if is_stock(symbol) else 1.0)
+        for symbol, quantity in held.items()
     )
-
-
-def _limit(side: Side, price: float) -> float:
-    """The worst price that a cut by limit takes, in cents."""
-    if side == "sell":
-        worst = Decimal(repr(price * (1 - CONCESSION))).quantize(CENT, ROUND_DOWN)
-        return float(max(worst, CENT))
-    return float(Decimal(repr(price * (1 + CONCESSION))).quantize(CENT, ROUND_UP))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -15,11 +14,11 @@ from execution.broker import place_each
 from execution.journal.decisions import Journal
 from execution.journal.intents import UNDETERMINED, Part
 from execution.live.account import LiveAccount
+from execution.live.accounts import TRADE
 from execution.live.closing import (
     LOOKS,
     close_of_day,
     is_over_the_ceiling,
-    looks_before_close,
     night_cuts,
     with_reductions,
 )
@@ -38,15 +37,15 @@ NOTHING_YET = np.datetime64("1970-01-01", "ns")
 
 
 class NightWatch:
-    """Looks at one account's book ten, six and two minutes before each close.
+    """Looks at one account's book ten and two minutes before each close.
 
     A cut of which nobody knows what became of it counts as done, and is asked for again under its
-    own id: another one beside it could sell the same shares twice. So does what a decision was to
-    take off, until the last look: from then on it counts as held, and other shares are cut for it.
+    own id: another one beside it could sell the same shares twice. What a decision was to take off
+    and may never counts as held, and other shares are cut for it.
 
     broker: of the account, with its book and its guards.
     live: what is written down and guarded.
-    journal: of the job that cuts; job: its name.
+    journal: of the job that trades stocks.
     read: reads the account, and writes down what it is worth.
     """
 
@@ -55,7 +54,6 @@ class NightWatch:
         broker: AlpacaBroker,
         live: LiveAccount,
         journal: Journal,
-        job: str,
         feed: BarFeed,
         settings: LiveSettings,
         read: Callable[[], Account],
@@ -63,7 +61,6 @@ class NightWatch:
         self._broker = broker
         self._live = live
         self._journal = journal
-        self._job = job
         self._feed = feed
         self._settings = settings
         self._read = read
@@ -73,15 +70,11 @@ class NightWatch:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next look of the session of an instant, which may have come; none without one."""
-        looks = self._looks(now)
-        return max(looks[0], self._not_before) if looks else None
-
-    def _looks(self, now: np.datetime64) -> list[np.datetime64]:
         closes = close_of_day(now, self.closes)
-        stocks = any(is_stock(symbol) for symbol in self._settings.symbols)
-        if not stocks or closes is None or now >= closes:
-            return []
-        return looks_before_close(self._looked_until, closes)
+        if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
+            return None
+        looks = [closes - ahead for ahead in LOOKS if closes - ahead > self._looked_until]
+        return max(looks[0], self._not_before) if looks else None
 
     def step(self, now: np.datetime64) -> bool:
         """Look, where that is due at an instant; whether it was.
@@ -93,85 +86,82 @@ class NightWatch:
         BrokerError
             for a venue that does not answer.
         """
-        due = [look for look in self._looks(now) if look <= now]
-        if not due or now < self._not_before:
+        closes = close_of_day(now, self.closes)
+        due = self.due(now)
+        if closes is None or due is None or now < due:
             return False
         self._not_before = now + RETRY
         try:
-            self._look(due[-1])
+            self._look(closes, last=bool(now >= closes - LOOKS[-1]))
         except Unbelieved as error:
             # It is a halt, beside which nothing is sent.
-            log.warning("%s: nothing is cut: %s", utc_text(due[-1]), error)
+            log.warning("nothing is cut before %s: %s", utc_text(closes), error)
         except BrokerError as error:
             self._live.notices.alert("overnight", f"a look before the close failed: {error}")
             raise
-        self._looked_until = due[-1]
-        self._not_before = NOTHING_YET
+        self._looked_until = now
         return True
 
-    def _look(self, look: np.datetime64) -> None:
+    def _look(self, closes: np.datetime64, *, last: bool) -> None:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
-        closes = close_of_day(look, self.closes)
-        if closes is None:
-            return
-        attempt = LOOKS.index(closes - look)
         self._ask_again(closes)
         self._broker.follow()
-        self._cancel_what_works(cuts_alone=not attempt)
+        self._cancel_what_works()
         account = self._read()
         if not is_over_the_ceiling(account, self._settings.limits):
             self._live.notices.end_alert("overnight")
-            log.info("%s: the book is under the night's ceiling", utc_text(look))
+            log.info("the book is under the night's ceiling")
             return
-        number = self._journal.next_night(closes)
-        last = attempt == len(LOOKS) - 1
-        done = self._on_their_way(*(("night",) if last else ("night", "reduction")))
+        counted = with_reductions(account, self._of_unknown_fate("night"))
+        name, number = self._journal.next_night(closes)
+        tradable = self._settings.tradable_symbols - self._live.halts.set_aside()
         orders = night_cuts(
-            with_reductions(account, done),
+            counted,
+            with_reductions(counted, self._of_unknown_fate("reduction")).positions,
             self._settings.limits,
             self._settings.order_name,
             closes,
             number,
-            self._settings.tradable_symbols
-            - self._in_somebodys_way(account)
-            - self._live.halts.set_aside(),
-            at_limit=not attempt,
-            uncertain=self._on_their_way("reduction") if last else {},
+            tradable - self._in_somebodys_way(account),
         )
         if orders:
-            self._send(orders, account, closes, number)
-        if last:
-            self._verify()
+            self.send(orders, account, name)
+        if last and is_over_the_ceiling(self._broker.account(), self._settings.limits):
+            text = "the book is above the night's ceiling two minutes before the close"
+            self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
-    def _send(
-        self, cuts: Sequence[Order], account: Account, closes: np.datetime64, number: int
-    ) -> None:
-        """Write cuts down, and send them."""
-        orders = tuple(replace(order, expires_at=closes) for order in cuts)
-        symbols = {order.symbol for order in orders}
-        have_seen(self._live, self._feed, account, symbols, needed=False)
-        name = self._journal.night_name(closes, number)
+    def send(self, orders: Sequence[Order], account: Account, name: str) -> None:
+        """Write orders that only reduce down, under a name, and send them.
+
+        Raises
+        ------
+        BrokerError
+            the first trouble with one of them, once all were sent.
+        """
+        self._have_seen(account, orders)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
-            log.warning("%s: %s %s: %s", name, order.side, order.qty, order.reason)
+            log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
         try:
             place_each(self._broker, orders)
         finally:
             self._journal.end(name, "it was not sent")
 
-    def _of_unknown_fate(self, *parts: Part) -> list[Order]:
+    def _have_seen(self, account: Account, orders: Sequence[Order]) -> None:
+        symbols = {order.symbol for order in orders}
+        have_seen(self._live, self._feed, account, symbols, needed=False)
+
+    def _of_unknown_fate(self, part: Part) -> list[Order]:
         """Orders of ours that may be on their way."""
         intents = self._live.book.in_states(UNDETERMINED)
-        ours = [each for each in intents if each.job == self._job and each.part in parts]
-        return [intent.single for intent in ours]
+        return [each.single for each in intents if each.job == TRADE and each.part == part]
 
     def _ask_again(self, closes: np.datetime64) -> None:
         """Have earlier cuts of unknown fate taken under their own ids, or known not to be."""
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
-        symbols = {cut.symbol for cut in cuts}
-        have_seen(self._live, self._feed, self._broker.account(), symbols, needed=False)
+        self._have_seen(self._broker.account(), cuts)
         try:
             place_each(self._broker, cuts)
         except BrokerError as error:
@@ -189,28 +179,13 @@ class NightWatch:
             and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
         }
 
-    def _on_their_way(self, *parts: Part) -> Mapping[str, Decimal]:
-        """What orders of unknown fate may yet take off each position, signed."""
-        changes: dict[str, Decimal] = {}
-        for order in self._of_unknown_fate(*parts):
-            changes[order.symbol] = changes.get(order.symbol, Decimal(0)) + order.signed_qty
-        return changes
-
-    def _cancel_what_works(self, *, cuts_alone: bool) -> None:
-        """Cancel what earlier looks have left working in stocks, and what decisions have."""
-        working = self._live.book.in_states(("working",))
-        names = [each.client_order_id for each in working if each.part == "night"]
-        if not cuts_alone:
-            names = [
-                order.client_order_id
-                for order in self._broker.account().open_orders
-                if strategy_of(order.client_order_id) == self._settings.order_name
-                and is_stock(order.symbol)
-            ]
+    def _cancel_what_works(self) -> None:
+        """Cancel what decisions and earlier looks have left working in stocks."""
+        names = [
+            order.client_order_id
+            for order in self._broker.account().open_orders
+            if strategy_of(order.client_order_id) == self._settings.order_name
+            and is_stock(order.symbol)
+        ]
         if names:
             self._broker.cancel(names)
-
-    def _verify(self) -> None:
-        if is_over_the_ceiling(self._broker.account(), self._settings.limits):
-            text = "the book is above the night's ceiling two minutes before the close"
-            self._live.notices.alert("overnight", f"{text}; the broker may sell of it")

@@ -11,7 +11,6 @@ import numpy as np
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.broker import place_each
 from execution.decision import Decision
 from execution.journal.decisions import Journal
 from execution.journal.marks import exposure_line
@@ -107,9 +106,7 @@ class TradingJob:
         self._rules = VenueRules(broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
-        self._night = NightWatch(
-            broker, live, self._journal, TRADE, feed, settings, self._read_and_mark
-        )
+        self._night = NightWatch(broker, live, self._journal, feed, settings, self._read_and_mark)
         self._adopted = False
         self._belief = BarBelief()
 
@@ -293,14 +290,8 @@ class TradingJob:
             self._settings.tradable_symbols,
             self._settings.orders,
         )
-        symbols = {order.symbol for order in orders}
-        have_seen(self._live, self._feed, account, symbols, needed=False)
         name = f"{TRADE}-flat-{compact_text(account.as_of)}"
-        self._journal.write_orders(name, orders, account.as_of)
-        try:
-            place_each(self._broker, orders)
-        finally:
-            self._journal.end(name, "it was not sent")
+        self._night.send(orders, account, name)
         left = self._broker.account().positions
         ours = sorted(self._settings.tradable_symbols)
         return [f"{left[symbol]:f} {symbol}" for symbol in ours if left.get(symbol)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Kind = Callable[["Trading"], Iterator[None]]
 HOUR = 3600
-LOOKS = (20 * 60, 24 * 60, 28 * 60)  # seconds from the last bar to the looks before the close
+LOOKS = (20 * 60, 28 * 60)  # seconds from the last bar to the looks before the close
 OVERNIGHT = 2.0  # times equity, that the venue lends overnight
 BY_HAND = {"APCA-API-KEY-ID": "K", "APCA-API-SECRET-KEY": "S"}
 VENUE_FAULTS: tuple[dict[str, Any], ...] = (

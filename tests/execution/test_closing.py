@@ -13,11 +13,10 @@ from execution.live.closing import (
     close_of_day,
     flattening_orders,
     is_over_the_ceiling,
-    looks_before_close,
     night_cuts,
     with_reductions,
 )
-from execution.orders import Account, OrderTerms
+from execution.orders import Account, Order, OrderTerms
 from sizing.limits import Limits
 
 LIMITS = Limits()
@@ -48,14 +47,26 @@ def load(account: Account, cut: dict[str, Decimal]) -> float:
     return stocks / LIMITS.overnight_leverage + worth["BTCUSD"]
 
 
-@given(accounts(), st.integers(0, 2))
-def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(
-    account: Account, attempt: int
-) -> None:
-    orders = night_cuts(account, LIMITS, "k", CLOSE, attempt, STOCKS, at_limit=not attempt)
+def cuts(account: Account, *uncertain: Order, number: int = 0) -> tuple[Order, ...]:
+    certain = with_reductions(account, uncertain).positions
+    return night_cuts(account, certain, LIMITS, "k", CLOSE, number, STOCKS)
+
+
+def orders_of(changes: dict[str, Decimal]) -> list[Order]:
+    """Orders that would change what is held so, and may never fill."""
+    return [
+        Order(f"d-{symbol}", symbol, "buy" if change > 0 else "sell", abs(change), reason="")
+        for symbol, change in changes.items()
+        if change
+    ]
+
+
+@given(accounts())
+def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(account: Account) -> None:
+    orders = cuts(account)
     cut = {order.symbol: order.signed_qty for order in orders}
     assert all(order.reduces for order in orders)
-    assert {order.type for order in orders} <= {"market" if attempt else "limit"}
+    assert {order.type for order in orders} <= {"market"}
     for symbol, quantity in cut.items():
         assert symbol in STOCKS
         assert quantity % 1 == 0
@@ -76,20 +87,15 @@ def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(
     assert after >= 1 / buffer - share - 1e-9 - load(account, everything) * (1 - 1 / buffer)
 
 
-@pytest.mark.parametrize(
-    ("held", "side", "limit"), [("3000", "sell", 99.8), ("-3000", "buy", 100.2)]
-)
-def test_a_cut_by_limit_gives_up_a_fifth_of_a_percent_at_most(
-    held: str, side: str, limit: float
-) -> None:
+@pytest.mark.parametrize(("held", "side"), [("3000", "sell"), ("-3000", "buy")])
+def test_a_cut_by_hand(held: str, side: str) -> None:
     cash = 100_010.0 - float(held) * 100.0
     account = Account(cash, {"NVDA": Decimal(held)}, {"NVDA": 100.0}, NOW, leverage=4.0)
-    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
+    (order,) = cuts(account)
     # 300,000 USD of stock on 100,010 of equity, to 1.96 times it.
-    assert (order.side, order.qty, order.limit_price) == (side, Decimal(1040), limit)
+    assert (order.side, order.qty, order.expires_at) == (side, Decimal(1040), CLOSE)
     assert order.client_order_id == "k-20240305T210000Z-NVDA-0-0"
-    (again,) = night_cuts(account, LIMITS, "k", CLOSE, 1, STOCKS, at_limit=False)
-    assert (again.type, again.limit_price) == ("market", None)
+    (again,) = cuts(account, number=1)
     assert again.client_order_id == "k-20240305T210000Z-NVDA-0-1"
 
 
@@ -97,7 +103,7 @@ def test_a_cut_by_limit_gives_up_a_fifth_of_a_percent_at_most(
 def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
     account: Account, changes: dict[str, Decimal]
 ) -> None:
-    after = with_reductions(account, changes)
+    after = with_reductions(account, orders_of(changes))
     assert after.equity == pytest.approx(account.equity, abs=1e-6 * (1 + abs(account.cash)))
     for symbol, held in account.positions.items():
         change = changes.get(symbol, Decimal(0))
@@ -110,9 +116,9 @@ def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
 def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
     account: Account, uncertain: dict[str, Decimal]
 ) -> None:
-    orders = night_cuts(account, LIMITS, "k", CLOSE, 2, STOCKS, at_limit=False, uncertain=uncertain)
-    cut = {order.symbol: order.signed_qty for order in orders}
-    certain = with_reductions(account, uncertain).positions
+    sales = orders_of(uncertain)
+    cut = {order.symbol: order.signed_qty for order in cuts(account, *sales)}
+    certain = with_reductions(account, sales).positions
     for symbol, quantity in cut.items():
         assert quantity * certain[symbol] < 0
         assert abs(quantity) <= abs(certain[symbol]), "both together turn no position"
@@ -127,8 +133,7 @@ def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
 def test_a_short_that_is_being_covered_hides_no_other_short() -> None:
     held = {"NVDA": Decimal(-3200), "MSFT": Decimal(-600)}
     account = Account(480_000.0, held, dict.fromkeys(held, 100.0), NOW, leverage=4.0)
-    after = with_reductions(account, {"MSFT": Decimal(600)})
-    (order,) = night_cuts(after, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
+    (order,) = cuts(with_reductions(account, orders_of({"MSFT": Decimal(600)})))
     # 320,000 USD of stock on 100,000 of equity, to 1.96 times it.
     assert (order.symbol, order.qty) == ("NVDA", Decimal(1240))
 
@@ -137,36 +142,34 @@ def test_an_account_without_equity_sells_all_of_its_stocks() -> None:
     positions = {"NVDA": Decimal(10), "BTCUSD": Decimal(1)}
     account = Account(-5000.0, positions, {"NVDA": 100.0, "BTCUSD": 1000.0}, NOW)
     assert is_over_the_ceiling(account, LIMITS)
-    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
+    (order,) = cuts(account)
     assert order.qty == 10
 
 
 def test_a_broker_that_lends_less_than_twice_binds_at_what_it_lends() -> None:
     account = Account(-50_000.0, {"NVDA": Decimal(1500)}, {"NVDA": 100.0}, NOW, leverage=1.0)
-    (order,) = night_cuts(account, LIMITS, "k", CLOSE, 0, STOCKS, at_limit=True)
+    (order,) = cuts(account)
     assert order.qty == 500
 
 
 @pytest.mark.parametrize(
-    ("now", "closes", "looks"),
+    ("now", "closes", "close"),
     [
-        ("2024-03-05T15:00", None, ["20:50", "20:54", "20:58"]),
-        ("2024-03-05T20:50", None, ["20:54", "20:58"]),
-        ("2024-03-05T20:58", None, []),
-        ("2024-07-03T15:00", None, ["16:50", "16:54", "16:58"]),
-        ("2024-03-09T15:00", None, []),
-        ("2024-03-05T15:00", "2024-03-05T19:00", ["18:50", "18:54", "18:58"]),
-        ("2024-03-05T15:00", "2024-03-05T22:00", ["20:50", "20:54", "20:58"]),
-        ("2024-03-05T15:00", "2024-03-06T21:00", ["20:50", "20:54", "20:58"]),
+        ("2024-03-05T15:00", None, "2024-03-05T21:00"),
+        ("2024-03-05T20:58", None, "2024-03-05T21:00"),
+        ("2024-07-03T15:00", None, "2024-07-03T17:00"),
+        ("2024-03-09T15:00", None, None),
+        ("2024-03-05T15:00", "2024-03-05T19:00", "2024-03-05T19:00"),
+        ("2024-03-05T15:00", "2024-03-05T22:00", "2024-03-05T21:00"),
+        ("2024-03-05T15:00", "2024-03-06T21:00", "2024-03-05T21:00"),
     ],
 )
-def test_the_looks_are_ten_six_and_two_minutes_before_the_close_of_half_days_too(
-    now: str, closes: str | None, looks: list[str]
+def test_the_close_is_the_calendars_or_an_earlier_one_of_the_venue(
+    now: str, closes: str | None, close: str | None
 ) -> None:
     named = None if closes is None else np.datetime64(closes, "ns")
-    at = np.datetime64(now, "ns")
-    found = looks_before_close(at, close_of_day(at, named))
-    assert [str(at)[11:16] for at in found] == looks
+    found = close_of_day(np.datetime64(now, "ns"), named)
+    assert found == (None if close is None else np.datetime64(close, "ns"))
 
 
 HELD = {"BTCUSD": "1.5", "ETHUSD": "0.25", "NVDA": "10", "SPY": "-4", "OTHER": "7", "MSFT": "0"}
