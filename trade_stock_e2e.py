@@ -119,6 +119,8 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     if not settings.symbols and TRADE in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
     names = tuple(sorted(settings.tradable_symbols))
+    if unused := settings.data.unused_actions(names):
+        log.warning("%s", unused)
     # A replay's clock waits for its caller: a bar that is not there would never come.
     if config.mode == "replay":
         settings = replace(settings, bar_patience=0.0)

@@ -18,7 +18,7 @@ from forecasting.settings import ForecasterSettings
 from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from trainingdata.actions import Action, spans_without_split, split_adjusted
+from trainingdata.actions import spans_without_split
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind
 from trainingdata.source import DataSettings
@@ -139,13 +139,17 @@ class TradingSettings:
         """The panel as a decision at its end sees it.
 
         Raw prices are adjusted for the splits that are known then. A later split changes nothing.
+
+        Raises
+        ------
+        DataError
+            for a split that the prices contradict.
         """
-        actions = self._splits()
-        return split_adjusted(bars, actions) if actions else bars
+        return self.data.adjusted(bars)
 
     def views(self, bars: Bars, first: int) -> Iterator[tuple[int, int, Bars]]:
         """Instants from number `first` on, as rows [begin, end) with the panel as they see it."""
-        for begin, end in spans_without_split(bars, self._splits(), first):
+        for begin, end in spans_without_split(bars, self.data.splits(), first):
             yield begin, end, self.view(bars.between(0, end))
 
     def belief_table(
@@ -162,11 +166,6 @@ class TradingSettings:
     ) -> Trader:
         """The trader with these beliefs computed in advance."""
         return replace(trader, table=self.belief_table(trader, bars, first, progress))
-
-    def _splits(self) -> tuple[Action, ...]:
-        """What the prices are not adjusted for."""
-        raw = self.data.adjustment == "raw" and self.data.actions is not None
-        return self.data.corporate_actions() if raw else ()
 
     def trader(self, forecaster: Forecaster) -> Trader:
         """The trader these settings describe, with this forecaster."""

@@ -3,13 +3,16 @@
 Settlement applies both to a book. A file (CSV or Parquet) has a row an action:
 
     symbol  of a stock
-    date    New York, the first day without it
+    date    New York, YYYY-MM-DD, the first day without it
     kind    dividend or split
     value   USD a share, in the prices' own units; or new shares for one old share
+
+What a session has twice is refused: two splits, or one dividend in two rows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +27,9 @@ from trainingdata.instruments import instrument, is_coin, is_symbol
 from trainingdata.sessions import session_open
 
 COLUMNS = ("symbol", "date", "kind", "value")
+# A column of days in a Parquet file has the midnight with them. Of other forms, 2/10/2024 may be a
+# day in February or in October.
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}( 00:00:00)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def read_actions(path: Path) -> tuple[Action, ...]:
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
         else:
-            frame = pd.read_csv(path, dtype=str)
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as corporate actions: {reason}") from error
@@ -64,10 +70,25 @@ def read_actions(path: Path) -> tuple[Action, ...]:
             f"{path}: column {missing[0]!r} is missing; corporate actions have {', '.join(COLUMNS)}"
         )
     actions = []
+    rows: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(frame[list(COLUMNS)].itertuples(index=False, name=None), 1):
-        symbol, date, kind, value = (str(cell).strip() for cell in row)
-        actions.append(_action(path, number, symbol, date, kind, value))
-    return tuple(sorted(actions, key=lambda action: (action.opens, action.symbol, action.ratio)))
+        symbol, date, kind, value = ("" if pd.isna(cell) else str(cell).strip() for cell in row)
+        action = _action(path, number, symbol, date, kind, value)
+        # A session may have a regular and a special dividend.
+        same = (action.symbol, action.opens, kind, action.dividend)
+        if same in rows:
+            raise DataError(
+                f"{path}: rows {rows[same]} and {number}: a {kind} of {action.symbol} twice in the"
+                f" session of {date}; leave one of them, or one that is both together"
+            )
+        rows[same] = number
+        actions.append(action)
+    return tuple(sorted(actions, key=_place))
+
+
+def _place(action: Action) -> tuple[object, ...]:
+    """Its place in a file's actions; a dividend comes before its session's split."""
+    return action.opens, action.symbol, action.ratio != 1.0, action.dividend
 
 
 def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
@@ -104,13 +125,15 @@ def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str)
     if kind not in ("dividend", "split"):
         raise DataError(f"{path}: row {row}: kind is {kind!r}, not 'dividend' or 'split'")
     try:
-        day = pd.Timestamp(date).to_datetime64().astype("datetime64[D]")
+        if not _DAY.fullmatch(date):
+            raise ValueError(date)
+        day = np.datetime64(date[:10], "D")
         amount = float(value)
     except ValueError:
         raise DataError(
-            f"{path}: row {row}: date {date!r} or value {value!r} cannot be read"
+            f"{path}: row {row}: date {date!r} (YYYY-MM-DD) or value {value!r} cannot be read"
         ) from None
-    if not (np.isfinite(amount) and amount > 0) or np.isnat(day):
+    if not (np.isfinite(amount) and amount > 0):
         raise DataError(f"{path}: row {row}: {kind} of {value} on {date}; a value must be above 0")
     opens = session_open(day)
     if opens is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,13 @@ from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import left_out, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, utc_text
 from trainingdata.instruments import Kind, symbols_of
-from trainingdata.splits import SplitLike, unlike_trading
+from trainingdata.splits import (
+    SplitLike,
+    Unconfirmed,
+    WrongRows,
+    unconfirmed_actions,
+    unlike_trading,
+)
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
@@ -33,8 +39,8 @@ class DataSettings:
     actions: a file of dividends and splits; none means that nothing is applied.
     adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
         nothing is booked; `raw`: for neither, both are booked.
-    accept_jumps: a jump of a file's prices that looks like a split they are not adjusted for is
-        named as a doubt; without it the bars are refused.
+    accept_jumps: a jump of a file's prices that looks like a split they are not adjusted for, and
+        an action that they do not show, is named as a doubt; without it the bars are refused.
     feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
     seed: of the synthetic market's draws, at least 0.
     edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
@@ -100,20 +106,14 @@ class DataSettings:
         DataError
             for a jump by the ratio of a split that was not accepted.
         """
-        actions = self.corporate_actions() if self.adjustment == "raw" else ()
-        found = unlike_trading(bars, actions)
+        splits = self.splits()
+        raw = self.adjustment == "raw"
+        found = unlike_trading(bars, self._listed_actions(), raw=raw)
         # A coin has no splits.
         stocks = {item.symbol for item in bars.instruments if item.kind is Kind.STOCK}
-        splits = [one for one in found if isinstance(one, SplitLike) and one.symbol in stocks]
-        jumps = [one.doubt for one in splits]
-        if jumps and not self.accept_jumps:
-            one = jumps[0]
-            more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
-            raise DataError(
-                f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
-                " data.accept_jumps=true takes it for a move of the market"
-            )
-        unread = unconfirmed(split_adjusted(bars, actions) if actions else bars)
+        jumps = [one for one in found if not isinstance(one, WrongRows) and one.symbol in stocks]
+        self._refuse_unless_accepted(jumps)
+        unread = unconfirmed(split_adjusted(bars, splits) if splits else bars)
         if not found and not unread.any():
             return bars
         origins = []
@@ -123,6 +123,29 @@ class DataSettings:
                 doubts.append(left_out(item.symbol, item.kind, bars.times[unread[s]]))
             origins.append(replace(origin, doubts=tuple(doubts)))
         return without(replace(bars, origins=tuple(origins)), unread)
+
+    def _refuse_unless_accepted(self, jumps: Sequence[SplitLike | Unconfirmed]) -> None:
+        if jumps and not self.accept_jumps:
+            one = jumps[0].doubt
+            more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
+            raise DataError(
+                f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
+                " data.accept_jumps=true takes it for a move of the market"
+            )
+
+    def adjusted(self, bars: Bars) -> Bars:
+        """Raw prices, adjusted for the splits that are known at the panel's end.
+
+        Raises
+        ------
+        DataError
+            for a split that the prices contradict, unless jumps are accepted.
+        """
+        splits = self.splits()
+        if not splits:
+            return bars
+        self._refuse_unless_accepted(unconfirmed_actions(bars, self._listed_actions(), raw=True))
+        return split_adjusted(bars, splits)
 
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
@@ -143,20 +166,42 @@ class DataSettings:
         InputError
             for a file that cannot be used, or prices that hold dividends already.
         """
-        if self.actions is None:
-            return ()
-        if self.adjustment == "all":
+        if self.actions is not None and self.adjustment == "all":
             raise InputError(
                 "data.actions: prices adjusted for everything (data.adjustment=all) leave nothing"
                 " to apply"
             )
+        listed = self._listed_actions()
+        if self.adjustment == "raw":
+            return listed
+        return tuple(action for action in listed if action.dividend)
+
+    def unused_actions(self, symbols: Collection[str]) -> str:
+        """Whose rows a run of these symbols has no use for, in a sentence; empty where none are.
+
+        Raises
+        ------
+        InputError
+            for a file that cannot be used.
+        """
+        names = sorted({one.symbol for one in self.corporate_actions()}.difference(symbols))
+        if not names:
+            return ""
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return f"data.actions: not in this run, not applied: {', '.join(names[:5])}{more}."
+
+    def splits(self) -> tuple[Action, ...]:
+        """Splits that the prices are not adjusted for."""
+        return tuple(action for action in self.corporate_actions() if action.ratio != 1.0)
+
+    def _listed_actions(self) -> tuple[Action, ...]:
+        """What the file lists, in time order."""
+        if self.actions is None:
+            return ()
         try:
-            actions = read_actions(Path(self.actions).expanduser())
+            return read_actions(Path(self.actions).expanduser())
         except DataError as error:
             raise DataError(f"data.actions: {error}") from error
-        if self.adjustment == "raw":
-            return actions
-        return tuple(action for action in actions if action.dividend)
 
     def _synthetic(
         self, names: list[str] | None, start: np.datetime64 | None, end: np.datetime64 | None

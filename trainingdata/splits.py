@@ -1,10 +1,16 @@
-"""Jumps between bars that look like a split the prices are not adjusted for, or like wrong rows."""
+"""Jumps between bars that look like a split the prices are not adjusted for, or like wrong rows.
+
+And the other way round: dividends and splits of a file that the prices do not show.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -57,6 +63,42 @@ class SplitLike:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A dividend, a split or both of a file that the prices around it do not show.
+
+    action: of the file.
+    at: start of the first bar after it.
+    before, after: closes around it, USD.
+    """
+
+    action: Action
+    at: np.datetime64
+    before: float
+    after: float
+
+    @property
+    def symbol(self) -> str:
+        """Whose."""
+        return self.action.symbol
+
+    @property
+    def doubt(self) -> Doubt:
+        """The same as what it means for figures."""
+        action = self.action
+        parts = [f"dividend of {action.dividend:,.2f}"] if action.dividend else []
+        parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
+        booked = (self.after * action.ratio + action.dividend) / self.before - 1
+        return Doubt(
+            self.symbol,
+            self.at,
+            f"the prices do not show the {' and '.join(parts)} of data.actions"
+            f" ({self.after:,.2f} after {self.before:,.2f})",
+            f"what is held over it books {booked:+.0%} that nobody earned",
+            "mend its row there or take it out",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class WrongRows:
     """A jump by the ratio of a split and its way back, `FEW` bars later at most.
 
@@ -86,20 +128,55 @@ class WrongRows:
         )
 
 
-def unlike_trading(bars: Bars, actions: Sequence[Action] = ()) -> tuple[SplitLike | WrongRows, ...]:
-    """Every jump of a symbol's prices that looks like a split or a wrong row, by symbol and time.
+def unlike_trading(
+    bars: Bars, actions: Sequence[Action] = (), *, raw: bool = False
+) -> tuple[SplitLike | Unconfirmed | WrongRows, ...]:
+    """Whatever of a symbol's prices, or of a file's actions, the other contradicts.
 
-    actions: splits among them that are known are left out.
+    Every jump that looks like a split or a wrong row, by symbol and time, and then what a file
+    lists and the prices do not show.
+
+    actions: of a file, in time order.
+    raw: whether the prices are not adjusted for splits: one of the file is no doubt of theirs then.
     """
-    found: list[SplitLike | WrongRows] = []
+    found: list[SplitLike | Unconfirmed | WrongRows] = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
         starts = started_at(item.kind, times)
-        known = [
-            action.opens for action in actions if action.symbol == item.symbol and action.ratio != 1
-        ]
+        splits = [action for action in actions if raw and action.ratio != 1]
+        known = [action.opens for action in splits if action.symbol == item.symbol]
         found += list(_of_symbol(item.symbol, starts, values, known))
-    return tuple(found)
+    seen = {(one.symbol, one.at) for one in found}
+    against = unconfirmed_actions(bars, actions, raw=raw)
+    return *found, *(one for one in against if (one.symbol, one.at) not in seen)
+
+
+def unconfirmed_actions(
+    bars: Bars, actions: Sequence[Action], *, raw: bool
+) -> list[SplitLike | Unconfirmed]:
+    """What a file lists and the prices do not show, or where they are adjusted for it, show.
+
+    Only what moves a price by more than `GAP` can be told from the news of a night. Special
+    dividends of a quarter of the price and more are the ones that are listed under a wrong day: the
+    exchange has them ex on the day after they are paid (FINRA rule 11140(b)(2)).
+
+    actions: of a file, in time order.
+    raw: whether the prices are not adjusted for splits.
+    """
+    found: list[SplitLike | Unconfirmed] = []
+    for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "opens")):
+        if symbol not in bars.symbols:
+            continue
+        s = bars.symbols.index(symbol)
+        times, values = bars.real_bars(s)
+        starts = started_at(bars.instruments[s].kind, times)
+        row = int(np.searchsorted(starts, opens))
+        if 0 < row < len(starts):
+            listed = _together(list(each))
+            found += _unconfirmed(
+                listed, np.datetime64(starts[row]), values[row - 1 : row + 1], raw
+            )
+    return found
 
 
 def _of_symbol(
@@ -123,6 +200,32 @@ def _of_symbol(
             at = np.datetime64(starts[k + 1])
             found.append(SplitLike(symbol, at, ratio, float(closes[k]), float(closes[k + 1])))
     return found
+
+
+def _together(actions: Sequence[Action]) -> Action:
+    """The dividends and the split of one session."""
+    ratio = math.prod(action.ratio for action in actions)
+    return replace(actions[0], ratio=ratio, dividend=sum(action.dividend for action in actions))
+
+
+def _unconfirmed(
+    listed: Action, at: np.datetime64, around: Array, raw: bool
+) -> Iterator[SplitLike | Unconfirmed]:
+    """What of a session's actions the bars [2, 5] before and after it contradict."""
+    before = float(around[0, CLOSE])
+    after = float(around[1, CLOSE])
+    unsplit = max(before - listed.dividend, 0.0)
+    expected = unsplit / listed.ratio if raw else unsplit
+    with np.errstate(divide="ignore"):
+        size = abs(np.log(expected / before))
+        # The nearer one counts: news has moved the other by then, or it is wrong.
+        apart = np.abs(np.log(around[1, [OPEN, CLOSE]] / expected))
+        from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
+    if not raw and listed.ratio != 1.0 and apart.min() > GAP >= from_split.max():
+        ratio = Fraction(listed.ratio).limit_denominator(1000)
+        yield SplitLike(listed.symbol, at, ratio, before, after)
+    elif size > GAP and apart.min() > GAP:
+        yield Unconfirmed(listed if raw else replace(listed, ratio=1.0), at, before, after)
 
 
 def _ratio(values: Array, k: int) -> Fraction | None:

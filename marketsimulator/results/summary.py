@@ -71,7 +71,6 @@ from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
-from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
 
@@ -129,12 +128,6 @@ class Results:
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in WALKS else name
 
-    @property
-    def splits(self) -> tuple[Action, ...]:
-        """Those that the bars are not adjusted for."""
-        data = self.settings.data
-        return data.corporate_actions() if data.adjustment == "raw" and data.actions else ()
-
     def trial(self) -> Trial:
         """The main run as the trial ledger keeps it."""
         figures = self.performance(self.main)
@@ -159,6 +152,7 @@ class Results:
         sizing = self.settings.sizing
         warnings = [
             *doubt_remarks(self.bars),
+            *filter(None, [self.settings.data.unused_actions(self.bars.symbols)]),
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *coverage_remarks(self.main, self.bars, self.first),
@@ -314,7 +308,7 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
             runs=results.runs,
             capital=results.settings.capital,
             crypto_ceiling=results.settings.limits.crypto_leverage,
-            splits=results.splits,
+            splits=results.settings.data.splits(),
             spoken_on=results.spoken_on,
             settings=config,
             files=tuple(name for name in writers if name != "report.html"),

@@ -20,7 +20,7 @@ import trade_stock_e2e
 from execution.live.cycle import next_instant
 from execution.venue_rules import VenueRules
 from foundation.compose import composed_config
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, DataError
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import app as alpaca_app
@@ -192,6 +192,20 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     assert len(expected.fills) > 20
     assert here.venue.broker.fills == expected.fills
     assert here.venue.broker.row().equity == expected.rows[-1].equity
+
+
+def test_a_listed_split_that_the_venues_bars_do_not_show_ends_the_pass(
+    practice: Start, tmp_path: Path
+) -> None:
+    """Decided on prices of half their size, twice what was meant would be bought."""
+    here = practice("symbols=[SYA,SYB]")
+    here.advance("2024-02-20T16:30:00Z")
+    actions = tmp_path / "actions.csv"
+    actions.write_text("symbol,date,kind,value\nSYA,2024-02-20,split,2\n")
+    raw = ("data.adjustment=raw", f"data.actions={actions}")
+    with pytest.raises(DataError, match=r"^SYA, .*do not show the split of 2:1 of data\.actions"):
+        Live.at(here, *SIMPLE, *raw).cycle(broker(here))
+    assert here.venue.broker.fills == []
 
 
 def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practice: Start) -> None:

@@ -564,7 +564,8 @@ def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(
     values[s, adjusted.times <= day, 4] /= 10
     raw = Bars(adjusted.instruments, adjusted.times, values, adjusted.mask, adjusted.source)
     actions = tmp_path / "actions.csv"
-    actions.write_text("symbol,date,kind,value\nSYA,2024-02-28,split,10\n")
+    rows = ["SYA,2024-02-28,split,10", "NVDA,2024-06-10,split,10", "AAPL,2024-02-09,dividend,1"]
+    actions.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
     words = ["symbols=[SYA,SYB]", "limits.symbol_cap=0.5", "capital=1e8"]
     a = on(adjusted, *words, monkeypatch=monkeypatch)
     b = on(raw, *words, f"data.actions={actions}", "data.adjustment=raw", monkeypatch=monkeypatch)
@@ -572,6 +573,8 @@ def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(
     assert a.summary()["total_return"] == pytest.approx(b.summary()["total_return"], abs=2e-4)
     assert len(a.main.fills) == pytest.approx(len(b.main.fills), abs=3)
     assert any(f.price == 0 for f in b.main.fills)
+    unused = "data.actions: not in this run, not applied: AAPL, NVDA."
+    assert [b.summary()["warnings"].count(unused), a.summary()["warnings"].count(unused)] == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from execution.live.settings import LiveSettings
+from foundation.errors import DataError
 from marketsimulator.results.remarks import prices_text
 from tests.commands import run_command
 from trainingdata.bars import Bars
@@ -82,6 +85,43 @@ def test_a_jump_that_is_not_accepted_is_refused_before_anything_is_written(
     assert "data.actions" in line
     assert "data.accept_jumps=true" in line
     assert not (tmp_path / "run").exists()
+
+
+def listing(folder: Path, *rows: str) -> Path:
+    path = folder / "actions.csv"
+    path.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
+    return path
+
+
+def test_an_action_that_is_listed_twice_is_refused_with_both_rows(
+    folder: Path, tmp_path: Path
+) -> None:
+    path = listing(tmp_path, "SYB,2024-03-05,dividend,1", *["SYB,2024-03-05,split,2"] * 2)
+    words = (f"data.actions={path}", "data.adjustment=raw")
+    done = run_command(command(folder, tmp_path / "run", *words), cwd=ROOT)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert f"data.actions: {path}: rows 2 and 3: a split of SYB twice" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("row", ["split,2", "split,1.5", "split,0.5", "dividend,500"])
+def test_an_action_that_prices_do_not_show_is_refused_or_by_setting_a_doubt(
+    row: str, folder: Path, tmp_path: Path
+) -> None:
+    path = listing(tmp_path, f"SYB,2024-03-05,{row}")
+    one = DataSettings(dir=(str(folder / "SYB.csv"),), actions=str(path), adjustment="raw")
+    what = f"SYB, 2024-03-05T14:30Z: the prices do not show the {row.split(',')[0]} of "
+    with pytest.raises(DataError, match=f"{what}.*data.accept_jumps=true"):
+        one.bars([], None, None)
+    accepted = replace(one, accept_jumps=True)
+    assert str(accepted.bars([], None, None).doubts[0]).startswith(what)
+    live = LiveSettings(data=one)
+    raw = one.bars_up_to(["SYB"], np.datetime64("2024-04-01", "ns"))
+    if row.startswith("split"):
+        with pytest.raises(DataError, match=what):
+            live.view(raw)
+        assert replace(live, data=accepted).view(raw).symbols == ("SYB",)
 
 
 def test_adjusted_is_said_only_where_it_was_checked(folder: Path, market: Bars) -> None:

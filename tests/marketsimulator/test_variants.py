@@ -302,7 +302,9 @@ def test_splits_and_dividends_reach_the_account_in_a_sweep_too(
 ) -> None:
     """More of them than one step of so few symbols fills orders."""
     days = np.arange(np.datetime64("2024-02-13"), np.datetime64("2024-03-08"))
-    rows = [f"SYA,{day},dividend,0.25" for day in days if np.is_busday(day)]
+    rows = [
+        f"SYA,{day},dividend,0.25" for day in days if np.is_busday(day, holidays=["2024-02-19"])
+    ]
     actions = tmp_path / "actions.csv"
     actions.write_text("\n".join(["symbol,date,kind,value", *rows, ""]))
     few = replace(

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import datetime
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foundation.errors import DataError
 from trainingdata.actions import read_actions, split_adjusted
@@ -11,6 +16,24 @@ from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 
 HEAD = "symbol,date,kind,value\n"
+
+Row = tuple[str, str, str, str]
+
+
+@st.composite
+def sound_rows(draw: st.DrawFn) -> list[Row]:
+    """Rows that no session has twice, in any order."""
+    days = np.arange(np.datetime64("2024-03-01"), np.datetime64("2024-04-01"))
+    sessions = st.tuples(
+        st.sampled_from(["NVDA", "AAPL", "BRK.B"]),
+        st.sampled_from(
+            [str(day) for day in days if np.is_busday(day) and str(day)[5:] != "03-29"]
+        ),
+        st.sampled_from(["split", "dividend"]),
+    )
+    places = draw(st.lists(sessions, min_size=1, max_size=12, unique=True))
+    values = st.floats(0.01, 100).map(str)
+    return [(*place, draw(values)) for place in places]
 
 
 def file(folder: Path, *rows: str) -> Path:
@@ -40,11 +63,69 @@ def test_an_action_takes_hold_when_its_session_opens(tmp_path: Path) -> None:
         ("NVDA,someday,split,2", "cannot be read"),
         ("NVDA,2099-06-10,split,2", "beyond the exchange calendar"),
         ("NVDA,,split,2", "row 1"),
+        ("NVDA,2024,split,2", "row 1: date '2024' (YYYY-MM-DD)"),
+        ("NVDA,today,split,2", "row 1"),
+        ("NVDA,10/06/2024,split,2", "row 1"),
+        (",2024-06-10,split,2", "'' is no stock"),
     ],
 )
 def test_a_row_that_cannot_be_is_named(row: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=re.escape(says)):
         read_actions(file(tmp_path, row))
+
+
+@given(rows=sound_rows(), data=st.data())
+def test_a_row_that_is_there_twice_is_refused_with_both_and_any_order_is_the_same(
+    rows: list[Row], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("actions")
+    written = read_actions(file(folder, *map(",".join, rows)))
+    assert len(written) == len(rows)
+    shuffled = data.draw(st.permutations(rows))
+    assert read_actions(file(folder, *map(",".join, shuffled))) == written
+    k = data.draw(st.integers(0, len(rows) - 1))
+    place = data.draw(st.integers(k + 1, len(rows)))
+    twice = [*rows[:place], rows[k], *rows[place:]]
+    with pytest.raises(DataError, match=rf"rows {k + 1} and {place + 1}: "):
+        read_actions(file(folder, *map(",".join, twice)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("NVDA,2024-06-10,split,10", "NVDA,2024-06-10,split,4"),
+        ("NVDA,2024-06-08,split,10", "nvda,2024-06-10,split,10"),
+        ("NVDA,2024-06-08,dividend,0.01", "nvda,2024-06-10,dividend,0.010"),
+    ],
+)
+def test_one_session_has_no_two_splits_and_no_dividend_twice(
+    first: str, second: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"rows 1 and 3: .* of NVDA twice in the session of 2024-06-1"
+    ):
+        read_actions(file(tmp_path, first, "AAPL,2024-06-10,split,2", second))
+
+
+def test_a_regular_and_a_special_dividend_come_before_their_sessions_split(tmp_path: Path) -> None:
+    """A dividend is USD an old share."""
+    actions = read_actions(
+        file(
+            tmp_path,
+            "SYA,2024-02-01,split,0.1",
+            "SYA,2024-02-01,dividend,3",
+            "SYA,2024-02-01,dividend,0.5",
+        )
+    )
+    assert [(a.dividend, a.ratio) for a in actions] == [(0.5, 1.0), (3.0, 1.0), (0.0, 0.1)]
+
+
+def test_days_of_a_parquet_file_are_read(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"symbol": ["NVDA"], "kind": ["split"], "value": [10.0]})
+    for number, day in enumerate([pd.Timestamp("2024-06-10"), datetime.date(2024, 6, 10)]):
+        path = tmp_path / f"{number}.parquet"
+        frame.assign(date=[day]).to_parquet(path)
+        assert read_actions(path)[0].opens == np.datetime64("2024-06-10T13:30", "ns")
 
 
 def test_what_a_price_holds_already_is_not_applied_again(tmp_path: Path) -> None:

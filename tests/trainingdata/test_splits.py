@@ -19,7 +19,7 @@ from trainingdata.bars import Bars, panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import session_open
 from trainingdata.source import DataSettings
-from trainingdata.splits import FEW, RATIOS, SplitLike, WrongRows, unlike_trading
+from trainingdata.splits import FEW, RATIOS, SplitLike, Unconfirmed, WrongRows, unlike_trading
 
 
 def split_at(frame: pd.DataFrame, row: int, ratio: float) -> pd.DataFrame:
@@ -67,7 +67,67 @@ def test_a_split_that_is_known_is_not_named() -> None:
     bars = stock([100, 50], [100, 50])
     known = Action("ACME", bars.times[0], ratio=2.0)
     other = Action("ACME", bars.times[0], dividend=2.0)
-    assert unlike_trading(bars, [known]) == () != unlike_trading(bars, [other])
+    assert unlike_trading(bars, [known], raw=True) == () != unlike_trading(bars, [other], raw=True)
+
+
+SPLITS = st.sampled_from([*RATIOS, Fraction(3, 2), Fraction(5, 4), Fraction(4, 5)])
+NEWS = st.floats(-0.04, 0.04)
+
+
+@given(ratio=SPLITS, news=NEWS)
+def test_a_listed_split_is_believed_where_raw_prices_show_it_and_nowhere_else(
+    ratio: Fraction, news: float
+) -> None:
+    """No jump, a jump the other way and one of another ratio deny it."""
+    moved = 100 * np.exp(news)
+    fell = float(moved / ratio)
+    bars = stock([100, 100, fell], [100, 100, fell])
+    listed = Action("ACME", bars.times[1], ratio=float(ratio))
+    assert unlike_trading(bars, [listed], raw=True) == ()
+    for after in (moved, moved * float(ratio), fell * 1.3, fell / 1.3):
+        denied = stock([100, 100, after], [100, 100, after])
+        (found,) = unlike_trading(denied, [listed], raw=True)
+        assert isinstance(found, Unconfirmed)
+        assert f"split of {float(ratio):g}:1 of data.actions" in found.doubt.what
+        earned = after * float(ratio) / 100 - 1
+        assert f"books {earned:+.0%} that nobody earned" in found.doubt.effect
+
+
+@given(ratio=SPLITS, news=NEWS)
+def test_a_listed_split_that_adjusted_prices_still_show_is_one_they_are_not_adjusted_for(
+    ratio: Fraction, news: float
+) -> None:
+    moved = 100 * np.exp(news)
+    fell = float(moved / ratio)
+    bars = stock([100, 100, moved], [100, 100, moved])
+    listed = Action("ACME", bars.times[1], ratio=float(ratio))
+    assert unlike_trading(bars, [listed]) == ()
+    (found,) = unlike_trading(stock([100, 100, fell], [100, 100, fell]), [listed])
+    assert isinstance(found, SplitLike)
+    assert (found.symbol, found.at, found.after) == ("ACME", bars.times[1], fell)
+
+
+@given(share=st.floats(0.0, 5.0), news=NEWS, raw=st.booleans())
+def test_a_large_dividend_is_believed_where_the_price_falls_by_it(
+    share: float, news: float, raw: bool
+) -> None:
+    bars = stock([100, 100, 100 * np.exp(news)], [100, 100, 100])
+    listed = Action("ACME", bars.times[1], dividend=100 * share)
+    found = unlike_trading(bars, [listed], raw=raw)
+    assert [type(one) for one in found] == [Unconfirmed] * (share > 0.14) or 0.09 < share <= 0.14
+    if share < 0.35:
+        after = 100 * (1 - share) * np.exp(news)
+        shown = stock([100, 100, after], [100, 100, after])
+        assert unlike_trading(shown, [listed], raw=raw) == ()
+
+
+def test_the_dividends_and_the_split_of_one_session_are_looked_at_together() -> None:
+    bars = stock([100, 35], [100, 35])
+    opens = bars.times[0]
+    special, split = Action("ACME", opens, dividend=30.0), Action("ACME", opens, ratio=2.0)
+    assert unlike_trading(bars, [special, split], raw=True) == ()
+    (found,) = unlike_trading(stock([100, 100], [100, 100]), [special, split], raw=True)
+    assert "the dividend of 30.00 and split of 2:1" in found.doubt.what
 
 
 @given(
