@@ -21,8 +21,6 @@ from typing import TypeVar
 import numpy as np
 
 from event_contracts.simulation.exchange import Listing
-from event_contracts.simulation.news import Payment
-from event_contracts.simulation.positions import position_of
 from event_contracts.simulation.tickets import (
     SELF_TRADE,
     Answer,
@@ -34,10 +32,9 @@ from event_contracts.simulation.tickets import (
     milliseconds,
     written,
 )
-from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue import KalshiVenue, Payment
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.money import FLAT
-from event_contracts.trading.orders import PAYOUT
+from event_contracts.trading.orders import FLAT, PAYOUT
 from foundation.cents import CENT
 from marketsimulator.venue.request_values import whole_number
 
@@ -57,7 +54,7 @@ _USER = "practice"
 
 def balance_answer(venue: KalshiVenue) -> Answer:
     """`GET /portfolio/balance`."""
-    cash = venue.account.cash
+    cash = venue.cash
     return {
         "balance": int(cash * CENTS // 1),
         "balance_dollars": dollars(cash),
@@ -298,35 +295,27 @@ def series_of(listing: Listing) -> str:
 
 def _position_answer(venue: KalshiVenue, ticker: str) -> Answer:
     trades = [trade for trade in venue.trades if trade.ticker == ticker]
-    position = position_of(trades)
+    held = venue.holdings.get(ticker, FLAT)
     return {
         "ticker": ticker,
         "exchange_index": 0,
-        "total_traded_dollars": dollars(position.traded),
-        "position_fp": counted(position.contracts),
-        "market_exposure_dollars": dollars(position.cost),
-        "realized_pnl_dollars": dollars(position.realized),
-        "fees_paid_dollars": dollars(position.fees),
+        "position_fp": counted(held.yes - held.no),
+        "fees_paid_dollars": dollars(_fees(trades)),
         "last_updated_ts": written(trades[-1].at),
     }
 
 
 def _settlement_answer(venue: KalshiVenue, payment: Payment) -> Answer:
     settlement = payment.settlement
-    position = position_of(t for t in venue.trades if t.ticker == settlement.market)
-    held_yes = settlement.held.yes > 0
     return {
         "ticker": settlement.market,
         "exchange_index": 0,
         "event_ticker": event_of(venue.listing(settlement.market)),
         "market_result": settlement.outcome.lower(),
         "yes_count_fp": counted(settlement.held.yes),
-        "yes_total_cost_dollars": dollars(position.cost if held_yes else NOTHING),
         "no_count_fp": counted(settlement.held.no),
-        "no_total_cost_dollars": dollars(NOTHING if held_yes else position.cost),
         "revenue": int(settlement.payout * CENTS),
         "settled_time": written(payment.at),
-        "fee_cost": dollars(position.fees),
         "value": CENTS if settlement.outcome == "YES" else 0,
     }
 
@@ -334,7 +323,7 @@ def _settlement_answer(venue: KalshiVenue, payment: Payment) -> Answer:
 def _worth(venue: KalshiVenue) -> Decimal:
     """USD that positions are worth: at the middle of the quote, at its value once determined."""
     total = NOTHING
-    for ticker, held in venue.account.holdings.items():
+    for ticker, held in venue.holdings.items():
         outcome = venue.outcome(ticker)
         if outcome is not None:
             total += held.of(outcome) * PAYOUT

@@ -30,9 +30,9 @@ from event_contracts.simulation.kernel import is_yes_outcome, place, step
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import INTENTS
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.money import Holding
 from event_contracts.trading.orders import (
     Fill,
+    Holding,
     LimitOrder,
     MarketView,
     Outcome,

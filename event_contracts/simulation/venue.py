@@ -1,33 +1,47 @@
 """The practice venue of event contracts: one account's orders over the simulated exchange.
 
 An order waits until the clock's next tick and meets that: the answer to a new order says that
-nothing has filled. Orders with an expiration end before the first tick that comes after it. What is
-booked here, fill by fill, is the exact account of `event_contracts.trading.money`; the exchange
-keeps its own in integers, and a test holds both to each other.
+nothing has filled. Orders with an expiration end before the first tick that comes after it. What a
+market has settled at is paid once it is finalized.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Literal
 
 import numpy as np
 
 from event_contracts.simulation.exchange import BookedFill, Exchange, Listing, Settlement
-from event_contracts.simulation.news import Level, MarketStatus, Payment
 from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket, Trade
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.money import Account
-from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome
+from event_contracts.trading.orders import FLAT, PAYOUT, Holding, LimitOrder, Outcome
 from foundation.errors import OrderRejected
+
+MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
+Level = tuple[Decimal, Decimal]  # USD, contracts
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A settlement that has been paid.
+
+    at: UTC. settlement: what the exchange settled.
+    """
+
+    number: int
+    at: np.datetime64
+    settlement: Settlement = field(repr=False)
 
 
 class KalshiVenue:
     """The account's side of the exchange.
 
-    exchange: matching, cash and holdings in integers.
-    account: the same, booked exactly; it has a market's payout from when that is finalized.
+    exchange: matching, cash and holdings.
+    paid_in: USD of deposits, less what was taken out.
     tickets: orders by order_id, in the order in which they came.
     trades: fills of all orders, in booking order.
     payments: settlements that have been paid.
@@ -50,7 +64,7 @@ class KalshiVenue:
         interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
         begins = now.astype("datetime64[ns]")
         self.exchange = Exchange(listings, settings.episode(), begins, interval)
-        self.account = Account(self.exchange.cash)
+        self.paid_in = NOTHING
         self.tickets: dict[str, Ticket] = {}
         self.trades: list[Trade] = []
         self.payments: list[Payment] = []
@@ -67,6 +81,27 @@ class KalshiVenue:
     def is_over(self) -> bool:
         """Whether every market has paid."""
         return len(self.payments) == len(self.exchange.listings)
+
+    @property
+    def cash(self) -> Decimal:
+        """USD; resting orders are not deducted, and what is not paid yet is no cash."""
+        unpaid = sum((each.payout for each in self._unpaid.values()), NOTHING)
+        return self.exchange.cash + self.paid_in - unpaid
+
+    @property
+    def holdings(self) -> dict[str, Holding]:
+        """What is held, by market; of one that has settled until it pays."""
+        unpaid = self._unpaid
+        held = {
+            name: unpaid[name].held if name in unpaid else self.exchange.holding(name)
+            for name in self.exchange.listings
+        }
+        return {name: each for name, each in held.items() if each != FLAT}
+
+    @property
+    def _unpaid(self) -> dict[str, Settlement]:
+        paid = {payment.settlement.market for payment in self.payments}
+        return {each.market: each for each in self.exchange.settlements if each.market not in paid}
 
     def listing(self, ticker: str) -> Listing:
         """A market.
@@ -257,10 +292,9 @@ class KalshiVenue:
         return min(request.count, free)
 
     def _refuse_uncovered(self, order: LimitOrder) -> None:
-        """Refuse a purchase that the account has no cash for; what is not paid yet is no cash."""
+        """Refuse a purchase that the account has no cash for."""
         admission = self.exchange.space.admission
-        unpaid = self.exchange.cash - self.account.cash
-        free = admission.free_cash(self.exchange.view(order.market)) - unpaid
+        free = admission.free_cash(replace(self.exchange.view(order.market), cash=self.cash))
         if admission.fees.most_cost(order.price, order.count) > free:
             raise Refused(400, "insufficient_balance", "insufficient balance")
 
@@ -301,11 +335,9 @@ class KalshiVenue:
             ticket.waiting = waiting
             ticket.changed = self.now
 
-    def _book(self, booked: BookedFill) -> Trade:
-        """Book a fill into the exact account."""
+    def _book(self, booked: BookedFill) -> None:
         fill = booked.fill
         ticket = self._by_exchange_id[fill.order_id]
-        self.account, charge = self.account.booked(fill, self.exchange.space.fees)
         trade = Trade(
             number=len(self.trades) + 1,
             order_id=ticket.order_id,
@@ -316,20 +348,16 @@ class KalshiVenue:
             price=fill.price if fill.side == "YES" else PAYOUT - fill.price,
             count=fill.count,
             taker=not fill.maker,
-            fee=charge.net_fee,
+            fee=booked.fee,
             at=self.now,
         )
         self.trades.append(trade)
         ticket.trades.append(trade)
-        return trade
 
     def _pay(self) -> None:
         """Pay what has been finalized."""
-        paid = {payment.settlement.market for payment in self.payments}
-        for settlement in self.exchange.settlements:
-            market = settlement.market
-            if market not in paid and self.status(market) == "finalized":
-                self.account = self.account.settled(market, settlement.outcome)
+        for market, settlement in self._unpaid.items():
+            if self.status(market) == "finalized":
                 self.payments.append(Payment(len(self.payments) + 1, self.now, settlement))
 
     def _settlement(self, ticker: str) -> Settlement:

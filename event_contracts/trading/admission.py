@@ -1,4 +1,4 @@
-"""Whether an order of event contracts may be sent, and may still fill.
+"""Whether an order of event contracts may be sent.
 
 Masks, the environment, the simulated manager and the live one ask the same object.
 """
@@ -8,15 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from event_contracts.trading.fees import NOTHING, FeeRules, charge
-from event_contracts.trading.orders import (
-    PAYOUT,
-    Fill,
-    MarketView,
-    Outcome,
-    Verb,
-    other,
-)
+from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.orders import MarketView, Outcome, Verb, other
 from event_contracts.trading.position_limits import PositionLimits
 from foundation.errors import InputError
 
@@ -59,26 +52,7 @@ class Admission:
                 " stays"
             )
         towards = view.resting_count("BUY", side) + view.resting_count("SELL", other(side))
-        return self._beyond_limits(side, price, count, towards, view)
-
-    def refusal_at_fill(
-        self, fill: Fill, view: MarketView, carried: Decimal = NOTHING
-    ) -> str | None:
-        """Why a fill that is about to happen is cancelled instead, in words; nothing where it may.
-
-        A purchase has to leave the buffer, with the pairs that it makes paid out, and a position
-        within the limits. It counts alone: other resting orders are checked before theirs. Sales
-        only reduce, and are cut to what is held.
-
-        carried: USD of the order's rounding so far that has not come back.
-        """
-        if fill.action == "SELL":
-            return None
-        pairs = min(fill.count, view.held(other(fill.side)))
-        left = view.cash + charge(fill, self.fees, carried).cash + pairs * PAYOUT
-        if left < self.cash_buffer:
-            return f"filling {fill.count} {fill.side} leaves ${left}; ${self.cash_buffer} stays"
-        return self._beyond_limits(fill.side, fill.price, fill.count, NOTHING, view)
+        return self.beyond_limits(side, price, count, towards, view)
 
     def free_cash(self, view: MarketView) -> Decimal:
         """USD that resting purchases cannot take."""
@@ -93,9 +67,10 @@ class Admission:
             return f"selling {count} {side}; {held} held, {reserved} of them in resting sales"
         return None
 
-    def _beyond_limits(
+    def beyond_limits(
         self, side: Outcome, price: Decimal, count: Decimal, resting: Decimal, view: MarketView
     ) -> str | None:
+        """Why a position after an order, and resting ones that go the same way, breaks a limit."""
         return self.limits.validate_order(
             count=count,
             price=price,

@@ -15,9 +15,8 @@ from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, read_markets, sale_value
-from event_contracts.trading.money import Holding
 from event_contracts.trading.order_desk import KalshiDesk
-from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
+from event_contracts.trading.orders import Fill, Holding, LimitOrder, MarketView, Receipt
 from event_contracts.trading.standing import AccountReader, Reading
 from event_contracts.trading.venue_orders import awaited, order_of, reduces
 from execution.journal.intents import Intent, IntentBook

@@ -51,6 +51,36 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """Contracts held of one market; one of the two is 0, since pairs pay at once.
+
+    yes: contracts that pay $1 if YES comes true.
+    no: contracts that pay $1 if NO comes true.
+    """
+
+    yes: Decimal = Decimal(0)
+    no: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        if min(self.yes, self.no) != 0:
+            raise ValueError(
+                f"holding: yes and no must be 0 or more, one of them 0, got {self.yes}, {self.no}"
+            )
+
+    @classmethod
+    def of_position(cls, count: Decimal) -> Holding:
+        """What a position says is held: YES above 0, NO below."""
+        return cls(max(count, Decimal(0)), max(-count, Decimal(0)))
+
+    def of(self, side: Outcome) -> Decimal:
+        """Contracts of a side."""
+        return self.yes if side == "YES" else self.no
+
+
+FLAT = Holding()
+
+
+@dataclass(frozen=True, slots=True)
 class RestingOrder:
     """An order that waits in the book.
 

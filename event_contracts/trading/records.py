@@ -1,7 +1,7 @@
 """Markets of event contracts as plain arrays, for machine code.
 
 Money is int64 in millionths of a USD, prices in ten-thousandths (the finest that the venue writes),
-contracts are whole: every rule of `event_contracts.trading.money` and
+contracts are whole: every rule of `event_contracts.trading.orders` and
 `event_contracts.trading.fees` is exact in them. A record is one row of a numpy structured array.
 """
 

@@ -166,7 +166,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
 
 def pay_in(here: KalshiPractice, usd: int) -> None:
     """A deposit, or a withdrawal below 0, which no list of the venue says."""
-    here.exchange.account = here.exchange.account.with_flow(Decimal(usd))
+    here.exchange.paid_in += usd
 
 
 def journal() -> Path:

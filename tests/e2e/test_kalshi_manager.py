@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from event_contracts.trading.admission import Admission
 from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb
+from event_contracts.trading.orders import FLAT, LimitOrder, MarketView, Outcome, Verb
 from event_contracts.trading.venue_orders import order_request
 from execution.journal.intents import Intent
 from foundation.database import Database
@@ -73,8 +73,8 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     """What the manager says is what the venue knows, to the last digit."""
     truth = stand.practice.exchange
     view = manager.view("SIM-1")
-    held = truth.account.holding("SIM-1")
-    assert (view.cash, view.yes, view.no) == (truth.account.cash, held.yes, held.no)
+    held = truth.holdings.get("SIM-1", FLAT)
+    assert (view.cash, view.yes, view.no) == (truth.cash, held.yes, held.no)
     assert_explained(manager)
     return view
 
@@ -115,7 +115,7 @@ def test_an_order_that_ends_with_its_market_is_paid_and_booked() -> None:
         manager.submit(order("o-1", taking(view), 10))
         manager.submit(order("o-2", bid_below(view), 10))
         stand.practice.advance(100_000)
-        truth = stand.practice.exchange.account
+        truth = stand.practice.exchange
         view = manager.view("SIM-1")
         assert (view.cash, view.yes, view.no, view.resting) == (truth.cash, 0, 0, ())
         assert_explained(manager)
@@ -434,7 +434,7 @@ def test_a_deposit_is_a_flow_that_is_told_and_not_spent_before_it_is_booked(
         assert later.reading().flow == 60
     assert sum(stand.waited[told:]) == 0
     later.begin(later.reading().books)
-    assert later.view("SIM-1").cash == stand.practice.exchange.account.cash
+    assert later.view("SIM-1").cash == stand.practice.exchange.cash
     assert_explained(later)
 
 
@@ -464,7 +464,7 @@ def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
     assert reading.flow == 0
     assert sum(stand.waited) > 0
     assert manager.view("SIM-1").yes == 10
-    assert manager.view("SIM-1").cash == stand.practice.exchange.account.cash
+    assert manager.view("SIM-1").cash == stand.practice.exchange.cash
 
 
 def test_a_manager_that_is_not_told_where_to_begin_begins_with_what_it_reads(

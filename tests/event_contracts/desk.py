@@ -8,15 +8,16 @@ from decimal import Decimal
 
 from event_contracts.trading.admission import Admission
 from event_contracts.trading.fees import Charge
-from event_contracts.trading.money import Account, Holding
 from event_contracts.trading.orders import (
     Fill,
+    Holding,
     LimitOrder,
     MarketView,
     Quote,
     Receipt,
     RestingOrder,
 )
+from tests.event_contracts.exact_account import Account, refusal_at_fill
 
 D = Decimal
 MARKET = "RAIN"
@@ -70,7 +71,7 @@ class Desk:
         name = resting.order_id
         fill = Fill(name, order.market, order.action, order.side, price, count, maker)
         carried = self.account.carried.get(name, D(0))
-        why = self.admission.refusal_at_fill(fill, self.view(order.market), carried)
+        why = refusal_at_fill(self.admission, fill, self.view(order.market), carried)
         if why:
             self.cancelled.append((name, why))
             self.cancel(name)

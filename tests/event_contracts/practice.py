@@ -4,7 +4,7 @@
         manager = …(practice.url, practice.key_id, practice.private_key)
         manager.submit(order)                      # waits: an order meets the next tick
         practice.advance()                         # the clock moves, orders meet the tick
-        assert practice.exchange.account.cash == manager.view("RAIN").cash
+        assert practice.exchange.cash == manager.view("RAIN").cash
 
 Settings are those of `event_contracts.simulation.venue_settings.KalshiVenueSettings`; `sessions`
 plays these arrays [T, F] by ticker in the place of synthetic ones. Without it there are two

@@ -23,9 +23,9 @@ from event_contracts.trading.actions import (
     encode_action,
     process_action,
 )
-from event_contracts.trading.money import Account, Holding
 from event_contracts.trading.orders import (
     Fill,
+    Holding,
     LimitOrder,
     MarketView,
     Outcome,
@@ -37,6 +37,7 @@ from event_contracts.trading.orders import (
 from event_contracts.trading.position_limits import PositionLimits
 from foundation.errors import InputError
 from tests.event_contracts.desk import MARKET, Desk
+from tests.event_contracts.exact_account import Account, refusal_at_fill
 
 D = Decimal
 ROOT = Path(__file__).resolve().parents[2]
@@ -457,13 +458,13 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs_and_its_rebate(
     """10 NO at 0.60: 6.00 and 0.168, so 6.17, or 6.16 where 0.0080 and 0.0020 make a cent."""
     admission = LimitOrderActionSpace(limits=PositionLimits(share=D(1))).admission
     buying = Fill("o", MARKET, "BUY", "NO", D("0.60"), D(count), False)
-    reason = admission.refusal_at_fill(buying, view(cash, yes), D(carried))
+    reason = refusal_at_fill(admission, buying, view(cash, yes), D(carried))
     if left is None:
         assert reason is None
     else:
         assert reason == f"filling 10 NO leaves ${left}00; $50 stays"
     sale = Fill("o", MARKET, "SELL", "YES", D("0.01"), D(1), False)
-    assert admission.refusal_at_fill(sale, view("1", 1)) is None
+    assert refusal_at_fill(admission, sale, view("1", 1)) is None
 
 
 def test_an_order_leaves_the_buffer_to_the_last_digit() -> None:

@@ -23,8 +23,8 @@ from event_contracts.trading.books import (
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.fields import paid_for_yes
-from event_contracts.trading.money import Account
 from event_contracts.trading.venue_orders import VenueFill, own_terms
+from tests.event_contracts.exact_account import Account
 
 D = Decimal
 BEGIN = np.datetime64("2026-11-22T15:00:00", "ns")

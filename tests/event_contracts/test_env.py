@@ -17,11 +17,18 @@ from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
 from event_contracts.simulation.sessions import COLUMNS, outcome_of
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import INTENTS, LimitOrderActionSpace
-from event_contracts.trading.money import Account, Holding
-from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Quote, RestingOrder
+from event_contracts.trading.orders import (
+    Fill,
+    Holding,
+    LimitOrder,
+    MarketView,
+    Quote,
+    RestingOrder,
+)
 from event_contracts.trading.records import DOLLAR, SLOTS, WHOLE
 from foundation.errors import InputError
 from tests.event_contracts.desk import within_inventory
+from tests.event_contracts.exact_account import Account
 
 D = Decimal
 MARKET = "RAIN"

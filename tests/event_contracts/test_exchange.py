@@ -17,10 +17,10 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.money import Account
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import SLOTS
 from foundation.errors import InputError, OrderRejected
+from tests.event_contracts.exact_account import Account
 
 D = Decimal
 SHORT = SyntheticMarket(steps=60)

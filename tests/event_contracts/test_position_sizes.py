@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.money import Account
 from event_contracts.trading.orders import Fill, Outcome, Verb
 from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, SentOrder
+from tests.event_contracts.exact_account import Account
 
 D = Decimal
 MARKET = "RAIN"

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
 from event_contracts.simulation.exchange import Listing
-from event_contracts.simulation.positions import position_of
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.tickets import OrderRequest, Refused, Trade
 from event_contracts.simulation.venue import KalshiVenue
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import FLAT, LimitOrder
 from foundation.arrays import Array
 from foundation.compose import composed_config
 from foundation.errors import InputError
@@ -88,8 +87,8 @@ def test_the_same_actions_fill_the_same_as_in_the_environment(
         venue.advance()
         shown = [{k: v for k, v in fill.items() if k != "order_id"} for fill in info["fills"]]
         assert [as_shown(trade) for trade in venue.trades[before:]] == shown
-        held = venue.account.holding("RAIN")
-        assert float(venue.account.cash) == info["cash"]
+        held = venue.holdings.get("RAIN", FLAT)
+        assert float(venue.cash) == info["cash"]
         assert (held.yes, held.no) == (info["yes"], info["no"])
 
 
@@ -141,13 +140,9 @@ def test_money_is_conserved_and_the_two_books_agree_until_all_has_settled(
         act_at_random(venue, np.random.default_rng(draw), step)
         venue.advance()
         exchange = venue.exchange
-        assert venue.account.cash == exchange.cash >= 0
+        assert venue.cash == exchange.cash >= 0
         for ticker in exchange.listings:
-            assert venue.account.holding(ticker) == exchange.holding(ticker)
-        positions = [position_of(trades_of(venue, ticker)) for ticker in exchange.listings]
-        earned = sum((each.realized - each.cost - each.fees for each in positions), D(0))
-        if not venue.payments:
-            assert abs(venue.account.cash - 200 - earned) < D("1e-12")
+            assert venue.holdings.get(ticker, FLAT) == exchange.holding(ticker)
         for ticket in venue.tickets.values():
             assert ticket.filled + ticket.waiting <= ticket.count
             live = exchange.orders[ticket.live_id].state == "resting"
@@ -164,12 +159,8 @@ def test_money_is_conserved_and_the_two_books_agree_until_all_has_settled(
     fees = sum((trade.fee for trade in venue.trades), D(0))
     # Every ask is a sale of YES at its price, a NO bought at 1 - p being a YES sold and $1 paid.
     paid = sum(yes[each.market] for each in venue.exchange.settlements if each.outcome == "YES")
-    assert venue.account.cash == venue.exchange.cash == D(200) - bought - fees + paid
-    assert not venue.account.holdings
-
-
-def trades_of(venue: KalshiVenue, ticker: str) -> list[Trade]:
-    return [trade for trade in venue.trades if trade.ticker == ticker]
+    assert venue.cash == venue.exchange.cash == D(200) - bought - fees + paid
+    assert not venue.holdings
 
 
 def act_at_random(venue: KalshiVenue, rng: np.random.Generator, step: int) -> None:
@@ -204,7 +195,7 @@ def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
     send(venue, buying("a"))
     told = []
     for _ in range(6):
-        told.append((venue.status("RAIN"), venue.outcome("RAIN"), venue.account.cash))
+        told.append((venue.status("RAIN"), venue.outcome("RAIN"), venue.cash))
         venue.advance()
     after = D("994.82")
     assert told == [
@@ -224,7 +215,7 @@ def test_what_a_market_has_not_paid_yet_buys_nothing() -> None:
     venue.advance()
     venue.advance()
     assert venue.status("RAIN") == "closed"
-    assert venue.account.cash < 1 < venue.exchange.cash
+    assert venue.cash < 1 < venue.exchange.cash
     with pytest.raises(Refused, match="insufficient balance"):
         send(venue, buying("b", market="SNOW", count=3))
     for _ in range(3):
@@ -279,8 +270,8 @@ def test_an_ask_without_reduce_only_buys_no_which_pairs_with_what_is_held() -> N
     venue.advance()
     send(venue, buying("b", side="NO", price="0.52"))
     venue.advance()
-    assert venue.account.holdings == {}
-    assert venue.account.cash == D(1000) - D("10.20") - D("0.36") + 10
+    assert venue.holdings == {}
+    assert venue.cash == D(1000) - D("10.20") - D("0.36") + 10
 
 
 def test_in_a_paused_market_orders_wait_and_none_is_taken() -> None:
@@ -304,7 +295,7 @@ def test_a_market_that_settles_while_it_is_paused_ends_its_orders() -> None:
     for _ in range(3):
         venue.advance()
     assert venue.is_over
-    assert (venue.ticket(waits).status, venue.account.cash) == ("canceled", D(1000))
+    assert (venue.ticket(waits).status, venue.cash) == ("canceled", D(1000))
 
 
 @pytest.mark.parametrize(
@@ -360,7 +351,7 @@ def test_whatever_is_sent_is_an_order_or_refused(changes: dict[str, Any], remove
     with suppress(Refused):
         venue.submit(OrderRequest.of(body))
     venue.advance()
-    assert venue.account.cash == venue.exchange.cash
+    assert venue.cash == venue.exchange.cash
 
 
 def test_a_used_id_is_refused_or_makes_a_second_order_as_the_setting_says() -> None:

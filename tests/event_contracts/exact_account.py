@@ -1,7 +1,7 @@
 """The exact account of event contracts: cash, YES, NO, netting, fees, rebates, settlement.
 
-Environment, simulated manager and live reconciliation book the same fills by the same rules, all in
-Decimal. Worked examples, in USD and contracts:
+The second book, in Decimal, by which the kernel's integers are checked fill by fill. Worked
+examples, in USD and contracts:
 
     netting      10 YES held, 4 NO bought at 0.45: the cash pays 1.80 and the fee, 4 pairs pay 4.00
                  at once, 6 YES stay. A position never holds both sides.
@@ -22,39 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from event_contracts.trading.admission import Admission
 from event_contracts.trading.fees import NOTHING, Charge, FeeRules, charge
-from event_contracts.trading.orders import PAYOUT, Fill, Outcome, other
+from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, MarketView, Outcome, other
 from foundation.errors import BrokerError
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """Contracts held of one market; one of the two is 0, since pairs pay at once.
-
-    yes: contracts that pay $1 if YES comes true.
-    no: contracts that pay $1 if NO comes true.
-    """
-
-    yes: Decimal = NOTHING
-    no: Decimal = NOTHING
-
-    def __post_init__(self) -> None:
-        if min(self.yes, self.no) != 0:
-            raise ValueError(
-                f"holding: yes and no must be 0 or more, one of them 0, got {self.yes}, {self.no}"
-            )
-
-    @classmethod
-    def of_position(cls, count: Decimal) -> Holding:
-        """What a position says is held: YES above 0, NO below."""
-        return cls(max(count, NOTHING), max(-count, NOTHING))
-
-    def of(self, side: Outcome) -> Decimal:
-        """Contracts of a side."""
-        return self.yes if side == "YES" else self.no
-
-
-FLAT = Holding()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +106,23 @@ def _with(holdings: Mapping[str, Holding], market: str, holding: Holding) -> Map
     """The holdings with one market's replaced; one that is flat leaves."""
     others = {name: held for name, held in holdings.items() if name != market}
     return others if holding == FLAT else {**others, market: holding}
+
+
+def refusal_at_fill(
+    admission: Admission, fill: Fill, view: MarketView, carried: Decimal = NOTHING
+) -> str | None:
+    """Why a fill that is about to happen is cancelled instead, in words; nothing where it may.
+
+    A purchase has to leave the buffer, with the pairs that it makes paid out, and a position
+    within the limits. It counts alone: other resting orders are checked before theirs. Sales
+    only reduce, and are cut to what is held.
+
+    carried: USD of the order's rounding so far that has not come back.
+    """
+    if fill.action == "SELL":
+        return None
+    pairs = min(fill.count, view.held(other(fill.side)))
+    left = view.cash + charge(fill, admission.fees, carried).cash + pairs * PAYOUT
+    if left < admission.cash_buffer:
+        return f"filling {fill.count} {fill.side} leaves ${left}; ${admission.cash_buffer} stays"
+    return admission.beyond_limits(fill.side, fill.price, fill.count, NOTHING, view)
