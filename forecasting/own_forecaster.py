@@ -46,7 +46,7 @@ class OwnForecaster:
         with own_code(KEY, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         if not _is_of(table, bars):
-            said = in_one_line(repr(table))[:80]
+            said = in_one_line(repr(table), 80)
             raise InputError(
                 f"{KEY}: {self.origin}: a ForecastTable of the panel is needed, one value a window;"
                 f" it answered {said}"

@@ -61,10 +61,10 @@ class AccountChanged(BrokerError):
     """The account is not what a decision was made for any more; nothing of it was sent."""
 
 
-def in_one_line(text: str) -> str:
-    """The text in one line of 300 characters at most."""
+def in_one_line(text: str, most: int = 300) -> str:
+    """The text in one line of so many characters at most, with `…` where it is cut."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= 300 else f"{flat[:300]}…"
+    return flat if len(flat) <= most else f"{flat[:most]}…"
 
 
 def shown(text: str) -> str:

@@ -50,7 +50,7 @@ def _finite_weights(name: str, answer: object, s: Situation) -> Array:
             wanted = np.asarray(answer)
     if wanted is None or wanted.shape != s.held.shape or wanted.dtype.kind not in "biuf":
         when = "" if s.at is None else f" at {utc_text(s.at)}"
-        said = in_one_line(repr(answer))[:80]
+        said = in_one_line(repr(answer), 80)
         raise InputError(f"{needed}, an array for {len(s.held)} symbols{when}; it answered {said}")
     if not (finite := np.isfinite(wanted)).all():
         k = first_row(~finite)

@@ -112,9 +112,8 @@ class JournalRow:
         )
 
     def _refused(self, column: str, what: str) -> DatabaseFailed:
-        shown = in_one_line(repr(self.values.get(column)))
-        cut = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-        return self.refusal(f"{column} is {what}: {cut}")
+        shown = in_one_line(repr(self.values.get(column)), _SHOWN)
+        return self.refusal(f"{column} is {what}: {shown}")
 
 
 class JournalTables:

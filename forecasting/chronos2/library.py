@@ -34,7 +34,7 @@ def load(
     ------
     InputError
         where memory does not suffice, the checkpoint is none of Chronos-2, or its tensors are not
-        those of its configuration.
+        those of its configuration, or not finite.
     """
     from chronos import Chronos2Pipeline
     from chronos.chronos2.model import Chronos2Model
@@ -76,13 +76,22 @@ def load(
         raise InputError(
             f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}"
         ) from error
-    for kind in ("missing", "unexpected", "mismatched"):
+    # Answers that are not finite would be blamed on the bars later.
+    loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
+    for kind in ("missing", "unexpected", "mismatched", "not finite"):
         if tensors := loaded[f"{kind}_keys"]:
             raise InputError(
                 f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: "
                 f"{counted(len(tensors), 'tensor')} {kind}: {_named(tensors)}"
             )
     return Chronos2Pipeline(model=model)
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are finite: one pass, which copies nothing."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
 def _named(tensors: Collection[str | tuple[object, ...]]) -> str:

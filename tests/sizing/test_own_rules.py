@@ -110,6 +110,15 @@ def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
     np.testing.assert_array_equal(s.later_blocks.mu, later)
 
 
+def test_a_long_answer_is_cut_where_it_says_so() -> None:
+    rule = own_rule("own:any", lambda book: "x" * 79)
+    with pytest.raises(InputError, match=r"; it answered 'x{79}…$"):
+        rule(book())
+    rule = own_rule("own:any", lambda book: "x" * 78)
+    with pytest.raises(InputError, match=r"; it answered 'x{78}'$"):
+        rule(book())
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [
