@@ -1,38 +1,63 @@
-"""What the facts about an account, its venue and its prices say of whether it can be traded.
+"""What it takes to trade an account from here: a table of checks, each of which says one line.
 
-Facts come in, findings come out: nothing is read here.
+Nothing is written but a probe, in a folder that is removed with all that is in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 
+from execution.account_lock import (
+    JOURNAL,
+    KILL_FILE,
+    is_there,
+    is_traded,
+    noted_journal,
+    refuse_emptied,
+    refuse_other_journal,
+    refuse_unusable,
+    standing_halts,
+    state_folder,
+    undetermined_count,
+)
 from execution.alpaca.account import ACTIVE
+from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts
+from execution.journal.halts import HALT_RULES
 from execution.live.accounts import SIMULATED_OFFSET
+from execution.live.settings import LiveSettings
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from foundation.command import LOGS
 from foundation.counts import time_text
-from foundation.errors import InputError
-from sizing.limits import Limits
-from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instants import utc_text
+from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
+from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
+from trainingdata.feed.endpoint import Keys, unread_address
+from trainingdata.feed.fields import as_mapping
+from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import system_clock, utc_text
 from trainingdata.instruments import Kind, instrument, is_coin
 from trainingdata.sessions import last_known
-from trainingdata.source import Feed
 
 Level = Literal["ok", "warning", "failure"]
-Facts = Mapping[str, Any]
+Said = tuple[Level, str]
 
 HISTORY = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
 SPREADS = 3  # the option level from which on the venue takes spreads
 NOTABLE_OFFSET = 5.0  # seconds
 LARGEST_OFFSET = 60.0
-NO_TIME = np.timedelta64(0, "ns")
-SECOND = np.timedelta64(1, "s")
+GIGABYTE = 2**30
+FULL = 100_000_000  # bytes below which nothing may be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,131 +73,175 @@ class Finding:
     name: str
     found: str
 
-    def __post_init__(self) -> None:
-        if self.level not in get_args(Level):
-            raise ValueError(f"level {self.level!r} is none of {', '.join(get_args(Level))}")
-        if not self.name.strip() or not self.found.strip():
-            raise ValueError(f"a finding has a name and says something: {self}")
-
     def __str__(self) -> str:
         return f"{self.level:7} {self.name}: {' '.join(self.found.split())}"
 
 
-def finding_of(name: str, check: Callable[[], Finding]) -> Finding:
-    """What a check finds, or the failure that kept it from finding anything.
+@dataclass(frozen=True)
+class Start:
+    """What a start of the loop would meet; looked at once, when a check first needs it.
 
-    name: of the check.
+    settings: of the loop.
+    keys: of the account, or why there are none.
+    clock: this machine's time.
     """
+
+    settings: LiveSettings
+    keys: Keys | InputError
+    clock: Callable[[], np.datetime64] = system_clock
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """To be traded, as they are written here."""
+        return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
+
+    @property
+    def root(self) -> Path:
+        """Of the accounts' folders."""
+        return Path(self.settings.folder)
+
+    @cached_property
+    def connection(self) -> VenueConnection:
+        """To the account's venue."""
+        if isinstance(self.keys, InputError):
+            raise self.keys
+        return VenueConnection(self.settings.broker, self.keys)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What the venue says of the account."""
+        with self.connection.translated_errors("the account"):
+            facts = as_mapping(self.connection.client.get_account())
+            AccountFacts.id.of(facts)
+        return facts
+
+    @cached_property
+    def journal(self) -> Path:
+        """Of the account, whether it is there or not."""
+        return (self.root / AccountFacts.id.of(self.facts) / JOURNAL).absolute()
+
+    @cached_property
+    def traded(self) -> bool:
+        """Whether another process sends orders to the account."""
+        return is_traded(self.journal.parent.name, self.journal.parent)
+
+
+def findings(start: Start) -> Iterator[Finding]:
+    """What every check finds, one after the other."""
+    missing: dict[str, str] = {}  # of each check that found nothing, the one to mend first
+    for name, (check, needed) in CHECKS.items():
+        if needed in missing:
+            missing[name] = missing[needed]
+            text = f"not checked, because of {missing[name]}; mend that first"
+            yield Finding("warning", name, text)
+            continue
+        try:
+            level, found = check(start)
+        except InputError as error:
+            level, found = "failure", str(error)
+            missing[name] = name
+        yield Finding(level, name, found)
+
+
+def _keys(start: Start) -> Said:
+    if isinstance(start.keys, InputError):
+        raise start.keys
     try:
-        return check()
-    except InputError as error:
-        return Finding("failure", name, str(error))
+        _ = start.facts
+    except AccessRefused as error:
+        raise InputError(f"present, and not accepted: {error}") from error
+    except BrokerError as error:
+        raise InputError(
+            f"present, and nobody says whether they are accepted: {error}; look at the network and"
+            " at the venue's status page"
+        ) from error
+    return "ok", "present, and accepted"
 
 
-def not_checked(name: str, earlier: str) -> Finding:
-    """A check that needs what an earlier one has not found.
-
-    earlier: the name of the earlier check.
-    """
-    return Finding("warning", name, f"not checked, because of {earlier}; mend that first")
-
-
-def venue_finding(broker: BrokerSettings) -> Finding:
-    """Whether orders are real."""
-    where = broker.address
-    if where is not None and broker.on_this_machine:
-        return Finding("ok", "venue", f"{where}, a server on this machine in Alpaca's place")
-    if where is not None:
-        return Finding(
-            "warning",
-            "venue",
-            f"{where} in Alpaca's place; its keys and orders are this server's, take"
-            " broker.url_override away where that is not meant",
+def _venue(start: Start) -> Said:
+    """Whether orders are real, and whether an address in the environment leads elsewhere."""
+    broker = start.settings.broker
+    level: Level = "warning"
+    if broker.address is None and broker.paper:
+        level, found = "ok", "Alpaca's paper account; no order is real"
+    elif broker.address is None:
+        found = "Alpaca's account with real money; set broker.paper=true to practise"
+    elif broker.on_this_machine:
+        level, found = "ok", f"{broker.address} in Alpaca's place, a server on this machine"
+    else:
+        found = (
+            f"{broker.address} in Alpaca's place; its keys and orders are this server's, take"
+            " broker.url_override away where that is not meant"
         )
-    if broker.paper:
-        return Finding("ok", "venue", "Alpaca's paper account; no order is real")
-    return Finding(
-        "warning", "venue", "Alpaca's account with real money; set broker.paper=true to practise"
-    )
+    note = unread_address(start.keys, broker) if isinstance(start.keys, Keys) else ""
+    return ("warning", f"{found}; {note}") if note else (level, found)
 
 
-def account_finding(facts: Facts) -> Finding:
+def _account(start: Start) -> Said:
     """Whether the venue takes orders of the account."""
-    account = AccountFacts.id.of(facts)
-    status = AccountFacts.status.of(facts)
-    blocks = [block.name for block in AccountFacts.blocks if block.of(facts)]
-    if status == ACTIVE and not blocks:
-        return Finding("ok", "account", f"{account} is {ACTIVE}, with no block")
+    account = AccountFacts.id.of(start.facts)
+    status = AccountFacts.status.of(start.facts)
     said = [f"is {status}"] if status != ACTIVE else []
-    said += [f"has {block}" for block in blocks]
-    return Finding(
-        "failure",
-        "account",
-        f"{account} {' and '.join(said)}; no order is taken until the venue lifts that",
-    )
+    said += [f"has {block.name}" for block in AccountFacts.blocks if block.of(start.facts)]
+    if not said:
+        return "ok", f"{account} is {ACTIVE}, with no block"
+    text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
+    return "failure", text
 
 
-def margin_finding(facts: Facts, limits: Limits) -> Finding:
+def _margin(start: Start) -> Said:
     """Whether the venue lends as much as the limits would use."""
-    multiplier = AccountFacts.multiplier.of(facts)
+    multiplier = AccountFacts.multiplier.of(start.facts)
+    leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
-    if multiplier >= Decimal(repr(limits.intraday_leverage)):
-        return Finding("ok", "margin", found)
-    return Finding(
-        "warning",
-        "margin",
-        f"{found}, less than limits.intraday_leverage={limits.intraday_leverage:g}; the smaller"
-        " counts, have margin enabled at the venue to use the larger",
-    )
+    if multiplier >= Decimal(repr(leverage)):
+        return "ok", found
+    found += f", less than limits.intraday_leverage={leverage:g}; the smaller counts"
+    return "warning", f"{found}, have margin enabled at the venue to use the larger"
 
 
-def shorting_finding(facts: Facts) -> Finding:
-    """Whether stocks may be sold short."""
-    if AccountFacts.shorting.of(facts):
-        return Finding("ok", "shorting", "enabled")
-    return Finding(
-        "warning", "shorting", "not enabled, nothing is sold short; have it enabled at the venue"
-    )
+def _shorting(start: Start) -> Said:
+    if AccountFacts.shorting.of(start.facts):
+        return "ok", "enabled"
+    return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
 
 
-def crypto_finding(facts: Facts, symbols: Sequence[str]) -> Finding:
-    """Whether coins may be bought; symbols: that are to be traded."""
-    status = AccountFacts.crypto_status.of(facts)
+def _crypto(start: Start) -> Said:
+    status = AccountFacts.crypto_status.of(start.facts)
+    coins = ", ".join(filter(is_coin, start.symbols))
     if status == ACTIVE:
-        return Finding("ok", "crypto", ACTIVE)
-    coins = [symbol for symbol in symbols if is_coin(instrument(symbol).symbol)]
+        return "ok", ACTIVE
     if not coins:
-        return Finding(
-            "warning", "crypto", f"{status}; have it enabled at the venue before coins are traded"
-        )
-    return Finding(
-        "failure",
-        "crypto",
-        f"{status}, and {', '.join(coins)} cannot be traded; have it enabled at the venue, or take"
-        " coins out of symbols",
+        return "warning", f"{status}; have it enabled at the venue before coins are traded"
+    text = (
+        f"{status}, and {coins} cannot be traded; have it enabled at the venue, or take coins out"
     )
+    return "failure", f"{text} of symbols"
 
 
-def options_finding(facts: Facts) -> Finding:
+def _options(start: Start) -> Said:
     """Whether spreads of options may be sold."""
-    level = AccountFacts.options_trading_level.of(facts)
+    level = AccountFacts.options_trading_level.of(start.facts)
     if level is None:
-        level = AccountFacts.options_approved_level.of(facts)
+        level = AccountFacts.options_approved_level.of(start.facts)
     if level is None:
-        return Finding(
-            "warning",
-            "options",
-            "the venue does not say which level the account has; look there before spreads are"
-            " sold",
-        )
-    if level >= SPREADS:
-        return Finding("ok", "options", f"level {level:f}, spreads may be sold")
-    return Finding(
-        "warning",
-        "options",
-        f"level {level:f}, and spreads need {SPREADS}; apply for it at the venue before they are"
-        " sold",
-    )
+        text = "the venue does not say which level the account has"
+    elif level >= SPREADS:
+        return "ok", f"level {level:f}, spreads may be sold"
+    else:
+        text = f"level {level:f}, and spreads need {SPREADS}"
+    return "warning", f"{text}; look after it at the venue before spreads are sold"
+
+
+def _clock(start: Start) -> Said:
+    """Whether the venue's clock and ours agree."""
+    asked = start.clock()
+    try:
+        shown = start.connection.now()
+    except BrokerError as error:
+        raise InputError(f"{error}; look at the venue's status page") from error
+    offset = clock_offset(shown, asked, start.clock())
+    return clock_said(offset, on_this_machine=start.settings.broker.on_this_machine)
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
@@ -180,59 +249,46 @@ def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime6
 
     It showed its time at some instant between two of ours: what lies between them is no offset.
     """
-    ahead = max(shown - heard, NO_TIME) + min(shown - asked, NO_TIME)
-    return float(ahead / SECOND)
+    none = np.timedelta64(0, "ns")
+    ahead = max(shown - heard, none) + min(shown - asked, none)
+    return float(ahead / np.timedelta64(1, "s"))
 
 
-def clock_finding(offset: float, *, on_this_machine: bool) -> Finding:
-    """Whether the venue's clock and ours agree.
+def clock_said(offset: float, *, on_this_machine: bool) -> Said:
+    """What is said of a clock that is so many seconds ahead of ours.
 
-    offset: seconds by which the venue's is ahead.
     on_this_machine: whether the venue is, and may be a practice server with a time of its own.
     """
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's is {time_text(abs(offset))} {side} this machine's"
     if on_this_machine and abs(offset) >= SIMULATED_OFFSET:
-        return Finding("ok", "clock", f"{found}; a practice server has a time of its own")
-    if abs(offset) > LARGEST_OFFSET:
-        return Finding("failure", "clock", f"{found}; set this machine's clock, as by NTP")
+        return "ok", f"{found}; a practice server has a time of its own"
     if abs(offset) > NOTABLE_OFFSET:
-        return Finding("warning", "clock", f"{found}; set this machine's clock, as by NTP")
-    return Finding("ok", "clock", f"{abs(offset):.1f} s between the venue's and this machine's")
+        level: Level = "failure" if abs(offset) > LARGEST_OFFSET else "warning"
+        return level, f"{found}; set this machine's clock, as by NTP"
+    return "ok", f"{abs(offset):.1f} s between the venue's and this machine's"
 
 
-def feed_finding(
-    feed: Feed,
-    symbols: Sequence[str],
-    latest: Mapping[str, np.datetime64],
-    now: np.datetime64,
-    patience: float,
-) -> Finding:
-    """Whether bars can be read, and whether they are the latest there can be.
-
-    Parameters
-    ----------
-    feed:
-        Of stocks.
-    symbols:
-        To be traded, at least one.
-    latest:
-        When the last bar of each symbol that has one within `HISTORY` closed.
-    now:
-        By the venue's clock.
-    patience:
-        Seconds after its close in which a bar may still come.
-    """
-    kinds = {symbol: instrument(symbol).kind for symbol in symbols}
-    source = f"{feed}, " if Kind.STOCK in kinds.values() else ""
-    missing = [symbol for symbol in symbols if symbol not in latest]
-    if len(missing) == len(symbols):
-        return Finding(
-            "failure",
-            "feed",
-            f"{source}no bar of {', '.join(missing)} in the last"
-            f" {HISTORY / np.timedelta64(1, 'D'):g} days; check symbols and data.feed",
-        )
+def _feed(start: Start) -> Said:
+    """Whether bars can be read, and whether they are the latest there can be."""
+    settings = start.settings
+    if not start.symbols:
+        return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
+    if isinstance(start.keys, InputError):
+        raise start.keys
+    # Whether a bar is the latest is a question of the venue's time.
+    now = start.connection.known_now()
+    late = np.timedelta64(round(settings.bar_patience * 1e9), "ns")
+    data = MarketData(settings.broker, start.keys, settings.data.feed, settings.data.adjustment)
+    tables = data.tables(start.symbols, now - HISTORY, now, late)
+    latest = {item.symbol: times[-1] for item, times, _ in tables}
+    kinds = {symbol: instrument(symbol).kind for symbol in start.symbols}
+    source = f"{settings.data.feed}, " if Kind.STOCK in kinds.values() else ""
+    missing = [symbol for symbol in start.symbols if symbol not in latest]
+    if not latest:
+        days = HISTORY / np.timedelta64(1, "D")
+        text = f"no bar of {', '.join(missing)} in the last {days:g} days"
+        return "failure", f"{source}{text}; check symbols and data.feed"
     newest = max(latest, key=lambda symbol: latest[symbol])
     minutes = (now - latest[newest]) / np.timedelta64(1, "m")
     found = (
@@ -240,20 +296,187 @@ def feed_finding(
         f" {minutes:,.0f} min ago"
     )
     due = {symbol: last_known(kinds[symbol], now) for symbol in latest}
-    late = np.timedelta64(round(patience * 1e9), "ns")
     behind = [s for s in latest if latest[s] < due[s] and now - due[s] >= late]
     if len(behind) == len(latest):
-        return Finding(
-            "failure",
-            "feed",
-            f"{found}; the one that closed at {utc_text(due[newest])} is not there, nothing is"
-            " decided without it: wait, and look at the venue's status page",
+        found += (
+            f"; the one that closed at {utc_text(due[newest])} is not there, nothing is decided"
         )
-    troubles = []
+        return "failure", f"{found} without it: wait, and look at the venue's status page"
     if missing:
-        troubles.append(f"no bar of {', '.join(missing)}: take what is not traded out of symbols")
+        found += f"; no bar of {', '.join(missing)}: take what is not traded out of symbols"
     if behind:
-        troubles.append(f"the last bar of {', '.join(behind)} is not there: wait")
-    if troubles:
-        return Finding("warning", "feed", f"{found}; {'; '.join(troubles)}")
-    return Finding("ok", "feed", found)
+        found += f"; the last bar of {', '.join(behind)} is not there: wait"
+    return "warning" if missing or behind else "ok", found
+
+
+def _checkpoint(start: Start) -> Said:
+    """Which forecaster the settings make, once its weights have been found whole."""
+    settings = start.settings.forecaster
+    forecaster = settings.build(start.symbols)
+    if settings.kind == "chronos2":
+        from safetensors import SafetensorError, safe_open
+
+        folder = checkpoint(str(SHIPPED) if settings.model is None else settings.model).folder
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="numpy"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                raise InputError(
+                    f"{path}: these weights cannot be read: {error}; bring the checkpoint back"
+                    " whole, or name another: forecaster.model=FOLDER"
+                ) from error
+    return "ok", forecaster.name
+
+
+def _disk(start: Start) -> Said:
+    places = {"journal": nearest(start.root), "logs": nearest(LOGS)}
+    return disk_said({name: shutil.disk_usage(place).free for name, place in places.items()})
+
+
+def disk_said(free: Mapping[str, int]) -> Said:
+    """Whether there is room; free: bytes, by what is written there."""
+    found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
+    least = min(free.values())
+    if least < FULL:
+        return "failure", f"{found}; make room: orders are written down before they are sent"
+    if least < GIGABYTE:
+        return "warning", f"{found}; make room before it is full"
+    return "ok", found
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there.
+
+    Raises
+    ------
+    InputError
+        where a file is in the way, or this user may not look.
+    """
+    absolute = folder.expanduser().absolute()
+    try:
+        place = next(path for path in (absolute, *absolute.parents) if path.exists())
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be looked at: {error.strerror or error}; look as the user that the"
+            " loop runs as"
+        ) from error
+    if not place.is_dir():
+        raise InputError(f"{place}: it is a file, and a folder is needed there; move it away")
+    return place
+
+
+def sqlite_said(folder: Path) -> Said:
+    """Whether a journal can be kept in a folder, tried with a probe that is removed."""
+    place = nearest(folder)
+    try:
+        with TemporaryDirectory(prefix=".doctor-", dir=place) as scratch:
+            database = Database(Path(scratch) / "probe.sqlite")
+            try:
+                database.create("CREATE TABLE probe (number INTEGER)")
+                kept = [*database.rows("PRAGMA journal_mode"), *database.rows("PRAGMA synchronous")]
+            finally:
+                database.close()
+    except OSError as error:
+        raise InputError(
+            f"{place}: cannot be written: {error.strerror or error}; let this user write there, or"
+            " name another folder"
+        ) from error
+    version = f"SQLite {sqlite3.sqlite_version}"
+    if kept != [("delete",), (3,)]:
+        text = f"{version} does not keep a rollback journal with synchronous=EXTRA in {place}"
+        return "failure", f"{text}; name a folder on a local disk"
+    return "ok", f"{version}, a rollback journal with synchronous=EXTRA works in {place}"
+
+
+def _process(start: Start) -> Said:
+    """Whether another process trades the account, which it could not then be traded beside."""
+    account = start.journal.parent.name
+    if start.traded:
+        return (
+            "failure",
+            f"account {account}: another process sends orders to it; end that one first",
+        )
+    lockable(account)
+    return "ok", "no other process sends orders to the account"
+
+
+def lockable(account: str) -> None:
+    """Refuse a place in which this user could not take an account's lock; it is not taken."""
+    place = nearest(state_folder(account))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{place}: cannot be written, and the account's lock would lie there; let this user"
+            " write there, or set XDG_STATE_HOME"
+        )
+
+
+def journal_said(path: Path, *, traded: bool) -> Said:
+    """Whether what was written down is whole, and whether the fate of every order is known.
+
+    traded: whether another process may be writing it. It is not read through then: a long reading
+        would hold up its commits.
+
+    Raises
+    ------
+    InputError
+        for a journal that is damaged, too early or cannot be read, for one that is not where the
+        account's orders were last written down, and for another one that is not done with.
+    """
+    refuse_other_journal(path.parent.name, path)
+    if nearest(path.parent) != path.parent or not path.exists():
+        return "ok", f"none yet; the first run begins {path}"
+    found = f"{path} is whole"
+    try:
+        if traded:
+            found = f"{path} is not read through, as another process may be writing it"
+        else:
+            if noted_journal(path.parent.name) == path:
+                refuse_emptied(path)
+            # What a killed process has not committed is taken back in a copy alone.
+            with TemporaryDirectory() as scratch:
+                unfinished = unfinished_commit(path).exists()
+                refuse_unusable(copied(path, Path(scratch)) if unfinished else path)
+        count = undetermined_count(path)
+    except DatabaseFailed as error:
+        raise InputError(
+            f"{error}; bring its backup back, as without one the loop sets it aside and halts"
+        ) from error
+    if not count:
+        return "ok", f"{found}, and the fate of every order is known"
+    text = f"nobody knows what became of {count} of its orders, the next start looks for them first"
+    return "warning", f"{found}; {text}"
+
+
+def halts_said(journal: Path) -> Said:
+    """Whether something stops orders until a person says otherwise."""
+    kill_file = journal.with_name(KILL_FILE)
+    stopped = is_there(kill_file)
+    said = [f"{kill_file} stops everything: remove it."] if stopped else []
+    for kind in standing_halts(journal) if journal.exists() else ():
+        rule = next((rule for name, rule in HALT_RULES.items() if name == kind), None)
+        stopped |= rule is None or rule.forbids == "everything"
+        said.append(f"{kind}: {'no halt of this kind is known' if rule is None else rule.remedy}")
+    if not said:
+        return "ok", "none stands"
+    return "failure" if stopped else "warning", in_one_line(" ".join(said))
+
+
+# What is to be checked: how, and which check has to have found something before.
+CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
+    "keys": (_keys, ""),
+    "venue": (_venue, ""),
+    "account": (_account, "keys"),
+    "margin": (_margin, "keys"),
+    "shorting": (_shorting, "keys"),
+    "crypto": (_crypto, "keys"),
+    "options": (_options, "keys"),
+    "clock": (_clock, "keys"),
+    "feed": (_feed, "clock"),
+    "checkpoint": (_checkpoint, ""),
+    "disk": (_disk, ""),
+    "sqlite": (lambda start: sqlite_said(start.root), ""),
+    "process": (_process, "keys"),
+    "journal": (lambda start: journal_said(start.journal, traded=start.traded), "keys"),
+    "halts": (lambda start: halts_said(start.journal), "journal"),
+}
