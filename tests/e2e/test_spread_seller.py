@@ -1019,6 +1019,39 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     assert [order.expires_at for order in sent] == [until, until]
 
 
+@pytest.mark.parametrize(("window", "minutes"), [(2.5, 92.5), (0.5, 90.5), (600.0, 300.0)])
+def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_latest(
+    tmp_path: Path, window: float, minutes: float
+) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(90,), leave_at=300.0, **HELD)
+    here.terms = replace(here.terms, window=window)
+    sent: list[SpreadOrder] = []
+
+    class Noting(InFront):
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            sent.append(order)
+            return here.desk.submit(order)
+
+    _to(here, 0, 90)
+    here.seller(Noting(here)).step()
+    opens = np.datetime64("2024-04-02T13:30", "ns")
+    assert [order.expires_at for order in sent] == [
+        opens + np.timedelta64(round(minutes * 60_000), "ms")
+    ]
+
+
+def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
+    _to(here, 0, 30)
+    assert here.seller().step().spreads
+    for seconds, left in ((-1, 1), (0, 0)):
+        at = np.datetime64("2024-04-02T13:30", "ns") + np.timedelta64(seconds, "s")
+        here.market.now = lambda at=at: at  # type: ignore[method-assign, misc]
+        seller = here.seller()
+        seller.leaving = True
+        assert len(seller.step().spreads) == left
+
+
 def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)

@@ -4,18 +4,32 @@ no sense.
 
 from __future__ import annotations
 
+import itertools
+import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.requests import (
+    LimitOrderRequest,
+    MarketOrderRequest,
+    StopLimitOrderRequest,
+    StopOrderRequest,
+    TrailingStopOrderRequest,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
-from execution.orders import Account, Order
+from execution.alpaca.order_answers import same_terms
+from execution.alpaca.order_requests import order_request
+from execution.orders import Account, Order, Side
 from foundation.errors import BrokerError, SenselessAnswer
+from tests.execution import test_order_shapes as shapes
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import an_instant, exact
 from trainingdata.instruments import instrument
@@ -501,6 +515,51 @@ def test_what_is_left_of_an_open_order_is_read(
     order = left(**words)
     assert order.client_order_id == "o-1"
     assert {name: getattr(order, name) for name in expected} == expected
+
+
+@given(
+    words=st.sampled_from(shapes.SOUND),
+    side=st.sampled_from(["buy", "sell"]),
+    qty=st.decimals("0.000000001", 10**9, places=9),
+    symbol=st.sampled_from(["NVDA", "BTCUSD", "BRK.B"]),
+)
+def test_an_order_that_was_sent_and_still_works_is_read_as_it_was_sent(
+    words: dict[str, Any], side: Side, qty: Decimal, symbol: str
+) -> None:
+    sent = replace(shapes.order(**words), side=side, qty=qty, symbol=symbol)
+    entry = {**order_request(sent), "id": "v-1", "status": "new", "filled_qty": "0"}
+    (found,) = read(None, [held("SPY", "1")], [entry]).open_orders
+    assert found == replace(sent, reason="open at the venue")
+    assert same_terms(sent, entry)
+    assert not same_terms(replace(sent, side="sell" if side == "buy" else "buy"), entry)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "words", "expected"),
+    [
+        (MarketOrderRequest, {}, {"type": "market"}),
+        (LimitOrderRequest, {"limit_price": 5.25}, {"type": "limit", "limit_price": 5.25}),
+        (StopOrderRequest, {"stop_price": 4.5}, {"type": "stop", "stop_price": 4.5}),
+        (
+            StopLimitOrderRequest,
+            {"limit_price": 5.25, "stop_price": 4.5},
+            {"type": "stop_limit", "limit_price": 5.25, "stop_price": 4.5},
+        ),
+        (TrailingStopOrderRequest, {"trail_price": 3}, {"trail_price": 3.0}),
+        (TrailingStopOrderRequest, {"trail_percent": 2.5}, {"trail_percent": 2.5}),
+    ],
+)
+def test_an_order_that_another_program_sent_by_the_sdk_is_read_as_what_it_is(
+    request_of: Any, words: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    for side, force in itertools.product(OrderSide, (TimeInForce.GTC, TimeInForce.OPG)):
+        sent = request_of(symbol="BTC/USD", qty=0.5, side=side, time_in_force=force, **words)
+        fields = json.loads(json.dumps(sent.to_request_fields()))
+        entry = {**fields, "id": "v-1", "client_order_id": "theirs", "status": "new"}
+        (found,) = read(None, [held("SPY", "1")], [entry]).open_orders
+        assert (found.symbol, found.side, found.qty) == ("BTCUSD", side.value, Decimal("0.5"))
+        assert found.tif == force.value
+        assert {name: getattr(found, name) for name in expected} == expected
 
 
 def test_an_order_that_is_done_or_of_options_is_none_and_one_that_is_not_understood_named() -> None:

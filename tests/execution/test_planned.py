@@ -20,8 +20,11 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
 from foundation.errors import InputError
+from sizing.allocation import Allocation
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
+from sizing.situation import Situation
+from sizing.strategies import Kelly
 from tests.execution.traders import account_in, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
@@ -87,6 +90,47 @@ def test_the_premium_alone_buys_and_without_it_and_an_edge_nothing_is_sent(marke
     )
     coins = decided(market, NIGHT, trader(prior=PriorSettings(crypto_sharpe=0.6)))
     assert {o.side for o in coins.orders} == {"buy"}
+
+
+def test_the_way_out_of_a_plan_counts_less_than_the_changes_within_it(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Situation] = []
+    allocate = Kelly.allocate
+
+    def noted(self: Kelly, situation: Situation, limits: Limits) -> Allocation:
+        seen.append(situation)
+        return allocate(self, situation, limits)
+
+    monkeypatch.setattr(Kelly, "allocate", noted)
+    decided(market, MIDDAY, trader(left=0.5, skill=0.1, SYA=20.0, SYB=-20.0, SYC=20.0))
+    (situation,) = seen
+    later = situation.later
+    assert later is not None
+    assert later.cost.shape == later.mu.shape
+    assert (later.cost[:-1] == situation.cost).all()
+    assert (later.cost[-1] < situation.cost)[situation.deciding].all()
+
+
+def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market: Bars) -> None:
+    @dataclass(frozen=True)
+    class Late(RandomWalk):
+        """The last bar of SYA has no forecast yet."""
+
+        def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+            table = super().forecast(bars, bars.times[-30])
+            latest = table.latest.copy()
+            latest[bars.symbols.index("SYA"), -1] -= 1
+            return replace(table, latest=latest)
+
+    def deciding(at: str, who: Trader) -> set[str]:
+        belief = believed(market, at, who)
+        return {s for s, each in zip(belief.symbols, belief.deciding, strict=True) if each}
+
+    coins = {s for s, coin in zip(market.symbols, market.crypto, strict=True) if coin}
+    assert deciding(MIDDAY, trader()) == set(STOCKS)
+    assert deciding(MIDDAY, trader_of(Late())) == {"SYB", "SYC"}
+    assert deciding("2024-03-05T21:00", trader()) == coins, "stocks have closed, and are shut"
 
 
 def test_without_costs_half_the_premiums_sharpe_ratio_is_the_books_volatility(market: Bars) -> None:

@@ -615,6 +615,31 @@ class Humming(RandomWalk):
         return replace(table, answer=values.__getitem__)
 
 
+def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_its_bars_are(
+    market: Bars,
+) -> None:
+    raw = Humming(left=0.5).forecast(market, market.times[0])
+    spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
+    centre = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
+    history = ClassHistory.of(Kind.STOCK, market, raw)
+    slices = raw.windows.of_symbols()
+    rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
+    known = np.isfinite(history.first_step)
+    assert known.mean() > 0.9
+    assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
+    np.testing.assert_allclose(history.first_step[known], (centre / spread)[rows][known], rtol=1e-3)
+    week = last_fridays(market.times[-1:])[0]
+    factor = lessons.learn(Kind.STOCK, history, week, 10_000, 3.0).pattern.factor
+    begun = history.times <= week
+    place = bar_slots(Kind.STOCK, history.times[begun], 0)[:, 0]
+    plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
+    assert factor.argmax() == np.argmax(plain) == 0, "the bar that holds the night"
+
+
+def test_the_defaults_of_calibration_are_those_that_were_studied() -> None:
+    assert CalibrationSettings() == CalibrationSettings(window=3000, confidence=3.0)
+
+
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.9])
 def test_how_long_a_centre_lasts_is_measured_on_the_centre_itself(year: Bars, left: float) -> None:
     """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever

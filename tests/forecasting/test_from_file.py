@@ -69,6 +69,18 @@ def test_what_the_batch_job_wrote_is_forecast_again(
     assert len(table.source) == 16, "the file's content is part of what was tried"
 
 
+def test_a_file_is_read_from_any_instant_on(rows: pd.DataFrame, bars: Bars, tmp_path: Path) -> None:
+    """What was issued last before it is in force then."""
+    path = written(rows, tmp_path / "f.parquet")
+    issued = np.unique(rows.issued_at.dt.tz_localize(None).to_numpy("datetime64[ns]"))
+    for since in (issued[len(issued) // 2], issued[-1]):
+        table = FileForecaster(path).forecast(bars, since)
+        expected = RandomWalk().forecast(bars, since)
+        for at in bars.times[bars.times >= since]:
+            assert np.array_equal(table.at(at).issued_at, expected.at(at).issued_at)
+            assert np.allclose(table.at(at).values, expected.at(at).values, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["f.csv", "f.csv.gz"])
 def test_a_name_that_ends_in_csv_is_written_as_csv(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path, name: str
@@ -319,6 +331,8 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: r.drop(columns="level"), "no file of forecasts: .*level"),
         (lambda r: changed(r, 3, value="many"), "row 4: value 'many' is no number"),
         (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
+        (lambda r: changed(r, 3, value=0.0), "row 4: value 0.0 is no price"),
+        (lambda r: changed(r, 3, value=1e30), "row 4: value 1e.30 is no price"),
         (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
         (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is none of the 21"),
         (

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from forecasting.forecast import HORIZON, LEVELS, QuantileForecast
-from forecasting.moments import Volatility, expected_between, variance_until, volatility
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, QuantileForecast
+from forecasting.moments import (
+    Volatility,
+    expected_between,
+    log_moments,
+    variance_until,
+    volatility,
+)
 from foundation.arrays import Array
 
 NOW = np.datetime64("2024-10-01T19:30", "ns")
@@ -167,6 +173,25 @@ def test_a_median_at_the_price_is_no_edge_at_all() -> None:
     values = np.full((1, HORIZON, len(LEVELS)), price, dtype=np.float32)
     flat = QuantileForecast(("AAA",), np.array([NOW]), np.array([price]), values)
     assert read(flat, np.zeros(1), np.ones(1), "normal").mu[0] == 0.0
+
+
+@given(st.floats(-0.02, 0.02), st.floats(1e-4, 0.1), st.floats(1, 5000))
+def test_log_moments_are_the_median_and_the_whole_deviation_in_logarithms(
+    drift: float, deviation: float, price: float
+) -> None:
+    of = forecast(drift, deviation, price)
+    median, log_variance = log_moments(of.values, of.price)
+    assert (median.dtype, log_variance.dtype) == (np.float32, np.float32)
+    close = of.price.astype(np.float32)[:, None]
+    np.testing.assert_allclose(np.exp(median), of.values[..., MEDIAN] / close, rtol=1e-5)
+    whole = volatility(of.values, close, "quantile")
+    np.testing.assert_allclose(np.exp(log_variance), whole**2, rtol=1e-4)
+
+
+def test_a_price_that_never_moves_has_a_least_variance() -> None:
+    still = np.full((1, HORIZON, len(LEVELS)), 5.0, dtype=np.float32)
+    _, log_variance = log_moments(still, np.array([5.0]))
+    np.testing.assert_allclose(log_variance, 2 * np.log(1e-9), rtol=1e-6)
 
 
 def test_no_forecast_has_no_moments() -> None:

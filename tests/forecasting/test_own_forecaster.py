@@ -161,6 +161,21 @@ class Bent:
         return replace(table, answer=answer)
 
 
+def test_moments_that_own_code_keeps_beside_its_quantiles_are_not_believed(market: Bars) -> None:
+    class Kept:
+        name = "kept"
+
+        def forecast(
+            self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        ) -> ForecastTable:
+            table = RandomWalk().forecast(bars, since)
+            flat = np.zeros((1, HORIZON), dtype=np.float32)
+            return replace(table, log_moments=lambda rows: (flat, flat))
+
+    table = OwnForecaster(Kept(), "own:Kept").forecast(market, market.times[-30])
+    assert table.log_moments is None
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.tuples(st.integers(0, 7), st.integers(0, HORIZON - 1), st.integers(0, len(LEVELS) - 1)),
