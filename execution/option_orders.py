@@ -18,7 +18,9 @@ import numpy as np
 
 from execution.orders import Side
 from foundation.errors import InputError, SenselessAnswer
+from trainingdata.sessions import session_of, sessions_between
 
+TWO_WEEKS = np.timedelta64(14, "D")  # within which there is a session
 SHARES = 100  # that an option is on
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
 MOST_CONTRACTS = 10_000  # of one order
@@ -52,6 +54,14 @@ class Contract:
         """The OCC symbol, as SPXW250312P05410000."""
         kind = "C" if self.call else "P"
         return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
+
+    def has_expired(self, at: np.datetime64) -> bool:
+        """Whether its last session has closed by an instant."""
+        day = np.datetime64(self.expiry, "D")
+        # An option of a holiday ends with the session before it.
+        days = sessions_between(day - TWO_WEEKS, day)
+        session = session_of(days[-1]) if len(days) else None
+        return session is not None and bool(session.closes <= at)
 
 
 def contract_of(symbol: str) -> Contract:

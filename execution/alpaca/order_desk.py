@@ -26,12 +26,10 @@ from execution.alpaca.order_answers import (
 from execution.alpaca.order_reader import OrderReader, PriceOf, no_price
 from execution.alpaca.posting import post_order
 from execution.journal.intents import Intent, IntentBook, Progress
-from execution.journal.orders import AnyOrder
 from execution.option_orders import SpreadOrder
 from execution.posting import Guard, PostingDesk, unguarded
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
-from trainingdata.sessions import session_of
 
 log = logging.getLogger(__name__)
 
@@ -146,13 +144,6 @@ class OrderDesk(OrderReader, PostingDesk[Answer]):
         return is_done(answer)
 
     def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
-        return intent.lands_no_more(now) or _options_have_ended(intent.order, now)
-
-
-def _options_have_ended(order: AnyOrder, now: np.datetime64) -> bool:
-    """Whether an option of an order has expired so long ago that no venue takes the order."""
-    if not isinstance(order, SpreadOrder):
-        return False
-    expiries = {leg.contract.expiry for leg in order.legs}
-    sessions = [session_of(np.datetime64(expiry, "D")) for expiry in expiries]
-    return any(each is not None and now >= each.closes + EXPIRED for each in sessions)
+        legs = intent.order.legs if isinstance(intent.order, SpreadOrder) else ()
+        expired = any(leg.contract.has_expired(now - EXPIRED) for leg in legs)
+        return expired or intent.lands_no_more(now)

@@ -24,11 +24,9 @@ from execution.journal.intents import Intent
 from execution.option_orders import SHARES, SpreadOrder, contract_of, is_option
 from foundation.decimals import EXACT, plain, total
 from trainingdata.instruments import is_coin, is_symbol
-from trainingdata.sessions import session_of, sessions_between
 
 NONE = Decimal(0)
 COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
-TWO_WEEKS = np.timedelta64(14, "D")  # within which there is a session
 TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd
 
 
@@ -91,8 +89,9 @@ def unexplained(
     for symbol in sorted({*expected, *held}):
         wanted = expected.get(symbol, Owned()).quantity
         each = Difference(wanted, held.get(symbol, NONE))
-        ended = not each.actual and has_expired(symbol, at)
-        if not ended and not rooms.get(symbol, Room()).holds(each.surplus):
+        if is_option(symbol) and not each.actual and contract_of(symbol).has_expired(at):
+            continue
+        if not rooms.get(symbol, Room()).holds(each.surplus):
             found[symbol] = each
     return found
 
@@ -142,17 +141,6 @@ def rooms_of(waiting: Iterable[Intent]) -> defaultdict[str, Room]:
 def is_coin_symbol(symbol: str) -> bool:
     """Whether what is held is a coin, which the venue's fee is taken in."""
     return is_symbol(symbol) and is_coin(symbol)
-
-
-def has_expired(symbol: str, at: np.datetime64) -> bool:
-    """Whether a symbol is an option's whose last session has closed by an instant."""
-    if not is_option(symbol):
-        return False
-    day = np.datetime64(contract_of(symbol).expiry, "D")
-    # An option of a holiday ends with the session before it.
-    days = sessions_between(day - TWO_WEEKS, day)
-    session = session_of(days[-1]) if len(days) else None
-    return session is not None and bool(session.closes <= at)
 
 
 def at_stake(symbol: str, difference: Difference, worth: Decimal, marked: float) -> Decimal:

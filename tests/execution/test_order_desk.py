@@ -333,13 +333,21 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
 def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_their_close() -> None:
     legs = ("SPY240305P00500000", "SPY240305P00495000")
     later = ("SPY240308P00500000", "SPY240308P00495000")
+    good_friday = ("SPY240329P00500000", "SPY240329P00495000")
     early, hour_on = "2024-03-05T21:59:59Z", "2024-03-05T22:00:00Z"
-    for options, at, count in ((legs, early, 1), (legs, hour_on, 0), (later, hour_on, 1)):
+    thursday = np.datetime64("2024-03-28T19:00", "ns")
+    for options, sent, at, count in (
+        (legs, NOW, early, 1),
+        (legs, NOW, hour_on, 0),
+        (later, NOW, hour_on, 1),
+        (good_friday, thursday, "2024-03-28T20:59:59Z", 1),
+        (good_friday, thursday, "2024-03-28T21:00:00Z", 0),
+    ):
         book = IntentBook()
         order = SpreadOrder(
             "o-1", tuple(OptionLeg(contract_of(each), "buy") for each in options), 1
         )
-        book.begin(Intent(order, NOW, SOON))
+        book.begin(Intent(order, sent, sent + (SOON - NOW)))
         desk, _ = desk_at(Venue(get=[status(404)], clock=[{"timestamp": at}]), book)
         assert len(desk.undetermined(is_any)) == count
 
