@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders import Account, Fill, Order
+from execution.sight import Sight
 from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
@@ -50,11 +51,13 @@ class Broker(Protocol):
         """The account now, open orders included."""
         ...
 
-    def submit(self, orders: Sequence[Order]) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled.
 
         What a market order does not fill at once is cancelled. An order that is refused fills
         nothing; one whose id was used before trades nothing again.
+
+        seen: the account, for the guards of one that has some.
         """
         ...
 
@@ -71,7 +74,10 @@ class Broker(Protocol):
 
 
 def place(
-    broker: Broker, orders: Sequence[Order], cancels: Mapping[str, Decimal] | None = None
+    broker: Broker,
+    orders: Sequence[Order],
+    cancels: Mapping[str, Decimal] | None = None,
+    seen: Sight | None = None,
 ) -> list[Fill]:
     """Cancel what a decision replaces, send its reductions, then what opens positions.
 
@@ -80,6 +86,7 @@ def place(
     carry the book over its ceilings.
 
     cancels: what the decision saw as not filled of each open order that it replaces, by its id.
+    seen: the account, for the guards.
 
     Raises
     ------
@@ -95,17 +102,19 @@ def place(
                     f"{name} has filled since its successor was decided on; nothing was sent"
                 )
     reductions = [order for order in orders if order.reduces]
-    fills = broker.submit(reductions)
+    fills = broker.submit(reductions, seen)
     # Only purchases of coins pay a fee in coin, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
         if not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty):
             return fills
-    return fills + broker.submit([order for order in orders if not order.reduces])
+    return fills + broker.submit([order for order in orders if not order.reduces], seen)
 
 
-def place_each(broker: Broker, reductions: Sequence[Order]) -> None:
+def place_each(broker: Broker, reductions: Sequence[Order], seen: Sight | None = None) -> None:
     """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
+
+    seen: the account, for the guards.
 
     Raises
     ------
@@ -115,7 +124,7 @@ def place_each(broker: Broker, reductions: Sequence[Order]) -> None:
     troubles = []
     for order in reductions:
         try:
-            broker.submit((order,))
+            broker.submit((order,), seen)
         except BrokerError as error:
             troubles.append(error)
     if troubles:

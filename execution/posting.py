@@ -17,11 +17,10 @@ before, a refusal says nothing.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from execution.journal.intents import (
     State,
 )
 from execution.journal.orders import AnyOrder, is_same
+from execution.sight import Sight
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
@@ -45,9 +45,9 @@ ONE_LOOK = (0.0,)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
-Answer = TypeVar("Answer")  # an order as a venue's answers describe it
-# Why an intent may not be sent at an instant of the venue's clock; empty where it may.
-Guard = Callable[[Intent, np.datetime64], str]
+# Why an intent may not be sent at an instant of the venue's clock, by what was seen of the account;
+# empty where it may.
+Guard = Callable[[Intent, np.datetime64, Sight | None], str]
 
 
 class Unseen(Enum):
@@ -73,9 +73,9 @@ _UNANSWERED: tuple[State, ...] = ("planned", "withheld")
 _REFUSED: Mapping[type, State] = {NeverTaken: "never_taken", OrderWithheld: "withheld"}
 
 
-def unguarded(intent: Intent, now: np.datetime64) -> str:
+def unguarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
     """Nothing forbids an intent."""
-    del intent, now
+    del intent, now, seen
     return ""
 
 
@@ -90,66 +90,55 @@ def is_unsent(intent: Intent) -> bool:
     return intent.state in UNSENT and not intent.taken
 
 
-class PostingDesk(ABC, Generic[Answer]):
-    """Intents that become orders of one venue; the venue's own words are left to its desk.
+class PlacedOrder(Protocol):
+    """An order as a venue's answer describes it."""
 
-    pause: waits for so many seconds.
-    book: where intents are kept; none keeps them in memory, until the process ends.
-    guard: has the last word before an intent is sent.
-    job: whose orders go this way.
-    venue: that they go to, as the book calls it.
-    one_order_an_id: whether the venue takes one order of an id and no second, so that one whose
-        fate is open, or that it rejected, may be asked for again.
+    @property
+    def client_order_id(self) -> str:
+        """Our id of it, that of the first where others have taken its place."""
+        ...
+
+    @property
+    def progress(self) -> Progress:
+        """What is to be written down of it."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more can happen to it."""
+        ...
+
+    def is_of(self, intent: Intent) -> bool:
+        """Whether it has the terms of an intent, as far as the answer says them."""
+        ...
+
+
+Placed = TypeVar("Placed", bound=PlacedOrder)
+
+
+class Venue(Protocol[Placed]):
+    """Orders at one venue, in its own words.
+
+    name: as the book calls it.
+    one_order_an_id: whether it takes one order of an id and no second, so that one whose fate is
+        open, or that it rejected, may be asked for again.
     """
 
-    venue: ClassVar[str]
+    name: ClassVar[str]
     one_order_an_id: ClassVar[bool]
 
-    def __init__(
-        self,
-        pause: Callable[[float], None],
-        book: IntentBook | None = None,
-        guard: Guard = unguarded,
-        job: str = "",
-    ) -> None:
-        self._pause = pause
-        self._book = IntentBook() if book is None else book
-        self._guard = guard
-        self._job = job
-
-    @abstractmethod
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows."""
+        """The instant that its clock shows."""
+        ...
 
-    @abstractmethod
     def estimated_now(self) -> np.datetime64:
-        """The venue's time as far as it is known."""
+        """Its time as far as it is known."""
+        ...
 
-    @abstractmethod
-    def find_order(self, client_order_id: str) -> Answer | None:
-        """The order with this id of ours; None where the venue has none.
+    def post(self, intent: Intent, patience: float) -> Placed:
+        """Its answer to one order.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-
-    @abstractmethod
-    def end(self, answer: Answer) -> Answer:
-        """Cancel an order if it still works, and return it as it is after that; the book says it.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-
-    @abstractmethod
-    def _posted(self, intent: Intent, patience: float) -> Answer:
-        """The venue's answer to one order.
-
-        patience: seconds that it waits while the venue is busy.
+        patience: seconds to wait while it is busy.
 
         Raises
         ------
@@ -158,24 +147,60 @@ class PostingDesk(ABC, Generic[Answer]):
         NoAnswer
             for an answer that does not say whether it takes it.
         """
+        ...
 
-    @abstractmethod
-    def _same_terms(self, intent: Intent, answer: Answer) -> bool:
-        """Whether an answer is about an order of an intent's terms, as far as it says them."""
+    def find(self, client_order_id: str, intent: Intent | None) -> Placed | None:
+        """The order with this id of ours; None where it has none.
 
-    @abstractmethod
-    def _progress(self, answer: Answer) -> tuple[str, Progress]:
-        """Our id of the order that an answer is about, and what it says of it, for the book."""
+        intent: what the book says of it.
 
-    @abstractmethod
-    def _is_done(self, answer: Answer) -> bool:
-        """Whether nothing more can happen to an order."""
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        ...
 
-    def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
-        return intent.lands_no_more(now)
+    def end(self, placed: Placed) -> Placed:
+        """Cancel an order if it still works, and return it as it is after that.
 
-    def _looking(self) -> float:
-        return LOOKING
+        It may still work then, where the venue takes long.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        ...
+
+    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+        """Whether an order that it does not know by now will never reach it."""
+        ...
+
+
+class Outbox(Generic[Placed]):
+    """Intents that become orders of one venue.
+
+    venue: takes them.
+    pause: waits for so many seconds.
+    book: where they are kept; none keeps them in memory, until the process ends.
+    guard: has the last word before an intent is sent.
+    job: whose orders go this way.
+    """
+
+    def __init__(
+        self,
+        venue: Venue[Placed],
+        pause: Callable[[float], None],
+        book: IntentBook | None = None,
+        guard: Guard = unguarded,
+        job: str = "",
+    ) -> None:
+        self._venue = venue
+        self._pause = pause
+        self.book = IntentBook() if book is None else book
+        self._guard = guard
+        self._job = job
 
     def post(
         self,
@@ -183,7 +208,8 @@ class PostingDesk(ABC, Generic[Answer]):
         expires_at: np.datetime64 | None = None,
         part: Part = "",
         reason: str = "",
-    ) -> Answer:
+        seen: Sight | None = None,
+    ) -> Placed:
         """Have an order taken, and return what the venue says of it.
 
         An order of this id that was sent before is that order, or stays rejected; one that was
@@ -192,6 +218,7 @@ class PostingDesk(ABC, Generic[Answer]):
         expires_at: instant by the venue's clock from which on it is not sent any more.
         part: what it is to the account.
         reason: why it exists.
+        seen: the account, for the guard.
 
         Raises
         ------
@@ -202,32 +229,37 @@ class PostingDesk(ABC, Generic[Answer]):
             has said more.
         """
         name = order.client_order_id
-        before = self._book.get(name)
+        before = self.book.get(name)
         if before is not None and not is_same(before.order, order):
             raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
-            return self._seen_again(before, (*ONE_LOOK, *LOOK_DELAYS))
-        now = self.estimated_now()
+            return self._seen_again(before, (*ONE_LOOK, *LOOK_DELAYS), seen=seen)
+        now = self._venue.estimated_now()
         new = Intent(order, now, expires_at, part=part, reason=reason)
-        intent = before or replace(new, job=self._job, venue=self.venue)
+        intent = before or replace(new, job=self._job, venue=self._venue.name)
         intent = replace(intent, state="sending", why="", sent_at=now)
-        if why := self._guard(intent, now):
-            self._book.withhold(intent, why)
+        if why := self._guard(intent, now, seen):
+            self.book.withhold(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
-        self._book.begin(intent)
-        return self._settled(intent, self._send_first)
+        self.book.begin(intent)
+        return self._settled(intent, lambda each: self._send_first(each, seen))
 
     def may_be_sent(self, intent: Intent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
-        return is_unsent(intent) and (self.one_order_an_id or intent.state in _UNANSWERED)
+        return is_unsent(intent) and (self._venue.one_order_an_id or intent.state in _UNANSWERED)
+
+    def adopt(self, intent: Intent, placed: Placed) -> None:
+        """Write down an order that works at the venue and is ours, and is not in the book."""
+        self.book.begin(replace(intent, state="working", job=self._job, venue=self._venue.name))
+        self.noted(placed)
 
     def withhold(self, client_order_id: str, why: str) -> None:
         """Write down why an intent that was planned is not sent."""
-        planned = self._book.get(client_order_id)
+        planned = self.book.get(client_order_id)
         if planned is not None and planned.state == "planned":
-            self._book.withhold(planned, why)
+            self.book.withhold(planned, why)
 
     def follow(self, concerned: Callable[[Intent], bool]) -> None:
         """Write down what has become of orders that still worked when they were last heard of.
@@ -236,8 +268,8 @@ class PostingDesk(ABC, Generic[Answer]):
         """
         from foundation.transport import time_limit
 
-        with time_limit(self._looking()):
-            for intent in filter(concerned, self._book.in_states(("working",))):
+        with time_limit(LOOKING):
+            for intent in filter(concerned, self.book.in_states(("working",))):
                 try:
                     self._taken(intent.client_order_id, ONE_LOOK)
                 except BrokerError as error:
@@ -253,8 +285,8 @@ class PostingDesk(ABC, Generic[Answer]):
         from foundation.transport import time_limit
 
         intents = []
-        with time_limit(self._looking()):
-            for intent in filter(concerned, self._book.undetermined()):
+        with time_limit(LOOKING):
+            for intent in filter(concerned, self.book.undetermined()):
                 try:
                     self._seen_again(intent, ONE_LOOK, again=False)
                 except OrderRejected as error:
@@ -267,40 +299,40 @@ class PostingDesk(ABC, Generic[Answer]):
 
     def was_begun(self, client_order_id: str) -> bool:
         """Whether an order was ever written down to be sent, so that it may have left."""
-        intent = self._book.get(client_order_id)
+        intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
     def is_undetermined(self, client_order_id: str) -> bool:
         """Whether an order was sent, and nobody knows what became of it."""
-        intent = self._book.get(client_order_id)
+        intent = self.book.get(client_order_id)
         return intent is not None and intent.state in UNDETERMINED
 
-    def fate(self, client_order_id: str) -> Answer | Literal["open"] | None:
+    def fate(self, client_order_id: str, *, again: bool = False) -> Placed | Literal["open"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.
 
         An order that works is cancelled; one that may be on its way is `open`, as is one that does
         not end when it is cancelled. None for one that never came about. Where that is not known,
         looking takes 20 seconds at most.
 
+        again: whether it is asked for once more where the venue does not know it. It may trade then
+            as if it were new, so what it assumes of the account has to be so.
+
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        return self._fate(client_order_id, again=False)
-
-    def _fate(self, client_order_id: str, *, again: bool) -> Answer | Literal["open"] | None:
         from foundation.transport import time_limit
 
-        intent = self._book.get(client_order_id)
+        intent = self.book.get(client_order_id)
         if intent is None:
             # It is written down before it is sent: what is not in the book was sent by nobody here.
-            answer: Answer | None = self.find_order(client_order_id)
+            answer = self._venue.find(client_order_id, None)
         elif is_unsent(intent):
             answer = None
         else:
             try:
-                with time_limit(self._looking()):
+                with time_limit(LOOKING):
                     answer = self._seen_again(intent, ONE_LOOK, again=again)
             except OrderRejected:
                 answer = None
@@ -309,25 +341,52 @@ class PostingDesk(ABC, Generic[Answer]):
         if answer is None:
             return None
         answer = self.end(answer)
-        return answer if self._is_done(answer) else "open"
+        return answer if answer.is_done else "open"
 
-    def _seen_again(self, intent: Intent, looks: Sequence[float], *, again: bool = True) -> Answer:
+    def end(self, placed: Placed) -> Placed:
+        """Cancel an order if it still works, and return it as it is after that; the book says it.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        return self.noted(self._venue.end(placed))
+
+    def _seen_again(
+        self,
+        intent: Intent,
+        looks: Sequence[float],
+        *,
+        again: bool = True,
+        seen: Sight | None = None,
+    ) -> Placed:
         """What the venue says of an intent that was sent before.
 
         again: whether one that it has not taken, and does not show, is sent again.
+        seen: the account, for the guard.
         """
         if intent.taken:
             return self._taken(intent.client_order_id, looks)
         if not again:
             return self._settled(intent, self._look_once)
-        return self._settled(intent, lambda each: self._look_and_send_again(each, looks))
+        return self._settled(intent, lambda each: self._look_and_send_again(each, looks, seen))
 
-    def _noted(self, answer: Answer) -> Answer:
-        """The answer, which the book then says as well."""
-        self._book.note(*self._progress(answer))
-        return answer
+    def noted(self, placed: Placed) -> Placed:
+        """The order, of which the book then says the same.
 
-    def _settled(self, intent: Intent, asked: Callable[[Intent], Answer | Unseen]) -> Answer:
+        Of two orders of one id it follows the first.
+        """
+        intent = self.book.get(placed.client_order_id)
+        if (
+            intent is not None
+            and placed.is_of(intent)
+            and intent.progress.venue_id in ("", placed.progress.venue_id)
+        ):
+            self.book.note(placed.client_order_id, placed.progress)
+        return placed
+
+    def _settled(self, intent: Intent, asked: Callable[[Intent], Placed | Unseen]) -> Placed:
         """What the venue says of an intent that it has not taken yet, which the book then says too.
 
         asked: how the venue is asked.
@@ -337,15 +396,15 @@ class PostingDesk(ABC, Generic[Answer]):
             answer = asked(intent)
             if isinstance(answer, Unseen):
                 raise self._unknown(intent, answer)
-            if not self._same_terms(intent, answer):
+            if not answer.is_of(intent):
                 raise OrderRejected(f"{name}: the venue has another order of this id")
         except OrderRejected as error:
-            self._book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
+            self.book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
             raise
         except OutcomeUnknown as error:
-            self._book.settle(name, "open", str(error))
+            self.book.settle(name, "open", str(error))
             raise
-        return self._noted(answer)
+        return self.noted(answer)
 
     def _unknown(self, intent: Intent, unseen: Unseen) -> OrderRejected | OutcomeUnknown:
         """What is to be said of an intent that the venue was asked for and does not show."""
@@ -353,43 +412,48 @@ class PostingDesk(ABC, Generic[Answer]):
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
             unseen is Unseen.ABSENT
-            and self._lands_no_more(intent, self.estimated_now())
-            and self._lands_no_more(intent, self.now())
+            and self._venue.lands_no_more(intent, self._venue.estimated_now())
+            and self._venue.lands_no_more(intent, self._venue.now())
         ):
             return NeverTaken(f"{name}: the venue never took it")
         return OutcomeUnknown(
             f"{name}: sent, and the venue does not say what became of it; it may be working"
         )
 
-    def _send_first(self, intent: Intent) -> Answer | Unseen:
+    def _send_first(self, intent: Intent, seen: Sight | None) -> Placed | Unseen:
         """Send an intent of which nothing has left, and where no answer says more, see to it."""
         name = intent.client_order_id
-        if not intent.wanted(self.estimated_now()):
+        if not intent.wanted(self._venue.estimated_now()):
             raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
         try:
-            return self._posted(intent, BUSY_PATIENCE)
+            return self._venue.post(intent, BUSY_PATIENCE)
         except NoAnswer as error:
             _warn_of_silence(name, error)
-        return self._look_and_send_again(intent, LOOK_DELAYS)
+        return self._look_and_send_again(intent, LOOK_DELAYS, seen)
 
-    def _look_and_send_again(self, intent: Intent, looks: Sequence[float]) -> Answer | Unseen:
+    def _look_and_send_again(
+        self, intent: Intent, looks: Sequence[float], seen: Sight | None
+    ) -> Placed | Unseen:
         """Look for an intent that was sent, and send it again where the venue does not show it."""
-        seen = self._look(intent.client_order_id, looks)
-        return self._send_again(intent, looks, seen) if isinstance(seen, Unseen) else seen
+        found = self._look(intent.client_order_id, looks)
+        if isinstance(found, Unseen):
+            return self._send_again(intent, looks, found, seen)
+        return found
 
     def _send_again(
-        self, intent: Intent, looks: Sequence[float], unseen: Unseen
-    ) -> Answer | Unseen:
+        self, intent: Intent, looks: Sequence[float], unseen: Unseen, seen: Sight | None
+    ) -> Placed | Unseen:
         """Send an intent under its id once more, where no second order can come of that.
 
         unseen: what the look for it found.
         """
         name = intent.client_order_id
-        now = self.estimated_now()
-        if not self.one_order_an_id or not intent.wanted(now) or self._guard(intent, now):
+        now = self._venue.estimated_now()
+        once_more = self._venue.one_order_an_id and intent.wanted(now)
+        if not once_more or self._guard(intent, now, seen):
             return unseen
         try:
-            return self._posted(intent, 0.0)
+            return self._venue.post(intent, 0.0)
         except OrderRejected as error:
             # Of an order that was sent before, a refusal of this one says nothing.
             log.warning("%s; an earlier one of its id may still land", error)
@@ -397,10 +461,10 @@ class PostingDesk(ABC, Generic[Answer]):
             _warn_of_silence(name, error)
         return self._look(name, looks)
 
-    def _look_once(self, intent: Intent) -> Answer | Unseen:
+    def _look_once(self, intent: Intent) -> Placed | Unseen:
         return self._look(intent.client_order_id, ONE_LOOK)
 
-    def _look(self, name: str, looks: Sequence[float]) -> Answer | Unseen:
+    def _look(self, name: str, looks: Sequence[float]) -> Placed | Unseen:
         """The order with this id of ours, or what the last look said in its place.
 
         looks: seconds before each.
@@ -408,11 +472,11 @@ class PostingDesk(ABC, Generic[Answer]):
         from foundation.transport import time_limit
 
         unseen = Unseen.SILENT
-        with time_limit(self._looking()):
+        with time_limit(LOOKING):
             for seconds in looks:
                 self._pause(seconds)
                 try:
-                    answer = self.find_order(name)
+                    answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:
                     log.info("%s", error)
                     unseen = Unseen.SILENT
@@ -422,12 +486,12 @@ class PostingDesk(ABC, Generic[Answer]):
                 unseen = Unseen.ABSENT
         return unseen
 
-    def _taken(self, name: str, looks: Sequence[float]) -> Answer:
+    def _taken(self, name: str, looks: Sequence[float]) -> Placed:
         """An order that the venue has taken: it is never sent again, whatever a look says."""
         answer = self._look(name, looks)
         if isinstance(answer, Unseen):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
-        return self._noted(answer)
+        return self.noted(answer)
 
 
 def _warn_of_silence(name: str, error: NoAnswer) -> None:

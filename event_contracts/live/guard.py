@@ -11,6 +11,7 @@ from event_contracts.trading.venue_orders import order_of
 from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
+from execution.sight import Sight
 from foundation.errors import refuse_outside
 
 
@@ -50,7 +51,7 @@ class KalshiGuardSettings:
 
 @dataclass(frozen=True, slots=True)
 class KalshiGuard:
-    """Says why an intent may not be sent: `PostingDesk` asks it.
+    """Says why an intent may not be sent: `Outbox` asks it.
 
     settings: its bounds.
     halts: of the account.
@@ -63,7 +64,7 @@ class KalshiGuard:
     book: IntentBook
     kill_file: Path
 
-    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         """Why an intent may not be sent at an instant; empty where it may.
 
         Raises
@@ -71,6 +72,7 @@ class KalshiGuard:
         DatabaseFailed
             for a journal that cannot be read.
         """
+        del seen  # an order of event contracts is admitted on the account as it stands before it
         if why := why_stopped(self.halts, self.kill_file):
             return why
         if intent.part in REDUCING:

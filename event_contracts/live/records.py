@@ -24,6 +24,7 @@ from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
 from execution.live.accounts import CONTRACTS
 from execution.posting import Guard
+from execution.sight import Sight
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.notices import Notices
@@ -129,6 +130,6 @@ def _journal(name: str, root: Path, *, dry: bool) -> Iterator[AccountJournal]:
         database.close()
 
 
-def _nothing_is_sent(intent: Intent, now: np.datetime64) -> str:
-    del intent, now
+def _nothing_is_sent(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
+    del intent, now, seen
     return "mode=dry sends nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from event_contracts.simulation.exchange import Exchange, OrderState, PlacedOrde
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.intents import Intent, IntentBook, Progress, State
-from execution.posting import Guard, PostingDesk, unguarded
+from execution.posting import Guard, Outbox, unguarded
 
 VENUE = "simulated"
 _STATES: Mapping[OrderState, State] = {
@@ -40,14 +41,15 @@ class SimulatedOrderManager:
         guard: Guard = unguarded,
     ) -> None:
         self.exchange = exchange
-        self._desk = _Desk(exchange, book, guard)
+        self._venue = _Venue(exchange)
+        self._outbox = Outbox(self._venue, _do_not_wait, book, guard)
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:
-            self._desk.note(self.exchange.orders[each.order_id])
+            self._outbox.noted(self._venue.order(each.order_id))
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market now."""
@@ -66,12 +68,12 @@ class SimulatedOrderManager:
         OutcomeUnknown
             where nobody says what became of it.
         """
-        placed = self._desk.post(order)
+        placed = self._outbox.post(order).order
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for."""
-        return self._desk.undetermined(lambda intent: order_of(intent).market == market)
+        return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
 
     def withdraw(self, market: str) -> tuple[Intent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""
@@ -81,7 +83,7 @@ class SimulatedOrderManager:
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended stays as it ended."""
         self.exchange.cancel(order_id)
-        self._desk.note(self.exchange.orders[order_id])
+        self._outbox.noted(self._venue.order(order_id))
 
     def fills(self, market: str) -> tuple[Fill, ...]:
         """The account's fills in a market, in booking order."""
@@ -89,14 +91,38 @@ class SimulatedOrderManager:
         return tuple(each.fill for each in booked if each.fill.market == market)
 
 
-class _Desk(PostingDesk[PlacedOrder]):
-    """Intents that become orders of the exchange, which takes two of one id."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An order as the exchange has it; paid: USD, for what has filled, without fees."""
 
-    venue: ClassVar[str] = VENUE
+    order: PlacedOrder
+    paid: Decimal
+
+    @property
+    def client_order_id(self) -> str:
+        return self.order.order.client_order_id
+
+    @property
+    def progress(self) -> Progress:
+        order = self.order
+        price = self.paid / order.filled if order.filled else None
+        return Progress(_STATES[order.state], order.order_id, order.filled, price)
+
+    @property
+    def is_done(self) -> bool:
+        return self.order.state != "resting"
+
+    def is_of(self, intent: Intent) -> bool:
+        return intent.order == self.order.order
+
+
+class _Venue:
+    """The exchange as a venue, which takes two orders of one id."""
+
+    name: ClassVar[str] = VENUE
     one_order_an_id: ClassVar[bool] = False
 
-    def __init__(self, exchange: Exchange, book: IntentBook | None, guard: Guard) -> None:
-        super().__init__(_do_not_wait, book, guard)
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
     def now(self) -> np.datetime64:
@@ -105,42 +131,31 @@ class _Desk(PostingDesk[PlacedOrder]):
     def estimated_now(self) -> np.datetime64:
         return self._exchange.now
 
-    def find_order(self, client_order_id: str) -> PlacedOrder | None:
+    def order(self, order_id: str) -> _Answer:
+        """The order with this id of the exchange's."""
+        fills = [each.fill for each in self._exchange.fills if each.fill.order_id == order_id]
+        paid = sum((fill.price * fill.count for fill in fills), Decimal(0))
+        return _Answer(self._exchange.orders[order_id], paid)
+
+    def find(self, client_order_id: str, intent: Intent | None) -> _Answer | None:
+        del intent
         for placed in self._exchange.orders.values():
             if placed.order.client_order_id == client_order_id:
-                return placed
+                return self.order(placed.order_id)
         return None
 
-    def end(self, answer: PlacedOrder) -> PlacedOrder:
-        self._exchange.cancel(answer.order_id)
-        return self.note(self._exchange.orders[answer.order_id])
+    def end(self, placed: _Answer) -> _Answer:
+        self._exchange.cancel(placed.order.order_id)
+        return self.order(placed.order.order_id)
 
-    def note(self, placed: PlacedOrder) -> PlacedOrder:
-        """Have the book say what became of an order."""
-        return self._noted(placed)
+    def post(self, intent: Intent, patience: float) -> _Answer:
+        del patience
+        return self.order(self._exchange.submit(order_of(intent)).order_id)
 
-    def _posted(self, intent: Intent, patience: float) -> PlacedOrder:
-        receipt = self._exchange.submit(order_of(intent))
-        return self._exchange.orders[receipt.order_id]
-
-    def _same_terms(self, intent: Intent, answer: PlacedOrder) -> bool:
-        return intent.order == answer.order
-
-    def _progress(self, answer: PlacedOrder) -> tuple[str, Progress]:
-        fills = [
-            each.fill for each in self._exchange.fills if each.fill.order_id == answer.order_id
-        ]
-        paid = sum((fill.price * fill.count for fill in fills), Decimal(0))
-        price = paid / answer.filled if answer.filled else None
-        progress = Progress(_STATES[answer.state], answer.order_id, answer.filled, price)
-        return answer.order.client_order_id, progress
-
-    def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.
+        del intent, now
         return True
-
-    def _is_done(self, answer: PlacedOrder) -> bool:
-        return answer.state != "resting"
 
 
 def _do_not_wait(seconds: float) -> None:

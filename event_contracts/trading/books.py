@@ -30,7 +30,7 @@ from event_contracts.trading.fields import (
     SettlementEntry,
     paid_for_yes,
 )
-from event_contracts.trading.order_desk import FILLS
+from event_contracts.trading.order_venue import FILLS
 from event_contracts.trading.venue_orders import VenueFill
 from foundation.cents import CENT
 

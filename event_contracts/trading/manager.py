@@ -15,12 +15,12 @@ from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, read_markets, sale_value
-from event_contracts.trading.order_desk import KalshiDesk
+from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Fill, Holding, LimitOrder, MarketView, Receipt
 from event_contracts.trading.standing import AccountReader, Reading
 from event_contracts.trading.venue_orders import awaited, order_of, reduces
 from execution.journal.intents import Intent, IntentBook
-from execution.posting import Guard, unguarded
+from execution.posting import Guard, Outbox, unguarded
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import system_clock
 
@@ -59,8 +59,9 @@ class KalshiMultiMarketOrderManager:
     ) -> None:
         self.connection = KalshiConnection(settings, keys, clock)
         self._life = life
-        self._desk = KalshiDesk(self.connection, pause, book, guard, job)
-        self._account = AccountReader(self.connection, self._desk, rules_of, pause)
+        self._venue = OrderVenue(self.connection, pause)
+        self._outbox = Outbox(self._venue, pause, book, guard, job)
+        self._account = AccountReader(self.connection, self._venue, self._outbox, rules_of, pause)
         self._admission = admission
         self._job = job
         # An order is admitted on an account in which the one before it stands.
@@ -113,12 +114,12 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             name = order.client_order_id
-            before = self._desk.book.get(name)
-            is_new = before is None or self._desk.may_be_sent(before)
+            before = self._outbox.book.get(name)
+            is_new = before is None or self._outbox.may_be_sent(before)
             if is_new and (why := self._refusal(order)):
-                self._desk.withhold(name, why)
+                self._outbox.withhold(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
-            answer = self._desk.post(order, self.expiry())
+            answer = self._outbox.post(order, self.expiry())
             if is_new:
                 self._account.expect(answer, self.connection.now())
             return Receipt(answer.order_id, answer.filled, answer.remaining)
@@ -136,8 +137,8 @@ class KalshiMultiMarketOrderManager:
             for a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
-            if self._desk.was_begun(order_id):
-                if self._desk.fate(order_id) == "open":
+            if self._outbox.was_begun(order_id):
+                if self._outbox.fate(order_id) == "open":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
             self._end(order_id, BEGINNING)
@@ -155,7 +156,7 @@ class KalshiMultiMarketOrderManager:
             for a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
-            working = self._desk.book.in_states(("working",))
+            working = self._outbox.book.in_states(("working",))
             ours = [i for i in working if _is_of(i, market) and i.job == self._job]
             for intent in reversed(ours):
                 self._end(intent.progress.venue_id, intent.sent_at)
@@ -184,11 +185,11 @@ class KalshiMultiMarketOrderManager:
         Looking for them takes 20 seconds at most, however many there are.
         """
         with self._turn:
-            return self._desk.undetermined(lambda intent: _is_of(intent, market))
+            return self._outbox.undetermined(lambda intent: _is_of(intent, market))
 
     def _look(self, market: str) -> tuple[MarketView, Listing]:
         """The account in front of a market, and the market."""
-        waiting = self._desk.undetermined(lambda intent: intent.venue == KalshiDesk.venue)
+        waiting = self._outbox.undetermined(lambda intent: intent.venue == OrderVenue.name)
         reading = self._account.read()
         positions = reading.books.positions
         listings = read_markets(self.connection, (market, *positions), Listing.of)
@@ -209,10 +210,10 @@ class KalshiMultiMarketOrderManager:
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
         """Cancel an order if it still works; what it has filled by then has to be listed."""
-        order = self._desk.read(order_id)
+        order = self._venue.read(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
-        ended = self._desk.end(order)
+        ended = self._outbox.end(order)
         self._account.expect(ended, sent_at)
         if ended.status == "resting":
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
@@ -230,9 +231,9 @@ class KalshiMultiMarketOrderManager:
 
     def _reduces(self, order_id: str) -> bool:
         """Whether an order is one of ours that may only sell what is held."""
-        found = self._desk.book.select("venue_id = ?", (order_id,))
+        found = self._outbox.book.select("venue_id = ?", (order_id,))
         return bool(found) and reduces(found[0])
 
 
 def _is_of(intent: Intent, market: str) -> bool:
-    return intent.venue == KalshiDesk.venue and order_of(intent).market == market
+    return intent.venue == OrderVenue.name and order_of(intent).market == market

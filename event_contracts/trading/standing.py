@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -28,10 +28,11 @@ from event_contracts.trading.books import (
 )
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.order_desk import KalshiDesk
+from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Outcome, RestingOrder
-from event_contracts.trading.venue_orders import VenueOrder, reduces, sold_side
-from execution.posting import LOOK_DELAYS
+from event_contracts.trading.venue_orders import VenueOrder, awaited, reduces, sold_side
+from execution.journal.intents import Intent
+from execution.posting import LOOK_DELAYS, Outbox
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -61,11 +62,24 @@ class Reading:
     differences: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Orders of ours that the venue does not list as waiting.
+
+    left: those that may still trade; all that has not traded, where the venue says nothing.
+    ended: those that have ended since they were last heard of, or have nothing left to trade.
+    """
+
+    left: tuple[RestingOrder, ...]
+    ended: tuple[tuple[Intent, VenueOrder], ...]
+
+
 class AccountReader:
     """Reads one account.
 
     connection: to it.
-    desk: of its orders.
+    venue: of its orders.
+    outbox: through which ours go.
     rules_of: fee rules of a market at an instant.
     pause: waits for so many seconds.
     books: of an earlier reading, from which on it is explained; without them those of the first.
@@ -74,13 +88,15 @@ class AccountReader:
     def __init__(
         self,
         connection: KalshiConnection,
-        desk: KalshiDesk,
+        venue: OrderVenue,
+        outbox: Outbox[VenueOrder],
         rules_of: RulesOf,
         pause: Callable[[float], None],
     ) -> None:
         self.books: AccountBooks | None = None
         self._connection = connection
-        self._desk = desk
+        self._venue = venue
+        self._outbox = outbox
         self._rules_of = rules_of
         self._pause = pause
         self._began_at: np.datetime64 | None = None
@@ -113,8 +129,8 @@ class AccountReader:
             news = read_news(self._connection, since)
             cash = read_cash(self._connection)
             positions = read_positions(self._connection)
-            resting = self._desk.resting()
-            unlisted = self._desk.unlisted(resting)
+            resting = self._venue.resting()
+            unlisted = self._unlisted(resting)
             # What trades meanwhile is in the cash or not: nobody knows which.
             still = read_news(self._connection, since) == news
             self._began_at = at if self._began_at is None else self._began_at
@@ -139,6 +155,32 @@ class AccountReader:
         self._lasting = unexplained
         return _reading(books, come_to, resting, unlisted.left)
 
+    def _unlisted(self, resting: Iterable[VenueOrder]) -> Unlisted:
+        """What has become of orders of ours that worked when they were last heard of, and that are
+        not among those that wait; the book says it then.
+
+        resting: orders that the venue lists as waiting.
+        """
+        listed = {self._outbox.noted(order).order_id for order in resting}
+        left: list[RestingOrder] = []
+        ended: list[tuple[Intent, VenueOrder]] = []
+        for intent in self._outbox.book.in_states(("working",)):
+            venue_id = intent.progress.venue_id
+            if intent.venue != self._venue.name or venue_id in listed:
+                continue
+            try:
+                order = self._venue.read(venue_id)
+            except BrokerError as error:
+                log.warning("%s", error)
+                order = None
+            if order is None:
+                left.append(awaited(intent))
+            elif self._outbox.noted(order).is_done or not order.remaining:
+                ended.append((intent, order))
+            else:
+                left.append(order.resting(reduces(intent)))
+        return Unlisted(tuple(left), tuple(ended))
+
     def begin(self, books: AccountBooks) -> None:
         """Explain the account from books on."""
         self.books = books
@@ -158,7 +200,7 @@ class AccountReader:
         others: list[VenueOrder] = []
         with self._connection.translated_errors("orders that wait"):
             for order in reading.resting:
-                intent = self._desk.book.get(order.client_order_id)
+                intent = self._outbox.book.get(order.client_order_id)
                 if intent is None or not order.is_of(intent):
                     others.append(order)
                 else:

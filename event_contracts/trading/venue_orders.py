@@ -112,6 +112,11 @@ class VenueOrder:
         """What the book of intents keeps of it."""
         return Progress(_STATES[self.status], self.order_id, self.filled)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.status != "resting"
+
     def is_of(self, intent: Intent) -> bool:
         """Whether it is the order of an intent, by our id, its market and its side."""
         order = order_of(intent)

@@ -10,22 +10,16 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.account import Answers, Reading, reading_of, with_fills
+from execution.alpaca.account import Answers, Reading, open_orders, reading_of, with_fills
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AssetEntry, OrderEntry
-from execution.alpaca.order_answers import (
-    chain_of,
-    filled_quantity,
-    is_done,
-    poll_delays,
-    traded_at,
-)
-from execution.alpaca.order_desk import ORDERS_LISTED, OrderDesk
-from execution.alpaca.order_reader import PriceOf, no_price
+from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
+from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
 from execution.journal.intents import Intent, IntentBook, Part
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_of
-from execution.posting import Guard, unguarded
+from execution.posting import Guard, Outbox, unguarded
+from execution.sight import Sight
 from execution.venue_rules import refusal
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -52,8 +46,6 @@ class AlpacaBroker:
     believe: looks at every reading of the account, and returns the account as it is to be dealt
         with; it raises `SenselessAnswer` where the account is to be read once more, and
         `Unbelieved` where that was done.
-    price_of: the price of a symbol that was seen last, USD, beside which that of a fill is looked
-        at; None for none.
     """
 
     def __init__(
@@ -70,9 +62,9 @@ class AlpacaBroker:
         job: str = "",
         collateral: Callable[[], float] = lambda: 0.0,
         believe: Callable[[Reading], Account] = lambda reading: reading.account,
-        price_of: PriceOf = no_price,
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job, price_of)
+        self._venue = OrderVenue(settings, keys, pause, clock, self._price_of)
+        self._outbox = Outbox(self._venue, pause, book, guard, job)
         self._believe = believe
         self._clock = clock
         self._patience = patience
@@ -81,6 +73,7 @@ class AlpacaBroker:
         self._assets: dict[str, Asset] = {}
         self._terms = terms
         self._last: Account | None = None
+        self._seen: Sight | None = None
         self._read_at = 0.0
 
     def account(self) -> Account:
@@ -99,8 +92,8 @@ class AlpacaBroker:
             for a venue that does not answer, refuses, or answers nonsense.
         """
         # They are asked for before anything is read: what they turn out to be is then read.
-        undetermined = self._desk.undetermined(_is_of_one_symbol)
-        with self._desk.translated_errors("the account"):
+        undetermined = self._outbox.undetermined(_is_of_one_symbol)
+        with self._venue.translated_errors("the account"):
             try:
                 self._last = self._read_account(undetermined)
             except SenselessAnswer as error:
@@ -116,12 +109,11 @@ class AlpacaBroker:
 
         again: whether it is read once more, as the answers before did not go together.
         """
-        client = self._desk.client
+        client = self._venue.client
         # Orders are read before positions. An order that fills in between is counted twice, which
         # is too careful; the other way round it would not be counted at all.
-        query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
         # Nothing contradicts an empty list of orders but the same question again.
-        orders = entries(client.get("/orders", query)) or entries(client.get("/orders", query))
+        orders = self._venue.open_entries() or self._venue.open_entries()
         if len(orders) >= ORDERS_LISTED:
             raise BrokerError(
                 f"{len(orders)} orders are open, and the venue lists no more at once: the account"
@@ -131,7 +123,7 @@ class AlpacaBroker:
         facts = client.get_account()
         clock = client.get_clock()
         reading = reading_of(Answers(facts, positions, orders, clock, undetermined, again))
-        account = replace(reading.account, as_of=self._desk.noted(clock))
+        account = replace(reading.account, as_of=self._venue.noted(clock))
         account = self._believe(replace(reading, account=account))
         return account.secured(self._collateral())
 
@@ -143,11 +135,20 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer.
         """
-        self._desk.adopt(lambda name: strategy_of(name) == strategy)
+        with self._venue.translated_errors("open orders"):
+            for entry in self._venue.open_entries():
+                name = OrderEntry.client_order_id.of(entry)
+                if strategy_of(name) != strategy or self._outbox.book.get(name) is not None:
+                    continue
+                log.warning("%s works at the venue and is not in the book: it is now", name)
+                at = self._venue.estimated_now()
+                for order in open_orders(entry, {}):
+                    whole = replace(order, qty=OrderEntry.whole_qty.of(entry), reason="adopted")
+                    self._outbox.adopt(Intent(whole, at, reason="adopted"), PlacedOrder(entry))
 
     def follow(self) -> None:
         """Write down what has become of orders that still worked when they were last heard of."""
-        self._desk.follow(_is_of_one_symbol)
+        self._outbox.follow(_is_of_one_symbol)
 
     def now(self) -> np.datetime64:
         """The instant that the venue's clock shows.
@@ -157,18 +158,20 @@ class AlpacaBroker:
         BrokerError
             for a venue that does not answer.
         """
-        return self._desk.now()
+        return self._venue.now()
 
     def estimated_now(self) -> np.datetime64:
         """The venue's time, from when it was last read."""
-        return self._desk.estimated_now()
+        return self._venue.estimated_now()
 
-    def submit(self, orders: Sequence[Order]) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
         """Send orders, in their order, and return what has filled once they are done.
 
         It waits no longer than its patience. An order that the venue rejects is logged and fills
         nothing. So is one that it would not take beside the account as it was last read and what
         has filled since.
+
+        seen: the account, for the guard; prices of fills are looked at beside its prices.
 
         Raises
         ------
@@ -179,35 +182,33 @@ class AlpacaBroker:
             return []
         # Whether an order has expired is asked of the venue's clock, not of one that slept.
         if any(order.expires_at is not None for order in orders):
-            self._desk.now()
+            self._venue.now()
+        self._seen = seen or self._seen
         before = self._recent_account()
         # Whatever ends this early leaves an account behind that has to be read anew.
         self._last = None
-        sent = self._send(orders, before)
-        for delay in poll_delays(self._patience, self._clock):
-            if all(is_done(answer) for _, answer in sent):
-                break
-            self._pause(delay)
-            sent = [(order, self._desk.refreshed(answer)) for order, answer in sent]
-        results = [
-            (order, self._desk.end(answer) if _is_immediate(order) else answer)
-            for order, answer in sent
-        ]
-        for order, answer in results:
-            if answer["status"] in ("rejected", "expired"):
-                log.warning(
-                    "%s: %s by the venue after it was taken",
-                    order.client_order_id,
-                    answer["status"],
-                )
+        sent = self._send(orders, before, seen)
+        awaited = self._venue.awaited([placed for _, placed in sent], self._patience)
         fills = []
-        for order, answer in results:
-            with self._desk.translated_errors(f"order {order.client_order_id}"):
-                fills += self._fills_of(order, answer)
+        done = True
+        for (order, _), placed in zip(sent, awaited, strict=True):
+            last = self._outbox.end(placed) if _is_immediate(order) else self._outbox.noted(placed)
+            done = done and last.is_done
+            if last.status in ("rejected", "expired"):
+                name = order.client_order_id
+                log.warning("%s: %s by the venue after it was taken", name, last.status)
+            with self._venue.translated_errors(f"order {order.client_order_id}"):
+                fills += _fills_of(order, last)
         # An order that still works may fill at any time.
-        if all(is_done(answer) for _, answer in results):
+        if done:
             self._last = with_fills(before, fills)
         return fills
+
+    def _price_of(self, symbol: str) -> float | None:
+        """What a symbol was worth when it was seen last, USD; None for what was not."""
+        if self._seen is None or not self._seen.has_price(symbol):
+            return None
+        return self._seen.price(symbol)
 
     def _recent_account(self) -> Account:
         """The account as last read, with what has filled since.
@@ -218,18 +219,20 @@ class AlpacaBroker:
             return self.account()
         return self._last
 
-    def _send(self, orders: Sequence[Order], account: Account) -> list[tuple[Order, Answer]]:
+    def _send(
+        self, orders: Sequence[Order], account: Account, seen: Sight | None
+    ) -> list[tuple[Order, PlacedOrder]]:
         """The orders that the venue has taken, each with its answer."""
         sent = []
         for order in orders:
             others = account.without(self._not_against(order, account))
             if why := refusal(order, self._assets.get(order.symbol), others, self._terms):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
-                self._desk.withhold(order.client_order_id, why)
+                self._outbox.withhold(order.client_order_id, why)
                 continue
             try:
                 part: Part = "reduction" if order.reduces else "opening"
-                answer = self._desk.post(order, order.expires_at, part, str(order.reason))
+                answer = self._outbox.post(order, order.expires_at, part, str(order.reason), seen)
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
@@ -245,7 +248,7 @@ class AlpacaBroker:
         # One that may be on its way already counts as open, but not against itself. Nor does a
         # reduction wait for an opening of unknown fate: a venue that has that refuses this itself.
         against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
-        unknown = [o for o in against if self._desk.is_undetermined(o.client_order_id)]
+        unknown = [o for o in against if self._outbox.is_undetermined(o.client_order_id)]
         return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
@@ -263,14 +266,14 @@ class AlpacaBroker:
         self._last = None
         left = {}
         for name in client_order_ids:
-            answer = self._desk.find_order(name)
+            answer = self._venue.find(name)
             if answer is None:
                 continue
-            answer = self._desk.end(answer)
-            if not is_done(answer):
+            answer = self._outbox.end(answer)
+            if not answer.is_done:
                 raise OutcomeUnknown(f"{name}: cancelled, and it still works")
-            with self._desk.translated_errors(f"order {name}"):
-                left[name] = OrderEntry.whole_qty.of(answer) - filled_quantity(answer)
+            with self._venue.translated_errors(f"order {name}"):
+                left[name] = OrderEntry.whole_qty.of(answer.answer) - answer.filled
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
@@ -284,24 +287,24 @@ class AlpacaBroker:
         assets = {}
         for symbol in symbols:
             what = f"asset {symbol}"
-            answer = self._desk.find(what, f"/assets/{symbol}")
+            answer = self._venue.lookup(what, f"/assets/{symbol}")
             if answer is not None:
-                with self._desk.translated_errors(what):
+                with self._venue.translated_errors(what):
                     assets[symbol] = _asset(symbol, answer)
         self._assets |= assets
         return assets
 
-    @staticmethod
-    def _fills_of(order: Order, answer: Answer) -> list[Fill]:
-        """What an order has filled, a fill at its mean price for each order in its place."""
-        fills = []
-        for each in reversed(chain_of(answer)):
-            if quantity := filled_quantity(each):
-                signed = quantity if order.side == "buy" else -quantity
-                price = float(OrderEntry.filled_price.of(each))
-                name = order.client_order_id
-                fills.append(Fill(name, order.symbol, signed, price, 0.0, traded_at(each)))
-        return fills
+
+def _fills_of(order: Order, placed: PlacedOrder) -> list[Fill]:
+    """What an order has filled, a fill at its mean price for each order in its place."""
+    fills = []
+    for each in reversed(placed.chain):
+        if quantity := each.filled:
+            signed = quantity if order.side == "buy" else -quantity
+            price = float(OrderEntry.filled_price.of(each.answer))
+            name = order.client_order_id
+            fills.append(Fill(name, order.symbol, signed, price, 0.0, each.traded_at))
+    return fills
 
 
 def _is_of_one_symbol(intent: Intent) -> bool:

@@ -171,7 +171,7 @@ class VenueConnection:
             log.warning("%s", error)
         return self.estimated_now()
 
-    def find(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
+    def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
         """What the venue answers at a path; None where it knows no such thing.
 
         Raises

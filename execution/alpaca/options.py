@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from execution.alpaca.connection import Answer, elapsed_seconds
+from execution.alpaca.connection import elapsed_seconds
 from execution.alpaca.fields import AccountFacts, Position
-from execution.alpaca.order_answers import chain_of, is_done, poll_delays, spread_traded
-from execution.alpaca.order_desk import OrderDesk
+from execution.alpaca.order_venue import OrderVenue
+from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.intents import IntentBook, Part
 from execution.option_orders import (
     Contract,
@@ -24,7 +24,7 @@ from execution.option_orders import (
     contract_of,
     is_option,
 )
-from execution.posting import Guard, unguarded
+from execution.posting import Guard, Outbox, unguarded
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
@@ -61,19 +61,18 @@ class AlpacaSpreads:
         guard: Guard = unguarded,
         job: str = "spreads",
     ) -> None:
-        self._desk = OrderDesk(settings, keys, pause, book, clock, guard, job)
-        self._clock = clock
+        self._venue = OrderVenue(settings, keys, pause, clock)
+        self._outbox = Outbox(self._venue, pause, book, guard, job)
         self._patience = patience
-        self._pause = pause
         self._data = OptionData(settings, keys, feed, underlying, scale)
 
     def now(self) -> np.datetime64:
         """The instant that the venue's clock shows."""
-        return self._desk.now()
+        return self._venue.now()
 
     def index(self) -> float:
         """The last trade of the underlying, in the index's points."""
-        return self._data.index(self._desk.estimated_now())
+        return self._data.index(self._venue.estimated_now())
 
     def close_of(self, day: date) -> float | None:
         """The index at the close of a session, points; None where it is not known yet."""
@@ -89,9 +88,9 @@ class AlpacaSpreads:
         """
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
-        now = self._desk.estimated_now()
+        now = self._venue.estimated_now()
         for symbol, (bid, ask) in self._data.quotes(list(by_symbol), now).items():
-            with self._desk.translated_errors(f"the quote of {symbol}"):
+            with self._venue.translated_errors(f"the quote of {symbol}"):
                 quotes[by_symbol[symbol]] = Quote(bid, ask)
         return quotes
 
@@ -107,20 +106,14 @@ class AlpacaSpreads:
         """
         name = order.client_order_id
         part: Part = "reduction" if order.reduces else "opening"
-        answer = self._desk.post(order, order.expires_at, part, order.reason)
-        for delay in poll_delays(self._patience, self._clock):
-            if is_done(answer):
-                break
-            self._pause(delay)
-            answer = self._desk.refreshed(answer)
-        answer = self._desk.end(answer)
-        if not is_done(answer):
+        posted = self._outbox.post(order, order.expires_at, part, order.reason)
+        (placed,) = self._venue.awaited([posted], self._patience)
+        placed = self._outbox.end(placed)
+        if not placed.is_done:
             raise OutcomeUnknown(f"{name}: cancelled, and it still works")
-        fill = self._fill(name, answer)
-        if fill.contracts == 0 and answer["status"] == "rejected":
-            raise OrderRejected(
-                f"{order.client_order_id}: rejected by the venue after it was taken"
-            )
+        fill = self._fill(name, placed)
+        if fill.contracts == 0 and placed.status == "rejected":
+            raise OrderRejected(f"{name}: rejected by the venue after it was taken")
         return fill
 
     def fate(self, client_order_id: str) -> Fate:
@@ -131,7 +124,7 @@ class AlpacaSpreads:
         BrokerError
             for a venue that does not answer.
         """
-        return self._fate(client_order_id, self._desk.fate(client_order_id))
+        return self._fate(client_order_id, self._outbox.fate(client_order_id))
 
     def ask_again(self, client_order_id: str) -> Fate:
         """The fate of an order, which is sent once more where the venue does not know it.
@@ -141,16 +134,16 @@ class AlpacaSpreads:
         BrokerError
             for a venue that does not answer.
         """
-        return self._fate(client_order_id, self._desk.ask_again(client_order_id))
+        return self._fate(client_order_id, self._outbox.fate(client_order_id, again=True))
 
     def was_begun(self, client_order_id: str) -> bool:
         """Whether an order was ever written down to be sent, so that it may have left."""
-        return self._desk.was_begun(client_order_id)
+        return self._outbox.was_begun(client_order_id)
 
-    def _fate(self, name: str, answer: Answer | Literal["open"] | None) -> Fate:
-        if answer is None or answer == "open":
-            return answer
-        return self._fill(name, answer)
+    def _fate(self, name: str, placed: PlacedOrder | Literal["open"] | None) -> Fate:
+        if placed is None or placed == "open":
+            return placed
+        return self._fill(name, placed)
 
     def held(self) -> dict[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed.
@@ -160,8 +153,8 @@ class AlpacaSpreads:
         BrokerError
             for a venue that does not answer, or answers nonsense.
         """
-        with self._desk.translated_errors("positions"):
-            rows = entries(self._desk.client.get_all_positions())
+        with self._venue.translated_errors("positions"):
+            rows = entries(self._venue.client.get_all_positions())
             return {
                 contract_of(Position.symbol.of(row)): int(Position.qty.of(row))
                 for row in rows
@@ -176,10 +169,10 @@ class AlpacaSpreads:
         BrokerError
             for a venue that does not answer, or answers nonsense.
         """
-        with self._desk.translated_errors("the account"):
-            return AccountFacts.options_buying_power.of(self._desk.client.get_account())
+        with self._venue.translated_errors("the account"):
+            return AccountFacts.options_buying_power.of(self._venue.client.get_account())
 
-    def _fill(self, name: str, answer: Answer) -> SpreadFill:
+    def _fill(self, name: str, placed: PlacedOrder) -> SpreadFill:
         """What an ended order of ours has traded, by its legs.
 
         Raises
@@ -187,6 +180,6 @@ class AlpacaSpreads:
         BrokerError
             for legs that filled in different numbers: a person has to look.
         """
-        chain = [self._desk.with_legs(each) for each in chain_of(answer)]
-        with self._desk.translated_errors(f"order {name}"):
+        chain = [self._venue.with_legs(each) for each in placed.chain]
+        with self._venue.translated_errors(f"order {name}"):
             return SpreadFill(*spread_traded(chain))

@@ -15,6 +15,7 @@ from execution.decision import Decision
 from execution.live.bar_belief import BarBelief
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
+from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from foundation.errors import AccountChanged, BrokerError
@@ -60,6 +61,10 @@ class Plan(Protocol):
         """Whether an instant was decided before, and is not to be decided again."""
         ...
 
+    def seen(self, decision: Decision, account: Account) -> Sight | None:
+        """What guards judge its orders by; none where nothing guards them."""
+        ...
+
     def write(self, decision: Decision, account: Account) -> str:
         """Write a decision and its orders down, and return its name."""
         ...
@@ -79,6 +84,10 @@ class Unwritten:
         """Nobody knows, so none was."""
         del at
         return False
+
+    def seen(self, decision: Decision, account: Account) -> None:
+        """Nothing guards them."""
+        del decision, account
 
     def write(self, decision: Decision, account: Account) -> str:
         """It has no name."""
@@ -235,9 +244,10 @@ def _unpriced_order(account: Account) -> str:
 
 def _placed(broker: Broker, decision: Decision, account: Account, plan: Plan) -> list[Fill]:
     """What the orders of a decision fill, once they are written down."""
+    seen = plan.seen(decision, account)
     name = plan.write(decision, account)
     try:
-        fills = place(broker, decision.orders, decision.cancelled)
+        fills = place(broker, decision.orders, decision.cancelled, seen)
     except AccountChanged as error:
         plan.end(name, str(error), taken_back=True)
         raise

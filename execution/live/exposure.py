@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.journal.intents import Intent
 from execution.option_orders import SpreadOrder
-from execution.orders import Account, Order
-from foundation.errors import InputError
-from trainingdata.feed.market_data import LastTrade
+from execution.orders import Order
+from execution.sight import GuardedOrder, Sight
 
-GuardedOrder = Order | SpreadOrder
 _NOTHING = Decimal(0)
 _ON_ITS_WAY = ("planned", "sending", "open", "working")
-
-
-class PriceUnseen(InputError):
-    """Something is held or ordered of which no price was seen, so nobody knows how much it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """An account as it was last read, and what orders are judged by.
-
-    account: with its open orders, and with the prices, USD, that orders were sized at.
-    trades: the last trade of each symbol that may be ordered.
-    at_risk: USD that open spreads can lose, and those on their way, by the root of their options.
-    balance: USD that spreads are sized from, of the account's files; none where none are sold.
-    """
-
-    account: Account
-    trades: Mapping[str, LastTrade] = field(default_factory=dict)
-    at_risk: Mapping[str, float] = field(default_factory=dict)
-    balance: float | None = None
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.account.equity):
-            raise ValueError(f"equity must be a number, got {self.account.equity}")
-        if self.balance is not None and not math.isfinite(self.balance):
-            raise ValueError(f"balance must be a number, got {self.balance}")
-        for root, risk in self.at_risk.items():
-            if not 0 <= risk < math.inf:
-                raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
-
-    def price(self, symbol: str) -> float:
-        """What a symbol is worth, USD: at its last trade, or as it was sized.
-
-        Raises
-        ------
-        PriceUnseen
-            for a symbol of which no price was seen.
-        """
-        trade = self.trades.get(symbol)
-        if trade is not None:
-            return trade.price
-        if symbol not in self.account.prices:
-            raise PriceUnseen(f"no price of {symbol} was seen, and it is held or ordered")
-        return self.account.prices[symbol]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ import numpy as np
 from execution.account_lock import is_there
 from execution.journal.halts import Forbidden, Halts
 from execution.journal.intents import Intent, IntentBook
-from execution.live.exposure import Exposure, GuardedOrder, PriceUnseen, Sight, exposure_of
+from execution.live.exposure import Exposure, exposure_of
 from execution.option_orders import SpreadOrder
 from execution.orders import Order
+from execution.sight import GuardedOrder, PriceUnseen, Sight
 from foundation.errors import refuse_outside
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
@@ -78,7 +79,7 @@ class GuardSettings:
 
 
 class Guards:
-    """Says why an intent may not be sent; called as the order desk's guard, from any thread.
+    """Says why an intent may not be sent; called as an outbox's guard, from any thread.
 
     Its clock is the instant that it is called with.
 
@@ -95,24 +96,13 @@ class Guards:
         self._book = book
         self._kill_file = kill_file
         self.shut = False  # by the venue's clock, within a session of the calendar
-        self._sight: Sight | None = None
-        # What was let pass since the account was seen, by id. Two orders that are judged at once
-        # must not both take the same room.
-        self._passed: dict[str, GuardedOrder] = {}
         self._lock = threading.Lock()
 
-    def see(self, sight: Sight) -> None:
-        """Judge orders by an account that was read just now.
-
-        Every order that was let pass before counts as part of it: no order may be on its way to the
-        desk between the reading of the account and this.
-        """
-        with self._lock:
-            self._sight = sight
-            self._passed = {}
-
-    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         """Why an intent may not be sent at an instant of the venue's clock; empty where it may.
+
+        seen: the account, read just now: no order may be on its way to the venue since, but those
+            that were let pass by it.
 
         Raises
         ------
@@ -130,48 +120,41 @@ class Guards:
             if self.shut and _waits_for_the_open(intent, order, now):
                 return "the exchange is closed by the venue's clock, and it would wait for the open"
             if intent.part in REDUCING or (intent.part == "" and _only_closes(order)):
-                why = self._senseless_reduction(order, now)
+                why = self._senseless_reduction(order, now, seen)
             else:
-                why = self._refused_opening(intent, order, now)
-            if not why and not self._is_seen(intent.client_order_id):
-                self._passed[intent.client_order_id] = order
+                why = self._refused_opening(intent, order, now, seen)
+            # One that is sent again may be an open one of the account as it was seen.
+            name = intent.client_order_id
+            if (
+                seen
+                and not why
+                and not any(each.client_order_id == name for each in seen.account.open_orders)
+            ):
+                seen.passed[name] = order
             return why
 
-    def price_of(self, symbol: str) -> float | None:
-        """What a symbol was worth when it was seen last, USD; None for what was not."""
-        with self._lock:
-            if self._sight is None:
-                return None
-            try:
-                return self._sight.price(symbol)
-            except PriceUnseen:
-                return None
-
-    def _is_seen(self, name: str) -> bool:
-        """Whether an order, which is sent again, is an open one of the account as it was seen."""
-        if self._sight is None:
-            return False
-        return any(order.client_order_id == name for order in self._sight.account.open_orders)
-
-    def _senseless_reduction(self, order: GuardedOrder, now: np.datetime64) -> str:
+    def _senseless_reduction(
+        self, order: GuardedOrder, now: np.datetime64, seen: Sight | None
+    ) -> str:
         """Why the limit of a reduction makes no sense.
 
         A last trade that is old says nothing of it.
         """
-        if self._sight is None or isinstance(order, SpreadOrder):
+        if seen is None or isinstance(order, SpreadOrder):
             return ""
-        trade = self._sight.trades.get(order.symbol)
+        trade = seen.trades.get(order.symbol)
         if trade is None or _is_old(trade, now, self._settings.quote_age):
             return ""
         return _beyond_collar(order, trade, self._settings.collar)
 
-    def _refused_opening(self, intent: Intent, order: GuardedOrder, now: np.datetime64) -> str:
+    def _refused_opening(
+        self, intent: Intent, order: GuardedOrder, now: np.datetime64, sight: Sight | None
+    ) -> str:
         """Why an opening is not sent."""
         if why := why_halted(self._halts, "openings"):
             return why
-        sight = self._sight
         if sight is None:
-            return "the account has not been seen since the start"
+            return "the account was not looked at before it"
         if not sight.account.equity > 0:
             return f"equity is {sight.account.equity:,.2f} USD, and nothing is opened without any"
         try:
@@ -253,7 +236,7 @@ class Guards:
 
     def _exposure(self, besides: str, sight: Sight) -> Exposure:
         """What the account may come to hold without an order."""
-        passed = {name: order for name, order in self._passed.items() if name != besides}
+        passed = {name: order for name, order in sight.passed.items() if name != besides}
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}

@@ -24,8 +24,9 @@ from execution.live.closing import (
 )
 from execution.live.marking import is_stock
 from execution.live.settings import LiveSettings
-from execution.live.sight import have_seen
+from execution.live.sight import sight_of
 from execution.orders import Account, Order, strategy_of
+from execution.sight import Sight
 from foundation.errors import BrokerError
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import utc_text
@@ -138,18 +139,18 @@ class NightWatch:
         BrokerError
             the first trouble with one of them, once all were sent.
         """
-        self._have_seen(account, orders)
+        seen = self._sight(account, orders)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
         try:
-            place_each(self._broker, orders)
+            place_each(self._broker, orders, seen)
         finally:
             self._journal.end(name, "it was not sent")
 
-    def _have_seen(self, account: Account, orders: Sequence[Order]) -> None:
+    def _sight(self, account: Account, orders: Sequence[Order]) -> Sight:
         symbols = {order.symbol for order in orders}
-        have_seen(self._live, self._feed, account, symbols, needed=False)
+        return sight_of(self._live, self._feed, account, symbols, needed=False)
 
     def _of_unknown_fate(self, part: Part) -> list[Order]:
         """Orders of ours that may be on their way."""
@@ -161,9 +162,9 @@ class NightWatch:
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
-        self._have_seen(self._broker.account(), cuts)
+        seen = self._sight(self._broker.account(), cuts)
         try:
-            place_each(self._broker, cuts)
+            place_each(self._broker, cuts, seen)
         except BrokerError as error:
             log.warning("%s", error)
 

@@ -175,7 +175,6 @@ def run_replay(
             guard=live.guards,
             job=TRADE,
             believe=live.believe,
-            price_of=live.guards.price_of,
         )
         _refuse_unknown_symbols(broker, settings)
         records.keep_settings(deciding_settings(settings), now)

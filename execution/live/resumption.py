@@ -6,7 +6,7 @@ It is never computed again: what was sent of it would be sent a second time unde
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 
 from execution.broker import Broker, is_whole, place
@@ -14,6 +14,7 @@ from execution.journal.decisions import EXPIRED, Journal, WrittenDecision
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cycle import NOT_REDUCED
 from execution.orders import Account, Fill
+from execution.sight import Sight
 from foundation.errors import BrokerError
 from trainingdata.instruments import is_coin
 
@@ -25,7 +26,11 @@ COIN_FEE = Decimal("0.01")
 
 
 def resume(
-    broker: Broker, journal: Journal, book: IntentBook, tradable: Collection[str]
+    broker: Broker,
+    journal: Journal,
+    book: IntentBook,
+    tradable: Collection[str],
+    look: Callable[[Account, Mapping[str, float]], Sight],
 ) -> list[Fill]:
     """Send what is left of decisions that are still in time, and end the others.
 
@@ -33,6 +38,7 @@ def resume(
     account holds what it held when it was decided, but for what the decision itself has filled.
 
     tradable: symbols that are ours to trade by now.
+    look: what guards judge orders by, from the account and the prices that a decision was made at.
 
     Raises
     ------
@@ -56,7 +62,7 @@ def resume(
         log.info("%s is gone on with", decision.name)
         orders = [intent.single for intent in intents if _is_left(intent)]
         try:
-            fills += place(broker, orders, decision.cancels)
+            fills += place(broker, orders, decision.cancels, look(account, decision.prices))
         except BrokerError as error:
             journal.end(decision.name, str(error))
             raise

@@ -26,6 +26,8 @@ from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
+from execution.posting import Guard
+from execution.sight import Sight
 from execution.trader import Trader
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
@@ -47,18 +49,18 @@ class LoopGuard:
     flattening: whether what reduces is sent all the same.
     """
 
-    def __init__(self, guards: Callable[[Intent, np.datetime64], str], stop: Stop) -> None:
+    def __init__(self, guards: Guard, stop: Stop) -> None:
         self._guards = guards
         self._stop = stop
         self.flattening = False
 
-    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         """Why an intent may not be sent; empty where it may."""
         if self.flattening:
             return "" if intent.part in ("reduction", "night") else "everything is being closed"
         if self._stop:
             return f"the loop was told to stop ({self._stop.why})"
-        return self._guards(intent, now)
+        return self._guards(intent, now, seen)
 
 
 def run_loop(
@@ -114,7 +116,6 @@ def run_loop(
                 job=TRADE,
                 collateral=lambda: sum(live.at_risk().values()),
                 believe=live.believe,
-                price_of=live.guards.price_of,
             )
             trading = TradingJob(
                 broker, connection, live, footing, feed, trader, settings, cycles=cycles, show=show

@@ -1,4 +1,4 @@
-"""What the guards judge orders by: the account as it is, and what was last traded."""
+"""What guards judge orders by: the account as it is, and what was last traded."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import logging
 from collections.abc import Iterable
 
 from execution.live.account import LiveAccount
-from execution.live.exposure import Sight
 from execution.orders import Account
+from execution.sight import Sight
 from foundation.errors import BrokerError
 from trainingdata.feed.bar_feed import BarFeed
 
 log = logging.getLogger("live")
 
 
-def have_seen(
+def sight_of(
     live: LiveAccount,
     feed: BarFeed,
     account: Account,
     symbols: Iterable[str],
     *,
     needed: bool = True,
-) -> None:
-    """Have the guards judge orders of some symbols by the account as it is.
+) -> Sight:
+    """What orders of some symbols are judged by: the account as it is, and their last trades.
 
     needed: whether they may not be judged without last trades; what only reduces may.
 
@@ -39,4 +39,4 @@ def have_seen(
             raise
         log.warning("judged without last trades: %s", error)
         trades = {}
-    live.guards.see(Sight(account, trades, live.at_risk()))
+    return Sight(account, trades, live.at_risk())

@@ -24,8 +24,9 @@ from execution.live.marking import mark_of, profit_line
 from execution.live.night import NightWatch
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
-from execution.live.sight import have_seen
+from execution.live.sight import sight_of
 from execution.orders import Account, strategy_of
+from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
@@ -40,7 +41,7 @@ READINGS = 3  # of an account while something is paid in or out
 
 
 class GuardedJournal:
-    """Where a pass writes its decision down, and has the guards look at the account first."""
+    """Where a pass writes its decision down."""
 
     def __init__(self, live: LiveAccount, journal: Journal, feed: BarFeed) -> None:
         self._live = live
@@ -52,11 +53,16 @@ class GuardedJournal:
         """Whether an instant was decided, by a decision that was not taken back."""
         return self._journal.decided(at)
 
+    def seen(self, decision: Decision, account: Account) -> Sight:
+        """The account as it is, and the last trades of what is ordered.
+
+        An order that is replaced is cancelled first, so it is not judged beside its successor.
+        """
+        ordered = {order.symbol for order in decision.orders}
+        return sight_of(self._live, self._feed, account.without(decision.cancels), ordered)
+
     def write(self, decision: Decision, account: Account) -> str:
         """Write a decision and its orders down as one, and return its name."""
-        ordered = {order.symbol for order in decision.orders}
-        # An order that is replaced is cancelled first, so it is not judged beside its successor.
-        have_seen(self._live, self._feed, account.without(decision.cancels), ordered)
         self.written = self._journal.write(decision, account)
         return self.written
 
@@ -209,14 +215,13 @@ class TradingJob:
             bars = self._settings.view(self._feed.bars(account.as_of))
             bars, _ = self._belief.believed(bars, {})
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
-        # One look for the orders of all that are unfinished: a second one would take the place of
-        # the first, and forget what has been let pass since.
-        prices: dict[str, float] = {}
-        for decision in self._journal.unfinished():
-            prices |= decision.prices
-        if prices:
-            have_seen(self._live, self._feed, account.with_prices(prices), prices)
-        resume(self._broker, self._journal, self._live.book, self._settings.tradable_symbols)
+        resume(
+            self._broker,
+            self._journal,
+            self._live.book,
+            self._settings.tradable_symbols,
+            lambda now, prices: sight_of(self._live, self._feed, now.with_prices(prices), prices),
+        )
         cycle = run_cycle(
             self._broker,
             self._feed,

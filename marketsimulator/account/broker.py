@@ -14,6 +14,7 @@ import numpy as np
 from execution.broker import Asset
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact_decimal
 from execution.records import Row
+from execution.sight import Sight
 from execution.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
@@ -158,8 +159,9 @@ class SimulatedBroker:
         proceeds = self._book.holding["proceeds"]
         return {self._bars.symbols[s]: float(proceeds[s]) for s in np.flatnonzero(proceeds)}
 
-    def submit(self, orders: Sequence[Order]) -> list[Fill]:
-        """Send the orders, in their order; what has filled at once."""
+    def submit(self, orders: Sequence[Order], seen: Sight | None = None) -> list[Fill]:
+        """Send the orders, in their order; what has filled at once. No guard asks what was seen."""
+        del seen
         if orders:
             standing = self._standing()
             orders = [order for order in orders if self._accepts(order, standing)]

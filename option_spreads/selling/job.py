@@ -17,12 +17,11 @@ from execution.alpaca.options import AlpacaSpreads
 from execution.journal.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.accounts import SPREADS
-from execution.live.exposure import Sight
 from execution.live.footing import AnotherAccount, Footing
-from execution.live.guards import Guards
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard
+from execution.sight import Sight
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
@@ -45,11 +44,10 @@ DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
 
 
 class SpreadGuard:
-    """The guards of an account, who look at it before a spread is sold.
+    """Looks at an account before a spread is sold.
 
     guard: has the last word.
-    guards: look at the account.
-    broker: reads it.
+    broker: reads the account.
     at_risk: USD that open spreads can lose, by the root of their options.
     files: of the account that spreads are sized from.
     """
@@ -57,18 +55,16 @@ class SpreadGuard:
     def __init__(
         self,
         guard: Guard,
-        guards: Guards,
         broker: AlpacaBroker,
         at_risk: Callable[[], Mapping[str, float]],
         files: AccountFiles,
     ) -> None:
         self._guard = guard
-        self._guards = guards
         self._broker = broker
         self._at_risk = at_risk
         self._files = files
 
-    def __call__(self, intent: Intent, now: np.datetime64) -> str:
+    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         """Why an intent may not be sent; empty where it may.
 
         Raises
@@ -82,8 +78,8 @@ class SpreadGuard:
             except UnknownState as error:
                 return f"unknown state: {error}"
             account = self._broker.account()
-            self._guards.see(Sight(account, at_risk=self._at_risk(), balance=balance))
-        return self._guard(intent, now)
+            seen = Sight(account, at_risk=self._at_risk(), balance=balance)
+        return self._guard(intent, now, seen)
 
 
 class SpreadJob:
@@ -123,7 +119,6 @@ class SpreadJob:
             book=live.book,
             guard=SpreadGuard(
                 guard,
-                live.guards,
                 AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe),
                 self._secured,
                 account_files(settings.sizing, terms.mode),

@@ -63,9 +63,9 @@ class Funded(InFront):
         now = self.here.desk.now()
         broker: Any = self
         at_risk = {"SPXW": float(self.held_against())}
-        guard = SpreadGuard(self.guards, self.guards, broker, lambda: at_risk, self.files)
+        guard = SpreadGuard(self.guards, broker, lambda: at_risk, self.files)
         intent = Intent(order, now, part="reduction" if order.reduces else "opening")
-        if why := guard(intent, now):
+        if why := guard(intent, now, None):
             raise OrderRejected(why)
         return self.here.desk.submit(order)
 

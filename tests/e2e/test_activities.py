@@ -20,7 +20,7 @@ from execution.account_lock import JOURNAL
 from execution.alpaca.activities import Activity, Holding, activities_since, holdings
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.order_answers import progress_of
+from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
 from execution.journal.intents import Intent, IntentBook
@@ -150,7 +150,7 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
             ours = SpreadOrder("spread", tuple(OptionLeg(contract_of(s), d) for s, d in legs), 2)
             book.begin(Intent(ours, here.venue.now))
             answer: Any = desk.connection.client.post("/orders", spread)
-            book.note("spread", progress_of(answer))
+            book.note("spread", PlacedOrder(answer).progress)
         if instant == 8:
             # More than there is cash for, overnight.
             desk.broker.submit([order("large", "SYA", qty="1800")])

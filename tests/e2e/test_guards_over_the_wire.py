@@ -10,8 +10,8 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook
-from execution.live.exposure import Sight
 from execution.live.guards import Guards, GuardSettings
+from execution.sight import Sight
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Start, order
 from trainingdata.feed.endpoint import BrokerSettings
@@ -35,26 +35,25 @@ def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_pat
         assert found is not None
         return found.state, found.why
 
-    def see() -> None:
+    def see() -> Sight:
         account = mine.account()
         price = here.venue.price_of("SYA")
         assert price is not None
         trades = {"SYA": LastTrade(price, account.as_of)}
-        guards.see(Sight(account.with_prices({"SYA": price}), trades))
+        return Sight(account.with_prices({"SYA": price}), trades)
 
     mine.submit([order("unseen", qty="1")])
-    assert said("unseen") == ("withheld", "the account has not been seen since the start")
-    see()
-    mine.submit([order("bought", qty="10")])
-    see()
+    assert said("unseen") == ("withheld", "the account was not looked at before it")
+    mine.submit([order("bought", qty="10")], see())
+    sight = see()
     assert mine.account().positions == {"SYA": Decimal(10)}
-    mine.submit([order("large", qty="1000000")])
+    mine.submit([order("large", qty="1000000")], sight)
     assert "guards.max_order" in said("large")[1]
     halts.raise_halt("daily_loss", "because", mine.now())
-    mine.submit([order("halted", qty="1"), order("out", side="sell", qty="4", reduces=True)])
+    mine.submit([order("halted", qty="1"), order("out", side="sell", qty="4", reduces=True)], sight)
     assert said("halted")[1].startswith("halted: daily_loss")
     kill_file.touch()
-    mine.submit([order("killed", side="sell", qty="4", reduces=True)])
+    mine.submit([order("killed", side="sell", qty="4", reduces=True)], sight)
     assert said("killed") == (
         "withheld",
         f"{kill_file} is there; nothing is sent before it is removed",

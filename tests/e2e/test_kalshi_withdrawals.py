@@ -234,7 +234,7 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
 
 def test_halts_and_a_kill_file_keep_no_order_in_the_book(stand: KalshiStand) -> None:
     placed(stand, "o-1")
-    trading = Trading(stand, rich("999"), guard=lambda intent, now: "KILL is there")
+    trading = Trading(stand, rich("999"), guard=lambda intent, now, seen: "KILL is there")
     assert trading.tick(0) is not None
     assert resting(stand) == []
 

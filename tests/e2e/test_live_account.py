@@ -79,7 +79,6 @@ class Desk:
             guard=live.guards,
             job=TRADE,
             believe=live.believe,
-            price_of=live.guards.price_of,
         )
         cycles: list[Cycle] = []
         job = TradingJob(

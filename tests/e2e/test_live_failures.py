@@ -95,7 +95,7 @@ def test_what_is_no_list_is_no_empty_account(
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)
-    client = mine._desk.client
+    client = mine._venue.client
     get = client.get
     for answer in ({}, "", None, "[]", [1], [None]):
         with monkeypatch.context() as patch:
@@ -124,8 +124,8 @@ def test_an_order_by_value_beyond_measure_is_one_line(practice: Start) -> None:
         "limit_price": "0.000001",
         "type": "limit",
     }
-    get = mine._desk.client.get
-    mine._desk.client.get = lambda path, *more: [entry] if path == "/orders" else get(path, *more)
+    get = mine._venue.client.get
+    mine._venue.client.get = lambda path, *more: [entry] if path == "/orders" else get(path, *more)
     with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
         mine.account()
 
@@ -236,13 +236,13 @@ def test_however_many_orders_are_of_unknown_fate_asking_for_them_has_one_end(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A venue that answers about everything but its orders holds no step up for minutes."""
-    monkeypatch.setattr("execution.alpaca.order_desk.LOOKING", 0.5)
+    monkeypatch.setattr("execution.posting.LOOKING", 0.5)
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)
     now = mine.now()
     for k in range(6):
-        mine._desk._book.begin(Intent(replace(ORDER, client_order_id=f"o-{k}"), now))
+        mine._outbox.book.begin(Intent(replace(ORDER, client_order_id=f"o-{k}"), now))
     here.fail(kind="silent", path="/v2/orders", seconds=3, count=100)
     ends: list[str] = []
     send = Transport.send
@@ -255,12 +255,12 @@ def test_however_many_orders_are_of_unknown_fate_asking_for_them_has_one_end(
             raise
 
     monkeypatch.setattr(Transport, "send", noted)
-    assert len(mine._desk.undetermined(lambda intent: True)) == 6
+    assert len(mine._outbox.undetermined(lambda intent: True)) == 6
     # The first takes all the time that there is for them, and nothing is left for another.
     assert sum("no whole answer" in end for end in ends) <= 1
     assert all("no whole answer" in end or "no time is left" in end for end in ends), ends
     ends.clear()
-    assert mine._desk.fate("o-1") == "open"
+    assert mine._outbox.fate("o-1") == "open"
     assert ["no whole answer in" in end for end in ends] == [True]
 
 
@@ -269,10 +269,10 @@ def test_asked_again_a_busy_venue_is_not_waited_for(practice: Start) -> None:
     here.advance(OPENING)
     waited: list[float] = []
     mine = broker(here)
-    mine._desk._pause = waited.append
-    mine._desk._book.begin(Intent(ORDER, mine.now()))
+    mine._outbox._pause = waited.append
+    mine._outbox.book.begin(Intent(ORDER, mine.now()))
     here.fail(kind="status", method="POST", path="/v2/orders", status=429, seconds=30, count=9)
-    assert len(mine._desk.undetermined(lambda intent: True)) == 1
+    assert len(mine._outbox.undetermined(lambda intent: True)) == 1
     assert sum(waited) == 0
 
 

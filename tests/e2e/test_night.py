@@ -180,7 +180,7 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
         buy_too_much(here)
         show(desk, 6)
         before = len(here.posts)
-        broker: Any = desk.broker._desk
+        broker: Any = desk.broker._outbox
         journal: Any = desk.job._journal
         post = broker.post
 
@@ -306,7 +306,7 @@ def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
     here.advance("2024-02-20T15:30:00Z")
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path, *PLAIN)
-    broker: Any = desk.broker._desk
+    broker: Any = desk.broker._outbox
     journal: Any = desk.job._journal
 
     def dying(*words: Sequence[Any]) -> Any:

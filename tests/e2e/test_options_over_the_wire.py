@@ -260,8 +260,8 @@ def test_a_rejected_order_without_legs_is_rejected(
         "updated_at": "2024-02-20T15:30:00Z",
     }
     mine.now()
-    monkeypatch.setattr(mine._desk.client, "post", lambda *_: answer)
-    monkeypatch.setattr(mine._desk.client, "get", lambda *_: answer)
+    monkeypatch.setattr(mine._venue.client, "post", lambda *_: answer)
+    monkeypatch.setattr(mine._venue.client, "get", lambda *_: answer)
     with pytest.raises(OrderRejected, match="rejected by the venue after it was taken"):
         mine.submit(put("bare"))
     fate = mine.fate("bare")
@@ -295,7 +295,7 @@ def test_quotes_are_of_now_and_one_of_the_day_before_is_none(
     words = f"options.vix={vix}", f"options.symbols=[{UNDER}]", f"start={AT}"
     here = practice(*words, speed=600.0)
     mine = spreads(here)
-    found = mine._desk.client.get("/options/contracts", {"underlying_symbols": UNDER})
+    found = mine._venue.client.get("/options/contracts", {"underlying_symbols": UNDER})
     listed = [contract_of(row["symbol"]) for row in found["option_contracts"]]
     index = mine.index()
     near = min(listed, key=lambda each: abs(float(each.strike) - index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from execution.live.resumption import resume
+from execution.orders import Account
+from execution.sight import Sight
 from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start
 from trainingdata.feed.endpoint import BrokerSettings
@@ -59,6 +61,11 @@ class Mortal(Database):
             self._fate.event()
 
 
+def unseen(account: Account, prices: Mapping[str, float]) -> Sight:
+    """What no guard asks for."""
+    return Sight(account.with_prices(prices))
+
+
 class Process:
     """One life of the job."""
 
@@ -71,7 +78,7 @@ class Process:
         self.broker = AlpacaBroker(
             settings, KEYS, patience=0.0, pause=lambda _: None, book=self.book, job="trade"
         )
-        client = self.broker._desk.client
+        client = self.broker._venue.client
         post = client.post
 
         def mortal_post(*words: Any) -> Any:
@@ -83,7 +90,7 @@ class Process:
         client.post = mortal_post
 
     def turn(self, live: Live) -> None:
-        resume(self.broker, self.journal, self.book, ("SYA", "SYB", "SYXUSD"))
+        resume(self.broker, self.journal, self.book, ("SYA", "SYB", "SYXUSD"), unseen)
         live.cycle(self.broker, plan=self.journal)
 
 
@@ -156,7 +163,7 @@ def test_past_its_time_a_decision_is_withheld_and_the_next_instant_is_decided(
     def no_post(*_: Any) -> Any:
         raise Killed
 
-    process.broker._desk.client.post = no_post
+    process.broker._venue.client.post = no_post
     with suppress(Killed):
         process.turn(live)
     planned = process.book.in_states(("planned",))
@@ -179,19 +186,19 @@ def test_what_a_person_traded_meanwhile_is_not_traded_once_more(
     here, path, live = live_at("by-hand")
     here.advance(INSTANTS[0])
     process = Process(here, path, Fate())
-    lost = process.broker._desk.client.post
+    lost = process.broker._venue.client.post
 
     def never_arrives(path: str, data: Any) -> Any:
         raise Killed
 
-    process.broker._desk.client.post = never_arrives
+    process.broker._venue.client.post = never_arrives
     with suppress(Killed):
         process.turn(live)
     (sending,) = process.book.in_states(("sending",))
     lost("/orders", {**order_request(sending.order), "client_order_id": "by-hand"})
     process.database.close()
     process = Process(here, path, Fate())
-    resume(process.broker, process.journal, process.book, ("SYA", "SYB", "SYXUSD"))
+    resume(process.broker, process.journal, process.book, ("SYA", "SYB", "SYXUSD"), unseen)
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("withheld",))
     assert all("holds something else" in each.why for each in others)

@@ -22,10 +22,10 @@ from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
 from execution.journal.intents import Intent, IntentBook, Part, Progress, State
-from execution.live.exposure import Sight
 from execution.live.guards import Guards, GuardSettings
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
+from execution.sight import Sight
 from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
@@ -101,6 +101,7 @@ class Desk:
     settings: GuardSettings = field(default_factory=GuardSettings)
     kill_file: Path = Path("nowhere") / KILL_FILE
     database: Database = field(default_factory=Database)
+    sight: Sight | None = None
 
     def __post_init__(self) -> None:
         events = EventLog(self.database, clock=lambda: NOW)
@@ -108,9 +109,15 @@ class Desk:
         self.halts = Halts(self.database, events)
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file)
 
+    def see(self, sight: Sight) -> None:
+        self.sight = sight
+
+    def judge(self, one: Intent, now: np.datetime64) -> str:
+        return self.guards(one, now, self.sight)
+
     def send(self, one: Intent, now: np.datetime64 = NOW) -> str:
-        """As the order desk does it: judged, and written down or withheld."""
-        why = self.guards(one, now)
+        """As an outbox does it: judged, and written down or withheld."""
+        why = self.judge(one, now)
         if why:
             self.book.withhold(one, why)
         else:
@@ -121,8 +128,8 @@ class Desk:
 def judged(one: Intent, sight: Sight | None = None, now: np.datetime64 = NOW, **bounds: Any) -> str:
     """What guards say of one intent."""
     desk = Desk(GuardSettings(**bounds))
-    desk.guards.see(seen() if sight is None else sight)
-    return desk.guards(one, now)
+    desk.see(seen() if sight is None else sight)
+    return desk.judge(one, now)
 
 
 # What may happen to an account, one thing after the other.
@@ -153,7 +160,7 @@ class Market:
             for name, (symbol, left) in self.working.items()
         )
         positions = {symbol: str(held) for symbol, held in self.held.items()}
-        self.desk.guards.see(seen(positions=positions, open_orders=orders))
+        self.desk.see(seen(positions=positions, open_orders=orders))
 
     def order(self, symbol: str, signed: Decimal, part: Part) -> str:
         name = next(self.names)
@@ -274,7 +281,7 @@ def test_a_reduction_passes_whatever_limits_say(
         desk.halts.raise_halt(kind, "because", NOW)
     if not blind:
         trades = {"NVDA": LastTrade(last, NOW - age * SECOND)}
-        desk.guards.see(seen(equity, {"NVDA": "3"}, trades))
+        desk.see(seen(equity, {"NVDA": "3"}, trades))
     assert desk.send(intent("cut", side=side, qty=qty, part=part)) == ""
     assert desk.send(spread(*CONDOR, qty=qty, part=part)) == ""
     assert desk.send(spread(*undone(*CONDOR), qty=qty, part="", name="closing")) == ""
@@ -289,42 +296,42 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
     kind: HaltKind, part: Part
 ) -> None:
     desk = Desk()
-    desk.guards.see(seen())
+    desk.see(seen())
     desk.halts.raise_halt(kind, "because", NOW)
     stops = HALT_RULES[kind].forbids == "everything" or part in OPENINGS
     expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
-    assert desk.guards(intent(part=part), NOW) == expected
+    assert desk.judge(intent(part=part), NOW) == expected
     desk.halts.clear(kind, "Ada", NOW)
-    assert desk.guards(intent(part=part), NOW) == ""
+    assert desk.judge(intent(part=part), NOW) == ""
 
 
 @every_part
 def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None:
     desk = Desk()
-    desk.guards.see(seen())
+    desk.see(seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
-    assert desk.guards(intent(part=part), NOW) == "NVDA is set aside until it is settled"
-    assert desk.guards(intent(symbol="BTCUSD", part=part), NOW) == ""
-    assert desk.guards(spread(*CONDOR, part=part), NOW) == ""
+    assert desk.judge(intent(part=part), NOW) == "NVDA is set aside until it is settled"
+    assert desk.judge(intent(symbol="BTCUSD", part=part), NOW) == ""
+    assert desk.judge(spread(*CONDOR, part=part), NOW) == ""
     desk.halts.clear("symbols", "Ada", NOW)
-    assert desk.guards(intent(part=part), NOW) == ""
+    assert desk.judge(intent(part=part), NOW) == ""
 
 
 @every_part
 def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
     path = tmp_path / "account" / KILL_FILE
     desk = Desk(kill_file=path)
-    desk.guards.see(seen())
-    assert desk.guards(intent(part=part), NOW) == "", "there is no such folder yet"
+    desk.see(seen())
+    assert desk.judge(intent(part=part), NOW) == "", "there is no such folder yet"
     path.parent.mkdir()
     path.touch()
-    assert desk.guards(intent(part=part), NOW) == (
+    assert desk.judge(intent(part=part), NOW) == (
         f"{path} is there; nothing is sent before it is removed"
     )
     path.unlink()
-    assert desk.guards(intent(part=part), NOW) == ""
+    assert desk.judge(intent(part=part), NOW) == ""
     path.symlink_to(tmp_path / "nothing")
-    assert desk.guards(intent(part=part), NOW) != "", "a link that leads nowhere is there"
+    assert desk.judge(intent(part=part), NOW) != "", "a link that leads nowhere is there"
 
 
 def test_a_kill_file_that_cannot_be_looked_at_is_there(tmp_path: Path) -> None:
@@ -338,8 +345,8 @@ def test_a_kill_file_that_cannot_be_looked_at_is_there(tmp_path: Path) -> None:
 
 def test_before_the_account_was_seen_nothing_is_opened() -> None:
     desk = Desk()
-    assert desk.guards(intent(), NOW) == "the account has not been seen since the start"
-    assert desk.guards(spread(*CONDOR), NOW) == "the account has not been seen since the start"
+    assert desk.judge(intent(), NOW) == "the account was not looked at before it"
+    assert desk.judge(spread(*CONDOR), NOW) == "the account was not looked at before it"
 
 
 @pytest.mark.parametrize("equity", [0.0, -5.0])
@@ -446,7 +453,7 @@ def test_an_order_is_worth_its_limit_or_its_last_trade_whichever_is_more() -> No
 def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path: Path) -> None:
     bounds = GuardSettings(max_orders_per_hour=3, quote_age=7_200)
     desk = Desk(bounds, database=Database(tmp_path / "journal"))
-    desk.guards.see(seen())
+    desk.see(seen())
     hour = np.timedelta64(1, "h")
     minute = np.timedelta64(1, "m")
     desk.book.plan(intent("planned"))
@@ -458,16 +465,16 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
     desk.database.close()
 
     again = Desk(bounds, database=Database(tmp_path / "journal"))
-    again.guards.see(seen())
+    again.see(seen())
     full = "3 orders were sent within an hour; guards.max_orders_per_hour is 3"
-    assert again.guards(intent("4"), NOW) == full
-    assert again.guards(spread(*CONDOR), NOW) == full
-    assert again.guards(intent("4"), NOW - minute + hour - SECOND) == full
-    assert again.guards(intent("3"), NOW) == "", "it is one of the three"
-    assert again.guards(intent("5", part="reduction"), NOW) == ""
+    assert again.judge(intent("4"), NOW) == full
+    assert again.judge(spread(*CONDOR), NOW) == full
+    assert again.judge(intent("4"), NOW - minute + hour - SECOND) == full
+    assert again.judge(intent("3"), NOW) == "", "it is one of the three"
+    assert again.judge(intent("5", part="reduction"), NOW) == ""
     fresh = {"NVDA": LastTrade(100.0, NOW + hour)}
-    again.guards.see(seen(trades=fresh))
-    assert again.guards(intent("4"), NOW - minute + hour) == "", "two have left the hour"
+    again.see(seen(trades=fresh))
+    assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
     again.database.close()
 
 
@@ -489,26 +496,26 @@ def test_open_orders_count_and_a_reduction_frees_nothing_before_it_has_filled() 
     assert judged(intent(qty=25), sight) == ""
     assert "NVDA would come to 0.76" in judged(intent(qty=26), sight)
     desk = Desk()
-    desk.guards.see(seen(positions={"NVDA": "50"}))
+    desk.see(seen(positions={"NVDA": "50"}))
     assert desk.send(intent("out", side="sell", qty=50, part="reduction")) == ""
-    assert "NVDA would come to 1.1" in desk.guards(intent("in", qty=60), NOW)
+    assert "NVDA would come to 1.1" in desk.judge(intent("in", qty=60), NOW)
     desk.book.note("out", Progress("filled", "v", Decimal(50), Decimal(100)))
-    assert desk.guards(intent("in", qty=60), NOW) == ""
+    assert desk.judge(intent("in", qty=60), NOW) == ""
 
 
 def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
     desk = Desk(replace(WIDE, max_position=0.75))
-    desk.guards.see(seen())
+    desk.see(seen())
     assert desk.send(intent("long", qty=50)) == ""
     desk.book.note("long", Progress("working", "v", Decimal(20), Decimal(100)))
-    assert desk.guards(intent("more", qty=25), NOW) == ""
-    assert "come to 0.76" in desk.guards(intent("more", qty=26), NOW)
-    desk.guards.see(seen())
+    assert desk.judge(intent("more", qty=25), NOW) == ""
+    assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
+    desk.see(seen())
     assert desk.send(intent("long-again", qty=50)) == ""
     desk.book.note("long-again", Progress("filled", "w", Decimal(50), Decimal(100)))
-    assert "come to 0.76" in desk.guards(intent("short", side="sell", qty=126), NOW)
-    assert desk.guards(intent("short", side="sell", qty=125), NOW) == ""
-    assert "come to 0.76" in desk.guards(intent("long-after-all", qty=26), NOW)
+    assert "come to 0.76" in desk.judge(intent("short", side="sell", qty=126), NOW)
+    assert desk.judge(intent("short", side="sell", qty=125), NOW) == ""
+    assert "come to 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)
 
 
 def test_what_has_no_last_trade_counts_at_the_price_it_was_sized_at() -> None:
@@ -522,35 +529,35 @@ def test_what_has_no_last_trade_counts_at_the_price_it_was_sized_at() -> None:
 
 def test_an_order_that_is_sent_again_takes_its_room_once() -> None:
     desk = Desk()
-    desk.guards.see(seen())
+    desk.see(seen())
     assert desk.send(intent("a", qty=50)) == ""
-    assert desk.guards(intent("a", qty=50), NOW) == ""
-    assert "would come to 1 of equity" in desk.guards(intent("b", qty=50), NOW)
+    assert desk.judge(intent("a", qty=50), NOW) == ""
+    assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
     # After a restart it is among the open orders of the account.
     open_order = Order("a", "NVDA", "buy", Decimal(50), "test")
-    desk.guards.see(seen(open_orders=(open_order,)))
-    assert desk.guards(intent("a", qty=50), NOW) == ""
-    assert "would come to 1 of equity" in desk.guards(intent("b", qty=50), NOW)
+    desk.see(seen(open_orders=(open_order,)))
+    assert desk.judge(intent("a", qty=50), NOW) == ""
+    assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
 
 
 def test_what_was_not_sent_after_all_takes_no_room() -> None:
     desk = Desk()
-    desk.guards.see(seen())
+    desk.see(seen())
     assert desk.send(intent("a", qty=50)) == ""
     desk.book.settle("a", "withheld", "too late")
-    assert desk.guards(intent("b", qty=50), NOW) == ""
+    assert desk.judge(intent("b", qty=50), NOW) == ""
 
 
 def test_two_orders_that_are_judged_at_once_do_not_both_take_the_last_room() -> None:
     desk = Desk()
     for _ in range(20):
-        desk.guards.see(seen())
+        desk.see(seen())
         said: list[str] = []
         gate = threading.Barrier(4)
 
         def judge(name: str, gate: threading.Barrier = gate, said: list[str] = said) -> None:
             gate.wait()
-            said.append(desk.guards(intent(name, qty=50), NOW))
+            said.append(desk.judge(intent(name, qty=50), NOW))
 
         threads = [threading.Thread(target=judge, args=(name,)) for name in "abcd"]
         for thread in threads:
@@ -563,10 +570,10 @@ def test_two_orders_that_are_judged_at_once_do_not_both_take_the_last_room() -> 
 @pytest.mark.parametrize("table", ["halts", "intents"])
 def test_a_journal_that_cannot_be_read_is_no_reason_among_others(table: str) -> None:
     desk = Desk()
-    desk.guards.see(seen())
+    desk.see(seen())
     desk.database.execute(f"DROP TABLE {table}")
     with pytest.raises(DatabaseFailed, match=f"no such table: {table}"):
-        desk.guards(intent(), NOW)
+        desk.judge(intent(), NOW)
 
 
 def test_a_position_of_which_no_price_was_seen_lets_nothing_open() -> None:
@@ -640,18 +647,18 @@ def test_what_spreads_can_lose_is_a_share_of_what_they_are_sized_from_where_that
 def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
     put = ("P95 sell", "P90 buy")
     desk = Desk()
-    desk.guards.see(seen())
+    desk.see(seen())
     assert desk.send(spread(*put, qty=10, name="a")) == ""
-    assert "would come to 1 of" in desk.guards(spread(*put, qty=10, name="b"), NOW)
+    assert "would come to 1 of" in desk.judge(spread(*put, qty=10, name="b"), NOW)
     assert desk.send(spread(*undone(*put), qty=10, name="c", part="reduction")) == ""
-    assert "would come to 1 of" in desk.guards(spread(*put, qty=10, name="b"), NOW)
+    assert "would come to 1 of" in desk.judge(spread(*put, qty=10, name="b"), NOW)
     desk.book.note("a", Progress("canceled", "v", Decimal(5)))
-    assert desk.guards(spread(*put, qty=10, name="b"), NOW) == ""
-    assert "would come to 0.8 of" in desk.guards(spread(*put, qty=11, name="b"), NOW)
-    desk.guards.see(seen())
+    assert desk.judge(spread(*put, qty=10, name="b"), NOW) == ""
+    assert "would come to 0.8 of" in desk.judge(spread(*put, qty=11, name="b"), NOW)
+    desk.see(seen())
     assert desk.send(spread(*put, qty=10, name="d")) == ""
     desk.book.note("d", Progress("canceled", "w"))
-    assert desk.guards(spread(*put, qty=15, name="e"), NOW) == ""
+    assert desk.judge(spread(*put, qty=15, name="e"), NOW) == ""
 
 
 def test_legs_are_on_one_root() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.account_lock import JOURNAL, journal_of_account
-from execution.alpaca.order_answers import progress_of
+from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
 from execution.journal.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
 from execution.live.__main__ import clear, status
@@ -240,7 +240,7 @@ def order(name: str, status: str, **more: Any) -> dict[str, Any]:
 def test_what_an_answer_says_of_an_order_is_what_the_book_says(
     answer: Any, progress: Progress
 ) -> None:
-    assert progress_of(answer) == progress
+    assert PlacedOrder(answer).progress == progress
 
 
 def test_every_state_is_unsent_or_undetermined_or_taken() -> None:

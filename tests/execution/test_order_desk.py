@@ -19,15 +19,16 @@ import requests
 from alpaca.common.exceptions import APIError
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_answers import chain_of, is_done, same_terms, spread_traded
-from execution.alpaca.order_desk import OrderDesk
 from execution.alpaca.order_requests import order_request
-from execution.alpaca.posting import OrderWithheld
+from execution.alpaca.order_venue import OrderVenue
+from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.broker import Asset
 from execution.journal.events import EventLog
 from execution.journal.intents import STATES, Intent, IntentBook, Progress, State
+from execution.journal.orders import AnyOrder
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Fill, Order
+from execution.posting import OrderWithheld, Outbox
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.execution.test_vendor_fields import VALUES, answered
@@ -107,11 +108,22 @@ class Waiting:
         return sum(self.waited)
 
 
-def desk_at(venue: Venue, book: IntentBook | None = None) -> tuple[OrderDesk, list[float]]:
+def venue_at(venue: Venue) -> tuple[OrderVenue, list[float]]:
     time = Waiting()
-    desk = OrderDesk(BrokerSettings(), KEYS, time.pause, book, time)
-    desk.client = venue
-    return desk, time.waited
+    orders = OrderVenue(BrokerSettings(), KEYS, time.pause, time)
+    orders.client = venue
+    return orders, time.waited
+
+
+def outbox_at(
+    venue: Venue, book: IntentBook | None = None
+) -> tuple[Outbox[PlacedOrder], list[float]]:
+    orders, waited = venue_at(venue)
+    return Outbox(orders, waited.append, book), waited
+
+
+def placed(answer: Any, replaced: Any = None) -> PlacedOrder:
+    return PlacedOrder(answer, None if replaced is None else PlacedOrder(replaced))
 
 
 def posted(
@@ -119,7 +131,7 @@ def posted(
 ) -> tuple[Any, Venue, list[float]]:
     """What the desk answers to one order, or raises; the venue it asked; how long it waited."""
     venue = Venue(post=list(words), **more)
-    desk, waited = desk_at(venue)
+    desk, waited = outbox_at(venue)
     try:
         return desk.post(ORDER, until), venue, waited
     except BrokerError as error:
@@ -137,7 +149,7 @@ def is_any(_: Intent) -> bool:
 def test_a_busy_venue_says_how_long_to_wait(asked: str | None, waits: float) -> None:
     busy = status(429) if asked is None else status(429, Retry_After=asked)
     answer, venue, waited = posted(busy, busy, taken())
-    assert answer == taken()
+    assert answer == placed(taken())
     assert waited == [waits, waits]
     assert venue.times("post") == 3
 
@@ -185,7 +197,7 @@ def test_an_open_fate_is_looked_up_by_its_id(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         answer, venue, waited = posted(open_fate, get=[taken()])
-    assert answer == taken()
+    assert answer == placed(taken())
     assert (venue.times("post"), waited) == (1, LOOKS[:1])
     assert venue.asked[-1] == ("get", "/orders:by_client_order_id", {"client_order_id": "o-1"})
     assert "o-1: sent, and no answer that says what became of it" in caplog.text
@@ -219,12 +231,12 @@ def test_what_no_look_finds_is_asked_for_once_more_and_then_stays_open(
 
 def test_asked_for_again_under_its_id_an_order_is_taken_once() -> None:
     answer, venue, waited = posted(lost(), taken(), get=[status(404)])
-    assert answer == taken()
+    assert answer == placed(taken())
     assert (venue.times("post"), waited) == (2, LOOKS)
     answer, venue, waited = posted(
         lost(), status(422, "client_order_id must be unique"), get=[status(404)] * 5 + [taken()]
     )
-    assert answer == taken()
+    assert answer == placed(taken())
     assert (venue.times("post"), waited) == (2, LOOKS + LOOKS[:1])
 
 
@@ -243,7 +255,7 @@ def test_what_has_expired_is_not_asked_for_again() -> None:
 
 def test_a_look_may_find_what_an_earlier_one_did_not() -> None:
     answer, venue, waited = posted(lost(), get=[status(404), lost(), status(404), taken()])
-    assert answer == taken()
+    assert answer == placed(taken())
     assert (venue.times("get"), waited) == (4, LOOKS[:4])
 
 
@@ -255,7 +267,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     path = None if in_memory else tmp_path / "book"
     database = Database(path)
     book = IntentBook(database)
-    desk, _ = desk_at(Venue(post=[lost()], get=[status(404)]), book)
+    desk, _ = outbox_at(Venue(post=[lost()], get=[status(404)]), book)
     with pytest.raises(OutcomeUnknown):
         desk.post(ORDER, SOON)
     (intent,) = desk.undetermined(is_any)
@@ -265,13 +277,13 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
         book = IntentBook(Database(path))
     later = {"timestamp": "2024-03-05T19:00:00Z"}
     venue = Venue(post=[taken()], get=[status(404), lost(), taken()], clock=[later])
-    desk, waited = desk_at(venue, book)
+    desk, waited = outbox_at(venue, book)
     assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "404"
     assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "no answer"
     assert desk.undetermined(lambda intent: isinstance(intent.order, SpreadOrder)) == ()
     assert desk.undetermined(is_any) == ()
     assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [0.0] * 3)
-    assert desk.post(ORDER) == taken()
+    assert desk.post(ORDER) == placed(taken())
     assert venue.times("post") == 0, "it is that order"
 
 
@@ -280,11 +292,11 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
     book = IntentBook()
     book.begin(Intent(ORDER, NOW, SOON))
     venue = Venue(post=[taken("o-1", "filled")], get=[status(404)])
-    desk, waited = desk_at(venue, book)
+    desk, waited = outbox_at(venue, book)
     assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
     assert desk.fate("o-1") == "open"
     assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [0.0, 0.0])
-    assert desk.ask_again("o-1") == taken("o-1", "filled")
+    assert desk.fate("o-1", again=True) == placed(taken("o-1", "filled"))
     assert venue.times("post") == 1
     assert desk.undetermined(is_any) == ()
 
@@ -293,8 +305,8 @@ def test_an_order_that_has_expired_is_not_asked_for_again() -> None:
     book = IntentBook()
     book.begin(Intent(ORDER, NOW, NOW))
     venue = Venue(get=[status(404)])
-    desk, _ = desk_at(venue, book)
-    assert desk.ask_again("o-1") == "open"
+    desk, _ = outbox_at(venue, book)
+    assert desk.fate("o-1", again=True) == "open"
     assert venue.times("post") == 0
 
 
@@ -305,7 +317,7 @@ def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
     book = IntentBook()
     book.begin(Intent(replace(ORDER, side="sell"), NOW, SOON))
     terms = {"symbol": "NVDA", "side": "sell", "qty": "10", "type": "market"}
-    desk, _ = desk_at(Venue(get=[{**taken(), **terms, **answer}]), book)
+    desk, _ = outbox_at(Venue(get=[{**taken(), **terms, **answer}]), book)
     with caplog.at_level(logging.WARNING):
         assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
     assert "o-1" in caplog.text
@@ -321,7 +333,7 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
         (a_day, lost(), 1),
         (a_day, status(404), 0),
     ):
-        desk, _ = desk_at(Venue(get=[get], clock=[clock]), book)
+        desk, _ = outbox_at(Venue(get=[get], clock=[clock]), book)
         with caplog.at_level(logging.WARNING):
             assert len(desk.undetermined(is_any)) == count
     assert "o-1: the venue never took it" in caplog.text
@@ -348,7 +360,7 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
             "o-1", tuple(OptionLeg(contract_of(each), "buy") for each in options), 1
         )
         book.begin(Intent(order, sent, sent + (SOON - NOW)))
-        desk, _ = desk_at(Venue(get=[status(404)], clock=[{"timestamp": at}]), book)
+        desk, _ = outbox_at(Venue(get=[status(404)], clock=[{"timestamp": at}]), book)
         assert len(desk.undetermined(is_any)) == count
 
 
@@ -373,8 +385,8 @@ def test_a_fate_is_what_the_venue_says_or_open(
     book = IntentBook()
     if before:
         book.begin(Intent(ORDER, NOW, SOON, before))
-    desk, _ = desk_at(Venue(**answers), book)
-    assert desk.fate("o-1") == fate
+    desk, _ = outbox_at(Venue(**answers), book)
+    assert desk.fate("o-1") == (placed(fate) if isinstance(fate, dict) else fate)
 
 
 WORDS = {"symbol": "NVDA", "side": "buy", "qty": "10", "type": "market", "time_in_force": "day"}
@@ -388,10 +400,12 @@ def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_do
     listed = [taken(name, **WORDS, filled_qty="4") for name in ("ours-a", "ours-b", "theirs")]
     venue = Venue(open=[listed])
     time = Waiting()
-    desk = OrderDesk(BrokerSettings(), KEYS, time.pause, book, time, job="trade")
-    desk.client = venue
+    broker = AlpacaBroker(
+        BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time, job="trade"
+    )
+    broker._venue.client = venue  # type: ignore[assignment]
     for _ in range(2):
-        desk.adopt(lambda name: name.startswith("ours"))
+        broker.adopt("ours")
         adopted = book.get("ours-a")
         assert adopted is not None
         assert adopted.single == replace(ORDER, client_order_id="ours-a", reason="adopted")
@@ -417,13 +431,13 @@ def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
     book.begin(Intent(SPREAD, NOW, None, "working"))
     book.begin(Intent(replace(ORDER, client_order_id="o-2"), NOW, None))
     venue = Venue(get=[taken(state="filled", filled_qty="10", filled_avg_price="5")])
-    desk, _ = desk_at(venue, book)
+    desk, _ = outbox_at(venue, book)
     desk.follow(lambda intent: isinstance(intent.order, Order))
     states = {each.client_order_id: each.state for each in book.select("1 = 1")}
     assert states == {"o-1": "filled", "s-1": "working", "o-2": "sending"}
     assert venue.times("get") == 1
     silent = Venue(get=[status(404)])
-    desk, _ = desk_at(silent, book)
+    desk, _ = outbox_at(silent, book)
     desk.follow(is_any)
     assert book.get("s-1").state == "working"  # type: ignore[union-attr]
 
@@ -440,7 +454,7 @@ def test_all_looks_for_orders_together_have_twenty_seconds(monkeypatch: pytest.M
     book = IntentBook()
     for number in range(3):
         book.begin(Intent(replace(ORDER, client_order_id=f"o-{number}"), NOW, SOON))
-    desk, _ = desk_at(Venue(get=[status(404)]), book)
+    desk, _ = outbox_at(Venue(get=[status(404)]), book)
     for ask in (desk.undetermined, desk.follow):
         limits.clear()
         ask(is_any)
@@ -454,7 +468,7 @@ def test_all_looks_for_orders_together_have_twenty_seconds(monkeypatch: pytest.M
 def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(state: State) -> None:
     book = IntentBook()
     book.begin(Intent(ORDER, NOW, SOON, state))
-    desk, _ = desk_at(Venue(), book)
+    desk, _ = outbox_at(Venue(), book)
     assert desk.is_undetermined("o-1") is (state in ("sending", "open"))
     assert not desk.is_undetermined("o-2"), "it was never written down"
 
@@ -471,7 +485,7 @@ def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> 
     book.begin(Intent(ORDER, NOW, None, "working"))
     later = {"timestamp": "2024-03-09T17:30:20Z"}
     venue = Venue(get=[look], post=[taken()], clock=[later])
-    desk, _ = desk_at(venue, book)
+    desk, _ = outbox_at(venue, book)
     for ask in (lambda: desk.fate("o-1"), lambda: desk.post(ORDER)):
         with pytest.raises(BrokerError, match="the venue took it, and does not say how it is now"):
             ask()
@@ -485,13 +499,13 @@ def test_another_order_under_a_used_id_is_refused_and_never_taken_for_it(
     terms: dict[str, Any],
 ) -> None:
     """After a restart the same instant may decide otherwise, under the same id."""
-    desk, _ = desk_at(Venue(post=[taken(state="filled")], get=[taken(state="filled")]))
+    desk, _ = outbox_at(Venue(post=[taken(state="filled")], get=[taken(state="filled")]))
     desk.post(ORDER)
     with pytest.raises(OrderRejected, match="another order of this id"):
         desk.post(replace(ORDER, **terms))
     known = status(422, "client_order_id must be unique")
     other = taken(state="filled", side="buy", qty="10", symbol="NVDA")
-    desk, _ = desk_at(Venue(post=[known], get=[other]))
+    desk, _ = outbox_at(Venue(post=[known], get=[other]))
     if "symbol" not in terms:
         with pytest.raises(OrderRejected, match="the venue has another order of this id"):
             desk.post(replace(ORDER, **terms))
@@ -503,7 +517,7 @@ def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() 
     ahead = {"timestamp": "2024-03-09T17:30:20Z"}
     soon_after = {"timestamp": "2024-03-05T17:40:20Z"}
     venue = Venue(get=[status(404)], post=[taken()], clock=[ahead, soon_after])
-    desk, _ = desk_at(venue, book)
+    desk, _ = outbox_at(venue, book)
     assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
     assert book.get("o-1").state in ("sending", "open")  # type: ignore[union-attr]
     assert venue.times("post") == 0
@@ -512,12 +526,12 @@ def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() 
 @pytest.mark.parametrize("ahead", ["2024-03-05T19:30:20Z", "2024-03-09T17:30:20Z"])
 def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str) -> None:
     venue = Venue(clock=[CLOCK, {"timestamp": ahead}, CLOCK])
-    desk, _ = desk_at(venue)
+    desk, _ = venue_at(venue)
     assert [desk.now() for _ in range(3)] == [NOW] * 3
     moved = np.datetime64(ahead[:-1], "ns")
-    desk, _ = desk_at(Venue(clock=[CLOCK, {"timestamp": ahead}]))
+    desk, _ = venue_at(Venue(clock=[CLOCK, {"timestamp": ahead}]))
     assert [desk.now() for _ in range(2)] == [NOW, moved], "two answers that agree are believed"
-    desk, _ = desk_at(Venue(clock=[{"timestamp": ahead}, CLOCK]))
+    desk, _ = venue_at(Venue(clock=[{"timestamp": ahead}, CLOCK]))
     assert [desk.now() for _ in range(2)] == [moved, NOW], "also where the first was wrong"
 
 
@@ -528,7 +542,7 @@ def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
     speed: float, every: tuple[float, ...]
 ) -> None:
     venue = Venue()
-    desk, waited = desk_at(venue)
+    desk, waited = venue_at(venue)
     elapsed = 0.0
     refused = 0
     long_enough = 450 / (1 - speed)
@@ -549,7 +563,7 @@ def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
 
 def test_where_our_own_clock_has_jumped_the_venues_is_believed_again_after_a_minute() -> None:
     venue = Venue()
-    desk, waited = desk_at(venue)
+    desk, waited = venue_at(venue)
     desk.now()
     waited.append(400.0)
     passed = 0.0
@@ -566,7 +580,7 @@ def test_where_our_own_clock_has_jumped_the_venues_is_believed_again_after_a_min
 
 
 def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
-    desk, waited = desk_at(Venue())
+    desk, waited = venue_at(Venue())
     desk._settings = BrokerSettings(url_override="http://127.0.0.1:9")
     desk.now()
     waited.append(86_400.0)
@@ -574,7 +588,7 @@ def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
 
 
 def test_between_two_readings_the_venues_time_goes_on_as_ours() -> None:
-    desk, waited = desk_at(Venue())
+    desk, waited = venue_at(Venue())
     assert desk.estimated_now() == NOW, "it is read where it never was"
     waited[:] = [1234.5]
     assert desk.estimated_now() == NOW + np.timedelta64(1_234_500, "ms")
@@ -582,7 +596,7 @@ def test_between_two_readings_the_venues_time_goes_on_as_ours() -> None:
 
 def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
     words = ("2024-03-05T17:30:20Z", "2024-03-09T17:30:20Z", "2024-03-07T17:30:20Z")
-    desk, _ = desk_at(Venue(clock=[{"timestamp": word} for word in words]))
+    desk, _ = venue_at(Venue(clock=[{"timestamp": word} for word in words]))
     desk.now()
     with pytest.raises(BrokerError, match=r"the clock shows 2024-03-09.*, and then 2024-03-07"):
         desk.now()
@@ -590,49 +604,49 @@ def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
 
 def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> None:
     venue = Venue(post=[status(403), taken()], get=[taken(state="filled")])
-    desk, _ = desk_at(venue)
+    desk, _ = outbox_at(venue)
     with pytest.raises(OrderRejected):
         desk.post(ORDER)
     assert desk.undetermined(is_any) == ()
-    assert desk.post(ORDER) == taken()
-    assert desk.post(ORDER) == taken(state="filled")
+    assert desk.post(ORDER) == placed(taken())
+    assert desk.post(ORDER) == placed(taken(state="filled"))
     assert venue.times("post") == 2
 
 
 def test_what_a_venue_does_not_know_is_none_and_what_it_refuses_is_named() -> None:
-    desk, _ = desk_at(Venue(get=[status(404)]))
-    assert desk.find("asset NOPE", "/assets/NOPE") is None
-    assert desk.find_order("o-1") is None
-    desk, _ = desk_at(Venue(get=[status(403)]))
+    desk, _ = venue_at(Venue(get=[status(404)]))
+    assert desk.lookup("asset NOPE", "/assets/NOPE") is None
+    assert desk.find("o-1") is None
+    desk, _ = venue_at(Venue(get=[status(403)]))
     with pytest.raises(BrokerError, match="order o-1: refused"):
-        desk.find_order("o-1")
-    desk, _ = desk_at(Venue(get=[taken()]))
-    assert desk.find_order("o-1") == taken()
+        desk.find("o-1")
+    desk, _ = venue_at(Venue(get=[taken()]))
+    assert desk.find("o-1") == placed(taken())
 
 
 def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
     new = taken("o-2", "filled", filled_qty="7")
     venue = Venue(get=[old, new])
-    desk, _ = desk_at(venue)
-    answer = desk.refreshed(taken())
-    assert is_done(answer)
-    assert chain_of(answer) == [{**new, "predecessor": old}, old]
+    desk, _ = venue_at(venue)
+    answer = desk.refreshed(placed(taken()))
+    assert answer.is_done
+    assert answer.chain == (placed(new, old), placed(old))
     assert [path for what, path, _ in venue.asked if what == "get"] == [
         "/orders/id-o-1",
         "/orders/id-o-2",
     ]
-    desk, _ = desk_at(Venue(get=[old, taken("o-2"), taken("o-2", "filled")]))
-    working = desk.refreshed(taken())
-    assert not is_done(working)
-    assert chain_of(desk.refreshed(working))[1] == old
+    desk, _ = venue_at(Venue(get=[old, taken("o-2"), taken("o-2", "filled")]))
+    working = desk.refreshed(placed(taken()))
+    assert not working.is_done
+    assert desk.refreshed(working).chain[1] == placed(old)
     endless = {**taken("o-2", "replaced"), "replaced_by": "id-o-2"}
-    desk, _ = desk_at(Venue(get=[old, endless]))
+    desk, _ = venue_at(Venue(get=[old, endless]))
     with pytest.raises(BrokerError, match="it was replaced more than"):
-        desk.refreshed(taken())
-    desk, _ = desk_at(Venue(get=[taken(state="replaced")]))
+        desk.refreshed(placed(taken()))
+    desk, _ = venue_at(Venue(get=[taken(state="replaced")]))
     with pytest.raises(BrokerError, match="replaced_by does not say by what"):
-        desk.refreshed(taken())
+        desk.refreshed(placed(taken()))
 
 
 def test_nine_orders_in_the_place_of_one_are_followed_and_a_tenth_is_one_too_many() -> None:
@@ -643,11 +657,11 @@ def test_nine_orders_in_the_place_of_one_are_followed_and_a_tenth_is_one_too_man
         ]
         return [*replaced, taken(f"o-{successors + 1}", "filled")]
 
-    desk, _ = desk_at(Venue(get=chain(9)))
-    assert len(chain_of(desk.refreshed(taken()))) == 10
-    desk, _ = desk_at(Venue(get=chain(10)))
+    desk, _ = venue_at(Venue(get=chain(9)))
+    assert len(desk.refreshed(placed(taken())).chain) == 10
+    desk, _ = venue_at(Venue(get=chain(10)))
     with pytest.raises(BrokerError, match="it was replaced more than 9 times"):
-        desk.refreshed(taken())
+        desk.refreshed(placed(taken()))
 
 
 SOLD = {"qty": "10", "filled_qty": "10", "filled_avg_price": "5"}
@@ -666,12 +680,12 @@ def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
     wrong: dict[str, Any],
 ) -> None:
     sound = taken(state="filled", **SOLD)
-    desk, waited = desk_at(Venue(get=[{**sound, **wrong}, sound]))
-    assert desk.refreshed(taken()) == sound
+    desk, waited = venue_at(Venue(get=[{**sound, **wrong}, sound]))
+    assert desk.refreshed(placed(taken())) == placed(sound)
     assert waited == LOOKS[:1]
-    desk, _ = desk_at(Venue(get=[{**sound, **wrong}]))
+    desk, _ = venue_at(Venue(get=[{**sound, **wrong}]))
     with pytest.raises(BrokerError, match=r"order o-1: .*filled_qty"):
-        desk.refreshed(taken())
+        desk.refreshed(placed(taken()))
 
 
 @pytest.mark.parametrize(
@@ -687,77 +701,81 @@ def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
 def test_an_answer_is_about_an_order_of_other_terms_where_it_says_so(
     terms: dict[str, Any], same: bool
 ) -> None:
-    assert same_terms(ORDER, taken(**terms)) is same
+    def is_of(order: AnyOrder, **words: Any) -> bool:
+        return placed(taken(order.client_order_id, **words)).is_of(Intent(order, NOW))
+
+    assert is_of(ORDER, **terms) is same
     coin = replace(ORDER, symbol="BTCUSD")
-    assert same_terms(coin, taken(**{**terms, "symbol": "BTC/USD"})) is (same or "symbol" in terms)
+    assert is_of(coin, **{**terms, "symbol": "BTC/USD"}) is (same or "symbol" in terms)
     if "symbol" not in terms and "side" not in terms:
-        assert same_terms(replace(SPREAD, contracts=10), taken(**terms)) is same
+        assert is_of(replace(SPREAD, contracts=10), **terms) is same
 
 
 def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", qty="10", side="buy")
     new = taken("o-2", "filled", qty="4", side="buy")
-    desk, _ = desk_at(Venue(post=[lost()], get=[old, new]))
-    assert chain_of(desk.post(ORDER)) == [{**new, "predecessor": old}, old]
+    desk, _ = outbox_at(Venue(post=[lost()], get=[old, new]))
+    assert desk.post(ORDER).chain == (placed(new, old), placed(old))
 
 
 def test_an_order_good_till_cancelled_goes_on_after_a_day_that_is_done() -> None:
-    assert is_done(taken(state="done_for_day"))
-    assert is_done(taken(state="done_for_day", time_in_force="day"))
-    assert not is_done(taken(state="done_for_day", time_in_force="gtc"))
+    assert placed(taken(state="done_for_day")).is_done
+    assert placed(taken(state="done_for_day", time_in_force="day")).is_done
+    assert not placed(taken(state="done_for_day", time_in_force="gtc")).is_done
 
 
 @pytest.mark.parametrize("said", [None, [], {}, taken("other"), {**taken(), "id": "id-o-9"}])
 def test_an_answer_about_something_else_is_not_booked(said: Said) -> None:
-    desk, _ = desk_at(Venue(get=[said]))
+    desk, _ = venue_at(Venue(get=[said]))
     with pytest.raises(BrokerError, match="order o-1: the answer makes no sense"):
-        desk.refreshed(taken())
+        desk.refreshed(placed(taken()))
     with pytest.raises(BrokerError, match="order o-1: the answer makes no sense"):
-        desk.with_legs(taken())
+        desk.with_legs(placed(taken()))
 
 
 @pytest.mark.parametrize("done", ["filled", "canceled", "expired", "rejected", "done_for_day"])
 def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     venue = Venue(get=[taken(state="new")])
-    desk, waited = desk_at(venue)
-    over = taken(state=done)
+    desk, waited = venue_at(venue)
+    over = placed(taken(state=done))
     assert desk.refreshed(over) is over
     assert desk.end(over) is over
-    assert desk.refreshed(taken()) == taken(state="new")
+    assert desk.refreshed(placed(taken())) == placed(taken(state="new"))
     assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
 
 
 def test_legs_are_read_where_an_answer_has_none() -> None:
     venue = Venue(get=[taken(legs=[{"n": 1}])])
-    desk, _ = desk_at(venue)
-    assert desk.with_legs(taken(legs=[{"n": 2}])) == taken(legs=[{"n": 2}])
-    assert desk.with_legs(taken()) == taken(legs=[{"n": 1}])
+    desk, _ = venue_at(venue)
+    has_legs = placed(taken(legs=[{"n": 2}]))
+    assert desk.with_legs(has_legs) is has_legs
+    assert desk.with_legs(placed(taken())) == placed(taken(legs=[{"n": 1}]))
     assert venue.times("get") == 1
 
 
 @pytest.mark.parametrize("said", [{}, status(422), status(404)])
 def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     venue = Venue(delete=[said], get=[taken(), taken(), taken(state="canceled")])
-    desk, waited = desk_at(venue)
-    assert desk.end(taken())["status"] == "canceled"
+    desk, waited = venue_at(venue)
+    assert desk.end(placed(taken())).status == "canceled"
     assert waited == LOOKS[:2]
     assert venue.asked[0] == ("delete", "/orders/id-o-1", None)
     still = Venue(delete=[{}], get=[taken()])
-    desk, waited = desk_at(still)
-    assert desk.end(taken())["status"] == "new"
+    desk, waited = venue_at(still)
+    assert desk.end(placed(taken())).status == "new"
     assert waited == LOOKS
 
 
 @pytest.mark.parametrize("passing", [status(502), status(429), lost()])
 def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it(passing: Said) -> None:
     venue = Venue(delete=[passing, passing, {}], get=[taken(state="canceled")])
-    desk, waited = desk_at(venue)
-    assert desk.end(taken())["status"] == "canceled"
+    desk, waited = venue_at(venue)
+    assert desk.end(placed(taken())).status == "canceled"
     assert (venue.times("delete"), waited) == (3, LOOKS[:2])
     venue = Venue(delete=[passing])
-    desk, waited = desk_at(venue)
+    desk, waited = venue_at(venue)
     with pytest.raises(BrokerError, match="cancelling order o-1: "):
-        desk.end(taken())
+        desk.end(placed(taken()))
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
 
 
@@ -765,23 +783,23 @@ def test_ending_an_order_is_not_silent_and_takes_its_time_at_most(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     venue = Venue(delete=[lost(), status(503), {}], get=[taken(state="canceled")])
-    desk, _ = desk_at(venue)
-    assert desk.end(taken())["status"] == "canceled"
+    desk, _ = venue_at(venue)
+    assert desk.end(placed(taken())).status == "canceled"
     assert caplog.messages == [
         "o-1: cancelling it: no answer (ConnectionError)",
         "o-1: cancelling it was answered with 503",
     ]
-    monkeypatch.setattr("execution.alpaca.order_reader.ENDING", 0.0)
-    desk = OrderDesk(BrokerSettings(url_override="http://127.0.0.1:9"), KEYS, Waiting().pause)
+    monkeypatch.setattr("execution.alpaca.order_venue.ENDING", 0.0)
+    desk = OrderVenue(BrokerSettings(url_override="http://127.0.0.1:9"), KEYS, Waiting().pause)
     with pytest.raises(BrokerError, match="no time is left for the request"):
-        desk.end(taken())
+        desk.end(placed(taken()))
 
 
 def test_a_cancellation_that_is_refused_is_named() -> None:
     venue = Venue(delete=[status(403)])
-    desk, _ = desk_at(venue)
+    desk, _ = venue_at(venue)
     with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
-        desk.end(taken())
+        desk.end(placed(taken()))
     assert venue.times("delete") == 1
 
 
@@ -796,7 +814,7 @@ def test_a_cancellation_that_is_refused_is_named() -> None:
 def test_a_desk_asks_the_venue_of_its_settings_with_its_keys_for_plain_answers(
     settings: BrokerSettings, where: str
 ) -> None:
-    client = OrderDesk(settings, KEYS, lambda _: None).client
+    client = OrderVenue(settings, KEYS, lambda _: None).client
     assert (client._base_url, client._api_key, client._secret_key, client._use_raw_data) == (
         where,
         KEYS.key,
@@ -831,8 +849,8 @@ def broker_at(
         time.pause(seconds)
 
     broker = AlpacaBroker(BrokerSettings(), KEYS, patience=patience, pause=time.pause, clock=time)
-    broker._pause = poll
-    broker._desk.client = venue  # type: ignore[assignment]
+    broker._venue._pause = poll
+    broker._venue.client = venue  # type: ignore[assignment]
     return broker, venue, time.waited, between
 
 
@@ -847,7 +865,7 @@ def test_an_order_is_looked_at_after_longer_and_longer_until_patience_ends() -> 
 def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
     time = Waiting()
     broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, clock=time)
-    broker._desk.client = Venue(
+    broker._venue.client = Venue(
         open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK], post=[taken()], get=[taken()]
     )
     broker.submit([order(type="limit", limit_price=5.0)])
@@ -1133,12 +1151,13 @@ def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
     for legs in (silent, canceled, [{**leg, "filled_avg_price": None} for leg in canceled]):
         if stated or any(leg["filled_avg_price"] for leg in legs):
             with pytest.raises(BrokerError, match=r"filled_qty|different numbers"):
-                spread_traded([taken(state="canceled", legs=legs, **stated)])
+                spread_traded([placed(taken(state="canceled", legs=legs, **stated))])
     with pytest.raises(BrokerError, match=r"filled_qty|different numbers"):
-        spread_traded([taken(state="canceled", legs=[], **stated)])
-    assert spread_traded([taken(state="canceled", legs=[], filled_qty="0")]) == (0, Decimal(0))
+        spread_traded([placed(taken(state="canceled", legs=[], **stated))])
+    nothing = placed(taken(state="canceled", legs=[], filled_qty="0"))
+    assert spread_traded([nothing]) == (0, Decimal(0))
     with pytest.raises(BrokerError, match="different numbers: 1, 2"):
-        spread_traded([taken(state="canceled", legs=LEGS, filled_qty="1")])
+        spread_traded([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
 
 
 LEG = {"symbol": "SPY240305P00500000", "side": "sell", "status": "filled", "filled_qty": "2"}
@@ -1185,7 +1204,7 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "get": [taken()]}
     venue, time = Venue(**told), Waiting()
     broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time)
-    broker._desk.client = venue
+    broker._venue.client = venue
     broker.follow()
     broker.account()
     looked = [query for what, path, query in venue.asked if what == "get"]
@@ -1209,7 +1228,7 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
         }
         venue, time = Venue(**told), Waiting()
         broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time)
-        broker._desk.client = venue
+        broker._venue.client = venue
         broker.submit([replace(sale, reduces=reduces)])
         assert venue.times("post") == sent, (reduces, state)
 
@@ -1218,13 +1237,13 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
 def test_a_field_of_a_leg_that_goes_or_changes_is_the_same_spread_or_one_refusal(
     field: str,
 ) -> None:
-    assert spread_traded([taken(legs=LEGS)]) == (2, Decimal(1))
+    assert spread_traded([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):
         leg = {**LEGS[0], field: value}
         if value == "removed":
             del leg[field]
-        traded, why = answered(lambda leg=leg: spread_traded([taken(legs=[leg, LEGS[1]])]))
+        traded, why = answered(lambda leg=leg: spread_traded([placed(taken(legs=[leg, LEGS[1]]))]))
         if traded is None:
             assert "\n" not in why
             refused += 1

@@ -9,30 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from event_contracts.trading.connection import UNKNOWN_THING, Answer, KalshiConnection
 from event_contracts.trading.endpoint import StatusAnswer
 from event_contracts.trading.fields import FillEntry
-from event_contracts.trading.orders import RestingOrder
-from event_contracts.trading.venue_orders import (
-    VenueOrder,
-    awaited,
-    order_of,
-    order_request,
-    reduces,
-)
-from execution.journal.intents import Intent, IntentBook, Progress
-from execution.posting import (
-    LOOK_DELAYS,
-    Guard,
-    NoAnswer,
-    OrderWithheld,
-    PostingDesk,
-    unguarded,
-)
+from event_contracts.trading.venue_orders import VenueOrder, order_of, order_request
+from execution.journal.intents import Intent
+from execution.posting import LOOK_DELAYS, NoAnswer, OrderWithheld
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 
 log = logging.getLogger(__name__)
@@ -48,46 +34,19 @@ ENDING = 30.0  # seconds for the requests that end an order
 SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
 
 
-@dataclass(frozen=True, slots=True)
-class Unlisted:
-    """Orders of ours that the venue does not list as waiting.
-
-    left: those that may still trade; all that has not traded, where the venue says nothing.
-    ended: those that have ended since they were last heard of, or have nothing left to trade.
-    """
-
-    left: tuple[RestingOrder, ...]
-    ended: tuple[tuple[Intent, VenueOrder], ...]
-
-
-class KalshiDesk(PostingDesk[VenueOrder]):
-    """Requests about orders to one account.
+class OrderVenue:
+    """Requests about orders of one account.
 
     connection: to it.
     pause: waits for so many seconds.
-    book: where intents are kept; none keeps them in memory, until the process ends.
-    guard: has the last word before an intent is sent.
-    job: whose orders go this way.
     """
 
-    venue = "kalshi"
-    one_order_an_id = False
+    name: ClassVar[str] = "kalshi"
+    one_order_an_id: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        connection: KalshiConnection,
-        pause: Callable[[float], None],
-        book: IntentBook | None = None,
-        guard: Guard = unguarded,
-        job: str = "",
-    ) -> None:
-        super().__init__(pause, book, guard, job)
+    def __init__(self, connection: KalshiConnection, pause: Callable[[float], None]) -> None:
         self._connection = connection
-
-    @property
-    def book(self) -> IntentBook:
-        """Where intents are kept."""
-        return self._book
+        self._pause = pause
 
     def now(self) -> np.datetime64:
         """The instant by this machine's clock; the venue shows none."""
@@ -109,34 +68,8 @@ class KalshiDesk(PostingDesk[VenueOrder]):
         listed = self._listed(what, self._connection.pages(what, READS, "orders", status="resting"))
         return tuple(reversed([order for order in listed if order.remaining]))
 
-    def unlisted(self, resting: Iterable[VenueOrder]) -> Unlisted:
-        """What has become of orders of ours that worked when they were last heard of, and that are
-        not among those that wait; the book says it then.
-
-        resting: orders that the venue lists as waiting.
-        """
-        listed = {self._noted(order).order_id for order in resting}
-        left: list[RestingOrder] = []
-        ended: list[tuple[Intent, VenueOrder]] = []
-        for intent in self._book.in_states(("working",)):
-            venue_id = intent.progress.venue_id
-            if intent.venue != self.venue or venue_id in listed:
-                continue
-            try:
-                order = self.read(venue_id)
-            except BrokerError as error:
-                log.warning("%s", error)
-                order = None
-            if order is None:
-                left.append(awaited(intent))
-            elif self._is_done(order) or not order.remaining:
-                ended.append((intent, order))
-            else:
-                left.append(order.resting(reduces(intent)))
-        return Unlisted(tuple(left), tuple(ended))
-
     def read(self, order_id: str) -> VenueOrder | None:
-        """The order with this id of the venue's, which the book then says as well; None for none.
+        """The order with this id of the venue's; None for none.
 
         Raises
         ------
@@ -151,17 +84,18 @@ class KalshiDesk(PostingDesk[VenueOrder]):
             order = VenueOrder.of(answer)
             if order.order_id != order_id:
                 raise SenselessAnswer("it is about another order")
-        return self._noted(order)
+        return order
 
-    def find_order(self, client_order_id: str) -> VenueOrder | None:
+    def find(self, client_order_id: str, intent: Intent | None) -> VenueOrder | None:
         """The order with this id of ours; None where the venue lists none.
+
+        intent: what the book says of it; nothing is looked for without.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        intent = self._book.get(client_order_id)
         if intent is None:
             return None
         if intent.progress.venue_id:
@@ -192,8 +126,8 @@ class KalshiDesk(PostingDesk[VenueOrder]):
         read = [self.read(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.is_of(intent)]
 
-    def end(self, answer: VenueOrder) -> VenueOrder:
-        """Cancel an order if it still works, and return it as it is after that; the book says it.
+    def end(self, placed: VenueOrder) -> VenueOrder:
+        """Cancel an order if it still works, and return it as it is after that.
 
         It may still work then, where the venue takes long. The requests take 30 seconds at most.
 
@@ -204,19 +138,19 @@ class KalshiDesk(PostingDesk[VenueOrder]):
         """
         from foundation.transport import time_limit
 
-        if self._is_done(answer):
-            return answer
+        if placed.is_done:
+            return placed
         with time_limit(ENDING):
-            self._cancel(answer.order_id)
+            self._cancel(placed.order_id)
             for seconds in LOOK_DELAYS:
-                order = self.read(answer.order_id)
+                order = self.read(placed.order_id)
                 if order is None:
-                    raise BrokerError(f"order {answer.order_id}: the venue knows it no more")
-                answer = order
-                if self._is_done(answer):
+                    raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
+                placed = order
+                if placed.is_done:
                     break
                 self._pause(seconds)
-        return answer
+        return placed
 
     def _cancel(self, order_id: str) -> None:
         what = f"cancelling order {order_id}"
@@ -238,7 +172,16 @@ class KalshiDesk(PostingDesk[VenueOrder]):
                 if error.status != UNKNOWN_THING:
                     raise
 
-    def _posted(self, intent: Intent, patience: float) -> VenueOrder:
+    def post(self, intent: Intent, patience: float) -> VenueOrder:
+        """The venue's answer to one order.
+
+        Raises
+        ------
+        OrderRejected
+            for an order that it does not take; `OrderWithheld` for one that it did nothing with.
+        NoAnswer
+            for an answer that does not say whether it takes it.
+        """
         from requests.exceptions import RequestException
 
         del patience  # a busy venue is asked again under another intention, never under this one
@@ -262,38 +205,19 @@ class KalshiDesk(PostingDesk[VenueOrder]):
         """
         name = intent.client_order_id
         try:
-            order = self.find_order(name)
+            order = self.find(name, intent)
         except BrokerError as error:
             raise NoAnswer(f"status {BUSY}, and {error}") from None
         if order is None:
             raise OrderWithheld(f"{name}: not sent: the venue has no room for requests ({BUSY})")
         return order
 
-    def _same_terms(self, intent: Intent, answer: VenueOrder) -> bool:
-        return answer.is_of(intent)
-
-    def _progress(self, answer: VenueOrder) -> tuple[str, Progress]:
-        return answer.client_order_id, answer.progress
-
-    def _is_done(self, answer: VenueOrder) -> bool:
-        return answer.status != "resting"
-
-    def _lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+        """Whether an order that the venue does not know by now will never reach it."""
         # The venue may take an order that has expired on its way as one that waits for nothing.
         landing = np.timedelta64(round(self._connection.settings.landing_seconds * 1e9), "ns")
         ends = intent.sent_at if intent.expires_at is None else intent.expires_at
         return bool(now >= ends + landing)
-
-    def _noted(self, answer: VenueOrder) -> VenueOrder:
-        intent = self._book.get(answer.client_order_id)
-        # Of two orders of one id the book follows the first.
-        if (
-            intent is not None
-            and answer.is_of(intent)
-            and intent.progress.venue_id in ("", answer.order_id)
-        ):
-            self._book.note(answer.client_order_id, answer.progress)
-        return answer
 
     def _listed(self, what: str, found: Iterable[Answer]) -> list[VenueOrder]:
         listed = list(found)

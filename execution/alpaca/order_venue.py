@@ -1,0 +1,271 @@
+"""Orders at Alpaca: posted, looked up by our id, and ended.
+
+Of an id it takes one order and no second, so that one whose fate is open may be asked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
+from execution.alpaca.fields import OrderEntry
+from execution.alpaca.order_requests import order_request
+from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
+from execution.journal.intents import Intent
+from execution.option_orders import SpreadOrder
+from execution.posting import LOOK_DELAYS, NoAnswer, OrderWithheld, too_late
+from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
+from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.fields import as_mapping, entries
+
+log = logging.getLogger(__name__)
+
+ORDERS_LISTED = 500  # the most that the venue lists at once
+ENDING = 30.0  # seconds for the requests that end an order
+CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
+POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
+SUCCESSORS = 10  # of an order that was replaced, each by the next
+EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
+
+OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
+BUSY = 429
+NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
+
+
+class OrderVenue(VenueConnection):
+    """Requests about orders.
+
+    What cannot be believed of an order that the venue has taken is asked for once more.
+
+    pause: waits for so many seconds.
+    clock: seconds that only increase.
+    price_of: the price of a symbol that was seen last, USD; None for none.
+    """
+
+    name: ClassVar[str] = "alpaca"
+    one_order_an_id: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        keys: Keys,
+        pause: Callable[[float], None],
+        clock: Callable[[], float] = elapsed_seconds,
+        price_of: PriceOf = no_price,
+    ) -> None:
+        super().__init__(settings, keys, clock)
+        self._pause = pause
+        self._price_of = price_of
+
+    def post(self, intent: Intent, patience: float) -> PlacedOrder:
+        """Its answer to one order.
+
+        patience: seconds to wait while it is busy.
+
+        Raises
+        ------
+        OrderRejected
+            for an order that it does not take; `OrderWithheld` for one that it did nothing with.
+        NoAnswer
+            for an answer that does not say whether it takes it.
+        """
+        from foundation.transport import note_pause
+
+        name = intent.client_order_id
+        waited = 0.0
+        for _ in range(POSTS):
+            answer = self._posted(intent)
+            if isinstance(answer, PlacedOrder):
+                return answer
+            waited += answer
+            # Whatever else is open is looked at by nobody meanwhile.
+            if waited > patience:
+                break
+            note_pause(answer, f"{name}: the venue is busy and asks for it")
+            self._pause(answer)
+            if not intent.wanted(self.estimated_now()):
+                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
+        raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
+
+    def _posted(self, intent: Intent) -> PlacedOrder | float:
+        """The answer to one POST, or the seconds that a busy venue asks to wait before another."""
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import RequestException
+
+        from foundation.transport import seconds_to_wait
+
+        name = intent.client_order_id
+        try:
+            answer = self.client.post("/orders", order_request(intent.order))
+            return PlacedOrder.of(name, answer, self._price_of)
+        except APIError as error:
+            status = error.status_code
+            words = self._keys.redact(" ".join(str(error).split()))[:300]
+            # 429 alone says that the venue has done nothing, so the same order may be sent.
+            if status == BUSY:
+                seconds = seconds_to_wait({} if error.response is None else error.response.headers)
+                return 1.0 if seconds is None else seconds
+            # A refusal of the id says that the venue has an order of this id, which may be this
+            # very order, sent before a crash. It is no refusal of the order.
+            known_id = status == OTHER_STATE and "client_order_id" in words
+            if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
+                raise NoAnswer(f"status {status}") from None
+            raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
+        except SenselessAnswer as error:
+            raise NoAnswer(in_one_line(self._keys.redact(error.why))) from None
+        except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise NoAnswer(type(error).__name__) from None
+
+    def find(self, client_order_id: str, intent: Intent | None = None) -> PlacedOrder | None:
+        """The order with this id of ours; None where the venue has none.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        del intent
+        what = f"order {client_order_id}"
+        query = {"client_order_id": client_order_id}
+        answer = self.lookup(what, "/orders:by_client_order_id", query)
+        if answer is None:
+            return None
+        with self.translated_errors(what):
+            return self._followed(PlacedOrder.of(client_order_id, answer, self._price_of))
+
+    def open_entries(self) -> tuple[Answer, ...]:
+        """What the venue says of the orders that work now, whoever sent them."""
+        query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
+        return entries(self.client.get("/orders", query))
+
+    def refreshed(self, order: PlacedOrder) -> PlacedOrder:
+        """The order as it is now.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers about something else.
+        """
+        if order.is_done:
+            return order
+        with self.translated_errors(f"order {order.name}"):
+            return self._followed(self._read(order))
+
+    def awaited(self, orders: Sequence[PlacedOrder], patience: float) -> list[PlacedOrder]:
+        """The orders once all of them are done, or after so many seconds as they are then.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers about something else.
+        """
+        seen = list(orders)
+        end = self._clock() + patience
+        step = 0.05
+        while not all(order.is_done for order in seen) and (left := end - self._clock()) > 0:
+            self._pause(min(step, left))
+            step = min(2 * step, 1.0)
+            seen = [self.refreshed(order) for order in seen]
+        return seen
+
+    def with_legs(self, order: PlacedOrder) -> PlacedOrder:
+        """The order with its legs, which not every answer holds.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers about something else.
+        """
+        if OrderEntry.legs.of(order.answer):
+            return order
+        with self.translated_errors(f"order {order.name}"):
+            return self._read(order)
+
+    def _read(self, order: PlacedOrder) -> PlacedOrder:
+        """The order, asked for twice where the first answer cannot be believed."""
+        try:
+            answer = self._get(order.venue_id)
+            return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
+        except SenselessAnswer as error:
+            log.warning("order %s is looked up again: %s", order.name, error)
+            self._pause(LOOK_DELAYS[0])
+            answer = self._get(order.venue_id)
+            return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
+
+    def _get(self, venue_id: str) -> Answer:
+        """What the venue says of the order that has this id of its own."""
+        answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
+        if OrderEntry.id.of(answer) != venue_id:
+            raise SenselessAnswer("it is about another order")
+        return answer
+
+    def _followed(self, order: PlacedOrder) -> PlacedOrder:
+        """The order that has taken this one's place."""
+        for _ in range(SUCCESSORS):
+            if order.status != "replaced":
+                return order
+            successor = OrderEntry.replaced_by.of(order.answer)
+            if successor is None:
+                raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
+            answer = self._get(successor)
+            name = OrderEntry.client_order_id.of(answer)
+            order = PlacedOrder.of(name, answer, self._price_of, order)
+        raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
+
+    def end(self, placed: PlacedOrder) -> PlacedOrder:
+        """Cancel an order if it still works, and return it as it is after that.
+
+        It may still work then, where the venue takes long. The requests take 30 seconds at most.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        from foundation.transport import time_limit
+
+        if placed.is_done:
+            return placed
+        with time_limit(ENDING):
+            self._cancel(placed)
+            for seconds in LOOK_DELAYS:
+                placed = self.refreshed(placed)
+                if placed.is_done:
+                    break
+                self._pause(seconds)
+        return placed
+
+    def _cancel(self, order: PlacedOrder) -> None:
+        from alpaca.common.exceptions import APIError
+        from requests.exceptions import RequestException
+
+        name = order.name
+        for delay in (*LOOK_DELAYS[: CANCELS - 1], None):
+            with self.translated_errors(f"cancelling order {name}"):
+                try:
+                    self.client.delete(f"/orders/{order.venue_id}")
+                    return
+                except APIError as error:
+                    status = error.status_code
+                    # There was nothing to cancel any more: it was done before.
+                    if status in (OTHER_STATE, UNKNOWN_THING):
+                        return
+                    passing = status is None or status >= 500 or status == BUSY
+                    if delay is None or not passing:
+                        raise
+                    log.warning("%s: cancelling it was answered with %s", name, status)
+                except RequestException as error:
+                    if delay is None:
+                        raise
+                    log.warning("%s: cancelling it: no answer (%s)", name, type(error).__name__)
+            self._pause(delay)
+
+    def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
+        """Whether an order that the venue does not know by now will never reach it."""
+        legs = intent.order.legs if isinstance(intent.order, SpreadOrder) else ()
+        expired = any(leg.contract.has_expired(now - EXPIRED) for leg in legs)
+        return expired or intent.lands_no_more(now)

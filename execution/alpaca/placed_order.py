@@ -1,0 +1,245 @@
+"""What an answer about an order says of its fate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+
+from execution.alpaca.connection import Answer
+from execution.alpaca.fields import OrderEntry
+from execution.journal.intents import Intent, Progress, State
+from execution.orders import Order
+from foundation.errors import SenselessAnswer
+from trainingdata.feed.fields import as_mapping
+from trainingdata.instruments import instrument, is_symbol
+
+FINEST = Decimal("0.0001")  # points, of the mean price of several fills
+FURTHEST = 100  # times the last price, or a part of it: more than a price moves or a stock splits
+ENDINGS: tuple[State, ...] = ("filled", "canceled", "expired", "rejected")
+TRADED = ("filled", "partially_filled")
+PriceOf = Callable[[str], float | None]
+
+
+def no_price(symbol: str) -> float | None:
+    """No price of any symbol was seen."""
+    del symbol
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder:
+    """An order as the venue's answers describe it.
+
+    answer: the last of them.
+    replaced: the order whose place it took.
+    """
+
+    answer: Answer
+    replaced: PlacedOrder | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        answer: Answer,
+        price_of: PriceOf = no_price,
+        replaced: PlacedOrder | None = None,
+    ) -> PlacedOrder:
+        """The order with an id of ours that an answer is about.
+
+        price_of: the price of a symbol that was seen last, USD; None for none.
+
+        Raises
+        ------
+        SenselessAnswer
+            for an answer about another order, half of one, and one that tells of fills that cannot
+            be.
+        """
+        if OrderEntry.client_order_id.of(as_mapping(answer)) != name:
+            raise SenselessAnswer("it is about another order")
+        for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
+            field.of(answer)
+        for each in (answer, *OrderEntry.legs.of(answer)):
+            _refuse_impossible_fill(each)
+        _refuse_distant_price(answer, price_of)
+        return cls(answer, replaced)
+
+    @property
+    def chain(self) -> tuple[PlacedOrder, ...]:
+        """The order and those whose place it took, the latest first."""
+        return (self,) if self.replaced is None else (self, *self.replaced.chain)
+
+    @property
+    def name(self) -> str:
+        """Our id of it, of its own."""
+        return OrderEntry.client_order_id.of(self.answer)
+
+    @property
+    def client_order_id(self) -> str:
+        """Our id of the first of its chain, which it was sent with."""
+        return self.chain[-1].name
+
+    @property
+    def venue_id(self) -> str:
+        """The venue's id of it."""
+        return OrderEntry.id.of(self.answer)
+
+    @property
+    def status(self) -> str:
+        """In the venue's word."""
+        return OrderEntry.status.of(self.answer)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more can happen to it."""
+        # An order that is good till it is cancelled goes on the next day.
+        lasting = OrderEntry.time_in_force.of(self.answer) == "gtc"
+        return self.status in ENDINGS or (self.status == "done_for_day" and not lasting)
+
+    @property
+    def traded_at(self) -> np.datetime64:
+        """When it filled last, or where it has not, when it changed last."""
+        at = OrderEntry.filled_at.of(self.answer)
+        return OrderEntry.updated_at.of(self.answer) if at is None else at
+
+    @property
+    def filled(self) -> Decimal:
+        """What of it has filled.
+
+        Raises
+        ------
+        SenselessAnswer
+            for an order that has filled, without a word of how much.
+        """
+        return _filled(self.answer)
+
+    @property
+    def progress(self) -> Progress:
+        """What is to be written down of it.
+
+        An order that was replaced goes on as the one in its place. Where an answer does not say how
+        much has filled, the order still works as far as the book is concerned.
+        """
+        chain = self.chain
+        first = chain[-1].venue_id
+        successor = self.name if self.replaced else ""
+        try:
+            traded = [(each.filled, _mean_price(each.answer)) for each in chain]
+            state = self._state
+        except SenselessAnswer:
+            return Progress("working", first, successor=successor)
+        filled = sum((quantity for quantity, _ in traded), Decimal(0))
+        paid = [quantity * price for quantity, price in traded if quantity and price is not None]
+        # The price of several legs is said by each of them.
+        whole = filled and len(paid) == len(chain) and not _has_legs(self.answer)
+        price = sum(paid, Decimal(0)) / filled if whole else None
+        return Progress(state, first, filled, price, successor)
+
+    @property
+    def _state(self) -> State:
+        for state in ENDINGS:
+            if self.status == state:
+                return state
+        return "expired" if self.is_done else "working"
+
+    def is_of(self, intent: Intent) -> bool:
+        """Whether it was sent with the terms of an intent, as far as the answer says them.
+
+        Whoever has replaced it may have changed its terms.
+        """
+        sent, order = self.chain[-1].answer, intent.order
+        quantity = OrderEntry.qty.of(sent)
+        if not isinstance(order, Order):
+            return quantity is None or quantity == getattr(order, "contracts", None)
+        side = OrderEntry.traded_side.of(sent)
+        symbol = OrderEntry.symbol.of(sent)
+        return (
+            (side is None or side == order.side)
+            # The venue writes coins with a stroke in some answers.
+            and (symbol is None or symbol.replace("/", "") == order.symbol)
+            and (quantity is None or quantity == order.qty)
+        )
+
+
+def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
+    """How many spreads an order of several legs has traded, and what each was sold for, points.
+
+    chain: the order and those whose place it took, with their legs.
+
+    Raises
+    ------
+    SenselessAnswer
+        for legs that filled in different numbers: a person has to look.
+    """
+    traded: defaultdict[str, Decimal] = defaultdict(Decimal)
+    credit = Decimal(0)
+    for leg in (leg for each in chain for leg in OrderEntry.legs.of(each.answer)):
+        count = _filled(leg)
+        traded[OrderEntry.leg_symbol.of(leg)] += count
+        if count:
+            price = OrderEntry.leg_price.of(leg)
+            credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
+    counts = set(traded.values())
+    if not traded:
+        # Without its legs an order has to say itself that nothing filled, unless it never began.
+        begun = [each.answer for each in chain if each.status != "rejected"]
+        counts = {sum((OrderEntry.filled_stated.of(each) for each in begun), Decimal(0))}
+    if whole := sum(each.filled for each in chain):
+        counts.add(Decimal(whole))
+    # A leg that filled without the one that protects it is no spread, and what it may lose has no
+    # bound.
+    if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
+        numbers = ", ".join(sorted(map(str, counts)))
+        raise SenselessAnswer(f"its legs filled in different numbers: {numbers}")
+    contracts = int(counts.pop())
+    if contracts:
+        credit = (credit / contracts).quantize(FINEST).normalize()
+    return contracts, credit
+
+
+def _filled(answer: Answer) -> Decimal:
+    """What of an order, or of a leg, has filled."""
+    quantity = OrderEntry.filled_qty.of(answer)
+    traded = OrderEntry.status.of(answer) in TRADED or OrderEntry.filled_at.of(answer) is not None
+    if not quantity and (traded or _mean_price(answer)):
+        raise SenselessAnswer("it has filled, and filled_qty does not say how much")
+    return quantity
+
+
+def _has_legs(answer: Answer) -> bool:
+    """Whether an order is one of several legs."""
+    return OrderEntry.order_class.of(answer) == "mleg"
+
+
+def _mean_price(answer: Answer) -> Decimal | None:
+    """Mean price of what has filled, USD; None before anything has.
+
+    Alpaca writes the net of several legs as it writes their limit: above 0 for a debit, below 0 for
+    a credit (docs.alpaca.markets, Options Level 3 Trading).
+    """
+    return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).of(answer)
+
+
+def _refuse_impossible_fill(answer: Answer) -> None:
+    """Refuse an order of which more has filled than there is, or that was rejected and filled."""
+    quantity = OrderEntry.qty.of(answer)
+    filled = OrderEntry.filled_qty.of(answer)
+    if quantity is not None and filled > quantity:
+        raise SenselessAnswer(f"filled_qty is {filled}, more than its qty of {quantity}")
+    if filled and OrderEntry.status.of(answer) == "rejected":
+        raise SenselessAnswer(f"its status is rejected, and filled_qty {filled}")
+
+
+def _refuse_distant_price(answer: Answer, price_of: PriceOf) -> None:
+    """Refuse a mean price that no market can have come to."""
+    name = OrderEntry.symbol.of(answer)
+    if name is None or not is_symbol(name):
+        return
+    mean = OrderEntry.mean_price.of(answer)
+    last = price_of(instrument(name).symbol)
+    if mean and last is not None and not last / FURTHEST <= float(mean) <= last * FURTHEST:
+        raise SenselessAnswer(f"filled_avg_price is {mean}, and {name} was at {last:g}")
