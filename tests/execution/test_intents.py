@@ -225,22 +225,19 @@ def order(name: str, status: str, **more: Any) -> dict[str, Any]:
         ),
         (order("a", "filled"), Progress("working", "id-a")),
         (order("a", "filled", filled_qty="many"), Progress("working", "id-a")),
-        (
-            order(
-                "b",
-                "filled",
-                filled_qty="1",
-                filled_avg_price="4",
-                predecessor=order("a", "replaced", filled_qty="3", filled_avg_price="2"),
-            ),
-            Progress("filled", "id-a", Decimal(4), Decimal("2.5"), "b"),
-        ),
     ],
 )
 def test_what_an_answer_says_of_an_order_is_what_the_book_says(
     answer: Any, progress: Progress
 ) -> None:
     assert PlacedOrder(answer).progress == progress
+
+
+def test_an_order_that_was_replaced_goes_on_as_the_one_in_its_place() -> None:
+    first = PlacedOrder(order("a", "replaced", filled_qty="3", filled_avg_price="2"))
+    last = PlacedOrder(order("b", "filled", filled_qty="1", filled_avg_price="4"), first)
+    assert last.progress == Progress("filled", "id-a", Decimal(4), Decimal("2.5"), "b")
+    assert (last.name, last.client_order_id) == ("b", "a")
 
 
 def test_every_state_is_unsent_or_undetermined_or_taken() -> None:
