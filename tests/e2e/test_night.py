@@ -16,7 +16,8 @@ from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
 from execution.journal.intents import STATES, Intent
-from execution.orders import Order, OrderTerms
+from execution.orders import OrderTerms
+from execution.sight import Sight
 from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
@@ -103,9 +104,12 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
 def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: Path) -> None:
     """Together they would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:
+        trades = desk.job._feed.last_trades(["SYA"])
+        account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
+        seen = Sight(account, trades)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         with suppress(BrokerError):
-            desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")])
+            desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], seen)
         buy_too_much(here)
         show(desk, 6)
         desk.job.step()
@@ -157,8 +161,8 @@ def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
         show(desk, 10)
         submit = desk.broker.submit
 
-        def failing(orders: Sequence[Order]) -> Any:
-            submit(orders)
+        def failing(*words: Any) -> Any:
+            submit(*words)
             raise BrokerError("no answer")
 
         desk.broker.submit = failing  # type: ignore[method-assign]
