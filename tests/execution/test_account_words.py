@@ -20,12 +20,12 @@ from alpaca.trading.requests import (
     StopOrderRequest,
     TrailingStopOrderRequest,
 )
+from execution.alpaca.order_answers import same_terms
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_answers import same_terms
 from execution.alpaca.order_requests import order_request
 from execution.orders import Account, Order, Side
 from foundation.errors import BrokerError, SenselessAnswer
