@@ -48,6 +48,7 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState
 from option_spreads.selling.troubles import TROUBLE, trouble_text
 from trainingdata.feed.endpoint import Keys, say_unread_address
+from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,16 @@ def sell(settings: SellingSettings, keys: Keys, wait: Callable[[float], None] = 
             journal = held.enter_context(journal_of_account(account, Path(settings.folder)))
             # The end is told before the journal is closed, which keeps what was told.
             held.enter_context(opening.pop_all())
-        live = LiveAccount(connection, journal.database, shared, keys, notices, journal.folder)
+        data = MarketData(settings.broker, keys, settings.feed)
+        live = LiveAccount(
+            connection,
+            journal.database,
+            shared,
+            keys,
+            notices,
+            journal.folder,
+            data.last_trades,
+        )
         refuse_killed(live)
         guard = LoopGuard(live.guards, stop)
         footing = footing_of(connection, account, shared)

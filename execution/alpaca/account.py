@@ -85,6 +85,10 @@ class Unbelieved(BrokerError):
         self.account = account
 
 
+class UnbelievedMarks(Unbelieved):
+    """The same of marks that the feed denies: the account is as read, at the feed's prices."""
+
+
 def reading_of(answers: Answers) -> Reading:
     """What the venue's answers say; errors are those of `account_of`."""
     return Reading(

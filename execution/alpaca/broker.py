@@ -10,7 +10,14 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.account import Answers, Reading, open_orders, reading_of, with_fills
+from execution.alpaca.account import (
+    Answers,
+    Reading,
+    Unbelieved,
+    open_orders,
+    reading_of,
+    with_fills,
+)
 from execution.alpaca.connection import Answer, elapsed_seconds
 from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
@@ -93,6 +100,7 @@ class AlpacaBroker:
         """
         # They are asked for before anything is read: what they turn out to be is then read.
         undetermined = self._outbox.undetermined(_is_of_one_symbol)
+        self._last = None
         with self._venue.translated_errors("the account"):
             try:
                 self._last = self._read_account(undetermined)
@@ -184,7 +192,7 @@ class AlpacaBroker:
         if any(order.expires_at is not None for order in orders):
             self._venue.now()
         self._seen = seen or self._seen
-        before = self._recent_account()
+        before = self._recent_account(orders)
         # Whatever ends this early leaves an account behind that has to be read anew.
         self._last = None
         sent = self._send(orders, before, seen)
@@ -210,14 +218,20 @@ class AlpacaBroker:
             return None
         return self._seen.price(symbol)
 
-    def _recent_account(self) -> Account:
+    def _recent_account(self, orders: Sequence[Order]) -> Account:
         """The account as last read, with what has filled since.
 
-        It is read anew where it is old, or where something may have happened.
+        It is read anew where it is old, or where something may have happened. What only reduces
+        does not wait for a reading that is believed.
         """
-        if self._last is None or self._clock() - self._read_at > RECENT:
+        if self._last is not None and self._clock() - self._read_at <= RECENT:
+            return self._last
+        try:
             return self.account()
-        return self._last
+        except Unbelieved as error:
+            if not all(order.reduces for order in orders):
+                raise
+            return error.account
 
     def _send(
         self, orders: Sequence[Order], account: Account, seen: Sight | None

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import KILL_FILE, is_there
-from execution.alpaca.account import MOST_LENT, Reading, Unbelieved
+from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedMarks
 from execution.alpaca.activities import (
     FILL,
     NOTHING,
@@ -32,11 +32,11 @@ from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.intents import IntentBook
 from execution.journal.marks import AccountMark
 from execution.journal.notices import NoticeBook
-from execution.live.bar_belief import LARGEST_GAP
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.losses import write_mark
+from execution.live.mark_belief import MarkBelief
 from execution.live.reconcile import NONE, Difference, at_stake
 from execution.live.settings import LiveSettings
 from execution.orders import Account, coin_bids
@@ -45,6 +45,7 @@ from foundation.decimals import plain, total
 from foundation.errors import BrokerError, SenselessAnswer
 from foundation.notices import Notices
 from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
 
@@ -65,6 +66,7 @@ class LiveAccount:
     database: its journal, whose lock this process holds.
     notices: told of whatever needs a person.
     folder: of the journal, where the kill file would be.
+    last_trades: of the feed, by symbol, which the venue's marks are held to.
     pause: waits for so many seconds.
     """
 
@@ -76,6 +78,7 @@ class LiveAccount:
         keys: Keys,
         notices: Notices,
         folder: Path,
+        last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._connection = connection
@@ -94,7 +97,7 @@ class LiveAccount:
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
         self._equity: Decimal | None = None  # USD, of the last reading that was believed
-        self._marks: Mapping[str, float] = {}  # USD by symbol, of that reading
+        self._marks = MarkBelief(last_trades)
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
         self._at_stake = NONE  # USD that these may come to
         self.closing = False  # told to close everything, it asks for no more words
@@ -216,16 +219,16 @@ class LiveAccount:
     def believe(self, reading: Reading) -> Account:
         """The account as it was read, in which what is odd is set aside.
 
-        Its cash is looked at, and whether its market is open. Cash that nothing explains at a
-        second reading either is a halt. What a person has looked at then counts: that holds once,
-        and for the difference that the halt was raised for.
+        Its cash and its marks are looked at, and whether its market is open. Cash that nothing
+        explains at a second reading either is a halt. What a person has looked at then counts: that
+        holds once, and for the difference that the halt was raised for.
 
         Raises
         ------
         SenselessAnswer
-            for cash that nothing explains at the first reading.
+            for cash that nothing explains, and marks that nothing confirms, at the first reading.
         Unbelieved
-            at the second one.
+            at the second one; `UnbelievedMarks` with the account at the feed's prices.
         BrokerError
             for a venue that does not answer.
         """
@@ -235,38 +238,34 @@ class LiveAccount:
             return reading.account
         if not self._holdings.begun:
             self._begin()
-        equity = Decimal(repr(reading.account.equity))
-        bids = Decimal(repr(coin_bids(reading.account.open_orders, reading.account.prices)))
+        doubted = self._marks.doubted(reading.account, again=reading.again)
+        known = {symbol: price for symbol, price in doubted.items() if price > 0}
+        account = replace(reading.account, prices={**reading.account.prices, **known})
+        equity = Decimal(repr(account.equity))
+        bids = Decimal(repr(coin_bids(account.open_orders, account.prices)))
         why = self._why_unexplained(reading.cash, equity, bids)
         if why:
             self.read_activities()
             why = self._why_unexplained(reading.cash, equity, bids)
         now = self._holdings.cash_reading(reading.cash)
-        if not reading.again and (odd := why or self._jump(reading.account.prices)):
+        marks = _doubts(doubted, reading.account.prices)
+        if not reading.again and (odd := why or marks):
             raise SenselessAnswer(odd)
-        account = self._without_odd(reading.account)
+        account = self._without_odd(account)
         if why and not self._is_cleared(now, equity):
             late = self._holdings.unlisted(self._read_at)
             if not late:
                 self.halt("cash", why, cause=now.cause)
             raise Unbelieved(late or why, account)
+        self._tell("marks", marks)
+        if marks:
+            raise UnbelievedMarks(marks, account)
         self._end_listed_halt(now, equity)
         self._use_clearing("cash")
         self._holdings.believe_cash(now)
         self._equity = equity
-        self._marks = dict(reading.account.prices)
+        self._marks.believe(account)
         return account
-
-    def _jump(self, prices: Mapping[str, float]) -> str:
-        """A mark far from the one before, which one answer is not believed alone; empty for none.
-
-        A split or a crash says the same twice.
-        """
-        for symbol, price in prices.items():
-            before = self._marks.get(symbol, price)
-            if abs(price / before - 1.0) >= LARGEST_GAP:
-                return f"{symbol} is marked at {price:g}, and was at {before:g}"
-        return ""
 
     def _why_unexplained(self, cash: Decimal, equity: Decimal, bids: Decimal) -> str:
         now = self._holdings.cash_reading(cash)
@@ -421,6 +420,15 @@ class LiveAccount:
     def flows(self) -> float:
         """Deposits less withdrawals since the journal began, USD."""
         return float(self._holdings.explained_flows(ALL_TIME))
+
+
+def _doubts(doubted: Mapping[str, float], marks: Mapping[str, float]) -> str:
+    """Why marks are not believed; doubted: USD by symbol that each was last at, NaN for unknown."""
+    whys = []
+    for symbol, price in sorted(doubted.items()):
+        last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
+        whys.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
+    return "; ".join(whys)
 
 
 def _surpluses(differences: Mapping[str, Difference]) -> dict[str, str]:

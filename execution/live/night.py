@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.account import Unbelieved
+from execution.alpaca.account import Unbelieved, UnbelievedMarks
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import place_each
 from execution.journal.decisions import Journal
@@ -95,7 +95,7 @@ class NightWatch:
         try:
             self._look(closes, last=bool(now >= closes - LOOKS[-1]))
         except Unbelieved as error:
-            # It is a halt, beside which nothing is sent.
+            # Cash is a halt, beside which nothing is sent; marks may be right at the next look.
             log.warning("nothing is cut before %s: %s", utc_text(closes), error)
         except BrokerError as error:
             self._live.notices.alert("overnight", f"a look before the close failed: {error}")
@@ -108,7 +108,14 @@ class NightWatch:
         self._ask_again(closes)
         self._broker.follow()
         self._cancel_what_works()
-        account = self._read()
+        try:
+            account = self._read()
+        except UnbelievedMarks as error:
+            if not last:
+                raise
+            # The broker sells by true prices, whatever it has marked positions at.
+            log.warning("the feed's prices count: %s", error)
+            account = error.account
         if not is_over_the_ceiling(account, self._settings.limits):
             self._live.notices.end_alert("overnight")
             log.info("the book is under the night's ceiling")
@@ -127,7 +134,7 @@ class NightWatch:
         )
         if orders:
             self.send(orders, account, name)
-        if last and is_over_the_ceiling(self._broker.account(), self._settings.limits):
+        if last and is_over_the_ceiling(self._seen(), self._settings.limits):
             text = "the book is above the night's ceiling two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
@@ -148,6 +155,13 @@ class NightWatch:
         finally:
             self._journal.end(name, "it was not sent")
 
+    def _seen(self) -> Account:
+        """The account as it is, at the feed's prices where the venue's marks are not believed."""
+        try:
+            return self._broker.account()
+        except UnbelievedMarks as error:
+            return error.account
+
     def _sight(self, account: Account, orders: Sequence[Order]) -> Sight:
         symbols = {order.symbol for order in orders}
         return sight_of(self._live, self._feed, account, symbols, needed=False)
@@ -162,7 +176,7 @@ class NightWatch:
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
-        seen = self._sight(self._broker.account(), cuts)
+        seen = self._sight(self._seen(), cuts)
         try:
             place_each(self._broker, cuts, seen)
         except BrokerError as error:
@@ -184,7 +198,7 @@ class NightWatch:
         """Cancel what decisions and earlier looks have left working in stocks."""
         names = [
             order.client_order_id
-            for order in self._broker.account().open_orders
+            for order in self._seen().open_orders
             if strategy_of(order.client_order_id) == self._settings.order_name
             and is_stock(order.symbol)
         ]

@@ -154,7 +154,13 @@ def run_replay(
     with ExitStack() as held:
         journal = held.enter_context(journal_of_account(account_id, Path(settings.folder)))
         live = LiveAccount(
-            connection, journal.database, settings, keys, Notices(None, None), journal.folder
+            connection,
+            journal.database,
+            settings,
+            keys,
+            Notices(None, None),
+            journal.folder,
+            feed.last_trades,
         )
         refuse_killed(live)
         records = ReplayRecords(

@@ -100,7 +100,7 @@ def run_loop(
         next_pass.expect("the first pass", system_clock(), system_clock())
         notices = Notices(settings.healthcheck_url, settings.alert_url, journal.folder)
         held.enter_context(_told_of_the_end(notices, unattended=cycles is None))
-        live = _live_account(connection, journal, settings, keys, notices)
+        live = _live_account(connection, journal, settings, keys, notices, feed)
         sections: list[Section] = []
         guard = LoopGuard(live.guards, stop)
         footing = footing_of(connection, account_id, settings)
@@ -199,8 +199,10 @@ def _live_account(
     settings: LiveSettings,
     keys: Keys,
     notices: Notices,
+    feed: BarFeed,
 ) -> LiveAccount:
-    live = LiveAccount(connection, journal.database, settings, keys, notices, journal.folder)
+    database, folder = journal.database, journal.folder
+    live = LiveAccount(connection, database, settings, keys, notices, folder, feed.last_trades)
     if journal.set_aside is not None:
         live.halt("journal", f"the journal was damaged and is kept as {journal.set_aside.name}")
     refuse_killed(live)

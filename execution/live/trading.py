@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -235,7 +236,8 @@ class TradingJob:
         )
         self._tell_of_bars(cycle.doubted)
         if cycle.fills:
-            self._read_and_mark()
+            with suppress(Unbelieved):  # it has been told, and the pass is what it did
+                self._read_and_mark()
         return cycle
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:

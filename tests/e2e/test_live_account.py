@@ -68,7 +68,14 @@ class Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = VenueConnection(settings, KEYS)
         live = LiveAccount(
-            connection, database, parts.settings, KEYS, Notices(None, None), folder, lambda _: None
+            connection,
+            database,
+            parts.settings,
+            KEYS,
+            Notices(None, None),
+            folder,
+            parts.feed.last_trades,
+            lambda _: None,
         )
         broker = AlpacaBroker(
             settings,

@@ -1,0 +1,246 @@
+"""What the venue marks a position at is held to the feed's own trades, before and after a restart.
+
+Every answer says the same wrong thing, so that asking again settles nothing: a second source does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.account_lock import JOURNAL
+from foundation.database import Database
+from foundation.errors import BrokerError
+from tests.e2e.changed_answers import changed_answers
+from tests.e2e.practice import OPENING, Practice, Start, buy, trading
+from tests.e2e.test_attacks_on_money import ACCOUNT, PLAIN, SECOND, THIRD, alerts, held
+from tests.e2e.test_live_account import Desk
+from tests.e2e.test_night import LAST_PASS, buy_too_much, gross, show
+from trainingdata.bars import HIGH, LOW, OPEN, Bars
+
+KELLY = ("forecaster=ewma", "forecaster.calibrated=false", "prior.stock_sharpe=1.0")
+POSITIONS = "/v2/positions"
+TRADES = "/v2/stocks/trades/latest"
+
+
+@dataclass
+class Marked:
+    """A venue that marks one position at a multiple of its price, while it is armed.
+
+    agreed: whether /account says the same.
+    silent: whether the feed knows no trade of the symbol; old: whether only one of weeks ago.
+    """
+
+    symbol: str
+    factor: float
+    agreed: bool = True
+    silent: bool = False
+    old: bool = False
+    armed: bool = False
+    _more: float = field(default=0.0, init=False)
+
+    def __call__(self, method: str, path: str, told: Any) -> Any:
+        if path == TRADES and self.symbol in told["trades"]:
+            trades = dict(told["trades"])
+            if self.old:
+                trades[self.symbol] = {**trades[self.symbol], "t": "2024-02-01T15:00:00Z"}
+            if self.silent:
+                del trades[self.symbol]
+            return {**told, "trades": trades}
+        if self.armed and path == POSITIONS:
+            self._more = 0.0
+            return [self._marked(entry) for entry in told]
+        if self.armed and self.agreed and path == ACCOUNT:
+            sums = ("equity", "portfolio_value", "long_market_value")
+            return {**told, **{name: repr(float(told[name]) + self._more) for name in sums}}
+        return told
+
+    def _marked(self, entry: Any) -> Any:
+        if entry["symbol"] != self.symbol:
+            return entry
+        self._more = (self.factor - 1.0) * float(entry["market_value"])
+        names = ("market_value", "current_price")
+        return {**entry, **{name: repr(self.factor * float(entry[name])) for name in names}}
+
+
+@contextmanager
+def desks(
+    here: Practice, folder: Path, told: Marked, at: str = OPENING, words: Sequence[str] = PLAIN
+) -> Iterator[Callable[[], Desk]]:
+    """Starts processes on one account and journal, one after the other; the first has passed."""
+    here.advance(at)
+    with changed_answers(here, told) as seen:
+        opened: list[Database] = []
+
+        def start() -> Desk:
+            while opened:
+                opened.pop().close()
+            opened.append(Database(folder / JOURNAL))
+            return Desk.at(replace(seen), opened[0], folder, *words)
+
+        yield start
+        opened.pop().close()
+
+
+def equities(desk: Desk) -> list[float]:
+    return [mark.equity for mark in desk.job._journal.marks(np.datetime64(0, "ns"))]
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
+    practice: Start, tmp_path: Path, factor: float, restarted: bool
+) -> None:
+    told = Marked("SYA", factor)
+    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told) as start:
+        desk = start()
+        desk.job.step()
+        before, posts = held(desk), len(desk.here.posts)
+        told.armed = True
+        for at in (SECOND, THIRD):
+            desk.here.advance(at)
+            if restarted:
+                desk = start()
+            desk.job.step()
+            assert desk.cycles[-1].decision is None
+            assert "the venue marks SYA at" in desk.cycles[-1].idle
+            assert 50_000 < desk.cycles[-1].account.equity < 150_000
+        assert (held(desk), len(desk.here.posts)) == (before, posts)
+        assert len(equities(desk)) == 1, "no mark of what was not believed"
+        assert "the venue marks SYA at" in alerts(desk)
+        told.armed = False
+        desk.here.advance()
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None, "a later answer settles it"
+        assert desk.live.halts.history() == ()
+        assert max(equities(desk)) < 1.05 * min(equities(desk))
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_mark_that_the_account_itself_denies_moves_nothing(
+    practice: Start, tmp_path: Path, factor: float, restarted: bool
+) -> None:
+    told = Marked("SYA", factor, agreed=False)
+    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told) as start:
+        desk = start()
+        desk.job.step()
+        before = held(desk)
+        told.armed = True
+        desk.here.advance(SECOND)
+        if restarted:
+            desk = start()
+        with pytest.raises(BrokerError, match="makes no sense"):
+            desk.job.step()
+        told.armed = False
+        assert held(desk) == before
+        desk.here.advance(THIRD)
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None
+        assert desk.live.halts.history() == ()
+
+
+def jumped(times: float) -> Callable[[Bars], Bars]:
+    """A market in which SYA comes to be worth so many times as much in the bar before `SECOND`."""
+
+    def change(bars: Bars) -> Bars:
+        s = bars.symbols.index("SYA")
+        row = int(np.searchsorted(bars.times, np.datetime64(SECOND.removesuffix("Z"), "ns")))
+        values = bars.values.copy()
+        opened = values[s, row, OPEN]
+        values[s, row:, :4] *= times
+        values[s, row, OPEN] = opened
+        values[s, row, HIGH] = max(values[s, row, HIGH], opened)
+        values[s, row, LOW] = min(values[s, row, LOW], opened)
+        return replace(bars, values=values)
+
+    return change
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("times", [1.3, 0.7])
+def test_a_jump_that_the_feed_shows_too_is_traded(
+    practice: Start, tmp_path: Path, times: float, restarted: bool
+) -> None:
+    here = practice("symbols=[SYA,SYB]", bars=jumped(times))
+    with desks(here, tmp_path, Marked("SYA", 1.0), words=KELLY) as start:
+        desk = start()
+        desk.job.step()
+        before = held(desk)
+        desk.here.advance(SECOND)
+        if restarted:
+            desk = start()
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None
+        assert held(desk) != before
+        assert abs(equities(desk)[-1] - desk.here.venue.broker.row().equity) < 1_000
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize(("silent", "old"), [(True, False), (False, True)])
+def test_without_a_recent_trade_two_readings_settle_a_mark(
+    practice: Start, tmp_path: Path, silent: bool, old: bool
+) -> None:
+    """As of a bond, or a stock that is halted: no feed says what it is worth."""
+    told = Marked("SYC", 2.0, silent=silent, old=old)
+    with desks(practice("symbols=[SYA,SYB,SYC]"), tmp_path, told) as start:
+        desk = start()
+        trading(desk.here).submit_order(buy("SYC", 1))
+        desk.job.step()
+        price = desk.cycles[-1].account.prices["SYC"]
+        told.armed = True
+        for at in (SECOND, THIRD):
+            desk.here.advance(at)
+            desk.job.step()
+            assert desk.cycles[-1].decision is not None
+            assert desk.cycles[-1].account.prices["SYC"] == pytest.approx(2 * price, rel=0.1)
+
+
+@pytest.mark.first_example
+@pytest.mark.parametrize("restarted", [True, False])
+def test_at_night_coins_wait_for_a_stock_whose_mark_the_feed_denies(
+    practice: Start, tmp_path: Path, restarted: bool
+) -> None:
+    words = ("symbols=[SYA,SYXUSD]", *PLAIN)
+    told = Marked("SYA", 10.0)
+    with desks(practice("symbols=[SYA,SYXUSD]"), tmp_path, told, words=words) as start:
+        desk = start()
+        desk.job.step()
+        assert held(desk)["SYA"] > 0
+        for at, armed in (("2024-02-21T02:00:00Z", True), ("2024-02-21T03:00:00Z", False)):
+            desk.here.advance(at)
+            if restarted:
+                desk = start()
+            told.armed = armed
+            desk.job.step()
+            assert (desk.cycles[-1].decision is None) == armed
+
+
+def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(
+    practice: Start, tmp_path: Path
+) -> None:
+    """Marked ten times higher the book looks as if it could be held overnight."""
+    told = Marked("SYA", 10.0)
+    with desks(practice("symbols=[SYA,SYB]"), tmp_path, told, LAST_PASS) as start:
+        desk = start()
+        desk.job.step()
+        buy_too_much(desk.here)
+        told.armed = True
+        wanted = held(desk)
+        show(desk, 10)
+        desk.job.step()
+        assert held(desk) == wanted, "another answer may settle it"
+        show(desk, 2)
+        desk.job.step()
+        assert 1.9 < gross(desk.here) <= 2.0
+        assert len(equities(desk)) == 1
+        assert desk.live.halts.history() == ()
