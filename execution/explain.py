@@ -27,7 +27,7 @@ from execution.decision import Basis, Choice, reason_text
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError
-from foundation.files import refuse_unfinished
+from foundation.files import refuse_mixture
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
@@ -51,7 +51,7 @@ def explain(
     InputError
         for a folder that holds no whole run, or an order or decision that is not in it.
     """
-    refuse_unfinished(run, "RUN")
+    refuse_mixture(run, "RUN")
     decisions, orders, fills = (_read(run, *each) for each in FILES.items())
     if order is not None:
         asked = orders[orders["client_order_id"] == order]

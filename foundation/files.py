@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
 
 OVERWRITE = "overwrite=true"
+RUN_MARKS = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
+DIGESTS = "digests"  # there, of the other files by name
 UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
 
 
@@ -111,21 +115,41 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def refuse_unfinished(folder: Path, name: str) -> None:
-    """Refuse a folder in which the files of a run have not all been given their names.
+def refuse_mixture(folder: Path, name: str) -> None:
+    """Refuse a folder whose files are not all of the run that its summary is of.
+
+    Earlier runs have left no digests: of theirs nothing is known.
 
     name: of the setting, for messages.
 
     Raises
     ------
     InputError
-        where a run was ended between two of them: some are its own, others an earlier run's.
+        naming a file of another run; also where a run was ended while it put its files in place.
     """
     if _is_unfinished(folder):
         raise InputError(
             f"{name}: {folder} is unfinished: a run puts its files in place just now, or was ended"
             " while it did, and some may be an earlier run's; run it again"
         )
+    for mark in RUN_MARKS:
+        for file, digest in _digests(folder / mark).items():
+            path = folder / file
+            if path.is_file() and file_digest(path) != digest:
+                raise InputError(
+                    f"{name}: {path} is of another run than the {mark} beside it, or was changed"
+                    " since; run it again"
+                )
+
+
+def _digests(path: Path) -> Mapping[str, str]:
+    """Of the files beside a run's summary, by name; none where it names none."""
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    named = content.get(DIGESTS) if isinstance(content, dict) else None
+    return named if isinstance(named, dict) else {}
 
 
 def _is_unfinished(folder: Path) -> bool:
@@ -237,7 +261,7 @@ def write_whole(
     """Write every file into a folder, each put in place whole once all of them are written.
 
     While several are put in place the folder is marked: one in which a process was ended between
-    two of them is a mixture, which `refuse_unfinished` names.
+    two of them is a mixture, which `refuse_mixture` names.
 
     writers: by the file's name, what writes it to a path.
     output: the folder.
@@ -260,6 +284,34 @@ def write_whole(
         (output / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
+
+
+def write_run(
+    writers: Mapping[str, Callable[[Path], object]],
+    output: Path,
+    mark: str,
+    summary: Mapping[str, object],
+) -> None:
+    """Write the files of a run into a folder, as `write_whole`, and its summary with their digests.
+
+    mark: the summary's file, one of `RUN_MARKS`.
+
+    Raises
+    ------
+    InputError
+        if the folder cannot be written.
+    """
+    digests: dict[str, str] = {}
+
+    def noted(file: str, path: Path) -> None:
+        writers[file](path)
+        digests[file] = file_digest(path)
+
+    def write_summary(path: Path) -> None:
+        content = {**summary, DIGESTS: digests}
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    write_whole({**{file: partial(noted, file) for file in writers}, mark: write_summary}, output)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -40,7 +40,7 @@ from marketsimulator.results.summary import (
     print_results,
     write_results,
 )
-from marketsimulator.results.trials import TrialStatistics, enter
+from marketsimulator.results.trials import UNCOUNTED, check_ledger, enter
 from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -73,6 +73,7 @@ def run_backtest(
     InputError
         for settings or data that cannot be used; nothing has been written then.
     """
+    check_ledger(settings.trials)
     began = time.monotonic()
     bars, begin = settings.panel()
     show(bars)
@@ -96,7 +97,7 @@ def run_backtest(
         placebo = _run_configured(without_edge, rebuilt, panel, first, progress, logging.DEBUG)
     seconds = time.monotonic() - began
     results = Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
-    return replace(results, trials=_entered(results), spoken_on=spoken_on(forecaster))
+    return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 
 def _run_configured(
@@ -155,16 +156,16 @@ def run_command(
     print_results(summary, results.seconds, output)
 
 
-def _entered(results: Results) -> TrialStatistics | None:
-    """All trials on this run's data, with this one; None without a ledger that can be used.
+def _entered(results: Results) -> Results:
+    """The results, with all trials on their data where the ledger has them.
 
-    A ledger that cannot be used costs a warning and not the run, which is done by then.
+    A ledger that cannot be used any more costs a remark and not the run, which is done by then.
     """
     try:
-        return enter(results.settings.trials, [results.trial()])
+        return replace(results, trials=enter(results.settings.trials, [results.trial()]))
     except InputError as error:
         log.warning("%s", error)
-        return None
+        return replace(results, uncounted=UNCOUNTED.format(error))
 
 
 def _run_composed(config: DictConfig) -> None:

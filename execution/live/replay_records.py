@@ -26,7 +26,7 @@ from execution.orders import Fill
 from execution.records import Run, writers_of
 from foundation.database import Database, Row
 from foundation.errors import InputError
-from foundation.files import OVERWRITE, write_whole
+from foundation.files import OVERWRITE, write_run
 from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument, is_symbol
 
@@ -207,14 +207,12 @@ class ReplayRecords:
             "instants_left_out": ending.left_out,
             "account": self._account_id,
         }
-        summary = json.dumps(figures)
         files: dict[str, Callable[[Path], object]] = {
             "equity.parquet": equity.to_parquet,
             CONFIG: lambda path: path.write_text(self._config, encoding="utf-8"),
-            REPLAY_FILE: lambda path: path.write_text(f"{summary}\n"),
         }
-        write_whole({**writers_of(run), **files}, self._output)
-        return summary
+        write_run({**writers_of(run), **files}, self._output, REPLAY_FILE, figures)
+        return json.dumps(figures)
 
 
 def _fill(row: Row) -> Fill:

@@ -16,7 +16,7 @@ import yaml
 from foundation.arrays import Array, Instants
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
-from foundation.files import refuse_unfinished
+from foundation.files import refuse_mixture
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.run_set import daily_marks
 from trainingdata.instants import new_york_date
@@ -102,9 +102,9 @@ def read_run(folder: Path) -> RunFolder:
     DataError
         naming the file and what is wrong with it.
     InputError
-        for a folder that a run was ended in while it put its files in place.
+        for a folder whose files are not all of one run.
     """
-    refuse_unfinished(folder, "RUN")
+    refuse_mixture(folder, "RUN")
     summary = _summary(folder / SUMMARY)
     at, equity = _equity(folder / EQUITY)
     return RunFolder(folder, summary, _settings(folder / CONFIG), at, equity)

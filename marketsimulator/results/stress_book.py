@@ -21,7 +21,7 @@ from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
-from foundation.files import refuse_unfinished
+from foundation.files import refuse_mixture
 from marketsimulator.account.timeline import IMPACT_BARS
 from marketsimulator.results.run_folders import CONFIG, EQUITY, SUMMARY
 from marketsimulator.settings import BacktestSettings
@@ -199,7 +199,7 @@ def _run_files(folder: Path, changes: DictConfig) -> _RunFiles:
         more = f" and {len(within) - 5} more" if len(within) > 5 else ""
         hint = f"; name one of its runs: {', '.join(within[:5])}{more}" if within else ""
         raise InputError(f"RUN: {folder} holds no {SUMMARY}: it is no backtest's folder{hint}")
-    refuse_unfinished(folder, "RUN")
+    refuse_mixture(folder, "RUN")
     settings = _settings(folder / CONFIG, changes)
     fills = _table(folder / FILLS, FILL_COLUMNS)
     rows = _table(folder / EQUITY, EQUITY_COLUMNS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 from execution.records import Run, prior_share, writers_of
 from forecasting.forecast import reads_future
 from foundation.arrays import Array
-from foundation.files import write_whole
+from foundation.files import write_run
 from foundation.sample_size import allows_annual_figures
 from foundation.terminal import terminal
 from marketsimulator.results.account_figures import (
@@ -75,6 +74,7 @@ from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
 
 WALKS = ("ewma", "mix")  # forecasters that are random walks
+SUMMARY = "summary.json"
 UNSOLVED = 20  # problems kept of a run
 REGIMES = {
     "current": "those of autumn 2026 on every date",
@@ -95,6 +95,7 @@ class Results:
     placebo: the main run's trader on the same synthetic market without its edge; none where it was
         not asked for.
     trials: what has been tried on these data, this run included; none without a ledger.
+    uncounted: what is said where there is none.
     spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
     """
 
@@ -106,6 +107,7 @@ class Results:
     seconds: float
     placebo: Run | None = None
     trials: TrialStatistics | None = None
+    uncounted: str = NO_LEDGER
     spoken_on: str = ""
 
     @property
@@ -181,7 +183,7 @@ class Results:
             "warnings": warnings,
             "remarks": [
                 *warnings,
-                *([NO_LEDGER] if self.trials is None else []),
+                *([self.uncounted] if self.trials is None else []),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
                 *self._prior_remarks(comparisons),
@@ -311,24 +313,20 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
             splits=results.settings.data.splits(),
             spoken_on=results.spoken_on,
             settings=config,
-            files=tuple(name for name in writers if name != "report.html"),
+            files=(*(name for name in writers if name != "report.html"), SUMMARY),
         )
         path.write_text(render_report(summary, evidence), encoding="utf-8")
-
-    def write_summary(path: Path) -> None:
-        path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
     writers: dict[str, Callable[[Path], object]] = {
         **writers_of(run),
         "config.yaml": write_config,
         "report.html": write_report,
-        "summary.json": write_summary,
     }
     unsolved = [(decision.at, decision.unsolved) for decision in run.decisions]
     problems = [(at, problem) for at, problem in unsolved if problem is not None]
     for at, problem in problems[:UNSOLVED]:
         writers[f"unsolved-{compact_text(at)}.npz"] = problem.save
-    write_whole(writers, output)
+    write_run(writers, output, SUMMARY, summary)
 
 
 def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None:

@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS trials (
 )
 """
 PATIENCE = 30.0  # seconds that a run waits for another one to write
-NO_LEDGER = "In no trial ledger (trials=null): what else was tried on these data is not counted."
+UNCOUNTED = "In no trial ledger ({}): what else was tried on these data is not counted."
+NO_LEDGER = UNCOUNTED.format("trials=null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ def check_ledger(ledger: str | Path | None) -> None:
         with closing(_opened(ledger)) as file, file:
             # A file that another program made may have a table of this name with other columns.
             file.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
+            file.execute("DELETE FROM trials WHERE 0")  # refused where nothing may be written
     except (OSError, RuntimeError, sqlite3.Error) as error:
         raise InputError(
             f"trials: {ledger} cannot be used: {error}; name another, or null for none"

@@ -28,6 +28,7 @@ from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError
+from foundation.files import DIGESTS, refuse_mixture
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
 
@@ -86,6 +87,8 @@ class Desk:
     @property
     def summary(self) -> dict[str, Any]:
         said: dict[str, Any] = json.loads((self.output / "replay.json").read_text())
+        refuse_mixture(self.output, "output")
+        assert {path.name for path in self.output.iterdir()} >= set(said.pop(DIGESTS))
         return said
 
     def frames(self) -> dict[str, pd.DataFrame]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -11,16 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from docs.promises import PROMISES
+from execution.explain import explain
 from execution.orders import Account
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report_tables import significance_text
+from marketsimulator.results.run_folders import read_run
+from marketsimulator.results.stress_book import run_book
 from marketsimulator.results.summary import Results, write_results
-from marketsimulator.results.trials import NO_LEDGER
+from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
@@ -392,6 +398,27 @@ def test_the_files_are_those_that_were_promised(written: Path) -> None:
     assert "<link" not in page.split("</style>")[0]
 
 
+def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
+    results: Results, written: Path, tmp_path: Path
+) -> None:
+    other = run_backtest(settings("start=2024-03-07", "forecaster=ewma"))
+    write_results(other, other.summary(), tmp_path / "other")
+    for folder in (written, tmp_path / "other"):
+        assert read_run(folder).summary["forecaster"]
+    for name in sorted(FILES):
+        mixed = tmp_path / "mixed"
+        shutil.copytree(written, mixed)
+        shutil.copy(tmp_path / "other" / name, mixed / name)
+        for read in (
+            read_run,
+            lambda run: explain(run, symbol="SYA"),
+            lambda run: run_book(run, "last", OmegaConf.create()),
+        ):
+            with pytest.raises(InputError, match=r"RUN: .* is of another run than the summary"):
+                read(mixed)
+        shutil.rmtree(mixed)
+
+
 def test_empty_frames_keep_their_columns_and_types(results: Results) -> None:
     empty = replace(results.main, fills=[], decisions=[])
     assert empty.fill_frame().dtypes.equals(results.main.fill_frame().dtypes)
@@ -548,6 +575,45 @@ def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(
     outside = run_backtest(settings(*words, "trials=null"))
     assert outside.trials is None
     assert NO_LEDGER in outside.summary()["remarks"]
+
+
+@pytest.mark.parametrize("what", ["a folder", "no database", "no permission"])
+def test_a_ledger_that_cannot_be_used_is_refused_before_the_run(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "trials.sqlite"
+    if what == "a folder":
+        ledger.mkdir()
+    elif what == "no database":
+        ledger.write_text("my notes " * 100)
+    else:
+        check_ledger(ledger)
+        # A user whom permissions bind meets the same answer from SQLite.
+        connect = sqlite3.connect
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda path, **more: connect(f"file:{path}?mode=ro", uri=True)
+        )
+    monkeypatch.setattr(BacktestSettings, "panel", lambda _: pytest.fail("it ran"))
+    with pytest.raises(InputError, match=r"^trials: .*trials\.sqlite cannot be used: [^\n]+$"):
+        run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
+
+
+def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(
+    tmp_path: Path,
+) -> None:
+    ledger = tmp_path / "trials.sqlite"
+
+    def broken(_: Bars) -> None:
+        ledger.write_text("my notes " * 100)
+
+    words = ["start=2024-03-07", "forecaster=ewma", f"trials={ledger}"]
+    results = run_backtest(settings(*words), show=broken)
+    summary = results.summary()
+    assert summary["trials"] is summary["deflated_sharpe"] is None
+    (said,) = [text for text in summary["remarks"] if "ledger" in text]
+    assert said.startswith(f"In no trial ledger (trials: {ledger} cannot be used: ")
+    write_results(results, summary, tmp_path / "out")
+    assert "In no trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(

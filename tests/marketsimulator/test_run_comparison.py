@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from foundation.arrays import Array
 from foundation.charts import COLOURS
 from foundation.errors import InputError
+from foundation.files import DIGESTS
 from marketsimulator.compare import _print_comparison
 from marketsimulator.results.comparison_charts import GREY, heat_map
 from marketsimulator.results.metrics import daily_performance
@@ -342,13 +343,14 @@ def test_the_command_writes_a_page_and_its_figures(tmp_path: Path) -> None:
         (["a", "curve"], "equity.parquet: cannot be read"),
         (["a", "curveless"], "equity.parquet: there is none"),
         (["a", "yaml"], "config.yaml: cannot be read"),
+        (["a", "mixed"], "mixed/equity.parquet is of another run than the summary.json beside it"),
         (["a", "b", "--output", "notes"], "holds something else"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
-    for name in ("a", "b", "json", "lacking", "curve", "curveless", "yaml"):
+    for name in ("a", "b", "json", "lacking", "curve", "curveless", "yaml", "mixed"):
         write_run(tmp_path / name)
     write_run(tmp_path / "later", start="2025-01-02")
     for name in ("empty", "notes"):
@@ -357,6 +359,8 @@ def test_what_cannot_be_compared_is_one_line_and_nothing_is_written(
     (tmp_path / "json" / "summary.json").write_text('{"total_return": ')
     summary = json.loads((tmp_path / "lacking" / "summary.json").read_text())
     (tmp_path / "lacking" / "summary.json").write_text(json.dumps({**summary, "costs": None}))
+    mixed = {**summary, DIGESTS: {"equity.parquet": "0" * 64}}
+    (tmp_path / "mixed" / "summary.json").write_text(json.dumps(mixed))
     (tmp_path / "curve" / "equity.parquet").write_text("no parquet")
     (tmp_path / "curveless" / "equity.parquet").unlink()
     (tmp_path / "yaml" / "config.yaml").write_text("a: [")
