@@ -98,6 +98,8 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
             raise InputError(f"positions.{symbol}: {given!r} is no quantity") from None
         if not quantity.is_finite() or (quantity < 0 and not item.shortable):
             raise InputError(f"positions.{symbol}: {given} cannot be held")
+        if item.symbol in positions:
+            raise InputError(f"positions.{symbol}: {item.symbol} is there twice")
         positions[item.symbol] = quantity
     return positions
 
@@ -119,7 +121,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     if not settings.symbols and TRADE in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
     names = tuple(sorted(settings.tradable_symbols))
-    if unused := settings.data.unused_actions(names):
+    for unused in settings.unused_rows(names):
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a bar that is not there would never come.
     if config.mode == "replay":

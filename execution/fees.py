@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.errors import InputError
+from trainingdata.instants import date_of
 
 BASIS_POINT = 1e-4
 
@@ -18,7 +19,7 @@ class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one.
 
     since: the date, YYYY-MM-DD.
-    rate: in the unit of its table, not negative.
+    rate: in the unit of its table, 0 to 10.
     cap: USD that a trade pays at most.
     """
 
@@ -28,12 +29,14 @@ class DatedRate:
 
     def __post_init__(self) -> None:
         try:
-            np.datetime64(self.since, "D")
-        except ValueError:
-            raise InputError(f"fees: since {self.since!r} is no date (YYYY-MM-DD)") from None
-        if not (self.rate >= 0 and self.cap >= 0):
+            date_of(self.since)
+        except ValueError as error:
+            raise InputError(f"fees: since {error}") from None
+        # SEC's rate is published in USD a million, interest in percent: neither is meant.
+        if not (0 <= self.rate < 10 and self.cap >= 0):
             raise InputError(
-                f"fees: rate {self.rate} or cap {self.cap} since {self.since} is negative"
+                f"fees: rate {self.rate} since {self.since} is outside 0 … 10, or cap {self.cap}"
+                " negative"
             )
 
 

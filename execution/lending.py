@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,15 +18,15 @@ DAYS_A_YEAR = 360.0
 
 @dataclass(frozen=True, slots=True)
 class SymbolRate:
-    """A rate of one symbol: a fraction of its value, a year where it is interest."""
+    """A rate of one symbol: a fraction of its value, 0 to 10, a year where it is interest."""
 
     symbol: str
     rate: float
 
     def __post_init__(self) -> None:
         instrument(self.symbol)
-        if not 0 <= self.rate < float("inf"):
-            raise InputError(f"margin: rate {self.rate} of {self.symbol} is negative")
+        if not 0 <= self.rate < 10:
+            raise InputError(f"margin: rate {self.rate} of {self.symbol} is outside 0 … 10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class MarginTerms:
         dates = [rate.since for rate in self.interest_rates]
         if dates != sorted(set(dates)):
             raise InputError(f"margin.interest_rates: dates must increase, got {', '.join(dates)}")
+        for name in ("borrow_rates", "requirements"):
+            rates = Counter(instrument(rate.symbol).symbol for rate in getattr(self, name))
+            for symbol, count in rates.items():
+                if count > 1:
+                    raise InputError(f"margin.{name}: {symbol} is there {count} times")
 
     def interest_rate_on(self, dates: Instants) -> Array:
         """[N] what a USD borrowed costs a year, in force on New York dates."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Literal
 
 from execution.beliefs import BeliefTable, joined_beliefs
 from execution.fees import FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
+from execution.lending import MarginTerms, SymbolRate
 from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
@@ -18,9 +18,9 @@ from forecasting.settings import ForecasterSettings
 from foundation.errors import InputError
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
-from trainingdata.actions import spans_without_split
+from trainingdata.actions import Action, spans_without_split
 from trainingdata.bars import Bars
-from trainingdata.instruments import BILLIONTH, Kind
+from trainingdata.instruments import BILLIONTH, Kind, instrument
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
@@ -124,6 +124,27 @@ class TradingSettings:
         self.data.corporate_actions()
         self.forecaster.check()
         self.correlation.source()
+
+    def unused_rows(self, symbols: Collection[str]) -> list[str]:
+        """What is named of symbols that are none of a run's, a sentence for each file or table.
+
+        Raises
+        ------
+        InputError
+            for a file that cannot be used.
+        """
+        tables: dict[str, Sequence[Action | SymbolRate]] = {
+            "data.actions": self.data.corporate_actions(),
+            "margin.borrow_rates": self.margin.borrow_rates,
+            "margin.requirements": self.margin.requirements,
+        }
+        said = []
+        for place, rows in tables.items():
+            names = sorted({instrument(row.symbol).symbol for row in rows}.difference(symbols))
+            if names:
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                said.append(f"{place}: not in this run, not applied: {', '.join(names[:5])}{more}.")
+        return said
 
     def with_increments(self, bars: Bars) -> Bars:
         """The panel with the increments these settings name."""

@@ -12,7 +12,6 @@ What a session has twice is refused: two splits, or one dividend in two rows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,13 +22,11 @@ import pandas as pd
 
 from foundation.errors import DataError
 from trainingdata.bars import VOLUME, Bars
+from trainingdata.instants import date_of
 from trainingdata.instruments import instrument, is_coin, is_symbol
 from trainingdata.sessions import session_open
 
 COLUMNS = ("symbol", "date", "kind", "value")
-# A column of days in a Parquet file has the midnight with them. Of other forms, 2/10/2024 may be a
-# day in February or in October.
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}( 00:00:00)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +122,8 @@ def _action(path: Path, row: int, symbol: str, date: str, kind: str, value: str)
     if kind not in ("dividend", "split"):
         raise DataError(f"{path}: row {row}: kind is {kind!r}, not 'dividend' or 'split'")
     try:
-        if not _DAY.fullmatch(date):
-            raise ValueError(date)
-        day = np.datetime64(date[:10], "D")
+        # A column of days in a Parquet file has the midnight with them.
+        day = date_of(date.removesuffix(" 00:00:00"))
         amount = float(value)
     except ValueError:
         raise DataError(

@@ -112,6 +112,19 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
 
 
+def date_of(text: str) -> np.datetime64:
+    """The date that a text names as YYYY-MM-DD.
+
+    Raises
+    ------
+    ValueError
+        for any other text: NumPy takes 2024, today and 20240610, a year, for dates as well.
+    """
+    if not _DATE.fullmatch(text):
+        raise ValueError(f"{text!r} is no date (YYYY-MM-DD)")
+    return np.datetime64(text, "D")
+
+
 def history_start(now: np.datetime64, days: int) -> np.datetime64:
     """UTC's midnight so many calendar days before an instant's own.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -175,20 +175,6 @@ class DataSettings:
         if self.adjustment == "raw":
             return listed
         return tuple(action for action in listed if action.dividend)
-
-    def unused_actions(self, symbols: Collection[str]) -> str:
-        """Whose rows a run of these symbols has no use for, in a sentence; empty where none are.
-
-        Raises
-        ------
-        InputError
-            for a file that cannot be used.
-        """
-        names = sorted({one.symbol for one in self.corporate_actions()}.difference(symbols))
-        if not names:
-            return ""
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        return f"data.actions: not in this run, not applied: {', '.join(names[:5])}{more}."
 
     def splits(self) -> tuple[Action, ...]:
         """Splits that the prices are not adjusted for."""

@@ -13,6 +13,9 @@ from foundation.errors import DataError
 # Log of the volatility index per log of the index lost, measured on SPY and VIX from open to close,
 # 2023-04 to 2025-06.
 RESPONSE = 5.8
+# Points between which a median of closes can be: VIX has closed at 9.14 to 82.69. A fraction and
+# the level of a price index are beyond.
+LEAST, MOST = 2.0, 200.0
 
 
 def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
@@ -28,12 +31,23 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     """
     try:
         table = pd.read_parquet(Path(path).expanduser())
-        days = pd.DatetimeIndex(table["timestamp"]).tz_localize(None).normalize()
+        # Of other forms, 2/10/2024 may be a day in February or in October.
+        stamps = pd.to_datetime(table["timestamp"], format="ISO8601")
+        days = pd.DatetimeIndex(stamps).tz_localize(None).normalize()
         closes = pd.Series(table["close"].to_numpy(dtype=float), index=days).sort_index()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{key}: {path} cannot be read: {_reason(error)}") from error
-    if not (closes.index.is_unique and (closes > 0).all()):
-        raise DataError(f"{key}: {path} has a day twice, or a close that is not above 0")
+    if not len(closes) or closes.index.hasnans:
+        raise DataError(f"{key}: {path} has no row, or one without a day")
+    if (twice := closes.index[closes.index.duplicated()]).size:
+        raise DataError(f"{key}: {path} has {twice[0]:%Y-%m-%d} twice")
+    if not (np.isfinite(closes) & (closes > 0)).all():
+        raise DataError(f"{key}: {path} has a close that is no number above 0")
+    if not LEAST <= (median := closes.median()) <= MOST:
+        raise DataError(
+            f"{key}: {path}: its median close, {median:g}, is none of a volatility index in points,"
+            f" {LEAST:g} … {MOST:g}"
+        )
     return closes
 
 

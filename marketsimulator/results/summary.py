@@ -154,7 +154,7 @@ class Results:
         sizing = self.settings.sizing
         warnings = [
             *doubt_remarks(self.bars),
-            *filter(None, [self.settings.data.unused_actions(self.bars.symbols)]),
+            *self.settings.unused_rows(self.bars.symbols),
             *market_remarks(self.bars.source, reads_future=reads_future(self.main.name)),
             *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *coverage_remarks(self.main, self.bars, self.first),

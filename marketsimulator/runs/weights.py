@@ -6,6 +6,7 @@ with the loop over the rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -112,6 +113,9 @@ def replay(
     index = _checked_instants(weights.index)
     opens = _price_matrix("open", bars, weights)
     closes = _price_matrix("close", bars, weights)
+    target = _float_values("weights", weights)
+    if np.isinf(target).any():
+        raise InputError("weights: a weight must be finite, or NaN")
     instruments = _instruments(columns, increments)
     costs = TradingCosts(0.0, slippage_bps, 0.0, 0.0, slippage_bps, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=fee_bps)
@@ -127,7 +131,7 @@ def replay(
         np.cumsum(begins) - 1,
         opens,
         closes,
-        _float_values("weights", weights),
+        target,
         (symbol_cap, intraday_leverage, min(overnight_leverage, intraday_leverage)),
         tape,
     )
@@ -297,6 +301,10 @@ def _instruments(
 ) -> list[Instrument]:
     """What the columns stand for; a name that is no symbol of the project's is a stock."""
     instruments = [_instrument_named(str(column)) for column in columns.tolist()]
+    # Each would have a cap and a position of its own.
+    for symbol, count in Counter(item.symbol for item in instruments).items():
+        if count > 1:
+            raise InputError(f"weights: {symbol} has {count} columns")
     if increments is None:
         return instruments
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)

@@ -120,6 +120,10 @@ def read_flows(path: Path, now: np.datetime64, key: str = "trades") -> list[Flow
 def sample_of(flows: Iterable[Flow]) -> TradeSample:
     """What is resampled of the trades among them, at least one."""
     trades = [flow for flow in flows if flow.size]
+    exits = [trade.times[1] for trade in trades]
+    # Blocks and overlaps are of trades in the order of their closing, however a file is sorted.
+    if None not in exits:
+        trades = [trades[k] for k in np.argsort(np.array(exits), kind="stable")]
     return TradeSample(
         results=_units([trade.result for trade in trades]),
         risks=_units([trade.risk for trade in trades]),

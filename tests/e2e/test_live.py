@@ -505,6 +505,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
     [
         (["status"], "python -m execution.live status"),
         (["preveiw"], "preveiw"),
+        (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
         (["mode=papr"], "papr"),
         (["cycles=abc"], "cycles: 'abc'"),
         (["cycles=0"], "cycles: 0"),

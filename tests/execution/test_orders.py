@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.lending import MarginTerms, SymbolRate
 from execution.orders import LEAST_FREE, Account, Order, OrderTerms, client_order_id
 from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
@@ -144,10 +145,18 @@ def test_a_position_without_a_price_is_refused() -> None:
 def test_fee_tables_and_costs_that_cannot_be_are_named() -> None:
     with pytest.raises(InputError, match=r"fees\.sec_per_dollar: dates must increase"):
         FeeSchedule(sec_per_dollar=(DatedRate("2025-01-01", 0.0), DatedRate("2024-01-01", 0.0)))
-    with pytest.raises(InputError, match="since 'soon'"):
-        DatedRate("soon", 0.0)
-    with pytest.raises(InputError, match="negative"):
-        DatedRate("2024-01-01", -1.0)
+    for word in ("soon", "today", "2024", "20240101", "NaT", ""):
+        with pytest.raises(InputError, match=f"since '{word}' is no date"):
+            DatedRate(word, 0.0)
+    for rate in (-1.0, 27.8, np.nan):
+        with pytest.raises(InputError, match="outside 0 … 10"):
+            DatedRate("2024-01-01", rate)
+    with pytest.raises(InputError, match="rate 50 of NVDA is outside 0 … 10"):
+        SymbolRate("NVDA", 50)
+    twice = (SymbolRate("BTC/USD", 0.1), SymbolRate("NVDA", 0.5), SymbolRate("BTCUSD", 0.2))
+    for name in ("borrow_rates", "requirements"):
+        with pytest.raises(InputError, match=f"margin.{name}: BTCUSD is there 2 times"):
+            MarginTerms(**{name: twice})
     with pytest.raises(InputError, match="stock_slippage_bps"):
         TradingCosts(stock_slippage_bps=-1)
     with pytest.raises(InputError, match="crypto_tiers"):

@@ -225,6 +225,20 @@ def rows(count: int) -> pd.DatetimeIndex:
     return pd.DatetimeIndex([f"2024-10-0{1 + k // 3}T{15 + 2 * (k % 3)}:30" for k in range(count)])
 
 
+@pytest.mark.parametrize(
+    ("columns", "weight", "says"),
+    [
+        (["AAA", "AAA"], 0.5, "AAA has 2 columns"),
+        (["BTCUSD", "BTC/USD"], 0.5, "BTCUSD has 2 columns"),
+        (["AAA", "BBB"], np.inf, "a weight must be finite, or NaN"),
+    ],
+)
+def test_one_symbol_has_one_finite_weight(columns: list[str], weight: float, says: str) -> None:
+    frame = pd.DataFrame(100.0, rows(2), columns)
+    with pytest.raises(InputError, match=f"^weights: {says}$"):
+        replay(frame * 0 + weight, {"open": frame, "close": frame})
+
+
 def test_a_panel_of_coins_alone_and_less_than_a_dollar_are_traded() -> None:
     index = rows(3)
     prices = pd.DataFrame({"BTCUSD": [100.0] * 3}, index)

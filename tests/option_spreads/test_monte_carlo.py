@@ -250,6 +250,23 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
     assert (sample.trades_per_day, sample.maximal) == (1.5, 1)
 
 
+@given(order=st.permutations(range(5)))
+def test_rows_in_any_order_are_the_same_trades(
+    order: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Blocks and overlaps are of trades as they were closed."""
+    rows = [
+        f"2024-10-0{1 + k // 3} 10:0{k},{k},PUT,5700/5695,2.50,1,1{k}:30,{10 * k},TP"
+        for k in range(5)
+    ]
+    folder = tmp_path_factory.mktemp("trades")
+    sorted_ones = read_sample(file_of(folder, *rows), NOW)
+    shuffled = read_sample(file_of(folder, *(rows[k] for k in order)), NOW)
+    assert (sorted_ones.results / UNIT).tolist() == [0, 10, 20, 30, 40]
+    for name in ("results", "risks", "gains", "overlaps"):
+        np.testing.assert_array_equal(getattr(shuffled, name), getattr(sorted_ones, name))
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

@@ -315,6 +315,11 @@ def test_strategies_that_cannot_be_sold_are_named_as_they_are_typed() -> None:
         SellingSettings(strategies=("PUTS",))
 
 
+def closes(*rows: tuple[str | None, float]) -> pd.DataFrame:
+    days, points = zip(*rows, strict=True) if rows else ((), ())
+    return pd.DataFrame({"timestamp": pd.DatetimeIndex(days), "close": np.array(points, float)})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -325,6 +330,22 @@ def test_strategies_that_cannot_be_sold_are_named_as_they_are_typed() -> None:
             "it is no Parquet file; pandas' to_parquet",
         ),
         ("vix.parquet", pd.DataFrame({"close": [13.0]}), "it has no column timestamp$"),
+        ("vix.parquet", closes(), "has no row, or one without a day$"),
+        (
+            "vix.parquet",
+            closes(("2024-01-02", 13), (None, 14)),
+            "has no row, or one without a day$",
+        ),
+        ("vix.parquet", closes(("2024-01-02", 13), ("2024-01-02", 14)), "has 2024-01-02 twice$"),
+        (
+            "vix.parquet",
+            closes(("2024-01-02", 0.13)),
+            "median close, 0.13, is none .* in points",
+        ),
+        ("vix.parquet", closes(("2024-01-02", 4700)), "median close, 4700, is none"),
+        ("vix.parquet", closes(("2024-01-02", np.nan)), "has a close that is no number above 0$"),
+        ("vix.parquet", closes(("2024-01-02", np.inf)), "has a close that is no number above 0$"),
+        ("vix.parquet", pd.DataFrame({"timestamp": ["2/10/2024"], "close": [13.0]}), "2/10/2024"),
     ],
 )
 def test_a_file_that_is_no_volatility_index_says_so_in_words(
