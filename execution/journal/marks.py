@@ -30,6 +30,7 @@ _SCHEMA = """
         let_drawdown TEXT NOT NULL DEFAULT '0'
     ) STRICT
     """
+_POINT = "at, equity, linked, peak, day, let_daily_loss, let_drawdown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,18 @@ class MarkBook:
         at: of marks before an instant.
         """
         rows = self._database.rows(
-            "SELECT at, equity, linked, peak, day, let_daily_loss, let_drawdown FROM marks"
-            " WHERE ? IS NULL OR at < ? ORDER BY at DESC LIMIT 1",
+            f"SELECT {_POINT} FROM marks WHERE ? IS NULL OR at < ? ORDER BY at DESC LIMIT 1",
             (None if at is None else str(at),) * 2,
         )
         with self._database.checked():
             return _point(rows[0]) if rows else None
+
+    def points(self, since: np.datetime64) -> list[Point]:
+        """The places of marks from an instant on in the index of linked returns, oldest first."""
+        query = f"SELECT {_POINT} FROM marks WHERE at >= ? ORDER BY at"
+        rows = self._database.rows(query, (str(since),))
+        with self._database.checked():
+            return [_point(row) for row in rows]
 
     def last_mark(self) -> AccountMark | None:
         """The latest mark; none before there was one."""

@@ -179,7 +179,8 @@ class StatusPage:
 
     def _page(self, folder: Path, change: Change) -> str:
         mark = self._journal.last_mark()
-        self._curve.extend(self._journal.marks(self._curve.last_at))
+        since = self._curve.last_at
+        self._curve.extend(self._journal.marks(since), self._journal.points(since))
         halts = self._halts.standing()
         unknown = len(self._book.undetermined())
         passes = latest_passes(self._database, 2)

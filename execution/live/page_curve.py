@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.live.page_words import day, percent, usd
 from foundation.arrays import Array, Instants
 from foundation.charts import WIDTH, Chart, Line, axis_of, chart_of, line_path, thinned
 from trainingdata.instants import new_york_date
-
-CENT = 0.01  # USD
 
 
 class Curve:
@@ -23,24 +22,31 @@ class Curve:
     at: [T] their instants.
     equity: [T] USD.
     flows: [T] USD paid in less taken out since the mark before.
+    index: [T] of linked returns, 0 once everything was lost.
+    drawdowns: [T] share lost since the index's peak, 0 … 1.
     """
 
     def __init__(self) -> None:
         self.at: Instants = np.array([], dtype="datetime64[ns]")
         self.equity: Array = np.array([])
         self.flows: Array = np.array([])
+        self.index: Array = np.array([])
+        self.drawdowns: Array = np.array([])
 
     @property
     def last_at(self) -> np.datetime64:
         """The last mark's instant, from which on marks may be new."""
         return self.at[-1] if len(self.at) else np.datetime64(0, "ns")
 
-    def extend(self, marks: Sequence[AccountMark]) -> None:
-        """Add marks from `last_at` on; of one instant the last word counts."""
+    def extend(self, marks: Sequence[AccountMark], points: Sequence[Point]) -> None:
+        """Add marks from `last_at` on, with their points; of one instant the last word counts."""
         at = np.array([mark.at for mark in marks], dtype="datetime64[ns]")
         self.at = np.append(self.at[:-1], at)
         self.equity = np.append(self.equity[:-1], [mark.equity for mark in marks])
         self.flows = np.append(self.flows[:-1], [mark.flows for mark in marks])
+        self.index = np.append(self.index[:-1], [float(point.index) for point in points])
+        lost = [float(point.drawdown) for point in points]
+        self.drawdowns = np.append(self.drawdowns[:-1], lost)
 
     @property
     def begin_of_day(self) -> int:
@@ -56,27 +62,16 @@ class Curve:
         return float(self.equity[-1] - self.equity[first] - self.flows[first + 1 :].sum())
 
     def share_earned(self, first: int = 0) -> float:
-        """Linked return since a mark; NaN where the account was worth nothing meanwhile."""
-        if not np.all(self.equity[first:] >= CENT):
+        """Linked return since a mark; NaN where everything was lost meanwhile."""
+        # Nothing leads back from 0: the index has then begun anew.
+        if not np.all(self.index[first:] > 0):
             return math.nan
-        return float(self._index[-1] / self._index[first] - 1.0)
+        return float(self.index[-1] / self.index[first] - 1.0)
 
     @property
     def paid_in(self) -> float:
         """USD paid in less taken out since the first mark."""
         return float(self.flows[1:].sum())
-
-    @property
-    def drawdowns(self) -> Array:
-        """[T] share lost since the peak, by linked returns, 0 … 1."""
-        return np.asarray(1.0 - self._index / np.maximum.accumulate(self._index))
-
-    @property
-    def _index(self) -> Array:
-        """[T] what one USD of the first mark has become; 0 once everything was lost."""
-        earned = np.maximum(self.equity[1:] - self.flows[1:], 0.0)
-        returns = earned / np.maximum(self.equity[:-1], CENT)
-        return np.append(1.0, np.cumprod(np.where(self.equity[:-1] > 0, returns, 0.0)))
 
     def charts(self, limit: float) -> list[Chart]:
         """Equity beside what was paid in, and the drawdown; none before the second mark.

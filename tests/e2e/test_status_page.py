@@ -144,7 +144,9 @@ class Written:
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
         mark = AccountMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
-        self.journal.mark(mark, Point.first(at, equity))
+        before = self.journal.point_before(at)
+        point = before.next(at, equity, flows) if before else Point.first(at, equity)
+        self.journal.mark(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
