@@ -37,12 +37,11 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Choice, Decision, keep_unsolved
 from execution.live.accounts import TRADE
 from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
-from execution.live.history import history_lines
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
-from execution.live.undecided import undecided
+from execution.live.undecided import history_lines, undecided
 from execution.live.waiting import waiting_line
 from execution.orders import Account
 from execution.trader import Trader

@@ -1,4 +1,4 @@
-"""Which symbols a pass did not decide, and why, as a preview says it."""
+"""Which symbols a pass did not decide, and why; and what of a history is not there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import numpy as np
 
 from execution.live.cycle import OLDEST_BAR, Cycle
 from foundation.counts import counted
-from trainingdata.instants import utc_text
+from trainingdata.bars import Bars
+from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import holding_end, is_decision, last_known
+
+LATE = 5 * DAY  # after what was asked; a history may begin on a long weekend
 
 
 def undecided(cycle: Cycle, symbols: Iterable[str], context: int) -> dict[str, str]:
@@ -52,3 +55,33 @@ def _why(cycle: Cycle, symbol: str, context: int) -> str:
             " (forecaster.context_length)"
         )
     return "there is no forecast of its last bar, or one that says no deviation"
+
+
+def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
+    """Which symbols' bars begin later than asked, and which are fewer than a forecast sees.
+
+    asked: instant from which on bars were asked for.
+    context: own bars that a forecast sees.
+    """
+    firsts: dict[np.datetime64, list[str]] = {}
+    lines = []
+    for number, symbol in enumerate(bars.symbols):
+        times, _ = bars.real_bars(number)
+        if not len(times):
+            lines.append(f"{symbol} has no bars: nothing is forecast of it.")
+            continue
+        if times[0] - asked > LATE:
+            firsts.setdefault(times[0], []).append(symbol)
+        if len(times) < context:
+            lines.append(
+                f"{symbol} has {counted(len(times), 'bar')}, fewer than the {context} that a"
+                " forecast sees (forecaster.context_length): nothing is forecast of it before they"
+                " are there."
+            )
+    for first, symbols in sorted(firsts.items()):
+        names = ", ".join(symbols)
+        lines.append(
+            f"The bars of {names} begin at {utc_text(first)}, later than history_days asks for"
+            f" ({utc_text(asked)})."
+        )
+    return lines

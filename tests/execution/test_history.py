@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.live.history import history_lines
+from execution.live.undecided import history_lines
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
