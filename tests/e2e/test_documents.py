@@ -112,6 +112,7 @@ class Reader:
         self.venue = venue
         self.ports = {port: str(free_port()) for port in PORTS}
         self.servers: list[Started] = []
+        self.printed = ""
         self.environment = environment(folder)
 
     def type(self, line: str) -> None:
@@ -157,6 +158,7 @@ class Reader:
                 words, cwd=self.folder, env=self.environment, capture_output=True, text=True,
                 check=False,
             )  # fmt: skip
+        self.printed += done.stdout
         expected = ENDS.get(entry(ENDS, line) or "", {0})
         assert done.returncode in expected, f"{line}\n{done.stdout[-600:]}\n{done.stderr[-600:]}"
         assert "Traceback" not in done.stderr

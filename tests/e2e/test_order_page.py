@@ -1,0 +1,56 @@
+"""docs/ORDER.md follows one order: its commands are typed, and what it shows is what they leave."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_documents import ROOT, Reader, lines_of
+
+PAGE = (ROOT / "docs" / "ORDER.md").read_text()
+PLACES = re.compile(r"`([\w/]+\.py)` `(\w+)`")
+
+
+def block(kind: str) -> list[str]:
+    """The lines of all fences of a kind."""
+    found = re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return [line for text in found for line in text.splitlines()]
+
+
+def test_every_step_names_the_file_and_what_does_it_there() -> None:
+    places = PLACES.findall(PAGE)
+    assert len(places) >= 14
+    for file, name in places:
+        assert re.search(rf"^\s*(?:async )?(?:def|class) {name}\b", (ROOT / file).read_text(), re.M)
+    assert len(PAGE.split()) <= 700
+
+
+@pytest.mark.slow
+def test_an_order_leaves_what_the_page_shows(tmp_path: Path) -> None:
+    for name in ("examples", "trade_stock_e2e.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    reader = Reader(tmp_path, "")
+    reader.environment["COLUMNS"] = "1000"
+    try:
+        for line in lines_of("docs/ORDER"):
+            reader.type(line)
+    finally:
+        reader.end()
+    for line in block("terminal"):
+        assert line in reader.printed
+    (log,) = (tmp_path / "logs").glob("*.log")
+    logged = [line.partition(" INFO ")[2] for line in log.read_text().splitlines()]
+    places = [logged.index(line) for line in block("log")]
+    assert places == sorted(places)
+    (journal,) = (tmp_path / "data" / "live").glob("*/journal.sqlite")
+    with sqlite3.connect(journal) as database:
+        for line in block("journal"):
+            table, *words = line.split()
+            pairs = [word.split("=", 1) for word in words]
+            condition = " AND ".join(f"CAST({name} AS TEXT) = ?" for name, _ in pairs)
+            values = [value for _, value in pairs]
+            count = database.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values)
+            assert count.fetchone() == (1,), line
