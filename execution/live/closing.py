@@ -99,7 +99,7 @@ def with_reductions(account: Account, reductions: Iterable[Order]) -> Account:
     for order in reductions:
         held = positions.get(order.symbol, Decimal(0))
         if held * order.signed_qty < 0:
-            filled = order.signed_qty if order.qty < abs(held) else -held
+            filled = min(order.qty, abs(held)).copy_sign(order.signed_qty)
             positions[order.symbol] = held + filled
             cash -= float(filled) * account.prices[order.symbol]
     return replace(account, positions=positions, cash=cash)
