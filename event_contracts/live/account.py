@@ -15,7 +15,6 @@ from event_contracts.live.records import KalshiRecords
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import read_markets
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.sampler import Sample
 from event_contracts.trading.standing import Reading
 from event_contracts.trading.valuation import Sides, sale_prices, value_of
 from execution.journal.halts import HALT_RULES
@@ -76,10 +75,10 @@ class KalshiAccount:
         """
         reading = self._manager.reading()
         positions = reading.books.positions
-        samples = read_markets(self._manager.connection, positions, Sample.of)
-        sales = sale_prices(samples, self._sales)
+        listings = read_markets(self._manager.connection, positions)
+        sales = sale_prices(listings, self._sales)
         values = {
-            market: value_of(count, samples[market], sales[market])
+            market: value_of(count, listings[market], sales[market])
             for market, count in positions.items()
         }
         self._write(reading, sales, values)

@@ -21,13 +21,13 @@ from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.estimates import EstimateFile
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.listings import UnknownMarket
+from event_contracts.trading.listings import Listing, UnknownMarket
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
 from event_contracts.trading.market_fees import MarketFees
 from event_contracts.trading.network import NetworkPolicy, load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
-from event_contracts.trading.sampler import Sample, Sampler
+from event_contracts.trading.sampler import Sampler
 from event_contracts.trading.sight import worth
 from execution.account_lock import is_there
 from execution.live.loop import VENUE_RETRY, Loop, Stop
@@ -78,7 +78,7 @@ def trade(
             page.refresh()
 
         def begin() -> KalshiJob:
-            samples = sampler.read()
+            listings = sampler.read()
             fees.learn(connection, settings.markets)
             space = settings.space_at(fees.dearest(clock()))
             manager = _manager(settings, keys, space, fees, records)
@@ -87,7 +87,7 @@ def trade(
             service = _service(
                 settings, records, manager, space, policy(space, float(began)), sizes, show
             )
-            _follow(service, sampler, samples, records)
+            _follow(service, sampler, listings, records)
             account.mark()
             return KalshiJob(service, sampler, account, records, stop, settings.steps)
 
@@ -171,16 +171,16 @@ def _service(
 def _follow(
     service: ActorService,
     sampler: Sampler,
-    samples: Mapping[str, Sample],
+    listings: Mapping[str, Listing],
     records: KalshiRecords,
 ) -> None:
     """Have every market sampled and traded, in the steps of an earlier process where it had some.
 
-    samples: the markets as they are listed now.
+    listings: the markets as they are listed now.
     """
     spans = records.actions.spans()
-    for market, sample in samples.items():
-        span = spans.get(market) or sampler.span(market, sample, records.clock())
+    for market, listing in listings.items():
+        span = spans.get(market) or sampler.span(market, listing, records.clock())
         sampler.spans[market] = span
         service.follow(market, span)
 

@@ -220,6 +220,10 @@ class MarketEntry:
     ranges = maybe("price_ranges", price_ranges)
     structure = Needed("price_level_structure", a_tick_table)
     fractional = Optional("fractional_trading_enabled", truth, False)
+    bid_size = Optional("yes_bid_size_fp", a_count, NOTHING)
+    ask_size = Optional("yes_ask_size_fp", a_count, NOTHING)
+    closes = Needed("close_time", an_instant)
+    result = Optional("result", words, "")
 
 
 class FeeEntry:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+
+import numpy as np
 
 from event_contracts.trading.connection import Answer, KalshiConnection
 from event_contracts.trading.fees import NOTHING
@@ -17,7 +18,6 @@ from foundation.errors import BrokerError
 
 ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,22 @@ class Listing:
 
     status: `active` where it takes orders.
     quote: its best prices.
+    bid_size: contracts at the YES bid. ask_size: at the YES ask.
     ticks: the prices that it takes.
     fractional: whether it takes parts of contracts.
+    closes: UTC, the end of trading.
+    result: `yes` or `no` once it is known what came true; before that, and of another end, another
+        word or none.
     """
 
     status: str
     quote: Quote
+    bid_size: Decimal
+    ask_size: Decimal
     ticks: Ticks
     fractional: bool
+    closes: np.datetime64
+    result: str
 
     @classmethod
     def of(cls, entry: Answer) -> Listing:
@@ -50,8 +58,26 @@ class Listing:
         bid = MarketEntry.bid.of(entry)
         # Where nobody offers the venue writes 0 or 1, by the page that one reads.
         ask = MarketEntry.ask.of(entry) or PAYOUT
-        quote = Quote(bid, ask, ticks.step(bid, ask))
-        return cls(MarketEntry.status.of(entry), quote, ticks, MarketEntry.fractional.of(entry))
+        return cls(
+            MarketEntry.status.of(entry),
+            Quote(bid, ask, ticks.step(bid, ask)),
+            MarketEntry.bid_size.of(entry),
+            MarketEntry.ask_size.of(entry),
+            ticks,
+            MarketEntry.fractional.of(entry),
+            MarketEntry.closes.of(entry),
+            MarketEntry.result.of(entry),
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known which side came true."""
+        return self.result in ("yes", "no")
+
+    @property
+    def trades(self) -> bool:
+        """Whether it takes orders."""
+        return self.status == TRADED and not self.settled
 
     def refusal(self, order: LimitOrder) -> str | None:
         """Why the market takes no such order, in words; nothing where it does."""
@@ -68,12 +94,8 @@ class UnknownMarket(BrokerError):
     """A market that the venue does not list."""
 
 
-def read_markets(
-    connection: KalshiConnection, markets: Iterable[str], parse: Callable[[Answer], T]
-) -> dict[str, T]:
-    """What is read of markets as the venue lists them now, by ticker.
-
-    parse: reads an entry.
+def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
+    """Markets as the venue lists them now, by ticker.
 
     Raises
     ------
@@ -81,12 +103,12 @@ def read_markets(
         for a venue that does not answer; `UnknownMarket` where it does not list one of them.
     """
     wanted = list(dict.fromkeys(markets))
-    listed: dict[str, T] = {}
+    listed: dict[str, Listing] = {}
     for first in range(0, len(wanted), ASKED):
         tickers = ",".join(wanted[first : first + ASKED])
         found = list(connection.pages("markets", "/markets", "markets", tickers=tickers))
         with connection.translated_errors("markets"):
-            listed |= {MarketEntry.ticker.of(entry): parse(entry) for entry in found}
+            listed |= {MarketEntry.ticker.of(entry): Listing.of(entry) for entry in found}
     for market in wanted:
         if market not in listed:
             raise UnknownMarket(f"{market}: the venue has no such market")

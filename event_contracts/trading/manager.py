@@ -192,7 +192,7 @@ class KalshiMultiMarketOrderManager:
         waiting = self._outbox.undetermined(lambda intent: intent.venue == OrderVenue.name)
         reading = self._account.read()
         positions = reading.books.positions
-        listings = read_markets(self.connection, (market, *positions), Listing.of)
+        listings = read_markets(self.connection, (market, *positions))
         here = Holding.of_position(positions.get(market, NOTHING))
         elsewhere = {name: count for name, count in positions.items() if name != market}
         listed = {order.client_order_id for order in reading.resting}

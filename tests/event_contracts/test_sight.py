@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.listings import Listing
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.orders import (
     LimitOrder,
@@ -21,7 +22,7 @@ from event_contracts.trading.orders import (
     Verb,
 )
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record
-from event_contracts.trading.sampler import Sample
+from event_contracts.trading.sampler import tick_of
 from event_contracts.trading.sight import MarketMemory, reserved_elsewhere, worth
 from event_contracts.trading.updates import MarketSpan
 from foundation.errors import SenselessAnswer
@@ -136,14 +137,14 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
         "yes_bid_size_fp": "12.75",
         "yes_ask_size_fp": "0.00",
     }
-    open_now = Sample.of(entry)
+    open_now = Listing.of(entry)
     assert (open_now.trades, open_now.settled) == (True, False)
-    assert open_now.tick.tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
+    assert tick_of(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
     assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
-    assert not Sample.of({**entry, "status": "closed"}).trades
+    assert not Listing.of({**entry, "status": "closed"}).trades
     for result, bid, ask in (("yes", 9900, 10_000), ("no", 0, 100)):
-        ended = Sample.of({**entry, "status": "finalized", "result": result})
+        ended = Listing.of({**entry, "status": "finalized", "result": result})
         assert (ended.trades, ended.settled) == (False, True)
-        assert (ended.tick["bid"], ended.tick["ask"]) == (bid, ask)
+        assert (tick_of(ended)["bid"], tick_of(ended)["ask"]) == (bid, ask)
     with pytest.raises(SenselessAnswer, match="close_time"):
-        Sample.of({**entry, "close_time": None})
+        Listing.of({**entry, "close_time": None})

@@ -66,7 +66,11 @@ class Venue:
         rows = [
             {"ticker": market, "position_fp": count} for market, count in self.positions.items()
         ]
-        market = {"status": "active", "price_level_structure": "linear_cent"}
+        market = {
+            "status": "active",
+            "price_level_structure": "linear_cent",
+            "close_time": "2026-11-23T20:00:00Z",
+        }
         answers: dict[str, dict[str, Any]] = {
             "/portfolio/orders": {"orders": [o for o in shown if status in (None, o["status"])]},
             "/portfolio/balance": {"balance_dollars": self.cash},

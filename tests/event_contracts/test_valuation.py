@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.sampler import Sample
+from event_contracts.trading.listings import Listing
 from event_contracts.trading.valuation import sale_prices, value_of
 
 D = Decimal
 
 
-def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Sample:
+def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Listing:
     entry: dict[str, Any] = {
         "ticker": "RAIN",
         "status": status,
+        "price_level_structure": "deci_cent",
         "close_time": "2026-11-23T20:00:00Z",
         "yes_bid_dollars": bid,
         "yes_ask_dollars": ask,
         "result": result,
     }
-    return Sample.of(entry)
+    return Listing.of(entry)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Samp
         (listed("0.0000", "1.0000", "determined", "scalar"), "5.2", "4.4"),
     ],
 )
-def test_a_position_is_worth_what_the_table_says(now: Sample, yes: str, no: str) -> None:
+def test_a_position_is_worth_what_the_table_says(now: Listing, yes: str, no: str) -> None:
     before = sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
     sale = sale_prices({"RAIN": now}, before)["RAIN"]
     assert value_of(D(10), now, sale) == D(yes)
@@ -67,7 +68,7 @@ def test_what_is_remembered_is_of_markets_that_are_asked_about() -> None:
 def test_a_position_is_never_worth_more_than_is_asked_nor_less_than_is_bid(
     bid: int, width: int, last_bid: int, last_width: int
 ) -> None:
-    def quoted(low: int, high: int, unit: int) -> Sample:
+    def quoted(low: int, high: int, unit: int) -> Listing:
         return listed(*(f"{D(min(each, unit)) / unit:.4f}" for each in (low, high)))
 
     now = quoted(bid, bid + width, 10_000)
