@@ -28,7 +28,7 @@ import numpy as np
 
 from event_contracts.simulation.kernel import is_yes_outcome, place, step
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.actions import INTENTS
+from event_contracts.trading.actions import INTENTS, SIDES
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
     Fill,
@@ -339,14 +339,9 @@ class Exchange:
     def _book(self, ticker: str, row: Record) -> None:
         order_id = _order_id(ticker, int(row["number"]))
         placed = self.orders[order_id]
-        order = placed.order
-        count = Decimal(int(row["count"]))
-        price = _usd(row["price"])
-        maker = bool(row["maker"])
-        fill = Fill(order_id, ticker, order.action, order.side, price, count, maker)
-        fee = Decimal(int(row["fee"])) / DOLLAR
+        fill, fee = fill_of(row, order_id, ticker)
         self.fills.append(BookedFill(fill, self.tick, fee))
-        self.orders[order_id] = replace(placed, filled=placed.filled + count)
+        self.orders[order_id] = replace(placed, filled=placed.filled + fill.count)
 
     def _read_slots(self, ticker: str, number: int) -> None:
         """What is left of a market's orders after a step."""
@@ -397,3 +392,11 @@ def _order_id(ticker: str, number: int) -> str:
 def _usd(price: int) -> Decimal:
     """USD of a price in ten-thousandths."""
     return Decimal(int(price)) / WHOLE
+
+
+def fill_of(row: Record, order_id: str, market: str) -> tuple[Fill, Decimal]:
+    """A fill of the kernel in our words, and its fee, USD net of the rebate."""
+    action, side = SIDES[int(row["intent"]) - 1]
+    price, count = _usd(row["price"]), Decimal(int(row["count"]))
+    fill = Fill(order_id, market, action, side, price, count, bool(row["maker"]))
+    return fill, Decimal(int(row["fee"])) / DOLLAR

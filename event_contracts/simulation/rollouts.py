@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from event_contracts.simulation.env import MarketAgnosticKalshiEnv
+from event_contracts.simulation.exchange import fill_of
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.actions import ACTIONS
+from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.orders import Fill, Outcome
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import Episode, SentOrder
-from foundation.arrays import Array, Mask
+from event_contracts.trading.records import DOLLAR
+from foundation.arrays import Array, Records
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,83 +45,48 @@ class Rollout:
 def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings) -> Rollout:
     """Let a policy play every session [T, F] from its first row to its settlement.
 
-    All markets are decided together, step by step; the row of a session among them is its number,
-    and stays it when others have settled.
+    All markets are decided together, step by step; the row of a session is its number, and stays it
+    when others have settled.
 
     Raises
     ------
     InputError
         for a session that cannot be.
     """
-    books = [_Book(session, settings) for session in sessions]
-    seen = np.array([book.seen for book in books])
-    allowed = np.zeros((len(books), ACTIONS), dtype=bool)
-    while True:
-        playing = [k for k, book in enumerate(books) if not book.settled]
-        if not playing:
-            break
-        allowed[:, 1:] = False
-        allowed[:, 0] = True
-        for k in playing:
-            allowed[k] = books[k].allowed()
+    env = _EachOnce(len(sessions), sessions, **settings.keywords())
+    seen, _ = env.reset(seed=0)
+    orders: list[list[SentOrder]] = [[] for _ in sessions]
+    fills: list[list[tuple[Fill, Decimal]]] = [[] for _ in sessions]
+    profits = np.zeros(len(sessions))
+    playing = np.ones(len(sessions), dtype=bool)
+    step = 0
+    while playing.any():
+        allowed = env.action_masks()
+        allowed[~playing, 1:] = False
         codes = policy.actions(seen, allowed)
-        for k in playing:
-            seen[k] = books[k].play(int(codes[k]))
-    profits = np.array([book.profit for book in books])
-    return Rollout(profits, tuple(book.episode() for book in books))
+        seen, _, over, _, info = env.step(np.where(playing, codes, 0))
+        # A market that has settled has begun anew: its records are those that it ended with.
+        markets = env.markets.copy()
+        if over.any():
+            markets[over] = info["final_markets"]
+        for k in np.flatnonzero(playing & ((markets["sent"] > 0) | (markets["fills"] > 0))):
+            if markets["sent"][k]:
+                orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k]), step))
+            for row in env.fills[k, : markets["fills"][k]]:
+                fills[k].append(fill_of(row, f"{row['number']}", "session"))
+        ended = playing & over
+        # Cash moves in whole cents.
+        profits[ended] = (markets["cash"] - markets["began"])[ended] / DOLLAR
+        playing &= ~over
+        step += 1
+    outcomes: list[Outcome] = ["YES" if outcome_of(each) else "NO" for each in sessions]
+    parts = zip(orders, fills, outcomes, strict=True)
+    return Rollout(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
 
 
-class _Book:
-    """One session as it is played, and what is written down of it."""
+class _EachOnce(VectorKalshiEnv):
+    """Market i plays session i."""
 
-    def __init__(self, session: Array, settings: EpisodeSettings) -> None:
-        self._env = MarketAgnosticKalshiEnv(session, **settings.keywords())
-        self._outcome = outcome_of(session)
-        self._orders: list[SentOrder] = []
-        self._fills: list[tuple[Fill, Decimal]] = []
-        self._steps = 0
-        self._start = settings.starting_cash
-        self._cash = settings.starting_cash
-        self.settled = False
-        self.seen, _ = self._env.reset()
-
-    def allowed(self) -> Mask:
-        return self._env.action_masks()
-
-    def play(self, code: int) -> Any:
-        """Send an action; what is seen then [F]."""
-        seen, _, self.settled, _, info = self._env.step(code)
-        if info["last_order_size"]:
-            name = str(len(self._orders))
-            self._orders.append(SentOrder(name, info["last_order_size"], self._steps))
-        self._fills += [(_fill_of(entry), _exact(entry["fee"])) for entry in info["fills"]]
-        self._cash = info["cash"]
-        self._steps += 1
-        return seen
-
-    @property
-    def profit(self) -> float:
-        """USD that the session earned; cash moves in whole cents."""
-        return round(self._cash - self._start, 6)
-
-    def episode(self) -> Episode:
-        outcome: Outcome = "YES" if self._outcome else "NO"
-        return Episode(tuple(self._orders), tuple(self._fills), outcome)
-
-
-def _fill_of(entry: dict[str, Any]) -> Fill:
-    """A fill of the environment as the venue would report it."""
-    return Fill(
-        order_id=entry["order_id"],
-        market="session",
-        action=entry["action"],
-        side=entry["side"],
-        price=_exact(entry["price"]),
-        count=Decimal(entry["count"]),
-        maker=entry["maker"],
-    )
-
-
-def _exact(amount: float) -> Decimal:
-    """The decimal that an amount prints as, which is its exact value."""
-    return Decimal(repr(amount))
+    def _drawn(self, which: npt.NDArray[np.intp]) -> list[Records]:
+        assert self._sessions is not None
+        return [self._sessions[i] for i in which]

@@ -43,7 +43,7 @@ POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTIONS = 25
 _SIZED = 20  # the last action with a size
-_SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (
+SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
     ("SELL", "YES"),
     ("BUY", "NO"),
@@ -213,7 +213,7 @@ class LimitOrderActionSpace:
         passive: a purchase at the side's bid, a sale at its ask; aggressive: the other way; mid:
         half-way, rounded to a tick so that the order asks for no more than the middle gives.
         """
-        verb, side = _SIDES[intent - 1]
+        verb, side = SIDES[intent - 1]
         style = self.styles[INTENTS[intent]]
         bid = quote.bid(side)
         ask = quote.ask(side)
@@ -243,7 +243,7 @@ class LimitOrderActionSpace:
         if price is None:
             quote = view.quote
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
-        verb, side = _SIDES[intent - 1]
+        verb, side = SIDES[intent - 1]
         return self.admission.refusal(verb, side, price, Decimal(count), view)
 
     def action_masks(self, view: MarketView) -> Mask:
@@ -262,7 +262,7 @@ class LimitOrderActionSpace:
         price = self.price(intent, view.quote) if intent else None
         if price is None or self.refusal(action, view) is not None:
             return None
-        verb, side = _SIDES[intent - 1]
+        verb, side = SIDES[intent - 1]
         count = Decimal(self.position_sizes[size_index])
         return LimitOrder(client_order_id, view.market, verb, side, price, count)
 
