@@ -242,8 +242,8 @@ def _trained(
 
 
 def _check_orders(path: str, about: About, name: str, episode: EpisodeSettings) -> None:
-    if why := about.other_styles(episode.space().styles):
-        raise InputError(f"{path}: {why} (episode.price_style)")
+    if why := about.other_orders(episode.space().styles, episode.life):
+        raise InputError(f"{path}: {why} (of episode)")
     if (about.position_sizes, about.fixed_size) != (episode.position_sizes, episode.fixed_size):
         trained = f"size {about.fixed_size}" if about.fixed_size else "all sizes"
         needed = f"size {episode.fixed_size}" if episode.fixed_size else "all sizes"

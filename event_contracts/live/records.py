@@ -23,6 +23,7 @@ from execution.journal.intents import Intent, IntentBook
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
 from execution.live.accounts import CONTRACTS
+from execution.live.guards import why_halted
 from execution.posting import Guard
 from execution.sight import Sight
 from foundation.database import Database
@@ -59,6 +60,10 @@ class KalshiRecords:
     guard: Guard
     kill_file: Path
     clock: Callable[[], np.datetime64]
+
+    def opens_nothing(self) -> bool:
+        """Whether a halt stands under which nothing is opened."""
+        return bool(why_halted(self.halts, "everything") or why_halted(self.halts, "openings"))
 
 
 @contextmanager

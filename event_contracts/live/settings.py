@@ -69,6 +69,7 @@ class KalshiTradingSettings(OrderSettings):
             kelly_fraction=(1e-6, 10),
             seed=(0, 2**63),
             halt_after=(1, 1000),
+            life=(1, 1_000_000),
         )
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps: {self.steps} is below 1")

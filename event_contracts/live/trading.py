@@ -140,7 +140,7 @@ def _manager(
         book=records.book,
         guard=records.guard,
         job=JOB,
-        life=max(settings.step, ORDER_LIFE),
+        life=max(settings.life * settings.step, ORDER_LIFE),
         clock=records.clock,
     )
 
@@ -164,6 +164,8 @@ def _service(
         settings.actor,
         clock=records.clock,
         sizes=sizes,
+        life=settings.life,
+        halted=records.opens_nothing,
         show=show,
     )
 
@@ -210,7 +212,7 @@ def policy_of(
 
 def _refuse_other_orders(settings: KalshiTradingSettings, network: NetworkPolicy) -> None:
     about = network.about
-    if why := about.other_styles(settings.space_at(FeeRules()).styles):
+    if why := about.other_orders(settings.space_at(FeeRules()).styles, settings.life):
         raise InputError(f"{settings.policy}: {why}")
     trained = (about.position_sizes, about.fixed_size)
     if trained != (tuple(settings.position_sizes), settings.fixed_size):

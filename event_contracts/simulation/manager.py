@@ -75,9 +75,9 @@ class SimulatedOrderManager:
         """Orders of a market of which nobody knows what became, once they were looked for."""
         return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
 
-    def withdraw(self, market: str) -> tuple[Intent, ...]:
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""
-        del market
+        del market, before
         return ()
 
     def cancel(self, order_id: str) -> None:

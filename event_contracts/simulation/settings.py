@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from event_contracts.simulation.synthetic import SyntheticMarket
@@ -30,7 +30,6 @@ class EpisodeSettings(OrderSettings):
     starting_cash: USD, in whole cents, above 0, 1,000,000 at most.
     fees: by date; those of its `as_of` hold.
     size_features: whether the observation tells of sizes.
-    life: ticks that an order waits, above 0; 1 is what live trading does.
     reward: `value`, the change in USD of cash and of the position at the middle of the quote after
         fees, or `log_wealth`, the change of its logarithm.
     """
@@ -39,7 +38,6 @@ class EpisodeSettings(OrderSettings):
     starting_cash: float = 1000.0
     fees: KalshiFees = field(default_factory=KalshiFees)
     size_features: bool = True
-    life: int = 1
     reward: Reward = "value"
 
     def __post_init__(self) -> None:
@@ -48,13 +46,10 @@ class EpisodeSettings(OrderSettings):
             starting_cash=Real,
             fees=KalshiFees,
             size_features=bool,
-            life=Integral,
             reward=str,
         )
         if self.reward not in get_args(Reward):
             raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
-        if self.life < 1:
-            raise InputError(f"life: {self.life} steps are below 1")
         if self.starting_cash > LARGEST_CASH:
             raise InputError(
                 f"starting_cash: ${self.starting_cash:,.0f} is beyond ${LARGEST_CASH:,}, up to"

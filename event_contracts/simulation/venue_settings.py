@@ -15,6 +15,7 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
 from event_contracts.trading.fees import KalshiFees
+from event_contracts.trading.order_settings import LIFE
 from event_contracts.trading.position_limits import PositionLimits
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
@@ -35,8 +36,8 @@ class KalshiVenueSettings:
     market: parameters of the synthetic markets.
     interval: seconds between ticks, 1 … 86,400.
     starting_cash: USD, in whole cents, above 0, 1,000,000 at most.
-    life: ticks after which a resting order ends, 1 … 1,000,000; longer than the environments', for
-        Kalshi's own orders wait until they are cancelled.
+    life: ticks after which a resting order ends, 1 … 1,000,000; as long as the environments' unless
+        it is set. Kalshi's own orders wait until they are cancelled.
     limited: whether the venue holds orders to the buffer and the limits of the environments, and
         cancels what is about to break them. Kalshi itself does neither.
     settlement: ticks from the end of trading until a market is finalized and pays, 0 … 10,000. One
@@ -54,7 +55,7 @@ class KalshiVenueSettings:
     market: SyntheticMarket = field(default_factory=SyntheticMarket)
     interval: int = 60
     starting_cash: float = 1000.0
-    life: int = 2
+    life: int = LIFE
     limited: bool = False
     settlement: int = 0
     reused_ids_refused: bool = True

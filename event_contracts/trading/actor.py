@@ -1,8 +1,8 @@
 """Trades markets of event contracts with a policy, one tick at a time, from tick to order.
 
-Withdraw, build, mask, select, record, send: every tick, decided on or not, begins with no order of
-ours known to be open in its market. What the policy is shown is what the environment shows, an
-order is written down with its decision before it is sent, and nothing is decided on twice.
+Withdraw, build, mask, select, record, send: an order rests as many ticks as in training, and leaves
+its book at the next one, decided on or not. What the policy is shown is what the environment shows,
+an order is written down with its decision before it is sent, and nothing is decided on twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from event_contracts.trading.action_log import ActionEntry, ActionLog, order_name
 from event_contracts.trading.actions import INTENTS, LimitOrderActions, LimitOrderActionSpace
 from event_contracts.trading.breaker import Breaker, BreakerSettings
+from event_contracts.trading.order_settings import LIFE
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Quote, other
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.records import DOLLAR, WHOLE
@@ -47,8 +48,9 @@ class TradingManager(OrderManager, Protocol):
             for a venue that does not answer.
         """
 
-    def withdraw(self, market: str) -> tuple[Intent, ...]:
-        """Take our orders that work in a market out of its book; they are returned.
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
+        """Take our orders that work in a market out of its book: those sent before an instant, and
+        those that may not rest there now; they are returned.
 
         Raises
         ------
@@ -99,6 +101,10 @@ class ActorService:
         UTC; the simulation's, where there is one.
     sizes
         whether the policy is shown features of sizes.
+    life
+        ticks that an order rests.
+    halted
+        whether nothing may be opened: no order then rests.
     show
         called with every decision, once it was carried out.
     """
@@ -115,6 +121,8 @@ class ActorService:
         *,
         clock: Callable[[], np.datetime64],
         sizes: bool = True,
+        life: int = LIFE,
+        halted: Callable[[], bool] = lambda: False,
         show: Callable[[ActionEntry], None] = lambda entry: None,
     ) -> None:
         self._account = account
@@ -126,6 +134,8 @@ class ActorService:
         self._settings = settings or ActorSettings()
         self._clock = clock
         self._sizes = sizes
+        self._life = life
+        self._halted = halted
         self._show = show
         self._memories: dict[str, MarketMemory] = {}
         self._breakers: dict[str, Breaker] = {}
@@ -171,7 +181,7 @@ class ActorService:
         is_open = memory.show(update.at, update.tick)
         try:
             if not _rests(breaker, update.at):
-                self._withdraw(update.market)
+                self._withdraw(update, memory.span)
             if why := self._not_now(update, breaker, is_open=is_open):
                 self._actions.show(update)
                 self._skip(why)
@@ -200,10 +210,12 @@ class ActorService:
             return "failed" if _rests(breaker, update.at) else "throttled"
         return ""
 
-    def _withdraw(self, market: str) -> None:
-        """Take orders of ours out of the book."""
-        for each in self._manager.withdraw(market):
-            log.info("%s: order %s of the tick before is taken out", market, each.client_order_id)
+    def _withdraw(self, update: MarketUpdate, span: MarketSpan) -> None:
+        """Take orders of ours out of the book that have met as many ticks as they may."""
+        met = 1 if self._halted() else self._life
+        before = update.at - (met - 1) * span.interval
+        for each in self._manager.withdraw(update.market, before):
+            log.info("%s: order %s is taken out", update.market, each.client_order_id)
 
     def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
         """Build, mask, select, record and send."""

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -143,12 +144,14 @@ class KalshiMultiMarketOrderManager:
                 return
             self._end(order_id, BEGINNING)
 
-    def withdraw(self, market: str) -> tuple[Intent, ...]:
-        """Take every order of ours that is known to work in a market out of its book, newest first;
-        those that were are returned.
+    def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
+        """Take orders of ours that are known to work in a market out of its book: those sent before
+        an instant, and those that would not be admitted now; they are returned.
 
-        Orders of others, of other jobs and those of unknown fate stay. No guard is asked, for it
-        only takes risk away, and without an order of ours that works the venue is not asked either.
+        The venue asks nobody before a fill: what is left of an order has to be admitted as if it
+        were sent beside the others that rest. Orders of others, of other jobs and those of unknown
+        fate stay. No guard is asked, for it only takes risk away, and without an order of ours that
+        works the venue is not asked either.
 
         Raises
         ------
@@ -158,9 +161,14 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             working = self._outbox.book.in_states(("working",))
             ours = [i for i in working if _is_of(i, market) and i.job == self._job]
-            for intent in reversed(ours):
+            ended = [i for i in ours if i.sent_at < before]
+            for intent in reversed(ended):
                 self._end(intent.progress.venue_id, intent.sent_at)
-            return tuple(ours)
+            for intent in reversed([i for i in ours if i.sent_at >= before]):
+                if not self._may_rest(intent):
+                    self._end(intent.progress.venue_id, intent.sent_at)
+                    ended.append(intent)
+            return tuple(ended)
 
     def fills(self, market: str) -> tuple[Fill, ...]:
         """The account's fills in a market, in the order in which they were booked.
@@ -207,6 +215,18 @@ class KalshiMultiMarketOrderManager:
             sale_value(elsewhere, listings),
         )
         return view, listings[market]
+
+    def _may_rest(self, intent: Intent) -> bool:
+        """Whether what is left of an order would be admitted beside the others that rest."""
+        order = order_of(intent)
+        view, _ = self._look(order.market)
+        name = intent.progress.venue_id
+        others = replace(view, resting=tuple(r for r in view.resting if r.order_id != name))
+        left = [each.remaining for each in view.resting if each.order_id == name]
+        return not any(
+            self._admission.refusal(order.action, order.side, order.price, count, others)
+            for count in left
+        )
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
         """Cancel an order if it still works; what it has filled by then has to be listed."""

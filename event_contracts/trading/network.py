@@ -55,13 +55,18 @@ class About:
         if not (whole and isinstance(self.settings, Mapping)):
             raise ValueError("steps and seed are whole numbers, settings have names")
 
-    def other_styles(self, styles: Mapping[str, str]) -> str | None:
-        """Why it fits no orders of these price styles, in words; nothing where it does.
+    def other_orders(self, styles: Mapping[str, str], life: int) -> str | None:
+        """Why it fits no such orders, in words; nothing where it does.
 
-        styles: by intent, BUY_YES and the others. A header that names none fits all.
+        styles: of prices by intent, BUY_YES and the others. life: ticks that an order rests. A
+        header that does not say them fits all.
         """
-        episode = self.settings.get("episode")
-        trained = episode.get("price_style") if isinstance(episode, Mapping) else None
+        given = self.settings.get("episode")
+        episode = given if isinstance(given, Mapping) else {}
+        if episode.get("life", life) != life:
+            shown = in_one_line(str(episode["life"]))
+            return f"trained with life={shown}; set it to that, or train anew"
+        trained = episode.get("price_style")
         if trained is None:
             return None
         by_intent = trained if isinstance(trained, Mapping) else dict.fromkeys(styles, trained)

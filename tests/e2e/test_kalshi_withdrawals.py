@@ -1,4 +1,4 @@
-"""Every tick begins with no order of ours known to be open in its market; no others leave it."""
+"""Orders of ours leave their book after as many ticks as in training, or once they may not rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from tests.e2e.test_trade_kalshi import traded
 
 D = Decimal
 RAIN = "RAIN"
-SECOND = np.timedelta64(1, "s")
+STEP = np.timedelta64(1, "m")
+LATER = np.datetime64("2100-01-01", "ns")
 
 
 def rich(buffer: str) -> Admission:
@@ -78,7 +79,7 @@ def cancels(stand: KalshiStand) -> int:
 
 def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> list[str]:
     """What is taken out, by our ids."""
-    return [intent.client_order_id for intent in manager.withdraw(market)]
+    return [intent.client_order_id for intent in manager.withdraw(market, LATER)]
 
 
 def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
@@ -177,6 +178,8 @@ class Trading:
     admission: Admission
     guard: Guard = unguarded
     settings: ActorSettings = field(default_factory=ActorSettings)
+    life: int = 1
+    halted: bool = False
     told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -202,15 +205,17 @@ class Trading:
             notices,
             self.settings,
             clock=self.stand.clock,
+            life=self.life,
+            halted=lambda: self.halted,
         )
         self.began = self.stand.clock()
         for market in (RAIN, "SNOW"):
-            self.service.follow(market, MarketSpan(self.began, SECOND, 60))
+            self.service.follow(market, MarketSpan(self.began, STEP, 60))
 
     def tick(self, row: int, market: str = RAIN) -> Any:
         tick = np.zeros(1, TICK)[0]
         tick["bid"], tick["ask"], tick["estimate"] = 5000, 5200, 0.51
-        update = MarketUpdate(market, self.began + row * SECOND, tick)
+        update = MarketUpdate(market, self.began + row * STEP, tick)
         return self.service.work(update)
 
 
@@ -230,6 +235,29 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
     assert [each.remaining for each in view.resting] == [10]
+
+
+def test_an_order_rests_so_many_ticks_and_under_a_halt_no_longer_than_one(
+    stand: KalshiStand,
+) -> None:
+    trading = Trading(stand, UNLIMITED, life=2)
+    for row in range(4):
+        stand.clock.ahead = row * STEP
+        assert trading.tick(row) is not None
+        if row < 3:
+            placed(stand, f"o-{row}", price=f"0.4{row}")
+        assert resting(stand) == [f"o-{k}" for k in (row - 1, row) if 0 <= k < 3]
+    trading.halted = True
+    assert trading.tick(4) is not None
+    assert resting(stand) == []
+
+
+def test_an_order_that_would_not_be_admitted_now_rests_no_longer(stand: KalshiStand) -> None:
+    placed(stand, "o-1", "o-2")
+    manager = stand.manager(rich("994"))
+    taken = manager.withdraw(RAIN, np.datetime64(0, "ns"))
+    assert [each.client_order_id for each in taken] == ["o-2"]
+    assert resting(stand) == ["o-1"]
 
 
 def test_halts_and_a_kill_file_keep_no_order_in_the_book(stand: KalshiStand) -> None:
@@ -252,7 +280,7 @@ def test_a_tick_that_is_not_decided_on_looks_at_the_orders_all_the_same(
         assert trading.tick(0) is not None
     placed(stand, "o-1")
     if why == "late":
-        stand.clock.ahead = np.timedelta64(60, "s")
+        stand.clock.ahead = 2 * STEP
     assert trading.tick(59 if why == "settling" else 1) is None
     assert trading.service.skipped == {why: 1}
     assert resting(stand) == []

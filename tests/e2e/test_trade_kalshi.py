@@ -303,6 +303,11 @@ def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) 
     with pytest.raises(InputError, match=r"fixed.safetensors: trained with price_style=mid; set"):
         policy_of(other)
     policy_of(KalshiTradingSettings(policy=str(path), price_style="mid"))
+    about = About(settings={"episode": {"life": 20}}, features=about.features)
+    save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})
+    with pytest.raises(InputError, match=r"fixed.safetensors: trained with life=20; set it"):
+        policy_of(other)
+    policy_of(KalshiTradingSettings(policy=str(path), life=20))
     absent = KalshiTradingSettings(policy=str(tmp_path / "none.safetensors"))
     with pytest.raises(InputError, match="no checkpoint"):
         policy_of(absent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -176,6 +175,5 @@ def test_keys_are_sent_to_no_other_address(url: str) -> None:
     assert "word" not in str(caught.value)
 
 
-def test_an_order_waits_one_tick_in_training_as_live() -> None:
-    assert EpisodeSettings().life == 1
-    assert "life" not in {each.name for each in fields(KalshiTradingSettings)}
+def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:
+    assert EpisodeSettings().life == KalshiTradingSettings(markets=("RAIN",)).life == 2

@@ -142,15 +142,14 @@ def test_what_the_venue_rejected_is_not_played() -> None:
 def on_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exchange, ActionLog]:
     """A journal in a file, and what it is about."""
     path = tmp_path_factory.mktemp("account") / "journal.sqlite"
-    return path, *traded(7, EpisodeSettings(life=2), 9, path)
+    return path, *traded(7, EpisodeSettings(), 9, path)
 
 
 def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     tmp_path: Path, on_disk: tuple[Path, Exchange, ActionLog]
 ) -> None:
     path, exchange, log = on_disk
-    rested = EpisodeSettings(life=2)
-    settings = paper_report.PaperReportSettings(str(path), episode=rested)
+    settings = paper_report.PaperReportSettings(str(path))
     report = paper_report.paper_report(settings)
     sent = [int(placed.order.count) for placed in exchange.orders.values()]
     assert report.sizes == {size: sent.count(size) for size in sorted(set(sent))}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 
@@ -272,11 +273,14 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
         list(connection.pages("fills", "/portfolio/fills", "fills"))
 
 
+LATER = np.datetime64("2100-01-01", "ns")
+
+
 def test_what_an_order_filled_until_it_was_taken_out_is_waited_for(venue: Venue) -> None:
     manager = manager_of()
     manager.submit(WISH)
     venue.orders[0] |= {"fill_count_fp": "4.00", "remaining_count_fp": "6.00"}
-    assert [intent.client_order_id for intent in manager.withdraw("RAIN")] == ["o-1"]
+    assert [intent.client_order_id for intent in manager.withdraw("RAIN", LATER)] == ["o-1"]
     with pytest.raises(BrokerError, match=r"order v-1: 4.00 traded, 0 listed"):
         manager.view("RAIN")
     venue.cash, venue.positions, venue.fills = "997.93", {"RAIN": "4.00"}, [fill("4.00")]
