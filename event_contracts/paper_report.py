@@ -39,7 +39,7 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.position_sizes import PositionSizeMetrics
-from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, SizeView, size_view
+from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
 from execution.journal.migrations import rows_of
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.command import log_to_file, one_line_errors
@@ -54,18 +54,6 @@ from foundation.terminal import terminal
 FILE = "paper_report.json"
 PAGE = "paper_report.html"
 
-PAPER_MACRO = """
-{% macro paper(view) %}
-<table><tr><th scope="col"></th><th scope="col">as decided</th>
-<th scope="col">fixed at {{ view.fixed_size }}</th></tr>
-{% for name, decided, fixed in view.rows %}<tr><th scope="row">{{ name }}</th><td>{{ decided }}</td>
-<td>{{ fixed }}</td></tr>{% endfor %}</table>
-<table>{% for name, value in view.facts %}<tr><th scope="row">{{ name }}</th>
-<td>{{ value }}</td></tr>{% endfor %}</table>
-{% for name, sizes in view.sections %}{% if sizes %}<h3>{{ name }}</h3>{{ sized(sizes) }}{% endif %}
-{% endfor %}
-{% endmacro %}
-"""
 _TEMPLATE = (
     '{% extends "frame" %}{% block title %}Paper trading of event contracts{% endblock %}'
     "{% block style %}:root { --quiet: #667085; --rule: #e3e7ee; --first: #2456c8;"
@@ -75,8 +63,15 @@ _TEMPLATE = (
     + "{% endblock %}{% block body %}"
     + CHART_MACRO
     + SIZE_MACRO
-    + PAPER_MACRO
-    + "<h1>Sizes on paper</h1>{{ paper(view) }}{% endblock %}"
+    + """<h1>Sizes on paper</h1>
+<table><tr><th scope="col"></th><th scope="col">as decided</th>
+<th scope="col">fixed at {{ fixed_size }}</th></tr>
+{% for name, decided, fixed in rows %}<tr><th scope="row">{{ name }}</th><td>{{ decided }}</td>
+<td>{{ fixed }}</td></tr>{% endfor %}</table>
+<table>{% for name, value in facts %}<tr><th scope="row">{{ name }}</th>
+<td>{{ value }}</td></tr>{% endfor %}</table>
+{% for name, sizes in sections %}{% if sizes %}<h3>{{ name }}</h3>{{ sized(sizes) }}{% endif %}
+{% endfor %}{% endblock %}"""
 )
 
 
@@ -150,21 +145,6 @@ class PaperReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class PaperView:
-    """What a page's section shows: `PAPER_MACRO`, beside those of sizes and charts.
-
-    rows: a figure of both runs each.
-    facts: of the account.
-    sections: sizes of both runs.
-    """
-
-    fixed_size: int
-    rows: tuple[tuple[str, str, str], ...]
-    facts: tuple[tuple[str, str], ...]
-    sections: tuple[tuple[str, SizeView | None], ...]
-
-
 def paper_report(settings: PaperReportSettings) -> PaperReport:
     """The report of an account's journal.
 
@@ -197,8 +177,7 @@ def paper_report(settings: PaperReportSettings) -> PaperReport:
     )
 
 
-def paper_view(report: PaperReport) -> PaperView:
-    """The report as a page's section shows it."""
+def _page(report: PaperReport) -> str:
     runs = (report.as_decided, report.at_fixed_size)
     figures = [
         {
@@ -209,7 +188,7 @@ def paper_view(report: PaperReport) -> PaperView:
         }
         for run in runs
     ]
-    rows = tuple((name, value, figures[1][name]) for name, value in figures[0].items())
+    rows = [(name, value, figures[1][name]) for name, value in figures[0].items()]
     facts = (
         ("decisions", f"{report.decisions:,}"),
         ("change of the account, USD", _usd(report.change)),
@@ -218,10 +197,12 @@ def paper_view(report: PaperReport) -> PaperView:
         ("orders of unknown fate", f"{report.unknown:,}"),
     )
     names = ("Sizes as decided", f"Sizes fixed at {report.fixed_size}")
-    sections = tuple(
+    sections = [
         (name, size_view(run.episodes, "seconds")) for name, run in zip(names, runs, strict=True)
+    ]
+    return render_page(
+        _TEMPLATE, fixed_size=report.fixed_size, rows=rows, facts=facts, sections=sections
     )
-    return PaperView(report.fixed_size, rows, facts, sections)
 
 
 def write_paper_report(report: PaperReport, output: Path) -> None:
@@ -233,7 +214,7 @@ def write_paper_report(report: PaperReport, output: Path) -> None:
         if the folder cannot be written.
     """
     text = json.dumps(report.as_json(), indent=1) + "\n"
-    page = render_page(_TEMPLATE, view=paper_view(report))
+    page = _page(report)
     write_whole(
         {
             FILE: lambda path: path.write_text(text, encoding="utf-8"),

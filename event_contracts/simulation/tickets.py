@@ -16,6 +16,7 @@ import numpy as np
 
 from event_contracts.trading.fields import BookSide, Status
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Verb
+from event_contracts.trading.venue_orders import own_terms, yes_price
 
 Answer = dict[str, Any]
 
@@ -100,16 +101,16 @@ class OrderRequest:
     @property
     def verb(self) -> Verb:
         """What it does with its own side."""
-        return "SELL" if self.reduce_only else "BUY"
+        return own_terms(self.side, self.reduce_only)[0]
 
     @property
     def outcome(self) -> Outcome:
         """Its own side."""
-        return "YES" if (self.side == "bid") != self.reduce_only else "NO"
+        return own_terms(self.side, self.reduce_only)[1]
 
     def limit_order(self, order_id: str, count: Decimal) -> LimitOrder:
-        """The order in the words of the exact account."""
-        own = self.price if self.outcome == "YES" else PAYOUT - self.price
+        """The order in our words."""
+        own = yes_price(self.outcome, self.price)
         return LimitOrder(order_id, self.ticker, self.verb, self.outcome, own, count)
 
 

@@ -7,9 +7,10 @@ UTC, as text that sorts; money is text in USD.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -17,14 +18,14 @@ import numpy as np
 
 from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.journal_rows import JournalRow, JournalTables
+from event_contracts.trading.journal_rows import JournalRow, Query, journal_rows
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
 from event_contracts.trading.records import MOST, TICK, WHOLE
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
-from foundation.database import Database, DatabaseFailed, Row
+from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -177,26 +178,24 @@ class ActionRecords:
         cannot be.
     """
 
-    def __init__(
-        self, rows: Callable[[str, Sequence[str]], list[Row]], journal: str = "memory"
-    ) -> None:
+    def __init__(self, rows: Query, journal: str = "memory") -> None:
         self.journal = journal
-        self._tables = JournalTables(rows, journal)
+        self._rows = partial(journal_rows, rows, journal)
 
     def began_with(self) -> Decimal | None:
         """USD that the account was worth when it was first seen; none before that."""
-        rows = self._tables.rows("kalshi_began", "name, worth", keys=1)
+        rows = self._rows("kalshi_began", "name, worth", keys=1)
         return rows[0].amount("worth") if rows else None
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        rows = self._tables.rows("kalshi_markets", "market, begins, interval, rows", keys=1)
+        rows = self._rows("kalshi_markets", "market, begins, interval, rows", keys=1)
         return {row.text("market"): _span(row) for row in rows}
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
         columns = f"market, at, {', '.join(_COLUMNS)}"
-        rows = self._tables.rows(TICK_TABLE, columns, "WHERE market = ? ORDER BY at", (market,))
+        rows = self._rows(TICK_TABLE, columns, "WHERE market = ? ORDER BY at", (market,))
         tape = np.array([_tick(row) for row in rows], TICK)
         return [
             MarketUpdate(market, row.instant("at"), tick)
@@ -207,13 +206,13 @@ class ActionRecords:
         """The decisions on a market, or on all, oldest first."""
         condition = "" if market is None else "WHERE market = ? "
         values = () if market is None else (market,)
-        rows = self._tables.rows(ACTION_TABLE, _ACTION, f"{condition}ORDER BY at, rowid", values)
+        rows = self._rows(ACTION_TABLE, _ACTION, f"{condition}ORDER BY at, rowid", values)
         return [_entry(row) for row in rows]
 
     def requests(self) -> Mapping[str, JournalRow]:
         """The intents of decisions, by client_order_id: rows with `terms`."""
         decided = f"WHERE client_order_id IN (SELECT client_order_id FROM {ACTION_TABLE})"
-        rows = self._tables.rows("intents", "client_order_id, terms", decided, keys=1)
+        rows = self._rows("intents", "client_order_id, terms", decided, keys=1)
         return {row.text("client_order_id"): row for row in rows}
 
     def refusal(self, table: str, market: str, at: np.datetime64, why: str) -> DatabaseFailed:

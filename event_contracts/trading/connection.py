@@ -54,7 +54,7 @@ class KalshiConnection:
         # A proxy would stand between this machine and itself.
         self._session.trust_env = not settings.on_this_machine
         timeout = (settings.connect_timeout, settings.read_timeout)
-        transport = Transport(timeout, settings.deadline, settings.attempts, pace, keys.signer())
+        transport = Transport(timeout, settings.deadline, settings.attempts, pace, keys.sign)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, transport)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,11 +52,6 @@ class StatusAnswer(Exception):
         super().__init__(f"status {status}: {words}")
         self.status = status
         self.words = words
-
-
-def milliseconds() -> int:
-    """Milliseconds since 1970 by this machine's clock."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -139,15 +134,9 @@ class KalshiKeys:
             "KALSHI-ACCESS-SIGNATURE": base64.b64encode(signature).decode(),
         }
 
-    def signer(
-        self, clock: Callable[[], int] = milliseconds
-    ) -> Callable[[str, str], Mapping[str, str]]:
-        """What signs each attempt of a request anew."""
-
-        def sign(method: str, path: str) -> Mapping[str, str]:
-            return self.headers(method, path, clock())
-
-        return sign
+    def sign(self, method: str, path: str) -> Mapping[str, str]:
+        """What signs each attempt of a request anew, by this machine's clock."""
+        return self.headers(method, path, time.time_ns() // 1_000_000)
 
     def redact(self, text: str) -> str:
         """The text with neither key in it, nor a line of the private one."""

@@ -20,6 +20,8 @@ from foundation.errors import in_one_line
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
 
+Query = Callable[[str, Sequence[str]], list[Row]]
+
 
 @dataclass(frozen=True, slots=True)
 class JournalRow:
@@ -116,37 +118,31 @@ class JournalRow:
         return self.refusal(f"{column} is {what}: {shown}")
 
 
-class JournalTables:
-    """The tables of a journal.
+def journal_rows(
+    query: Query,
+    journal: str,
+    table: str,
+    columns: str,
+    clause: str = "",
+    values: Sequence[str] = (),
+    keys: int = 2,
+) -> list[JournalRow]:
+    """Rows of a table of a journal.
 
-    query: what an SQL query finds in it.
-    journal: what messages call it.
+    query: what finds them. journal: what messages call it.
+    columns: with commas between them; so many of the first, `keys`, tell rows apart.
+    clause: of the query, after the table; values: for it.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a journal that cannot be read.
     """
-
-    def __init__(self, query: Callable[[str, Sequence[str]], list[Row]], journal: str) -> None:
-        self._journal = journal
-        self._query = query
-
-    def rows(
-        self, table: str, columns: str, clause: str = "", values: Sequence[str] = (), keys: int = 2
-    ) -> list[JournalRow]:
-        """Rows of a table.
-
-        columns: with commas between them; so many of the first, `keys`, tell rows apart.
-        clause: of the query, after the table; values: for it.
-
-        Raises
-        ------
-        DatabaseFailed
-            for a journal that cannot be read.
-        """
-        names = columns.split(", ")
-        return [
-            JournalRow(
-                self._journal,
-                table,
-                " ".join(map(str, row[:keys])),
-                dict(zip(names, row, strict=True)),
-            )
-            for row in self._query(f"SELECT {columns} FROM {table} {clause}", values)
-        ]
+    names = columns.split(", ")
+    found = query(f"SELECT {columns} FROM {table} {clause}", values)
+    return [
+        JournalRow(
+            journal, table, " ".join(map(str, row[:keys])), dict(zip(names, row, strict=True))
+        )
+        for row in found
+    ]

@@ -135,7 +135,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
     path = Path(path)
     if zipfile.is_zipfile(path):
         raise InputError(
-            f"{path}: an archive of {_actions_of_archive(path)}; this system reads checkpoints of"
+            f"{path}: an archive of another program; this system reads checkpoints of"
             f" {ACTIONS} actions in safetensors, which it writes itself: train anew"
         )
     try:
@@ -188,13 +188,3 @@ def _layer_names(weights: Weights) -> list[str]:
     """
     count = sum(name.startswith(HIDDEN) and name.endswith(".weight") for name in weights)
     return [*(f"{HIDDEN}{2 * k}.weight" for k in range(count)), f"{CHOICE}weight"]
-
-
-def _actions_of_archive(path: Path) -> str:
-    """What a Stable-Baselines3 archive says of its actions; nothing of it is run."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            space = json.loads(archive.read("data"))["action_space"]
-        return f"Stable-Baselines3 with {int(space['n'])} actions"
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError, zipfile.BadZipFile):
-        return "another program"

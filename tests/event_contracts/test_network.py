@@ -74,11 +74,7 @@ def test_an_archive_of_the_past_is_refused_without_running_anything_of_it(tmp_pa
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data", json.dumps({"action_space": {":serialized:": "gAWV", "n": "5"}}))
         archive.writestr("policy.pth", b"not read")
-    with pytest.raises(ValueError, match="Stable-Baselines3 with 5 actions"):
-        load_network(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("other", "text")
-    with pytest.raises(ValueError, match="an archive of another program"):
+    with pytest.raises(ValueError, match=r"an archive of another program; .* of 25 actions"):
         load_network(path)
 
 
