@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from foundation.command import log_to_file, one_line_errors
@@ -72,15 +71,9 @@ from option_spreads.simulation.spread_report import (
 )
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
-from trainingdata.confirmation import (
-    LARGEST_OF_VOLATILITY,
-    left_out,
-    unconfirmed,
-    unconfirmed_volatility,
-    without,
-)
+from trainingdata.confirmation import doubts_of, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, system_clock
-from trainingdata.sessions import stock_grid
+from trainingdata.sessions import started_at, stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
 log = logging.getLogger(__name__)
@@ -244,7 +237,7 @@ class SpreadSettings:
                 bars = read_bars(folders, [self.bars.symbol], unzoned=self.bars.unzoned())
             except DataError as error:
                 raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
-            vix = _confirmed_closes(volatility_index(self.bars.vix))
+            vix = volatility_index(self.bars.vix)
             bars = _confirmed(bars)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         calendar = stock_grid().dates
@@ -261,25 +254,12 @@ class SpreadSettings:
 def _confirmed(bars: Bars) -> Bars:
     """The index's bars that others confirm; a session that lacks one is not traded."""
     unread = unconfirmed(bars)
-    if unread.any():
-        (item,) = bars.instruments
-        log.warning("%s", left_out(item.symbol, item.kind, bars.times[unread[0]]))
+    (item,) = bars.instruments
+    times, values = bars.real_bars(0)
+    starts = started_at(item.kind, times)
+    for doubt in doubts_of(item.symbol, starts, values, unread[0, bars.mask[0]]):
+        log.warning("%s", doubt)
     return without(bars, unread)
-
-
-def _confirmed_closes(vix: pd.Series) -> pd.Series:
-    """Closes of the volatility index that others confirm; the session after one is not traded."""
-    unread = unconfirmed_volatility(vix.to_numpy())
-    if unread.any():
-        log.warning(
-            "bars.vix: %s left out, more than %g times up or down from the last one believed, and"
-            " none confirms it, the first of %s; the session after each is not traded: look at the"
-            " file",
-            counted(int(unread.sum()), "close"),
-            LARGEST_OF_VOLATILITY,
-            vix.index[unread][0].date(),
-        )
-    return vix[~unread]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

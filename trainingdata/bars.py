@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -83,6 +83,7 @@ class Origin:
     notes: what of it is ignored, left out or taken for something else.
     ends: whether a stamp is the end of its bar, not its begin.
     doubts: what of its bars may be wrong.
+    unread: known-at instants [n] and values [n, 5] of its bars that are left out.
     """
 
     file: str
@@ -91,6 +92,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     ends: bool = False
     doubts: tuple[Doubt, ...] = ()
+    unread: tuple[Instants, Array] | None = field(default=None, compare=False, repr=False)
 
     @property
     def stamps(self) -> str:
@@ -175,6 +177,18 @@ class Bars:
         """The real bars of symbol number `s`: known-at instants [N] and values [N, 5]."""
         rows = self.mask[s]
         return self.times[rows], self.values[s, rows]
+
+    def with_unread(self) -> Bars:
+        """The panel as it stands in its files, with the bars that are left out."""
+        values = self.values.copy()
+        mask = self.mask.copy()
+        for s, origin in enumerate(self.origins):
+            if origin.unread is not None:
+                rows = np.searchsorted(self.times, origin.unread[0])
+                within = rows < len(self.times)
+                values[s, rows[within]] = origin.unread[1][within]
+                mask[s, rows[within]] = True
+        return replace(self, values=values, mask=mask)
 
     def last_closes(self) -> Array:
         """The last known close of each symbol, [S]; NaN for one that has no bar yet."""

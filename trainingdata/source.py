@@ -13,16 +13,11 @@ from foundation.errors import DataError, InputError, nearest_or_all
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, panel
-from trainingdata.confirmation import left_out, unconfirmed, without
+from trainingdata.confirmation import doubts_of, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, utc_text
 from trainingdata.instruments import Kind, symbols_of
-from trainingdata.splits import (
-    SplitLike,
-    Unconfirmed,
-    WrongRows,
-    unconfirmed_actions,
-    unlike_trading,
-)
+from trainingdata.sessions import started_at
+from trainingdata.splits import SplitLike, Unconfirmed, unconfirmed_actions, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
@@ -111,17 +106,19 @@ class DataSettings:
         found = unlike_trading(bars, self._listed_actions(), raw=raw)
         # A coin has no splits.
         stocks = {item.symbol for item in bars.instruments if item.kind is Kind.STOCK}
-        jumps = [one for one in found if not isinstance(one, WrongRows) and one.symbol in stocks]
-        self._refuse_unless_accepted(jumps)
-        unread = unconfirmed(split_adjusted(bars, splits) if splits else bars)
+        self._refuse_unless_accepted([one for one in found if one.symbol in stocks])
+        adjusted = split_adjusted(bars, splits) if splits else bars
+        unread = unconfirmed(adjusted)
         if not found and not unread.any():
             return bars
         origins = []
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
-            doubts = [one.doubt for one in found if one.symbol == item.symbol]
-            if unread[s].any():
-                doubts.append(left_out(item.symbol, item.kind, bars.times[unread[s]]))
-            origins.append(replace(origin, doubts=tuple(doubts)))
+            jumps = [one.doubt for one in found if one.symbol == item.symbol]
+            times, values = adjusted.real_bars(s)
+            starts = started_at(item.kind, times)
+            doubts = doubts_of(item.symbol, starts, values, unread[s, bars.mask[s]], jumps)
+            rows = bars.times[unread[s]], bars.values[s, unread[s]]
+            origins.append(replace(origin, doubts=doubts, unread=rows))
         return without(replace(bars, origins=tuple(origins)), unread)
 
     def _refuse_unless_accepted(self, jumps: Sequence[SplitLike | Unconfirmed]) -> None:

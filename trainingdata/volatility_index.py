@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from foundation.counts import counted
 from foundation.errors import DataError
+from trainingdata.confirmation import LARGEST_OF_VOLATILITY, unconfirmed_volatility
+
+log = logging.getLogger(__name__)
 
 # Log of the volatility index per log of the index lost, measured on SPY and VIX from open to close,
 # 2023-04 to 2025-06.
@@ -19,7 +24,9 @@ LEAST, MOST = 2.0, 200.0
 
 
 def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
-    """Closes of a volatility index by date, points.
+    """Closes of a volatility index by date, points; without those that no other confirms.
+
+    The session after one that is left out is not traded, in a backtest and live.
 
     path: a Parquet file with `timestamp` and `close`.
     key: of the setting that names it, for messages.
@@ -48,7 +55,17 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
             f"{key}: {path}: its median close, {median:g}, is none of a volatility index in points,"
             f" {LEAST:g} … {MOST:g}"
         )
-    return closes
+    unread = unconfirmed_volatility(closes.to_numpy())
+    if unread.any():
+        log.warning(
+            "%s: %s left out, more than %g times up or down from the last one believed, and none"
+            " confirms it, the first of %s; the session after each is not traded: look at the file",
+            key,
+            counted(int(unread.sum()), "close"),
+            LARGEST_OF_VOLATILITY,
+            closes.index[unread][0].date(),
+        )
+    return closes[~unread]
 
 
 def within_day(

@@ -23,12 +23,12 @@ LARGEST_GAP = 0.2
 class BarBelief:
     """What is read of the bars of a venue, pass by pass.
 
-    A bar that a price has contradicted stays out until the venue corrects it or the bar after it
-    confirms it.
+    A bar that a price has contradicted stays out until the venue corrects it, or the close after it
+    is nearer to its own than to the price.
     """
 
     def __init__(self) -> None:
-        self._contradicted: dict[tuple[str, np.datetime64], float] = {}
+        self._denied: dict[tuple[str, np.datetime64], tuple[float, float]] = {}  # close, price
 
     def believed(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
         """The panel without bars that are not believed, and why by symbol whose last bar is not.
@@ -39,8 +39,9 @@ class BarBelief:
         prices: USD, of symbols whose bar has just ended.
         """
         now = contradicted(bars, prices, LARGEST_GAP)
-        agreeing = without(bars, now | self._still_contradicted(bars, now))
-        self._remember(bars, bars.mask & ~agreeing.mask)
+        still = self._still_denied(bars, now)
+        agreeing = without(bars, now | still)
+        self._remember(bars, now, still, prices)
         believed = confirmed(agreeing)
         closes = closes_of(bars)
         doubted = {}
@@ -62,22 +63,24 @@ class BarBelief:
             log.warning("%s is not traded: %s", symbol, doubted[symbol])
         return replace(believed, instruments=tuple(items)), doubted
 
-    def _still_contradicted(self, bars: Bars, now: Mask) -> Mask:
+    def _still_denied(self, bars: Bars, now: Mask) -> Mask:
         """[S, T] bars that a price contradicted in an earlier pass, as they still stand."""
         still = np.zeros(bars.mask.shape, dtype=bool)
-        for (symbol, at), close in self._contradicted.items():
+        for (symbol, at), (close, price) in self._denied.items():
             row = int(np.searchsorted(bars.times, at))
             if symbol not in bars.symbols or row >= len(bars.times) or bars.times[row] != at:
                 continue
             s = bars.symbols.index(symbol)
             after = bars.values[s, row + 1 :, CLOSE][bars.mask[s, row + 1 :] & ~now[s, row + 1 :]]
-            agrees = len(after) > 0 and abs(after[0] / close - 1.0) < LARGEST_GAP
-            still[s, row] = bars.values[s, row, CLOSE] == close and not agrees
+            sides = abs(np.log(after[:1] / close)) < abs(np.log(after[:1] / price))
+            still[s, row] = bars.values[s, row, CLOSE] == close and not sides.any()
         return still
 
-    def _remember(self, bars: Bars, mask: Mask) -> None:
-        """Note what is contradicted now, mask [S, T], and nothing else."""
-        self._contradicted = {
-            (bars.symbols[s], np.datetime64(bars.times[t])): float(bars.values[s, t, CLOSE])
-            for s, t in np.argwhere(mask).tolist()
-        }
+    def _remember(self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]) -> None:
+        """Note what is contradicted now or still is, masks [S, T], and nothing else."""
+        denied = {}
+        for s, t in np.argwhere(now | still).tolist():
+            name = bars.symbols[s], np.datetime64(bars.times[t])
+            close = float(bars.values[s, t, CLOSE])
+            denied[name] = (close, prices[name[0]]) if now[s, t] else self._denied[name]
+        self._denied = denied

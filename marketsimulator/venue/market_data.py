@@ -97,7 +97,9 @@ def bars_answer(
         not know of.
     latest: no more than so many of each; 0 for all.
     """
-    past = venue.bars.between(0, venue.index + 1)
+    # A client judges the history itself, as one of a real venue does; what trades and is marked is
+    # believed already.
+    past = (venue.bars if latest else venue.filed).between(0, venue.index + 1)
     if adjustment != "raw" and venue.settings.data.adjustment == "raw":
         past = split_adjusted(past, venue.settings.data.corporate_actions())
     return {

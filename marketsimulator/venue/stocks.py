@@ -45,6 +45,7 @@ class Venue:
 
     settings: costs, margin and increments, those of a backtest.
     bars: the panel; index: the instant where the clock stands; first: where it began.
+    filed: the panel with the bars that are left out of it: what a client asks for as history.
     broker: the account on the bars.
     options: the option desks beside it.
     record: activities and client ids, of stocks and options.
@@ -62,6 +63,7 @@ class Venue:
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
         self.bars = bars
+        self.filed = bars.with_unread()
         self.index = first
         self.first = first
         self.broker: SimulatedBroker = settings.broker(bars, first)

@@ -1,21 +1,30 @@
-"""One bad bar of one symbol moves no other symbol of the live loop."""
+"""One bad bar of one symbol moves no other symbol, of the live loop, a backtest and a replay."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from execution.account_lock import JOURNAL
 from execution.decision import Decision
+from execution.live.bar_belief import BarBelief
+from execution.records import Run
+from foundation.compose import composed_config
 from foundation.database import Database, rows_of
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data
 from marketsimulator.venue.stocks import Venue
 from tests.e2e.practice import Live, Practice, Start, broker
 from tests.e2e.test_live_account import Desk
+from trainingdata.sessions import started_at
+from trainingdata.synthetic import SyntheticMarket
 
 PASSES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")
 WORDS = (
@@ -23,10 +32,21 @@ WORDS = (
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
 )
 FACTORS = (100.0, 0.1, 0.01, 0.5)
+ODD = [("o", 5.0), ("h", 9.0), ("l", 0.2), ("c", 0.6), ("c", 1.7)]
+SYMBOLS = ("SYA", "SYB", "SYXUSD")
+NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
+FILED = (
+    f"symbols=[{','.join(SYMBOLS)}]",
+    "forecaster=ewma",
+    "forecaster.calibrated=false",
+    "prior.stock_sharpe=1.0",
+)
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, begins: str, factor: float | None) -> None:
-    """Have the venue's history show SYA's bar of an hour with another close, or not at all.
+def spoil(
+    monkeypatch: pytest.MonkeyPatch, begins: str, factor: float | None, price: str = "c"
+) -> None:
+    """Have the venue's history show SYA's bar of an hour with another price, or not at all.
 
     Its latest bar, its last trade and what it values positions at stay as they are.
     """
@@ -41,9 +61,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, begins: str, factor: float | None) ->
             if not bar["t"].startswith(begins):
                 rows.append(bar)
             elif factor is not None:
-                close = bar["c"] * factor
-                ends = {"h": max(bar["h"], close), "l": min(bar["l"], close)}
-                rows.append({**bar, "c": close, **ends})
+                odd = {**bar, price: bar[price] * factor}
+                prices = [odd[name] for name in NAMES]
+                rows.append({**odd, "h": max(prices), "l": min(prices)})
         return {**found, "SYA": rows}
 
     monkeypatch.setattr(market_data, "bars_answer", spoilt)
@@ -121,6 +141,89 @@ def test_a_bad_last_bar_that_the_venues_price_denies_moves_no_other_symbol(
     assert here.venue.broker.row().equity == pytest.approx(calm.venue.broker.row().equity, rel=0.01)
     for gross, ceiling in rows_of(journal, "SELECT gross_stock / equity, stock_ceiling FROM marks"):
         assert gross <= ceiling * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("price", "factor"), [ODD[0], *(pytest.param(*odd, marks=pytest.mark.slow) for odd in ODD[1:])]
+)
+def test_no_price_of_a_bad_bar_moves_another_symbol(
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, price: str, factor: float
+) -> None:
+    with monkeypatch.context() as patch:
+        spoil(patch, "2024-02-20T15:30", None)
+        missing, _, _ = passes(practice, tmp_path / "missing")
+    with monkeypatch.context() as patch:
+        spoil(patch, "2024-02-20T15:30", factor, price)
+        decisions, journal, _ = passes(practice, tmp_path / "spoilt")
+    assert [d.choices for d in decisions] == [d.choices for d in missing]
+    assert [d.orders for d in decisions] == [d.orders for d in missing]
+    ((said,),) = rows_of(journal, "SELECT text FROM notices WHERE kind = 'bars'")
+    assert "SYA: its bars end at" in said
+
+
+def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None) -> Path:
+    """Files of three symbols; SYA's with prices of some rows times a factor, or without a row."""
+    folder.mkdir(parents=True)
+    market = SyntheticMarket(symbols=SYMBOLS, start="2024-01-02", end="2024-02-23").bars()
+    for s, item in enumerate(market.instruments):
+        times, values = market.real_bars(s)
+        frame = pd.DataFrame(values, columns=[*NAMES.values(), "volume"])
+        frame.insert(0, "timestamp", pd.DatetimeIndex(started_at(item.kind, times), tz="UTC"))
+        if item.symbol == "SYA":
+            for row, price, factor in odd:
+                frame.loc[row, NAMES[price]] *= factor
+            prices = frame[list(NAMES.values())]
+            frame["high"], frame["low"] = prices.max(axis=1), prices.min(axis=1)
+            frame = frame.drop(index=[] if without is None else [without])
+        frame.to_csv(folder / f"{item.symbol}.csv", index=False)
+    return folder
+
+
+def backtested(settings: BacktestSettings) -> Run:
+    bars, first = settings.panel()
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    return simulate_trading(settings, bars, first, "alone", trader)
+
+
+def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:
+    row = 33 * 7 + 3  # of 2024-02-20
+    folders = [filed(tmp_path / "missing", without=row)]
+    folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
+    runs = []
+    for folder in folders:
+        words = [f"data.dir=[{folder}]", "start=2024-02-20", "end=2024-02-20", "trials=null"]
+        runs.append(backtested(BacktestSettings.of(composed_config("backtest", [*words, *FILED]))))
+    missing, *spoilt = runs
+    assert missing.fills
+    for run in spoilt:
+        assert run.fills == missing.fills
+        assert run.rows == missing.rows
+
+
+def test_a_replay_over_the_practice_server_leaves_out_what_the_backtest_of_its_file_does(
+    practice: Start, tmp_path: Path
+) -> None:
+    """A spike, and two wrong bars in a row: the file's reader and the loop do not judge twice."""
+    row = 33 * 7
+    folder = filed(
+        tmp_path / "bars",
+        *[(row + k, price, 0.5) for k in (3, 4) for price in NAMES],
+        (row + 9, "o", 5.0),
+    )
+    words = (*FILED, f"data.dir=[{folder}]", "end=2024-02-21")
+    here = practice(*words, "sizing.holding=plan")
+    settings = here.venue.settings
+    expected = backtested(replace(settings, fills=replace(settings.fills, remainder="cancel")))
+    live = Live.at(here, *FILED, "sizing.holding=plan")
+    belief = BarBelief()
+    while True:
+        live.cycle(broker(here), belief=belief)
+        if here.venue.over:
+            break
+        here.advance()
+    assert expected.fills
+    assert here.venue.broker.fills == expected.fills
+    assert here.venue.broker.row().equity == expected.rows[-1].equity
 
 
 def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(

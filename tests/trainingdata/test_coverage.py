@@ -94,7 +94,7 @@ def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stock = table("AAA", minutes=30)
-    stock.loc[:2, ["open", "high", "low", "close"]] *= 1.6
+    stock.loc[:2, ["open", "high", "low", "close"]] *= 1.4
     write(tmp_path / "AAA_30m.csv", without(stock, 8, 9))
     write(tmp_path / "bbb-usdt.csv", table("BBBUSD"))
     bars = load_bars(tmp_path, end="2024-03-11")
@@ -112,7 +112,7 @@ def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
         "bars that are missing from 2024-03-07 on: AAA 1",
     ):
         assert words in shown
-    assert "1: -3" in shown, "the jump is where the prices are two thirds of those before"
+    assert "1: -2" in shown, "the jump is where the prices are five sevenths of those before"
 
 
 def test_a_panel_refuses_files_of_another_number_of_symbols_and_parts_keep_theirs(

@@ -1,4 +1,4 @@
-"""A split that prices are not adjusted for and a wrong row are named; news and coins are not."""
+"""A split that prices are not adjusted for is named, and wrong rows, each bar once; news is not."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from foundation.errors import DataError
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel
+from trainingdata.confirmation import RECENT, doubts_of, unconfirmed
 from trainingdata.instruments import instrument
 from trainingdata.sessions import session_open
 from trainingdata.source import DataSettings
-from trainingdata.splits import FEW, RATIOS, SplitLike, Unconfirmed, WrongRows, unlike_trading
+from trainingdata.splits import RATIOS, SplitLike, Unconfirmed, unlike_trading
 
 
 def split_at(frame: pd.DataFrame, row: int, ratio: float) -> pd.DataFrame:
@@ -132,7 +133,7 @@ def test_the_dividends_and_the_split_of_one_session_are_looked_at_together() -> 
 
 @given(
     ratio=st.sampled_from(RATIOS),
-    rows=st.integers(1, FEW),
+    rows=st.integers(1, RECENT),
     open_is_right=st.booleans(),
     drift=st.floats(-0.04, 0.04),
 )
@@ -144,23 +145,29 @@ def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
     closes = [100, 100, *[wrong] * rows, after, after]
     opens = [100, 100, 100 if open_is_right else wrong, *[wrong] * (rows - 1), after, after]
     bars = stock(closes, opens)
-    (found,) = unlike_trading(bars)
-    assert isinstance(found, WrongRows)
-    assert (found.count, found.before, found.close, found.after) == (rows, 100, wrong, after)
-    assert found.at == bars.times[2] - np.timedelta64(1, "h")
+    assert unlike_trading(bars) == ()
+    starts = bars.times - np.timedelta64(1, "h")
+    mask = unconfirmed(bars)[0]
+    (doubt,) = doubts_of("ACME", starts, bars.values[0], mask)
+    assert doubt.at == starts[2]
+    read = np.flatnonzero(~mask).tolist()
+    if rows == 1:
+        assert doubt.what.startswith("1 bar left out")
+        assert read == [0, 1, 3, 4]
+    else:
+        assert doubt.what.endswith(f"and came back after {rows} bars, which agree: they are read")
+        assert read == [0, 1, *range(3, 2 + rows), 3 + rows]
 
 
 def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
     closes = [100.0, 100, 50, 100, 50, 50, 50, 50]
-    split, row = unlike_trading(stock(closes, closes))
+    (split,) = unlike_trading(stock(closes, closes))
     assert isinstance(split, SplitLike)
     assert split.ratio == 2
-    assert isinstance(row, WrongRows)
-    assert (row.count, row.close) == (1, 100)
 
 
 def test_prices_that_stay_away_longer_are_two_splits() -> None:
-    closes = [100.0, 100, *[50.0] * (FEW + 1), 100, 100]
+    closes = [100.0, 100, *[50.0] * (RECENT + 1), 100, 100]
     assert [type(one) for one in unlike_trading(stock(closes, closes))] == [SplitLike] * 2
 
 
@@ -169,12 +176,12 @@ def test_a_wrong_row_is_left_out_and_said_as_doubts_with_what_to_do(tmp_path: Pa
     prices = ["open", "high", "low", "close"]
     frame.loc[frame.index[8], prices] = frame.loc[frame.index[8], prices] / 2
     path = str(write(tmp_path / "AAA.csv", frame))
-    row, unread = DataSettings(dir=(path,)).bars([], None, None).doubts
-    assert row.at == unread.at == np.datetime64(frame["start"].iloc[8].tz_convert(None))
-    assert row.what.startswith("1 bar of wrong prices? (")
-    assert row.cure == "mend the file's bars there, or take them out"
-    assert unread.what.startswith("1 bar left out")
-    assert not row.jump
+    (doubt,) = DataSettings(dir=(path,)).bars([], None, None).doubts
+    assert doubt.at == np.datetime64(frame["start"].iloc[8].tz_convert(None))
+    assert doubt.what.startswith("1 bar left out")
+    assert "no margin is called" in doubt.effect
+    assert doubt.cure.startswith("look at the file's bars there")
+    assert not doubt.jump
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])
@@ -187,8 +194,10 @@ def test_a_jump_like_a_split_is_refused_or_by_setting_a_doubt(tmp_path: Path, ra
         match=r"^AAA, 2024-03-\d\dT\S+Z: looks like a split of \d+:1 .* data\.accept_jumps=true",
     ):
         settings.bars([], None, None)
-    jump, unread = replace(settings, accept_jumps=True).bars([], None, None).doubts
-    assert unread.what.startswith("1 bar left out"), "it is confirmed by the next"
+    read = replace(settings, accept_jumps=True).bars([], None, None)
+    (jump,) = read.doubts
+    assert np.flatnonzero(~read.mask[0]).tolist() == [7]
+    assert "in the bar, which waits for the next" in jump.effect
     assert jump.jump
     assert "that nobody earned" in jump.effect
     # Batch and evaluate have no such settings: the bars come first.
@@ -200,7 +209,7 @@ def test_a_coin_has_no_splits_its_jump_is_a_doubt_and_never_refused(tmp_path: Pa
     price = np.where(np.arange(60) < 30, 100.0, 50.0)
     frame = pd.DataFrame({"timestamp": hours, **dict.fromkeys(("open", "high", "low"), price)})
     frame.assign(close=price, volume=1.0).to_csv(tmp_path / "ABCUSD.csv", index=False)
-    jump, _ = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
+    (jump,) = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
     assert jump.symbol == "ABCUSD"
     assert jump.jump
 
