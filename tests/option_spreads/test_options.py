@@ -413,6 +413,8 @@ def test_a_spoilt_close_of_the_volatility_index_trades_no_session_and_moves_no_o
     (said,) = caplog.messages
     assert said.startswith("bars.vix: 1 close left out")
     assert f"the first of {dates[20].date()}" in said
+    live = volatility_index(str(paths["spoilt"]), "vix").index.date
+    assert live.tolist() == [day.date() for day in dates if day != dates[20]]
 
 
 def test_a_volatility_index_without_the_bars_it_is_for_is_not_ignored() -> None:
