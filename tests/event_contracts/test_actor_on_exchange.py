@@ -402,7 +402,7 @@ def test_a_tick_that_waited_too_long_is_seen_and_not_decided_on() -> None:
 def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
     exchange = exchange_of(synthetic_session(3, SHORT))
     log, book = journal()
-    manager = SimulatedOrderManager(exchange, book, lambda intent, now: "KILL is there")
+    manager = SimulatedOrderManager(exchange, book, lambda intent, now, seen: "KILL is there")
     service = service_of(manager, exchange, Always(1), log)
     for _ in range(5):
         entry = step(service, exchange)

@@ -35,29 +35,29 @@ def guard(tmp_path: Path) -> KalshiGuard:
 
 
 def test_an_order_is_sent_up_to_its_largest_value(guard: KalshiGuard) -> None:
-    assert guard(intent("a", count=40), NOW) == ""
-    assert guard(intent("a", count=41), NOW) == "$20.50 are at stake; guards.max_order is $20"
-    assert guard(intent("a", "reduction", 41), NOW) == ""
+    assert guard(intent("a", count=40), NOW, None) == ""
+    assert guard(intent("a", count=41), NOW, None) == "$20.50 are at stake; guards.max_order is $20"
+    assert guard(intent("a", "reduction", 41), NOW, None) == ""
 
 
 def test_after_so_many_orders_in_an_hour_none_opens(guard: KalshiGuard) -> None:
     for k in range(3):
-        assert guard(intent(f"{k}"), NOW) == ""
+        assert guard(intent(f"{k}"), NOW, None) == ""
         guard.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
     later = NOW + 5 * MINUTE
-    assert "3 orders were sent within an hour" in guard(intent("b"), later)
-    assert guard(intent("b", "reduction"), later) == ""
-    assert guard(intent("b"), NOW + 61 * MINUTE) == ""
+    assert "3 orders were sent within an hour" in guard(intent("b"), later, None)
+    assert guard(intent("b", "reduction"), later, None) == ""
+    assert guard(intent("b"), NOW + 61 * MINUTE, None) == ""
 
 
 def test_the_kill_file_and_halts_stop_what_they_forbid(guard: KalshiGuard) -> None:
     parts: tuple[Part, ...] = ("opening", "reduction")
     guard.halts.raise_halt("drawdown", "too much was lost", NOW)
-    assert [bool(guard(intent("a", part), NOW)) for part in parts] == [True, False]
+    assert [bool(guard(intent("a", part), NOW, None)) for part in parts] == [True, False]
     guard.halts.raise_halt("positions", "they differ", NOW)
-    assert all("they differ" in guard(intent("a", part), NOW) for part in parts)
+    assert all("they differ" in guard(intent("a", part), NOW, None) for part in parts)
     guard.halts.clear("positions", "me", NOW)
     guard.halts.clear("drawdown", "me", NOW)
-    assert guard(intent("a"), NOW) == ""
+    assert guard(intent("a"), NOW, None) == ""
     guard.kill_file.touch()
-    assert all("nothing is sent" in guard(intent("a", part), NOW) for part in parts)
+    assert all("nothing is sent" in guard(intent("a", part), NOW, None) for part in parts)
