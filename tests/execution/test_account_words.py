@@ -20,13 +20,14 @@ from alpaca.trading.requests import (
     StopOrderRequest,
     TrailingStopOrderRequest,
 )
-from execution.alpaca.order_answers import same_terms
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_request
+from execution.alpaca.placed_order import PlacedOrder
+from execution.journal.intents import Intent
 from execution.orders import Account, Order, Side
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_order_shapes as shapes
@@ -528,10 +529,13 @@ def test_an_order_that_was_sent_and_still_works_is_read_as_it_was_sent(
 ) -> None:
     sent = replace(shapes.order(**words), side=side, qty=qty, symbol=symbol)
     entry = {**order_request(sent), "id": "v-1", "status": "new", "filled_qty": "0"}
-    (found,) = read(None, [held("SPY", "1")], [entry]).open_orders
-    assert found == replace(sent, reason="open at the venue")
-    assert same_terms(sent, entry)
-    assert not same_terms(replace(sent, side="sell" if side == "buy" else "buy"), entry)
+    account = read(None, [held("SPY", "1")], [entry])
+    found_at = account.as_of
+    assert account.open_orders == (replace(sent, reason="open at the venue"),)
+    placed = PlacedOrder.of(sent.client_order_id, entry)
+    assert placed.is_of(Intent(sent, found_at))
+    other: Side = "sell" if side == "buy" else "buy"
+    assert not placed.is_of(Intent(replace(sent, side=other), found_at))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from execution.alpaca.fields import ActivityEntry
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.reconcile import Difference, at_stake
+from execution.live.reconcile import Difference, Room, at_stake, explaining
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order, Side
 from foundation.database import Database
@@ -292,6 +292,19 @@ def test_a_split_that_is_two_entries_is_explained_by_both() -> None:
     assert not books.found(NVDA="30")
     books.holdings.add([replace(entries[1], quantity=Decimal(0))], BEGUN)
     assert not books.found(NVDA="0"), "the venue has taken it back"
+
+
+@pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
+def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
+    surplus: Decimal,
+) -> None:
+    sign = surplus / 4
+    changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
+    assert explaining(surplus, changes, Room()) == ["a", "b"]
+    assert explaining(2 * sign, changes, Room()) == ["a", "late", "b"], "all together"
+    assert explaining(6 * sign, changes, Room()) == []
+    assert explaining(surplus, {"b": 2 * sign}, Room(Decimal(2), Decimal(2))) == ["b"]
+    assert explaining(surplus, {"large": 9 * sign}, Room()) == [], "it would lead further away"
 
 
 def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:

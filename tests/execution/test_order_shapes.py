@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.orders import order_of, words_of
+from execution.contract_orders import LimitOrder
+from execution.journal.orders import is_same, order_of, words_of
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import QTY_LIMIT, Account, Order, OrderTerms, Side, exact_decimal
 from execution.rebalancing import Target, rebalance
@@ -114,6 +115,31 @@ def test_a_spread_comes_back_from_the_journal_as_it_was_meant(
     meant = SpreadOrder("s-1", legs, contracts, credit, AT, reduces=True, reason="so")
     kept = json.loads(json.dumps(words_of(meant)))
     assert order_of("s-1", kept, reason="so", expires_at=AT, reduces=True) == meant
+
+
+def test_two_orders_of_one_id_are_one_where_they_ask_for_the_same() -> None:
+    """At another price it is the same, but for event contracts and a spread that has a limit."""
+    bid = order(type="limit", limit_price=5.0)
+    assert is_same(bid, replace(bid, limit_price=6.0, reason="other", expires_at=AT))
+    for other in ({"symbol": "AAPL"}, {"side": "sell"}, {"qty": Decimal(9)}):
+        assert not is_same(bid, replace(bid, **other))
+    assert not is_same(bid, order())
+    legs = tuple(OptionLeg(contract_of(f"SPXW240305P000{n}000"), "buy") for n in (90, 95))
+    sold = SpreadOrder("o-1", legs, 2, Decimal(1))
+    assert is_same(sold, replace(sold, least_credit=Decimal(2)))
+    for changed in ({"legs": legs[::-1]}, {"contracts": 3}, {"least_credit": None}):
+        assert not is_same(sold, replace(sold, **changed))
+    assert not is_same(sold, bid)
+    asked = LimitOrder("o-1", "M", "buy", "yes", Decimal("0.5"), Decimal(3))
+    assert is_same(asked, replace(asked))
+    for term in (
+        {"market": "N"},
+        {"action": "sell"},
+        {"side": "no"},
+        {"price": Decimal("0.51")},
+        {"count": Decimal(4)},
+    ):
+        assert not is_same(asked, replace(asked, **term))
 
 
 def test_terms_to_their_edges() -> None:
