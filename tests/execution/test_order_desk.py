@@ -18,6 +18,7 @@ import pytest
 import requests
 from alpaca.common.exceptions import APIError
 
+from execution.alpaca.account import Reading
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.order_venue import OrderVenue
@@ -27,10 +28,10 @@ from execution.journal.events import EventLog
 from execution.journal.intents import STATES, Intent, IntentBook, Progress, State
 from execution.journal.orders import AnyOrder
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Fill, Order
+from execution.orders import Account, Fill, Order
 from execution.posting import OrderWithheld, Outbox
 from foundation.database import Database
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from tests.execution.test_vendor_fields import VALUES, answered
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
@@ -470,7 +471,9 @@ def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(sta
     book.begin(Intent(ORDER, NOW, SOON, state))
     desk, _ = outbox_at(Venue(), book)
     assert desk.is_undetermined("o-1") is (state in ("sending", "open"))
+    assert desk.was_begun("o-1") is (state != "planned")
     assert not desk.is_undetermined("o-2"), "it was never written down"
+    assert not desk.was_begun("o-2")
 
 
 def test_a_venue_that_asks_for_more_than_a_minute_in_all_is_left_alone() -> None:
@@ -688,6 +691,26 @@ def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
         desk.refreshed(placed(taken()))
 
 
+@pytest.mark.parametrize("symbol", ["NVDA", "BTC/USD"])
+@pytest.mark.parametrize(
+    ("mean", "believed"),
+    [("1", True), ("10000", True), ("0.99", False), ("10001", False), (None, True), ("0", True)],
+)
+def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
+    symbol: str, mean: str | None, believed: bool
+) -> None:
+    prices = {"NVDA": 100.0, "BTCUSD": 100.0}
+    answer = taken(symbol=symbol, filled_avg_price=mean)
+    PlacedOrder.of("o-1", answer)
+    for other in ({"symbol": "AAPL"}, {"symbol": None}, {"symbol": "SPY240308P00500000"}):
+        PlacedOrder.of("o-1", {**answer, **other}, prices.get)
+    if believed:
+        assert PlacedOrder.of("o-1", answer, prices.get).answer == answer
+        return
+    with pytest.raises(SenselessAnswer, match=f"filled_avg_price is {mean}, and {symbol} was at"):
+        PlacedOrder.of("o-1", answer, prices.get)
+
+
 @pytest.mark.parametrize(
     ("terms", "same"),
     [
@@ -852,6 +875,23 @@ def broker_at(
     broker._venue._pause = poll
     broker._venue.client = venue  # type: ignore[assignment]
     return broker, venue, time.waited, between
+
+
+def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
+    seen = list[np.datetime64]()
+
+    def believe(reading: Reading) -> Account:
+        seen.append(reading.account.as_of)
+        return reading.account
+
+    ahead = {"timestamp": "2024-03-09T17:30:20Z"}
+    time = Waiting()
+    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, clock=time, believe=believe)
+    broker._venue.client = Venue(
+        open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK, ahead, CLOCK]
+    )
+    assert [broker.account().as_of for _ in range(2)] == [NOW] * 2
+    assert seen == [NOW] * 2
 
 
 def test_an_order_is_looked_at_after_longer_and_longer_until_patience_ends() -> None:
