@@ -17,7 +17,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import STATES, IntentBook
 from execution.journal.marks import MarkBook
-from execution.journal.migrations import MIGRATIONS, rows_of
+from execution.journal.migrations import MIGRATIONS, as_it_is_today, rows_of
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
 from execution.journal.orders import AnyOrder
@@ -67,6 +67,7 @@ def test_a_journal_that_was_taken_over_has_the_tables_of_a_new_one(
     with closing(Database(restored(text, tmp_path / "journal.sqlite"))) as database:
         opened(database)
         found = tables(database)
+        assert {"intents", "events", "halts", "marks", "fills", "ground"} <= set(tables(new))
         assert {name: found.get(name) for name in tables(new)} == tables(new)
         assert database.rows("PRAGMA user_version") == [(len(MIGRATIONS),)]
 
@@ -89,6 +90,51 @@ def test_each_open_unknown_and_partly_filled_order_is_found(tmp_path: Path) -> N
         "kalshi-1": "2.5",
         "kalshi-2": "2.5",
     }
+
+
+def test_an_account_goes_on_with_what_it_held_on_its_last_ground_and_with_that_cash(
+    tmp_path: Path,
+) -> None:
+    text = next(path for path in EARLIER if path.parent.name.startswith("5b173ee"))
+    call = "SPY240920C00500000"
+    with closing(Database(restored(text, tmp_path / "journal.sqlite"))) as database:
+        for number, ground in (("early", 0), ("late", 1)):
+            database.execute(
+                "INSERT INTO fills VALUES (?, '', 'o', ?, '-2', '1.25', ?, ?, ?)",
+                (number, call, str(SOON), str(SOON), ground),
+            )
+        database.execute("INSERT INTO beginnings VALUES (0, '', '77', ?)", (str(SOON),))
+        database.execute("INSERT INTO beginnings VALUES (1, 'SYB', '-400', ?)", (str(SOON),))
+        opened(database)
+        held = HoldingsBook(database, EventLog(database)).expected()
+        [(begun_at, cash, booked)] = database.rows("SELECT begun_at, cash, booked FROM ground")
+    assert held == {
+        "SYA": Decimal(120 + 136),
+        "SYB": Decimal(242 + 179 - 400),
+        "SYXUSD": Decimal("1.348") - Decimal("0.00337"),
+        call: Decimal(-2),
+    }
+    bought = (
+        120 * Decimal("58.0717")
+        + 242 * Decimal("61.8824")
+        + Decimal("1.348") * Decimal("12673.601")
+        + 136 * Decimal("58.2417")
+        + 179 * Decimal("62.1625")
+    )
+    fees = Decimal("0.001086") + Decimal("0.0009450000000000001") + Decimal("0.007969")
+    assert Decimal(booked) == 5000 - fees
+    assert Decimal(cash) == 100_000 - bought + 2 * 100 * Decimal("1.25") + 5000 - fees
+    assert begun_at == "2024-02-20T15:30:00.000000000"
+
+
+def test_only_an_earlier_journal_is_read_from_a_copy(tmp_path: Path) -> None:
+    earlier = restored(TODAY, tmp_path / "earlier.sqlite")
+    with as_it_is_today(earlier) as database:
+        assert database.path != earlier
+    with closing(Database(tmp_path / "journal.sqlite")) as new:
+        opened(new)
+    with as_it_is_today(tmp_path / "journal.sqlite") as database:
+        assert database.path == tmp_path / "journal.sqlite"
 
 
 def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
