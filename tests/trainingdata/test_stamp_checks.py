@@ -172,10 +172,10 @@ def test_a_column_says_the_instants_of_its_zone_and_without_one_those_of_the_clo
         ([UTC[0], None], None, "datetime64[ns, UTC]", "row 3: timestamp is empty"),
         ([1.5, 2.5], None, None, "row 2: timestamp 1.5 is no date and time"),
         (
-            ["1678-01-01", "2261-12-31", "2263-01-01"],
+            ["1678-01-01", "2261-12-31", "2262-06-01", "2300-01-01"],
             None,
             "datetime64[s, UTC]",
-            "row 4: timestamp 2263-01-01.* is no instant between 1678 and 2262",
+            "row 4: timestamp 2262-06-01.* is no instant between 1678 and 2262",
         ),
         (["2024-03-08", "1677-01-01"], None, "datetime64[s, UTC]", "row 3: .* is no instant"),
         ([*NAIVE, "2024-03-10 02:30"], NEW_YORK, None, "row 4: .* is there twice or never"),
