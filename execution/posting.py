@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
 ONE_LOOK = (0.0,)
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
+ENDING = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
 # Why an intent may not be sent at an instant of the venue's clock, by what was seen of the account;
@@ -161,15 +162,23 @@ class Venue(Protocol[Placed]):
         """
         ...
 
-    def end(self, placed: Placed) -> Placed:
-        """Cancel an order if it still works, and return it as it is after that.
-
-        It may still work then, where the venue takes long.
+    def cancel(self, placed: Placed) -> None:
+        """Have an order that works cancelled; one that has ended meanwhile is none to cancel.
 
         Raises
         ------
         BrokerError
             for a venue that does not answer.
+        """
+        ...
+
+    def refreshed(self, placed: Placed) -> Placed:
+        """The order as it is now.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or answers about something else.
         """
         ...
 
@@ -346,12 +355,24 @@ class Outbox(Generic[Placed]):
     def end(self, placed: Placed) -> Placed:
         """Cancel an order if it still works, and return it as it is after that; the book says it.
 
+        It may still work then, where the venue takes long. The requests take 30 seconds at most.
+
         Raises
         ------
         BrokerError
             for a venue that does not answer.
         """
-        return self.noted(self._venue.end(placed))
+        from foundation.transport import time_limit
+
+        if not placed.is_done:
+            with time_limit(ENDING):
+                self._venue.cancel(placed)
+                for seconds in LOOK_DELAYS:
+                    placed = self._venue.refreshed(placed)
+                    if placed.is_done:
+                        break
+                    self._pause(seconds)
+        return self.noted(placed)
 
     def _seen_again(
         self,

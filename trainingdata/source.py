@@ -138,10 +138,12 @@ class DataSettings:
         DataError
             for a split that the prices contradict, unless jumps are accepted.
         """
-        splits = self.splits()
+        listed = self.corporate_actions()
+        splits = _splits_of(listed)
         if not splits:
             return bars
-        self._refuse_unless_accepted(unconfirmed_actions(bars, self._listed_actions(), raw=True))
+        # Only prices that are adjusted for nothing have splits left to apply.
+        self._refuse_unless_accepted(unconfirmed_actions(bars, listed, raw=True))
         return split_adjusted(bars, splits)
 
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
@@ -175,7 +177,7 @@ class DataSettings:
 
     def splits(self) -> tuple[Action, ...]:
         """Splits that the prices are not adjusted for."""
-        return tuple(action for action in self.corporate_actions() if action.ratio != 1.0)
+        return _splits_of(self.corporate_actions())
 
     def _listed_actions(self) -> tuple[Action, ...]:
         """What the file lists, in time order."""
@@ -254,3 +256,7 @@ def span_of(bars: Bars, start: str | None, end: str | None) -> Span:
     first = instant(start, name="start") if start else bars.times[0]
     last = instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)
+
+
+def _splits_of(actions: Sequence[Action]) -> tuple[Action, ...]:
+    return tuple(action for action in actions if action.ratio != 1.0)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 
@@ -132,13 +133,18 @@ def unconfirmed_actions(
     actions: of a file, in time order.
     raw: whether the prices are not adjusted for splits.
     """
+    places = {symbol: s for s, symbol in enumerate(bars.symbols)}
+
+    @cache
+    def of_symbol(s: int) -> tuple[Instants, Array]:
+        times, values = bars.real_bars(s)
+        return started_at(bars.instruments[s].kind, times), values
+
     found: list[SplitLike | Unconfirmed] = []
     for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "opens")):
-        if symbol not in bars.symbols:
+        if symbol not in places:
             continue
-        s = bars.symbols.index(symbol)
-        times, values = bars.real_bars(s)
-        starts = started_at(bars.instruments[s].kind, times)
+        starts, values = of_symbol(places[symbol])
         row = int(np.searchsorted(starts, opens))
         if 0 < row < len(starts):
             listed = _together(list(each))

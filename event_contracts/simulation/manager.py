@@ -144,8 +144,10 @@ class _Venue:
                 return self.order(placed.order_id)
         return None
 
-    def end(self, placed: _Answer) -> _Answer:
+    def cancel(self, placed: _Answer) -> None:
         self._exchange.cancel(placed.order.order_id)
+
+    def refreshed(self, placed: _Answer) -> _Answer:
         return self.order(placed.order.order_id)
 
     def post(self, intent: Intent, patience: float) -> _Answer:

@@ -30,7 +30,6 @@ BUSY = 429
 # Statuses below 500 that do not say what became of an order: 409 may be about this very one.
 NOT_UNDERSTOOD = (408, 409, 425)
 CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
-ENDING = 30.0  # seconds for the requests that end an order
 SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
 
 
@@ -126,42 +125,24 @@ class OrderVenue:
         read = [self.read(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.is_of(intent)]
 
-    def end(self, placed: VenueOrder) -> VenueOrder:
-        """Cancel an order if it still works, and return it as it is after that.
+    def refreshed(self, placed: VenueOrder) -> VenueOrder:
+        """As for `Venue.refreshed`; an order that the venue knows no more does not answer."""
+        order = self.read(placed.order_id)
+        if order is None:
+            raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
+        return order
 
-        It may still work then, where the venue takes long. The requests take 30 seconds at most.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        from foundation.transport import time_limit
-
-        if placed.is_done:
-            return placed
-        with time_limit(ENDING):
-            self._cancel(placed.order_id)
-            for seconds in LOOK_DELAYS:
-                order = self.read(placed.order_id)
-                if order is None:
-                    raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
-                placed = order
-                if placed.is_done:
-                    break
-                self._pause(seconds)
-        return placed
-
-    def _cancel(self, order_id: str) -> None:
-        what = f"cancelling order {order_id}"
+    def cancel(self, placed: VenueOrder) -> None:
+        """As for `Venue.cancel`; asked again where it fails."""
+        what = f"cancelling order {placed.order_id}"
         for delay in LOOK_DELAYS[: CANCELS - 1]:
             try:
-                self._cancel_once(what, order_id)
+                self._cancel_once(what, placed.order_id)
                 return
             except BrokerError as error:
                 log.warning("%s", error)
             self._pause(delay)
-        self._cancel_once(what, order_id)
+        self._cancel_once(what, placed.order_id)
 
     def _cancel_once(self, what: str, order_id: str) -> None:
         with self._connection.translated_errors(what):
@@ -173,15 +154,7 @@ class OrderVenue:
                     raise
 
     def post(self, intent: Intent, patience: float) -> VenueOrder:
-        """The venue's answer to one order.
-
-        Raises
-        ------
-        OrderRejected
-            for an order that it does not take; `OrderWithheld` for one that it did nothing with.
-        NoAnswer
-            for an answer that does not say whether it takes it.
-        """
+        """As for `Venue.post`."""
         from requests.exceptions import RequestException
 
         del patience  # a busy venue is asked again under another intention, never under this one

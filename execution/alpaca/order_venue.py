@@ -25,7 +25,6 @@ from trainingdata.feed.fields import as_mapping, entries
 log = logging.getLogger(__name__)
 
 ORDERS_LISTED = 500  # the most that the venue lists at once
-ENDING = 30.0  # seconds for the requests that end an order
 CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
 SUCCESSORS = 10  # of an order that was replaced, each by the next
@@ -62,17 +61,7 @@ class OrderVenue(VenueConnection):
         self._price_of = price_of
 
     def post(self, intent: Intent, patience: float) -> PlacedOrder:
-        """Its answer to one order.
-
-        patience: seconds to wait while it is busy.
-
-        Raises
-        ------
-        OrderRejected
-            for an order that it does not take; `OrderWithheld` for one that it did nothing with.
-        NoAnswer
-            for an answer that does not say whether it takes it.
-        """
+        """As for `Venue.post`."""
         from foundation.transport import note_pause
 
         name = intent.client_order_id
@@ -216,38 +205,16 @@ class OrderVenue(VenueConnection):
             order = PlacedOrder.of(name, answer, self._price_of, order)
         raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 
-    def end(self, placed: PlacedOrder) -> PlacedOrder:
-        """Cancel an order if it still works, and return it as it is after that.
-
-        It may still work then, where the venue takes long. The requests take 30 seconds at most.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        from foundation.transport import time_limit
-
-        if placed.is_done:
-            return placed
-        with time_limit(ENDING):
-            self._cancel(placed)
-            for seconds in LOOK_DELAYS:
-                placed = self.refreshed(placed)
-                if placed.is_done:
-                    break
-                self._pause(seconds)
-        return placed
-
-    def _cancel(self, order: PlacedOrder) -> None:
+    def cancel(self, placed: PlacedOrder) -> None:
+        """As for `Venue.cancel`; asked again where it is not heard."""
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
 
-        name = order.name
+        name = placed.name
         for delay in (*LOOK_DELAYS[: CANCELS - 1], None):
             with self.translated_errors(f"cancelling order {name}"):
                 try:
-                    self.client.delete(f"/orders/{order.venue_id}")
+                    self.client.delete(f"/orders/{placed.venue_id}")
                     return
                 except APIError as error:
                     status = error.status_code

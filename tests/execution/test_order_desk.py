@@ -762,7 +762,7 @@ def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     desk, waited = venue_at(venue)
     over = placed(taken(state=done))
     assert desk.refreshed(over) is over
-    assert desk.end(over) is over
+    assert Outbox(desk, waited.append).end(over) is over
     assert desk.refreshed(placed(taken())) == placed(taken(state="new"))
     assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
 
@@ -779,12 +779,12 @@ def test_legs_are_read_where_an_answer_has_none() -> None:
 @pytest.mark.parametrize("said", [{}, status(422), status(404)])
 def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     venue = Venue(delete=[said], get=[taken(), taken(), taken(state="canceled")])
-    desk, waited = venue_at(venue)
+    desk, waited = outbox_at(venue)
     assert desk.end(placed(taken())).status == "canceled"
     assert waited == LOOKS[:2]
     assert venue.asked[0] == ("delete", "/orders/id-o-1", None)
     still = Venue(delete=[{}], get=[taken()])
-    desk, waited = venue_at(still)
+    desk, waited = outbox_at(still)
     assert desk.end(placed(taken())).status == "new"
     assert waited == LOOKS
 
@@ -792,11 +792,11 @@ def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
 @pytest.mark.parametrize("passing", [status(502), status(429), lost()])
 def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it(passing: Said) -> None:
     venue = Venue(delete=[passing, passing, {}], get=[taken(state="canceled")])
-    desk, waited = venue_at(venue)
+    desk, waited = outbox_at(venue)
     assert desk.end(placed(taken())).status == "canceled"
     assert (venue.times("delete"), waited) == (3, LOOKS[:2])
     venue = Venue(delete=[passing])
-    desk, waited = venue_at(venue)
+    desk, waited = outbox_at(venue)
     with pytest.raises(BrokerError, match="cancelling order o-1: "):
         desk.end(placed(taken()))
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
@@ -806,21 +806,22 @@ def test_ending_an_order_is_not_silent_and_takes_its_time_at_most(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     venue = Venue(delete=[lost(), status(503), {}], get=[taken(state="canceled")])
-    desk, _ = venue_at(venue)
+    desk, _ = outbox_at(venue)
     assert desk.end(placed(taken())).status == "canceled"
     assert caplog.messages == [
         "o-1: cancelling it: no answer (ConnectionError)",
         "o-1: cancelling it was answered with 503",
     ]
-    monkeypatch.setattr("execution.alpaca.order_venue.ENDING", 0.0)
-    desk = OrderVenue(BrokerSettings(url_override="http://127.0.0.1:9"), KEYS, Waiting().pause)
+    monkeypatch.setattr("execution.posting.ENDING", 0.0)
+    unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
+    desk = Outbox(OrderVenue(unreachable, KEYS, Waiting().pause), Waiting().pause)
     with pytest.raises(BrokerError, match="no time is left for the request"):
         desk.end(placed(taken()))
 
 
 def test_a_cancellation_that_is_refused_is_named() -> None:
     venue = Venue(delete=[status(403)])
-    desk, _ = venue_at(venue)
+    desk, _ = outbox_at(venue)
     with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
         desk.end(placed(taken()))
     assert venue.times("delete") == 1
