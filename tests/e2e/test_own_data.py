@@ -97,7 +97,16 @@ def test_spreads_read_naive_stamps_by_their_zone(folder: Path) -> None:
 
 
 def test_tuning_takes_the_zone_of_naive_stamps_as_a_flag(folder: Path) -> None:
-    words = ("-m", "forecasting.tune", "--symbols", "AAA", "--data-dir", "aaa_30m.csv")
+    words = [
+        "-m",
+        "forecasting.tune",
+        "--symbols",
+        "AAA",
+        "--data-dir",
+        "aaa_30m.csv",
+        "--output",
+        "out",
+    ]
     line = one_line(run(folder, *words))
     assert line.endswith("name its zone: --zone=America/New_York")
     line = one_line(run(folder, *words, "--zone", "America/New_York"))

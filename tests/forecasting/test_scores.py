@@ -258,6 +258,9 @@ def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
     assert "24" not in groups["stock"]
 
 
+TUNING = ("forecasting.tune", "--symbols", "SYA", "--output", "out")
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", *words], cwd=folder)
 
@@ -286,12 +289,9 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
             ["forecasting.evaluate", "forecaster.cache=/proc/x", "start=2024-06-26"],
             "forecaster.cache",
         ),
-        (["forecasting.tune", "--symbols", "SYA", "--folds", "1"], "--folds: 1 is below 2"),
-        (["forecasting.tune", "--symbols", "SYA", "--start", "2024-06-01"], "too few for 5 folds"),
-        (
-            ["forecasting.tune", "--symbols", "SYA", "--contexts", "2"],
-            "context_length: 2 is below 3",
-        ),
+        ([*TUNING, "--folds", "1"], "--folds: 1 is below 2"),
+        ([*TUNING, "--start", "2024-06-01"], "too few for 5 folds"),
+        ([*TUNING, "--contexts", "2"], "context_length: 2 is below 3"),
     ],
 )
 def test_commands_name_what_is_wrong_in_one_line(
