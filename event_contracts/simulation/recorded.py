@@ -135,10 +135,17 @@ def recorded_markets(
     model = model or DepthModel()
     place = data_folder() if folder is None else _checked_folder(Path(folder))
     markets = []
+    listed: dict[str, str] = {}
     for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
         settlement = quotes_file.with_name(quotes_file.name.removesuffix(_QUOTES) + _SETTLEMENT)
         outcomes = _outcomes(settlement)
         for event, quotes in _events(quotes_file):
+            for ticker in quotes["ticker"].unique():
+                # Played in both, its session would count twice, and could train what it judges.
+                if listed.setdefault(str(ticker), event) != event:
+                    raise DataError(
+                        f"{quotes_file}: {ticker}: listed in {listed[str(ticker)]} and in {event}"
+                    )
             markets += _markets_of_event(event, quotes, outcomes, step, model)
     if not markets:
         raise InputError(f"recorded markets: {place} has no settled market in *{_QUOTES}")

@@ -244,6 +244,21 @@ def test_a_market_that_settled_both_ways_is_refused(tmp_path: Path) -> None:
         recorded_markets(tmp_path)
 
 
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_market_that_two_events_list_is_refused(tmp_path: Path, files: int) -> None:
+    quotes = pd.read_parquet(write_files(tmp_path, QUOTES, SETTLED) / "SERIES_top_of_book.parquet")
+    again = quotes[quotes["ticker"] == "E1-WARM"].assign(event="E2")
+    if files == 1:
+        quotes = pd.concat([quotes, again])
+    else:
+        again.to_parquet(tmp_path / "SERIES2_top_of_book.parquet")
+        settled = pd.read_parquet(tmp_path / "SERIES_settlement.parquet")
+        settled.to_parquet(tmp_path / "SERIES2_settlement.parquet")
+    quotes.to_parquet(tmp_path / "SERIES_top_of_book.parquet")
+    with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
+        recorded_markets(tmp_path)
+
+
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     write_files(tmp_path, QUOTES, SETTLED)
     (tmp_path / "SERIES_settlement.parquet").unlink()
