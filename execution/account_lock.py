@@ -20,11 +20,12 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.journal.intents import UNDETERMINED, refuse_earlier
+from foundation.clock import system_clock
 from foundation.database import Damaged, Database, refuse_spoilt, rows_of_table, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.private import keep_private
-from trainingdata.instants import compact_text, system_clock
+from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 

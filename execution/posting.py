@@ -35,6 +35,7 @@ from execution.journal.intents import (
 )
 from execution.journal.orders import AnyOrder, is_same
 from execution.sight import Sight
+from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 LOOK_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for an order whose fate is open
 ONE_LOOK = (0.0,)
+ENDED_LOOKS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
+CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 ENDING = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
@@ -121,12 +124,14 @@ class Venue(Protocol[Placed]):
     """Orders at one venue, in its own words.
 
     name: as the book calls it.
+    time: by which it is waited for.
     one_order_an_id: whether it takes one order of an id and no second, so that one whose fate is
         open, or that it rejected, may be asked for again.
     """
 
     name: ClassVar[str]
     one_order_an_id: ClassVar[bool]
+    time: Time
 
     def now(self) -> np.datetime64:
         """The instant that its clock shows."""
@@ -191,7 +196,6 @@ class Outbox(Generic[Placed]):
     """Intents that become orders of one venue.
 
     venue: takes them.
-    pause: waits for so many seconds.
     book: where they are kept; none keeps them in memory, until the process ends.
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
@@ -200,13 +204,12 @@ class Outbox(Generic[Placed]):
     def __init__(
         self,
         venue: Venue[Placed],
-        pause: Callable[[float], None],
         book: IntentBook | None = None,
         guard: Guard = unguarded,
         job: str = "",
     ) -> None:
         self._venue = venue
-        self._pause = pause
+        self._time = venue.time
         self.book = IntentBook() if book is None else book
         self._guard = guard
         self._job = job
@@ -366,12 +369,11 @@ class Outbox(Generic[Placed]):
 
         if not placed.is_done:
             with time_limit(ENDING):
-                self._venue.cancel(placed)
-                for seconds in LOOK_DELAYS:
+                self._time.tried(CANCELS, lambda: self._venue.cancel(placed))
+                for _ in self._time.tries(ENDED_LOOKS):
                     placed = self._venue.refreshed(placed)
                     if placed.is_done:
                         break
-                    self._pause(seconds)
         return self.noted(placed)
 
     def _seen_again(
@@ -494,8 +496,7 @@ class Outbox(Generic[Placed]):
 
         unseen = Unseen.SILENT
         with time_limit(LOOKING):
-            for seconds in looks:
-                self._pause(seconds)
+            for _ in self._time.tries(looks):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:

@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import put_whole
 
@@ -61,15 +61,15 @@ class _Outbox:
     a new one waits for no pause.
     """
 
-    def __init__(self, alerts: Iterable[_Alert], clock: Callable[[], float]) -> None:
+    def __init__(self, alerts: Iterable[_Alert], time: Time) -> None:
         self.alerts = deque(alerts, maxlen=KEPT)
-        self._clock = clock
+        self._time = time
         self._pause = FIRST_REPEAT
         self._again_at = math.inf
 
     def due(self) -> _Alert | None:
         """The alert to send now."""
-        now = self._clock()
+        now = self._time.elapsed()
         if now >= self._again_at:
             self._again_at = math.inf
             for each in self.alerts:
@@ -82,7 +82,7 @@ class _Outbox:
 
     def seconds_to_wait(self) -> float | None:
         """Until an alert is sent again; None where none waits."""
-        return max(self._again_at - self._clock(), 0.0) if self.alerts else None
+        return max(self._again_at - self._time.elapsed(), 0.0) if self.alerts else None
 
     def note_taken(self, alert: _Alert) -> None:
         """The address takes alerts: those that were in vain are soon sent again."""
@@ -91,7 +91,7 @@ class _Outbox:
             self.alerts.remove(alert)
         self._pause = FIRST_REPEAT
         if self._again_at < math.inf:
-            self._again_at = min(self._again_at, self._clock() + FIRST_REPEAT)
+            self._again_at = min(self._again_at, self._time.elapsed() + FIRST_REPEAT)
 
 
 class Notices:
@@ -103,7 +103,7 @@ class Notices:
     alerts: address that a JSON object {text, content, kind} is posted to; text and content are the
         first 4000 and 2000 characters of the same.
     folder: where alerts that nobody has taken yet are kept over a restart; none keeps none.
-    clock: seconds that only increase.
+    time: by which they are due.
     """
 
     def __init__(
@@ -111,19 +111,19 @@ class Notices:
         healthcheck: str | None,
         alerts: str | None,
         folder: Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        time: Time = OURS,
     ) -> None:
         self._healthcheck = healthcheck
         self._alerts = alerts
         self._path = None if folder is None else folder / FILE
-        self._clock = clock
+        self._time = time
         self._beat_at: float | None = None
         self._raised: dict[str, set[str]] = {}
         self._record: Callable[[str, str], None] | None = None
         self._changed = threading.Condition()
         self._beat_due = False
         self._ended = False
-        self._outbox = _Outbox(self._kept_alerts(), clock)
+        self._outbox = _Outbox(self._kept_alerts(), time)
         self._thread: threading.Thread | None = None
         if self._outbox.alerts:
             self._wake()
@@ -137,13 +137,13 @@ class Notices:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        end = time.monotonic() + PARTING
+        end = self._time.elapsed() + PARTING
         self.flush(PARTING)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(max(end - time.monotonic(), 0.0))
+            self._thread.join(max(end - self._time.elapsed(), 0.0))
 
     def keep_in(self, record: Callable[[str, str], None]) -> None:
         """Have every alert that is raised from now on kept somewhere too, by kind and text."""
@@ -151,7 +151,7 @@ class Notices:
 
     def beat(self) -> None:
         """Send a heartbeat, if five minutes have passed since the last one."""
-        now = self._clock()
+        now = self._time.elapsed()
         if self._healthcheck is None or (self._beat_at is not None and now - self._beat_at < BEAT):
             return
         self._beat_at = now

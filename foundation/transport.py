@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ReadTimeout, RequestException, TooManyRedirects
@@ -28,6 +29,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError
 from urllib3.util import Retry
+
+from foundation.clock import OURS, Time
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +211,7 @@ class _Repeats(Retry):
         if seconds > 0 and watch is not None:
             note_pause(seconds, "the venue asks for it")
             with watch.paused():
-                time.sleep(seconds)
+                self.pace.time.wait(seconds)
         else:
             self._sleep_backoff()
         self.pace.wait(*self.request)
@@ -326,19 +329,12 @@ class Pace:
     """Never more than so many requests in any minute; none while the venue says that none remain.
 
     limit: requests a minute; None for no limit.
-    clock: seconds that only increase.
-    now: seconds since 1970, which the venue counts in.
+    time: by which it waits.
     """
 
-    def __init__(
-        self,
-        limit: int | None,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, limit: int | None, time: Time = OURS) -> None:
         self._limit = limit
-        self._clock = clock
-        self._now = now
+        self.time = time
         self._sent: deque[float] = deque()
         self._not_before = -math.inf
         self._lock = threading.Lock()
@@ -346,7 +342,7 @@ class Pace:
     def delay(self, method: str = "", path: str = "") -> float:
         """Seconds to wait before the next request, of a method and a path."""
         del method, path
-        now = self._clock()
+        now = self.time.elapsed()
         while self._sent and now - self._sent[0] >= MINUTE:
             self._sent.popleft()
         full = self._limit is not None and len(self._sent) >= self._limit
@@ -369,19 +365,20 @@ class Pace:
             if seconds >= _time_left():
                 raise ReadTimeout("no time is left for the request")
             note_pause(seconds, "the requests that the venue allows are used up")
-            time.sleep(seconds)
+            self.time.wait(seconds)
 
     def _count(self, method: str, path: str) -> None:
         del method, path
-        self._sent.append(self._clock())
+        self._sent.append(self.time.elapsed())
 
     def heed(self, headers: Mapping[str, str]) -> None:
         """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
         reset = headers.get("X-RateLimit-Reset", "")
         if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
             # The venue counts by the minute: a reset that lies further off is another clock's.
-            seconds = min(max(float(reset) - self._now(), 0.0), MINUTE)
-            self._not_before = self._clock() + seconds
+            now = self.time.now().astype("datetime64[ms]").astype(np.int64) / 1000
+            seconds = min(max(float(reset) - now, 0.0), MINUTE)
+            self._not_before = self.time.elapsed() + seconds
 
 
 @cache

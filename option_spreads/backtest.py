@@ -35,6 +35,7 @@ from typing import Any, cast
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from foundation.clock import system_clock
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
@@ -72,7 +73,7 @@ from option_spreads.simulation.spread_report import (
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.confirmation import doubts_of, unconfirmed, without
-from trainingdata.instants import Unzoned, instant, system_clock
+from trainingdata.instants import Unzoned, instant
 from trainingdata.sessions import started_at, stock_grid
 from trainingdata.volatility_index import RESPONSE, volatility_index
 

@@ -40,6 +40,7 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.table import Table
 
+from foundation.clock import system_clock
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
@@ -68,7 +69,6 @@ from option_spreads.simulation.resampling import (
     whole_units,
 )
 from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
-from trainingdata.instants import system_clock
 
 WARNING = (
     "Resampling repeats what happened: it cannot show a loss that the file does not hold."

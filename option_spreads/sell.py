@@ -37,6 +37,7 @@ from execution.live.loop import LONGEST_WAIT, Stop
 from execution.live.page import Bounds, StatusPage
 from execution.live.runner import KILLED, LoopGuard, finish, footing_of, refuse_killed
 from execution.live.settings import LiveSettings
+from foundation.clock import system_clock
 from foundation.command import Ended, log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.errors import AccessRefused, BrokerError, InputError
@@ -49,7 +50,6 @@ from option_spreads.selling.state import SellerState
 from option_spreads.selling.troubles import TROUBLE, trouble_text
 from trainingdata.feed.endpoint import Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
 

@@ -31,6 +31,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array, Instants
+from foundation.clock import system_clock
 from foundation.command import Parser, is_override, log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
@@ -42,7 +43,7 @@ from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import DAY, HOUR, instant, system_clock, utc_text
+from trainingdata.instants import DAY, HOUR, instant, utc_text
 from trainingdata.instruments import Instrument, instrument, is_coin
 from trainingdata.sessions import started_at
 from trainingdata.source import DataSettings

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -238,11 +237,6 @@ def utc_text(at: np.datetime64) -> str:
 def compact_text(at: np.datetime64) -> str:
     """An instant as names of files and orders write it: 20240305T173000Z."""
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
-
-
-def system_clock() -> np.datetime64:
-    """This machine's clock, UTC."""
-    return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
 
 
 def on_the_hour(instants: Instants) -> npt.NDArray[np.bool_]:

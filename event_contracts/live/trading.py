@@ -32,8 +32,8 @@ from event_contracts.trading.sight import worth
 from execution.account_lock import is_there
 from execution.live.loop import VENUE_RETRY, Loop, Stop
 from execution.live.page import Bounds, StatusPage
+from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError
-from trainingdata.instants import system_clock
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def trade(
     keys: KalshiKeys,
     stop: Stop,
     show: Show,
-    clock: Callable[[], np.datetime64] = system_clock,
+    time: Time = OURS,
 ) -> None:
     """Trade until the steps are made, every market has settled, or it is told to stop.
 
@@ -63,11 +63,11 @@ def trade(
     policy, sizes = policy_of(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
     with ExitStack() as held:
-        records = held.enter_context(kalshi_records(settings, venue, keys, clock))
+        records = held.enter_context(kalshi_records(settings, venue, keys, time.now))
         bounds = Bounds(float(settings.limits.share), settings.guards)
-        page = StatusPage(records.database, bounds, [sizes_section(records.book)], clock)
+        page = StatusPage(records.database, bounds, [sizes_section(records.book)], time)
         held.enter_context(page.kept(stop))
-        connection = KalshiConnection(venue, keys, clock)
+        connection = KalshiConnection(venue, keys, time)
         own = EstimateFile(estimates, records.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
 
@@ -80,8 +80,8 @@ def trade(
         def begin() -> KalshiJob:
             listings = sampler.read()
             fees.learn(connection, settings.markets)
-            space = settings.space_at(fees.dearest(clock()))
-            manager = _manager(settings, keys, space, fees, records)
+            space = settings.space_at(fees.dearest(time.now()))
+            manager = _manager(settings, keys, space, fees, records, time)
             account = KalshiAccount(manager, records, settings.guards)
             began = records.actions.began(worth(manager.view(settings.markets[0])))
             service = _service(
@@ -96,7 +96,7 @@ def trade(
             if job is not None:
                 notices, expect = records.notices, records.next_pass.expect
                 halt_after = settings.halt_after
-                Loop([job], clock, stop, notices, alive, halt_after, expect=expect).run()
+                Loop([job], time.now, stop, notices, alive, halt_after, expect=expect).run()
                 job.finish()
         except Exception as error:
             records.notices.alert("stopped", f"trading has stopped: {error}")
@@ -131,6 +131,7 @@ def _manager(
     space: LimitOrderActionSpace,
     fees: MarketFees,
     records: KalshiRecords,
+    time: Time,
 ) -> KalshiMultiMarketOrderManager:
     return KalshiMultiMarketOrderManager(
         settings.venue(),
@@ -141,7 +142,7 @@ def _manager(
         guard=records.guard,
         job=JOB,
         life=max(settings.life * settings.step, ORDER_LIFE),
-        clock=records.clock,
+        time=time,
     )
 
 

@@ -14,6 +14,7 @@ from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.posting import Guard, Outbox, unguarded
+from foundation.clock import Time
 
 VENUE = "simulated"
 _STATES: Mapping[OrderState, State] = {
@@ -42,7 +43,7 @@ class SimulatedOrderManager:
     ) -> None:
         self.exchange = exchange
         self._venue = _Venue(exchange)
-        self._outbox = Outbox(self._venue, _do_not_wait, book, guard)
+        self._outbox = Outbox(self._venue, book, guard)
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
@@ -124,6 +125,7 @@ class _Venue:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.time = Time(now=self.now, wait=_do_not_wait)
 
     def now(self) -> np.datetime64:
         return self._exchange.now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,9 +17,9 @@ from event_contracts.trading.endpoint import (
 )
 from event_contracts.trading.fields import Page
 from event_contracts.trading.token_pace import shared_token_pace
+from foundation.clock import OURS, Time
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import Needed, as_mapping, entries
-from trainingdata.instants import system_clock
 
 Answer = Mapping[str, Any]
 
@@ -33,14 +33,14 @@ class KalshiConnection:
 
     settings: where it is.
     keys: what opens it.
-    clock: this machine's; the venue shows none.
+    time: this machine's; the venue shows none.
     """
 
     def __init__(
         self,
         settings: KalshiSettings,
         keys: KalshiKeys,
-        clock: Callable[[], np.datetime64] = system_clock,
+        time: Time = OURS,
     ) -> None:
         import requests
 
@@ -48,7 +48,7 @@ class KalshiConnection:
 
         self.settings = settings
         self.keys = keys
-        self.now = clock
+        self.time = time
         pace = shared_token_pace(f"{settings.address} {keys.key_id}")
         self._session = requests.Session()
         # A proxy would stand between this machine and itself.
@@ -57,6 +57,10 @@ class KalshiConnection:
         transport = Transport(timeout, settings.deadline, settings.attempts, pace, keys.sign)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, transport)
+
+    def now(self) -> np.datetime64:
+        """The instant by this machine's clock."""
+        return self.time.now()
 
     def translated_errors(self, what: str) -> AbstractContextManager[None]:
         """The context in which the failure of a request becomes one line that names it."""

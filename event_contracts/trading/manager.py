@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +20,8 @@ from event_contracts.trading.standing import AccountReader, Reading
 from event_contracts.trading.venue_orders import awaited, order_of, reduces
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
+from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from trainingdata.instants import system_clock
 
 ORDER_LIFE = np.timedelta64(600, "s")
 NAMES = re.compile(r"[A-Za-z0-9_:+=/-]{1,64}")  # ids that the venue takes; over REST: U
@@ -40,8 +38,7 @@ class KalshiMultiMarketOrderManager:
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
     life: after which an order that still waits ends at the venue.
-    pause: waits for so many seconds.
-    clock: this machine's; the venue shows none.
+    time: this machine's; the venue shows none.
     """
 
     def __init__(
@@ -55,14 +52,13 @@ class KalshiMultiMarketOrderManager:
         guard: Guard = unguarded,
         job: str = "",
         life: np.timedelta64 = ORDER_LIFE,
-        pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], np.datetime64] = system_clock,
+        time: Time = OURS,
     ) -> None:
-        self.connection = KalshiConnection(settings, keys, clock)
+        self.connection = KalshiConnection(settings, keys, time)
         self._life = life
-        self._venue = OrderVenue(self.connection, pause)
-        self._outbox = Outbox(self._venue, pause, book, guard, job)
-        self._account = AccountReader(self.connection, self._venue, self._outbox, rules_of, pause)
+        self._venue = OrderVenue(self.connection)
+        self._outbox = Outbox(self._venue, book, guard, job)
+        self._account = AccountReader(self.connection, self._venue, self._outbox, rules_of)
         self._admission = admission
         self._job = job
         # An order is admitted on an account in which the one before it stands.

@@ -8,7 +8,7 @@ can no longer be taken, some time after the instant at which it expires.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from event_contracts.trading.endpoint import StatusAnswer
 from event_contracts.trading.fields import FillEntry
 from event_contracts.trading.venue_orders import VenueOrder, order_of, order_request
 from execution.journal.intents import Intent
-from execution.posting import LOOK_DELAYS, NoAnswer, OrderWithheld
+from execution.posting import NoAnswer, OrderWithheld
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ FILLS = "/portfolio/fills"
 BUSY = 429
 # Statuses below 500 that do not say what became of an order: 409 may be about this very one.
 NOT_UNDERSTOOD = (408, 409, 425)
-CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
 SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
 
 
@@ -37,15 +36,14 @@ class OrderVenue:
     """Requests about orders of one account.
 
     connection: to it.
-    pause: waits for so many seconds.
     """
 
     name: ClassVar[str] = "kalshi"
     one_order_an_id: ClassVar[bool] = False
 
-    def __init__(self, connection: KalshiConnection, pause: Callable[[float], None]) -> None:
+    def __init__(self, connection: KalshiConnection) -> None:
         self._connection = connection
-        self._pause = pause
+        self.time = connection.time
 
     def now(self) -> np.datetime64:
         """The instant by this machine's clock; the venue shows none."""
@@ -133,21 +131,10 @@ class OrderVenue:
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """As for `Venue.cancel`; asked again where it fails."""
-        what = f"cancelling order {placed.order_id}"
-        for delay in LOOK_DELAYS[: CANCELS - 1]:
+        """As for `Venue.cancel`."""
+        with self._connection.translated_errors(f"cancelling order {placed.order_id}"):
             try:
-                self._cancel_once(what, placed.order_id)
-                return
-            except BrokerError as error:
-                log.warning("%s", error)
-            self._pause(delay)
-        self._cancel_once(what, placed.order_id)
-
-    def _cancel_once(self, what: str, order_id: str) -> None:
-        with self._connection.translated_errors(what):
-            try:
-                self._connection.request("DELETE", f"{WRITES}/{order_id}")
+                self._connection.request("DELETE", f"{WRITES}/{placed.order_id}")
             except StatusAnswer as error:
                 # There was nothing to cancel any more: it had ended before.
                 if error.status != UNKNOWN_THING:

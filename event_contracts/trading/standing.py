@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -32,7 +32,7 @@ from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Outcome, RestingOrder
 from event_contracts.trading.venue_orders import VenueOrder, awaited, reduces, sold_side
 from execution.journal.intents import Intent
-from execution.posting import LOOK_DELAYS, Outbox
+from execution.posting import LOOK_DELAYS, ONE_LOOK, Outbox
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,6 @@ class AccountReader:
     venue: of its orders.
     outbox: through which ours go.
     rules_of: fee rules of a market at an instant.
-    pause: waits for so many seconds.
     books: of an earlier reading, from which on it is explained; without them those of the first.
     """
 
@@ -91,14 +90,12 @@ class AccountReader:
         venue: OrderVenue,
         outbox: Outbox[VenueOrder],
         rules_of: RulesOf,
-        pause: Callable[[float], None],
     ) -> None:
         self.books: AccountBooks | None = None
         self._connection = connection
         self._venue = venue
         self._outbox = outbox
         self._rules_of = rules_of
-        self._pause = pause
         self._began_at: np.datetime64 | None = None
         self._answered: dict[str, Decimal] = {}
         self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
@@ -122,8 +119,7 @@ class AccountReader:
             for a venue that does not answer, something that trades whenever the account is read,
             and fills that were answered and are not listed, by name.
         """
-        for seconds in (0.0, *LOOK_DELAYS):
-            self._pause(seconds)
+        for _ in self._connection.time.tries((*ONE_LOOK, *LOOK_DELAYS)):
             at = self._connection.now()
             since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
             news = read_news(self._connection, since)

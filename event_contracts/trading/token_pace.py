@@ -6,10 +6,9 @@ account that may ask for more is asked less of. Nothing of an account is read to
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import cache
 
+from foundation.clock import OURS, Time
 from foundation.transport import Pace
 
 READS = ("GET", "HEAD")
@@ -18,19 +17,16 @@ COST = 10  # tokens of a request
 
 
 class TokenPace(Pace):
-    """Requests wait until their bucket holds what they cost; both are full at first.
+    """Requests wait until their bucket holds what they cost; both are full at first."""
 
-    clock: seconds that only increase.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(None, clock)
+    def __init__(self, time: Time = OURS) -> None:
+        super().__init__(None, time)
         self._tokens = list(RATES)
-        self._filled_at = clock()
+        self._filled_at = time.elapsed()
 
     def delay(self, method: str = "", path: str = "") -> float:
         """Seconds until a bucket holds what a request costs."""
-        now = self._clock()
+        now = self.time.elapsed()
         for k, rate in enumerate(RATES):
             self._tokens[k] = min(self._tokens[k] + (now - self._filled_at) * rate, rate)
         self._filled_at = now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -18,7 +17,7 @@ from execution.alpaca.account import (
     reading_of,
     with_fills,
 )
-from execution.alpaca.connection import Answer, elapsed_seconds
+from execution.alpaca.connection import Answer
 from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
@@ -28,6 +27,7 @@ from execution.orders import TERMS, Account, Fill, Order, OrderTerms, strategy_o
 from execution.posting import Guard, Outbox, unguarded
 from execution.sight import Sight
 from execution.venue_rules import refusal
+from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
@@ -36,7 +36,7 @@ from trainingdata.instruments import BILLIONTH
 log = logging.getLogger(__name__)
 
 RECENT = 60.0  # seconds for which an account that was read still counts as the account
-BETWEEN_READINGS = 2.0  # seconds, of an account whose answers are not believed
+READINGS = (0.0, 2.0)  # seconds before each reading of an account whose answers are not believed
 
 
 class AlpacaBroker:
@@ -44,9 +44,8 @@ class AlpacaBroker:
 
     terms: what an order may be worth; an order that the venue would refuse is not sent to it.
     patience: seconds that orders may take; a market order that still works then is cancelled.
-    pause: waits for so many seconds.
     book: where orders are written down before they are sent; none keeps them in memory.
-    clock: seconds that only increase.
+    time: as for `VenueConnection`.
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
     collateral: USD that secure open spreads now, which buy neither stock nor coin.
@@ -62,20 +61,18 @@ class AlpacaBroker:
         *,
         terms: OrderTerms = TERMS,
         patience: float = 10.0,
-        pause: Callable[[float], None] = time.sleep,
         book: IntentBook | None = None,
-        clock: Callable[[], float] = elapsed_seconds,
+        time: Time = OURS,
         guard: Guard = unguarded,
         job: str = "",
         collateral: Callable[[], float] = lambda: 0.0,
         believe: Callable[[Reading], Account] = lambda reading: reading.account,
     ) -> None:
-        self._venue = OrderVenue(settings, keys, pause, clock, self._price_of)
-        self._outbox = Outbox(self._venue, pause, book, guard, job)
+        self._venue = OrderVenue(settings, keys, time, self._price_of)
+        self._outbox = Outbox(self._venue, book, guard, job)
         self._believe = believe
-        self._clock = clock
+        self._time = time
         self._patience = patience
-        self._pause = pause
         self._collateral = collateral
         self._assets: dict[str, Asset] = {}
         self._terms = terms
@@ -101,18 +98,18 @@ class AlpacaBroker:
         # They are asked for before anything is read: what they turn out to be is then read.
         undetermined = self._outbox.undetermined(_is_of_one_symbol)
         self._last = None
+        again = iter((False, True))
         with self._venue.translated_errors("the account"):
-            try:
-                self._last = self._read_account(undetermined)
-            except SenselessAnswer as error:
-                # Something may have filled between two of its answers.
-                log.warning("the account is read again: %s", error)
-                self._pause(BETWEEN_READINGS)
-                self._last = self._read_account(undetermined, again=True)
-        self._read_at = self._clock()
+            # Something may have filled between two of its answers.
+            self._last = self._time.tried(
+                READINGS,
+                lambda: self._read_account(undetermined, again=next(again)),
+                SenselessAnswer,
+            )
+        self._read_at = self._time.elapsed()
         return self._last
 
-    def _read_account(self, undetermined: Sequence[Intent], *, again: bool = False) -> Account:
+    def _read_account(self, undetermined: Sequence[Intent], *, again: bool) -> Account:
         """The account that the venue's answers describe together.
 
         again: whether it is read once more, as the answers before did not go together.
@@ -224,7 +221,7 @@ class AlpacaBroker:
         It is read anew where it is old, or where something may have happened. What only reduces
         does not wait for a reading that is believed.
         """
-        if self._last is not None and self._clock() - self._read_at <= RECENT:
+        if self._last is not None and self._time.elapsed() - self._read_at <= RECENT:
             return self._last
         try:
             return self.account()

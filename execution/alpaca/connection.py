@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from execution.alpaca.fields import AccountFacts, Clock
+from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import as_mapping
@@ -26,12 +26,6 @@ ON_TIME = np.timedelta64(1, "s")
 PACED = 60.0  # seconds after which a clock that has kept pace with ours is believed again
 SLOWEST = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
 SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
-
-
-def elapsed_seconds() -> float:
-    """Seconds that only increase, those while the machine slept included where it can tell."""
-    source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(source)
 
 
 class Hours(NamedTuple):
@@ -49,20 +43,15 @@ class VenueConnection:
     """Requests to one venue.
 
     client: the SDK's client, on a transport that repeats reads alone.
-    clock: seconds that only increase.
+    time: by which its clock is carried on, and whatever is asked of it waits.
     """
 
-    def __init__(
-        self,
-        settings: BrokerSettings,
-        keys: Keys,
-        clock: Callable[[], float] = elapsed_seconds,
-    ) -> None:
+    def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
         from alpaca.trading.client import TradingClient
 
         self._settings = settings
         self._keys = keys
-        self._clock = clock
+        self.time = time
         self._read_clock: tuple[np.datetime64, float] | None = None
         self._on_time: tuple[np.datetime64, float] | None = None
         self._slow: tuple[np.datetime64, float] | None = None
@@ -113,12 +102,12 @@ class VenueConnection:
                 log.info("the venue's clock has moved to %s", at)
             self._on_time = None
         self._refuse_slow(at)
-        self._read_clock = (at, self._clock())
+        self._read_clock = (at, self.time.elapsed())
         return at
 
     def _refuse_slow(self, at: np.datetime64) -> None:
         """Refuse what falls behind what has passed here since the clock was last on time."""
-        seconds = self._clock()
+        seconds = self.time.elapsed()
         if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
             self._on_time, self._slow = (at, seconds), None
         elif behind > SLOWEST and not self._settings.on_this_machine:
@@ -155,7 +144,7 @@ class VenueConnection:
         """
         if self._read_clock is None:
             return self.now()
-        return _carried(self._read_clock, self._clock())
+        return _carried(self._read_clock, self.time.elapsed())
 
     def known_now(self) -> np.datetime64:
         """The instant that the venue's clock shows, or must show by now where it does not answer.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 
-from execution.alpaca.connection import elapsed_seconds
 from execution.alpaca.fields import AccountFacts, Position
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
@@ -25,6 +23,7 @@ from execution.option_orders import (
     is_option,
 )
 from execution.posting import Guard, Outbox, unguarded
+from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import entries
@@ -39,9 +38,8 @@ class AlpacaSpreads:
     scale: of the stock's prices, for options on the index.
     feed: of the stock's prices, `iex` or `sip`.
     patience: seconds that an order may take; an order that still works then is cancelled.
-    pause: waits for so many seconds.
     book: where orders are written down before they are sent; none keeps them in memory.
-    clock: seconds that only increase.
+    time: as for `VenueConnection`.
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
     """
@@ -55,14 +53,13 @@ class AlpacaSpreads:
         scale: float = 1.0,
         feed: Feed = "iex",
         patience: float = 10.0,
-        pause: Callable[[float], None] = time.sleep,
         book: IntentBook | None = None,
-        clock: Callable[[], float] = elapsed_seconds,
+        time: Time = OURS,
         guard: Guard = unguarded,
         job: str = "spreads",
     ) -> None:
-        self._venue = OrderVenue(settings, keys, pause, clock)
-        self._outbox = Outbox(self._venue, pause, book, guard, job)
+        self._venue = OrderVenue(settings, keys, time)
+        self._outbox = Outbox(self._venue, book, guard, job)
         self._patience = patience
         self._data = OptionData(settings, keys, feed, underlying, scale)
 

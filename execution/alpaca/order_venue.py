@@ -6,18 +6,19 @@ Of an id it takes one order and no second, so that one whose fate is open may be
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection, elapsed_seconds
+from execution.alpaca.connection import UNKNOWN_THING, Answer, VenueConnection
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
 from execution.journal.intents import Intent
 from execution.option_orders import SpreadOrder
-from execution.posting import LOOK_DELAYS, NoAnswer, OrderWithheld, too_late
+from execution.posting import NoAnswer, OrderWithheld, too_late
+from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import as_mapping, entries
@@ -25,7 +26,7 @@ from trainingdata.feed.fields import as_mapping, entries
 log = logging.getLogger(__name__)
 
 ORDERS_LISTED = 500  # the most that the venue lists at once
-CANCELS = 4  # tries of a cancellation, which changes nothing when it is done again
+READS = (0.0, 0.1)  # seconds before each reading of an order whose answers cannot be believed
 POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
 SUCCESSORS = 10  # of an order that was replaced, each by the next
 EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
@@ -40,8 +41,7 @@ class OrderVenue(VenueConnection):
 
     What cannot be believed of an order that the venue has taken is asked for once more.
 
-    pause: waits for so many seconds.
-    clock: seconds that only increase.
+    time: as for `VenueConnection`.
     price_of: the price of a symbol that was seen last, USD; None for none.
     """
 
@@ -52,12 +52,10 @@ class OrderVenue(VenueConnection):
         self,
         settings: BrokerSettings,
         keys: Keys,
-        pause: Callable[[float], None],
-        clock: Callable[[], float] = elapsed_seconds,
+        time: Time = OURS,
         price_of: PriceOf = no_price,
     ) -> None:
-        super().__init__(settings, keys, clock)
-        self._pause = pause
+        super().__init__(settings, keys, time)
         self._price_of = price_of
 
     def post(self, intent: Intent, patience: float) -> PlacedOrder:
@@ -75,7 +73,7 @@ class OrderVenue(VenueConnection):
             if waited > patience:
                 break
             note_pause(answer, f"{name}: the venue is busy and asks for it")
-            self._pause(answer)
+            self.time.wait(answer)
             if not intent.wanted(self.estimated_now()):
                 raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
         raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
@@ -153,10 +151,10 @@ class OrderVenue(VenueConnection):
             for a venue that does not answer, or answers about something else.
         """
         seen = list(orders)
-        end = self._clock() + patience
+        end = self.time.elapsed() + patience
         step = 0.05
-        while not all(order.is_done for order in seen) and (left := end - self._clock()) > 0:
-            self._pause(min(step, left))
+        while not all(order.is_done for order in seen) and (left := end - self.time.elapsed()) > 0:
+            self.time.wait(min(step, left))
             step = min(2 * step, 1.0)
             seen = [self.refreshed(order) for order in seen]
         return seen
@@ -176,14 +174,11 @@ class OrderVenue(VenueConnection):
 
     def _read(self, order: PlacedOrder) -> PlacedOrder:
         """The order, asked for twice where the first answer cannot be believed."""
-        try:
-            answer = self._get(order.venue_id)
-            return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
-        except SenselessAnswer as error:
-            log.warning("order %s is looked up again: %s", order.name, error)
-            self._pause(LOOK_DELAYS[0])
-            answer = self._get(order.venue_id)
-            return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
+        return self.time.tried(READS, lambda: self._read_once(order), SenselessAnswer)
+
+    def _read_once(self, order: PlacedOrder) -> PlacedOrder:
+        answer = self._get(order.venue_id)
+        return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
 
     def _get(self, venue_id: str) -> Answer:
         """What the venue says of the order that has this id of its own."""
@@ -206,30 +201,16 @@ class OrderVenue(VenueConnection):
         raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 
     def cancel(self, placed: PlacedOrder) -> None:
-        """As for `Venue.cancel`; asked again where it is not heard."""
+        """As for `Venue.cancel`."""
         from alpaca.common.exceptions import APIError
-        from requests.exceptions import RequestException
 
-        name = placed.name
-        for delay in (*LOOK_DELAYS[: CANCELS - 1], None):
-            with self.translated_errors(f"cancelling order {name}"):
-                try:
-                    self.client.delete(f"/orders/{placed.venue_id}")
-                    return
-                except APIError as error:
-                    status = error.status_code
-                    # There was nothing to cancel any more: it was done before.
-                    if status in (OTHER_STATE, UNKNOWN_THING):
-                        return
-                    passing = status is None or status >= 500 or status == BUSY
-                    if delay is None or not passing:
-                        raise
-                    log.warning("%s: cancelling it was answered with %s", name, status)
-                except RequestException as error:
-                    if delay is None:
-                        raise
-                    log.warning("%s: cancelling it: no answer (%s)", name, type(error).__name__)
-            self._pause(delay)
+        with self.translated_errors(f"cancelling order {placed.name}"):
+            try:
+                self.client.delete(f"/orders/{placed.venue_id}")
+            except APIError as error:
+                # There was nothing to cancel any more: it was done before.
+                if error.status_code not in (OTHER_STATE, UNKNOWN_THING):
+                    raise
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from execution.journal.migrations import create_tables
+from foundation.clock import system_clock
 from foundation.database import Database
-from trainingdata.instants import system_clock
 
 _SCHEMA = (
     """

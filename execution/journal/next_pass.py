@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from execution.journal.migrations import create_tables
+from foundation.clock import system_clock
 from foundation.database import Database, Row, rows_of_table
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 
 SLACK = 300.0  # seconds for what a pass asks of the venue, beside what its settings grant
 _SCHEMA = """

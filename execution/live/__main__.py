@@ -60,13 +60,14 @@ from execution.live.accounts import (
     watched_journal,
 )
 from execution.live.serve import serve
+from foundation.clock import system_clock
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.terminal import terminal
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 
 WIDTH = 160
 PASSES_SHOWN = 5

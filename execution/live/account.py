@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -24,7 +23,7 @@ from execution.alpaca.activities import (
     activities_since,
     holdings,
 )
-from execution.alpaca.broker import BETWEEN_READINGS
+from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
@@ -51,7 +50,8 @@ from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
-READINGS = 3  # of holdings and activities that do not go together, before that is believed
+# Seconds before each reading of holdings and activities that do not go together.
+MORE_READINGS = (*READINGS, READINGS[-1])
 # Share of equity that what nobody here explains may come to while the rest is traded: as much again
 # is what a day may lose (`guards.daily_loss`), so that being wrong about all of it ends no account.
 LARGEST_ODD = Decimal("0.1")
@@ -67,7 +67,6 @@ class LiveAccount:
     notices: told of whatever needs a person.
     folder: of the journal, where the kill file would be.
     last_trades: of the feed, by symbol, which the venue's marks are held to.
-    pause: waits for so many seconds.
     """
 
     def __init__(
@@ -79,11 +78,10 @@ class LiveAccount:
         notices: Notices,
         folder: Path,
         last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]],
-        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._connection = connection
         self._settings = settings
-        self._pause = pause
+        self._time = connection.time
         self.notices = notices
         self._database = database
         self.events = EventLog(database, keys.redact, connection.estimated_now)
@@ -141,9 +139,7 @@ class LiveAccount:
             self._begin()
         found: Mapping[str, Difference] = {}
         late = ""
-        for reading in range(READINGS):
-            if reading:
-                self._pause(BETWEEN_READINGS)
+        for _ in self._time.tries(MORE_READINGS):
             self.read_activities()
             if late := self._holdings.unlisted(self._read_at):
                 continue
@@ -323,14 +319,12 @@ class LiveAccount:
         """
         if not self._holdings.begun:
             return
-        at = self._listing_instant()
-        listed = activities_since(self._connection, self._holdings.last_at())
-        if odd := self._holdings.odd_prices(listed):
-            log.warning("activities are read again: %s", odd)
-            self._pause(BETWEEN_READINGS)
+        for _ in self._time.tries(READINGS):
             at = self._listing_instant()
             listed = activities_since(self._connection, self._holdings.last_at())
-            odd = self._holdings.odd_prices(listed)
+            if not (odd := self._holdings.odd_prices(listed)):
+                break
+            log.warning("activities are read: %s", odd)
         self._tell("price", odd)
         large = self._large_bookings(listed)
         self._holdings.add([each for each in listed if each not in large], at)
@@ -393,7 +387,7 @@ class LiveAccount:
         BrokerError
             for an account in which something trades whenever it is read.
         """
-        for _ in range(READINGS):
+        for _ in self._time.tries(MORE_READINGS):
             at = self._connection.now()
             listed = activities_since(self._connection, at - OVERLAP)
             cash = self._connection.cash()
@@ -405,7 +399,6 @@ class LiveAccount:
                 self._holdings.begin(quantities, cash, at, listed)
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
-            self._pause(BETWEEN_READINGS)
         raise BrokerError("the account: something trades in it whenever it is read")
 
     def mark(self, journal: Journal, mark: AccountMark) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import JOURNAL, LOCK, is_traded, noted_journal
+from foundation.clock import system_clock
 from foundation.counts import counted
 from foundation.database import DatabaseFailed, rows_of_table
 from foundation.errors import InputError, nearest_or_all
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 
 CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
 PORT = 8788  # of an account's page, on this machine

@@ -38,6 +38,7 @@ from execution.journal.halts import HALT_RULES
 from execution.live.accounts import SIMULATED_OFFSET
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from foundation.clock import system_clock
 from foundation.command import LOGS
 from foundation.counts import time_text
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
@@ -45,7 +46,7 @@ from foundation.errors import AccessRefused, BrokerError, InputError, in_one_lin
 from trainingdata.feed.endpoint import Keys, unread_address
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument, is_coin
 from trainingdata.sessions import last_known
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -18,6 +17,7 @@ from execution.orders import Account, Fill, Order
 from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
+from foundation.clock import OURS, Time
 from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.market_data import LastTrade
@@ -126,7 +126,7 @@ def run_cycle(
     *,
     send: bool,
     rules: VenueRules | None = None,
-    pause: Callable[[float], None] = time.sleep,
+    time: Time = OURS,
     plan: Plan | None = None,
     belief: BarBelief | None = None,
 ) -> Cycle:
@@ -142,8 +142,8 @@ def run_cycle(
         Whether orders go out.
     rules:
         What the venue allows with each symbol; none allows everything.
-    pause:
-        Waits for so many seconds.
+    time:
+        By which bars that are late are waited for.
     plan:
         Where a decision is written down before any of its orders is sent; none writes nothing.
     belief:
@@ -157,10 +157,10 @@ def run_cycle(
     written = Unwritten() if plan is None else plan
     belief = BarBelief() if belief is None else belief
     try:
-        return _cycle(broker, feed, trader, settings, send, rules, pause, written, belief)
+        return _cycle(broker, feed, trader, settings, send, rules, time, written, belief)
     except AccountChanged as error:
         log.warning("%s; deciding once more", error)
-        return _cycle(broker, feed, trader, settings, send, rules, pause, written, belief)
+        return _cycle(broker, feed, trader, settings, send, rules, time, written, belief)
 
 
 def _cycle(
@@ -170,12 +170,12 @@ def _cycle(
     settings: LiveSettings,
     send: bool,
     rules: VenueRules | None,
-    pause: Callable[[float], None],
+    time: Time,
     plan: Plan,
     belief: BarBelief,
 ) -> Cycle:
     account = broker.account()
-    bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, pause)
+    bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
     bars = settings.view(settings.with_increments(bars))
     if waited:
         account = broker.account()
@@ -259,7 +259,7 @@ def _placed(broker: Broker, decision: Decision, account: Account, plan: Plan) ->
 
 
 def _await_bars(
-    feed: LiveFeed, now: np.datetime64, patience: float, pause: Callable[[float], None]
+    feed: LiveFeed, now: np.datetime64, patience: float, time: Time
 ) -> tuple[Bars, bool]:
     """The bars, once none is late or patience has ended, and whether that took any waiting."""
     bars = feed.bars(now)
@@ -268,7 +268,7 @@ def _await_bars(
     step = np.timedelta64(round(LOOK_SECONDS * 1000), "ms")
     while at - now < most and (late := feed.late(at)):
         log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
-        pause(LOOK_SECONDS)
+        time.wait(LOOK_SECONDS)
         at = at + step
         bars = feed.bars(at)
     return bars, bool(at > now)
@@ -317,9 +317,11 @@ def next_instant(now: np.datetime64, symbols: Sequence[str]) -> np.datetime64:
     return min(holding_end(kind, now) for kind in kinds)
 
 
-def wait_until(clock: Callable[[], np.datetime64], instant: np.datetime64) -> None:
-    """Sleep until a clock shows an instant."""
+def wait_until(
+    clock: Callable[[], np.datetime64], instant: np.datetime64, time: Time = OURS
+) -> None:
+    """Wait until a clock shows an instant."""
     # A clock that runs faster than ours, as that of a practice server may, would pass the instant
-    # during one long sleep. Half of the rest at a time comes close without that.
+    # during one long wait. Half of the rest at a time comes close without that.
     while (seconds := (instant - clock()) / np.timedelta64(1, "s")) > 0:
-        time.sleep(float(min(max(seconds / 2, 0.05), 5.0)))
+        time.wait(float(min(max(seconds / 2, 0.05), 5.0)))

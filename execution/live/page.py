@@ -7,7 +7,6 @@ Nothing that keeps it from being written keeps the loop from trading.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,11 +35,12 @@ from execution.live.losses import LossLimits
 from execution.live.page_curve import Curve
 from execution.live.templates import PAGE, SCRIPT, STYLE, TEMPLATE
 from foundation.charts import CHART_STYLE
+from foundation.clock import OURS, Time
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import COLOURS, SHEET, content_policy, render_page
-from trainingdata.instants import HOUR, system_clock
+from trainingdata.instants import HOUR
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,7 @@ class StatusPage:
     """Writes the page of an account whose journal this process holds.
 
     database: the journal, beside which the page lies; one in memory has none.
-    clock: this machine's.
-    timer: seconds that only increase.
+    time: when it is written, and how long that takes.
     """
 
     def __init__(
@@ -110,21 +109,19 @@ class StatusPage:
         database: Database,
         bounds: Bounds,
         sections: Sequence[Section] = (),
-        clock: Callable[[], np.datetime64] = system_clock,
-        timer: Callable[[], float] = time.monotonic,
+        time: Time = OURS,
     ) -> None:
         self._database = database
         self._path = None if database.path is None else database.path.with_name(PAGE)
         self._bounds = bounds
         self._sections = sections
-        self._clock = clock
-        self._timer = timer
+        self._time = time
         self._events = EventLog(database)
         self._book = IntentBook(database, self._events)
         self._halts = Halts(database, self._events)
         self._journal = Journal(database, self._events, self._book, TRADE)
         self._next_pass = NextPassBook(database, 0.0)
-        self._notices = NoticeBook(database, str, clock)
+        self._notices = NoticeBook(database, str, time.now)
         self._curve = Curve()
         self._written: Change | None = None
         self._rests_until = -np.inf
@@ -135,7 +132,7 @@ class StatusPage:
 
         Writing takes a twentieth of the time at most: what changes meanwhile is on the next one.
         """
-        if self._timer() >= self._rests_until:
+        if self._time.elapsed() >= self._rests_until:
             self._try_to_write()
 
     @contextmanager
@@ -152,7 +149,7 @@ class StatusPage:
     def _try_to_write(self, end: str = "") -> None:
         if self._path is None:
             return
-        begun = self._timer()
+        begun = self._time.elapsed()
         try:
             self._write(self._path, end)
             self._fails = False
@@ -161,7 +158,7 @@ class StatusPage:
             if not self._fails:
                 log.exception("%s is not written; the loop goes on", self._path)
             self._fails = True
-        now = self._timer()
+        now = self._time.elapsed()
         self._rests_until = now + REST * (now - begun)
 
     def _write(self, path: Path, end: str) -> None:
@@ -196,7 +193,7 @@ class StatusPage:
             style=Markup(COLOURS + SHEET + CHART_STYLE + STYLE + styles),
             folder=folder,
             kill_file=folder / KILL_FILE,
-            written=self._clock(),
+            written=self._time.now(),
             change=change,
             claim=claim,
             level=level,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -38,6 +37,7 @@ from execution.live.runner import footing_of, refuse_killed
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.trader import Trader
+from foundation.clock import OURS, Time
 from foundation.command import Ended
 from foundation.connection_words import connection_words
 from foundation.counts import counted
@@ -233,7 +233,7 @@ class Replay:
     decide: makes a pass.
     stop: tells when to stop.
     progress: told of the instants.
-    elapsed: seconds that only increase.
+    time: by which what it takes to write records is told.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class Replay:
         decide: Callable[[], Cycle],
         stop: Stop,
         progress: Callable[[str, int, int], None],
-        elapsed: Callable[[], float] = time.monotonic,
+        time: Time = OURS,
     ) -> None:
         self._clock = clock
         self._broker = broker
@@ -254,13 +254,13 @@ class Replay:
         self._decide = decide
         self._stop = stop
         self._progress = progress
-        self._elapsed = elapsed
+        self._time = time
         self._made = 0
         self._left = 0
         self._left_out = 0
         self._total = 0
         self._resumed = False
-        self._next_records = elapsed()
+        self._next_records = time.elapsed()
 
     def beginning(self, now: np.datetime64, state: Advance) -> bool:
         """Where a replay goes on: whether a pass is to be made where the clock stands.
@@ -347,10 +347,10 @@ class Replay:
         self._records.note(ReplayPass(account.as_of, account.cash, account.equity, self._left))
         self._made += 1
         self._progress("instants", self._made, self._total)
-        began = self._elapsed()
+        began = self._time.elapsed()
         if began >= self._next_records:
             self._records.write(Ending(self._left, self._left_out, KILLED))
-            ended = self._elapsed()
+            ended = self._time.elapsed()
             self._next_records = ended + max(BETWEEN_RECORDS, (ended - began) / SHARE_OF_RECORDS)
 
     def _leave_records(self, why: str) -> None:

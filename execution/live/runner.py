@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -29,13 +28,14 @@ from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
 from execution.posting import Guard
 from execution.sight import Sight
 from execution.trader import Trader
+from foundation.clock import system_clock
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.notices import Notices
 from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 
 log = logging.getLogger("live")
 
@@ -251,8 +251,8 @@ def _account_id(
             if not patient or isinstance(error, AccessRefused):
                 raise
             log.warning("the venue is not there yet: %s", error)
-            if time.monotonic() - said_at >= BETWEEN_LINES:
-                said_at = time.monotonic()
+            if connection.time.elapsed() - said_at >= BETWEEN_LINES:
+                said_at = connection.time.elapsed()
                 say(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
             supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -81,7 +80,6 @@ class TradingJob:
     footing: looked at before every pass.
     cycles: passes to make; none makes them until the loop stops.
     show: called with every pass.
-    pause: waits for so many seconds.
     """
 
     def __init__(
@@ -96,7 +94,6 @@ class TradingJob:
         *,
         cycles: int | None,
         show: Callable[[Cycle], None],
-        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._broker = broker
         self._connection = connection
@@ -107,7 +104,6 @@ class TradingJob:
         self._settings = settings
         self._cycles = cycles
         self._show = show
-        self._pause = pause
         self._journal = live.journal(TRADE)
         self._plan = GuardedJournal(live, self._journal, feed)
         self._rules = VenueRules(broker)
@@ -230,7 +226,7 @@ class TradingJob:
             self._settings,
             send=True,
             rules=self._rules,
-            pause=self._pause,
+            time=self._connection.time,
             plan=self._plan,
             belief=self._belief,
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from execution.alpaca.connection import SETBACK, VenueConnection
 from execution.live.footing import Footing
 from execution.live.lines import say
 from foundation.errors import AnswerRefused, BrokerError
-from trainingdata.instants import system_clock, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import holding_end, in_session, is_decision
 
@@ -44,18 +43,12 @@ class WatchedClock:
 
     connection: to the venue.
     footing: looked at when the venue is back, or its clock has gone back.
-    elapsed: seconds that only increase.
     """
 
-    def __init__(
-        self,
-        connection: VenueConnection,
-        footing: Footing,
-        elapsed: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, connection: VenueConnection, footing: Footing) -> None:
         self._connection = connection
         self._footing = footing
-        self._elapsed = elapsed
+        self._time = connection.time
         self._away_since: float | None = None
         self._said_at = 0.0
         self._refusals = 0
@@ -96,13 +89,13 @@ class WatchedClock:
         try:
             return self._connection.estimated_now()
         except BrokerError:
-            return system_clock()
+            return self._time.now()
 
     def _has_gone_back(self, now: np.datetime64) -> bool:
         return self._shown is not None and bool(now < self._shown[0] - SETBACK)
 
     def _say_away(self, error: BrokerError) -> None:
-        elapsed = self._elapsed()
+        elapsed = self._time.elapsed()
         if self._away_since is None:
             self._away_since = self._said_at = elapsed
             say(f"Waiting for the venue, which is asked again every few seconds: {error}.")
@@ -113,12 +106,12 @@ class WatchedClock:
 
     def _say_back(self, now: np.datetime64) -> None:
         if self._away_since is not None:
-            seconds = self._elapsed() - self._away_since
+            seconds = self._time.elapsed() - self._away_since
             self._away_since = None
             say(f"The venue answers again, after {seconds:.0f} s; its clock is {utc_text(now)}.")
 
     def _say_standing(self, now: np.datetime64) -> None:
-        elapsed = self._elapsed()
+        elapsed = self._time.elapsed()
         if self._shown is None or self._shown[0] != now:
             self._shown = now, elapsed
             self._said_standing = False

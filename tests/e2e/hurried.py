@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from foundation import clock
 from trainingdata import instants
 from trainingdata.sessions import stock_grid
 
@@ -23,8 +24,8 @@ PATIENCE = 0.3  # seconds that an order may take to fill
 COMMANDS = ("trade_stock_e2e", "option_spreads.sell", "event_contracts.trade")
 
 _rest = time.sleep
-_clock = time.clock_gettime
-_system_clock = instants.system_clock
+_gettime = time.clock_gettime
+_system_clock = clock.system_clock
 
 
 class Clock:
@@ -41,7 +42,7 @@ def _doze(seconds: Any) -> None:
 
 
 def _read_clock(source: int) -> float:
-    return _clock(source) + Clock.ahead()
+    return _gettime(source) + Clock.ahead()
 
 
 def _read_system_clock() -> np.datetime64:
@@ -51,7 +52,8 @@ def _read_system_clock() -> np.datetime64:
 def _hurry() -> None:
     time.sleep = _doze
     time.clock_gettime = _read_clock
-    instants.system_clock = _read_system_clock
+    clock.system_clock = _read_system_clock
+    clock.OURS = clock.Time(now=_read_system_clock, wait=_doze)
 
     from execution.alpaca.broker import AlpacaBroker
     from execution.live import loop

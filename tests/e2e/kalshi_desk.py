@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,9 +19,10 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.position_limits import PositionLimits
 from execution.journal.intents import IntentBook
+from foundation.clock import Time, system_clock
 from foundation.database import Database
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
-from trainingdata.instants import system_clock
+from tests.passing import AT_ONCE
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
@@ -46,7 +47,7 @@ def manager_at(
     *,
     settings: KalshiSettings | None = None,
     rules_of: RulesOf = lambda *_: FeeRules(),
-    pause: Callable[[float], None] = lambda _: None,
+    time: Time = AT_ONCE,
     **more: Any,
 ) -> KalshiMultiMarketOrderManager:
     """A manager of the account that a practice venue has the key of."""
@@ -56,7 +57,7 @@ def manager_at(
         admission,
         rules_of,
         book=book,
-        pause=pause,
+        time=time,
         **more,
     )
 
@@ -93,8 +94,7 @@ class KalshiStand:
             self.book,
             settings=self.settings(**settings),
             rules_of=rules_of,
-            pause=self.waited.append,
-            clock=self.clock,
+            time=Time(now=self.clock, wait=self.waited.append),
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))
         return manager

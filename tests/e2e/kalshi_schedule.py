@@ -28,13 +28,13 @@ from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.fees import FeeRules
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.intents import UNDETERMINED
+from foundation.clock import system_clock
 from foundation.database import rows_of
 from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
 from tests.e2e.fault_runs import PATIENT, Door, FaultRun, Limits, Place, arm_kill, leaking_files
 from tests.event_contracts.practice import KEYS, ORDERS, KalshiPractice, kalshi_practice
-from trainingdata.instants import system_clock
 
 NEVER = (
     *("duplicates", "lost", "breaches", "differing_fills", "hangs", "leaks"),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from marketsimulator.venue.app import Server
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.practice import PracticeSettings
+from tests.passing import HURRIED
 from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -149,9 +149,7 @@ def trading(here: Practice) -> TradingClient:
 
 def broker(here: Practice, patience: float = 0.0) -> AlpacaBroker:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaBroker(
-        settings, KEYS, patience=patience, pause=lambda seconds: time.sleep(min(seconds, 0.02))
-    )
+    return AlpacaBroker(settings, KEYS, patience=patience, time=HURRIED)
 
 
 def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest:

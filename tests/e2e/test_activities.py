@@ -34,6 +34,7 @@ from foundation.errors import BrokerError
 from marketsimulator.venue import answers, app
 from tests.e2e import test_live_account as live
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order, trading
+from tests.passing import AT_ONCE
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -70,9 +71,7 @@ class Desk:
         database = Database()
         events = EventLog(database)
         intents = IntentBook(database, events)
-        broker = AlpacaBroker(
-            settings, KEYS, patience=0.0, pause=lambda _: None, book=intents, job="test"
-        )
+        broker = AlpacaBroker(settings, KEYS, patience=0.0, time=AT_ONCE, book=intents, job="test")
         connection = VenueConnection(settings, KEYS)
         return cls(here, connection, database, HoldingsBook(database, events), broker)
 

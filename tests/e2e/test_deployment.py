@@ -21,11 +21,11 @@ import yaml
 from execution.account_lock import JOURNAL
 from execution.journal.next_pass import SLACK, NextPassBook
 from execution.live.settings import LiveSettings
+from foundation.clock import system_clock
 from foundation.compose import composed_config
 from foundation.database import Database
 from option_spreads.selling.settings import SellingSettings
 from tests.commands import run_command
-from trainingdata.instants import system_clock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "deploy"

@@ -49,6 +49,7 @@ from execution.live.checks import (
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
+from foundation.clock import system_clock
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import InputError
@@ -58,7 +59,6 @@ from tests.e2e.practice import KEYS, OPENING, Practice, environment, practising
 from tests.e2e.practice import Start as StartServer
 from tests.e2e.refused import refusal_of
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.instants import system_clock
 
 NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]

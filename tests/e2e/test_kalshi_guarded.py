@@ -21,13 +21,13 @@ from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook
+from foundation.clock import system_clock
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import QUICK, manager_at, order
 from tests.event_contracts.practice import kalshi_practice
 from tests.event_contracts.test_actor_on_exchange import Always
-from trainingdata.instants import system_clock
 
 RAIN = "RAIN"
 SECOND = np.timedelta64(1, "s")
@@ -52,7 +52,7 @@ class Desk:
         self.halts = Halts(database, events)
         guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, Path("no KILL"))
         space = LimitOrderActionSpace(price_style=style)
-        self.manager = manager_at(here, space.admission, book, guard=guard, clock=system_clock)
+        self.manager = manager_at(here, space.admission, book, guard=guard)
         log = ActionLog(database, events, book, "kalshi")
         notices = Notices(None, None, None)
         self.service = ActorService(

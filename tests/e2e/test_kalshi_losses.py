@@ -38,6 +38,7 @@ from execution.live.__main__ import clear, kill, status
 from execution.live.loop import Stop
 from execution.live.page import Bounds, StatusPage
 from execution.live.templates import PAGE
+from foundation.clock import Time, system_clock
 from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import QUICK, Clock, manager_at
@@ -45,7 +46,6 @@ from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
 from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.event_contracts.test_actor_on_exchange import Always
-from trainingdata.instants import system_clock
 
 BUY_YES_100 = 5
 SELL_YES_100 = 10
@@ -158,7 +158,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
             settings=settings.venue(),
             guard=records.guard,
             job=JOB,
-            clock=clock,
+            time=Time(now=clock),
         )
         account = KalshiAccount(manager, records, settings.guards)
         yield Process(here, settings, records, account, manager, clock)

@@ -23,6 +23,7 @@ from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded
+from foundation.clock import Time
 from foundation.errors import OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import POST, UNLIMITED, KalshiStand, kalshi_stand, manager_at, order
@@ -190,8 +191,7 @@ class Trading:
             self.admission,
             book,
             guard=self.guard,
-            pause=self.stand.waited.append,
-            clock=self.stand.clock,
+            time=Time(now=self.stand.clock, wait=self.stand.waited.append),
         )
         self.log = ActionLog(self.stand.database, self.events, book)
         notices = Notices(None, None)

@@ -19,6 +19,7 @@ import requests
 import trade_stock_e2e
 from execution.live.cycle import next_instant
 from execution.venue_rules import VenueRules
+from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError
 from marketsimulator.runs.simulate import simulate_trading
@@ -215,19 +216,19 @@ def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(practi
     looks = []
     here.venue.halts["SYA"] = [hidden]
 
-    def pause(seconds: float) -> None:
+    def wait(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 3:
             here.venue.halts.clear()
 
-    done = Live.at(here, *SIMPLE, patience=20.0).cycle(broker(here), pause=pause)
+    done = Live.at(here, *SIMPLE, patience=20.0).cycle(broker(here), time=Time(wait=wait))
     assert len(looks) == 3
     assert done.decision is not None
     assert {c.symbol for c in done.decision.choices} == {"SYA", "SYB"}
     here.advance("2024-02-20T16:30:00Z")
     here.venue.halts["SYA"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
     looks = []
-    done = Live.at(here, *SIMPLE, patience=4.0).cycle(broker(here), pause=looks.append)
+    done = Live.at(here, *SIMPLE, patience=4.0).cycle(broker(here), time=Time(wait=looks.append))
     assert (sum(looks), [c.symbol for c in done.decision.choices]) == (4.0, ["SYB"])
 
 
@@ -240,7 +241,7 @@ def test_an_hour_without_its_last_half_is_late_until_patience_ends(
     monkeypatch.setitem(alpaca_data.FRAMES, "30Min", lambda bars: whole(bars)[:-1])
     looks: list[float] = []
     live = Live.at(here, *SIMPLE, patience=6.0)
-    done = live.cycle(broker(here), pause=looks.append)
+    done = live.cycle(broker(here), time=Time(wait=looks.append))
     assert sum(looks) == 6.0
     assert done.decision is not None, "at the end the half that is there counts"
     assert live.feed.late(here.venue.now) == ()

@@ -27,6 +27,7 @@ from execution.live.cycle import Cycle
 from execution.live.runner import footing_of
 from execution.live.templates import PAGE
 from execution.live.trading import TradingJob
+from foundation.clock import system_clock
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
@@ -44,9 +45,9 @@ from tests.e2e.practice import (
     trading,
 )
 from tests.e2e.test_live_failures import paper
+from tests.passing import AT_ONCE
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instants import system_clock
 
 SECOND = "2024-02-20T16:30:00Z"
 WORDS = ("symbols=[SYA,SYB]",)
@@ -66,7 +67,7 @@ class Desk:
     def at(cls, here: Practice, database: Database, folder: Path, *words: str) -> Desk:
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-        connection = VenueConnection(settings, KEYS)
+        connection = VenueConnection(settings, KEYS, AT_ONCE)
         live = LiveAccount(
             connection,
             database,
@@ -75,13 +76,12 @@ class Desk:
             Notices(None, None),
             folder,
             parts.feed.last_trades,
-            lambda _: None,
         )
         broker = AlpacaBroker(
             settings,
             KEYS,
             patience=0.0,
-            pause=lambda _: None,
+            time=AT_ONCE,
             book=live.book,
             guard=live.guards,
             job=TRADE,
@@ -98,7 +98,6 @@ class Desk:
             parts.settings,
             cycles=None,
             show=cycles.append,
-            pause=lambda _: None,
         )
         return cls(here, live, broker, job, cycles)
 

@@ -21,6 +21,7 @@ from execution.journal.intents import Intent, IntentBook
 from execution.live.cycle import expiry, run_cycle
 from execution.live.settings import LiveSettings
 from execution.orders import Order, client_order_id
+from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError
@@ -269,7 +270,7 @@ def test_asked_again_a_busy_venue_is_not_waited_for(practice: Start) -> None:
     here.advance(OPENING)
     waited: list[float] = []
     mine = broker(here)
-    mine._outbox._pause = waited.append
+    mine._outbox._time = Time(wait=waited.append)
     mine._outbox.book.begin(Intent(ORDER, mine.now()))
     here.fail(kind="status", method="POST", path="/v2/orders", status=429, seconds=30, count=9)
     assert len(mine._outbox.undetermined(lambda intent: True)) == 1

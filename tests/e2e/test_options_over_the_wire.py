@@ -48,6 +48,7 @@ from execution.option_orders import (
     SpreadVenue,
     contract_of,
 )
+from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
@@ -60,6 +61,7 @@ from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, Practice, Start, environment, trading
+from tests.passing import HURRIED
 from trainingdata.feed.endpoint import BrokerSettings
 
 UNDER = "SYC"
@@ -74,8 +76,7 @@ def options(practice: Start, vix: Path, *words: str) -> Practice:
 
 def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    pause = lambda seconds: time.sleep(min(seconds, 0.02))  # noqa: E731
-    return AlpacaSpreads(settings, KEYS, underlying=UNDER, patience=patience, pause=pause)
+    return AlpacaSpreads(settings, KEYS, underlying=UNDER, patience=patience, time=HURRIED)
 
 
 def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
@@ -523,7 +524,7 @@ def test_the_heartbeat_is_every_five_minutes_and_an_alert_is_told_once(
     url, heard = ears
     times = [0.0, 10.0, 299.0, 300.0, 450.0, 601.0]
     now = [0.0]
-    notices = Notices(f"{url}/beat", f"{url}/alert", clock=lambda: now[0])
+    notices = Notices(f"{url}/beat", f"{url}/alert", time=Time(elapsed=lambda: now[0]))
     for now[0] in times:
         notices.beat()
         assert notices.flush(10)

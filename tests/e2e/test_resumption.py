@@ -22,6 +22,7 @@ from execution.orders import Account
 from execution.sight import Sight
 from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start
+from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
 INSTANTS = ("2024-02-20T15:30Z", "2024-02-20T16:30Z", "2024-02-20T17:30Z")
@@ -87,7 +88,7 @@ class Process:
         self.journal = Journal(self.database, events, self.book, "trade")
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0, attempts=1)
         self.broker = AlpacaBroker(
-            settings, KEYS, patience=0.0, pause=lambda _: None, book=self.book, job="trade"
+            settings, KEYS, patience=0.0, time=AT_ONCE, book=self.book, job="trade"
         )
         client = self.broker._venue.client
         post = client.post

@@ -11,12 +11,12 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
+from foundation.clock import system_clock
 from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
 from tests.e2e.test_live_account import Desk, halted_by
-from trainingdata.instants import system_clock
 
 PASSES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
 # Of each symbol the account holds less than a tenth of its equity.

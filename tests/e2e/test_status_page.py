@@ -41,6 +41,7 @@ from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
 from execution.live.templates import PAGE, SCRIPT
 from execution.orders import Order
+from foundation.clock import Time
 from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
@@ -109,7 +110,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lived(start, folder)
     database = Database(folder / JOURNAL)
     NextPassBook(database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
-    StatusPage(database, BOUNDS, clock=lambda: NOW).refresh()
+    StatusPage(database, BOUNDS, time=Time(now=lambda: NOW)).refresh()
     database.close()
     return folder
 
@@ -137,9 +138,8 @@ class Written:
         self.status = self.status_page()
 
     def status_page(self, *sections: Section) -> StatusPage:
-        return StatusPage(
-            self.database, BOUNDS, sections, clock=lambda: NOW, timer=lambda: self.seconds
-        )
+        time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
+        return StatusPage(self.database, BOUNDS, sections, time)
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())

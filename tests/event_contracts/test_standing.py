@@ -21,6 +21,7 @@ from event_contracts.trading.position_limits import PositionLimits
 from execution.journal.intents import IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.event_contracts.practice import KEYS
+from tests.passing import AT_ONCE, Passing
 
 D = Decimal
 UNLIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
@@ -132,7 +133,7 @@ def manager_of(book: IntentBook | None = None, **more: Any) -> KalshiMultiMarket
         UNLIMITED,
         lambda *_: FeeRules(),
         book=book,
-        **{"pause": lambda _: None, **more},
+        **{"time": AT_ONCE, **more},
     )
 
 
@@ -144,14 +145,12 @@ def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Ven
     with pytest.raises(BrokerError, match=r"order v-1: 10.00 traded, 0 listed"):
         manager.view("RAIN")
 
-    waited: list[float] = []
-
-    def pause(seconds: float) -> None:
-        waited.append(seconds)
-        if sum(waited) > 1:
+    def heard(_: float) -> None:
+        if passing.elapsed() > 1:
             venue.cash, venue.positions, venue.fills = "994.82", {"RAIN": "10.00"}, [fill("10.00")]
 
-    manager = manager_of(pause=pause)
+    passing = Passing(on_wait=heard)
+    manager = manager_of(time=passing.time)
     venue.orders.clear()
     manager.submit(WISH)
     view = manager.view("RAIN")

@@ -33,6 +33,7 @@ from execution.posting import OrderWithheld, Outbox
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from tests.execution.test_vendor_fields import VALUES, answered
+from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
 KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
@@ -96,31 +97,18 @@ class Venue:
         return sum(asked == what for asked, _, _ in self.asked)
 
 
-class Waiting:
-    """A clock that goes on by what is waited, and nothing else."""
-
-    def __init__(self) -> None:
-        self.waited: list[float] = []
-
-    def pause(self, seconds: float) -> None:
-        self.waited.append(seconds)
-
-    def __call__(self) -> float:
-        return sum(self.waited)
-
-
 def venue_at(venue: Venue) -> tuple[OrderVenue, list[float]]:
-    time = Waiting()
-    orders = OrderVenue(BrokerSettings(), KEYS, time.pause, time)
+    passing = Passing()
+    orders = OrderVenue(BrokerSettings(), KEYS, passing.time)
     orders.client = venue
-    return orders, time.waited
+    return orders, passing.waited
 
 
 def outbox_at(
     venue: Venue, book: IntentBook | None = None
 ) -> tuple[Outbox[PlacedOrder], list[float]]:
     orders, waited = venue_at(venue)
-    return Outbox(orders, waited.append, book), waited
+    return Outbox(orders, book), waited
 
 
 def placed(answer: Any, replaced: Any = None) -> PlacedOrder:
@@ -283,7 +271,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     assert [each.client_order_id for each in desk.undetermined(is_any)] == ["o-1"], "no answer"
     assert desk.undetermined(lambda intent: isinstance(intent.order, SpreadOrder)) == ()
     assert desk.undetermined(is_any) == ()
-    assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [0.0] * 3)
+    assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [])
     assert desk.post(ORDER) == placed(taken())
     assert venue.times("post") == 0, "it is that order"
 
@@ -296,7 +284,7 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
     desk, waited = outbox_at(venue, book)
     assert [intent.client_order_id for intent in desk.undetermined(is_any)] == ["o-1"]
     assert desk.fate("o-1") == "open"
-    assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [0.0, 0.0])
+    assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [])
     assert desk.fate("o-1", again=True) == placed(taken("o-1", "filled"))
     assert venue.times("post") == 1
     assert desk.undetermined(is_any) == ()
@@ -400,10 +388,7 @@ def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_do
     known = book.get("ours-b")
     listed = [taken(name, **WORDS, filled_qty="4") for name in ("ours-a", "ours-b", "theirs")]
     venue = Venue(open=[listed])
-    time = Waiting()
-    broker = AlpacaBroker(
-        BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time, job="trade"
-    )
+    broker = AlpacaBroker(BrokerSettings(), KEYS, book=book, time=Passing().time, job="trade")
     broker._venue.client = venue  # type: ignore[assignment]
     for _ in range(2):
         broker.adopt("ours")
@@ -762,7 +747,7 @@ def test_what_is_done_is_asked_for_no_more(done: str) -> None:
     desk, waited = venue_at(venue)
     over = placed(taken(state=done))
     assert desk.refreshed(over) is over
-    assert Outbox(desk, waited.append).end(over) is over
+    assert Outbox(desk).end(over) is over
     assert desk.refreshed(placed(taken())) == placed(taken(state="new"))
     assert (venue.asked, waited) == ([("get", "/orders/id-o-1", {"nested": "true"})], [])
 
@@ -786,7 +771,7 @@ def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
     still = Venue(delete=[{}], get=[taken()])
     desk, waited = outbox_at(still)
     assert desk.end(placed(taken())).status == "new"
-    assert waited == LOOKS
+    assert waited == LOOKS[:-1], "nothing is looked at after the last wait"
 
 
 @pytest.mark.parametrize("passing", [status(502), status(429), lost()])
@@ -809,12 +794,12 @@ def test_ending_an_order_is_not_silent_and_takes_its_time_at_most(
     desk, _ = outbox_at(venue)
     assert desk.end(placed(taken())).status == "canceled"
     assert caplog.messages == [
-        "o-1: cancelling it: no answer (ConnectionError)",
-        "o-1: cancelling it was answered with 503",
+        "asked again: Alpaca (paper): cancelling order o-1: no answer: lost",
+        'asked again: Alpaca (paper): cancelling order o-1: status 503: {"message": "no"}',
     ]
     monkeypatch.setattr("execution.posting.ENDING", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
-    desk = Outbox(OrderVenue(unreachable, KEYS, Waiting().pause), Waiting().pause)
+    desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
     with pytest.raises(BrokerError, match="no time is left for the request"):
         desk.end(placed(taken()))
 
@@ -865,17 +850,17 @@ def broker_at(
     """A broker, the venue it asks, how long it has waited in all, and between looks at orders."""
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
     venue = Venue(**told)
-    time = Waiting()
+    passing = Passing()
     between = list[float]()
 
     def poll(seconds: float) -> None:
         between.append(seconds)
-        time.pause(seconds)
+        passing.wait(seconds)
 
-    broker = AlpacaBroker(BrokerSettings(), KEYS, patience=patience, pause=time.pause, clock=time)
-    broker._venue._pause = poll
+    broker = AlpacaBroker(BrokerSettings(), KEYS, patience=patience, time=passing.time)
+    broker._venue.time = replace(passing.time, wait=poll)
     broker._venue.client = venue  # type: ignore[assignment]
-    return broker, venue, time.waited, between
+    return broker, venue, passing.waited, between
 
 
 def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
@@ -886,8 +871,7 @@ def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answ
         return reading.account
 
     ahead = {"timestamp": "2024-03-09T17:30:20Z"}
-    time = Waiting()
-    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, clock=time, believe=believe)
+    broker = AlpacaBroker(BrokerSettings(), KEYS, time=Passing().time, believe=believe)
     broker._venue.client = Venue(
         open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK, ahead, CLOCK]
     )
@@ -904,13 +888,13 @@ def test_an_order_is_looked_at_after_longer_and_longer_until_patience_ends() -> 
 
 
 def test_ten_seconds_are_waited_for_where_nothing_else_is_said() -> None:
-    time = Waiting()
-    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, clock=time)
+    passing = Passing()
+    broker = AlpacaBroker(BrokerSettings(), KEYS, time=passing.time)
     broker._venue.client = Venue(
         open=[[]], positions=[[]], account=[FACTS], clock=[CLOCK], post=[taken()], get=[taken()]
     )
     broker.submit([order(type="limit", limit_price=5.0)])
-    assert time() == pytest.approx(10.0)
+    assert passing.elapsed() == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(
@@ -1243,8 +1227,8 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
         book.begin(Intent(replace(SPREAD, client_order_id=state), NOW, None, state))  # type: ignore[arg-type]
     book.begin(Intent(ORDER, NOW, None, "working"))
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "get": [taken()]}
-    venue, time = Venue(**told), Waiting()
-    broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time)
+    venue = Venue(**told)
+    broker = AlpacaBroker(BrokerSettings(), KEYS, book=book, time=Passing().time)
     broker._venue.client = venue
     broker.follow()
     broker.account()
@@ -1267,8 +1251,8 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
             "get": [status(404)],
             "post": [taken("s-1", "filled", **FILLED)],
         }
-        venue, time = Venue(**told), Waiting()
-        broker = AlpacaBroker(BrokerSettings(), KEYS, pause=time.pause, book=book, clock=time)
+        venue = Venue(**told)
+        broker = AlpacaBroker(BrokerSettings(), KEYS, book=book, time=Passing().time)
         broker._venue.client = venue
         broker.submit([replace(sale, reduces=reduces)])
         assert venue.times("post") == sent, (reduces, state)

@@ -11,6 +11,7 @@ import pytest
 from execution.live import runner
 from execution.live.footing import Footing
 from execution.live.waiting import WatchedClock, waiting_line
+from foundation.clock import Time
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
 
@@ -72,7 +73,8 @@ def footing(venue: Any, *, practice: bool = True) -> Footing:
 def watched(venue: Any, step: float) -> WatchedClock:
     """A clock that is read every so many seconds."""
     seconds = itertools.count(0.0, step)
-    return WatchedClock(venue, footing(venue), lambda: next(seconds))
+    venue.time = Time(elapsed=lambda: next(seconds))
+    return WatchedClock(venue, footing(venue))
 
 
 def test_a_venue_that_is_away_is_said_at_once_and_once_a_minute_until_it_is_back(
@@ -193,13 +195,13 @@ class Waits:
 
 
 def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     venue: Any = Venue()
     venue.away = True
     stop: Any = Waits(5)
     minutes = itertools.count(0.0, 0.5)
-    monkeypatch.setattr(runner.time, "monotonic", lambda: 60 * next(minutes))
+    venue.time = Time(elapsed=lambda: 60 * next(minutes))
     supervisor = Supervisor.of({})
     assert runner._account_id(venue, stop, supervisor, patient=True) is None
     waiting = "Waiting for the venue, asked every 15 s: the account: no answer."

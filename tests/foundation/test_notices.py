@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from foundation import notices as module
+from foundation.clock import Time
 from foundation.notices import FILE, FIRST_REPEAT, LAST_REPEAT, Notices, _Alert, _Outbox
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
@@ -92,7 +93,9 @@ class Post:
         self.now = 1000.0
         self.refused: set[str] = set()
         self.sent: list[str] = []
-        self.outbox = _Outbox([_Alert.of(text, text) for text in texts], lambda: self.now)
+        self.outbox = _Outbox(
+            [_Alert.of(text, text) for text in texts], Time(elapsed=lambda: self.now)
+        )
 
     def raise_alert(self, text: str) -> None:
         self.outbox.alerts.append(_Alert.of(text, text))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.token_pace import COST, RATES, TokenPace, shared_token_pace
+from foundation.clock import Time
 from foundation.transport import Transport
 from tests.foundation.test_transport import JSON, answering
 
@@ -40,7 +41,7 @@ def test_no_window_has_more_than_its_bucket_held_and_what_flowed_in(
     requests_made: list[tuple[str, float]],
 ) -> None:
     clock = Clock()
-    pace = TokenPace(clock)
+    pace = TokenPace(Time(elapsed=clock))
     sent: dict[bool, list[float]] = {True: [], False: []}
     for method, pause in requests_made:
         clock.now += pause / 10
@@ -53,7 +54,7 @@ def test_no_window_has_more_than_its_bucket_held_and_what_flowed_in(
 
 def test_writes_do_not_wait_for_reads() -> None:
     clock = Clock()
-    pace = TokenPace(clock)
+    pace = TokenPace(Time(elapsed=clock))
     for _ in range(20):
         assert send(pace, clock, "GET") == 0
     assert pace.delay("GET") == pytest.approx(0.05)
@@ -76,7 +77,7 @@ def test_a_read_that_is_repeated_is_signed_and_paid_for_anew() -> None:
         return {"X-Signed": f"n{next(number)}"}
 
     clock = Clock()  # nothing flows in
-    pace = TokenPace(clock)
+    pace = TokenPace(Time(elapsed=clock))
     with answering(lambda line, n: line.sendall(fine if n == 2 else busy)) as (url, seen):
         session = requests.Session()
         session.mount("http://", Transport((2, 2), 5.0, 3, pace, sign))

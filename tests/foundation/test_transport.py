@@ -8,10 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 import requests
 
 from foundation import transport
+from foundation.clock import Time
 from foundation.transport import Pace, Transport, seconds_to_wait, time_limit
 
 Answer = Callable[[socket.socket, int], None]  # a connection, and the number of the request
@@ -36,11 +38,16 @@ class Clock:
         self.waits.append(seconds)
         self.now += seconds
 
+    @property
+    def passing(self) -> Time:
+        return Time(elapsed=self.monotonic, wait=self.sleep)
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     mine = Clock()
     monkeypatch.setattr(transport, "time", mine)
+    monkeypatch.setattr(transport, "OURS", mine.passing)
     return mine
 
 
@@ -84,7 +91,8 @@ def answering(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
 def session(deadline: float = 0.6, attempts: int = 3, pace: Pace | None = None) -> requests.Session:
     mine = requests.Session()
     for scheme in ("http://", "https://"):
-        mine.mount(scheme, Transport((2.0, 2.0), deadline, attempts, pace or Pace(None)))
+        its = pace or Pace(None, transport.OURS)
+        mine.mount(scheme, Transport((2.0, 2.0), deadline, attempts, its))
     return mine
 
 
@@ -252,7 +260,7 @@ def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
 
 def test_no_request_waits_for_its_turn_past_the_time_limit(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
-        mine = session(60.0, pace=Pace(1, clock=clock.monotonic))
+        mine = session(60.0, pace=Pace(1, clock.passing))
         with time_limit(50.0):
             with pytest.raises(requests.RequestException, match="no time is left"):
                 mine.get(url)
@@ -300,9 +308,14 @@ def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
         assert seen == []
 
 
+def told(wall: Callable[[], float], elapsed: Callable[[], float]) -> Time:
+    """Time by two clocks, seconds since 1970 and seconds that only increase."""
+    return Time(now=lambda: np.datetime64(round(wall() * 1e9), "ns"), elapsed=elapsed)
+
+
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
     now = [1000.0]
-    pace = Pace(3, clock=lambda: now[0], now=lambda: 5e8 + now[0])
+    pace = Pace(3, told(lambda: 5e8 + now[0], lambda: now[0]))
     for _ in range(3):
         assert pace.delay() == 0
         pace.wait()
@@ -321,7 +334,7 @@ def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heede
 def test_a_wall_clock_that_is_set_back_or_forward_stops_no_request() -> None:
     now = [0.0]
     wall = [1e9]
-    pace = Pace(1, clock=lambda: now[0], now=lambda: wall[0])
+    pace = Pace(1, told(lambda: wall[0], lambda: now[0]))
     pace.wait()
     for wall[0] in (0.0, 4e9):
         assert pace.delay() == 60
