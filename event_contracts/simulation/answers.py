@@ -14,27 +14,27 @@ As documented in autumn 2026: orders, fills, positions, settlements, balance,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
 import numpy as np
 
-from event_contracts.simulation.exchange import Listing
+from event_contracts.simulation.exchange import BookedFill, Listing, Settlement
 from event_contracts.simulation.tickets import (
     SELF_TRADE,
     Answer,
     Refused,
     Ticket,
-    Trade,
     counted,
     dollars,
     milliseconds,
     written,
 )
-from event_contracts.simulation.venue import KalshiVenue, Payment
+from event_contracts.simulation.venue import KalshiVenue
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.orders import FLAT, PAYOUT
+from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
+from event_contracts.trading.venue_orders import book_side, yes_price
 from foundation.cents import CENT
 from marketsimulator.venue.request_values import whole_number
 
@@ -63,24 +63,21 @@ def balance_answer(venue: KalshiVenue) -> Answer:
     }
 
 
-def order_answer(ticket: Ticket) -> Answer:
+def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
     """One order."""
-    taken = [trade for trade in ticket.trades if trade.taker]
-    made = [trade for trade in ticket.trades if not trade.taker]
+    placed = ticket.placed
+    taken = [each for each in placed.fills if not each.fill.maker]
+    made = [each for each in placed.fills if each.fill.maker]
     request = ticket.request
     return {
         "order_id": ticket.order_id,
         "user_id": _USER,
         "client_order_id": ticket.client_order_id,
         "ticker": request.ticker,
-        "side": request.outcome.lower(),
-        "action": request.verb.lower(),
-        "outcome_side": "yes" if request.side == "bid" else "no",
-        "book_side": request.side,
+        **_direction(placed.order),
         "type": "limit",
         "status": ticket.status,
-        "yes_price_dollars": dollars(request.price),
-        "no_price_dollars": dollars(PAYOUT - request.price),
+        **_prices(request.price),
         "fill_count_fp": counted(ticket.filled),
         "remaining_count_fp": counted(ticket.waiting),
         "initial_count_fp": counted(ticket.count),
@@ -89,8 +86,8 @@ def order_answer(ticket: Ticket) -> Answer:
         "taker_fees_dollars": dollars(_fees(taken)),
         "maker_fees_dollars": dollars(_fees(made)),
         "expiration_time": None if request.expires is None else written(request.expires),
-        "created_time": written(ticket.at),
-        "last_update_time": written(ticket.changed),
+        "created_time": written(venue.exchange.at(placed.placed)),
+        "last_update_time": written(venue.exchange.at(placed.changed)),
         "self_trade_prevention_type": SELF_TRADE,
         "order_group_id": None,
         "cancel_order_on_pause": False,
@@ -99,18 +96,14 @@ def order_answer(ticket: Ticket) -> Answer:
 
 
 def receipt_answer(ticket: Ticket, now: np.datetime64) -> Answer:
-    """What a new order is answered with."""
-    answer: Answer = {
+    """What a new order is answered with: it has yet to meet a tick."""
+    return {
         "order_id": ticket.order_id,
         "client_order_id": ticket.client_order_id,
         "fill_count": counted(ticket.filled),
         "remaining_count": counted(ticket.waiting),
         "ts_ms": milliseconds(now),
     }
-    if ticket.trades:
-        answer["average_fill_price"] = dollars(_cost(ticket.trades) / ticket.filled)
-        answer["average_fee_paid"] = dollars(_fees(ticket.trades) / ticket.filled)
-    return answer
 
 
 def orders_answer(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
@@ -120,81 +113,69 @@ def orders_answer(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0)
         raise Refused(400, "invalid_parameters", "status must be resting, canceled or executed")
     tickets = list(venue.tickets.values())
     rows = [
-        ticket
-        for ticket in tickets[: len(tickets) - hidden]
-        if status in (None, ticket.status)
-        and query.get("ticker") in (None, ticket.request.ticker)
-        and _within(query, ticket.at)
+        (number, ticket)
+        for number, ticket in _numbered(tickets, hidden)
+        if _is_asked_for(query, status=ticket.status, ticker=ticket.request.ticker)
+        and _within(query, venue.exchange.at(ticket.placed.placed))
     ]
-    return _page("orders", rows, query, lambda ticket: ticket.number, order_answer)
-
-
-def fill_answer(trade: Trade) -> Answer:
-    """One fill; it does not say the client's id."""
-    return {
-        "fill_id": trade.trade_id,
-        "trade_id": trade.trade_id,
-        "order_id": trade.order_id,
-        "ticker": trade.ticker,
-        "market_ticker": trade.ticker,
-        "side": trade.outcome.lower(),
-        "action": trade.verb.lower(),
-        "outcome_side": "yes" if trade.side == "bid" else "no",
-        "book_side": trade.side,
-        "count_fp": counted(trade.count),
-        "yes_price_dollars": dollars(trade.price),
-        "no_price_dollars": dollars(PAYOUT - trade.price),
-        "is_taker": trade.taker,
-        "fee_cost": dollars(trade.fee),
-        "created_time": written(trade.at),
-        "ts": milliseconds(trade.at) // 1000,
-    }
+    return _page("orders", rows, query, lambda ticket: order_answer(venue, ticket))
 
 
 def fills_answer(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
     rows = [
-        trade
-        for trade in venue.trades[: len(venue.trades) - hidden]
-        if query.get("ticker") in (None, trade.ticker)
-        and query.get("order_id") in (None, trade.order_id)
-        and _within(query, trade.at)
+        (number, (number, booked))
+        for number, booked in _numbered(venue.exchange.fills, hidden)
+        if _is_asked_for(query, ticker=booked.fill.market, order_id=booked.fill.order_id)
+        and _within(query, venue.exchange.at(booked.tick))
     ]
-    return _page("fills", rows, query, lambda trade: trade.number, fill_answer)
+    return _page("fills", rows, query, lambda row: _fill_answer(venue, *row))
+
+
+def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
+    """One fill; it does not say the client's id."""
+    fill = booked.fill
+    name = f"trade-{number:06d}"
+    at = venue.exchange.at(booked.tick)
+    return {
+        "fill_id": name,
+        "trade_id": name,
+        "order_id": fill.order_id,
+        "ticker": fill.market,
+        "market_ticker": fill.market,
+        **_direction(fill),
+        "count_fp": counted(fill.count),
+        **_prices(yes_price(fill.side, fill.price)),
+        "is_taker": not fill.maker,
+        "fee_cost": dollars(booked.fee),
+        "created_time": written(at),
+        "ts": milliseconds(at) // 1000,
+    }
 
 
 def positions_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
-    paid = {payment.settlement.market for payment in venue.payments}
-    tickers = [name for name in venue.exchange.listings if name not in paid]
-    traded = [
+    paid = {settlement.market for settlement in venue.payments}
+    traded = {booked.fill.market for booked in venue.exchange.fills} - paid
+    rows = [
         (number, ticker)
-        for number, ticker in enumerate(tickers, start=1)
-        if query.get("ticker") in (None, ticker)
-        and any(trade.ticker == ticker for trade in venue.trades)
+        for number, ticker in _numbered(list(venue.exchange.listings))
+        if ticker in traded and _is_asked_for(query, ticker=ticker)
     ]
-
-    def row(entry: tuple[int, str]) -> Answer:
-        return _position_answer(venue, entry[1])
-
-    answer = _page("market_positions", traded, query, lambda entry: entry[0], row)
+    answer = _page("market_positions", rows, query, lambda each: _position_answer(venue, each))
     return {**answer, "event_positions": []}
 
 
 def settlements_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/settlements`: markets that paid while something of them was held."""
     rows = [
-        payment
-        for payment in venue.payments
-        if query.get("ticker") in (None, payment.settlement.market)
-        and payment.settlement.held != FLAT
-        and _within(query, payment.at)
+        (number, settlement)
+        for number, settlement in _numbered(venue.payments)
+        if _is_asked_for(query, ticker=settlement.market)
+        and settlement.held != FLAT
+        and _within(query, venue.paid_at(settlement))
     ]
-
-    def row(payment: Payment) -> Answer:
-        return _settlement_answer(venue, payment)
-
-    return _page("settlements", rows, query, lambda payment: payment.number, row)
+    return _page("settlements", rows, query, lambda each: _settlement_answer(venue, each))
 
 
 def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
@@ -203,11 +184,10 @@ def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
     bid, bid_size = venue.best_bid(ticker)
     ask, ask_size = venue.best_ask(ticker)
     outcome = venue.outcome(ticker)
-    paid = [each.at for each in venue.payments if each.settlement.market == ticker]
+    paid = [venue.paid_at(each) for each in venue.payments if each.market == ticker]
     exchange = venue.exchange
-    ends = listing.first + len(listing.tape) - 1
-    closes = written(exchange.begins + ends * exchange.interval)
-    own = [trade for trade in venue.trades if trade.ticker == ticker]
+    closes = written(exchange.at(listing.first + len(listing.tape) - 1))
+    own = [booked.fill for booked in exchange.fills if booked.fill.market == ticker]
     tick = Decimal(int(exchange.settings.terms()["tick"][0])) / 10_000
     return {
         "ticker": ticker,
@@ -215,7 +195,7 @@ def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
         "market_type": "binary",
         "title": ticker,
         "status": venue.status(ticker),
-        "open_time": written(exchange.begins + listing.first * exchange.interval),
+        "open_time": written(exchange.at(listing.first)),
         "close_time": closes,
         "latest_expiration_time": closes,
         "can_close_early": False,
@@ -226,8 +206,8 @@ def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
         "yes_ask_size_fp": counted(ask_size),
         "no_bid_dollars": dollars(PAYOUT - ask),
         "no_ask_dollars": dollars(PAYOUT - bid),
-        "last_price_dollars": dollars(own[-1].price if own else NOTHING),
-        "volume_fp": counted(sum((trade.count for trade in own), NOTHING)),
+        "last_price_dollars": dollars(yes_price(own[-1].side, own[-1].price) if own else NOTHING),
+        "volume_fp": counted(sum((fill.count for fill in own), NOTHING)),
         "notional_value_dollars": dollars(PAYOUT),
         "price_level_structure": "linear_cent" if tick == CENT else "deci_cent",
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(tick)}],
@@ -248,19 +228,15 @@ def markets_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
         names = ", ".join(_OPEN_STATUSES)
         raise Refused(400, "invalid_parameters", f"status must be one of {names}")
     wanted = [name for name in query.get("tickers", "").split(",") if name]
+    listings = venue.exchange.listings.values()
     rows = [
-        (number, ticker)
-        for number, (ticker, listing) in enumerate(venue.exchange.listings.items(), start=1)
-        if (not wanted or ticker in wanted)
-        and query.get("event_ticker") in (None, event_of(listing))
-        and query.get("series_ticker") in (None, series_of(listing))
-        and (not status or venue.status(ticker) in _OPEN_STATUSES[status])
+        (number, listing.ticker)
+        for number, listing in _numbered(list(listings))
+        if (not wanted or listing.ticker in wanted)
+        and _is_asked_for(query, event_ticker=event_of(listing), series_ticker=series_of(listing))
+        and (not status or venue.status(listing.ticker) in _OPEN_STATUSES[status])
     ]
-
-    def row(entry: tuple[int, str]) -> Answer:
-        return market_answer(venue, entry[1])
-
-    return _page("markets", rows, query, lambda entry: entry[0], row)
+    return _page("markets", rows, query, lambda ticker: market_answer(venue, ticker))
 
 
 def series_answer(venue: KalshiVenue, ticker: str) -> Answer:
@@ -294,19 +270,18 @@ def series_of(listing: Listing) -> str:
 
 
 def _position_answer(venue: KalshiVenue, ticker: str) -> Answer:
-    trades = [trade for trade in venue.trades if trade.ticker == ticker]
+    booked = [each for each in venue.exchange.fills if each.fill.market == ticker]
     held = venue.holdings.get(ticker, FLAT)
     return {
         "ticker": ticker,
         "exchange_index": 0,
         "position_fp": counted(held.yes - held.no),
-        "fees_paid_dollars": dollars(_fees(trades)),
-        "last_updated_ts": written(trades[-1].at),
+        "fees_paid_dollars": dollars(_fees(booked)),
+        "last_updated_ts": written(venue.exchange.at(booked[-1].tick)),
     }
 
 
-def _settlement_answer(venue: KalshiVenue, payment: Payment) -> Answer:
-    settlement = payment.settlement
+def _settlement_answer(venue: KalshiVenue, settlement: Settlement) -> Answer:
     return {
         "ticker": settlement.market,
         "exchange_index": 0,
@@ -315,7 +290,7 @@ def _settlement_answer(venue: KalshiVenue, payment: Payment) -> Answer:
         "yes_count_fp": counted(settlement.held.yes),
         "no_count_fp": counted(settlement.held.no),
         "revenue": int(settlement.payout * CENTS),
-        "settled_time": written(payment.at),
+        "settled_time": written(venue.paid_at(settlement)),
         "value": CENTS if settlement.outcome == "YES" else 0,
     }
 
@@ -334,12 +309,39 @@ def _worth(venue: KalshiVenue) -> Decimal:
     return total
 
 
-def _cost(trades: Iterable[Trade]) -> Decimal:
-    return sum((trade.price * trade.count for trade in trades), NOTHING)
+def _direction(order: LimitOrder | Fill) -> Answer:
+    """What an order or a fill does, in each of the API's ways to say it."""
+    side = book_side(order.action, order.side)
+    return {
+        "side": order.side.lower(),
+        "action": order.action.lower(),
+        "outcome_side": "yes" if side == "bid" else "no",
+        "book_side": side,
+    }
 
 
-def _fees(trades: Iterable[Trade]) -> Decimal:
-    return sum((trade.fee for trade in trades), NOTHING)
+def _prices(yes: Decimal) -> Answer:
+    return {"yes_price_dollars": dollars(yes), "no_price_dollars": dollars(PAYOUT - yes)}
+
+
+def _cost(booked: Iterable[BookedFill]) -> Decimal:
+    """USD at prices of YES."""
+    fills = [each.fill for each in booked]
+    return sum((yes_price(fill.side, fill.price) * fill.count for fill in fills), NOTHING)
+
+
+def _fees(booked: Iterable[BookedFill]) -> Decimal:
+    return sum((each.fee for each in booked), NOTHING)
+
+
+def _numbered(rows: Sequence[Row], hidden: int = 0) -> list[tuple[int, Row]]:
+    """Rows by their numbers, counted from 1; hidden: so many of the newest are left out."""
+    return list(enumerate(rows[: len(rows) - hidden], start=1))
+
+
+def _is_asked_for(query: Mapping[str, str], **said: str) -> bool:
+    """Whether a row that says this of itself is one that a query asks for."""
+    return all(query.get(name) in (None, value) for name, value in said.items())
 
 
 def _within(query: Mapping[str, str], at: np.datetime64) -> bool:
@@ -352,15 +354,14 @@ def _within(query: Mapping[str, str], at: np.datetime64) -> bool:
 
 def _page(
     name: str,
-    rows: list[Row],
+    rows: Iterable[tuple[int, Row]],
     query: Mapping[str, str],
-    number: Callable[[Row], int],
     answer: Callable[[Row], Answer],
 ) -> Answer:
-    """The newest rows before the cursor, and the cursor of those before them."""
+    """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
     limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
     before = whole_number(query, "cursor", 2**62)
-    earlier = sorted((row for row in rows if number(row) < before), key=number, reverse=True)
+    earlier = [(number, row) for number, row in rows if number < before][::-1]
     shown = earlier[:limit]
-    cursor = str(number(shown[-1])) if len(earlier) > limit else ""
-    return {name: [answer(row) for row in shown], "cursor": cursor}
+    cursor = str(shown[-1][0]) if len(earlier) > limit else ""
+    return {name: [answer(row) for _, row in shown], "cursor": cursor}

@@ -173,7 +173,7 @@ class KalshiServer:
         if self._hidden(request):
             raise Refused(404, "not_found", f"order {order_id} not found")
         ticket = self.venue.ticket(order_id)
-        return {"order": self._disguised(order_answer(ticket), request)}
+        return {"order": self._disguised(order_answer(self.venue, ticket), request)}
 
     def _fills(self, request: web.Request) -> Answer:
         return fills_answer(self.venue, request.query, self._hidden(request))

@@ -19,8 +19,8 @@ nothing is safe to call from two threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
@@ -41,10 +41,16 @@ from event_contracts.trading.orders import (
     RestingOrder,
 )
 from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, POINT, SLOTS, WHOLE, Record
+from execution.journal.intents import Intent, Progress, State
 from foundation.arrays import Records
 from foundation.errors import InputError, OrderRejected
 
 OrderState = Literal["resting", "executed", "canceled"]
+_STATES: Mapping[OrderState, State] = {
+    "resting": "working",
+    "executed": "filled",
+    "canceled": "canceled",
+}
 MarketState = Literal["unopened", "open", "settled"]
 
 _NO_ACTION = 0
@@ -76,26 +82,6 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedOrder:
-    """An order that was taken, and how far it has come.
-
-    order_id: the exchange's.
-    order: as it was sent.
-    placed: the tick at which it was taken.
-    filled: contracts that have traded.
-    remaining: contracts that can still trade; what netting or the end took is in neither.
-    state: resting; executed, all of it traded; canceled, ended before that.
-    """
-
-    order_id: str
-    order: LimitOrder
-    placed: int
-    filled: Decimal
-    remaining: Decimal
-    state: OrderState
-
-
-@dataclass(frozen=True, slots=True)
 class BookedFill:
     """A fill, when it was booked and what it cost.
 
@@ -106,6 +92,56 @@ class BookedFill:
     fill: Fill
     tick: int
     fee: Decimal
+
+
+@dataclass(eq=False, slots=True)
+class PlacedOrder:
+    """An order that was taken, and how far it has come.
+
+    order_id: the exchange's.
+    order: as it was sent.
+    placed: the tick at which it was taken.
+    remaining: contracts that can still trade; what netting or the end took neither rests nor fills.
+    changed: the tick at which it last traded or ended, or was shrunk.
+    state: resting; executed, all of it traded; canceled, ended before that.
+    fills: of it, in booking order.
+    """
+
+    order_id: str
+    order: LimitOrder
+    placed: int
+    remaining: Decimal
+    changed: int
+    state: OrderState = "resting"
+    fills: list[BookedFill] = field(default_factory=list)
+
+    @property
+    def client_order_id(self) -> str:
+        """Our id of it."""
+        return self.order.client_order_id
+
+    @property
+    def filled(self) -> Decimal:
+        """Contracts that have traded."""
+        return sum((each.fill.count for each in self.fills), NOTHING)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.state != "resting"
+
+    @property
+    def progress(self) -> Progress:
+        """What the book of intents keeps of it."""
+        filled = self.filled
+        paid = sum((each.fill.price * each.fill.count for each in self.fills), NOTHING)
+        return Progress(
+            _STATES[self.state], self.order_id, filled, paid / filled if filled else None
+        )
+
+    def is_of(self, intent: Intent) -> bool:
+        """Whether it is the order of an intent."""
+        return intent.order == self.order
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +169,7 @@ class Exchange:
     orders: every order that was taken, by its order_id, in the order in which they were placed.
     fills: of all markets, in booking order.
     settlements: of the markets that have settled.
+    paused: markets whose orders wait outside of their queues.
 
     Parameters
     ----------
@@ -169,6 +206,7 @@ class Exchange:
         self.orders: dict[str, PlacedOrder] = {}
         self.fills: list[BookedFill] = []
         self.settlements: list[Settlement] = []
+        self.paused: set[str] = set()
         self.space = self.settings.space()
         self._terms = self.settings.terms()[0]
         self._cash = self.settings.cash
@@ -179,11 +217,17 @@ class Exchange:
         self._orders = np.zeros((len(listings), SLOTS), ORDER)
         self._fills = np.zeros(SLOTS, FILL)
         self._open: list[str] = []
+        self._ids: dict[tuple[str, int], str] = {}  # by market and the kernel's number
 
     @property
     def now(self) -> np.datetime64:
         """UTC, the instant of the tick that is shown."""
-        return self.begins + self.tick * self.interval
+        return self.at(self.tick)
+
+    def at(self, tick: int) -> np.datetime64:
+        """UTC, the instant of a tick."""
+        instant: np.datetime64 = self.begins + tick * self.interval
+        return instant
 
     @property
     def cash(self) -> Decimal:
@@ -280,16 +324,30 @@ class Exchange:
         )
         if why:
             raise OrderRejected(f"{order.market}: {why}")
-        order_id = _order_id(order.market, int(record["numbers"]))
-        intent = INTENTS.index(f"{order.action}_{order.side}")
-        place(
-            record, self._orders[number], self.shown(order.market), intent, price, int(order.count)
-        )
-        self.orders[order_id] = PlacedOrder(
-            order_id, order, self.tick, NOTHING, order.count, "resting"
-        )
+        order_id = f"{order.market}-{int(record['numbers'])}"
+        placed = PlacedOrder(order_id, order, self.tick, order.count, self.tick)
+        self.orders[order_id] = placed
         self._open.append(order_id)
+        self._queue(placed)
         return Receipt(order_id, NOTHING, order.count)
+
+    def pause(self, market: str) -> None:
+        """Take a market's orders out of their queues: they wait, and meet no tick.
+
+        Raises
+        ------
+        InputError
+            for a market that is not listed.
+        """
+        self._markets[self._number(market)]["resting"] = 0
+        self.paused.add(market)
+
+    def resume(self, market: str) -> None:
+        """Let a market that was paused trade again; its orders go to the ends of their queues."""
+        if market in self.paused:
+            self.paused.remove(market)
+            for placed in self._resting_in(market):
+                self._queue(placed)
 
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended stays as it ended.
@@ -303,12 +361,15 @@ class Exchange:
             raise InputError(f"{order_id}: no order has this id")
         if order_id not in self._open:
             return
-        number = self._number(self.orders[order_id].order.market)
-        slot = self._slots(number)[order_id]
-        resting = int(self._markets[number]["resting"])
-        self._orders[number, slot : resting - 1] = self._orders[number, slot + 1 : resting].copy()
-        self._markets[number]["resting"] -= 1
-        self._end(order_id)
+        placed = self.orders[order_id]
+        number = self._number(placed.order.market)
+        if placed.order.market not in self.paused:
+            slot = self._slots(placed.order.market)[order_id]
+            resting = int(self._markets[number]["resting"])
+            behind = self._orders[number, slot + 1 : resting].copy()
+            self._orders[number, slot : resting - 1] = behind
+            self._markets[number]["resting"] -= 1
+        self._end(placed)
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
@@ -334,36 +395,58 @@ class Exchange:
             self.settlements.append(Settlement(ticker, self.tick, outcome, held, payout))
         for row in self._fills[: int(record["fills"])]:
             self._book(ticker, row)
-        self._read_slots(ticker, number)
+        self._read_slots(ticker)
+
+    def _queue(self, placed: PlacedOrder) -> None:
+        """Put what is left of an order behind what its level shows."""
+        order = placed.order
+        record = self._markets[self._number(order.market)]
+        self._ids[order.market, int(record["numbers"])] = placed.order_id
+        place(
+            record,
+            self._orders[self._number(order.market)],
+            self.shown(order.market),
+            INTENTS.index(f"{order.action}_{order.side}"),
+            int(order.price * WHOLE),
+            int(placed.remaining),
+        )
 
     def _book(self, ticker: str, row: Record) -> None:
-        order_id = _order_id(ticker, int(row["number"]))
-        placed = self.orders[order_id]
+        order_id = self._ids[ticker, int(row["number"])]
         fill, fee = fill_of(row, order_id, ticker)
         self.fills.append(BookedFill(fill, self.tick, fee))
-        self.orders[order_id] = replace(placed, filled=placed.filled + fill.count)
+        self.orders[order_id].fills.append(self.fills[-1])
 
-    def _read_slots(self, ticker: str, number: int) -> None:
+    def _read_slots(self, ticker: str) -> None:
         """What is left of a market's orders after a step."""
-        slots = self._slots(number)
-        for order_id in [each for each in self._open if self.orders[each].order.market == ticker]:
-            if order_id not in slots:
-                self._end(order_id)
+        if ticker in self.paused and self.market_state(ticker) == "open":
+            return
+        slots = self._slots(ticker)
+        for placed in self._resting_in(ticker):
+            if placed.order_id not in slots:
+                self._end(placed)
                 continue
-            left = Decimal(int(self._orders[number, slots[order_id]]["remaining"]))
-            self.orders[order_id] = replace(self.orders[order_id], remaining=left)
+            row = self._orders[self._number(ticker), slots[placed.order_id]]
+            left = Decimal(int(row["remaining"]))
+            if left != placed.remaining:
+                placed.remaining = left
+                placed.changed = self.tick
 
-    def _end(self, order_id: str) -> None:
-        placed = self.orders[order_id]
-        state: OrderState = "executed" if placed.filled == placed.order.count else "canceled"
-        self.orders[order_id] = replace(placed, remaining=NOTHING, state=state)
-        self._open.remove(order_id)
+    def _end(self, placed: PlacedOrder) -> None:
+        placed.remaining = NOTHING
+        placed.changed = self.tick
+        placed.state = "executed" if placed.filled == placed.order.count else "canceled"
+        self._open.remove(placed.order_id)
 
-    def _slots(self, number: int) -> dict[str, int]:
-        """The slot of each order of a market that rests."""
-        ticker = list(self.listings)[number]
+    def _resting_in(self, market: str) -> list[PlacedOrder]:
+        placed = [self.orders[order_id] for order_id in self._open]
+        return [each for each in placed if each.order.market == market]
+
+    def _slots(self, ticker: str) -> dict[str, int]:
+        """The slot of each order of a market that is in its queues."""
+        number = self._number(ticker)
         rows = self._orders[number, : int(self._markets[number]["resting"])]
-        return {_order_id(ticker, int(row["number"])): slot for slot, row in enumerate(rows)}
+        return {self._ids[ticker, int(row["number"])]: slot for slot, row in enumerate(rows)}
 
     def _worth(self, number: int) -> int:
         """Millionths of a USD that a market's position is worth at the middle."""
@@ -383,10 +466,6 @@ class Exchange:
         if market not in self._numbers:
             raise InputError(f"{market}: no such market; listed are {', '.join(self.listings)}")
         return self._numbers[market]
-
-
-def _order_id(ticker: str, number: int) -> str:
-    return f"{ticker}-{number}"
 
 
 def _usd(price: int) -> Decimal:

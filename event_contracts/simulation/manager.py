@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import ClassVar
 
 import numpy as np
 
-from event_contracts.simulation.exchange import Exchange, OrderState, PlacedOrder
+from event_contracts.simulation.exchange import Exchange, PlacedOrder
 from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.intents import Intent, IntentBook, Progress, State
+from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
 from foundation.clock import Time
 
 VENUE = "simulated"
-_STATES: Mapping[OrderState, State] = {
-    "resting": "working",
-    "executed": "filled",
-    "canceled": "canceled",
-}
 
 
 class SimulatedOrderManager:
@@ -42,15 +34,14 @@ class SimulatedOrderManager:
         guard: Guard = unguarded,
     ) -> None:
         self.exchange = exchange
-        self._venue = _Venue(exchange)
-        self._outbox = Outbox(self._venue, book, guard)
+        self._outbox = Outbox(_Venue(exchange), book, guard)
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:
-            self._outbox.noted(self._venue.order(each.order_id))
+            self._outbox.noted(self.exchange.orders[each.order_id])
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market now."""
@@ -69,7 +60,7 @@ class SimulatedOrderManager:
         OutcomeUnknown
             where nobody says what became of it.
         """
-        placed = self._outbox.post(order).order
+        placed = self._outbox.post(order)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
@@ -84,37 +75,12 @@ class SimulatedOrderManager:
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended stays as it ended."""
         self.exchange.cancel(order_id)
-        self._outbox.noted(self._venue.order(order_id))
+        self._outbox.noted(self.exchange.orders[order_id])
 
     def fills(self, market: str) -> tuple[Fill, ...]:
         """The account's fills in a market, in booking order."""
         booked = self.exchange.fills
         return tuple(each.fill for each in booked if each.fill.market == market)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """An order as the exchange has it; paid: USD, for what has filled, without fees."""
-
-    order: PlacedOrder
-    paid: Decimal
-
-    @property
-    def client_order_id(self) -> str:
-        return self.order.order.client_order_id
-
-    @property
-    def progress(self) -> Progress:
-        order = self.order
-        price = self.paid / order.filled if order.filled else None
-        return Progress(_STATES[order.state], order.order_id, order.filled, price)
-
-    @property
-    def is_done(self) -> bool:
-        return self.order.state != "resting"
-
-    def is_of(self, intent: Intent) -> bool:
-        return intent.order == self.order.order
 
 
 class _Venue:
@@ -133,28 +99,22 @@ class _Venue:
     def estimated_now(self) -> np.datetime64:
         return self._exchange.now
 
-    def order(self, order_id: str) -> _Answer:
-        """The order with this id of the exchange's."""
-        fills = [each.fill for each in self._exchange.fills if each.fill.order_id == order_id]
-        paid = sum((fill.price * fill.count for fill in fills), Decimal(0))
-        return _Answer(self._exchange.orders[order_id], paid)
-
-    def find(self, client_order_id: str, intent: Intent | None) -> _Answer | None:
+    def find(self, client_order_id: str, intent: Intent | None) -> PlacedOrder | None:
         del intent
         for placed in self._exchange.orders.values():
-            if placed.order.client_order_id == client_order_id:
-                return self.order(placed.order_id)
+            if placed.client_order_id == client_order_id:
+                return placed
         return None
 
-    def cancel(self, placed: _Answer) -> None:
-        self._exchange.cancel(placed.order.order_id)
+    def cancel(self, placed: PlacedOrder) -> None:
+        self._exchange.cancel(placed.order_id)
 
-    def refreshed(self, placed: _Answer) -> _Answer:
-        return self.order(placed.order.order_id)
+    def refreshed(self, placed: PlacedOrder) -> PlacedOrder:
+        return placed
 
-    def post(self, intent: Intent, patience: float) -> _Answer:
+    def post(self, intent: Intent, patience: float) -> PlacedOrder:
         del patience
-        return self.order(self._exchange.submit(order_of(intent)).order_id)
+        return self._exchange.orders[self._exchange.submit(order_of(intent)).order_id]
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.

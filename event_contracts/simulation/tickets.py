@@ -8,12 +8,13 @@ held of the other side are paid out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 
+from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.fields import BookSide, Status
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Verb
 from event_contracts.trading.venue_orders import own_terms, yes_price
@@ -115,70 +116,47 @@ class OrderRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
-    """A fill of one of the account's orders.
-
-    number: fills are counted from 1.
-    price: USD of YES. count: contracts. taker: whether it took what waited.
-    fee: USD, with rounding, less the rebate.
-    at: UTC.
-    """
-
-    number: int
-    order_id: str
-    ticker: str
-    side: BookSide
-    outcome: Outcome
-    verb: Verb
-    price: Decimal
-    count: Decimal
-    taker: bool
-    fee: Decimal
-    at: np.datetime64
-
-    @property
-    def trade_id(self) -> str:
-        """What names it."""
-        return f"trade-{self.number:06d}"
-
-
-@dataclass(slots=True)
 class Ticket:
     """An order and what became of it.
 
-    number: orders are counted from 1.
-    order_id: the venue's.
-    live_id: the exchange's; another one once its market was paused.
+    request: as the client asked.
+    placed: the order at the exchange.
     client_order_id: the client's, or the venue's own where he gave none.
-    count: contracts, as covered.
-    at: UTC, when it came. changed: UTC, when it last changed.
-    waiting: contracts that can still trade, and those held back.
     held_back: contracts that a fault keeps from trading; the order ends without them.
     refused_later: whether a fault turns it down at the next tick.
-    status: as the API names it.
     """
 
-    number: int
-    order_id: str
-    live_id: str
     request: OrderRequest
+    placed: PlacedOrder
     client_order_id: str
-    count: Decimal
-    at: np.datetime64
-    changed: np.datetime64
     held_back: Decimal = Decimal(0)
     refused_later: bool = False
-    status: Status = "resting"
-    trades: list[Trade] = field(default_factory=list)
-    waiting: Decimal = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.waiting = self.count
+    @property
+    def order_id(self) -> str:
+        """The venue's."""
+        return self.placed.order_id
+
+    @property
+    def count(self) -> Decimal:
+        """Contracts, as covered."""
+        return self.placed.order.count + self.held_back
 
     @property
     def filled(self) -> Decimal:
         """Contracts that have traded."""
-        return sum((trade.count for trade in self.trades), Decimal(0))
+        return self.placed.filled
+
+    @property
+    def status(self) -> Status:
+        """As the API names it."""
+        state = self.placed.state
+        return "canceled" if state == "executed" and self.held_back else state
+
+    @property
+    def waiting(self) -> Decimal:
+        """Contracts that can still trade, and those held back."""
+        return Decimal(0) if self.placed.is_done else self.placed.remaining + self.held_back
 
 
 def price_of(value: object) -> Decimal:

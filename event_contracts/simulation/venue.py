@@ -8,14 +8,14 @@ market has settled at is paid once it is finalized.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 
-from event_contracts.simulation.exchange import BookedFill, Exchange, Listing, Settlement
-from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket, Trade
+from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
+from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import FLAT, PAYOUT, Holding, LimitOrder, Outcome
@@ -25,27 +25,12 @@ MarketStatus = Literal["initialized", "active", "closed", "determined", "finaliz
 Level = tuple[Decimal, Decimal]  # USD, contracts
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A settlement that has been paid.
-
-    at: UTC. settlement: what the exchange settled.
-    """
-
-    number: int
-    at: np.datetime64
-    settlement: Settlement = field(repr=False)
-
-
 class KalshiVenue:
     """The account's side of the exchange.
 
     exchange: matching, cash and holdings.
     paid_in: USD of deposits, less what was taken out.
     tickets: orders by order_id, in the order in which they came.
-    trades: fills of all orders, in booking order.
-    payments: settlements that have been paid.
-    paused: tickers of markets that are paused.
 
     Parameters
     ----------
@@ -66,16 +51,16 @@ class KalshiVenue:
         self.exchange = Exchange(listings, settings.episode(), begins, interval)
         self.paid_in = NOTHING
         self.tickets: dict[str, Ticket] = {}
-        self.trades: list[Trade] = []
-        self.payments: list[Payment] = []
-        self._by_exchange_id: dict[str, Ticket] = {}
-        self.paused: set[str] = set()
-        self._booked = 0
 
     @property
     def now(self) -> np.datetime64:
         """UTC, the instant of the tick that is shown."""
         return self.exchange.now
+
+    @property
+    def payments(self) -> list[Settlement]:
+        """Settlements that have been paid, in that order."""
+        return [each for each in self.exchange.settlements if self.paid_at(each) <= self.now]
 
     @property
     def is_over(self) -> bool:
@@ -100,8 +85,12 @@ class KalshiVenue:
 
     @property
     def _unpaid(self) -> dict[str, Settlement]:
-        paid = {payment.settlement.market for payment in self.payments}
-        return {each.market: each for each in self.exchange.settlements if each.market not in paid}
+        settled = self.exchange.settlements
+        return {each.market: each for each in settled if self.paid_at(each) > self.now}
+
+    def paid_at(self, settlement: Settlement) -> np.datetime64:
+        """UTC, when a market that has settled is finalized and pays."""
+        return self.exchange.at(settlement.tick + self.settings.settlement)
 
     def listing(self, ticker: str) -> Listing:
         """A market.
@@ -169,21 +158,10 @@ class KalshiVenue:
             raise Refused(400, "invalid_parameters", "expiration_time has passed")
         count = self._covered_count(request)
         traded = max(count // 2, Decimal(1)) if partial else count
-        order_id = self._place(request, traded)
+        placed = self._place(request, traded)
         name = request.client_order_id or f"venue-{len(self.tickets) + 1}"
-        ticket = Ticket(
-            number=len(self.tickets) + 1,
-            order_id=order_id,
-            live_id=order_id,
-            request=request,
-            client_order_id=name,
-            count=count,
-            at=self.now,
-            changed=self.now,
-            held_back=count - traded,
-            refused_later=reject,
-        )
-        self.tickets[order_id] = self._by_exchange_id[order_id] = ticket
+        ticket = Ticket(request, placed, name, held_back=count - traded, refused_later=reject)
+        self.tickets[ticket.order_id] = ticket
         return ticket
 
     def ticket(self, order_id: str) -> Ticket:
@@ -206,9 +184,11 @@ class KalshiVenue:
         Refused
             for one that the venue does not know, or that has ended.
         """
-        ticket = self._resting_ticket(order_id)
+        ticket = self.ticket(order_id)
+        if ticket.status != "resting":
+            raise Refused(404, "not_found", f"order {order_id} is {ticket.status}")
         reduced = ticket.waiting
-        self._end(ticket)
+        self.exchange.cancel(order_id)
         return reduced
 
     def pause(self, ticker: str, *, paused: bool) -> None:
@@ -220,40 +200,22 @@ class KalshiVenue:
             for a ticker that is not listed.
         """
         self.listing(ticker)
-        if paused == (ticker in self.paused):
-            return
-        own = [ticket for ticket in self._resting() if ticket.request.ticker == ticker]
         if paused:
-            self.paused.add(ticker)
-            for ticket in own:
-                self.exchange.cancel(ticket.live_id)
-            return
-        self.paused.remove(ticker)
-        for ticket in own:
-            left = ticket.waiting - ticket.held_back
-            try:
-                self._now_known_as(ticket, self._place(ticket.request, left))
-            except Refused:
-                self._end(ticket)
+            self.exchange.pause(ticker)
+        else:
+            self.exchange.resume(ticker)
 
     def advance(self) -> None:
         """Move the clock by a tick, and let orders meet it."""
-        for ticket in self._resting():
+        for ticket in self.tickets.values():
             expires = ticket.request.expires
             gone = expires is not None and expires < self.now + self.exchange.interval
             if gone or ticket.refused_later:
-                self._end(ticket)
-        waited = self._resting()
+                self.exchange.cancel(ticket.order_id)
         self.exchange.advance()
-        for each in self.exchange.fills[self._booked :]:
-            self._book(each)
-        self._booked = len(self.exchange.fills)
-        for ticket in waited:
-            self._follow(ticket)
-        self._pay()
 
-    def _place(self, request: OrderRequest, count: Decimal) -> str:
-        """Put an order into the exchange; its id there."""
+    def _place(self, request: OrderRequest, count: Decimal) -> PlacedOrder:
+        """Put an order into the exchange."""
         order = request.limit_order(request.client_order_id or "venue", count)
         if request.price % self.exchange.quote(request.ticker).tick:
             raise Refused(
@@ -262,7 +224,7 @@ class KalshiVenue:
         if order.action == "BUY":
             self._refuse_uncovered(order)
         try:
-            return self.exchange.submit(order).order_id
+            return self.exchange.orders[self.exchange.submit(order).order_id]
         except OrderRejected as error:
             code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
             raise Refused(400, code, str(error)) from error
@@ -270,7 +232,7 @@ class KalshiVenue:
     def _refuse_still(self, ticker: str) -> None:
         """Refuse what a market has to trade for."""
         self.listing(ticker)
-        if ticker in self.paused:
+        if ticker in self.exchange.paused:
             raise Refused(409, "trading_paused", f"{ticker} is paused")
         if self.status(ticker) != "active":
             raise Refused(409, "market_closed", f"{ticker} is not trading")
@@ -301,64 +263,6 @@ class KalshiVenue:
     def _refuse_used(self, client_order_id: str) -> None:
         if any(each.client_order_id == client_order_id for each in self.tickets.values()):
             raise Refused(409, "order_already_exists", "client_order_id has been used")
-
-    def _resting_ticket(self, order_id: str) -> Ticket:
-        ticket = self.ticket(order_id)
-        if ticket.status != "resting":
-            raise Refused(404, "not_found", f"order {order_id} is {ticket.status}")
-        return ticket
-
-    def _resting(self) -> list[Ticket]:
-        return [ticket for ticket in self.tickets.values() if ticket.status == "resting"]
-
-    def _now_known_as(self, ticket: Ticket, live_id: str) -> None:
-        ticket.live_id = live_id
-        self._by_exchange_id[live_id] = ticket
-
-    def _end(self, ticket: Ticket) -> None:
-        self.exchange.cancel(ticket.live_id)
-        ticket.status = "canceled"
-        ticket.waiting = NOTHING
-        ticket.changed = self.now
-
-    def _follow(self, ticket: Ticket) -> None:
-        """What the exchange says of an order after a tick; one of a paused market still waits."""
-        if ticket.request.ticker in self.paused and self.status(ticket.request.ticker) == "active":
-            return
-        placed = self.exchange.orders[ticket.live_id]
-        state = placed.state
-        if state == "executed" and ticket.held_back:
-            state = "canceled"
-        waiting = placed.remaining + (ticket.held_back if state == "resting" else NOTHING)
-        if (state, waiting) != (ticket.status, ticket.waiting):
-            ticket.status = state
-            ticket.waiting = waiting
-            ticket.changed = self.now
-
-    def _book(self, booked: BookedFill) -> None:
-        fill = booked.fill
-        ticket = self._by_exchange_id[fill.order_id]
-        trade = Trade(
-            number=len(self.trades) + 1,
-            order_id=ticket.order_id,
-            ticker=fill.market,
-            side=ticket.request.side,
-            outcome=fill.side,
-            verb=fill.action,
-            price=fill.price if fill.side == "YES" else PAYOUT - fill.price,
-            count=fill.count,
-            taker=not fill.maker,
-            fee=booked.fee,
-            at=self.now,
-        )
-        self.trades.append(trade)
-        ticket.trades.append(trade)
-
-    def _pay(self) -> None:
-        """Pay what has been finalized."""
-        for market, settlement in self._unpaid.items():
-            if self.status(market) == "finalized":
-                self.payments.append(Payment(len(self.payments) + 1, self.now, settlement))
 
     def _settlement(self, ticker: str) -> Settlement:
         return next(each for each in self.exchange.settlements if each.market == ticker)

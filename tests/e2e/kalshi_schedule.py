@@ -183,7 +183,7 @@ class KalshiTrading:
         counts["differing_fills"] += checks.differing_fills(tickets, book)
         counts["undetermined_at_the_end"] += sum(i.state in UNDETERMINED for i in book.values())
         counts["orders"] += len(checks.ours(tickets))
-        counts["fills"] += len(self.here.exchange.trades)
+        counts["fills"] += len(self.here.exchange.exchange.fills)
         counts["decisions"] += len(entries)
         counts.update(f"order {intent.state}" for intent in book.values())
         counts["markets settled"] += len(self.here.exchange.payments)

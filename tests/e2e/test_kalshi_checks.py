@@ -64,7 +64,7 @@ def test_what_is_as_it_should_be_counts_as_nothing(
 
 def test_an_order_that_goes_out_again_is_a_duplicate(tickets: list[Ticket]) -> None:
     assert checks.duplicates(["a", "b", "a"], tickets, []) == 1
-    again = replace(tickets[0], order_id="another")
+    again = replace(tickets[0])
     assert checks.duplicates([], [*tickets, again], []) == 1
     assert checks.duplicates([], tickets, [entry("a"), entry("c")]) == 1
 
@@ -90,7 +90,7 @@ def test_fills_and_ends_that_the_book_has_otherwise_differ(
 
 
 def test_a_persons_order_is_none_of_ours(tickets: list[Ticket], book: dict[str, Intent]) -> None:
-    person = replace(tickets[0], client_order_id="by-hand-1", order_id="another")
+    person = replace(tickets[0], client_order_id="by-hand-1")
     assert checks.lost([*tickets, person], book) == 0
     assert checks.duplicates([], [*tickets, person, person], []) == 0
 

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
-from event_contracts.simulation.exchange import Listing
+from event_contracts.simulation.exchange import BookedFill, Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.tickets import OrderRequest, Refused, Trade
+from event_contracts.simulation.tickets import OrderRequest, Refused
 from event_contracts.simulation.venue import KalshiVenue
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.orders import FLAT, LimitOrder
+from event_contracts.trading.venue_orders import book_side, yes_price
 from foundation.arrays import Array
 from foundation.compose import composed_config
 from foundation.errors import InputError
@@ -53,16 +54,16 @@ def send(venue: KalshiVenue, order: LimitOrder, **more: Any) -> str:
     return venue.submit(OrderRequest.of(body_of(order, **more))).order_id
 
 
-def as_shown(trade: Trade) -> dict[str, Any]:
+def as_shown(booked: BookedFill) -> dict[str, Any]:
     """A fill as the environment shows it, but for its order's id."""
-    price = trade.price if trade.outcome == "YES" else 1 - trade.price
+    fill = booked.fill
     return {
-        "action": trade.verb,
-        "side": trade.outcome,
-        "price": float(price),
-        "count": int(trade.count),
-        "maker": not trade.taker,
-        "fee": float(trade.fee),
+        "action": fill.action,
+        "side": fill.side,
+        "price": float(fill.price),
+        "count": int(fill.count),
+        "maker": fill.maker,
+        "fee": float(booked.fee),
     }
 
 
@@ -83,10 +84,10 @@ def test_the_same_actions_fill_the_same_as_in_the_environment(
         if order is not None:
             send(venue, order)
         _, _, _, _, info = env.step(action)
-        before = len(venue.trades)
+        before = len(venue.exchange.fills)
         venue.advance()
         shown = [{k: v for k, v in fill.items() if k != "order_id"} for fill in info["fills"]]
-        assert [as_shown(trade) for trade in venue.trades[before:]] == shown
+        assert [as_shown(each) for each in venue.exchange.fills[before:]] == shown
         held = venue.holdings.get("RAIN", FLAT)
         assert float(venue.cash) == info["cash"]
         assert (held.yes, held.no) == (info["yes"], info["no"])
@@ -145,22 +146,27 @@ def test_money_is_conserved_and_the_two_books_agree_until_all_has_settled(
             assert venue.holdings.get(ticker, FLAT) == exchange.holding(ticker)
         for ticket in venue.tickets.values():
             assert ticket.filled + ticket.waiting <= ticket.count
-            live = exchange.orders[ticket.live_id].state == "resting"
-            paused = ticket.request.ticker in venue.paused
-            assert live == (ticket.status == "resting" and not paused)
+            assert (ticket.status == "resting") == (ticket.order_id in waiting_in(exchange))
     while not venue.is_over:
         venue.advance()
+    fills = [each.fill for each in venue.exchange.fills]
+    bids = [1 if book_side(fill.action, fill.side) == "bid" else -1 for fill in fills]
     bought = sum(
-        (t.price * t.count if t.side == "bid" else -t.price * t.count) for t in venue.trades
+        sign * yes_price(fill.side, fill.price) * fill.count
+        for sign, fill in zip(bids, fills, strict=True)
     )
     yes = {t: D(0) for t in venue.exchange.listings}
-    for trade in venue.trades:
-        yes[trade.ticker] += trade.count if trade.side == "bid" else -trade.count
-    fees = sum((trade.fee for trade in venue.trades), D(0))
+    for sign, fill in zip(bids, fills, strict=True):
+        yes[fill.market] += sign * fill.count
+    fees = sum((each.fee for each in venue.exchange.fills), D(0))
     # Every ask is a sale of YES at its price, a NO bought at 1 - p being a YES sold and $1 paid.
     paid = sum(yes[each.market] for each in venue.exchange.settlements if each.outcome == "YES")
     assert venue.cash == venue.exchange.cash == D(200) - bought - fees + paid
     assert not venue.holdings
+
+
+def waiting_in(exchange: Exchange) -> set[str]:
+    return {each.order_id for each in exchange.resting}
 
 
 def act_at_random(venue: KalshiVenue, rng: np.random.Generator, step: int) -> None:
@@ -282,7 +288,8 @@ def test_in_a_paused_market_orders_wait_and_none_is_taken() -> None:
         send(venue, buying("b"))
     venue.advance()
     assert venue.ticket(waits).status == "resting"
-    assert not venue.trades
+    assert not venue.exchange.fills
+    assert waiting_in(venue.exchange) == {waits}  # its cash stays reserved
     venue.pause("RAIN", paused=False)
     venue.advance()
     assert venue.ticket(waits).status == "executed"
