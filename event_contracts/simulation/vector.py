@@ -32,9 +32,13 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     """N markets that are stepped together; one that has settled begins another episode at once.
 
     Market i is a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i, step by step: a
-    test holds both to each other. After a step, `markets`, `orders` and `fills` are the records of
-    `event_contracts.trading.records`; `worth` is USD [N], cash and positions at the middle of the
-    quote.
+    test holds both to each other.
+
+    markets, orders, fills: after a step, the records of `event_contracts.trading.records`.
+    tapes: what the markets play [N, T].
+    worth: USD [N], cash and positions at the middle of the quote.
+    seen: features [N, F].
+    generators: draw what each market plays next; none before the first reset.
 
     count: markets, 1 or more.
     sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; none plays
@@ -68,10 +72,10 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         self.fills = np.zeros((count, SLOTS), FILL)
         self.worth = np.zeros(count)
         self._terms = self.settings.terms()
-        self._tapes = np.zeros((count, longest), TICK)
-        self._seen = np.zeros((count, width), np.float32)
+        self.tapes = np.zeros((count, longest), TICK)
+        self.seen = np.zeros((count, width), np.float32)
         self._allowed = np.zeros((count, ACTIONS), dtype=bool)
-        self._generators: list[np.random.Generator] = []
+        self.generators: list[np.random.Generator] = []
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
@@ -80,16 +84,16 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
 
         seed: of market 0, with the next ones following; or one for each market.
         """
-        if seed is not None or not self._generators:
+        if seed is not None or not self.generators:
             if seed is None:
                 seed = int(np.random.SeedSequence().generate_state(1)[0])
             seeds = seed if isinstance(seed, Sequence) else range(seed, seed + self.num_envs)
             if len(seeds) != self.num_envs:
                 raise InputError(f"seed: {len(seeds)} seeds for {self.num_envs} markets")
-            self._generators = [np.random.default_rng(each) for each in seeds]
+            self.generators = [np.random.default_rng(each) for each in seeds]
         everything = np.arange(self.num_envs)
         self._begin(everything)
-        return self._seen.copy(), {}
+        return self.seen.copy(), {}
 
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
         """Send the orders of the actions [N], and show the next ticks.
@@ -108,15 +112,30 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         codes = given.astype(np.int64)
         if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTIONS:
             raise ValueError(f"actions: {self.num_envs} codes from 0 to {ACTIONS - 1} are needed")
-        if not self._generators:
+        if not self.generators:
             raise ValueError("step: reset begins the first episodes")
+        rewards, over = self.advance(codes)
+        info: dict[str, Any] = {}
+        settled = np.flatnonzero(over)
+        if len(settled):
+            info = {
+                "settled": settled,
+                "final_obs": self.seen[settled],
+                "final_markets": self.markets[settled],
+                "final_worth": self.worth[settled],
+            }
+            self._begin(settled)
+        return self.seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info
+
+    def advance(self, codes: Codes) -> tuple[Array, Mask]:
+        """Send the orders of codes that can be; rewards [N], and which markets have settled [N]."""
         rewards = np.empty(self.num_envs)
         over = np.empty(self.num_envs, dtype=bool)
         _step_all(
             self.markets,
             self.orders,
             self.fills,
-            self._tapes,
+            self.tapes,
             self._terms,
             codes,
             self.settings.reward == "log_wealth",
@@ -124,20 +143,10 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             rewards,
             over,
             self.worth,
-            self._seen,
+            self.seen,
             self._allowed,
         )
-        info: dict[str, Any] = {}
-        settled = np.flatnonzero(over)
-        if len(settled):
-            info = {
-                "settled": settled,
-                "final_obs": self._seen[settled],
-                "final_markets": self.markets[settled],
-                "final_worth": self.worth[settled],
-            }
-            self._begin(settled)
-        return self._seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info
+        return rewards, over
 
     def action_masks(self) -> Mask:
         """Which actions may be sent, bool [N, 25].
@@ -147,7 +156,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         ValueError
             before the first reset.
         """
-        if not self._generators:
+        if not self.generators:
             raise ValueError("action_masks: reset begins the first episodes")
         return self._allowed.copy()
 
@@ -157,7 +166,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         self.markets[which] = 0
         self.orders[which] = 0
         for i, tape in zip(which, tapes, strict=True):
-            self._tapes[i, : len(tape)] = tape
+            self.tapes[i, : len(tape)] = tape
             self.markets["rows"][i] = len(tape)
         self.markets["cash"][which] = self.markets["began"][which] = self.settings.cash
         self.worth[which] = self.settings.cash / DOLLAR
@@ -165,15 +174,15 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             which,
             self.markets,
             self.orders,
-            self._tapes,
+            self.tapes,
             self._terms,
             self.settings.size_features,
-            self._seen,
+            self.seen,
             self._allowed,
         )
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
-        generators = [self._generators[i] for i in which]
+        generators = [self.generators[i] for i in which]
         if self._sessions is not None:
             return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
         market = self.settings.market
