@@ -77,7 +77,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
             before the first reset.
         """
         self._refuse_unbegun()
-        return self._one.action_masks()[0]
+        allowed: Mask = self._one.action_masks()[0]
+        return allowed
 
     @property
     def quote(self) -> tuple[float, float]:
