@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from decimal import Decimal
-from functools import partial
-from typing import Final
+from typing import Annotated, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
+from pydantic import Field, Json
 
 from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.journal_rows import JournalRow, Query, journal_rows
+from event_contracts.trading.journal_rows import Amount, Instant, JournalRows, Share, Text, Whole
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
 from event_contracts.trading.records import MOST, TICK, WHOLE
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
-from foundation.database import Database, DatabaseFailed
+from execution.journal.orders import AnyOrder, order_of
+from foundation.database import Database
 from foundation.errors import InputError
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -84,11 +85,40 @@ _SCHEMA = (
     ) STRICT
     """,
 )
-_ACTION = (
-    "market, at, job, policy, action, intent, size, price, reason, digest, allowed, cash,"
-    " worth, client_order_id, answer"
-)
-_COLUMNS = tuple(TICK.names or ())
+_COUNT = Field(strict=True, ge=0, le=MOST)
+
+
+@dataclass(frozen=True, slots=True)
+class _SpanRow:
+    market: Text
+    begins: Instant
+    interval: Annotated[int, Field(strict=True, ge=1, le=MOST)]  # nanoseconds
+    rows: Annotated[int, Field(strict=True, ge=2, le=MOST)]
+
+
+@dataclass(frozen=True, slots=True)
+class _TickRow:
+    market: Text
+    at: Instant
+    bid: Annotated[int, Field(strict=True, ge=0, le=WHOLE)]
+    ask: Annotated[int, Field(strict=True, ge=0, le=WHOLE)]
+    bid_size: Annotated[int, _COUNT]
+    ask_size: Annotated[int, _COUNT]
+    sold: Annotated[int, _COUNT]
+    bought: Annotated[int, _COUNT]
+    estimate: Share
+
+
+@dataclass(frozen=True, slots=True)
+class _TermsRow:
+    client_order_id: Text
+    terms: Json[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _BeganRow:
+    name: Text
+    worth: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +142,20 @@ class ActionEntry:
         asked, or the process ended before it answered.
     """
 
-    market: str
-    at: np.datetime64
-    policy: str
-    action: int
-    intent: str
-    size: int
-    price: Decimal | None
-    reason: str
-    digest: str
-    allowed: int
-    cash: Decimal
-    worth: Decimal
-    client_order_id: str = ""
-    answer: str = ""
+    market: Text
+    at: Instant
+    policy: Text
+    action: Whole
+    intent: Text
+    size: Annotated[int, _COUNT]
+    price: Amount | None
+    reason: Text
+    digest: Text
+    allowed: Whole
+    cash: Amount
+    worth: Amount
+    client_order_id: Text = ""
+    answer: Text = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.action < ACTIONS:
@@ -165,59 +195,44 @@ def order_name(account: str, market: str, at: np.datetime64, action: int) -> str
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
 
-class ActionRecords:
-    """What is in a journal.
-
-    rows: what a query finds in it.
-    journal: what messages call it.
-
-    Raises
-    ------
-    DatabaseFailed
-        in every method, for a journal that cannot be read, naming table, row and value of what
-        cannot be.
-    """
-
-    def __init__(self, rows: Query, journal: str = "memory") -> None:
-        self.journal = journal
-        self._rows = partial(journal_rows, rows, journal)
+class ActionRecords(JournalRows):
+    """What is in a journal of event contracts."""
 
     def began_with(self) -> Decimal | None:
         """USD that the account was worth when it was first seen; none before that."""
-        rows = self._rows("kalshi_began", "name, worth", keys=1)
-        return rows[0].amount("worth") if rows else None
+        rows = self.read("kalshi_began", _BeganRow)
+        return rows[0].worth if rows else None
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        rows = self._rows("kalshi_markets", "market, begins, interval, rows", keys=1)
-        return {row.text("market"): _span(row) for row in rows}
+        return {
+            row.market: MarketSpan(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
+            for row in self.read("kalshi_markets", _SpanRow)
+        }
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
-        columns = f"market, at, {', '.join(_COLUMNS)}"
-        rows = self._rows(TICK_TABLE, columns, "WHERE market = ? ORDER BY at", (market,))
-        tape = np.array([_tick(row) for row in rows], TICK)
-        return [
-            MarketUpdate(market, row.instant("at"), tick)
-            for row, tick in zip(rows, tape, strict=True)
-        ]
+        rows = self.read(TICK_TABLE, _TickRow, "WHERE market = ? ORDER BY at", (market,), keys=2)
+        tape = np.array([astuple(row)[2:] for row in rows], TICK)
+        return [MarketUpdate(market, row.at, tick) for row, tick in zip(rows, tape, strict=True)]
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """The decisions on a market, or on all, oldest first."""
         condition = "" if market is None else "WHERE market = ? "
         values = () if market is None else (market,)
-        rows = self._rows(ACTION_TABLE, _ACTION, f"{condition}ORDER BY at, rowid", values)
-        return [_entry(row) for row in rows]
+        return self.read(
+            ACTION_TABLE, ActionEntry, f"{condition}ORDER BY at, rowid", values, keys=2
+        )
 
-    def requests(self) -> Mapping[str, JournalRow]:
-        """The intents of decisions, by client_order_id: rows with `terms`."""
+    def requests(self) -> Mapping[str, AnyOrder]:
+        """The orders that the intents of decisions ask for, by client_order_id."""
         decided = f"WHERE client_order_id IN (SELECT client_order_id FROM {ACTION_TABLE})"
-        rows = self._rows("intents", "client_order_id, terms", decided, keys=1)
-        return {row.text("client_order_id"): row for row in rows}
-
-    def refusal(self, table: str, market: str, at: np.datetime64, why: str) -> DatabaseFailed:
-        """The error that says why a decision's or a tick's row cannot be beside the others."""
-        return JournalRow(self.journal, table, f"{market} {at}", {}).refusal(why)
+        orders = {}
+        for row in self.read("intents", _TermsRow, decided):
+            name = row.client_order_id
+            with self.checked("intents", name):
+                orders[name] = order_of(name, {"kind": "contract", **row.terms})
+        return orders
 
 
 class ActionLog(ActionRecords):
@@ -264,7 +279,7 @@ class ActionLog(ActionRecords):
 
     def show(self, update: MarketUpdate) -> None:
         """Write a tick down; of one instant the first word counts."""
-        values = [update.tick[name].item() for name in _COLUMNS]
+        values = [update.tick[name].item() for name in TICK.names or ()]
         self._database.execute(
             "INSERT OR IGNORE INTO kalshi_ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (update.market, str(update.at), *values),
@@ -274,26 +289,14 @@ class ActionLog(ActionRecords):
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
         with self._database.transaction():
             self.show(update)
+            row = {
+                "job": self.job,
+                **{each.name: getattr(entry, each.name) for each in fields(entry)},
+            }
             self._database.execute(
-                f"INSERT INTO {ACTION_TABLE} ({_ACTION})"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    entry.market,
-                    str(entry.at),
-                    self.job,
-                    entry.policy,
-                    entry.action,
-                    entry.intent,
-                    entry.size,
-                    None if entry.price is None else str(entry.price),
-                    entry.reason,
-                    entry.digest,
-                    entry.allowed,
-                    str(entry.cash),
-                    str(entry.worth),
-                    entry.client_order_id,
-                    entry.answer,
-                ),
+                f"INSERT INTO {ACTION_TABLE} ({', '.join(row)}) VALUES"
+                f" ({', '.join('?' * len(row))})",
+                [str(v) if isinstance(v, Decimal | np.datetime64) else v for v in row.values()],
             )
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
@@ -318,38 +321,3 @@ class ActionLog(ActionRecords):
                     (f"rejected: {UNSENT_AT_END}", intent.client_order_id),
                 )
         return len(left)
-
-
-def _span(row: JournalRow) -> MarketSpan:
-    """The steps of a market as its columns say them."""
-    begins = row.instant("begins")
-    interval = np.timedelta64(row.whole("interval", 1, MOST), "ns")
-    return MarketSpan(begins, interval, row.whole("rows", 2, MOST))
-
-
-def _tick(row: JournalRow) -> tuple[float, ...]:
-    """A tick [7] as its columns say it."""
-    prices = (row.whole(name, 0, WHOLE) for name in _COLUMNS[:2])
-    counts = (row.whole(name, 0, MOST) for name in _COLUMNS[2:-1])
-    return (*prices, *counts, row.share(_COLUMNS[-1]))
-
-
-def _entry(row: JournalRow) -> ActionEntry:
-    """A decision as its columns say it."""
-    with row.checked():
-        return ActionEntry(
-            market=row.text("market"),
-            at=row.instant("at"),
-            policy=row.text("policy"),
-            action=row.whole("action", 0, ACTIONS - 1),
-            intent=row.text("intent"),
-            size=row.whole("size", 0, MOST),
-            price=None if row.values["price"] is None else row.amount("price"),
-            reason=row.text("reason"),
-            digest=row.text("digest"),
-            allowed=row.whole("allowed", 0, (1 << ACTIONS) - 1),
-            cash=row.amount("cash"),
-            worth=row.amount("worth"),
-            client_order_id=row.text("client_order_id"),
-            answer=row.text("answer"),
-        )

@@ -1,16 +1,16 @@
-"""Rows of a journal, their columns checked as they are read."""
+"""Rows of a journal as the values that they say, each column checked as it is read."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from foundation.database import DatabaseFailed, Row
 from foundation.decimals import is_bounded
@@ -21,128 +21,91 @@ _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)
 _SHOWN = 60  # characters of a value, in messages
 
 Query = Callable[[str, Sequence[str]], list[Row]]
+Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRow:
-    """One row of a table.
+def _instant(text: Any) -> np.datetime64:
+    if isinstance(text, str) and _INSTANT.fullmatch(text):
+        instant = np.datetime64(text, "ns")
+        # Beyond what 64 bits of nanoseconds hold, numpy says another year.
+        if str(instant).startswith(text):
+            return instant
+    raise ValueError("no instant, YYYY-MM-DDThh:mm:ss")
 
-    journal: what messages call the journal.
-    table: name.
-    key: what tells the row from others, as messages have it.
-    values: by column; one that is missing is as one that says nothing.
+
+def _amount(text: Any) -> Decimal:
+    if isinstance(text, str):
+        try:
+            amount = Decimal(text)
+        except ArithmeticError:
+            amount = Decimal("NaN")
+        if is_bounded(amount):
+            return amount
+    raise ValueError("no amount of USD")
+
+
+Text = Annotated[str, Strict()]
+Instant = Annotated[np.datetime64, PlainValidator(_instant)]
+Amount = Annotated[Decimal, PlainValidator(_amount)]
+Whole = Annotated[int, Strict()]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+class JournalRows:
+    """The tables of one journal.
+
+    query: what finds rows in it.
+    journal: what messages call it.
 
     Raises
     ------
     DatabaseFailed
-        in every method, naming journal, table, row, column and value.
+        in every method, for a journal that cannot be read, and naming table, row, column and value
+        of what cannot be.
     """
 
-    journal: str
-    table: str
-    key: str
-    values: Mapping[str, Any]
+    def __init__(self, query: Query, journal: str = "memory") -> None:
+        self.journal = journal
+        self._query = query
 
-    def text(self, column: str) -> str:
-        """Words, which may be empty."""
-        value = self.values.get(column)
-        if not isinstance(value, str):
-            raise self._refused(column, "no text")
-        return value
+    def read(
+        self,
+        table: str,
+        kind: type[Value],
+        clause: str = "",
+        values: Sequence[str] = (),
+        keys: int = 1,
+    ) -> list[Value]:
+        """Rows as values of a dataclass whose fields are columns.
 
-    def whole(self, column: str, least: int, most: int) -> int:
-        """A whole number within its bounds, the bounds included."""
-        value = self.values.get(column)
-        if not isinstance(value, int) or not least <= value <= most:
-            raise self._refused(column, f"no whole number, {least} … {most}")
-        return value
-
-    def share(self, column: str) -> float:
-        """A number from 0 to 1."""
-        value = self.values.get(column)
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise self._refused(column, "no number, 0 … 1")
-        return float(value)
-
-    def amount(self, column: str) -> Decimal:
-        """An amount of USD."""
-        text = self.values.get(column)
-        try:
-            amount = Decimal(text) if isinstance(text, str) else Decimal("NaN")
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if not is_bounded(amount):
-            raise self._refused(column, "no amount of USD")
-        return amount
-
-    def instant(self, column: str) -> np.datetime64:
-        """UTC, to the nanosecond."""
-        text = self.values.get(column)
-        instant: np.datetime64 = np.datetime64("NaT", "ns")
-        if isinstance(text, str) and _INSTANT.fullmatch(text):
-            with suppress(ValueError):
-                instant = np.datetime64(text, "ns")
-        # Beyond what 64 bits of nanoseconds hold, numpy says another year.
-        if np.isnat(instant) or not str(instant).startswith(str(text)):
-            raise self._refused(column, "no instant, YYYY-MM-DDThh:mm:ss")
-        return instant
-
-    def inner(self, column: str) -> JournalRow:
-        """A JSON object, whose names are columns."""
-        try:
-            content = json.loads(self.text(column))
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise self._refused(column, "no JSON object")
-        return replace(self, values=content)
+        clause: of the query, after the table; values: for it.
+        keys: how many of the first columns tell rows apart.
+        """
+        columns = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+        adapter = TypeAdapter(kind)
+        rows = self._query(f"SELECT {', '.join(columns)} FROM {table} {clause}", values)
+        found = []
+        for row in rows:
+            with self.checked(table, *row[:keys]):
+                found.append(adapter.validate_python(dict(zip(columns, row, strict=True))))
+        return found
 
     @contextmanager
-    def checked(self) -> Iterator[None]:
-        """A value that is made of the row, and refuses to be, is an error of the row."""
+    def checked(self, table: str, *key: object) -> Iterator[None]:
+        """A value that is made of a row, and refuses to be, is an error of the row."""
         try:
             yield
-        except DatabaseFailed:
-            raise
-        except ValueError as error:
-            raise self.refusal(str(error)) from error
+        except ValidationError as error:
+            problem = error.errors()[0]
+            why = str(problem.get("ctx", {}).get("error") or problem["msg"])
+            if problem["loc"]:
+                shown = in_one_line(repr(problem["input"]), _SHOWN)
+                why = f"{problem['loc'][0]}: {why}: {shown}"
+            raise self.refusal(table, *key, why=why) from error
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+            raise self.refusal(table, *key, why=f"it makes no sense: {error!r}") from error
 
-    def refusal(self, why: str) -> DatabaseFailed:
-        """The error that says why the row cannot be."""
-        return DatabaseFailed(
-            f"{self.journal}: the journal is damaged: {self.table}, row {self.key}: {why}"
-        )
-
-    def _refused(self, column: str, what: str) -> DatabaseFailed:
-        shown = in_one_line(repr(self.values.get(column)), _SHOWN)
-        return self.refusal(f"{column} is {what}: {shown}")
-
-
-def journal_rows(
-    query: Query,
-    journal: str,
-    table: str,
-    columns: str,
-    clause: str = "",
-    values: Sequence[str] = (),
-    keys: int = 2,
-) -> list[JournalRow]:
-    """Rows of a table of a journal.
-
-    query: what finds them. journal: what messages call it.
-    columns: with commas between them; so many of the first, `keys`, tell rows apart.
-    clause: of the query, after the table; values: for it.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a journal that cannot be read.
-    """
-    names = columns.split(", ")
-    found = query(f"SELECT {columns} FROM {table} {clause}", values)
-    return [
-        JournalRow(
-            journal, table, " ".join(map(str, row[:keys])), dict(zip(names, row, strict=True))
-        )
-        for row in found
-    ]
+    def refusal(self, table: str, *key: object, why: str) -> DatabaseFailed:
+        """The error that says why a row cannot be."""
+        name = " ".join(map(str, key))
+        return DatabaseFailed(f"{self.journal}: the journal is damaged: {table}, row {name}: {why}")
