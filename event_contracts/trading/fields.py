@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_type_hints
 
 from event_contracts.trading.orders import COUNT_STEP, PAYOUT, PRICE_STEP
 from event_contracts.trading.ticks import TABLES, Ticks
@@ -138,6 +138,27 @@ def an_object(value: Any) -> Mapping[str, Any]:
     return value
 
 
+class Entry:
+    """A dataclass of what an entry of an answer says.
+
+    Each field is annotated with where it stands and how it is read, `Needed` or `Optional`.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """What an entry says.
+
+        Raises
+        ------
+        SenselessAnswer
+            naming the field that is missing or makes no sense.
+        """
+        hints = get_type_hints(cls, include_extras=True)
+        return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
+
+
 class Page:
     """An answer that may have another one after it: its cursor is empty on the last."""
 
@@ -164,33 +185,6 @@ class OrderAnswer:
     client_order_id = Needed("client_order_id", words)
     filled = Needed("fill_count", a_count)
     remaining = Needed("remaining_count", a_count)
-
-
-class OrderEntry:
-    """An order as it is read."""
-
-    order_id = Needed("order_id", words)
-    client_order_id = Optional("client_order_id", words, "")  # of others' programs, and by hand
-    ticker = Needed("ticker", words)
-    side = Needed("book_side", a_book_side)
-    status = Needed("status", a_status)
-    price = Needed("yes_price_dollars", an_order_price)
-    filled = Needed("fill_count_fp", a_count)
-    remaining = Needed("remaining_count_fp", a_count)
-
-
-class FillEntry:
-    """An entry of `fills`, `GET /portfolio/fills`; it does not name our id of the order."""
-
-    fill_id = Needed("fill_id", words)
-    order_id = Needed("order_id", words)
-    ticker = Needed("ticker", words)
-    side = Needed("book_side", a_book_side)
-    price = Needed("yes_price_dollars", an_order_price)
-    count = Needed("count_fp", a_traded_count)
-    taker = Needed("is_taker", truth)
-    at = Needed("created_time", an_instant)
-    fee = maybe("fee_cost", fixed_point)
 
 
 class SettlementEntry:

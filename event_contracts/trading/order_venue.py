@@ -15,11 +15,11 @@ import numpy as np
 
 from event_contracts.trading.connection import UNKNOWN_THING, Answer, KalshiConnection
 from event_contracts.trading.endpoint import StatusAnswer
-from event_contracts.trading.fields import FillEntry
 from event_contracts.trading.venue_orders import VenueOrder, order_of, order_request
 from execution.journal.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
+from trainingdata.feed.fields import Needed, words
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ class OrderVenue:
         known = {order.order_id for order in orders}
         fills = list(self._connection.pages(f"fills of {what}", FILLS, "fills", **query))
         with self._connection.translated_errors(f"fills of {what}"):
-            names = {FillEntry.order_id.of(entry): None for entry in fills}
+            order_id = Needed("order_id", words)
+            names = {order_id.of(entry): None for entry in fills}
         read = [self.read(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.is_of(intent)]
 

@@ -11,11 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from event_contracts.trading.fields import BookSide, FillEntry, OrderAnswer, OrderEntry, Status
+from event_contracts.trading.fields import (
+    BookSide,
+    Entry,
+    OrderAnswer,
+    Status,
+    a_book_side,
+    a_count,
+    a_status,
+    a_traded_count,
+    an_order_price,
+    fixed_point,
+)
 from event_contracts.trading.orders import (
     PAYOUT,
     Fill,
@@ -26,6 +37,7 @@ from event_contracts.trading.orders import (
 )
 from execution.journal.intents import Intent, Progress, State
 from foundation.errors import InputError, SenselessAnswer
+from trainingdata.feed.fields import Needed, Optional, an_instant, maybe, truth, words
 
 _STATES: Mapping[Status, State] = {
     "resting": "working",
@@ -35,8 +47,8 @@ _STATES: Mapping[Status, State] = {
 
 
 @dataclass(frozen=True, slots=True)
-class VenueOrder:
-    """An order as an answer describes it.
+class VenueOrder(Entry):
+    """An order as it is read.
 
     order_id: the venue's.
     client_order_id: the sender's; empty for one without.
@@ -48,34 +60,15 @@ class VenueOrder:
     status: resting, executed or canceled.
     """
 
-    order_id: str
-    client_order_id: str
-    market: str
-    side: BookSide
-    price: Decimal
-    filled: Decimal
-    remaining: Decimal
-    status: Status
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> VenueOrder:
-        """The order of an entry.
-
-        Raises
-        ------
-        SenselessAnswer
-            naming the field that is missing or makes no sense.
-        """
-        return cls(
-            OrderEntry.order_id.of(entry),
-            OrderEntry.client_order_id.of(entry),
-            OrderEntry.ticker.of(entry),
-            OrderEntry.side.of(entry),
-            OrderEntry.price.of(entry),
-            OrderEntry.filled.of(entry),
-            OrderEntry.remaining.of(entry),
-            OrderEntry.status.of(entry),
-        )
+    order_id: Annotated[str, Needed("order_id", words)]
+    # Orders of others' programs, and by hand, may have none.
+    client_order_id: Annotated[str, Optional("client_order_id", words, "")]
+    market: Annotated[str, Needed("ticker", words)]
+    side: Annotated[BookSide, Needed("book_side", a_book_side)]
+    price: Annotated[Decimal, Needed("yes_price_dollars", an_order_price)]
+    filled: Annotated[Decimal, Needed("fill_count_fp", a_count)]
+    remaining: Annotated[Decimal, Needed("remaining_count_fp", a_count)]
+    status: Annotated[Status, Needed("status", a_status)]
 
     @classmethod
     def answered(cls, intent: Intent, answer: Mapping[str, Any]) -> VenueOrder:
@@ -149,8 +142,8 @@ class VenueOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class VenueFill:
-    """A fill as the venue lists it.
+class VenueFill(Entry):
+    """An entry of `fills`, `GET /portfolio/fills`; it does not name our id of the order.
 
     fill_id: the venue's.
     order_id: the venue's, of the order.
@@ -163,36 +156,15 @@ class VenueFill:
     fee: USD; none where the venue does not say it.
     """
 
-    fill_id: str
-    order_id: str
-    market: str
-    side: BookSide
-    price: Decimal
-    count: Decimal
-    taker: bool
-    at: np.datetime64
-    fee: Decimal | None
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> VenueFill:
-        """The fill of an entry.
-
-        Raises
-        ------
-        SenselessAnswer
-            naming the field that is missing or makes no sense.
-        """
-        return cls(
-            FillEntry.fill_id.of(entry),
-            FillEntry.order_id.of(entry),
-            FillEntry.ticker.of(entry),
-            FillEntry.side.of(entry),
-            FillEntry.price.of(entry),
-            FillEntry.count.of(entry),
-            FillEntry.taker.of(entry),
-            FillEntry.at.of(entry),
-            FillEntry.fee.of(entry),
-        )
+    fill_id: Annotated[str, Needed("fill_id", words)]
+    order_id: Annotated[str, Needed("order_id", words)]
+    market: Annotated[str, Needed("ticker", words)]
+    side: Annotated[BookSide, Needed("book_side", a_book_side)]
+    price: Annotated[Decimal, Needed("yes_price_dollars", an_order_price)]
+    count: Annotated[Decimal, Needed("count_fp", a_traded_count)]
+    taker: Annotated[bool, Needed("is_taker", truth)]
+    at: Annotated[np.datetime64, Needed("created_time", an_instant)]
+    fee: Annotated[Decimal | None, maybe("fee_cost", fixed_point)]
 
     def fill(self, reduces: bool) -> Fill:
         """The fill in our words; reduces: whether its order may only sell what is held."""
