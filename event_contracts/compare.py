@@ -229,7 +229,8 @@ def _trained(
         ) from error
     for path, policy in zip(paths, policies, strict=True):
         about = policy.about
-        _check_orders(path, about, name, episode)
+        if why := about.other_orders(episode):
+            raise InputError(f"{path}, {name}: {why}")
         if about.features != policies[0].about.features:
             raise InputError(f"{path}: sees other features than {paths[0]}")
         _check_unseen(path, about, held_out)
@@ -239,18 +240,6 @@ def _trained(
         raise InputError(f"{name}: the same checkpoint stands for several training runs")
     episode = replace(episode, size_features=sees_sizes)
     return Entrant(name, policies, episode, {"checkpoints": digests})
-
-
-def _check_orders(path: str, about: About, name: str, episode: EpisodeSettings) -> None:
-    if why := about.other_orders(episode.space().styles, episode.life):
-        raise InputError(f"{path}: {why} (of episode)")
-    if (about.position_sizes, about.fixed_size) != (episode.position_sizes, episode.fixed_size):
-        trained = f"size {about.fixed_size}" if about.fixed_size else "all sizes"
-        needed = f"size {episode.fixed_size}" if episode.fixed_size else "all sizes"
-        raise InputError(
-            f"{path}: trained with {trained} of {about.position_sizes}; {name} needs {needed} of"
-            f" {episode.position_sizes}"
-        )
 
 
 def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:

@@ -20,11 +20,10 @@ from event_contracts.trading.actor import ActorService
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.estimates import EstimateFile
-from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.listings import Listing, UnknownMarket
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
 from event_contracts.trading.market_fees import MarketFees
-from event_contracts.trading.network import NetworkPolicy, load_network
+from event_contracts.trading.network import load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
 from event_contracts.trading.sampler import Sampler
@@ -207,17 +206,6 @@ def policy_of(
     if settings.policy == "kelly":
         return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction), True
     network = load_network(settings.policy)
-    _refuse_other_orders(settings, network)
-    return lambda *_: network, network.about.features == features_of(sizes=True)
-
-
-def _refuse_other_orders(settings: KalshiTradingSettings, network: NetworkPolicy) -> None:
-    about = network.about
-    if why := about.other_orders(settings.space_at(FeeRules()).styles, settings.life):
+    if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")
-    trained = (about.position_sizes, about.fixed_size)
-    if trained != (tuple(settings.position_sizes), settings.fixed_size):
-        raise InputError(
-            f"{settings.policy}: trained with position_sizes={list(about.position_sizes)} and"
-            f" fixed_size={about.fixed_size}; set both to that"
-        )
+    return lambda *_: network, network.about.features == features_of(sizes=True)

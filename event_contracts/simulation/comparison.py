@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from event_contracts.simulation.judgement import Answer, Judgement, Trials
-from event_contracts.simulation.rollouts import rollout
+from event_contracts.simulation.rollouts import Rollout, rollout
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import PositionSizeMetrics
@@ -21,7 +21,7 @@ from foundation.arrays import Array, Index
 from marketsimulator.results.metrics import shape_of
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trial_identity import config_hash
-from marketsimulator.results.trials import Trial, enter
+from marketsimulator.results.trials import Trial, TrialStatistics, enter
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,6 +44,11 @@ class HeldOut:
     first: str
     last: str
     earlier: int | None = None
+
+    @property
+    def independent(self) -> int:
+        """How many groups there are: what hangs together counts once."""
+        return int(self.groups.max()) + 1
 
     @property
     def digest(self) -> str:
@@ -143,102 +148,94 @@ def compare_policies(
     InputError
         for a session or a ledger that cannot be used.
     """
-    returns: dict[str, Array] = {}
-    counted = []
+    played: dict[str, list[Rollout]] = {}
     total = sum(len(entrant.policies) for entrant in entrants)
     for entrant in entrants:
-        played = []
+        runs = played[entrant.name] = []
         for policy in entrant.policies:
-            played.append(rollout(policy, held_out.sessions, entrant.episode))
-            done = sum(len(rows) for rows in returns.values()) + len(played)
-            progress("runs", done, total)
-        episodes = [episode for each in played for episode in each.episodes]
-        profits = np.array([each.profits for each in played])
-        returns[entrant.name] = profits / entrant.episode.starting_cash
-        sizes = PositionSizeMetrics.of(episodes)
-        orders = sum(each.orders for each in played) / len(episodes)
-        fills = sum(each.fills for each in played) / len(episodes)
-        counted.append(
-            (float(profits.sum(axis=1).mean()), orders, fills, sizes, size_view(episodes))
-        )
+            runs.append(rollout(policy, held_out.sessions, entrant.episode))
+            progress("runs", sum(map(len, played.values())), total)
+    returns = {
+        each.name: np.array([run.profits for run in played[each.name]]) / each.episode.starting_cash
+        for each in entrants
+    }
     judged = Trials(returns, held_out.groups, seed)
-    tried = _deflated(entrants, held_out, returns, ledger)
+    digest = held_out.digest
+    trials = {
+        each.name: _trial(each, returns[each.name], held_out, digest)
+        for each in entrants
+        if not each.control
+    }
+    tried = enter(ledger, list(trials.values()))
     standings = [
-        Standing(
-            entrant.name,
-            len(entrant.policies),
-            judged.judge(entrant.name),
-            *figures,
-            deflated=tried.deflated.get(entrant.name),
+        _standing(
+            each,
+            played[each.name],
+            judged.judge(each.name),
+            _deflated(trials.get(each.name), returns[each.name], held_out, tried),
         )
-        for entrant, figures in zip(entrants, counted, strict=True)
+        for each in entrants
     ]
     return Comparison(
         held_out=held_out,
         cash=entrants[0].episode.starting_cash,
         standings=tuple(standings),
         answers={pair: judged.answer(*pair) for pair in pairs},
-        trials=tried.count,
+        trials=None if tried is None else tried.count,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """count: of trials on these sessions. deflated: Sharpe ratios by entrant."""
+def _standing(
+    entrant: Entrant, runs: Sequence[Rollout], judgement: Judgement, deflated: float | None
+) -> Standing:
+    episodes = [episode for run in runs for episode in run.episodes]
+    return Standing(
+        name=entrant.name,
+        runs=len(runs),
+        judgement=judgement,
+        profit=float(np.mean([run.profits.sum() for run in runs])),
+        orders=sum(run.orders for run in runs) / len(episodes),
+        fills=sum(run.fills for run in runs) / len(episodes),
+        sizes=PositionSizeMetrics.of(episodes),
+        view=size_view(episodes),
+        deflated=deflated,
+    )
 
-    count: int | None = None
-    deflated: Mapping[str, float | None] = field(default_factory=dict)
+
+def _trial(entrant: Entrant, returns: Array, held_out: HeldOut, digest: str) -> Trial:
+    """An entrant as the ledger has it; digest: of the sessions."""
+    return Trial(
+        config_hash=config_hash(_variant(entrant)),
+        data_hash=digest,
+        source=held_out.source,
+        symbols=held_out.markets,
+        first=held_out.first,
+        last=held_out.last,
+        days=returns.size,
+        # None where returns do not move.
+        daily_sharpe=float(returns.mean() / returns.std()) if np.ptp(returns) > 0 else None,
+        total_return=float(returns.sum(axis=1).mean()),
+        forecaster=entrant.name,
+    )
 
 
 def _deflated(
-    entrants: Sequence[Entrant],
-    held_out: HeldOut,
-    returns: Mapping[str, Array],
-    ledger: str | Path | None,
-) -> _Tried:
-    """Enter whatever may be chosen into the ledger, and judge each by the number of all."""
-    digest = held_out.digest
-    trials = [
-        Trial(
-            config_hash=config_hash(_variant(entrant)),
-            data_hash=digest,
-            source=held_out.source,
-            symbols=held_out.markets,
-            first=held_out.first,
-            last=held_out.last,
-            days=returns[entrant.name].size,
-            daily_sharpe=_sharpe(returns[entrant.name]),
-            total_return=float(returns[entrant.name].sum(axis=1).mean()),
-            forecaster=entrant.name,
-        )
-        for entrant in entrants
-        if not entrant.control
-    ]
-    tried = enter(ledger, trials)
-    if tried is None:
-        return _Tried()
-    deflated = {}
-    # What hangs together counts once.
-    independent = int(held_out.groups.max()) + 1
-    for trial in trials:
-        if trial.daily_sharpe is not None:
-            skewness, kurtosis = shape_of(returns[trial.forecaster].ravel())
-            deflated[trial.forecaster] = deflated_sharpe(
-                trial.daily_sharpe,
-                independent,
-                trials=tried.count,
-                variance=tried.variance,
-                skewness=skewness,
-                kurtosis=kurtosis,
-            )
-    return _Tried(tried.count, deflated)
+    trial: Trial | None, returns: Array, held_out: HeldOut, tried: TrialStatistics | None
+) -> float | None:
+    """A trial's Sharpe ratio, judged by the number of all."""
+    if trial is None or tried is None or trial.daily_sharpe is None:
+        return None
+    skewness, kurtosis = shape_of(returns.ravel())
+    return deflated_sharpe(
+        trial.daily_sharpe,
+        held_out.independent,
+        trials=tried.count,
+        variance=tried.variance,
+        skewness=skewness,
+        kurtosis=kurtosis,
+    )
 
 
 def _variant(entrant: Entrant) -> dict[str, Any]:
     """What makes an entrant a variant of its own."""
     return {"kalshi": entrant.name, **entrant.settings, "episode": asdict(entrant.episode)}
-
-
-def _sharpe(returns: Array) -> float | None:
-    """Mean over deviation of an episode's return; none where returns do not move."""
-    return float(returns.mean() / returns.std()) if np.ptp(returns) > 0 else None

@@ -114,7 +114,7 @@ def _sentence(pair: tuple[str, str], answer: Answer, cash: float) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """What has to be known to read the table."""
-    groups = int(comparison.held_out.groups.max()) + 1
+    groups = comparison.held_out.independent
     tried = comparison.trials
     text = [
         f"Figures are of an episode that begins with ${comparison.cash:,.2f}: growth of the"
@@ -143,7 +143,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "source": held_out.source,
         "sessions": len(held_out.sessions),
-        "groups": int(held_out.groups.max()) + 1,
+        "groups": held_out.independent,
         "first": held_out.first,
         "last": held_out.last,
         "starting_cash": comparison.cash,

@@ -130,6 +130,13 @@ def process_action(
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
 
+def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
+    """The price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO; one stands for all."""
+    if isinstance(price_style, Mapping):
+        return price_style
+    return dict.fromkeys(INTENTS[1:], price_style)
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """What became of an action.
@@ -187,7 +194,7 @@ class LimitOrderActionSpace:
         if self.fixed_size is not None and self.fixed_size not in sizes:
             raise InputError(f"fixed_size: {self.fixed_size} is none of {sizes}")
         styles = self.price_style
-        named = styles if isinstance(styles, Mapping) else dict.fromkeys(INTENTS[1:], styles)
+        named = styles_of(styles)
         if set(named) != set(INTENTS[1:]) or set(named.values()) - set(get_args(PriceStyle)):
             raise InputError(
                 f"price_style: {styles!r} is neither passive, mid nor aggressive, nor one of them"

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from event_contracts.trading.actions import ACTIONS, POSITION_SIZES
+from event_contracts.trading.actions import ACTIONS, POSITION_SIZES, styles_of
+from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
+from event_contracts.trading.order_settings import OrderSettings
 from event_contracts.trading.policies import Codes, Observations
 from foundation.arrays import Mask
 from foundation.errors import InputError, in_one_line
@@ -55,25 +57,26 @@ class About:
         if not (whole and isinstance(self.settings, Mapping)):
             raise ValueError("steps and seed are whole numbers, settings have names")
 
-    def other_orders(self, styles: Mapping[str, str], life: int) -> str | None:
+    def other_orders(self, orders: OrderSettings) -> str | None:
         """Why it fits no such orders, in words; nothing where it does.
 
-        styles: of prices by intent, BUY_YES and the others. life: ticks that an order rests. A
-        header that does not say them fits all.
+        A header that says neither life nor price style fits all of them.
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
-        if episode.get("life", life) != life:
-            shown = in_one_line(str(episode["life"]))
-            return f"trained with life={shown}; set it to that, or train anew"
-        trained = episode.get("price_style")
-        if trained is None:
-            return None
-        by_intent = trained if isinstance(trained, Mapping) else dict.fromkeys(styles, trained)
-        if dict(by_intent) == dict(styles):
-            return None
-        shown = trained if isinstance(trained, str) else json.dumps(trained)
-        return f"trained with price_style={in_one_line(shown)}; set it to that, or train anew"
+        space = orders.space_at(FeeRules())
+        style = episode.get("price_style")
+        for name, trained, needed in (
+            ("life", episode.get("life", orders.life), orders.life),
+            ("price_style", space.styles if style is None else styles_of(style), space.styles),
+            ("position_sizes", self.position_sizes, space.position_sizes),
+            ("fixed_size", self.fixed_size, space.fixed_size),
+        ):
+            if trained != needed:
+                said = style if name == "price_style" else trained
+                shown = said if isinstance(said, str) else json.dumps(said, default=str)
+                return f"trained with {name}={in_one_line(shown)}; set it to that, or train anew"
+        return None
 
     @property
     def runs(self) -> tuple[Mapping[str, Any], ...]:

@@ -296,7 +296,7 @@ def test_a_policy_is_named_or_is_a_checkpoint_of_the_same_sizes(tmp_path: Path) 
     assert make(settings.space_at(FeeRules()), 500.0).name == "fixed"
     assert not sizes
     other = KalshiTradingSettings(policy=str(path))
-    with pytest.raises(InputError, match="fixed_size=10; set both to that"):
+    with pytest.raises(InputError, match="fixed_size=10; set it to that"):
         policy_of(other)
     about = About(settings={"episode": {"price_style": "mid"}}, features=about.features)
     save_file(tensors, path, {ABOUT: json.dumps(asdict(about))})

@@ -193,9 +193,9 @@ def test_a_checkpoint_of_other_sizes_or_features_is_refused(tmp_path: Path) -> N
     free = checkpoint(tmp_path / "free")
     fixed = checkpoint(tmp_path / "fixed", fixed_size=20)
     blind = checkpoint(tmp_path / "blind", features=features_of(sizes=False))
-    with pytest.raises(InputError, match=r"trained with size 20 of .* variable needs all sizes"):
+    with pytest.raises(InputError, match=r"fixed.*, variable: trained with fixed_size=20; set"):
         compare(replace(SMALL, variable=(fixed,)))
-    with pytest.raises(InputError, match=r"trained with size 20 of .* fixed 10 needs size 10"):
+    with pytest.raises(InputError, match=r"fixed.*, fixed 10: trained with fixed_size=20; set"):
         compare(replace(SMALL, fixed=(fixed,)))
     with pytest.raises(InputError, match="blind: sees other features than"):
         compare(replace(SMALL, variable=(free, blind)))
