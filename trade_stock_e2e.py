@@ -177,7 +177,7 @@ def trade(config: DictConfig) -> None:
         settings,
         keys,
         feed,
-        trader,
+        trader if TRADE in settings.jobs else None,
         Supervisor.of(os.environ),
         cycles=config.cycles,
         clock=config.clock,

@@ -193,12 +193,16 @@ class Loop:
 
     def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
         """Whether the venue answers, once it does; false where it was told to stop first."""
+        kind = f"waiting {job}"
         seconds = SHORTEST_WAIT
         while not (self._stop or self._answers()):
+            if seconds >= LONGEST_WAIT:
+                self._notices.alert(kind, f"{job} is due, and the venue does not answer")
             self._alive(job, due)
             self._stop.wait(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT)
             self._clock()
+        self._notices.end_alert(kind)
         return not self._stop
 
     def _step(self, job: Job) -> None:

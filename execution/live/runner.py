@@ -67,7 +67,7 @@ def run_loop(
     settings: LiveSettings,
     keys: Keys,
     feed: BarFeed,
-    trader: Trader,
+    trader: Trader | None,
     supervisor: Supervisor,
     *,
     cycles: int | None,
@@ -76,6 +76,7 @@ def run_loop(
 ) -> None:
     """Trade an account, pass after pass, until all were made or it is told to stop.
 
+    trader: decides for the job of stocks and coins; none where that is not among the jobs.
     supervisor: told that the loop is ready and alive.
     cycles: passes to make; none makes them until it is told to stop.
     clock: `broker` or `system`: whose says when the next pass is due.
@@ -106,7 +107,7 @@ def run_loop(
         footing = footing_of(connection, account_id, settings)
         jobs: list[Job] = []
         trading: TradingJob | None = None
-        if TRADE in settings.jobs:
+        if trader is not None:
             broker = AlpacaBroker(
                 settings.broker,
                 keys,

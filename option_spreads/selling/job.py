@@ -1,4 +1,4 @@
-"""The job that sells spreads and follows them, beside the one that trades stocks and coins."""
+"""The job that sells spreads and follows them, alone or beside the one of stocks and coins."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from execution.journal.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.accounts import SPREADS
 from execution.live.footing import AnotherAccount, Footing
+from execution.live.lines import say
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard
@@ -30,17 +31,14 @@ from option_spreads.autoscaler.now import account_files
 from option_spreads.selling.panel import spreads_section
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.selling.state import OpenSpread, SellerState, collateral
+from option_spreads.selling.state import OpenSpread, collateral
 from option_spreads.selling.troubles import TROUBLE, trouble_text
 from trainingdata.feed.endpoint import Keys
-from trainingdata.instants import DAY, new_york_date
-from trainingdata.sessions import Session, session_of
 from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
-DAYS_AHEAD = 10  # within which there is a session, whatever the holidays
 
 
 class SpreadGuard:
@@ -83,7 +81,7 @@ class SpreadGuard:
 
 
 class SpreadJob:
-    """Looks at what is open, every few seconds of a session.
+    """Looks at what is open, every few seconds.
 
     Whatever a look meets, the next one comes: what is open has to be followed.
 
@@ -93,6 +91,8 @@ class SpreadJob:
     over: whether the loop ends, as its other job has made all its passes.
     """
 
+    name = SPREADS
+
     def __init__(
         self,
         settings: SellingSettings,
@@ -101,7 +101,7 @@ class SpreadJob:
         live: LiveAccount,
         footing: Footing,
         guard: Guard,
-        over: Callable[[], bool] = lambda: False,
+        over: Callable[[], bool],
     ) -> None:
         self._over = over
         self._settings = settings
@@ -126,15 +126,13 @@ class SpreadJob:
             job=SPREADS,
         )
         self._seller = SpreadSeller(venue, terms, self._vix, live.notices)
+        self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
+        self._looks = 0
+        self._shown = ""
 
     def _vix(self) -> pd.Series:
         return volatility_index(self._settings.vix, "vix")
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return SPREADS
 
     @property
     def section(self) -> Section:
@@ -153,23 +151,11 @@ class SpreadJob:
         return {self._settings.root: float(collateral(spreads))} if spreads else {}
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next look: within a session or while something is open, every few seconds."""
-        if self._over():
+        """The next look; None once all were made."""
+        if self._over() or self._looks == self._settings.looks:
             return None
-        return now if self._next is None else self._next
-
-    def look(self) -> SellerState:
-        """Follow what is open, sell what is due, and return what is open then.
-
-        Raises
-        ------
-        AnotherAccount
-            for a practice server that was begun again.
-        Exception
-            whatever `SpreadSeller.step` met, and a venue that does not answer.
-        """
-        self._footing.check(self._connection.estimated_now(), None)
-        return self._seller.step()
+        # A clock that was put back keeps nobody waiting for the instant that it had shown.
+        return now if self._next is None else min(self._next, now + self._interval)
 
     def step(self) -> None:
         """Look once, whatever the look meets.
@@ -178,23 +164,38 @@ class SpreadJob:
         ------
         AnotherAccount, DatabaseFailed
             for a practice server that was begun again, and a journal that cannot be used.
-        UnknownState
-            for a file of open spreads that the first look cannot read.
+        InputError
+            for a file of open spreads that the first look cannot read, and what the last one met.
         """
-        first = self._next is None
+        self._looks += 1
+        trouble = self._look()
+        unknown = self._looks == 1 and isinstance(trouble, UnknownState)
+        if trouble is not None and (unknown or self._looks == self._settings.looks):
+            raise InputError(trouble_text(trouble)) from trouble
+
+    def _look(self) -> Exception | None:
+        """The trouble that a look has met, which is told; None for none."""
         now = self._connection.estimated_now()
-        self._next = now + self._pause(now)
+        self._next = now + self._interval
         try:
-            self.look()
+            self._footing.check(now, None)
+            state = self._seller.step()
         except (AnotherAccount, DatabaseFailed):
             raise
         except TROUBLE as error:
-            if first and isinstance(error, UnknownState):
-                raise
             log.exception("a look was not finished")
             self._live.notices.alert("step", f"{SPREADS}: {trouble_text(error)}")
-            return
+            self._show(trouble_text(error))
+            return error
         self._live.notices.end_alert("step")
+        self._show("\n".join(map(str, state.spreads)) or "nothing is open")
+        return None
+
+    def _show(self, text: str) -> None:
+        """Print what a look has come to, where it is something else than before."""
+        if text != self._shown:
+            self._shown = text
+            say(text)
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Buy back what is open, where it is to; no order is left working by a look.
@@ -205,18 +206,10 @@ class SpreadJob:
             return []
         self._seller.leaving = True
         for _ in range(CLOSING_LOOKS):
-            self.step()
+            self._look()
             if not self._seller.spreads:
                 break
         return [each.trade_id for each in self._seller.spreads]
-
-    def _pause(self, now: np.datetime64) -> np.timedelta64:
-        """Until the next look."""
-        interval = np.timedelta64(round(self._settings.interval * 1000), "ms")
-        session = next_session(now)
-        if self._seller.spreads or session is None or session.opens <= now:
-            return interval
-        return max(session.opens - now, interval)
 
 
 @contextmanager
@@ -272,13 +265,3 @@ def locked_files(settings: SellingSettings) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def next_session(now: np.datetime64) -> Session | None:
-    """The session that is open at an instant, or opens next; none within some days."""
-    today = new_york_date(np.array([now]))[0]
-    for ahead in range(DAYS_AHEAD):
-        session = session_of(today + ahead * (DAY // DAY))
-        if session is not None and now < session.closes:
-            return session
-    return None

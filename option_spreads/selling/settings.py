@@ -38,7 +38,7 @@ class SellingSettings:
         options that expire that day, 0 to 389; none takes Alpaca's, as read on 2026-11-23: 30 for
         SPY and QQQ (15:30), 45 for other stocks (15:15), 0 for options on an index.
     window: minutes after an entry's time in which it may still be sold, 0.1 to 60.
-    interval: seconds between two looks, 0 to 3,600.
+    interval: seconds of the venue's clock between two looks, 0 to 3,600.
     patience: seconds after which an order that still works is cancelled, 0 to 600.
     looks: how many, at least one; none goes on until interrupted.
     folder: where the orders of an account are written down before they are sent.

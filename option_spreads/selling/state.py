@@ -100,6 +100,16 @@ class OpenSpread:
             raise InputError(f"{self.trade_id}: a price of it is no number")
         spread_of_legs(self.strategy, self.option_legs)
 
+    def __str__(self) -> str:
+        """It in a line, and whether it should not be open any more."""
+        strikes = "/".join(f"{leg.strike:g}" for leg in self.spread.legs)
+        line = f"{self.trade_id}: {self.contracts} {self.strategy} {strikes} sold at {self.credit}"
+        if self.why:
+            line += f"; {self.remaining} still to be bought back ({self.why})"
+        if self.gone:
+            line += "; the venue holds its options otherwise"
+        return line
+
     @property
     def options(self) -> tuple[Contract, ...]:
         """Its options, in the order of its legs."""

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from execution.account_lock import JOURNAL
-from execution.journal.intents import UNDETERMINED
+from execution.journal.intents import WAITING
 from foundation.compose import composed_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of
@@ -203,7 +203,8 @@ class SellingSchedule:
             tickets, rows, self._settings.costs, self.desk.close_of
         )
         counts["differing_fills"] += not self._money_agrees(rows)
-        undetermined = sum(written.state in UNDETERMINED for written in book.values())
+        # An order that is written down as working belongs to a spread that is still followed.
+        undetermined = sum(written.state in WAITING for written in book.values())
         counts["undetermined_at_the_end"] += undetermined + len(spreads)
         counts["orders"] += len(tickets)
         for sales, purchases in checks.by_trade(tickets).values():

@@ -14,12 +14,9 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.next_pass import next_pass_of
 from execution.orders import Account
-from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
-from option_spreads.selling.job import next_session
-from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Start, environment
@@ -86,21 +83,6 @@ def test_what_secures_spreads_is_their_width_and_buys_nothing_else() -> None:
     assert account.secured(1e9).unborrowed_cash == 0
 
 
-@pytest.mark.parametrize(
-    ("now", "opens"),
-    [
-        ("2024-02-20T12:00", "2024-02-20T14:30"),
-        ("2024-02-20T20:59", "2024-02-20T14:30"),
-        ("2024-02-20T21:00", "2024-02-21T14:30"),
-        ("2024-02-16T22:00", "2024-02-20T14:30"),
-    ],
-)
-def test_the_next_session_is_the_one_that_is_open_or_opens_next(now: str, opens: str) -> None:
-    session = next_session(np.datetime64(now, "ns"))
-    assert session is not None
-    assert session.opens == np.datetime64(opens)
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize("stopped", ["", "positions", "drawdown"])
 def test_halts_stop_the_seller_too(
@@ -118,7 +100,7 @@ def test_halts_stop_the_seller_too(
     words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={tmp_path / 'files'}", f"folder={tmp_path / 'live'}"]
     words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0", "looks=1"]
-    sell(SellingSettings.of(composed_config("sell_spreads", words)), KEYS, lambda _: None)
+    sell(words, KEYS)
     assert bool(here.posts) == (not stopped)
     states = rows_of(folder / JOURNAL, "SELECT state, why FROM intents")
     if stopped:

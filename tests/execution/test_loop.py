@@ -315,7 +315,7 @@ def test_what_is_due_at_once_is_not_waited_for_where_the_clock_shows_another_tim
 
 
 def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
-    clock: Clock, stop: Stop
+    clock: Clock, stop: Stop, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = Every("a", 60, 2, clock, nothing)
     away = START + 60 * MINUTE, START + 75 * MINUTE
@@ -327,8 +327,11 @@ def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_come
     def see(*_: object) -> None:
         alive.append(clock.now)
 
-    Loop([job], clock, stop, Notices(None, None), see, 1, answers).run()
+    notices = Notices(None, None)
+    Loop([job], clock, stop, notices, see, 1, answers).run()
     first, second = job.stepped
+    assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 1
+    assert not notices._raised
     assert first == START
     assert away[1] <= second <= away[1] + np.timedelta64(5, "s")
     assert max(np.diff(np.array(alive))) <= np.timedelta64(5, "s")
