@@ -85,7 +85,9 @@ def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
         "maker_fill_cost_dollars": dollars(_cost(made)),
         "taker_fees_dollars": dollars(_fees(taken)),
         "maker_fees_dollars": dollars(_fees(made)),
-        "expiration_time": None if request.expires is None else written(request.expires),
+        "expiration_time": None
+        if request.expiration_time is None
+        else written(request.expiration_time),
         "created_time": written(venue.exchange.at(placed.placed)),
         "last_update_time": written(venue.exchange.at(placed.changed)),
         "self_trade_prevention_type": SELF_TRADE,

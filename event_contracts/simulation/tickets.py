@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.fields import BookSide, Status
@@ -21,14 +22,9 @@ from event_contracts.trading.venue_orders import own_terms, yes_price
 
 Answer = dict[str, Any]
 
-TIME_IN_FORCE = "good_till_canceled"
 SELF_TRADE = "taker_at_cross"
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
-_FIELDS = {
-    *("ticker", "side", "count", "price", "time_in_force", "self_trade_prevention_type"),
-    *("client_order_id", "expiration_time", "reduce_only"),
-}
 
 
 class Refused(Exception):
@@ -44,26 +40,66 @@ class Refused(Exception):
         self.code = code
 
 
+def _number(value: object) -> Decimal:
+    if isinstance(value, str):
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        if number.is_finite():
+            return number
+    raise ValueError("a fixed-point text is required, as 0.5600 or 10.00")
+
+
+def _price(value: object) -> Decimal:
+    price = _number(value)
+    if not 0 < price < PAYOUT or price != round(price, 4):
+        raise ValueError(f"{value} is no price between 0 and 1 of at most 4 decimals")
+    return price
+
+
+def _count(value: object) -> Decimal:
+    """The markets here trade whole contracts."""
+    count = _number(value)
+    if not 0 < count <= LARGEST or count != count.to_integral_value():
+        raise ValueError(f"{value} is no whole number of contracts from 1 to {LARGEST}")
+    return count
+
+
+def _instant(seconds: object) -> np.datetime64 | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < 2**33:
+        raise ValueError("whole seconds since 1970 are required")
+    return np.datetime64(seconds * 10**9, "ns")
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """What a client asked for, checked as far as no market has to be known.
+    """What a client asked for, checked as far as no market has to be known; by the API's names.
 
     ticker: of the market.
     side: of the book of YES.
     price: USD of YES.
     count: contracts.
+    time_in_force, self_trade_prevention_type: the only ones that are known here.
     client_order_id: the client's; empty where he gave none.
     reduce_only: whether it may only sell what is held.
-    expires: UTC, when it ends by itself; none where it does not.
+    expiration_time: UTC, when it ends by itself; none where it does not.
     """
 
-    ticker: str
+    ticker: Annotated[str, Field(strict=True, min_length=1)]
     side: BookSide
-    price: Decimal
-    count: Decimal
-    client_order_id: str
-    reduce_only: bool
-    expires: np.datetime64 | None
+    price: Annotated[Decimal, PlainValidator(_price)]
+    count: Annotated[Decimal, PlainValidator(_count)]
+    time_in_force: Literal["good_till_canceled"]
+    self_trade_prevention_type: Literal["taker_at_cross"]
+    client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] = ""
+    reduce_only: Annotated[bool, Strict()] = False
+    expiration_time: Annotated[np.datetime64 | None, PlainValidator(_instant)] = None
+
+    # A field that is not known here would change what the order means.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> OrderRequest:
@@ -74,30 +110,12 @@ class OrderRequest:
         Refused
             naming the field that is missing or makes no sense.
         """
-        unknown = set(body) - _FIELDS
-        if unknown:
-            raise _invalid(f"{sorted(unknown)[0]} is no field of an order")
-        reduces = body.get("reduce_only", False)
-        if not isinstance(reduces, bool):
-            raise _invalid("reduce_only must be true or false")
-        name = body.get("client_order_id", "")
-        if not isinstance(name, str) or len(name) > LONGEST_ID:
-            raise _invalid(f"client_order_id must be text of at most {LONGEST_ID} characters")
-        ticker = body.get("ticker")
-        if not isinstance(ticker, str) or not ticker:
-            raise _invalid("ticker is required")
-        _one_of(body, "time_in_force", (TIME_IN_FORCE,))
-        _one_of(body, "self_trade_prevention_type", (SELF_TRADE,))
-        side: BookSide = "bid" if _one_of(body, "side", ("bid", "ask")) == "bid" else "ask"
-        return cls(
-            ticker=ticker,
-            side=side,
-            price=price_of(body.get("price")),
-            count=count_of(body.get("count")),
-            client_order_id=name,
-            reduce_only=reduces,
-            expires=_instant_of(body.get("expiration_time")),
-        )
+        try:
+            return TypeAdapter(cls).validate_python(body)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            message = f"{problem['loc'][0]}: {problem['msg']}"
+            raise Refused(400, "invalid_parameters", message) from None
 
     @property
     def verb(self) -> Verb:
@@ -159,34 +177,6 @@ class Ticket:
         return Decimal(0) if self.placed.is_done else self.placed.remaining + self.held_back
 
 
-def price_of(value: object) -> Decimal:
-    """A price, USD, from a fixed-point text.
-
-    Raises
-    ------
-    Refused
-        for anything else, and for prices outside 0 … 1.
-    """
-    price = _decimal(value, "price")
-    if not 0 < price < PAYOUT or price != round(price, 4):
-        raise _invalid(f"price: {value} is no price between 0 and 1 of at most 4 decimals")
-    return price
-
-
-def count_of(value: object) -> Decimal:
-    """Contracts from a fixed-point text; the markets here trade whole ones.
-
-    Raises
-    ------
-    Refused
-        for anything else.
-    """
-    count = _decimal(value, "count")
-    if not 0 < count <= LARGEST or count != count.to_integral_value():
-        raise _invalid(f"count: {value} is no whole number of contracts from 1 to {LARGEST}")
-    return count
-
-
 def dollars(amount: Decimal) -> str:
     """USD as the API writes it, with 4 decimals and more where it needs them, up to 6."""
     text = f"{amount:.6f}"
@@ -206,34 +196,3 @@ def milliseconds(at: np.datetime64) -> int:
 def written(at: np.datetime64) -> str:
     """An instant as the API writes it."""
     return f"{np.datetime_as_string(at, unit='ms')}Z"
-
-
-def _decimal(value: object, name: str) -> Decimal:
-    if not isinstance(value, str):
-        raise _invalid(f"{name}: a fixed-point text is required, as 0.5600 or 10.00")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise _invalid(f"{name}: {value!r} is no number") from None
-    if not number.is_finite():
-        raise _invalid(f"{name}: {value!r} is no number")
-    return number
-
-
-def _one_of(body: Mapping[str, Any], name: str, values: tuple[str, ...]) -> str:
-    value = body.get(name)
-    if value not in values:
-        raise _invalid(f"{name} must be one of {', '.join(values)}")
-    return str(value)
-
-
-def _instant_of(seconds: object) -> np.datetime64 | None:
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < 2**33:
-        raise _invalid("expiration_time must be whole seconds since 1970")
-    return np.datetime64(seconds * 10**9, "ns")
-
-
-def _invalid(message: str) -> Refused:
-    return Refused(400, "invalid_parameters", message)

@@ -154,7 +154,7 @@ class KalshiVenue:
         self._refuse_still(request.ticker)
         if request.client_order_id and self.settings.reused_ids_refused:
             self._refuse_used(request.client_order_id)
-        if request.expires is not None and request.expires <= self.now:
+        if request.expiration_time is not None and request.expiration_time <= self.now:
             raise Refused(400, "invalid_parameters", "expiration_time has passed")
         count = self._covered_count(request)
         traded = max(count // 2, Decimal(1)) if partial else count
@@ -208,7 +208,7 @@ class KalshiVenue:
     def advance(self) -> None:
         """Move the clock by a tick, and let orders meet it."""
         for ticket in self.tickets.values():
-            expires = ticket.request.expires
+            expires = ticket.request.expiration_time
             gone = expires is not None and expires < self.now + self.exchange.interval
             if gone or ticket.refused_later:
                 self.exchange.cancel(ticket.order_id)
