@@ -69,6 +69,7 @@ def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
     taken = [each for each in placed.fills if not each.fill.maker]
     made = [each for each in placed.fills if each.fill.maker]
     request = ticket.request
+    expires = request.expiration_time
     return {
         "order_id": ticket.order_id,
         "user_id": _USER,
@@ -85,9 +86,7 @@ def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
         "maker_fill_cost_dollars": dollars(_cost(made)),
         "taker_fees_dollars": dollars(_fees(taken)),
         "maker_fees_dollars": dollars(_fees(made)),
-        "expiration_time": None
-        if request.expiration_time is None
-        else written(request.expiration_time),
+        "expiration_time": None if expires is None else written(expires),
         "created_time": written(venue.exchange.at(placed.placed)),
         "last_update_time": written(venue.exchange.at(placed.changed)),
         "self_trade_prevention_type": SELF_TRADE,

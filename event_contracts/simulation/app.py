@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
@@ -63,55 +64,38 @@ class KalshiServer:
     def app(self) -> web.Application:
         """The application."""
         app = web.Application(middlewares=[self._guard])
-        app.add_routes(self._account_routes())
-        app.add_routes(self._market_routes())
+        app.router.add_post(ORDERS, self._submit)
+        app.router.add_delete(f"{ORDERS}/{{order_id}}", self._cancel)
+        for path, read in self._reads().items():
+            app.router.add_get(f"{API}/{path}", plain(read))
         app.add_routes(self._control_routes())
         if self.speed is not None:
-            app.on_startup.append(self._start_clock)
-            app.on_cleanup.append(self._stop_clock)
+            app.cleanup_ctx.append(self._clockwork)
         return app
 
-    def _account_routes(self) -> list[web.RouteDef]:
-        """Orders, and what the account holds."""
-        get = web.get
+    def _reads(self) -> dict[str, Callable[[web.Request], Answer]]:
+        """What is answered to GET, by path; below `portfolio` with keys alone."""
         venue = self.venue
-        return [
-            web.post(ORDERS, self._submit),
-            web.delete(f"{ORDERS}/{{order_id}}", self._cancel),
-            get(f"{API}/portfolio/orders", plain(self._orders)),
-            get(f"{API}/portfolio/orders/{{order_id}}", plain(self._order)),
-            get(f"{API}/portfolio/fills", plain(self._fills)),
-            get(
-                f"{API}/portfolio/positions",
-                plain(lambda request: positions_answer(venue, request.query)),
+        return {
+            "portfolio/orders": self._orders,
+            "portfolio/orders/{order_id}": self._order,
+            "portfolio/fills": lambda request: fills_answer(
+                venue, request.query, self._hidden(request)
             ),
-            get(
-                f"{API}/portfolio/settlements",
-                plain(lambda request: settlements_answer(venue, request.query)),
-            ),
-            get(f"{API}/portfolio/balance", plain(lambda _: balance_answer(venue))),
-        ]
-
-    def _market_routes(self) -> list[web.RouteDef]:
-        """What may be read without keys."""
-        get = web.get
-        venue = self.venue
-        return [
-            get(f"{API}/exchange/status", plain(lambda _: self._status())),
-            get(
-                f"{API}/markets",
-                plain(lambda request: markets_answer(venue, request.query)),
-            ),
-            get(f"{API}/markets/{{ticker}}", plain(self._market)),
-            get(
-                f"{API}/events/{{ticker}}",
-                plain(lambda request: event_answer(venue, request.match_info["ticker"])),
-            ),
-            get(
-                f"{API}/series/{{ticker}}",
-                plain(lambda request: series_answer(venue, request.match_info["ticker"])),
-            ),
-        ]
+            "portfolio/positions": lambda request: positions_answer(venue, request.query),
+            "portfolio/settlements": lambda request: settlements_answer(venue, request.query),
+            "portfolio/balance": lambda _: balance_answer(venue),
+            "exchange/status": lambda _: {
+                "exchange_active": True,
+                "trading_active": not venue.exchange.is_over,
+            },
+            "markets": lambda request: markets_answer(venue, request.query),
+            "markets/{ticker}": lambda request: {
+                "market": market_answer(venue, request.match_info["ticker"])
+            },
+            "events/{ticker}": lambda request: event_answer(venue, request.match_info["ticker"]),
+            "series/{ticker}": lambda request: series_answer(venue, request.match_info["ticker"]),
+        }
 
     def _control_routes(self) -> list[web.RouteDef]:
         """What Kalshi does not have: the clock, the faults, markets paused on demand."""
@@ -175,9 +159,6 @@ class KalshiServer:
         ticket = self.venue.ticket(order_id)
         return {"order": self._disguised(order_answer(self.venue, ticket), request)}
 
-    def _fills(self, request: web.Request) -> Answer:
-        return fills_answer(self.venue, request.query, self._hidden(request))
-
     def _hidden(self, request: web.Request) -> int:
         """How many of the newest rows a read leaves out, on demand."""
         return int(self.faults.take(("unlisted",), request.method, request.path) is not None)
@@ -186,13 +167,6 @@ class KalshiServer:
         """An order, in another state than its own on demand."""
         fault = self.faults.take(("state",), request.method, request.path)
         return answer if fault is None else {**answer, "status": STATES.get(fault.state, "resting")}
-
-    def _market(self, request: web.Request) -> Answer:
-        return {"market": market_answer(self.venue, request.match_info["ticker"])}
-
-    def _status(self) -> Answer:
-        trading = not self.venue.exchange.is_over
-        return {"exchange_active": True, "trading_active": trading}
 
     async def _advance(self, request: web.Request) -> web.StreamResponse:
         """Move a waiting clock by {"steps": 1} ticks, or until every market has paid.
@@ -223,11 +197,10 @@ class KalshiServer:
         self.venue.pause(str(body.get("ticker")), paused=body["paused"])
         return web.json_response({})
 
-    async def _start_clock(self, _: web.Application) -> None:
-        self._clockwork = asyncio.get_running_loop().create_task(self._run_clock())
-
-    async def _stop_clock(self, _: web.Application) -> None:
-        self._clockwork.cancel()
+    async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
+        clock = asyncio.create_task(self._run_clock())
+        yield
+        clock.cancel()
 
     async def _run_clock(self) -> None:
         """Let simulated time pass."""

@@ -5,9 +5,9 @@ next one, so that nothing fills until `advance`. Each market is a record of the 
 lent the account's cash and the worth of what is held in other markets while it steps.
 
     exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
-    receipt = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
+    placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
     exchange.advance()                        # every open market shows its next tick
-    exchange.cash, exchange.holding("RAIN"), exchange.fills, exchange.orders[receipt.order_id]
+    exchange.cash, exchange.holding("RAIN"), exchange.fills, placed.filled
 
 Markets step in the order in which they are listed. A market is open from its listing's first tick
 until it shows the last row of its tape, which settles it: resting orders are cancelled, and what is
@@ -37,7 +37,6 @@ from event_contracts.trading.orders import (
     MarketView,
     Outcome,
     Quote,
-    Receipt,
     RestingOrder,
 )
 from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, POINT, SLOTS, WHOLE, Record
@@ -297,7 +296,7 @@ class Exchange:
         quote = self.quote(market)
         return MarketView(market, self.cash, held.yes, held.no, self.resting, quote, elsewhere)
 
-    def submit(self, order: LimitOrder) -> Receipt:
+    def submit(self, order: LimitOrder) -> PlacedOrder:
         """Take an order; it meets the next tick. A client_order_id may come again.
 
         Raises
@@ -329,7 +328,7 @@ class Exchange:
         self.orders[order_id] = placed
         self._open.append(order_id)
         self._queue(placed)
-        return Receipt(order_id, NOTHING, order.count)
+        return placed
 
     def pause(self, market: str) -> None:
         """Take a market's orders out of their queues: they wait, and meet no tick.

@@ -114,7 +114,7 @@ class _Venue:
 
     def post(self, intent: Intent, patience: float) -> PlacedOrder:
         del patience
-        return self._exchange.orders[self._exchange.submit(order_of(intent)).order_id]
+        return self._exchange.submit(order_of(intent))
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.

@@ -224,7 +224,7 @@ class KalshiVenue:
         if order.action == "BUY":
             self._refuse_uncovered(order)
         try:
-            return self.exchange.orders[self.exchange.submit(order).order_id]
+            return self.exchange.submit(order)
         except OrderRejected as error:
             code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
             raise Refused(400, code, str(error)) from error

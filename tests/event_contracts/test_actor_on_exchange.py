@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder
 from event_contracts.simulation.manager import SimulatedOrderManager
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
@@ -204,11 +204,11 @@ class MortalExchange(Exchange):
 
     kills = False
 
-    def submit(self, order: LimitOrder) -> Receipt:
-        receipt = super().submit(order)
+    def submit(self, order: LimitOrder) -> PlacedOrder:
+        placed = super().submit(order)
         if self.kills:
             raise Killed
-        return receipt
+        return placed
 
 
 class Mortal(SimulatedOrderManager):
