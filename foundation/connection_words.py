@@ -1,16 +1,60 @@
-"""What became of a request that had no answer, in words instead of a library's own."""
+"""What became of a request that failed, in words instead of a library's own."""
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from requests.exceptions import RequestException, SSLError
+from requests.exceptions import JSONDecodeError, RequestException, SSLError
 from urllib3.exceptions import NameResolutionError, ProtocolError
 
+from foundation.errors import AnswerRefused, BrokerError, InputError, SenselessAnswer, in_one_line
+
 _TIME_LIMIT = re.compile(r"(?:timeout=|no whole answer in )([\d.]+)")
+
+
+@contextmanager
+def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[None]:
+    """Turn whatever goes wrong with a request into one line without secrets.
+
+    What a venue answered with a status is its adapter's to say, within.
+
+    request: whom it asks, and for what.
+    redact: takes secrets out of a text.
+
+    Raises
+    ------
+    BrokerError
+        saying what was requested of whom, and what came back; `AnswerRefused` for a
+        `SenselessAnswer`.
+    """
+
+    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
+        return kind(f"{redact(request)}: {what}")
+
+    def first_line(error: Exception) -> str:
+        text = str(error).strip()
+        # Redacted before it is cut: of a cut key a part would stay.
+        return in_one_line(redact(text.splitlines()[0] if text else type(error).__name__))
+
+    try:
+        yield
+    except JSONDecodeError as error:
+        raise failed(f"the answer makes no sense: no JSON: {first_line(error)}") from None
+    except RequestException as error:
+        words = redact(connection_words(error)) or first_line(error)
+        raise failed(f"no answer: {words}") from None
+    except RecursionError:
+        raise failed("the answer makes no sense: it is nested too deep") from None
+    except SenselessAnswer as error:
+        raise failed(str(SenselessAnswer(redact(error.why))), AnswerRefused) from None
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise failed(f"the answer makes no sense: {first_line(error)}") from None
 
 
 def connection_words(error: RequestException) -> str:

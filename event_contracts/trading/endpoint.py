@@ -16,7 +16,6 @@ from foundation.errors import (
     AccessRefused,
     BrokerError,
     InputError,
-    SenselessAnswer,
     in_one_line,
     refuse_outside,
 )
@@ -227,31 +226,16 @@ def translated_errors(request: str, settings: KalshiSettings, keys: KalshiKeys) 
         saying what was requested of whom, and what came back; `AccessRefused` where keys open
         nothing.
     """
-    from requests.exceptions import JSONDecodeError, RequestException
+    from foundation.connection_words import failures_in_words
 
-    from foundation.connection_words import connection_words
-
-    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
-        where = settings.url_override or f"Kalshi ({settings.mode})"
-        # Redacted before it is cut: of a cut key a part would stay.
-        return kind(f"{where}: {request}: {in_one_line(keys.redact(what))}")
-
-    try:
-        yield
-    except StatusAnswer as error:
-        if error.status not in REFUSALS:
-            raise failed(str(error)) from None
-        hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
-        raise failed(f"refused ({error.status}): {error.words}; {hint}", AccessRefused) from None
-    except JSONDecodeError as error:
-        raise failed(f"the answer makes no sense: no JSON: {error}") from None
-    except RequestException as error:
-        raise failed(f"no answer: {connection_words(error) or error}") from None
-    except RecursionError:
-        raise failed("the answer makes no sense: it is nested too deep") from None
-    except SenselessAnswer as error:
-        raise failed(f"the answer makes no sense: {error.why}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise failed(f"the answer makes no sense: {error or type(error).__name__}") from None
+    asked = f"{settings.url_override or f'Kalshi ({settings.mode})'}: {request}"
+    with failures_in_words(asked, keys.redact):
+        try:
+            yield
+        except StatusAnswer as error:
+            words = in_one_line(keys.redact(error.words))
+            if error.status not in REFUSALS:
+                raise BrokerError(f"{asked}: status {error.status}: {words}") from None
+            hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
+            why = f"refused ({error.status}): {words}; {hint}"
+            raise AccessRefused(f"{asked}: {why}") from None

@@ -16,10 +16,8 @@ from urllib.parse import urlsplit
 
 from foundation.errors import (
     AccessRefused,
-    AnswerRefused,
     BrokerError,
     InputError,
-    SenselessAnswer,
     in_one_line,
 )
 from foundation.redaction import redacted
@@ -218,39 +216,26 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
         nothing, `AnswerRefused` for a `SenselessAnswer`.
     """
     from alpaca.common.exceptions import APIError
-    from requests.exceptions import JSONDecodeError, RequestException
 
-    from foundation.connection_words import connection_words
+    from foundation.connection_words import failures_in_words
+
+    def redact(text: str) -> str:
+        return text if keys is None else keys.redact(text)
 
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
-
-    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
-        return kind(_redacted(f"{where}: {request}: {what}", keys))
-
-    try:
-        yield
-    except APIError as error:
-        kind = AccessRefused if error.status_code in REFUSALS else BrokerError
-        raise failed(_refusal(error, keys), kind) from None
-    except JSONDecodeError as error:
-        raise failed(f"the answer makes no sense: no JSON: {_first_line(error, keys)}") from None
-    except RequestException as error:
-        words = connection_words(error) or _first_line(error, keys)
-        raise failed(f"no answer: {words}") from None
-    except RecursionError:
-        raise failed("the answer makes no sense: it is nested too deep") from None
-    except SenselessAnswer as error:
-        raise failed(str(SenselessAnswer(_redacted(error.why, keys))), AnswerRefused) from None
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise failed(f"the answer makes no sense: {_first_line(error, keys)}") from None
+    with failures_in_words(f"{where}: {request}", redact):
+        try:
+            yield
+        except APIError as error:
+            kind = AccessRefused if error.status_code in REFUSALS else BrokerError
+            # Redacted before it is cut: of a cut key a part would stay.
+            words = in_one_line(redact(str(error)))
+            raise kind(f"{redact(f'{where}: {request}')}: {_refusal(error, words)}") from None
 
 
-def _refusal(error: Any, keys: Keys | None) -> str:
+def _refusal(error: Any, words: str) -> str:
     """What the venue answered, and for keys that open nothing what to do."""
     status = error.status_code
-    words = _shown(str(error), keys)
     if status in REFUSALS:
         hint = (
             f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex,"
@@ -258,17 +243,3 @@ def _refusal(error: Any, keys: Keys | None) -> str:
         )
         return f"refused ({status}): {words}; {hint}"
     return f"status {status}: {words}"
-
-
-def _first_line(error: Exception, keys: Keys | None) -> str:
-    text = str(error).strip()
-    return _shown(text.splitlines()[0] if text else type(error).__name__, keys)
-
-
-def _shown(text: str, keys: Keys | None) -> str:
-    """One line of the text, redacted before it is cut: of a cut key a part would stay."""
-    return in_one_line(_redacted(text, keys))
-
-
-def _redacted(text: str, keys: Keys | None) -> str:
-    return text if keys is None else keys.redact(text)
