@@ -17,7 +17,6 @@ import numpy as np
 
 from event_contracts.trading.books import (
     AccountBooks,
-    Explained,
     News,
     Positions,
     RulesOf,
@@ -31,7 +30,6 @@ from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Outcome, RestingOrder
 from event_contracts.trading.venue_orders import VenueOrder, awaited, reduces, sold_side
-from execution.journal.intents import Intent
 from execution.posting import LOOK_DELAYS, ONE_LOOK, Outbox
 from foundation.errors import BrokerError
 
@@ -60,18 +58,6 @@ class Reading:
     cash: Decimal
     flow: Decimal
     differences: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unlisted:
-    """Orders of ours that the venue does not list as waiting.
-
-    left: those that may still trade; all that has not traded, where the venue says nothing.
-    ended: those that have ended since they were last heard of, or have nothing left to trade.
-    """
-
-    left: tuple[RestingOrder, ...]
-    ended: tuple[tuple[Intent, VenueOrder], ...]
 
 
 class AccountReader:
@@ -130,8 +116,6 @@ class AccountReader:
             # What trades meanwhile is in the cash or not: nobody knows which.
             still = read_news(self._connection, since) == news
             self._began_at = at if self._began_at is None else self._began_at
-            for intent, order in unlisted.ended:
-                self.expect(order, intent.sent_at)
             missing = self._missing(news)
             if not still or missing:
                 continue
@@ -149,17 +133,26 @@ class AccountReader:
         if any(unexplained) and unexplained != self._lasting:
             log.warning("the account: $%s and contracts %s are not explained", *unexplained)
         self._lasting = unexplained
-        return _reading(books, come_to, resting, unlisted.left)
+        return Reading(
+            books=books,
+            resting=resting,
+            unlisted=unlisted,
+            fills=come_to.fills,
+            cash=min(books.cash, come_to.cash),
+            flow=come_to.flow(books),
+            differences=(*come_to.contracts(books), *come_to.fees),
+        )
 
-    def _unlisted(self, resting: Iterable[VenueOrder]) -> Unlisted:
-        """What has become of orders of ours that worked when they were last heard of, and that are
-        not among those that wait; the book says it then.
+    def _unlisted(self, resting: Iterable[VenueOrder]) -> tuple[RestingOrder, ...]:
+        """Orders of ours that worked when they were last heard of, that are not among those that
+        wait, and that may still trade: all that has not traded, where the venue says nothing.
+
+        What has become of the others the book says then, and their fills have to be listed.
 
         resting: orders that the venue lists as waiting.
         """
         listed = {self._outbox.noted(order).order_id for order in resting}
-        left: list[RestingOrder] = []
-        ended: list[tuple[Intent, VenueOrder]] = []
+        left = []
         for intent in self._outbox.book.in_states(("working",)):
             venue_id = intent.progress.venue_id
             if intent.venue != self._venue.name or venue_id in listed:
@@ -172,10 +165,10 @@ class AccountReader:
             if order is None:
                 left.append(awaited(intent))
             elif self._outbox.noted(order).is_done or not order.remaining:
-                ended.append((intent, order))
+                self.expect(order, intent.sent_at)
             else:
                 left.append(order.resting(reduces(intent)))
-        return Unlisted(tuple(left), tuple(ended))
+        return tuple(left)
 
     def begin(self, books: AccountBooks) -> None:
         """Explain the account from books on."""
@@ -217,23 +210,6 @@ class AccountReader:
         return tuple(
             f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
         )
-
-
-def _reading(
-    books: AccountBooks,
-    come_to: Explained,
-    resting: tuple[VenueOrder, ...],
-    unlisted: tuple[RestingOrder, ...],
-) -> Reading:
-    return Reading(
-        books=books,
-        resting=resting,
-        unlisted=unlisted,
-        fills=come_to.fills,
-        cash=min(books.cash, come_to.cash),
-        flow=come_to.flow(books),
-        differences=(*come_to.contracts(books), *come_to.fees),
-    )
 
 
 class _Free:
