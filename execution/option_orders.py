@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from execution.orders import Side
-from foundation.errors import InputError, SenselessAnswer
+from foundation.errors import InputError, OrderRejected, SenselessAnswer
 from trainingdata.sessions import session_of, sessions_between
 
 TWO_WEEKS = np.timedelta64(14, "D")  # within which there is a session
@@ -229,8 +229,8 @@ class SpreadFill:
     credit: Decimal
 
 
-# What became of an order; `open` where it may be on its way, none where it never came about.
-Fate = SpreadFill | Literal["open"] | None
+class NeverSent(OrderRejected):
+    """An order that nobody ever began to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,19 +280,19 @@ class SpreadVenue(Protocol):
         """
         ...
 
-    def fate(self, client_order_id: str) -> Fate:
-        """What became of an order, which is cancelled if it still works."""
-        ...
+    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        """What became of an order that was submitted before, cancelled if it still works.
 
-    def ask_again(self, client_order_id: str) -> Fate:
-        """The same, where an order that never reached the venue is sent once more before that.
+        again: whether it is sent once more where the venue does not know it. It may trade then as
+            if it were new, so what it assumes of the account has to be so.
 
-        What it assumes of the account has to be so: it may trade as if it were new.
+        Raises
+        ------
+        OrderRejected
+            for an order that never came about; `NeverSent` for one that was not begun.
+        OutcomeUnknown
+            where nobody knows what became of it.
         """
-        ...
-
-    def was_begun(self, client_order_id: str) -> bool:
-        """Whether an order was ever written down to be sent, so that it may have left."""
         ...
 
     def held(self) -> Mapping[Contract, int]:

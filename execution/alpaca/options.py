@@ -15,7 +15,7 @@ from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.intents import IntentBook, Part
 from execution.option_orders import (
     Contract,
-    Fate,
+    NeverSent,
     Quote,
     SpreadFill,
     SpreadOrder,
@@ -105,42 +105,41 @@ class AlpacaSpreads:
         part: Part = "reduction" if order.reduces else "opening"
         posted = self._outbox.post(order, order.expires_at, part, order.reason)
         (placed,) = self._venue.awaited([posted], self._patience)
-        placed = self._outbox.end(placed)
-        if not placed.is_done:
-            raise OutcomeUnknown(f"{name}: cancelled, and it still works")
-        fill = self._fill(name, placed)
+        return self._traded(name, self._outbox.end(placed))
+
+    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        """As for `SpreadVenue.resume`.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        """
+        placed = self._outbox.fate(client_order_id, again=again)
+        if placed is None:
+            begun = self._outbox.was_begun(client_order_id)
+            refusal = OrderRejected if begun else NeverSent
+            raise refusal(f"{client_order_id}: it never came about")
+        return self._traded(client_order_id, placed)
+
+    def _traded(self, name: str, placed: PlacedOrder | Literal["open"]) -> SpreadFill:
+        """What an order of ours has traded, by its legs.
+
+        Raises
+        ------
+        BrokerError
+            for legs that filled in different numbers: a person has to look.
+        """
+        if placed == "open" or not placed.is_done:
+            raise OutcomeUnknown(
+                f"{name}: the venue does not say what became of it; it may be working"
+            )
+        chain = [self._venue.with_legs(each) for each in placed.chain]
+        with self._venue.translated_errors(f"order {name}"):
+            fill = SpreadFill(*spread_traded(chain))
         if fill.contracts == 0 and placed.status == "rejected":
             raise OrderRejected(f"{name}: rejected by the venue after it was taken")
         return fill
-
-    def fate(self, client_order_id: str) -> Fate:
-        """What became of an order, which is cancelled if it still works.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        return self._fate(client_order_id, self._outbox.fate(client_order_id))
-
-    def ask_again(self, client_order_id: str) -> Fate:
-        """The fate of an order, which is sent once more where the venue does not know it.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        return self._fate(client_order_id, self._outbox.fate(client_order_id, again=True))
-
-    def was_begun(self, client_order_id: str) -> bool:
-        """Whether an order was ever written down to be sent, so that it may have left."""
-        return self._outbox.was_begun(client_order_id)
-
-    def _fate(self, name: str, placed: PlacedOrder | Literal["open"] | None) -> Fate:
-        if placed is None or placed == "open":
-            return placed
-        return self._fill(name, placed)
 
     def held(self) -> dict[Contract, int]:
         """Options in the account, contracts, below 0 where they are owed.
@@ -168,15 +167,3 @@ class AlpacaSpreads:
         """
         with self._venue.translated_errors("the account"):
             return AccountFacts.options_buying_power.of(self._venue.client.get_account())
-
-    def _fill(self, name: str, placed: PlacedOrder) -> SpreadFill:
-        """What an ended order of ours has traded, by its legs.
-
-        Raises
-        ------
-        BrokerError
-            for legs that filled in different numbers: a person has to look.
-        """
-        chain = [self._venue.with_legs(each) for each in placed.chain]
-        with self._venue.translated_errors(f"order {name}"):
-            return SpreadFill(*spread_traded(chain))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -144,6 +145,11 @@ class OpenSpread:
         return Running(float(self.credit), float(self.asked), self.best)
 
     @property
+    def order_id(self) -> str:
+        """The id of the order that is on its way, or was last."""
+        return self.trade_id if self.stage == "opening" else self.closing_id
+
+    @property
     def closing_id(self) -> str:
         """The id of the last closing order."""
         # Each attempt has an id of its own: the venue refuses an id that was used before, also one
@@ -266,6 +272,32 @@ class SellerState:
 def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
     """USD that the venue holds against spreads: the width of each contract that remains."""
     return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
+
+
+def different_options(
+    spreads: Iterable[OpenSpread],
+    held: Mapping[Contract, int],
+    concerned: Callable[[Contract], bool],
+) -> list[Contract]:
+    """Options concerned of which the venue holds another number than the spreads say.
+
+    An order of unknown fate may have traded or not: anything between is what the spreads say.
+
+    held: options at the venue, below 0 where they are owed.
+    """
+    least = Counter[Contract]()
+    most = Counter[Contract]()
+    for spread in spreads:
+        for leg in spread.option_legs:
+            count = spread.remaining * leg.direction
+            certain = spread.stage == "open"
+            least[leg.contract] += count if certain else min(count, 0)
+            most[leg.contract] += count if certain else max(count, 0)
+    return [
+        option
+        for option in {*least, *held}
+        if concerned(option) and not least[option] <= held.get(option, 0) <= most[option]
+    ]
 
 
 def read_state(folder: Path, *, missing: bool = True) -> SellerState:

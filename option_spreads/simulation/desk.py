@@ -18,6 +18,7 @@ import numpy as np
 from execution.option_orders import (
     SHARES,
     Contract,
+    NeverSent,
     OptionLeg,
     Quote,
     SpreadFill,
@@ -207,19 +208,14 @@ class OptionDesk:
         self.cancel(order.client_order_id)
         return self.tickets[order.client_order_id].fill
 
-    def fate(self, client_order_id: str) -> SpreadFill | None:
-        """What became of an order, which is ended if it still works."""
+    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        """What became of an order, which is ended if it still works: all that is sent arrives."""
+        del again
         self.cancel(client_order_id)
         ticket = self.tickets.get(client_order_id)
-        return None if ticket is None else ticket.fill
-
-    def ask_again(self, client_order_id: str) -> SpreadFill | None:
-        """The fate of an order: all that is sent arrives here."""
-        return self.fate(client_order_id)
-
-    def was_begun(self, client_order_id: str) -> bool:
-        """Whether an order was ever sent."""
-        return client_order_id in self.tickets
+        if ticket is None:
+            raise NeverSent(f"{client_order_id}: it was never sent")
+        return ticket.fill
 
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works; others are left alone."""

@@ -41,8 +41,8 @@ from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from execution.option_orders import (
+    NeverSent,
     OptionLeg,
-    SpreadFill,
     SpreadOrder,
     SpreadVenue,
     contract_of,
@@ -237,12 +237,11 @@ def test_a_spread_that_lands_late_is_open_until_then_and_sold_once(
     mine = spreads(here)
     with pytest.raises(OutcomeUnknown, match="it may be working"):
         mine.submit(put("late"))
-    assert mine.fate("late") == "open"
+    with pytest.raises(OutcomeUnknown, match="it may be working"):
+        mine.resume("late", again=False)
     assert mine.held() == {}
     here.land()
-    fate = mine.fate("late")
-    assert isinstance(fate, SpreadFill)
-    assert fate.contracts == 1
+    assert mine.resume("late", again=False).contracts == 1
     assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
 
 
@@ -264,9 +263,8 @@ def test_a_rejected_order_without_legs_is_rejected(
     monkeypatch.setattr(mine._venue.client, "get", lambda *_: answer)
     with pytest.raises(OrderRejected, match="rejected by the venue after it was taken"):
         mine.submit(put("bare"))
-    fate = mine.fate("bare")
-    assert isinstance(fate, SpreadFill)
-    assert fate.contracts == 0
+    with pytest.raises(OrderRejected, match="rejected by the venue after it was taken"):
+        mine.resume("bare", again=True)
 
 
 def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
@@ -323,7 +321,8 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert (
         list(quotes) == [contract_of(SHORT)] or quotes[contract_of("SYC240220P00001000")].bid == 0
     )
-    assert mine.fate("none") is None
+    with pytest.raises(NeverSent):
+        mine.resume("none", again=True)
     assert mine.submit(put("dear", least="4.90")).contracts == 0
     here.fail(kind="partial")
     assert mine.submit(put("half", 2)).contracts == 1
@@ -333,7 +332,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
     bought = mine.submit(put("back", back=True))
     assert bought.credit < 0
-    assert mine.fate("back") == bought
+    assert mine.resume("back", again=True) == bought
     assert mine.close_of(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
     bars = here.venue.bars

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.option_orders import Contract, Fate, Quote, SpreadFill, SpreadOrder, SpreadVenue
+from execution.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder, SpreadVenue
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
@@ -142,14 +142,9 @@ class Perilous:
             raise OutcomeUnknown("the answer is lost")
         return fill
 
-    def fate(self, client_order_id: str) -> Fate:
-        fill: Fate = self._through(lambda: self.venue.fate(client_order_id))
+    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        fill: SpreadFill = self._through(lambda: self.venue.resume(client_order_id, again=again))
         return fill
-
-    ask_again = fate
-
-    def was_begun(self, client_order_id: str) -> bool:
-        return bool(self._through(lambda: self.venue.was_begun(client_order_id)))
 
     def buying_power(self) -> Decimal | None:
         found: Decimal | None = self._through(self.venue.buying_power)
@@ -373,13 +368,13 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
                 raise OutcomeUnknown("silence")
             return here.desk.submit(order)
 
-        def fate(self, client_order_id: str) -> Fate:
-            return "open" if self.silent else here.desk.fate(client_order_id)
-
-        ask_again = fate
-
-        def was_begun(self, client_order_id: str) -> bool:
-            return client_order_id in sent
+        def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+            if self.silent:
+                raise OutcomeUnknown("the venue does not say what became of it")
+            try:
+                return here.desk.resume(client_order_id, again=again)
+            except NeverSent:
+                raise OrderRejected("it never reached the venue") from None
 
     venue = Silent(here)
     seller = here.seller(venue)
@@ -425,10 +420,10 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
 
     class Silent(InFront):
-        def fate(self, client_order_id: str) -> Fate:
-            return "open" if client_order_id == "late" else here.desk.fate(client_order_id)
-
-        ask_again = fate
+        def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+            if client_order_id == "late":
+                raise OutcomeUnknown("silence")
+            return here.desk.resume(client_order_id, again=again)
 
     seller = here.seller(Silent(here))
     _to(here, 0, 30)
@@ -718,12 +713,9 @@ class Swallowing(InFront):
             raise OutcomeUnknown("502")
         return self.here.desk.submit(order)
 
-    def fate(self, client_order_id: str) -> Fate:
-        if client_order_id.endswith(".close1") and not self.posts:
-            return "open"
-        return self.here.desk.fate(client_order_id)
-
-    def ask_again(self, client_order_id: str) -> Fate:
+    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        if not again:
+            raise OutcomeUnknown(f"{client_order_id}: the venue does not say what became of it")
         self.posts += 1
         return self.here.desk.submit(self.meant)
 
