@@ -17,7 +17,6 @@ from event_contracts.trading.listings import read_markets
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.standing import Reading
 from event_contracts.trading.valuation import Sides, sale_prices, value_of
-from execution.journal.halts import HALT_RULES
 from execution.journal.marks import AccountMark
 from execution.journal.migrations import create_tables
 from execution.live.losses import LossLimits, write_mark
@@ -53,12 +52,10 @@ class KalshiAccount:
         records: KalshiRecords,
         limits: LossLimits,
     ) -> None:
-        create_tables(records.database, _SCHEMA)
+        create_tables(records.account.database, _SCHEMA)
         self._manager = manager
-        self._database = records.database
+        self._account = records.account
         self._journal = records.journal
-        self._halts = records.halts
-        self._notices = records.notices
         self._limits = limits
         self._sales: Mapping[str, Sides] = {}
         self._take_over()
@@ -83,9 +80,9 @@ class KalshiAccount:
         }
         self._write(reading, sales, values)
         if reading.differences:
-            self._notices.alert(DIFFERENCES, "; ".join(reading.differences))
+            self._account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
         else:
-            self._notices.end_alert(DIFFERENCES)
+            self._account.notices.end_alert(DIFFERENCES)
         return reading
 
     def _write(
@@ -103,15 +100,12 @@ class KalshiAccount:
             flows=float(reading.flow),
             positions={market: float(value) for market, value in values.items()},
         )
-        with self._database.transaction():
-            changes = write_mark(self._journal, self._halts, mark, self._limits)
+        with self._account.database.transaction():
+            changes = write_mark(self._journal, self._account.halts, mark, self._limits)
             self._keep(reading.books, sales)
         self._manager.begin(reading.books)
         self._sales = sales
-        for kind in (*changes.ended, *changes.raised):
-            self._notices.end_alert(f"halt {kind}")
-        for kind, why in changes.raised.items():
-            self._notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+        self._account.tell_of_changes(changes)
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
         """When a mark is made: after the one before, though the clock may have gone back."""
@@ -126,17 +120,17 @@ class KalshiAccount:
             "settlements": sorted([name, str(at)] for name, at in books.settlements),
             "sales": {name: [str(price) for price in sides] for name, sides in sales.items()},
         }
-        self._database.execute(
+        self._account.database.execute(
             "INSERT OR REPLACE INTO kalshi_books VALUES (?, ?, ?)",
             (_ROW, str(books.at), json.dumps(content)),
         )
 
     def _take_over(self) -> None:
         """Go on from what an earlier process kept, if there was one."""
-        rows = self._database.rows("SELECT at, content FROM kalshi_books")
+        rows = self._account.database.rows("SELECT at, content FROM kalshi_books")
         if not rows:
             return
-        with self._database.checked():
+        with self._account.database.checked():
             at, text = rows[0]
             content = json.loads(text)
             settlements = content["settlements"]

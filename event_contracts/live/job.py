@@ -4,7 +4,6 @@ account is marked.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +11,10 @@ import numpy as np
 from event_contracts.live.account import KalshiAccount
 from event_contracts.live.records import JOB, KalshiRecords
 from event_contracts.trading.actor import ActorService
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.sampler import Sampler
 from execution.live.loop import Stop
 from foundation.errors import BrokerError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -25,19 +23,22 @@ class KalshiJob:
 
     service: decides and sends.
     sampler: reads the markets.
+    manager: of the account's orders.
     account: marks what it is worth.
     records: in which every tick is a pass.
     stop: after which nothing more is decided.
     steps: ticks to make; none goes on until every market has settled.
+    made: ticks so far.
     """
 
     service: ActorService
     sampler: Sampler
+    manager: KalshiMultiMarketOrderManager
     account: KalshiAccount
     records: KalshiRecords
     stop: Stop
     steps: int | None
-    _made: int = field(default=0, init=False)
+    made: int = field(default=0, init=False)
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ class KalshiJob:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next tick; none where all are made, or every market has settled."""
-        if self._made == self.steps or not self.sampler.spans:
+        if self.made == self.steps or not self.sampler.spans:
             return None
         return self.sampler.tick_after(now)
 
@@ -58,8 +59,8 @@ class KalshiJob:
         BrokerError
             for a venue that does not answer, after the failure was written down.
         """
-        self._made += 1
-        now = self.records.clock()
+        self.made += 1
+        now = self.records.account.now()
         number = self.records.journal.begin_cycle(now)
         try:
             updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
@@ -68,21 +69,26 @@ class KalshiJob:
                     self.service.work(update)
             reading = self.account.mark()
         except BrokerError as error:
-            self.records.journal.end_cycle(number, self.records.clock(), failed=str(error))
+            self.records.journal.end_cycle(number, self.records.account.now(), failed=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle = "" if updates else "no market shows anything"
         self.records.journal.end_cycle(
-            number, self.records.clock(), decision=shown, fills=reading.fills, idle=idle
+            number, self.records.account.now(), decision=shown, fills=reading.fills, idle=idle
         )
-        self.records.notices.beat()
 
-    def finish(self, *, flatten: bool = False) -> list[str]:
-        """Write down why there are no more ticks; what works ends at the venue by itself."""
-        del flatten
-        if not self.stop:
-            self.records.next_pass.expect_none()
-        why = self.stop.why or ("its ticks are made" if self.sampler.spans else "all have settled")
-        self.records.events.append("stopped", JOB, {"why": why})
-        log.info("%d ticks; not decided on: %s", self._made, self.service.skipped)
-        return []
+    def finish(self, *, flatten: bool) -> list[str]:
+        """Take the orders that work out of their books.
+
+        Returns what was to be closed and is held all the same: nothing is closed here.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer; what works there ends by itself.
+        """
+        now = self.records.account.now()
+        for market in self.sampler.spans:
+            self.manager.withdraw(market, now)
+        held = self.manager.reading().books.positions if flatten else {}
+        return [f"{count:f} {market}" for market, count in held.items()]

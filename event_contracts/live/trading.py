@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
-
-import numpy as np
 
 from event_contracts.live.account import KalshiAccount
 from event_contracts.live.job import KalshiJob
@@ -28,11 +26,12 @@ from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
 from event_contracts.trading.sampler import Sampler
 from event_contracts.trading.sight import worth
-from execution.account_lock import is_there
-from execution.live.loop import VENUE_RETRY, Loop, Stop
-from execution.live.page import Bounds, StatusPage
+from execution.live.loop import Stop
+from execution.live.page import Bounds
+from execution.live.runner import awaited, run_jobs
 from foundation.clock import OURS, Time
-from foundation.errors import AccessRefused, BrokerError, InputError
+from foundation.errors import AccessRefused, InputError
+from foundation.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -61,67 +60,47 @@ def trade(
     fees = MarketFees(settings.fees.on)
     policy, sizes = policy_of(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
-    with ExitStack() as held:
-        records = held.enter_context(kalshi_records(settings, venue, keys, time.now))
-        bounds = Bounds(float(settings.limits.share), settings.guards)
-        page = StatusPage(records.database, bounds, [sizes_section(records.book)], time)
-        held.enter_context(page.kept(stop))
+    supervisor = Supervisor.of(os.environ)
+    with kalshi_records(settings, venue, keys, time.now) as records:
+        account = records.account
         connection = KalshiConnection(venue, keys, time)
-        own = EstimateFile(estimates, records.notices)
+        own = EstimateFile(estimates, account.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
-
-        def alive(job: str, due: np.datetime64 | None) -> None:
-            del job, due
-            if is_there(records.kill_file):
-                stop.tell("the kill file is there")
-            page.refresh()
 
         def begin() -> KalshiJob:
             listings = sampler.read()
             fees.learn(connection, settings.markets)
             space = settings.space_at(fees.dearest(time.now()))
             manager = _manager(settings, keys, space, fees, records, time)
-            account = KalshiAccount(manager, records, settings.guards)
+            marks = KalshiAccount(manager, records, settings.guards)
             began = records.actions.began(worth(manager.view(settings.markets[0])))
             service = _service(
                 settings, records, manager, space, policy(space, float(began)), sizes, show
             )
             _follow(service, sampler, listings, records)
-            account.mark()
-            return KalshiJob(service, sampler, account, records, stop, settings.steps)
+            marks.mark()
+            return KalshiJob(service, sampler, manager, marks, records, stop, settings.steps)
 
-        try:
-            job = _begun(begin, stop, patient=settings.steps is None)
-            if job is not None:
-                notices, expect = records.notices, records.next_pass.expect
-                halt_after = settings.halt_after
-                Loop([job], time.now, stop, notices, alive, halt_after, expect=expect).run()
-                job.finish()
-        except Exception as error:
-            records.notices.alert("stopped", f"trading has stopped: {error}")
-            raise
-
-
-def _begun(begin: Callable[[], KalshiJob], stop: Stop, *, patient: bool) -> KalshiJob | None:
-    """The job, once the venue is there; none where it was told to stop before.
-
-    patient: whether a venue that does not answer is asked again.
-
-    Raises
-    ------
-    BrokerError
-        for keys that open no account, a market that is not listed, and a venue that does not
-        answer.
-    """
-    while not stop:
-        try:
-            return begin()
-        except BrokerError as error:
-            if not patient or isinstance(error, AccessRefused | UnknownMarket):
-                raise
-            log.warning("the venue is not there yet: %s", error)
-        stop.wait(VENUE_RETRY)
-    return None
+        job = awaited(
+            begin,
+            stop,
+            supervisor,
+            time,
+            patient=settings.steps is None,
+            hopeless=(AccessRefused, UnknownMarket),
+        )
+        if job is not None:
+            run_jobs(
+                [job],
+                account,
+                stop,
+                supervisor,
+                clock=time.now,
+                bounds=Bounds(float(settings.limits.share), settings.guards),
+                sections=[sizes_section(account.book)],
+                halt_after=settings.halt_after,
+            )
+            log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
 
 
 def _manager(
@@ -137,7 +116,7 @@ def _manager(
         keys,
         space.admission,
         fees,
-        book=records.book,
+        book=records.account.book,
         guard=records.guard,
         job=JOB,
         life=max(settings.life * settings.step, ORDER_LIFE),
@@ -155,14 +134,14 @@ def _service(
     show: Show,
 ) -> ActorService:
     return ActorService(
-        records.name,
+        records.account.name,
         manager,
         space,
         policy,
         records.actions,
-        records.notices,
+        records.account.notices,
         settings.actor,
-        clock=records.clock,
+        clock=records.account.now,
         sizes=sizes,
         life=settings.life,
         halted=records.opens_nothing,
@@ -182,7 +161,7 @@ def _follow(
     """
     spans = records.actions.spans()
     for market, listing in listings.items():
-        span = spans.get(market) or sampler.span(market, listing, records.clock())
+        span = spans.get(market) or sampler.span(market, listing, records.account.now())
         sampler.spans[market] = span
         service.follow(market, span)
 

@@ -10,11 +10,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE, is_there
 from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedMarks
 from execution.alpaca.activities import (
     FILL,
@@ -26,24 +24,19 @@ from execution.alpaca.activities import (
 from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
 from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
-from execution.journal.intents import IntentBook
+from execution.journal.halts import HaltKind
 from execution.journal.marks import AccountMark
-from execution.journal.notices import NoticeBook
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.losses import write_mark
 from execution.live.mark_belief import MarkBelief
+from execution.live.open_account import OpenAccount
 from execution.live.reconcile import NONE, Difference, at_stake
 from execution.live.settings import LiveSettings
 from execution.orders import Account, coin_bids
-from foundation.database import Database
 from foundation.decimals import plain, total
 from foundation.errors import BrokerError, SenselessAnswer
-from foundation.notices import Notices
-from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
@@ -63,35 +56,25 @@ class LiveAccount:
     """The books, the guards and the halts of one account.
 
     connection: to its venue.
-    database: its journal, whose lock this process holds.
-    notices: told of whatever needs a person.
-    folder: of the journal, where the kill file would be.
+    account: what it is written down with.
     last_trades: of the feed, by symbol, which the venue's marks are held to.
     """
 
     def __init__(
         self,
         connection: VenueConnection,
-        database: Database,
+        account: OpenAccount,
         settings: LiveSettings,
-        keys: Keys,
-        notices: Notices,
-        folder: Path,
         last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]],
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._time = connection.time
-        self.notices = notices
-        self._database = database
-        self.events = EventLog(database, keys.redact, connection.estimated_now)
-        self.book = IntentBook(database, self.events)
-        self.halts = Halts(database, self.events)
+        self.account = account
+        self.book, self.halts, self.notices = account.book, account.halts, account.notices
         self.at_risk: Callable[[], Mapping[str, float]] = dict
-        self.kill_file = folder / KILL_FILE
-        self.guards = Guards(settings.guards, self.halts, self.book, self.kill_file)
-        self._holdings = HoldingsBook(database, self.events)
-        self._redact = keys.redact
+        self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file)
+        self._holdings = HoldingsBook(account.database, account.events)
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
         self._equity: Decimal | None = None  # USD, of the last reading that was believed
@@ -99,31 +82,7 @@ class LiveAccount:
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
         self._at_stake = NONE  # USD that these may come to
         self.closing = False  # told to close everything, it asks for no more words
-        notices.keep_in(NoticeBook(database, keys.redact, connection.estimated_now))
         self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
-
-    def journal(self, job: str) -> Journal:
-        """What a job writes down."""
-        return Journal(self._database, self.events, self.book, job)
-
-    @property
-    def killed(self) -> bool:
-        """Whether somebody has put the kill file there."""
-        return is_there(self.kill_file)
-
-    def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
-        """Raise a halt, and tell somebody.
-
-        cause: as for `Halts.raise_halt`.
-        """
-        at = self._connection.estimated_now()
-        self._tell_of_halt(kind, why, new=self.halts.raise_halt(kind, why, at, cause=cause))
-
-    def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
-        """Alert of a halt once; new: whether none of its kind stood, which ends earlier alerts."""
-        if new:
-            self.notices.end_alert(f"halt {kind}")
-        self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
 
     def reconcile(self) -> None:
         """Compare what the account holds with what it should hold by our own doing.
@@ -150,7 +109,7 @@ class LiveAccount:
                 break
         if late:
             raise SenselessAnswer(late)
-        mark = self.journal("").last_mark()
+        mark = self.account.journal("").last_mark()
         marked = {} if mark is None else mark.positions
         self._odd = found
         self._at_stake = total(
@@ -192,20 +151,15 @@ class LiveAccount:
         standing = self.halts.standing_cause(kind)
         if standing is None or standing[1] != cause:
             self._end_odd()
-            self.halt(kind, line, cause=cause)
+            self.account.halt(kind, line, cause=cause)
         return replace(account, undetermined=account.undetermined | {*whys})
 
     def _end_odd(self) -> None:
         """End halts of what was odd, and have what a person has cleared count no more."""
         for kind in ODD:
             if self.halts.standing_cause(kind) is not None:
-                self._end_halt(kind)
+                self.account.end_halt(kind)
             self._use_clearing(kind)
-
-    def _end_halt(self, kind: HaltKind) -> None:
-        """End a halt whose cause has gone."""
-        self.halts.apply(HaltChanges(ended=(kind,)), self._connection.estimated_now())
-        self.notices.end_alert(f"halt {kind}")
 
     def _use_clearing(self, kind: HaltKind) -> None:
         """Have what a person has cleared count no more."""
@@ -251,7 +205,7 @@ class LiveAccount:
         if why and not self._is_cleared(now, equity):
             late = self._holdings.unlisted(self._read_at)
             if not late:
-                self.halt("cash", why, cause=now.cause)
+                self.account.halt("cash", why, cause=now.cause)
             raise Unbelieved(late or why, account)
         self._tell("marks", marks)
         if marks:
@@ -282,7 +236,7 @@ class LiveAccount:
             return
         booked = now.booked - CashReading.of_cause(standing[1]).booked
         if abs(booked) > room_of(equity):
-            self._end_halt("cash")
+            self.account.end_halt("cash")
 
     def _look_at_hours(self, reading: Reading) -> None:
         """Alert of an exchange that is open by one of the venue's clock and the calendar alone."""
@@ -336,7 +290,7 @@ class LiveAccount:
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """What is new, no trade, and moves equity by more than what is listed late."""
         if self._equity is None:
-            mark = self.journal("").last_mark()
+            mark = self.account.journal("").last_mark()
             if mark is None:
                 return []
             self._equity = Decimal(repr(mark.equity))
@@ -403,12 +357,9 @@ class LiveAccount:
 
     def mark(self, journal: Journal, mark: AccountMark) -> None:
         """Write down what the account is worth, and halt or resume by what it has lost."""
-        with self._database.transaction():
+        with self.account.database.transaction():
             changes = write_mark(journal, self.halts, mark, self._settings.guards)
-        for kind in changes.ended:
-            self.notices.end_alert(f"halt {kind}")
-        for kind, why in changes.raised.items():
-            self._tell_of_halt(kind, why, new=True)
+        self.account.tell_of_changes(changes)
 
     def flows(self) -> float:
         """Deposits less withdrawals since the journal began, USD."""

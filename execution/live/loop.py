@@ -76,6 +76,7 @@ class Stop:
     def __init__(self) -> None:
         self._told: SimpleQueue[None] = SimpleQueue()
         self.why = ""
+        self.flattening = False  # everything is to be closed before the loop ends
 
     def __bool__(self) -> bool:
         return bool(self.why)

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import requests
 
-from execution.account_lock import journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.live.account import LiveAccount
@@ -25,6 +24,7 @@ from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.lines import say_aside
 from execution.live.loop import Stop, stopped_by_signals
+from execution.live.open_account import open_account
 from execution.live.replay_records import (
     REPLAY_FILE,
     Ending,
@@ -33,7 +33,7 @@ from execution.live.replay_records import (
     refuse_other_replay,
 )
 from execution.live.replay_settings import config_text, deciding_settings
-from execution.live.runner import footing_of, refuse_killed
+from execution.live.runner import footing_of
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.trader import Trader
@@ -43,7 +43,6 @@ from foundation.connection_words import connection_words
 from foundation.counts import counted
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.files import check_output
-from foundation.notices import Notices
 from foundation.progress import ProgressBar
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -152,20 +151,14 @@ def run_replay(
     passes: deque[Cycle] = deque(maxlen=1)
     stop = Stop()
     with ExitStack() as held:
-        journal = held.enter_context(journal_of_account(account_id, Path(settings.folder)))
-        live = LiveAccount(
-            connection,
-            journal.database,
-            settings,
-            keys,
-            Notices(None, None),
-            journal.folder,
-            feed.last_trades,
+        root = Path(settings.folder)
+        account = held.enter_context(
+            open_account(account_id, root, keys.redact, connection.estimated_now)
         )
-        refuse_killed(live)
+        live = LiveAccount(connection, account, settings, feed.last_trades)
         records = ReplayRecords(
             account_id,
-            journal.database,
+            account.database,
             live.book,
             TRADE,
             trader.forecaster.name,

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from execution.account_lock import FLATTEN, AccountJournal, journal_of_account
+from execution.account_lock import FLATTEN
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.journal.intents import Intent
-from execution.journal.next_pass import NextPassBook
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.footing import Footing
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
+from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
@@ -28,9 +29,8 @@ from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
 from execution.posting import Guard
 from execution.sight import Sight
 from execution.trader import Trader
-from foundation.clock import system_clock
-from foundation.errors import AccessRefused, BrokerError, InputError
-from foundation.notices import Notices
+from foundation.clock import Time, system_clock
+from foundation.errors import AccessRefused, BrokerError
 from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
@@ -39,6 +39,8 @@ from trainingdata.instants import utc_text
 
 log = logging.getLogger("live")
 
+Answer = TypeVar("Answer")
+
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
 
@@ -46,17 +48,16 @@ KILLED = "the kill file is there"
 class LoopGuard:
     """The account's guards, and nothing new once the loop was told to stop.
 
-    flattening: whether what reduces is sent all the same.
+    What reduces is sent all the same where everything is to be closed.
     """
 
     def __init__(self, guards: Guard, stop: Stop) -> None:
         self._guards = guards
         self._stop = stop
-        self.flattening = False
 
     def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         """Why an intent may not be sent; empty where it may."""
-        if self.flattening:
+        if self._stop.flattening:
             return "" if intent.part in ("reduction", "night") else "everything is being closed"
         if self._stop:
             return f"the loop was told to stop ({self._stop.why})"
@@ -92,16 +93,26 @@ def run_loop(
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
         connection = VenueConnection(settings.broker, keys)
-        account_id = _account_id(connection, stop, supervisor, patient=cycles is None)
+        account_id = awaited(
+            connection.account_id, stop, supervisor, connection.time, patient=cycles is None
+        )
         if account_id is None:
             return
-        root = Path(settings.folder)
-        journal = held.enter_context(journal_of_account(account_id, root, replace_damaged=True))
-        next_pass = NextPassBook(journal.database, settings.pass_seconds)
-        next_pass.expect("the first pass", system_clock(), system_clock())
-        notices = Notices(settings.healthcheck_url, settings.alert_url, journal.folder)
-        held.enter_context(_told_of_the_end(notices, unattended=cycles is None))
-        live = _live_account(connection, journal, settings, keys, notices, feed)
+        account = held.enter_context(
+            open_account(
+                account_id,
+                Path(settings.folder),
+                keys.redact,
+                connection.estimated_now,
+                settings.healthcheck_url,
+                settings.alert_url,
+                pass_seconds=settings.pass_seconds,
+                replace_damaged=True,
+                unattended=cycles is None,
+            )
+        )
+        account.next_pass.expect("the first pass", system_clock(), system_clock())
+        live = LiveAccount(connection, account, settings, feed.last_trades)
         sections: list[Section] = []
         guard = LoopGuard(live.guards, stop)
         footing = footing_of(connection, account_id, settings)
@@ -138,20 +149,61 @@ def run_loop(
         bounds = Bounds(
             settings.limits.symbol_cap, settings.guards, settings.limits.crypto_leverage
         )
-        page = StatusPage(journal.database, bounds, sections)
-        held.enter_context(page.kept(stop))
-        alive = _Alive(live, supervisor, notices, stop, settings.symbols, page)
-        supervisor.notify(READY=1)
         watched = WatchedClock(connection, footing)
-        read_clock = watched if clock == "broker" else system_clock
-        halt_after = settings.halt_after
-        answers = watched.answers
-        Loop(jobs, read_clock, stop, notices, alive, halt_after, answers, next_pass.expect).run()
+        run_jobs(
+            jobs,
+            account,
+            stop,
+            supervisor,
+            clock=watched if clock == "broker" else system_clock,
+            answers=watched.answers,
+            bounds=bounds,
+            sections=sections,
+            halt_after=settings.halt_after,
+            flatten=settings.flatten_at_stop,
+            symbols=settings.symbols,
+        )
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    account: OpenAccount,
+    stop: Stop,
+    supervisor: Supervisor,
+    *,
+    clock: Callable[[], np.datetime64],
+    answers: Callable[[], bool] = lambda: True,
+    bounds: Bounds,
+    sections: Sequence[Section],
+    halt_after: int,
+    flatten: bool = False,
+    symbols: Sequence[str] = (),
+) -> None:
+    """Step the jobs of an account until none is due any more or it is told to stop, and end them.
+
+    supervisor: told that the loop is ready and alive.
+    clock, answers, halt_after: as for `Loop`.
+    bounds, sections: as for the account's page, which is kept meanwhile.
+    flatten: whether everything is closed where it is told to stop.
+    symbols: of stocks and coins, whose next pass is said.
+
+    Raises
+    ------
+    BrokerError, DataError
+        for what the last pass met, and a venue that does not answer at the end.
+    """
+    page = StatusPage(account.database, bounds, sections)
+    with page.kept(stop):
+        alive = _Alive(account, supervisor, stop, symbols, page)
+        supervisor.notify(READY=1)
+        expect = account.next_pass.expect
+        Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect).run()
         if not stop:
-            next_pass.expect_none()
+            account.next_pass.expect_none()
+            account.events.append("stopped", jobs[-1].name, {"why": "all its passes are made"})
         else:
             supervisor.notify(STOPPING=1)
-            finish(jobs, live, guard, stop, flatten=settings.flatten_at_stop)
+            finish(jobs, account, stop, flatten=flatten)
 
 
 class _Alive:
@@ -162,18 +214,16 @@ class _Alive:
 
     def __init__(
         self,
-        live: LiveAccount,
+        account: OpenAccount,
         supervisor: Supervisor,
-        notices: Notices,
         stop: Stop,
         symbols: Sequence[str],
         page: StatusPage,
     ) -> None:
         self._symbols = symbols
         self._page = page
-        self._live = live
+        self._account = account
         self._supervisor = supervisor
-        self._notices = notices
         self._stop = stop
         self._announced: tuple[str, np.datetime64] | None = None
 
@@ -181,8 +231,8 @@ class _Alive:
         """A job waits until it is due, or has ended a step."""
         state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
-        self._notices.beat()
-        if self._live.killed:
+        self._account.notices.beat()
+        if self._account.killed:
             self._stop.tell(KILLED)
         self._page.refresh()
         if due is not None and job == TRADE and self._announced != (job, due):
@@ -194,66 +244,41 @@ def _has_ended(trading: TradingJob | None) -> bool:
     return trading is not None and trading.ended
 
 
-def _live_account(
-    connection: VenueConnection,
-    journal: AccountJournal,
-    settings: LiveSettings,
-    keys: Keys,
-    notices: Notices,
-    feed: BarFeed,
-) -> LiveAccount:
-    database, folder = journal.database, journal.folder
-    live = LiveAccount(connection, database, settings, keys, notices, folder, feed.last_trades)
-    if journal.set_aside is not None:
-        live.halt("journal", f"the journal was damaged and is kept as {journal.set_aside.name}")
-    refuse_killed(live)
-    return live
-
-
 def footing_of(connection: VenueConnection, account_id: str, settings: LiveSettings) -> Footing:
     """What keeps an account's journal from being gone on with at another account or time."""
     symbols = sorted(settings.tradable_symbols)
     return Footing(connection, account_id, symbols, practice=settings.broker.on_this_machine)
 
 
-def refuse_killed(live: LiveAccount) -> None:
-    """Refuse an account that a person has stopped.
-
-    Raises
-    ------
-    InputError
-        for a kill file.
-    """
-    if live.killed:
-        raise InputError(f"{live.kill_file} is there: nothing is traded; remove it first")
-
-
-def _account_id(
-    connection: VenueConnection,
+def awaited(
+    ask: Callable[[], Answer],
     stop: Stop,
     supervisor: Supervisor,
+    time: Time,
     *,
     patient: bool,
-) -> str | None:
-    """The venue's id of the account; none where it was told to stop before the venue was there.
+    hopeless: tuple[type[BrokerError], ...] = (AccessRefused,),
+) -> Answer | None:
+    """What a venue answers once it is there; none where it was told to stop before that.
 
     patient: whether a venue that does not answer is asked again.
+    hopeless: failures after which it is asked no more.
 
     Raises
     ------
     BrokerError
-        for keys that open no account, and a venue that does not answer.
+        for these failures, and a venue that does not answer where nobody is patient.
     """
     said_at = -BETWEEN_LINES
     while not stop:
         try:
-            return connection.account_id()
+            return ask()
         except BrokerError as error:
-            if not patient or isinstance(error, AccessRefused):
+            if not patient or isinstance(error, hopeless):
                 raise
             log.warning("the venue is not there yet: %s", error)
-            if connection.time.elapsed() - said_at >= BETWEEN_LINES:
-                said_at = connection.time.elapsed()
+            if time.elapsed() - said_at >= BETWEEN_LINES:
+                said_at = time.elapsed()
                 say(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
             supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)
@@ -261,21 +286,7 @@ def _account_id(
     return None
 
 
-@contextmanager
-def _told_of_the_end(notices: Notices, *, unattended: bool) -> Iterator[None]:
-    """Alert whatever ends an unattended loop: nobody looks after the account then."""
-    with notices:
-        try:
-            yield
-        except Exception as error:
-            if unattended:
-                notices.alert("stopped", f"the loop has stopped: {error}")
-            raise
-
-
-def finish(
-    jobs: Sequence[Job], live: LiveAccount, guard: LoopGuard, stop: Stop, *, flatten: bool
-) -> None:
+def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop, *, flatten: bool) -> None:
     """Cancel what works, close what is to be closed, and say what came of it.
 
     Trouble of one job keeps no other from ending.
@@ -287,11 +298,9 @@ def finish(
     BrokerError
         for a venue that does not answer; what works there goes on working.
     """
-    flatten = flatten or _says_flatten(live.kill_file)
-    live.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
-    live.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
-    guard.flattening = flatten
-    live.closing = flatten
+    stop.flattening = flatten = flatten or _says_flatten(account.kill_file)
+    account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
+    account.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
     left: list[str] = []
     troubles = []
     for job in jobs:
@@ -307,7 +316,7 @@ def finish(
     if flatten:
         done = f"NOT closed: {', '.join(left)}" if left else "everything of ours was closed"
     if left:
-        live.notices.alert("flatten", f"told to close everything ({stop.why}), and {done}")
+        account.notices.alert("flatten", f"told to close everything ({stop.why}), and {done}")
     say(f"Stopped ({stop.why}): what worked was cancelled, {done}.")
 
 

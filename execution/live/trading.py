@@ -104,7 +104,7 @@ class TradingJob:
         self._settings = settings
         self._cycles = cycles
         self._show = show
-        self._journal = live.journal(TRADE)
+        self._journal = live.account.journal(TRADE)
         self._plan = GuardedJournal(live, self._journal, feed)
         self._rules = VenueRules(broker)
         self._passes = 0
@@ -246,8 +246,8 @@ class TradingJob:
 
     def _blocked(self, account: Account) -> str:
         """Why nothing is decided at all; empty where something may be."""
-        if self._live.killed:
-            return f"{self._live.kill_file} is there"
+        if self._live.account.killed:
+            return f"{self._live.account.kill_file} is there"
         for halt in self._live.halts.standing():
             if halt.rule.forbids == "everything":
                 return f"halted: {halt}"
@@ -278,6 +278,7 @@ class TradingJob:
         BrokerError
             for a venue that does not answer; what works there goes on working.
         """
+        self._live.closing = flatten
         self._broker.follow()
         working = self._live.book.in_states(("working",))
         names = [intent.client_order_id for intent in working if intent.job == TRADE]

@@ -62,7 +62,7 @@ def held(desk: Desk) -> dict[str, Decimal]:
 
 def alerts(desk: Desk) -> str:
     return "\n".join(
-        text for (text,) in desk.live.journal("")._database.rows("SELECT text FROM notices")
+        text for (text,) in desk.live.account.journal("")._database.rows("SELECT text FROM notices")
     )
 
 

@@ -234,7 +234,7 @@ def test_a_pass_that_was_halted_says_why(practice: Start, tmp_path: Path) -> Non
 
     def halt(_: Practice, desk: Desk) -> None:
         kind: HaltKind = "positions"
-        desk.live.halt(kind, "somebody has to look")
+        desk.live.account.halt(kind, "somebody has to look")
 
     journal = passes(begun(practice), tmp_path, *WORDS, count=4, before={2: halt})
     drift = drift_of(journal, *WORDS)

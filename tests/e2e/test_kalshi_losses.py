@@ -93,16 +93,16 @@ class Process:
 
     @property
     def standing(self) -> list[str]:
-        return [halt.kind for halt in self.records.halts.standing()]
+        return [halt.kind for halt in self.records.account.halts.standing()]
 
     @property
     def notices(self) -> list[str]:
-        return [kind for (kind,) in self.records.database.rows("SELECT kind FROM notices")]
+        return [kind for (kind,) in self.records.account.database.rows("SELECT kind FROM notices")]
 
     def marks(self) -> list[tuple[float, float]]:
         """Equity and flows of every mark; USD."""
         query = "SELECT equity, flows FROM marks ORDER BY at"
-        return [(equity, flows) for equity, flows in self.records.database.rows(query)]
+        return [(equity, flows) for equity, flows in self.records.account.database.rows(query)]
 
     def advance(self, steps: int) -> list[str]:
         """Let ticks pass and mark the account; what stands then."""
@@ -112,12 +112,12 @@ class Process:
 
     def service(self, action: int = 0) -> ActorService:
         service = ActorService(
-            self.records.name,
+            self.records.account.name,
             self.manager,
             self.settings.space_at(FeeRules()),
             Always(action),
             self.records.actions,
-            self.records.notices,
+            self.records.account.notices,
             clock=system_clock,
         )
         service.follow(RAIN, MarketSpan(system_clock(), SECOND, 100_000))
@@ -128,7 +128,9 @@ class Process:
         connection = KalshiConnection(self.settings.venue(), self.manager.connection.keys)
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
         sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
-        return KalshiJob(self.service(), sampler, self.account, self.records, Stop(), None)
+        return KalshiJob(
+            self.service(), sampler, self.manager, self.account, self.records, Stop(), None
+        )
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""
@@ -154,7 +156,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
         manager = manager_at(
             here,
             admission,
-            records.book,
+            records.account.book,
             settings=settings.venue(),
             guard=records.guard,
             job=JOB,
@@ -339,7 +341,7 @@ def test_the_loop_marks_every_round_and_says_why_it_ended(here: KalshiPractice) 
     assert passes == [("kalshi", "ticks of RAIN", "")] * 2
     assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
-    assert json.loads(why) == {"why": "its ticks are made"}
+    assert json.loads(why) == {"why": "all its passes are made"}
 
 
 def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice) -> None:
@@ -363,7 +365,7 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
         now.account.mark()
         now.decide(BUY_YES_100)
         now.advance(5)
-        StatusPage(now.records.database, BOUNDS).refresh()
+        StatusPage(now.records.account.database, BOUNDS).refresh()
     assert status(journal(), system_clock()) == 0
     said = capsys.readouterr().out
     assert "equity $57.25, cash $47.25" in said
@@ -409,7 +411,7 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
     trade(settings, keys, Stop(), stopped)
     assert "the loop stops. Remove it to trade again." in capsys.readouterr().out
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
-    assert json.loads(why) == {"why": "the kill file is there"}
+    assert json.loads(why) == {"why": "the kill file is there", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()
     with pytest.raises(InputError, match="nothing is traded; remove it first"):
         trade(settings, keys, Stop(), stopped)

@@ -24,6 +24,7 @@ from execution.journal.next_pass import next_pass_of
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
+from execution.live.open_account import OpenAccount
 from execution.live.runner import footing_of
 from execution.live.templates import PAGE
 from execution.live.trading import TradingJob
@@ -68,15 +69,9 @@ class Desk:
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = VenueConnection(settings, KEYS, AT_ONCE)
-        live = LiveAccount(
-            connection,
-            database,
-            parts.settings,
-            KEYS,
-            Notices(None, None),
-            folder,
-            parts.feed.last_trades,
-        )
+        told = Notices(None, None), KEYS.redact, connection.estimated_now
+        account = OpenAccount.of("account", database, folder, *told)
+        live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades)
         broker = AlpacaBroker(
             settings,
             KEYS,
@@ -258,7 +253,7 @@ def test_an_order_of_ours_that_works_and_is_in_no_book_is_adopted(
 def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)
-    desk.live.kill_file.write_text("")
+    desk.live.account.kill_file.write_text("")
     desk.job.step()
     assert "KILL is there" in desk.cycles[-1].idle
     assert not here.posts
@@ -305,7 +300,7 @@ def test_a_deposit_over_a_weekend_is_no_profit(practice: Start, tmp_path: Path) 
     for _ in range(2):
         here.advance()
         desk.job.step()
-    marks = desk.live.journal(TRADE).marks(np.datetime64("2024-02-20", "ns"))
+    marks = desk.live.account.journal(TRADE).marks(np.datetime64("2024-02-20", "ns"))
     assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0], "once"
 
 

@@ -65,7 +65,7 @@ def gross(here: Practice) -> float:
 
 
 def alerts(desk: Desk) -> list[str]:
-    return [kind for (kind,) in desk.live._database.rows("SELECT kind FROM notices")]
+    return [kind for (kind,) in desk.live.account.database.rows("SELECT kind FROM notices")]
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def lived(start: Start, folder: Path) -> None:
             fail_a_pass(here, desk)
         desk.job.step()
         here.advance()
-    desk.live.halt("daily_loss", f"lost 11 %: {ATTACK}")
+    desk.live.account.halt("daily_loss", f"lost 11 %: {ATTACK}")
     while here.venue.now < END:
         desk.job.step()
         here.advance()

@@ -203,7 +203,7 @@ def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
     minutes = itertools.count(0.0, 0.5)
     venue.time = Time(elapsed=lambda: 60 * next(minutes))
     supervisor = Supervisor.of({})
-    assert runner._account_id(venue, stop, supervisor, patient=True) is None
+    assert runner.awaited(venue.account_id, stop, supervisor, venue.time, patient=True) is None
     waiting = "Waiting for the venue, asked every 15 s: the account: no answer."
     *told, ended = capsys.readouterr().out.splitlines()
     assert told == [waiting] * len(told)

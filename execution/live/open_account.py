@@ -1,0 +1,163 @@
+"""An account while a process has it: its locks, its journal, its halts, and whom it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from execution.account_lock import KILL_FILE, AccountJournal, is_there, journal_of_account
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
+from execution.journal.intents import IntentBook
+from execution.journal.next_pass import NextPassBook
+from execution.journal.notices import NoticeBook
+from foundation.database import Database
+from foundation.errors import InputError
+from foundation.notices import Notices
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """What all jobs of a process write an account down with, and what stops them.
+
+    name: of the account.
+    database: its journal, whose locks this process holds.
+    events, book, halts, next_pass: tables of it.
+    notices: told of whatever needs a person.
+    kill_file: nothing is traded while it is there.
+    now: the instant by the venue's clock, as far as it is known.
+    """
+
+    name: str
+    database: Database
+    events: EventLog
+    book: IntentBook
+    halts: Halts
+    next_pass: NextPassBook
+    notices: Notices
+    kill_file: Path
+    now: Callable[[], np.datetime64]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        database: Database,
+        folder: Path,
+        notices: Notices,
+        redact: Callable[[str], str],
+        now: Callable[[], np.datetime64],
+        pass_seconds: float = 0.0,
+    ) -> OpenAccount:
+        """The account whose journal lies in a folder; others as for `open_account`."""
+        notices.keep_in(NoticeBook(database, redact, now))
+        events = EventLog(database, redact, now)
+        return cls(
+            name=name,
+            database=database,
+            events=events,
+            book=IntentBook(database, events),
+            halts=Halts(database, events),
+            next_pass=NextPassBook(database, pass_seconds),
+            notices=notices,
+            kill_file=folder / KILL_FILE,
+            now=now,
+        )
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody has put the kill file there."""
+        return is_there(self.kill_file)
+
+    def journal(self, job: str) -> Journal:
+        """What a job writes down."""
+        return Journal(self.database, self.events, self.book, job)
+
+    def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
+        """Raise a halt, and tell somebody; cause: as for `Halts.raise_halt`."""
+        new = self.halts.raise_halt(kind, why, self.now(), cause=cause)
+        self._tell_of_halt(kind, why, new=new)
+
+    def end_halt(self, kind: HaltKind) -> None:
+        """End a halt whose cause has gone."""
+        self.halts.apply(HaltChanges(ended=(kind,)), self.now())
+        self.notices.end_alert(f"halt {kind}")
+
+    def tell_of_changes(self, changes: HaltChanges) -> None:
+        """Tell of halts that were raised, and no more of those that have ended."""
+        for kind in changes.ended:
+            self.notices.end_alert(f"halt {kind}")
+        for kind, why in changes.raised.items():
+            self._tell_of_halt(kind, why, new=True)
+
+    def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
+        """Alert of a halt once; new: whether none of its kind stood, which ends earlier alerts."""
+        if new:
+            self.notices.end_alert(f"halt {kind}")
+        self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+
+
+@contextmanager
+def open_account(
+    name: str,
+    root: Path,
+    redact: Callable[[str], str],
+    now: Callable[[], np.datetime64],
+    healthcheck: str | None = None,
+    alerts: str | None = None,
+    *,
+    pass_seconds: float = 0.0,
+    replace_damaged: bool = False,
+    unattended: bool = False,
+    dry: bool = False,
+) -> Iterator[OpenAccount]:
+    """Hold the locks of an account, and open its journal in `root/<name>`.
+
+    healthcheck, alerts: as for `Notices`.
+    pass_seconds: that the settings grant a pass.
+    replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
+    unattended: whether somebody is told of whatever ends it.
+    dry: whether nothing is sent: the journal is in memory, and nothing is locked.
+
+    Raises
+    ------
+    InputError
+        for an account that another process trades, a journal that cannot be used, and a kill file.
+    """
+    with (
+        (
+            _in_memory(root)
+            if dry
+            else journal_of_account(name, root, replace_damaged=replace_damaged)
+        ) as (database, folder, set_aside),
+        Notices(healthcheck, alerts, None if dry else folder) as notices,
+        _told_of_the_end(notices, unattended=unattended),
+    ):
+        account = OpenAccount.of(name, database, folder, notices, redact, now, pass_seconds)
+        if set_aside is not None:
+            account.halt("journal", f"the journal was damaged and is kept as {set_aside.name}")
+        if account.killed:
+            raise InputError(f"{account.kill_file} is there: nothing is traded; remove it first")
+        yield account
+
+
+@contextmanager
+def _in_memory(root: Path) -> Iterator[AccountJournal]:
+    with closing(Database()) as database:
+        yield AccountJournal(database, root, None)
+
+
+@contextmanager
+def _told_of_the_end(notices: Notices, *, unattended: bool) -> Iterator[None]:
+    """Alert whatever ends an unattended loop: nobody looks after the account then."""
+    try:
+        yield
+    except Exception as error:
+        if unattended:
+            notices.alert("stopped", f"the loop has stopped: {error}")
+        raise
