@@ -267,15 +267,8 @@ class FirstLook:
             return
         self._done = True
         asked = history_start(cycle.account.as_of, self._settings.history_days)
-        for line in history_lines(cycle.bars, asked, _context(self._settings)):
+        for line in history_lines(cycle.bars, asked, self._settings.forecaster.own_bars):
             say_aside(line)
-
-
-def _context(settings: LiveSettings) -> int:
-    """Own bars that a forecast sees; 0 where it is a file's, or a class of one's own."""
-    forecaster = settings.forecaster
-    foreign = forecaster.kind == "file" or ":" in forecaster.kind
-    return 0 if foreign else forecaster.context_length
 
 
 def show(cycle: Cycle) -> None:
@@ -327,7 +320,7 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     if cycle.account.blocked:
         return
     symbols = sorted(settings.tradable_symbols | set(cycle.bars.symbols))
-    for symbol, why in undecided(cycle, symbols, _context(settings)).items():
+    for symbol, why in undecided(cycle, symbols, settings.forecaster.own_bars).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 

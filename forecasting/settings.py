@@ -86,6 +86,11 @@ class ForecasterSettings:
             raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")
 
     @property
+    def own_bars(self) -> int:
+        """Of a symbol that a forecast sees; 0 where it is a file's, or a class of one's own."""
+        return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
+
+    @property
     def keeps(self) -> bool:
         """Whether its forecasts are kept in the cache."""
         return self.kind == "chronos2" and self.cache is not None

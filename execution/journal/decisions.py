@@ -230,6 +230,12 @@ class Journal(MarkBook):
         with self._database.checked():
             return np.datetime64(rows[0][0], "ns") if rows else None
 
+    def last_idle(self) -> str:
+        """Why the last pass that has ended decided nothing; empty where it decided."""
+        query = "SELECT idle FROM cycles WHERE job = ? AND ended_at IS NOT NULL"
+        rows = self._database.rows(f"{query} ORDER BY number DESC LIMIT 1", (self._job,))
+        return str(rows[0][0]) if rows else ""
+
     def last_decision(self) -> DecisionRow | None:
         """The last decision; none before the first."""
         rows = self._database.rows(

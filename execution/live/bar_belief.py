@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from foundation.arrays import Mask
+from foundation.counts import counted
 from trainingdata.bars import CLOSE, Bars, closes_of
 from trainingdata.confirmation import confirmed, contradicted, without
 
@@ -18,6 +19,17 @@ log = logging.getLogger(__name__)
 # venue's latest, differ by less than this share. Where they do not, one of the two is wrong, or one
 # knows of a split and the other does not.
 LARGEST_GAP = 0.2
+
+
+def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
+    """Why nothing can be forecast of some symbols any more, by symbol; least: bars of each."""
+    listed = dict(zip(bars.symbols, bars.mask.sum(axis=1).tolist(), strict=True))
+    counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
+    return {
+        symbol: f"it was decided before, and the venue lists {counted(count, 'bar')} of it"
+        for symbol, count in counts.items()
+        if count < max(least, 1)
+    }
 
 
 class BarBelief:

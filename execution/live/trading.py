@@ -16,7 +16,7 @@ from execution.journal.decisions import Journal
 from execution.journal.marks import exposure_line
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.bar_belief import BarBelief
+from execution.live.bar_belief import BarBelief, histories_gone
 from execution.live.closing import flattening_orders
 from execution.live.cycle import Cycle, next_instant, run_cycle
 from execution.live.footing import Footing
@@ -30,7 +30,7 @@ from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
-from trainingdata.bars import closes_of
+from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import compact_text, utc_text
 
@@ -112,6 +112,8 @@ class TradingJob:
         self._night = NightWatch(broker, live, self._journal, feed, settings, self._read_and_mark)
         self._adopted = False
         self._belief = BarBelief()
+        self._decided = {row.choice.symbol for row in self._journal.last_choices()}
+        self._last_idle = self._journal.last_idle()
 
     @property
     def name(self) -> str:
@@ -208,7 +210,7 @@ class TradingJob:
         self._night.closes = self._connection.hours().next_close
         self._live.reconcile()
         account = self._read_and_mark()
-        if why := self._blocked(account):
+        if why := self._blocked(account) or self._gone(account):
             bars = self._settings.view(self._feed.bars(account.as_of))
             bars, _ = self._belief.believed(bars, {})
             return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
@@ -230,7 +232,9 @@ class TradingJob:
             plan=self._plan,
             belief=self._belief,
         )
-        self._tell_of_bars(cycle.doubted)
+        self._tell_of_bars(
+            {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
+        )
         if cycle.fills:
             with suppress(Unbelieved):  # it has been told, and the pass is what it did
                 self._read_and_mark()
@@ -257,6 +261,25 @@ class TradingJob:
             return text
         self._live.notices.end_alert("foreign")
         return ""
+
+    def _gone(self, account: Account) -> str:
+        """Why nothing is decided at the first pass on bars of which a symbol's history is gone.
+
+        Without its forecasts the others would be given its room. What a second pass finds too is
+        so, whichever process makes it.
+        """
+        if self._passes > 1:
+            return ""
+        gone = self._histories_gone(self._feed.bars(account.as_of))
+        why = "; ".join(f"{symbol}: {why}" for symbol, why in gone.items())
+        if not why or why == self._last_idle:
+            return ""
+        self._tell_of_bars(gone)
+        return why
+
+    def _histories_gone(self, bars: Bars) -> dict[str, str]:
+        ours = self._decided & self._settings.tradable_symbols
+        return histories_gone(bars, ours, self._settings.forecaster.own_bars)
 
     def _foreign(self, account: Account) -> list[str]:
         """Positions and orders that are not ours."""

@@ -238,3 +238,75 @@ def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(
     spoil(monkeypatch, "2024-02-20T15:30", 0.7)
     monkeypatch.setattr(live.feed, "prices", lambda *_: {})
     assert list(live.cycle(broker(here)).doubted) == ["SYA"]
+
+
+def cut(patch: pytest.MonkeyPatch, left: int) -> None:
+    """Have the venue's history show so many of SYA's latest bars alone, the first in part."""
+    real = market_data.bars_answer
+
+    def stump(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
+        found = real(venue, *rest, latest=latest)
+        if latest or "SYA" not in found:
+            return found
+        rows = found["SYA"][len(found["SYA"]) - left :]
+        return {**found, "SYA": [{**row, "o": row["c"]} for row in rows[:1]] + rows[1:]}
+
+    patch.setattr(market_data, "bars_answer", stump)
+
+
+def test_a_history_that_is_cut_off_for_a_pass_moves_no_other_symbol(
+    practice: Start, tmp_path: Path
+) -> None:
+    decided = []
+    for name, begins in (("missing", "2024-02-20T15:30"), ("cut", "")):
+        here = practice(*WORDS)
+        (tmp_path / name).mkdir()
+        database = Database(tmp_path / name / JOURNAL)
+        here.advance(PASSES[0])
+        desk = Desk.at(here, database, tmp_path / name, *WORDS)
+        desk.job.step()
+        here.advance(PASSES[1])
+        with pytest.MonkeyPatch.context() as patch:
+            if begins:
+                spoil(patch, begins, None)
+            else:
+                cut(patch, 3)
+            desk.job.step()
+        here.advance(PASSES[2])
+        desk.job.step()
+        database.close()
+        decisions = [cycle.decision for cycle in desk.cycles]
+        decided.append([d and (d.choices, d.orders) for d in decisions])
+        told = rows_of(tmp_path / name / JOURNAL, "SELECT text FROM notices WHERE kind = 'bars'")
+        assert ["the venue lists" in text for (text,) in told] == ([] if begins else [True])
+    assert decided[0] == decided[1]
+    assert any(choice.symbol == "SYA" for choice in decisions[2].choices), "it goes on"
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_after_a_restart_one_pass_decides_nothing_where_a_history_has_gone(
+    practice: Start, tmp_path: Path, left: int
+) -> None:
+    """What a second pass finds too is so: the others are decided then, and a person is told."""
+    here = practice(*WORDS)
+    database = Database(tmp_path / JOURNAL)
+    here.advance(PASSES[0])
+    Desk.at(here, database, tmp_path, *WORDS).job.step()
+    with pytest.MonkeyPatch.context() as patch:
+        cut(patch, left)
+        for number, at in enumerate(PASSES[1:]):
+            here.advance(at)
+            sent = len(here.venue.broker.fills)
+            desk = Desk.at(here, database, tmp_path, *WORDS)
+            desk.job.step()
+            [cycle] = desk.cycles
+            assert (cycle.decision is None) == (number == 0)
+            if number == 0:
+                assert cycle.idle.startswith("SYA: it was decided before, and the venue lists")
+                assert len(here.venue.broker.fills) == sent
+    assert cycle.decision is not None
+    assert {choice.symbol for choice in cycle.decision.choices} == {"SYB", "SYC"}
+    database.close()
+    told = rows_of(tmp_path / JOURNAL, "SELECT text FROM notices WHERE kind = 'bars'")
+    assert len(told) == 2
+    assert all("SYA: it was decided before" in text for (text,) in told)

@@ -17,6 +17,9 @@ from trainingdata.sessions import last_known
 
 # So many of a symbol's last bars are requested again each time, to see whether they have changed.
 OVERLAP = 14
+# Share of a symbol's bars that its whole history, requested anew, has at least: a shorter one is
+# not believed.
+LEAST_LEFT = 0.9
 
 
 class BarFeed:
@@ -36,12 +39,14 @@ class BarFeed:
         self._days = days
         self._patience = np.timedelta64(round(patience * 1000), "ms")
         self._tables: dict[Instrument, tuple[Instants, Array]] = {}
+        self.shrunk: dict[str, str] = {}  # by symbol: what was listed last, and is not believed
 
     def bars(self, now: np.datetime64) -> Bars:
         """The bars of the history that were known at `now`.
 
         They are the same however long the feed has run: those that have become too old go. A symbol
-        whose older bars have changed since, as by a split, is requested anew.
+        whose older bars have changed since, as by a split, is requested anew; where its history is
+        not there any more, its bars end where they ended.
 
         Raises
         ------
@@ -52,15 +57,27 @@ class BarFeed:
         """
         since = history_start(now, self._days)
         self._forget_before(since)
-        self._extend(now)
+        self.shrunk = {}
+        changed = self._extend(now)
         missing = [symbol for symbol in self._symbols if instrument(symbol) not in self._tables]
-        if missing:
-            for item, times, values in self._data.tables(missing, since, now, self._patience):
-                self._tables[item] = times, values
+        if missing or changed:
+            self._request([*missing, *changed], since, now)
         if not self._tables:
             days = counted(self._days, "day")
             raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {days}")
         return panel([(item, *table) for item, table in self._tables.items()], "bars of the venue")
+
+    def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
+        """Take over whole histories, but one in which most of what was here is gone."""
+        answers = self._data.tables(symbols, since, now, self._patience)
+        listed = {item: (times, values) for item, times, values in answers}
+        for item in map(instrument, symbols):
+            count = len(listed[item][0]) if item in listed else 0
+            before = len(self._tables[item][0]) if item in self._tables else 0
+            if count >= LEAST_LEFT * before and item in listed:
+                self._tables[item] = listed[item]
+            elif before:
+                self.shrunk[item.symbol] = f"the venue lists {count} of its {before} bars"
 
     def _forget_before(self, since: np.datetime64) -> None:
         """Drop bars that began before an instant at which no bar is under way."""
@@ -94,14 +111,15 @@ class BarFeed:
         table = self._tables.get(item)
         return table is not None and bool(table[0][-1] >= last_known(item.kind, now))
 
-    def _extend(self, now: np.datetime64) -> None:
+    def _extend(self, now: np.datetime64) -> list[str]:
         """Add what is new, and take over what the venue has corrected.
 
-        A symbol in other units than before is forgotten.
+        Returns symbols in other units than before, which are left as they were.
         """
         due = [item for item in self._tables if not self._complete(item, now)]
         if not due:
-            return
+            return []
+        changed = []
         since = min(self._tables[item][0][-OVERLAP:][0] for item in due)
         symbols = [item.symbol for item in due]
         for item, times, values in self._data.tables(symbols, since, now, self._patience):
@@ -113,10 +131,11 @@ class BarFeed:
                 first = shared[0]
                 old_row = np.searchsorted(old_times, times[first])
                 if not np.array_equal(values[first], old_values[old_row]):
-                    del self._tables[item]
+                    changed.append(item.symbol)
                     continue
             before = old_times < times[0]
             self._tables[item] = (
                 np.concatenate([old_times[before], times]),
                 np.concatenate([old_values[before], values]),
             )
+        return changed
