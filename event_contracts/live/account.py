@@ -5,32 +5,21 @@ A day is New York's, as for stocks: the venue is there, and its fees are dated b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 
 import numpy as np
 
 from event_contracts.live.records import KalshiRecords
-from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import read_markets
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.standing import Reading
 from event_contracts.trading.valuation import Sides, sale_prices, value_of
 from execution.journal.marks import AccountMark
-from execution.journal.migrations import create_tables
 from execution.live.losses import LossLimits, write_mark
 
 DIFFERENCES = "kalshi books"  # a kind of alert
 _TICK = np.timedelta64(1, "ns")
-_ROW = "account"
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS kalshi_books (
-        name TEXT PRIMARY KEY,
-        at TEXT NOT NULL,
-        content TEXT NOT NULL
-    ) STRICT
-"""
 
 
 class KalshiAccount:
@@ -52,13 +41,15 @@ class KalshiAccount:
         records: KalshiRecords,
         limits: LossLimits,
     ) -> None:
-        create_tables(records.account.database, _SCHEMA)
         self._manager = manager
         self._account = records.account
         self._journal = records.journal
+        self._actions = records.actions
         self._limits = limits
         self._sales: Mapping[str, Sides] = {}
-        self._take_over()
+        if kept := records.actions.kept():
+            books, self._sales = kept
+            manager.begin(books)
 
     def mark(self) -> Reading:
         """Read the account, write down what it is worth, and halt or resume by what it has lost.
@@ -102,7 +93,7 @@ class KalshiAccount:
         )
         with self._account.database.transaction():
             changes = write_mark(self._journal, self._account.halts, mark, self._limits)
-            self._keep(reading.books, sales)
+            self._actions.keep(reading.books, sales)
         self._manager.begin(reading.books)
         self._sales = sales
         self._account.tell_of_changes(changes)
@@ -111,37 +102,3 @@ class KalshiAccount:
         """When a mark is made: after the one before, though the clock may have gone back."""
         last = self._journal.point_before()
         return at if last is None else max(at, last.at + _TICK)
-
-    def _keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
-        content = {
-            "cash": str(books.cash),
-            "positions": {name: str(count) for name, count in books.positions.items()},
-            "fills": sorted(books.fills),
-            "settlements": sorted([name, str(at)] for name, at in books.settlements),
-            "sales": {name: [str(price) for price in sides] for name, sides in sales.items()},
-        }
-        self._account.database.execute(
-            "INSERT OR REPLACE INTO kalshi_books VALUES (?, ?, ?)",
-            (_ROW, str(books.at), json.dumps(content)),
-        )
-
-    def _take_over(self) -> None:
-        """Go on from what an earlier process kept, if there was one."""
-        rows = self._account.database.rows("SELECT at, content FROM kalshi_books")
-        if not rows:
-            return
-        with self._account.database.checked():
-            at, text = rows[0]
-            content = json.loads(text)
-            settlements = content["settlements"]
-            books = AccountBooks(
-                np.datetime64(at, "ns"),
-                Decimal(content["cash"]),
-                {name: Decimal(count) for name, count in content["positions"].items()},
-                frozenset(content["fills"]),
-                frozenset((name, np.datetime64(when, "ns")) for name, when in settlements),
-            )
-            self._sales = {
-                name: (Decimal(yes), Decimal(no)) for name, (yes, no) in content["sales"].items()
-            }
-        self._manager.begin(books)

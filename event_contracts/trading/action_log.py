@@ -1,4 +1,5 @@
-"""What was seen, decided and sent on markets of event contracts, in the account's journal.
+"""What was seen, decided and sent on markets of event contracts, and how the account stood: in its
+journal.
 
 A decision and the intent that follows from it are one commit, before anything is sent. Instants are
 UTC, as text that sorts; money is text in USD.
@@ -8,20 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
-from pydantic import Field, Json
+from pydantic import Field, Json, TypeAdapter
 
 from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
+from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.journal_rows import Amount, Instant, JournalRows, Share, Text, Whole
+from event_contracts.trading.journal_rows import (
+    Amount,
+    Instant,
+    JournalRows,
+    Share,
+    Text,
+    Whole,
+    insert,
+)
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
 from event_contracts.trading.records import MOST, TICK, WHOLE
 from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.valuation import Sides
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
@@ -40,6 +51,13 @@ _SCHEMA = (
     CREATE TABLE IF NOT EXISTS kalshi_began (
         name TEXT PRIMARY KEY,
         worth TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS kalshi_books (
+        name TEXT PRIMARY KEY,
+        at TEXT NOT NULL,
+        content TEXT NOT NULL
     ) STRICT
     """,
     """
@@ -119,6 +137,22 @@ class _TermsRow:
 class _BeganRow:
     name: Text
     worth: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class _BooksRow:
+    name: Text
+    at: Instant
+    content: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    cash: Amount
+    positions: Mapping[str, Amount]
+    fills: frozenset[str]
+    settlements: frozenset[tuple[str, Instant]]
+    sales: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,42 +296,28 @@ class ActionLog(ActionRecords):
     def began(self, worth: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
         with self._database.transaction():
-            self._database.execute(
-                "INSERT OR IGNORE INTO kalshi_began VALUES (?, ?)", (_ACCOUNT, str(worth))
-            )
+            insert(self._database, "kalshi_began", _BeganRow(_ACCOUNT, worth), "OR IGNORE")
             return self.began_with() or worth
 
     def span(self, market: str, span: MarketSpan) -> MarketSpan:
         """The steps in which a market is shown: those that are written down, else these."""
         interval = int(span.interval.astype("timedelta64[ns]").astype(np.int64))
+        row = _SpanRow(market, span.begins, interval, span.rows)
         with self._database.transaction():
-            self._database.execute(
-                "INSERT OR IGNORE INTO kalshi_markets VALUES (?, ?, ?, ?)",
-                (market, str(span.begins), interval, span.rows),
-            )
+            insert(self._database, "kalshi_markets", row, "OR IGNORE")
             return self.spans()[market]
 
     def show(self, update: MarketUpdate) -> None:
         """Write a tick down; of one instant the first word counts."""
-        values = [update.tick[name].item() for name in TICK.names or ()]
-        self._database.execute(
-            "INSERT OR IGNORE INTO kalshi_ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (update.market, str(update.at), *values),
-        )
+        values = (update.tick[name].item() for name in TICK.names or ())
+        row = _TickRow(update.market, update.at, *values)
+        insert(self._database, TICK_TABLE, row, "OR IGNORE")
 
     def write(self, update: MarketUpdate, entry: ActionEntry, intent: Intent | None = None) -> None:
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
         with self._database.transaction():
             self.show(update)
-            row = {
-                "job": self.job,
-                **{each.name: getattr(entry, each.name) for each in fields(entry)},
-            }
-            self._database.execute(
-                f"INSERT INTO {ACTION_TABLE} ({', '.join(row)}) VALUES"
-                f" ({', '.join('?' * len(row))})",
-                [str(v) if isinstance(v, Decimal | np.datetime64) else v for v in row.values()],
-            )
+            insert(self._database, ACTION_TABLE, entry, job=self.job)
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
             if intent is not None:
@@ -309,6 +329,22 @@ class ActionLog(ActionRecords):
             "UPDATE kalshi_actions SET answer = ? WHERE market = ? AND at = ?",
             (said, market, str(at)),
         )
+
+    def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
+        """Write down how the account stands; sales: what its contracts could last be sold for."""
+        kept = _Kept(books.cash, books.positions, books.fills, books.settlements, sales)
+        content = TypeAdapter(_Kept).dump_json(kept).decode()
+        row = _BooksRow(_ACCOUNT, books.at, content)
+        insert(self._database, "kalshi_books", row, "OR REPLACE")
+
+    def kept(self) -> tuple[AccountBooks, Mapping[str, Sides]] | None:
+        """What was kept last, if anything was."""
+        for row in self.read("kalshi_books", _BooksRow):
+            with self.checked("kalshi_books", row.name):
+                kept = TypeAdapter(_Kept).validate_json(row.content)
+            books = AccountBooks(row.at, kept.cash, kept.positions, kept.fills, kept.settlements)
+            return books, kept.sales
+        return None
 
     def withhold_planned(self) -> int:
         """Withhold what a process that has ended planned and did not send; how many they were."""

@@ -1,4 +1,4 @@
-"""Rows of a journal as the values that they say, each column checked as it is read."""
+"""Rows of a journal as the values that they say: each column is checked as it is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field, PlainValidator, Strict, TypeAdapter, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from foundation.database import DatabaseFailed, Row
+from foundation.database import Database, DatabaseFailed, Row
 from foundation.decimals import is_bounded
 from foundation.errors import in_one_line
 
@@ -45,8 +45,8 @@ def _amount(text: Any) -> Decimal:
 
 
 Text = Annotated[str, Strict()]
-Instant = Annotated[np.datetime64, PlainValidator(_instant)]
-Amount = Annotated[Decimal, PlainValidator(_amount)]
+Instant = Annotated[np.datetime64, PlainValidator(_instant), PlainSerializer(str)]
+Amount = Annotated[Decimal, PlainValidator(_amount), PlainSerializer(str)]
 Whole = Annotated[int, Strict()]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 
@@ -109,3 +109,18 @@ class JournalRows:
         """The error that says why a row cannot be."""
         name = " ".join(map(str, key))
         return DatabaseFailed(f"{self.journal}: the journal is damaged: {table}, row {name}: {why}")
+
+
+def insert(database: Database, table: str, row: object, how: str = "", **more: object) -> None:
+    """Write a row, whose fields are columns.
+
+    how: what becomes of one with its key that is there, as SQLite says it; else that is an error.
+    more: further columns.
+    """
+    columns = {each.name: getattr(row, each.name) for each in fields(row)}  # type: ignore[arg-type]
+    columns |= more
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    database.execute(
+        f"INSERT {how} INTO {table} ({names}) VALUES ({marks})",
+        [str(v) if isinstance(v, Decimal | np.datetime64) else v for v in columns.values()],
+    )

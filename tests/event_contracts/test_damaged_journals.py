@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import sys
@@ -19,8 +20,11 @@ from hypothesis import strategies as st
 from event_contracts import paper_report
 from event_contracts.paper_report import PaperReportSettings
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.action_log import ActionEntry, ActionRecords
+from event_contracts.trading.action_log import ActionEntry, ActionLog, ActionRecords
+from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.journal_rows import Instant, JournalRows
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
 from foundation.database import Database, DatabaseFailed, rows_of
 from foundation.errors import InputError
 from tests.event_contracts.test_paper_report import traded
@@ -320,3 +324,28 @@ ENTRY = ActionEntry(
 def test_a_decision_that_cannot_be_is_none(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         replace(ENTRY, **changes)
+
+
+def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
+    database = Database()
+    events = EventLog(database)
+    log = ActionLog(database, events, IntentBook(database, events))
+    assert log.kept() is None
+    at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
+    paid = frozenset({("SNOW", np.datetime64("2026-11-21", "ns"))})
+    books = AccountBooks(at, Decimal("9.50"), {"RAIN": Decimal("-3.00")}, frozenset("f"), paid)
+    sales = {"RAIN": (Decimal("0.4"), Decimal(0))}
+    log.keep(books, sales)
+    assert log.kept() == (books, sales)
+    # As every version has written it.
+    [(content,)] = database.rows("SELECT content FROM kalshi_books")
+    assert json.loads(content) == {
+        "cash": "9.50",
+        "positions": {"RAIN": "-3.00"},
+        "fills": ["f"],
+        "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+        "sales": {"RAIN": ["0.4", "0"]},
+    }
+    database.execute("UPDATE kalshi_books SET content = replace(content, '9.50', 'NaN')")
+    with pytest.raises(DatabaseFailed, match="kalshi_books, row account: cash: no amount of USD"):
+        log.kept()
