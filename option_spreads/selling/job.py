@@ -85,6 +85,7 @@ class SpreadJob:
 
     Whatever a look meets, the next one comes: what is open has to be followed.
 
+    files: of the account that spreads are sized from.
     live: the account, whose journal, guards and notices it shares.
     footing: looked at before every look.
     guard: has the last word before an order is sent.
@@ -96,6 +97,7 @@ class SpreadJob:
     def __init__(
         self,
         settings: SellingSettings,
+        files: AccountFiles,
         keys: Keys,
         connection: VenueConnection,
         live: LiveAccount,
@@ -121,7 +123,7 @@ class SpreadJob:
                 guard,
                 AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe),
                 self._secured,
-                account_files(settings.sizing, terms.mode),
+                files,
             ),
             job=SPREADS,
         )
@@ -198,11 +200,17 @@ class SpreadJob:
             say(text)
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Buy back what is open, where it is to; no order is left working by a look.
+        """End the orders that work, or buy back everything that is open.
 
         Returns the spreads that were to be bought back and are open all the same.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
         """
         if not flatten:
+            self._seller.end_orders()
             return []
         self._seller.leaving = True
         for _ in range(CLOSING_LOOKS):
@@ -227,25 +235,11 @@ def open_job(
     Raises
     ------
     InputError
-        for words that cannot be used, an account without files, and one that another seller works
-        on.
+        for words that cannot be used, an account without files, one that another seller works on,
+        and a volatility index that cannot be read.
     """
     selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
-    with locked_files(settings):
-        yield SpreadJob(settings, keys, connection, live, footing, guard, over)
-
-
-@contextmanager
-def locked_files(settings: SellingSettings) -> Iterator[None]:
-    """Hold the lock on a seller's files, once they and the volatility index were looked at.
-
-    Raises
-    ------
-    InputError
-        for an account without files, one that another seller works on, and an index that cannot be
-        read.
-    """
     files = account_files(settings.sizing, settings.seller_terms().mode)
     if files.empty:
         raise InputError(
@@ -262,6 +256,6 @@ def locked_files(settings: SellingSettings) -> Iterator[None]:
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        yield
+        yield SpreadJob(settings, files, keys, connection, live, footing, guard, over)
     finally:
         lock.release()

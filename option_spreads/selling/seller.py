@@ -100,6 +100,18 @@ class SpreadSeller:
         troubles.raise_first()
         return self._state
 
+    def end_orders(self) -> None:
+        """End what works at the venue, and write down what it has come to; nothing is sent.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer; what works there goes on working.
+        """
+        for spread in self.spreads:
+            if spread.stage != "open":
+                self._resumed(spread, again=False)
+
     def _read(self) -> bool:
         """Whether the file says what is open; a person may have changed it."""
         try:
@@ -131,11 +143,11 @@ class SpreadSeller:
         """Look after one spread."""
         if spread.stage != "open":
             again = self._holds_as_before(spread)
-            name = spread.order_id
-            ended = self._ended(spread, lambda: self._venue.resume(name, again=again))
+            ended = self._resumed(spread, again=again)
             if ended is None:
                 if not again:
-                    log.warning("%s: not sent again: its options are held otherwise", name)
+                    text = "%s: not sent again: its options are held otherwise"
+                    log.warning(text, spread.trade_id)
                 return
             spread = ended
         session = spread.last_session
@@ -147,6 +159,10 @@ class SpreadSeller:
             self._after_cutoff(spread, session)
         elif now >= session.opens:
             self._apply_rules(spread, session, now)
+
+    def _resumed(self, spread: OpenSpread, *, again: bool) -> OpenSpread | None:
+        """As for `_ended`, of an order that was on its way before."""
+        return self._ended(spread, lambda: self._venue.resume(spread.order_id, again=again))
 
     def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
         """The spread once its order has ended, which is written down.

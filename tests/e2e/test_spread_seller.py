@@ -682,6 +682,30 @@ def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path)
     assert row["Exit_Reason"] == "flattened"
 
 
+def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    asked: list[bool] = []
+
+    class Resting(InFront):
+        def submit(self, order: SpreadOrder) -> SpreadFill:
+            here.desk.send(replace(order, least_credit=Decimal("4.99")))
+            raise BrokerError("no answer")
+
+        def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+            asked.append(again)
+            return here.desk.resume(client_order_id, again=again)
+
+    _to(here, 0, 30)
+    seller = here.seller(Resting(here))
+    with pytest.raises(BrokerError):
+        seller.step()
+    assert [each.stage for each in seller.spreads] == ["opening"]
+    seller.end_orders()
+    assert seller.spreads == read_state(here.folder).spreads == ()
+    assert [ticket.status for ticket in here.desk.tickets.values()] == ["canceled"]
+    assert asked == [False]
+
+
 @pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])
 def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
     tmp_path: Path, strategies: tuple[str, ...]

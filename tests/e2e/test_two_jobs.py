@@ -12,17 +12,21 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
+from execution.journal.intents import WAITING
 from execution.journal.next_pass import next_pass_of
 from execution.orders import Account
 from foundation.database import Database, rows_of
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
-from option_spreads.selling.state import OpenSpread, collateral
+from option_spreads.selling.state import OpenSpread, collateral, read_state
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Start, environment
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
+WAITING_OF_SPREADS = (
+    f"SELECT client_order_id, state FROM intents WHERE job = 'spreads' AND state IN {WAITING}"
+)
 
 
 def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
@@ -55,6 +59,43 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
     assert here.venue.options.desks[UNDER].tickets
     assert next_pass_of(path) is None, "all its passes were made"
+
+
+@pytest.mark.slow
+def test_after_kills_of_a_process_with_both_jobs_no_order_stays_working(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    """It is killed as an order of it has come to the venue."""
+    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
+    here = practice(*words, "end=2024-02-22", "symbols=[SYA,SYB,SYC]")
+    files = AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0)
+    files.initialise()
+    selling = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "delivers=false", "interval=0"]
+    entries = ",".join(map(str, range(30, 300, 30)))
+    selling = [*selling, f"rules.entries=[{entries}]", "rules.leave_at=300", "patience=0"]
+    command = [
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", "cycles=null"),
+        *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
+        *("bar_patience=0", "jobs=[trade,spreads]"),
+        "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
+    ]
+    for _ in range(4):
+        before = len(here.posts)
+        loop = Started(command, cwd=tmp_path, env=environment(tmp_path))
+        while loop.running and len(here.posts) == before:
+            time.sleep(0.001)
+        assert loop.running
+        loop.kill()
+        here.advance()
+    loop = Started(command, cwd=tmp_path, env=environment(tmp_path))
+    here.advance("2024-02-20T21:00Z")
+    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
+    while loop.running and (read_state(files.folder).spreads or rows_of(path, WAITING_OF_SPREADS)):
+        time.sleep(0.05)
+    loop.kill()
+    opened = [each for each in here.venue.options.desks[UNDER].tickets.values() if each.filled]
+    assert opened
+    assert rows_of(path, WAITING_OF_SPREADS) == []
 
 
 def spread(contracts: int, closed: int = 0) -> OpenSpread:
