@@ -10,8 +10,9 @@ import numpy as np
 
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import BookedOtherwise, UnknownState
-from option_spreads.autoscaler.now import account_files, report_conflicts
-from option_spreads.selling.offers import SellerTerms, new_york_text
+from option_spreads.autoscaler.now import report_conflicts
+from option_spreads.selling.offers import new_york_text
+from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import FILE, OpenSpread
 from trainingdata.sessions import Session
 
@@ -28,10 +29,10 @@ class SpreadBooks:
     notices: told of whatever keeps a spread from being booked.
     """
 
-    def __init__(self, terms: SellerTerms, notices: Notices) -> None:
-        self._terms = terms
+    def __init__(self, settings: SellingSettings, notices: Notices) -> None:
+        self._settings = settings
         self._notices = notices
-        self._account = account_files(terms.sizing, terms.mode)
+        self._account = settings.account
 
     @property
     def folder(self) -> Path:
@@ -68,7 +69,7 @@ class SpreadBooks:
             if session is None or now - session.closes >= SETTLING_PATIENCE:
                 self._notices.alert(kind, f"{text}; nothing is sold until it is booked")
             return None
-        if self._terms.delivers and spread.spread.delivers_at(index):
+        if self._settings.delivers_shares and spread.spread.delivers_at(index):
             self._notices.alert(
                 kind,
                 f"{spread.trade_id} has expired with the stock at {index:g}, where shares change"
@@ -83,7 +84,7 @@ class SpreadBooks:
         at: when it was closed.
         settled_at: points a spread that what remained of it settled at; None where nothing did.
         """
-        trade = spread.closed_trade(self._terms.costs, new_york_text(at), settled_at)
+        trade = spread.closed_trade(self._settings.costs, new_york_text(at), settled_at)
         try:
             account = self._account.record(trade)
             log.info(
@@ -98,7 +99,7 @@ class SpreadBooks:
         except UnknownState as error:
             self._notices.alert(
                 "unknown_state",
-                f"{self._terms.mode}: {trade.trade_id} closed with ${trade.total}: {error}",
+                f"{MODE}: {trade.trade_id} closed with ${trade.total}: {error}",
             )
             return False
         except BookedOtherwise as error:

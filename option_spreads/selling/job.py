@@ -27,7 +27,6 @@ from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
-from option_spreads.autoscaler.now import account_files
 from option_spreads.selling.panel import spreads_section
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
@@ -85,7 +84,6 @@ class SpreadJob:
 
     Whatever a look meets, the next one comes: what is open has to be followed.
 
-    files: of the account that spreads are sized from.
     live: the account, whose journal, guards and notices it shares.
     footing: looked at before every look.
     guard: has the last word before an order is sent.
@@ -97,7 +95,6 @@ class SpreadJob:
     def __init__(
         self,
         settings: SellingSettings,
-        files: AccountFiles,
         keys: Keys,
         connection: VenueConnection,
         live: LiveAccount,
@@ -110,7 +107,6 @@ class SpreadJob:
         self._connection = connection
         self._live = live
         self._footing = footing
-        terms = settings.seller_terms()
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -123,11 +119,11 @@ class SpreadJob:
                 guard,
                 AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe),
                 self._secured,
-                files,
+                settings.account,
             ),
             job=SPREADS,
         )
-        self._seller = SpreadSeller(venue, terms, self._vix, live.notices)
+        self._seller = SpreadSeller(venue, settings, self._vix, live.notices)
         self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
         self._looks = 0
@@ -240,7 +236,7 @@ def open_job(
     """
     selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
-    files = account_files(settings.sizing, settings.seller_terms().mode)
+    files = settings.account
     if files.empty:
         raise InputError(
             f"{files.folder}: there is no account; `python -m option_spreads.contracts init` begins"
@@ -256,6 +252,6 @@ def open_job(
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        yield SpreadJob(settings, files, keys, connection, live, footing, guard, over)
+        yield SpreadJob(settings, keys, connection, live, footing, guard, over)
     finally:
         lock.release()

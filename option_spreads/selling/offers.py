@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
@@ -22,13 +21,13 @@ from foundation.counts import dollars_text
 from foundation.errors import InputError
 from foundation.notices import Notices
 from option_spreads.autoscaler.now import contracts_now
-from option_spreads.autoscaler.rules import AutoscalingSettings, ContractCount, max_risk
-from option_spreads.selling.cutoff import cutoff_of, taken_until
-from option_spreads.selling.rules import Implied, Spread, SpreadCosts, SpreadRules, legs_of
+from option_spreads.autoscaler.rules import ContractCount, max_risk
+from option_spreads.selling.rules import Spread, SpreadRules, legs_of
+from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
 from trainingdata.instants import NEW_YORK
 from trainingdata.sessions import Session
-from trainingdata.volatility_index import RESPONSE, within_day
+from trainingdata.volatility_index import within_day
 
 log = logging.getLogger(__name__)
 
@@ -42,44 +41,6 @@ def is_sold_for(credit: Decimal, rules: SpreadRules, spread: Spread) -> bool:
     return Decimal(str(rules.credit_least)) <= credit < Decimal(str(spread.width))
 
 
-@dataclass(frozen=True, slots=True)
-class SellerTerms:
-    """What a seller sells, and on which terms.
-
-    root: of the options' symbols.
-    rules: one set for each strategy, at least one.
-    costs: booked with every trade.
-    implied: how far the options imply that the index moves.
-    sizing: of the autoscaler, which holds the account's folder.
-    window: minutes after an entry's time in which it may still be sold.
-    response: of the volatility index to the index within a day; see `within_day`.
-    mode: PAPER or LIVE, which of the account's files are used.
-    delivers: whether the options are on a stock, whose shares they deliver; others settle in cash.
-    cutoff: minutes before the close from which on nothing is ordered of options that expire that
-        day; none takes what the broker says of the root.
-    """
-
-    root: str
-    rules: tuple[SpreadRules, ...]
-    costs: SpreadCosts
-    implied: Implied
-    sizing: AutoscalingSettings
-    window: float = 5.0
-    response: float = RESPONSE
-    mode: str = "PAPER"
-    delivers: bool = False
-    cutoff: float | None = None
-
-    def rules_of(self, strategy: str) -> SpreadRules:
-        """The rules of a strategy; the first ones for a strategy that is sold no more."""
-        return next((each for each in self.rules if each.strategy == strategy), self.rules[0])
-
-    def ordered_until(self, session: Session) -> np.datetime64:
-        """Instant from which on nothing is ordered of options that expire with a session."""
-        cutoff = cutoff_of(self.root) if self.cutoff is None else self.cutoff
-        return taken_until(session, cutoff)
-
-
 class SpreadOffers:
     """What the entries of one account offer.
 
@@ -90,12 +51,12 @@ class SpreadOffers:
     def __init__(
         self,
         venue: SpreadVenue,
-        terms: SellerTerms,
+        settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notices,
     ) -> None:
         self._venue = venue
-        self._terms = terms
+        self._settings = settings
         self._vix = vix
         self._notices = notices
 
@@ -112,19 +73,19 @@ class SpreadOffers:
         name: of the entry, which becomes the id of the trade.
         spreads: the open ones, whose collateral comes off the balance.
         """
-        terms = self._terms
+        settings = self._settings
         closes = self._previous_closes(session)
         if closes is None:
             return None
         index = self._venue.index()
         previous_vix, previous_index = closes
-        vix = float(within_day(previous_vix, index, previous_index, terms.response))
-        deviation = terms.implied.deviation(index, vix, float((now - session.opens) / MINUTE))
+        vix = float(within_day(previous_vix, index, previous_index, settings.response))
+        deviation = settings.implied.deviation(index, vix, float((now - session.opens) / MINUTE))
         spread = rules.spread(index, vix, deviation)
         if spread is None:
             log.info("%s: no entry at a volatility index of %.2f", name, vix)
             return None
-        legs = legs_of(spread, terms.root, _date(session.date))
+        legs = legs_of(spread, settings.root, _date(session.date))
         prices = self._prices(legs, name)
         if prices is None:
             return None
@@ -132,8 +93,8 @@ class SpreadOffers:
         if not is_sold_for(credit, rules, spread):
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
-        risk = max_risk(rules.strategy, float(credit), spread.width, terms.sizing.CONDOR_RISK)
-        size = contracts_now(terms.sizing, terms.mode, risk, self._notices)
+        risk = max_risk(rules.strategy, float(credit), spread.width, settings.sizing.CONDOR_RISK)
+        size = contracts_now(settings.sizing, MODE, risk, self._notices)
         if size.number == 0 or size.balance is None:
             return None
         rest = size.balance - Fraction(collateral(spreads))

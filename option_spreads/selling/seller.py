@@ -21,8 +21,9 @@ from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import UnknownState
 from option_spreads.selling.books import SpreadBooks
-from option_spreads.selling.offers import MINUTE, SellerTerms, SpreadOffers, new_york_text
+from option_spreads.selling.offers import MINUTE, SpreadOffers, new_york_text
 from option_spreads.selling.rules import SpreadRules
+from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import (
     OpenSpread,
     SellerState,
@@ -49,15 +50,15 @@ class SpreadSeller:
     def __init__(
         self,
         venue: SpreadVenue,
-        terms: SellerTerms,
+        settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notices,
     ) -> None:
         self._venue = venue
-        self._terms = terms
-        self._offers = SpreadOffers(venue, terms, vix, notices)
+        self._settings = settings
+        self._offers = SpreadOffers(venue, settings, vix, notices)
         self._notices = notices
-        self._books = SpreadBooks(terms, notices)
+        self._books = SpreadBooks(settings, notices)
         self._state = SellerState()
         self._has_read = False
         self.leaving = False
@@ -95,7 +96,7 @@ class SpreadSeller:
                 certain = self._holdings_agree(session) and certain
             if certain and not troubles.met and not self.leaving:
                 with troubles.told("entries"):
-                    for rules in self._terms.rules:
+                    for rules in self._settings.strategy_rules:
                         self._enter_due(rules, session, now)
         troubles.raise_first()
         return self._state
@@ -117,9 +118,7 @@ class SpreadSeller:
         try:
             self._state = read_state(self._books.folder, missing=not self.spreads)
         except UnknownState as error:
-            self._notices.alert(
-                "open_spreads", f"{self._terms.mode}: unknown state, nothing is sold: {error}"
-            )
+            self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
             if not self._has_read:
                 raise
             # What this process left open has stops to be seen. The damaged file is kept.
@@ -155,7 +154,7 @@ class SpreadSeller:
             self._book(spread, now, None)
         elif session is None or now >= session.closes:
             self._settle(spread, session, now)
-        elif now >= self._terms.ordered_until(session):
+        elif now >= self._settings.ordered_until(session):
             self._after_cutoff(spread, session)
         elif now >= session.opens:
             self._apply_rules(spread, session, now)
@@ -222,7 +221,7 @@ class SpreadSeller:
         if self.leaving and not spread.why:
             spread = replace(spread, why="flattened")
         if not spread.why:
-            rules = self._terms.rules_of(spread.strategy)
+            rules = self._settings.rules_of(spread.strategy)
             minute = float((now - session.opens) / MINUTE)
             leaving = rules.must_leave(minute)
             price = self._price(spread, needed=not leaving)
@@ -272,7 +271,7 @@ class SpreadSeller:
             return
         self._notices.end_alert(kind)
         closing = self._put(replace(spread, stage="closing", attempts=spread.attempts + 1))
-        order = closing.closing_order(self._terms.ordered_until(session))
+        order = closing.closing_order(self._settings.ordered_until(session))
         ended = self._ended(closing, lambda: self._venue.submit(order))
         if ended is not None and ended.remaining == 0:
             self._book(ended, now, None)
@@ -290,10 +289,10 @@ class SpreadSeller:
     def _tell_of_late(self, spread: OpenSpread, session: Session) -> None:
         """Say once of a spread that is open, and should not be, that no order can end it."""
         # What settles in cash may be held to the close.
-        rules = self._terms.rules_of(spread.strategy)
-        leaves = self._terms.delivers or rules.leave_at is not None
+        rules = self._settings.rules_of(spread.strategy)
+        leaves = self._settings.delivers_shares or rules.leave_at is not None
         if leaves or self.leaving or spread.why:
-            until = new_york_text(self._terms.ordered_until(session))
+            until = new_york_text(self._settings.ordered_until(session))
             self._notices.alert(
                 f"late {spread.trade_id}",
                 f"{spread.trade_id} is open with {spread.remaining} contracts, and since {until}"
@@ -321,7 +320,7 @@ class SpreadSeller:
     def _holdings_agree(self, session: Session) -> bool:
         """Whether the venue holds what the state says."""
         today = session.date.astype(object)
-        root = self._terms.root
+        root = self._settings.root
         agree = self._holdings_match(lambda each: each.root == root and each.expiry >= today)
         if agree:
             self._notices.end_alert("positions")
@@ -341,15 +340,15 @@ class SpreadSeller:
     def _enter_due(self, rules: SpreadRules, session: Session, now: np.datetime64) -> None:
         """Deal with the entries of a strategy that are due."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
-        cutoff = self._terms.ordered_until(session)
+        cutoff = self._settings.ordered_until(session)
         if not session.whole or now >= cutoff:
             return
         minute = float((now - session.opens) / MINUTE)
         today = session.date.astype(object)
-        root = self._terms.root
+        root = self._settings.root
         for entry in rules.entries:
             name = f"{rules.strategy}-{today:%Y%m%d}-{entry:03d}"
-            last = min(entry + self._terms.window, rules.latest)
+            last = min(entry + self._settings.window, rules.latest)
             due = entry <= minute < last and name not in self._state.tried
             if (
                 due

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from omegaconf import DictConfig
 
 from foundation.configuration import settings_with_inner
 from foundation.errors import InputError, refuse_outside
+from option_spreads.autoscaler.account import AccountFiles
+from option_spreads.autoscaler.now import account_files
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
-from option_spreads.selling.cutoff import cutoff_of, refuse_late_entries
-from option_spreads.selling.offers import SellerTerms
+from option_spreads.selling.cutoff import cutoff_of, refuse_late_entries, taken_until
 from option_spreads.selling.rules import SESSION, Implied, SpreadCosts, SpreadRules
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import Session
 from trainingdata.source import Feed
 from trainingdata.volatility_index import RESPONSE
+
+MODE = "PAPER"  # which of an account's files are used; with real money nothing is sold
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +141,21 @@ class SellingSettings:
         """Whether shares change hands where an option expires in the money."""
         return self.root == self.underlying if self.delivers is None else self.delivers
 
-    def seller_terms(self) -> SellerTerms:
-        """What the seller sells, with the same rules for each strategy."""
-        rules = tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
-        return SellerTerms(
-            self.root,
-            rules,
-            self.costs,
-            self.implied,
-            self.sizing,
-            self.window,
-            self.response,
-            delivers=self.delivers_shares,
-            cutoff=self.cutoff_minutes,
-        )
+    @property
+    def strategy_rules(self) -> tuple[SpreadRules, ...]:
+        """The rules of each strategy, the same but for its name."""
+        return tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
+
+    def rules_of(self, strategy: str) -> SpreadRules:
+        """The rules of a strategy; the first ones for a strategy that is sold no more."""
+        every = self.strategy_rules
+        return next((each for each in every if each.strategy == strategy), every[0])
+
+    def ordered_until(self, session: Session) -> np.datetime64:
+        """Instant from which on nothing is ordered of options that expire with a session."""
+        return taken_until(session, self.cutoff_minutes)
+
+    @property
+    def account(self) -> AccountFiles:
+        """The files of the account that spreads are sized from."""
+        return account_files(self.sizing, MODE)

@@ -16,9 +16,9 @@ import pandas as pd
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.selling.offers import SellerTerms
 from option_spreads.selling.rules import SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
+from option_spreads.selling.settings import SellingSettings
 from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import IndexDays, index_days
 from option_spreads.simulation.pricing import Smile
@@ -86,14 +86,14 @@ class Practising:
 
     market: PathMarket
     desk: OptionDesk
-    terms: SellerTerms
+    settings: SellingSettings
     vix: pd.Series
     folder: Path
     notices: Notices
 
     def seller(self, venue: Any = None) -> SpreadSeller:
         """A seller at the desk, or at a venue in front of it."""
-        return SpreadSeller(venue or self.desk, self.terms, lambda: self.vix, self.notices)
+        return SpreadSeller(venue or self.desk, self.settings, lambda: self.vix, self.notices)
 
     def rows(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
@@ -120,9 +120,15 @@ def practising_seller(
         for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)
     }
     sizing = AutoscalingSettings(AUTOSCALING_DATA_DIR=str(folder), **more.pop("sizing", {}))
-    rules = tuple(SpreadRules(strategy=name, **more) for name in strategies)
-    terms = SellerTerms("SPXW", rules, COSTS, SMILE.implied, sizing)
+    settings = SellingSettings(
+        strategies=strategies,
+        root="SPXW",
+        rules=SpreadRules(**more),
+        costs=COSTS,
+        implied=SMILE.implied,
+        sizing=sizing,
+    )
     market = PathMarket(path, closes)
     AccountFiles(folder / "paper", sizing.STARTING_CAPITAL).initialise()
     desk = OptionDesk("SPXW", market, SMILE, COSTS.slippage)
-    return Practising(market, desk, terms, vix, folder / "paper", Notices(None, None))
+    return Practising(market, desk, settings, vix, folder / "paper", Notices(None, None))

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -55,7 +54,6 @@ from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import rows_of
 from option_spreads.sell import sell
-from option_spreads.selling.offers import SellerTerms
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from tests.commands import Started, run_command
@@ -90,10 +88,6 @@ SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.leave_at=300")
 
 def selling(*words: str) -> SellingSettings:
     return SellingSettings.of(composed_config("sell_spreads", ["vix=x", *SOLD, *words]))
-
-
-def terms_of(*words: str) -> SellerTerms:
-    return selling("rules.entries=[60,120]", *words).seller_terms()
 
 
 def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
@@ -349,11 +343,12 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
     for wired in (True, False):
         here = options(practice, vix, "start=2024-02-12", "end=2024-02-23")
         folder = tmp_path / str(wired)
-        rules = terms_of(f"AUTOSCALING_DATA_DIR={folder}", "strategies=[PUT,IRON_CONDOR]")
+        words = ("rules.entries=[60,120]", "strategies=[PUT,IRON_CONDOR]")
+        settings = selling(f"AUTOSCALING_DATA_DIR={folder}", *words)
         AccountFiles(folder / "paper", 20_000.0).initialise()
         closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
         venue: SpreadVenue = spreads(here) if wired else here.venue.options.desks[UNDER]
-        seller = SpreadSeller(venue, rules, lambda closes=closes: closes, Notices(None, None))
+        seller = SpreadSeller(venue, settings, lambda closes=closes: closes, Notices(None, None))
         while here.advance()["moved"]:
             seller.step()
         rows.append(rows_of((folder / "paper" / "trades.csv").read_bytes())[1])
@@ -454,12 +449,10 @@ def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
 ) -> None:
     """What could not be bought back in time stays open, whatever became of its last order."""
     here = options(practice, vix)
-    terms = terms_of(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60]")
-    # Settings refuse a sale that late, and no sale is due then either.
-    terms = replace(terms, rules=tuple(replace(r, entries=(60, 300)) for r in terms.rules))
+    settings = selling(f"AUTOSCALING_DATA_DIR={tmp_path}", "rules.entries=[60]")
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
-    seller = SpreadSeller(spreads(here), terms, lambda: closes, Notices(None, None))
+    seller = SpreadSeller(spreads(here), settings, lambda: closes, Notices(None, None))
     here.advance("2024-02-20T15:30:00Z")
     (spread,) = seller.step().spreads
     here.advance("2024-02-20T19:30:00Z")
@@ -552,13 +545,16 @@ def test_a_halt_is_told_and_nothing_is_ordered(
     here = options(practice, vix)
     here.advance("2024-02-20T15:30:00Z")
     url, heard = ears
-    rules = terms_of(
-        f"AUTOSCALING_DATA_DIR={tmp_path}", f"ALERT_URL={url}/alert", "STARTING_CAPITAL=50000"
+    settings = selling(
+        "rules.entries=[60,120]",
+        f"AUTOSCALING_DATA_DIR={tmp_path}",
+        f"ALERT_URL={url}/alert",
+        "STARTING_CAPITAL=50000",
     )
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
-    notices = Notices(rules.sizing.HEALTHCHECK_URL, rules.sizing.ALERT_URL)
-    SpreadSeller(spreads(here), rules, lambda: closes, notices).step()
+    notices = Notices(settings.sizing.HEALTHCHECK_URL, settings.sizing.ALERT_URL)
+    SpreadSeller(spreads(here), settings, lambda: closes, notices).step()
     assert not here.posts
     assert notices.flush(10)
     (body,) = (body for _, _, body in heard if body["kind"] == "halt")

@@ -53,7 +53,9 @@ def test_the_seller_books_what_the_backtest_says(tmp_path: Path) -> None:
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
-    trades = sold(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
+    trades = sold(
+        here.market.days, here.settings.strategy_rules, COSTS, SMILE, here.settings.sizing
+    )
     _, theirs = rows_of(trade_table(trades, here.market.days).encode())
     assert len(theirs) > 20
     assert told(booked(here)) == told(theirs)
@@ -165,7 +167,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
     rng = np.random.default_rng(seed)
     killed = 0
     perilous = Perilous(here.desk, rng, danger=0.02, lost=0.02)
-    seller = SpreadSeller(perilous, here.terms, lambda: here.vix, here.notices)
+    seller = SpreadSeller(perilous, here.settings, lambda: here.vix, here.notices)
     for _ in here.market.points():
         here.desk.advance()
         try:
@@ -174,7 +176,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
             continue
         except Killed:
             killed += 1
-            seller = SpreadSeller(perilous, here.terms, lambda: here.vix, Notices(None, None))
+            seller = SpreadSeller(perilous, here.settings, lambda: here.vix, Notices(None, None))
     perilous.danger = perilous.lost = 0.0
     assert not seller.step().spreads
     rows = booked(here)
@@ -261,7 +263,9 @@ def unsafe_position(here: Practising) -> None:
 
 
 def unsafe_balance(here: Practising) -> None:
-    here.terms = replace(here.terms, sizing=replace(here.terms.sizing, STARTING_CAPITAL=50_000.0))
+    here.settings = replace(
+        here.settings, sizing=replace(here.settings.sizing, STARTING_CAPITAL=50_000.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -587,7 +591,7 @@ def test_a_noted_trade_that_is_booked_otherwise_keeps_no_closed_spread_from_bein
     _to(here, 0, 30)
     (spread,) = here.seller().step().spreads
     by_hand = ClosedTrade("by_hand", "PUT", 1, Decimal(98), "2024-04-01 15:50")
-    AccountFiles(here.folder, here.terms.sizing.STARTING_CAPITAL).record(by_hand)
+    AccountFiles(here.folder, here.settings.sizing.STARTING_CAPITAL).record(by_hand)
     noted = replace(by_hand, total=Decimal(100))
     (here.folder / "unbooked.jsonl").write_text(json.dumps(noted.row()) + "\n")
     _to(here, 1, 0)
@@ -804,8 +808,8 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
 def test_shares_that_change_hands_are_no_settlement_in_cash(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    here.terms = replace(here.terms, delivers=True)
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD, leave_at=389)
+    here.settings = replace(here.settings, delivers=True)
     seller = here.seller()
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
@@ -823,7 +827,7 @@ def test_shares_that_change_hands_are_no_settlement_in_cash(
     for outside in (short.strike + near, long.strike - near):
         assert not spread.spread.delivers_at(outside)
     session = session_of(np.datetime64(closed))
-    in_cash = replace(here, terms=replace(here.terms, delivers=False)).seller()._books
+    in_cash = replace(here, settings=replace(here.settings, delivers=False)).seller()._books
     for index, points in ((short.strike + near, "0"), (short.strike - 1.63, "1.63")):
         settled_at = in_cash.settlement(spread, index, session, here.market.now())
         assert settled_at == Decimal(points)
@@ -929,7 +933,9 @@ def test_options_that_deliver_shares_are_bought_back_before_the_close(tmp_path: 
         seller.step()
     rows = booked(here)
     assert {(row["Exit_Reason"], row["Exit_Time"][-5:]) for row in rows} == {("time", "15:50")}
-    trades = sold(here.market.days, here.terms.rules, COSTS, SMILE, here.terms.sizing)
+    trades = sold(
+        here.market.days, here.settings.strategy_rules, COSTS, SMILE, here.settings.sizing
+    )
     assert told(rows) == told(rows_of(trade_table(trades, here.market.days).encode())[1])
 
 
@@ -939,9 +945,9 @@ def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
 ) -> None:
     """This desk would take any order: its options settle in cash."""
     here = practising_seller(
-        tmp_path, 3, 0, "PUT", entries=(30, 343), **{**HELD, "leave_at": leave_at}
+        tmp_path, 3, 0, "PUT", entries=(30, 339), **{**HELD, "leave_at": leave_at}
     )
-    here.terms = replace(here.terms, cutoff=45.0, window=10.0)
+    here.settings = replace(here.settings, cutoff=45.0, window=10.0)
     seller = here.seller()
     _to(here, 0, 30)
     (spread,) = seller.step().spreads
@@ -965,7 +971,7 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
-    here.terms = replace(here.terms, cutoff=45.0, delivers=True)
+    here.settings = replace(here.settings, cutoff=45.0, delivers=True)
     _to(here, 0, 30)
     (spread,) = here.seller().step().spreads
     _to(here, 0, 350)
@@ -985,7 +991,7 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
 
 def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
-    here.terms = replace(here.terms, cutoff=45.0, delivers=True)
+    here.settings = replace(here.settings, cutoff=45.0, delivers=True)
     _to(here, 0, 30)
     here.seller().step()
     held = dict(here.desk.positions)
@@ -999,7 +1005,7 @@ def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> Non
 
 def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    here.terms = replace(here.terms, cutoff=45.0)
+    here.settings = replace(here.settings, cutoff=45.0)
     _to(here, 0, 30)
     (spread,) = here.seller().step().spreads
 
@@ -1018,7 +1024,7 @@ def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None
 
 def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(343,), **HELD)
-    here.terms = replace(here.terms, cutoff=42.0, window=10.0)
+    here.settings = replace(here.settings, cutoff=42.0, window=10.0)
     sent: list[SpreadOrder] = []
 
     class Noting(InFront):
@@ -1035,12 +1041,12 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     assert [order.expires_at for order in sent] == [until, until]
 
 
-@pytest.mark.parametrize(("window", "minutes"), [(2.5, 92.5), (0.5, 90.5), (600.0, 300.0)])
+@pytest.mark.parametrize(("window", "minutes"), [(2.5, 262.5), (0.5, 260.5), (60.0, 300.0)])
 def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_latest(
     tmp_path: Path, window: float, minutes: float
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(90,), leave_at=300.0, **HELD)
-    here.terms = replace(here.terms, window=window)
+    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(260,), leave_at=300.0, **HELD)
+    here.settings = replace(here.settings, window=window)
     sent: list[SpreadOrder] = []
 
     class Noting(InFront):
@@ -1048,7 +1054,7 @@ def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_late
             sent.append(order)
             return here.desk.submit(order)
 
-    _to(here, 0, 90)
+    _to(here, 0, 260)
     here.seller(Noting(here)).step()
     opens = np.datetime64("2024-04-02T13:30", "ns")
     assert [order.expires_at for order in sent] == [
@@ -1072,8 +1078,8 @@ def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) 
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
     _to(here, 0, 30)
     here.seller().step()
-    (rules,) = here.terms.rules
-    here.terms = replace(here.terms, rules=(replace(rules, strategy="CALL", leave_at=60.0),))
+    rules = replace(here.settings.rules, leave_at=60.0)
+    here.settings = replace(here.settings, strategies=("CALL",), rules=rules)
     _to(here, 0, 65)
     assert not here.seller().step().spreads
     assert [row["Exit_Reason"] for row in booked(here)] == ["time"]
