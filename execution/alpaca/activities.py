@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from execution.alpaca.connection import Answer, VenueConnection
 from execution.alpaca.fields import ActivityEntry, Position
-from execution.option_orders import SHARES, is_option
-from foundation.decimals import EXACT, is_bounded
+from execution.journal.activities import Activity, Kind, traded_amount
+from execution.option_orders import is_option
+from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import entries
 from trainingdata.instants import DAY
@@ -22,55 +23,24 @@ from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 log = logging.getLogger(__name__)
 
 ACTIVITIES_A_PAGE = 100
-# Cash that a person pays in (above 0) or takes out (below 0): by journal, by wire, from another
-# broker. Dividends, interest and fees are profit or cost, and none of these.
-TRANSFERS = frozenset({"ACATC", "CSD", "CSR", "CSW", "JNL", "JNLC", "TRANS"})
-# Shares that a person moves in or out, by journal or from another broker.
-SHARE_TRANSFERS = frozenset({"ACATS", "JNLS"})
-FILL = "FILL"
-COIN_FEE = "CFEE"
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """Something that happened to an account.
-
-    id: the venue's id of it.
-    kind: the venue's word for it, as FILL, CSD, CSW, JNLC, DIV, INT, FEE, CFEE, SPLIT, OPEXP.
-    at: the instant of a trade; of all else New York's midnight at the beginning of its day.
-    symbol: what it is about, as positions here spell it; empty where it is about cash alone.
-    quantity: by which it changes the position, signed: shares, coins or contracts.
-    price: USD a share, coin or contract's share; none where the venue names none.
-    amount: USD by which it changes cash, signed.
-    order_id: the venue's id of the order that traded; empty for none.
-    """
-
-    id: str
-    kind: str
-    at: np.datetime64
-    symbol: str
-    quantity: Decimal
-    price: Decimal | None
-    amount: Decimal
-    order_id: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.id:
-            raise ValueError("an activity has no id")
-        if not self.kind:
-            raise ValueError(f"activity {self.id}: it is of no kind")
-        if np.isnat(self.at):
-            raise ValueError(f"activity {self.id}: nobody knows when it was")
-        if not is_bounded(self.quantity):
-            raise ValueError(f"activity {self.id}: quantity {self.quantity} is no number")
-        if self.quantity and not self.symbol:
-            raise ValueError(f"activity {self.id}: quantity {self.quantity} of nothing")
-        if self.kind == FILL and self.price is None:
-            raise ValueError(f"activity {self.id}: a trade without a price")
-        if self.price is not None and not (is_bounded(self.price) and self.price >= 0):
-            raise ValueError(f"activity {self.id}: price {self.price} is no price")
-        if not self.amount.is_finite():
-            raise ValueError(f"activity {self.id}: amount {self.amount} is no number")
+_KINDS: Mapping[str, Kind] = {
+    "FILL": "trade",
+    # Cash by journal, by wire, from another broker.
+    "ACATC": "transfer",
+    "CSD": "transfer",
+    "CSR": "transfer",
+    "CSW": "transfer",
+    "JNL": "transfer",
+    "JNLC": "transfer",
+    "TRANS": "transfer",
+    # Shares by journal, from another broker.
+    "ACATS": "share transfer",
+    "JNLS": "share transfer",
+    "INT": "interest",
+    "FEE": "fee",
+    "CFEE": "coin fee",
+    "SPLIT": "split",
+}
 
 
 class Holding(NamedTuple):
@@ -140,15 +110,22 @@ def activity_of(entry: Answer) -> Activity:
     """
     name = ActivityEntry.id.of(entry)
     try:
-        kind = ActivityEntry.kind.of(entry)
+        kind = kind_of(ActivityEntry.kind.of(entry))
         canceled = ActivityEntry.status.of(entry) == "canceled"
-        activity = _trade_of(entry, name) if kind == FILL else _booking_of(entry, name, kind)
+        activity = _trade_of(entry, name) if kind == "trade" else _booking_of(entry, name, kind)
     except SenselessAnswer as error:
         raise SenselessAnswer(f"activity {name}: {error.why}") from None
     except ValueError as error:
         raise SenselessAnswer(str(error)) from None
     # What the venue has taken back stays listed, and changes nothing.
     return replace(activity, quantity=Decimal(0), amount=Decimal(0)) if canceled else activity
+
+
+def kind_of(word: str) -> Kind:
+    """What is called here what the venue calls so."""
+    if word.startswith("DIV"):
+        return "dividend"
+    return "option" if word.startswith("OP") else _KINDS.get(word, "other")
 
 
 def _trade_of(entry: Answer, name: str) -> Activity:
@@ -160,7 +137,7 @@ def _trade_of(entry: Answer, name: str) -> Activity:
     price = ActivityEntry.traded_price.of(entry)
     return Activity(
         id=name,
-        kind=FILL,
+        kind="trade",
         at=ActivityEntry.traded_at.of(entry),
         symbol=symbol,
         quantity=quantity,
@@ -170,14 +147,8 @@ def _trade_of(entry: Answer, name: str) -> Activity:
     )
 
 
-def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
-    """USD by which a trade changes cash, signed; quantity: signed."""
-    units = Decimal(-SHARES if is_option(symbol) else -1)
-    return EXACT.multiply(EXACT.multiply(quantity, price), units)
-
-
-def _booking_of(entry: Answer, name: str, kind: str) -> Activity:
-    amount = ActivityEntry.transfer if kind in TRANSFERS else ActivityEntry.amount
+def _booking_of(entry: Answer, name: str, kind: Kind) -> Activity:
+    amount = ActivityEntry.transfer if kind == "transfer" else ActivityEntry.amount
     return Activity(
         id=name,
         kind=kind,
@@ -190,14 +161,14 @@ def _booking_of(entry: Answer, name: str, kind: str) -> Activity:
     )
 
 
-def _booked_quantity(entry: Answer, kind: str) -> Decimal:
+def _booked_quantity(entry: Answer, kind: Kind) -> Decimal:
     """By how much an entry that is no trade changes a position."""
     quantity = ActivityEntry.qty.of(entry)
     # A dividend's quantity says for how many shares it was paid, unless it was paid in shares.
-    if kind.startswith("DIV") and ActivityEntry.sub_kind.of(entry) != "SDIV":
+    if kind == "dividend" and ActivityEntry.sub_kind.of(entry) != "SDIV":
         return Decimal(0)
     # A fee only takes. Alpaca writes it below 0, the practice server without a sign.
-    return EXACT.minus(EXACT.abs(quantity)) if kind == COIN_FEE else quantity
+    return EXACT.minus(EXACT.abs(quantity)) if kind == "coin fee" else quantity
 
 
 def _symbol_of(entry: Answer) -> str:
@@ -230,7 +201,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Answe
 
 def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Activity]) -> None:
     """Refuse a trade of tomorrow or later: from the last trade on is asked for the next ones."""
-    trades = [activity for activity in activities if activity.kind == FILL]
+    trades = [activity for activity in activities if activity.is_trade]
     last = max(trades, key=lambda activity: activity.at, default=None)
     if last is None or last.at <= connection.estimated_now() + DAY:
         return

@@ -219,6 +219,24 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
         _expect_what_was,
     ),
+    # What the venue books was kept in Alpaca's words.
+    Migration(
+        "activities",
+        (
+            """
+    UPDATE activities SET kind = CASE
+        WHEN kind IN ('ACATC', 'CSD', 'CSR', 'CSW', 'JNL', 'JNLC', 'TRANS') THEN 'transfer'
+        WHEN kind IN ('ACATS', 'JNLS') THEN 'share transfer'
+        WHEN kind LIKE 'DIV%' THEN 'dividend'
+        WHEN kind LIKE 'OP%' THEN 'option'
+        WHEN kind = 'INT' THEN 'interest'
+        WHEN kind = 'FEE' THEN 'fee'
+        WHEN kind = 'CFEE' THEN 'coin fee'
+        WHEN kind = 'SPLIT' THEN 'split'
+        ELSE 'other' END
+    """,
+        ),
+    ),
 )
 
 

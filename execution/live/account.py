@@ -14,17 +14,13 @@ from decimal import Decimal
 import numpy as np
 
 from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedMarks
-from execution.alpaca.activities import (
-    FILL,
-    NOTHING,
-    Activity,
-    activities_since,
-    holdings,
-)
+from execution.alpaca.activities import NOTHING, activities_since, holdings
 from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
+from execution.journal.activities import Activity
 from execution.journal.decisions import Journal
 from execution.journal.halts import HaltKind
+from execution.journal.expected import NONE
 from execution.journal.marks import AccountMark
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
@@ -32,7 +28,7 @@ from execution.live.holdings import OVERLAP, HoldingsBook
 from execution.live.losses import write_mark
 from execution.live.mark_belief import MarkBelief
 from execution.live.open_account import OpenAccount
-from execution.live.reconcile import NONE, Difference, at_stake
+from execution.live.reconcile import Difference, at_stake
 from execution.live.settings import LiveSettings
 from execution.orders import Account, coin_bids
 from foundation.decimals import plain, total
@@ -296,7 +292,7 @@ class LiveAccount:
             self._equity = Decimal(repr(mark.equity))
         room = room_of(self._equity)
         news = self._holdings.unwritten(listed)
-        return [each for each in news if each.kind != FILL and abs(each.amount) > room]
+        return [each for each in news if not each.is_trade and abs(each.amount) > room]
 
     def _shown_by_cash(self, large: Sequence[Activity]) -> list[Activity]:
         """Those that bring what is written down nearer to the venue's cash; others are told."""

@@ -19,31 +19,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.alpaca.activities import Activity
+from execution.journal.activities import Activity
+from execution.journal.expected import NONE, Owned
 from execution.journal.intents import Intent
 from execution.option_orders import SHARES, SpreadOrder, contract_of, is_option
 from foundation.decimals import EXACT, plain, total
 from trainingdata.instruments import is_coin, is_symbol
 
-NONE = Decimal(0)
 COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
 TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd
-
-
-class Owned(NamedTuple):
-    """What should be held of a symbol, signed, and how much of it a fee in coin may have taken."""
-
-    quantity: Decimal = NONE
-    fee: Decimal = NONE
-
-    def changed(self, change: Decimal, *, bought: bool = False) -> Owned:
-        """What should be held after a change; bought: whether it is a purchase of coins."""
-        fee = EXACT.multiply(change, COIN_FEE) if bought else NONE
-        return Owned(EXACT.add(self.quantity, change), EXACT.add(self.fee, fee))
-
-    def seen(self, actual: Decimal) -> Owned:
-        """What should be held once what is held was believed: a fee is taken once."""
-        return self if actual == self.quantity else Owned(actual)
 
 
 class Room(NamedTuple):
@@ -138,9 +122,10 @@ def rooms_of(waiting: Iterable[Intent]) -> defaultdict[str, Room]:
     return rooms
 
 
-def is_coin_symbol(symbol: str) -> bool:
-    """Whether what is held is a coin, which the venue's fee is taken in."""
-    return is_symbol(symbol) and is_coin(symbol)
+def fee_of(symbol: str, change: Decimal) -> Decimal:
+    """How much of a change the venue may keep: of a purchase of coins it does."""
+    bought = change > 0 and is_symbol(symbol) and is_coin(symbol)
+    return EXACT.multiply(change, COIN_FEE) if bought else NONE
 
 
 def at_stake(symbol: str, difference: Difference, worth: Decimal, marked: float) -> Decimal:

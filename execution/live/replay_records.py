@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from execution.decision import Decision
+from execution.journal.activities import stamp
 from execution.journal.decisions import TAKEN_BACK, choice_of_entry
 from execution.journal.intents import IntentBook
 from execution.journal.migrations import create_tables
-from execution.live.holdings import stamp
 from execution.live.replay_settings import refuse_other_settings
 from execution.orders import Fill
 from execution.records import Run, writers_of

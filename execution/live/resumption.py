@@ -13,16 +13,14 @@ from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, Journal, WrittenDecision
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cycle import NOT_REDUCED
+from execution.live.reconcile import fee_of
 from execution.orders import Account, Fill
 from execution.sight import Sight
 from foundation.errors import BrokerError
-from trainingdata.instruments import is_coin
 
 log = logging.getLogger(__name__)
 
 OTHER_HOLDINGS = "the account holds something else than when it was decided"
-# Of what was bought of a coin the venue keeps its fee, a share of which this is more than.
-COIN_FEE = Decimal("0.01")
 
 
 def resume(
@@ -124,8 +122,8 @@ def _holds_what_it_should(
             if order.symbol == symbol:
                 filled = intent.progress.filled
                 expected += filled if order.side == "buy" else -filled
-                if order.side == "buy" and is_coin(symbol):
-                    fee += filled * COIN_FEE
+                if order.side == "buy":
+                    fee += fee_of(symbol, filled)
         if not expected - fee <= account.positions.get(symbol, Decimal(0)) <= expected:
             return False
     return True

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.decision import Choice
+from execution.journal.activities import Kind
 from execution.journal.decisions import TAKEN_BACK, choice_of_entry
 from execution.journal.intents import COLUMNS, Intent, intent_of
 from execution.journal.migrations import rows_of
@@ -66,11 +67,11 @@ class JournaledFill:
 class JournaledActivity:
     """Something that happened beside trades.
 
-    kind: the venue's word. symbol: empty for cash alone. quantity: by which it changed a position.
+    symbol: empty for cash alone. quantity: by which it changed a position.
     amount: USD by which it changed cash. listed_at: when it was read.
     """
 
-    kind: str
+    kind: Kind
     symbol: str
     quantity: Decimal
     amount: Decimal

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from execution.alpaca.activities import (
-    COIN_FEE,
-    TRANSFERS,
-)
 from execution.decision import Decision
+from execution.journal.activities import Kind
 from execution.option_orders import SHARES, is_option
 from execution.orders import Account, Fill, strategy_of
 from execution.records import Row
@@ -19,11 +16,12 @@ from marketsimulator.results.drift_journal import LiveRecord, Reading
 from marketsimulator.results.drift_orders import SPLIT, fill_name, foreign_name
 from marketsimulator.results.drift_terms import ZERO, Flow, Side, Term, Trade
 
-_TERM_OF_KIND: Mapping[str, Term] = {
-    "FEE": "fees",
-    COIN_FEE: "coin_fees",
-    "INT": "interest",
-    "SPLIT": "splits",
+_TERM_OF_KIND: Mapping[Kind, Term] = {
+    "fee": "fees",
+    "coin fee": "coin_fees",
+    "interest": "interest",
+    "dividend": "dividends",
+    "split": "splits",
 }
 
 
@@ -92,10 +90,11 @@ def live_side(
         if not start.at < each.listed_at <= end.at:
             continue
         amount = as_written(each.amount)
-        if each.kind in TRANSFERS:
+        if each.kind == "transfer":
             transfers += amount
         else:
-            flows.append(Flow(_term_of(each.kind), amount, each.symbol, as_written(each.quantity)))
+            term = _TERM_OF_KIND.get(each.kind, "other")
+            flows.append(Flow(term, amount, each.symbol, as_written(each.quantity)))
     return Side(
         start=start.positions,
         start_marks=start.prices,
@@ -106,10 +105,6 @@ def live_side(
         flows=tuple(flows),
         transfers=transfers,
     )
-
-
-def _term_of(kind: str) -> Term:
-    return "dividends" if kind.startswith("DIV") else _TERM_OF_KIND.get(kind, "other")
 
 
 def _add(

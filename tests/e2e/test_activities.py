@@ -17,10 +17,11 @@ import pytest
 import requests
 
 from execution.account_lock import JOURNAL
-from execution.alpaca.activities import Activity, Holding, activities_since, holdings
+from execution.alpaca.activities import Holding, activities_since, holdings
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.placed_order import PlacedOrder
+from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
 from execution.journal.intents import Intent, IntentBook
@@ -157,7 +158,7 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
         assert not desk.found(), here.venue.now
         assert desk.book.expected() == desk.held()
         here.advance()
-    assert kinds == {"FILL", "CFEE", "INT", "FEE", "DIV", "SPLIT", "OPEXP"}
+    assert kinds == {"trade", "coin fee", "interest", "fee", "dividend", "split", "option"}
     filled: defaultdict[str, Decimal] = defaultdict(Decimal)
     rows = desk.database.rows("SELECT client_order_id, symbol, qty FROM fills")
     for name, symbol, quantity in rows:

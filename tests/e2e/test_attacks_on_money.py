@@ -193,7 +193,7 @@ def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
         desk.job.step()
         assert desk.cycles[-1].decision is not None
         assert desk.live.halts.history() == ()
-        assert "DIV of 1000000000000 USD is listed, and cash does not show it" in alerts(desk)
+        assert "dividend of 1000000000000 USD is listed, and cash does not show it" in alerts(desk)
         told.answers = 0
         desk.here.advance(THIRD)
         desk.job.step()

@@ -19,8 +19,8 @@ import pytest
 from event_contracts.trading.venue_orders import order_of as contract_order
 from event_contracts.trading.venue_orders import order_request as contract_request
 from execution.account_lock import JOURNAL
-from execution.alpaca.activities import traded_amount
 from execution.alpaca.order_requests import order_request
+from execution.journal.activities import traded_amount
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -89,8 +89,8 @@ def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) ->
         assert halt.kind == "positions"
         marks = Journal(database, events, book, TRADE).marks(np.datetime64("2024-02-20", "ns"))
         assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
-        deposits = database.rows("SELECT amount FROM activities WHERE kind = 'CSD'")
-        assert deposits == [("5000",)]
+        holdings = HoldingsBook(database, events)
+        assert holdings.explained_flows(np.datetime64("2024-02-20", "ns")) == 5000
 
 
 def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:

@@ -7,9 +7,6 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import (
-    FILL,
-)
 from execution.journal.events import EventLog
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
@@ -33,7 +30,7 @@ def test_any_order_of_pages_comes_to_the_same_cash(history: tuple, ground: Decim
         book.add(page, BEGUN + HOUR)
     expected = ground
     for each in activities:
-        if each.kind == FILL:
+        if each.is_trade:
             units = SHARES if is_option(each.symbol) else 1
             expected -= each.quantity * each.price * units
         else:

@@ -8,20 +8,16 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import (
-    TRANSFERS,
-    Activity,
-    activity_of,
-    symbol_held,
-)
+from execution.alpaca.activities import activity_of, kind_of, symbol_held
 from execution.alpaca.fields import ActivityEntry
+from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Progress, State
 from execution.live.holdings import OVERLAP, HoldingsBook
@@ -48,13 +44,13 @@ SYMBOLS = ("NVDA", "BTCUSD", CALL, "?037833100")
 def fill(name: str, quantity: str, symbol: str = "NVDA", at: np.datetime64 = BEGUN) -> Activity:
     price = Decimal(10)
     return Activity(
-        name, "FILL", at, symbol, Decimal(quantity), price, -Decimal(quantity) * price, f"o-{name}"
+        name, "trade", at, symbol, Decimal(quantity), price, -Decimal(quantity) * price, f"o-{name}"
     )
 
 
 def booking(
     name: str,
-    kind: str,
+    kind: Kind,
     *,
     quantity: str = "0",
     amount: str = "0",
@@ -109,8 +105,8 @@ def histories(draw: st.DrawFn) -> tuple[list[Activity], list[list[Activity]]]:
     """Activities with ids of their own, and pages that hold each at least once, in any order."""
     activities = []
     for number in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from(["FILL", "CFEE", "SPLIT", "OPEXP", "DIV", "CSD", "CSW"]))
-        symbol = "" if kind in TRANSFERS else draw(st.sampled_from(SYMBOLS))
+        kind = draw(st.sampled_from([kind for kind in get_args(Kind) if kind != "share transfer"]))
+        symbol = "" if kind == "transfer" else draw(st.sampled_from(SYMBOLS))
         activities.append(
             Activity(
                 id=f"a{number}",
@@ -132,7 +128,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Activity], list[list[Activity]]]:
 def sums_of(ground: dict[str, Decimal], activities: list[Activity]) -> dict[str, Decimal]:
     sums = {symbol: Fraction(quantity) for symbol, quantity in ground.items()}
     for each in activities:
-        if each.symbol and each.kind != "FILL":
+        if each.symbol and not each.is_trade:
             sums[each.symbol] = sums.get(each.symbol, Fraction(0)) + Fraction(each.quantity)
     return {s: exact(q) for s, q in sums.items()}
 
@@ -155,12 +151,12 @@ def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
     held = sums_of(ground, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
     assert books.holdings.expected() == {s: q for s, q in held.items() if q}
-    flows = sum(Fraction(each.amount) for each in activities if each.kind in TRANSFERS)
+    flows = sum(Fraction(each.amount) for each in activities if each.kind == "transfer")
     assert Fraction(books.holdings.explained_flows(BEGUN)) == flows
 
 
 happenings = st.tuples(
-    st.sampled_from(("order", "by hand", "SPLIT", "OPTRD", "OPEXP", "DIV")),
+    st.sampled_from(("order", "by hand", "split", "option", "dividend")),
     st.sampled_from(("NVDA", "SPY", CALL)),
     st.integers(-20, 20).filter(bool),
 )
@@ -234,14 +230,14 @@ def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
         "a sale leaves its coins whole"
     )
     assert not books.found(BTCUSD="0.999", NVDA="8")
-    fee = booking("f", "CFEE", quantity="-0.001", symbol="BTCUSD")
+    fee = booking("f", "coin fee", quantity="-0.001", symbol="BTCUSD")
     books.holdings.add([fee], BEGUN)
     assert not books.found(BTCUSD="0.999", NVDA="8"), "its listing comes later"
 
 
 def test_a_fee_that_is_taken_with_its_listing_is_explained() -> None:
     books = Books.begun({"BTCUSD": "1"})
-    books.holdings.add([booking("f", "CFEE", quantity="-0.03", symbol="BTCUSD")], BEGUN)
+    books.holdings.add([booking("f", "coin fee", quantity="-0.03", symbol="BTCUSD")], BEGUN)
     assert not books.found(BTCUSD="0.97")
     assert list(books.found(BTCUSD="0.94")) == ["BTCUSD"], "it is taken once"
 
@@ -254,7 +250,7 @@ def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later
     close = np.datetime64("2024-03-08T21:00", "ns")
     assert list(books.found(close - 1, SPY="300")) == [PUT]
     assert not books.found(close, SPY="300")
-    ended = booking("e", "OPEXP", quantity=str(-int(quantity)), symbol=PUT, day=FRIDAY)
+    ended = booking("e", "option", quantity=str(-int(quantity)), symbol=PUT, day=FRIDAY)
     books.holdings.add([ended], EVENING + 12 * HOUR)
     assert not books.found(EVENING + 12 * HOUR, SPY="300")
 
@@ -273,8 +269,8 @@ def test_shares_of_an_assignment_are_odd_until_it_is_listed() -> None:
     books = Books.begun({"SPY": "300", PUT: "-1"})
     assert list(books.found(EVENING, SPY="400")) == ["SPY"]
     entries = [
-        booking("t", "OPTRD", quantity="100", symbol="SPY", day=FRIDAY),
-        booking("a", "OPASN", quantity="1", symbol=PUT, day=FRIDAY),
+        booking("t", "option", quantity="100", symbol="SPY", day=FRIDAY),
+        booking("a", "option", quantity="1", symbol=PUT, day=FRIDAY),
     ]
     books.holdings.add(entries, EVENING + 12 * HOUR)
     assert not books.found(EVENING + 12 * HOUR, SPY="400")
@@ -285,8 +281,8 @@ def test_a_split_that_is_two_entries_is_explained_by_both() -> None:
     books = Books.begun({"NVDA": "10"})
     assert list(books.found(NVDA="30")) == ["NVDA"]
     entries = [
-        booking("s", "SPLIT", quantity="-10", symbol="NVDA"),
-        booking("t", "SPLIT", quantity="30", symbol="NVDA"),
+        booking("s", "split", quantity="-10", symbol="NVDA"),
+        booking("t", "split", quantity="30", symbol="NVDA"),
     ]
     books.holdings.add(entries, BEGUN)
     assert not books.found(NVDA="30")
@@ -311,10 +307,10 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     """Bought at noon, split at nine: both are listed again for a week after the journal began."""
     books = Books.of(Database())
     books.order("a", "NVDA", "5", "3", "working")
-    listed = (booking("s", "SPLIT", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
-    listed = (*listed, booking("d", "CSD", amount="500"))
+    listed = (booking("s", "split", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
+    listed = (*listed, booking("d", "transfer", amount="500"))
     books.holdings.begin({"NVDA": Decimal(13)}, Decimal(0), BEGUN, listed)
-    books.holdings.add([*listed, booking("l", "SPLIT", quantity="4", symbol="NVDA")], BEGUN + HOUR)
+    books.holdings.add([*listed, booking("l", "split", quantity="4", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="13"), "one of before the ground may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
     assert books.holdings.explained_flows(BEGUN - DAY) == 0
@@ -325,7 +321,7 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
 
 def test_a_transfer_of_shares_is_by_hand() -> None:
     books = Books.begun()
-    books.holdings.add([booking("t", "ACATS", quantity="5", symbol="NVDA")], BEGUN)
+    books.holdings.add([booking("t", kind_of("ACATS"), quantity="5", symbol="NVDA")], BEGUN)
     assert list(books.found(NVDA="5")) == ["NVDA"]
 
 
@@ -338,7 +334,7 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     books.holdings.accept({"NVDA": found["NVDA"].surplus}, ["by-hand"])
     assert books.holdings.unknown([stranger]) == []
     assert not books.found(NVDA="32"), "our own trades go on beside it"
-    books.holdings.add([booking("s", "SPLIT", quantity="20", symbol="NVDA")], BEGUN + HOUR)
+    books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="32")
     assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"accepted"}
 
@@ -411,10 +407,10 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
 ) -> None:
     path = tmp_path / "journal.sqlite"
     books = Books.begun({"NVDA": "1"}, database=Database(path))
-    books.holdings.add([booking("a", "SPLIT", quantity="2", symbol="NVDA")], BEGUN)
+    books.holdings.add([booking("a", "split", quantity="2", symbol="NVDA")], BEGUN)
 
     def broken() -> Iterator[Activity]:
-        yield booking("b", "SPLIT", quantity="4", symbol="NVDA", amount="9")
+        yield booking("b", "split", quantity="4", symbol="NVDA", amount="9")
         raise RuntimeError("cut off")
 
     with pytest.raises(RuntimeError, match="cut off"):
@@ -424,7 +420,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
     assert books.holdings.begun
     assert not books.found(NVDA="3")
     assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
-    entries = [booking(name, "SPLIT", quantity="4", symbol="NVDA") for name in ("b", "c")]
+    entries = [booking(name, "split", quantity="4", symbol="NVDA") for name in ("b", "c")]
     assert books.holdings.add(entries, BEGUN) == 2
     assert books.holdings.add(entries, BEGUN) == 0
     assert not books.found(NVDA="11")
@@ -452,7 +448,7 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     books = Books.begun()
-    split = booking("s", "SPLIT", quantity="9", symbol="NVDA", amount="5")
+    split = booking("s", "split", quantity="9", symbol="NVDA", amount="5")
     books.holdings.add([split, fill("a", "1.50")], BEGUN)
     with caplog.at_level(logging.WARNING):
         assert books.holdings.add([fill("a", "1.5")], BEGUN) == 0, "the same, written otherwise"
@@ -470,7 +466,7 @@ def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
     book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
     assert book.last_at() == BEGUN - OVERLAP
     # What has only a day may have one that is still to come.
-    book.add([booking("i", "INT", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
+    book.add([booking("i", "interest", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
     assert book.last_at() == BEGUN - OVERLAP
     book.add([fill("b", "1", at=BEGUN + 3 * DAY)], BEGUN)
     assert book.last_at() == BEGUN + 3 * DAY - OVERLAP
@@ -480,12 +476,12 @@ def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
 def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_listed() -> None:
     book = Books.begun().holdings
     entries = [
-        booking("a", "CSD", amount="1000.01"),
-        booking("b", "CSW", amount="-300"),
-        booking("c", "JNLC", amount="-0.02"),
-        booking("d", "ACATC", amount="50"),
-        *(booking(kind, kind, amount="7") for kind in ("DIV", "DIVNRA", "INT", "FEE", "CFEE")),
-        booking("s", "ACATS", quantity="5", symbol="NVDA"),
+        booking("a", kind_of("CSD"), amount="1000.01"),
+        booking("b", kind_of("CSW"), amount="-300"),
+        booking("c", kind_of("JNLC"), amount="-0.02"),
+        booking("d", kind_of("ACATC"), amount="50"),
+        *(booking(w, kind_of(w), amount="7") for w in ("DIV", "DIVNRA", "INT", "FEE", "CFEE")),
+        booking("s", kind_of("ACATS"), quantity="5", symbol="NVDA"),
     ]
     book.add(entries, BEGUN + 2 * HOUR)
     assert book.explained_flows(BEGUN + HOUR) == Decimal("749.99")
@@ -573,7 +569,7 @@ READ = {
 def test_every_kind_of_entry_changes_what_it_changes(name: str) -> None:
     read = activity_of(ENTRIES[name])
     assert (read.symbol, plain(read.quantity), plain(read.amount)) == READ[name]
-    trade = read.kind == "FILL"
+    trade = read.is_trade
     assert read.at == (np.datetime64("2024-03-05T17:30:01.5", "ns") if trade else MIDNIGHT)
     assert read.order_id == ("904837e3" if trade else "")
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from execution.alpaca.activities import kind_of
 from execution.contract_orders import LimitOrder
+from execution.journal.activities import Activity, ActivityBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -125,6 +127,25 @@ def test_an_account_goes_on_with_what_it_held_on_its_last_ground_and_with_that_c
     assert Decimal(booked) == 5000 - fees
     assert Decimal(cash) == 100_000 - bought + 2 * 100 * Decimal("1.25") + 5000 - fees
     assert begun_at == "2024-02-20T15:30:00.000000000"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("ACATC", "CSD", "CSR", "CSW", "JNL", "JNLC", "TRANS", "ACATS", "JNLS"),
+        *("DIV", "DIVCGL", "DIVNRA", "INT", "FEE", "CFEE", "SPLIT", "OPEXP", "OPTRD", "MA", "NC"),
+    ],
+)
+def test_what_was_kept_in_the_venues_words_is_of_the_kind_that_the_venue_lists(
+    word: str, tmp_path: Path
+) -> None:
+    with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
+        row = ("a", word, str(SOON), "SYA", "2", "3", str(SOON))
+        database.execute("INSERT INTO activities VALUES (?, ?, ?, ?, ?, ?, ?, 1)", row)
+        opened(database)
+        assert database.rows("SELECT kind FROM activities") == [(kind_of(word),)]
+        same = Activity("a", kind_of(word), SOON, "SYA", Decimal(2), None, Decimal(3))
+        assert not ActivityBook(database, EventLog(database)).unwritten([same])
 
 
 def test_only_an_earlier_journal_is_read_from_a_copy(tmp_path: Path) -> None:
