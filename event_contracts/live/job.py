@@ -61,7 +61,7 @@ class KalshiJob:
         """
         self.made += 1
         now = self.records.account.now()
-        number = self.records.journal.begin_cycle(now)
+        number = self.records.journal.passes.begin(now)
         try:
             updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
             for update in updates:
@@ -69,11 +69,11 @@ class KalshiJob:
                     self.service.work(update)
             reading = self.account.mark()
         except BrokerError as error:
-            self.records.journal.end_cycle(number, self.records.account.now(), failed=str(error))
+            self.records.journal.passes.end(number, self.records.account.now(), failed=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle = "" if updates else "no market shows anything"
-        self.records.journal.end_cycle(
+        self.records.journal.passes.end(
             number, self.records.account.now(), decision=shown, fills=reading.fills, idle=idle
         )
 

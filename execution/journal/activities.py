@@ -21,6 +21,8 @@ from foundation.decimals import EXACT, is_bounded, plain, total
 
 log = logging.getLogger(__name__)
 
+ALL_TIME = np.datetime64("1970-01-01", "ns")
+
 # A transfer is cash that a person pays in (above 0) or takes out (below 0); an option's is its end
 # without a trade, and the shares that are delivered for it.
 Kind = Literal[

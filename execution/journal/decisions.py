@@ -16,16 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from execution.decision import Basis, Choice, Decision
+from execution.journal.activities import stamp
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Part
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import create_tables
+from execution.journal.passes import PassBook
 from execution.orders import Account, Order
 from foundation.database import Database, Row
 from trainingdata.instants import compact_text
 
 EXPIRED = "expired: its decision was not sent in time"
 DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision
+_COLUMNS = (
+    "id, at, until, decided_at, equity, stock_ceiling, failure, rule, choices, cancels, positions"
+)
 TAKEN_BACK = "taken back"  # how a decision ended whose instant was decided again
 
 _SCHEMA = (
@@ -47,50 +52,41 @@ _SCHEMA = (
     ) STRICT
     """,
     "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
-    """
-    CREATE TABLE IF NOT EXISTS cycles (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        job TEXT NOT NULL,
-        began_at TEXT NOT NULL,
-        ended_at TEXT,
-        decision TEXT NOT NULL DEFAULT '',
-        fills INTEGER NOT NULL DEFAULT 0,
-        idle TEXT NOT NULL DEFAULT '',
-        failed TEXT NOT NULL DEFAULT ''
-    ) STRICT
-    """,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenDecision:
+class DecisionRow:
     """A decision as the journal has it.
 
     name: its id.
+    at, until: the interval that it decided for.
+    decided_at: when, by the venue's clock.
+    equity: USD, of the account then.
+    stock_ceiling: stock gross allowed then, in multiples of equity.
+    failure: of sizing, or empty.
+    rules: of its strategy, a sentence each.
+    choices: by symbol.
     cancels: what it saw as not filled of each order that it replaces, by its id.
     positions: what was held then, signed quantities by symbol.
-    prices: that it sized at, USD by symbol.
-    """
-
-    name: str
-    cancels: Mapping[str, Decimal]
-    positions: Mapping[str, Decimal]
-    prices: Mapping[str, float]
-
-
-class DecisionRow(NamedTuple):
-    """A decision as a person reads it; equity in USD, the ceiling in multiples of it.
-
-    failure: of sizing, or empty. rules: of its strategy, a sentence each.
     """
 
     name: str
     at: np.datetime64
     until: np.datetime64
+    decided_at: np.datetime64
     equity: float
     stock_ceiling: float
     failure: str
     rules: tuple[str, ...]
+    choices: Mapping[str, Choice]
+    cancels: Mapping[str, Decimal]
+    positions: Mapping[str, Decimal]
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """That it sized at, USD by symbol."""
+        return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
 class ChoiceRow(NamedTuple):
@@ -106,6 +102,7 @@ class Journal(MarkBook):
     """What one job of an account writes down, beside the account's marks.
 
     job: its name.
+    passes: of the job.
     """
 
     def __init__(self, database: Database, events: EventLog, book: IntentBook, job: str) -> None:
@@ -114,6 +111,7 @@ class Journal(MarkBook):
         self._book = book
         self._job = job
         create_tables(database, *_SCHEMA)
+        self.passes = PassBook(database, job)
 
     def decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""
@@ -213,22 +211,10 @@ class Journal(MarkBook):
             ended = TAKEN_BACK if taken_back else _ENDED
             self._database.execute("UPDATE decisions SET ended = ? WHERE id = ?", (ended, name))
 
-    def unfinished(self) -> tuple[WrittenDecision, ...]:
+    def unfinished(self) -> list[DecisionRow]:
         """Decisions that were begun and not ended, oldest first."""
-        rows = self._database.rows(
-            "SELECT id, cancels, positions, choices FROM decisions"
-            " WHERE job = ? AND ended = '' ORDER BY rowid",
-            (self._job,),
-        )
-        with self._database.checked():
-            return tuple(_written(row) for row in rows)
-
-    def last_pass(self) -> np.datetime64 | None:
-        """When the latest pass began, by the venue's clock; none before there was one."""
-        query = "SELECT began_at FROM cycles WHERE job = ? ORDER BY number DESC LIMIT 1"
-        rows = self._database.rows(query, (self._job,))
-        with self._database.checked():
-            return np.datetime64(rows[0][0], "ns") if rows else None
+        condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
+        return _decisions(self._database, condition, self._job)
 
     def last_idle(self) -> str:
         """Why the last pass that has ended decided nothing; empty where it decided."""
@@ -238,18 +224,8 @@ class Journal(MarkBook):
 
     def last_decision(self) -> DecisionRow | None:
         """The last decision; none before the first."""
-        rows = self._database.rows(
-            "SELECT id, at, until, equity, stock_ceiling, failure, rule FROM decisions"
-            " NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT 1",
-            (self._job,),
-        )
-        with self._database.checked():
-            found = [
-                DecisionRow(
-                    name, _instant(at), _instant(until), equity, ceiling, failure, _rules(rule)
-                )
-                for name, at, until, equity, ceiling, failure, rule in rows
-            ]
+        condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT 1"
+        found = _decisions(self._database, condition, self._job)
         return found[0] if found else None
 
     def last_choices(self) -> list[ChoiceRow]:
@@ -272,33 +248,20 @@ class Journal(MarkBook):
                 for name, at, until, entry, _ in rows
             ]
 
-    def begin_cycle(self, at: np.datetime64) -> int:
-        """Write down that a pass begins, and return its number."""
-        with self._database.transaction():
-            self._database.execute(
-                "INSERT INTO cycles (job, began_at) VALUES (?, ?)", (self._job, str(at))
-            )
-            return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
-
-    def end_cycle(
-        self,
-        number: int,
-        at: np.datetime64,
-        *,
-        decision: str = "",
-        fills: int = 0,
-        idle: str = "",
-        failed: str = "",
-    ) -> None:
-        """Write down what a pass came to; failed: what ended it."""
-        self._database.execute(
-            "UPDATE cycles SET ended_at = ?, decision = ?, fills = ?, idle = ?, failed = ?"
-            " WHERE number = ?",
-            (str(at), decision, fills, idle, failed, number),
-        )
-
 
 _ENDED = "ended"
+
+
+def decisions_of(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
+    """What a job decided after an instant and did not take back, in the order of writing."""
+    condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
+    return _decisions(database, condition, job, stamp(since), TAKEN_BACK)
+
+
+def _decisions(database: Database, condition: str, *values: str) -> list[DecisionRow]:
+    rows = database.rows(f"SELECT {_COLUMNS} FROM decisions {condition}", values)
+    with database.checked():
+        return [_decision(row) for row in rows]
 
 
 def _instant(text: str) -> np.datetime64:
@@ -346,15 +309,18 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _written(row: Row) -> WrittenDecision:
-    name, cancels, positions, choices = row
-    return WrittenDecision(
+def _decision(row: Row) -> DecisionRow:
+    name, at, until, decided_at, equity, ceiling, failure, rules, choices, cancels, positions = row
+    return DecisionRow(
         name=name,
+        at=_instant(at),
+        until=_instant(until),
+        decided_at=_instant(decided_at),
+        equity=equity,
+        stock_ceiling=ceiling,
+        failure=failure,
+        rules=tuple(str(line) for line in json.loads(rules)),
+        choices={entry["symbol"]: choice_of_entry(entry) for entry in json.loads(choices)},
         cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
         positions={key: Decimal(held) for key, held in json.loads(positions).items()},
-        prices={each["symbol"]: each["price"] for each in json.loads(choices)},
     )
-
-
-def _rules(text: str) -> tuple[str, ...]:
-    return tuple(str(line) for line in json.loads(text))

@@ -73,14 +73,14 @@ Part = Literal["", "reduction", "opening", "night"]
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
 LANDING = np.timedelta64(24, "h")
 
-COLUMNS = (
+_COLUMNS = (
     "client_order_id, job, venue, decision, part, terms, reason, sent_at, expires_at, state, why,"
     " venue_id, filled, filled_price, successor"
 )
-_NAMES = COLUMNS.split(", ")
+_NAMES = _COLUMNS.split(", ")
 # One that is written again keeps its place among the others.
 _PUT = (
-    f"INSERT INTO intents ({COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
+    f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
     " ON CONFLICT (client_order_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
 )
@@ -338,12 +338,8 @@ class IntentBook:
         """The latest so many of those in one of these states, the last one first."""
         names = tuple(states)
         marks = ", ".join("?" * len(names))
-        rows = self._database.rows(
-            f"SELECT {COLUMNS} FROM intents WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?",
-            (*names, most),
-        )
-        with self._database.checked():
-            return tuple(intent_of(row) for row in rows)
+        clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
+        return _intents(self._database, clause, (*names, most))
 
     def of_decision(self, decision: str) -> tuple[Intent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
@@ -351,11 +347,18 @@ class IntentBook:
 
     def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:
         """Those for which an SQL condition holds, oldest first."""
-        rows = self._database.rows(
-            f"SELECT {COLUMNS} FROM intents WHERE {condition} ORDER BY rowid", values
-        )
-        with self._database.checked():
-            return tuple(intent_of(row) for row in rows)
+        return _intents(self._database, f"WHERE {condition} ORDER BY rowid", values)
+
+
+def intents_of(database: Database) -> tuple[Intent, ...]:
+    """All intents of an account, oldest first."""
+    return _intents(database, "ORDER BY rowid")
+
+
+def _intents(database: Database, clause: str, values: Sequence[object] = ()) -> tuple[Intent, ...]:
+    rows = database.rows(f"SELECT {_COLUMNS} FROM intents {clause}", values)
+    with database.checked():
+        return tuple(_intent(row) for row in rows)
 
 
 def refuse_earlier(path: Path) -> None:
@@ -379,7 +382,7 @@ def _text(number: Decimal | None) -> str | None:
     return None if number is None else str(number)
 
 
-def intent_of(row: Row) -> Intent:
+def _intent(row: Row) -> Intent:
     """An intent as a row of the book says it."""
     name, job, venue, decision, part, terms, reason, sent_at, expires_at, state, why = row[:11]
     venue_id, filled, price, successor = row[11:]

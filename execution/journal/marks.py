@@ -124,13 +124,18 @@ class MarkBook:
 
     def marks(self, since: np.datetime64) -> list[AccountMark]:
         """Marks from an instant on, oldest first."""
-        rows = self._database.rows(
-            "SELECT at, equity, cash, gross_stock, gross_crypto, stock_ceiling, flows, positions"
-            " FROM marks WHERE at >= ? ORDER BY at",
-            (str(since),),
-        )
-        with self._database.checked():
-            return [_mark(row) for row in rows]
+        return marks_of(self._database, since)
+
+
+def marks_of(database: Database, since: np.datetime64) -> list[AccountMark]:
+    """Marks of an account from an instant on, oldest first."""
+    rows = database.rows(
+        "SELECT at, equity, cash, gross_stock, gross_crypto, stock_ceiling, flows, positions"
+        " FROM marks WHERE at >= ? ORDER BY at",
+        (str(since),),
+    )
+    with database.checked():
+        return [_mark(row) for row in rows]
 
 
 def exposure_line(mark: AccountMark) -> str:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from foundation.database import Database
+from execution.journal.migrations import create_tables
+from foundation.database import Database, rows_of_table
 
-_LATEST = (
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS cycles (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        began_at TEXT NOT NULL,
+        ended_at TEXT,
+        decision TEXT NOT NULL DEFAULT '',
+        fills INTEGER NOT NULL DEFAULT 0,
+        idle TEXT NOT NULL DEFAULT '',
+        failed TEXT NOT NULL DEFAULT ''
+    ) STRICT
+    """
+_SELECT = (
     "SELECT cycles.job, began_at, ended_at, decision, decisions.at, fills, idle, failed"
     " FROM cycles LEFT JOIN decisions ON decisions.id = cycles.decision"
-    " ORDER BY number DESC LIMIT ?"
 )
 
 
@@ -26,18 +39,81 @@ class PassRow(NamedTuple):
     job: str
     began_at: np.datetime64
     ended_at: np.datetime64 | None
-    decision: str
-    decided: np.datetime64 | None
-    fills: int
-    idle: str
-    failed: str
+    decision: str = ""
+    decided: np.datetime64 | None = None
+    fills: int = 0
+    idle: str = ""
+    failed: str = ""
+
+
+class PassBook:
+    """The passes of one job of an account."""
+
+    def __init__(self, database: Database, job: str) -> None:
+        self._database = database
+        self._job = job
+        create_tables(database, _SCHEMA)
+
+    def begin(self, at: np.datetime64) -> int:
+        """Write down that a pass begins, and return its number."""
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT INTO cycles (job, began_at) VALUES (?, ?)", (self._job, str(at))
+            )
+            return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
+
+    def end(
+        self,
+        number: int,
+        at: np.datetime64,
+        *,
+        decision: str = "",
+        fills: int = 0,
+        idle: str = "",
+        failed: str = "",
+    ) -> None:
+        """Write down what a pass came to; failed: what ended it."""
+        self._database.execute(
+            "UPDATE cycles SET ended_at = ?, decision = ?, fills = ?, idle = ?, failed = ?"
+            " WHERE number = ?",
+            (str(at), decision, fills, idle, failed, number),
+        )
+
+    def last_at(self) -> np.datetime64 | None:
+        """When the latest pass began, by the venue's clock; none before there was one."""
+        query = "SELECT began_at FROM cycles WHERE job = ? ORDER BY number DESC LIMIT 1"
+        rows = self._database.rows(query, (self._job,))
+        with self._database.checked():
+            return np.datetime64(rows[0][0], "ns") if rows else None
 
 
 def latest_passes(database: Database, most: int) -> list[PassRow]:
     """The latest so many passes, the last one first; none where no job has begun its journal."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
-    rows = database.rows(_LATEST, (most,))
+    return _passes(database, f"{_SELECT} ORDER BY number DESC LIMIT ?", most)
+
+
+def passes_of(database: Database, job: str) -> list[PassRow]:
+    """All passes of a job, oldest first."""
+    return _passes(database, f"{_SELECT} WHERE cycles.job = ? ORDER BY number", job)
+
+
+def last_pass_in(journal: Path) -> np.datetime64 | None:
+    """When the latest pass of any job began; none before there was one.
+
+    Raises
+    ------
+    DatabaseFailed
+        for a journal that cannot be read.
+    """
+    query = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
+    rows = rows_of_table(journal, "cycles", query)
+    return np.datetime64(rows[0][0], "ns") if rows else None
+
+
+def _passes(database: Database, query: str, *values: object) -> list[PassRow]:
+    rows = database.rows(query, values)
     with database.checked():
         return [
             PassRow(job, np.datetime64(began, "ns"), _maybe(ended), name, _maybe(decided), *rest)

@@ -17,7 +17,7 @@ from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedM
 from execution.alpaca.activities import NOTHING, activities_since, holdings
 from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
-from execution.journal.activities import Activity
+from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.decisions import Journal
 from execution.journal.halts import HaltKind
 from execution.journal.expected import NONE
@@ -45,7 +45,6 @@ MORE_READINGS = (*READINGS, READINGS[-1])
 # is what a day may lose (`guards.daily_loss`), so that being wrong about all of it ends no account.
 LARGEST_ODD = Decimal("0.1")
 ODD: tuple[HaltKind, HaltKind] = ("positions", "symbols")
-ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 
 class LiveAccount:

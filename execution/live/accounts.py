@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from execution.account_lock import JOURNAL, LOCK, is_traded, noted_journal
+from execution.journal.passes import last_pass_in
+from execution.journal.replay import is_replayed
 from foundation.clock import system_clock
 from foundation.counts import counted
 from foundation.database import DatabaseFailed, rows_of_table
@@ -65,22 +67,13 @@ def account_state(folder: Path) -> AccountState:
     except InputError:
         traded = None
     try:
-        last = _last_pass(folder / JOURNAL)
-        replayed = rows_of_table(folder / JOURNAL, "replay_passes", _A_REPLAY)
+        last = last_pass_in(folder / JOURNAL)
+        replayed = is_replayed(folder / JOURNAL)
     except DatabaseFailed:
         return AccountState(folder.name, traded, False, None, readable=False)
     # Only a practice server's clock comes before ours, and only a practice server is replayed.
     ahead = last is not None and bool(last > system_clock() + _AHEAD)
-    return AccountState(folder.name, traded, ahead or bool(replayed), last)
-
-
-_A_REPLAY = "SELECT 1 FROM replay_passes LIMIT 1"
-_LATEST = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
-
-
-def _last_pass(journal: Path) -> np.datetime64 | None:
-    rows = rows_of_table(journal, "cycles", _LATEST)
-    return np.datetime64(rows[0][0], "ns") if rows else None
+    return AccountState(folder.name, traded, ahead or replayed, last)
 
 
 def journal_path(

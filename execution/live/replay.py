@@ -19,6 +19,7 @@ import requests
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
+from execution.journal.replay import ReplayPass
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -28,7 +29,6 @@ from execution.live.open_account import open_account
 from execution.live.replay_records import (
     REPLAY_FILE,
     Ending,
-    ReplayPass,
     ReplayRecords,
     refuse_other_replay,
 )
@@ -265,7 +265,7 @@ class Replay:
         InputError
             for a clock that was moved since the last pass.
         """
-        passes = self._records.passes()
+        passes = self._records.replay.passes()
         self._made = len(passes)
         self._left = state.left
         self._total = self._made + self._left
@@ -337,7 +337,9 @@ class Replay:
         traded = cycle.decision is not None and cycle.decision.orders
         account = self._broker.account() if traded or self._resumed else cycle.account
         self._resumed = False
-        self._records.note(ReplayPass(account.as_of, account.cash, account.equity, self._left))
+        self._records.replay.note(
+            ReplayPass(account.as_of, account.cash, account.equity, self._left)
+        )
         self._made += 1
         self._progress("instants", self._made, self._total)
         began = self._time.elapsed()
@@ -353,7 +355,7 @@ class Replay:
             self._live.read_activities()
         except BrokerError as error:
             log.warning("%s", error)
-        if not self._records.passes():
+        if not self._records.replay.passes():
             return
         try:
             self._records.write(Ending(self._left, self._left_out, why))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +16,23 @@ import numpy as np
 import pandas as pd
 
 from execution.decision import Decision
-from execution.journal.activities import stamp
-from execution.journal.decisions import TAKEN_BACK, choice_of_entry
+from execution.journal.activities import fills_of
+from execution.journal.decisions import decisions_of
 from execution.journal.intents import IntentBook
-from execution.journal.migrations import create_tables
+from execution.journal.replay import ReplayBook
 from execution.live.replay_settings import refuse_other_settings
 from execution.orders import Fill
 from execution.records import Run, writers_of
-from foundation.database import Database, Row
+from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import OVERWRITE, write_run
 from trainingdata.instants import utc_text
-from trainingdata.instruments import instrument, is_symbol
+from trainingdata.instruments import is_symbol
 
 REPLAY_FILE = "replay.json"
 SECOND = np.timedelta64(1, "s")
 
 CONFIG = "config.yaml"
-
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS replay_passes (
-        at TEXT PRIMARY KEY,
-        cash REAL NOT NULL,
-        equity REAL NOT NULL,
-        instants_left INTEGER NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS replay_settings (
-        number INTEGER PRIMARY KEY CHECK (number = 1),
-        settings TEXT NOT NULL
-    ) STRICT
-    """,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayPass:
-    """A pass that is over.
-
-    at: instant by the server's clock.
-    cash, equity: USD, after what the pass traded.
-    left: instants that the server's clock still had.
-    """
-
-    at: np.datetime64
-    cash: float
-    equity: float
-    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +50,9 @@ class Ending:
 
 
 class ReplayRecords:
-    """The passes of a replay, and the files of the run that they make.
+    """A replay as the journal has it, and the files of the run that it makes.
 
+    replay: its settings and its passes.
     account_id: at the server.
     database: the account's journal; book: the intents in it.
     job: whose decisions they are.
@@ -110,7 +78,7 @@ class ReplayRecords:
         self._forecaster = forecaster
         self._config = config
         self._output = output
-        create_tables(database, *_SCHEMA)
+        self.replay = ReplayBook(database)
 
     def keep_settings(self, settings: Mapping[str, str], now: np.datetime64) -> None:
         """Write down the settings that decide; once something was decided they stay.
@@ -123,60 +91,35 @@ class ReplayRecords:
         InputError
             for other settings than the replay was begun with.
         """
-        rows = self._database.rows("SELECT settings FROM replay_settings")
-        if rows and (self.passes() or self.run(now).decisions):
-            with self._database.checked():
-                before = json.loads(rows[0][0])
+        before = self.replay.settings()
+        if before is not None and (self.replay.passes() or self.run(now).decisions):
             refuse_other_settings(before, settings)
-            return
-        self._database.execute(
-            "INSERT OR REPLACE INTO replay_settings VALUES (1, ?)", (json.dumps(settings),)
-        )
-
-    def note(self, done: ReplayPass) -> None:
-        """Write a pass down; of one instant the last word counts."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO replay_passes VALUES (?, ?, ?, ?)",
-            (stamp(done.at), done.cash, done.equity, done.left),
-        )
-
-    def passes(self) -> list[ReplayPass]:
-        """All that were made, in the order of time."""
-        rows = self._database.rows(
-            "SELECT at, cash, equity, instants_left FROM replay_passes ORDER BY at"
-        )
-        return [ReplayPass(np.datetime64(at, "ns"), *rest) for at, *rest in rows]
+        else:
+            self.replay.keep(settings)
 
     def run(self, since: np.datetime64) -> Run:
         """Decisions, orders and fills from an instant on."""
         # Fills are listed after an instant, and those of the first pass lie at the one it began at.
         first = since - SECOND
-        decisions = self._database.rows(
-            "SELECT id, at, until, equity, stock_ceiling, failure, choices FROM decisions"
-            " WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid",
-            (self._job, stamp(first), TAKEN_BACK),
-        )
-        fills = self._database.rows(
-            "SELECT client_order_id, symbol, qty, price, at FROM fills"
-            " WHERE at > ? AND price IS NOT NULL ORDER BY at, rowid",
-            (stamp(first),),
-        )
-        with self._database.checked():
-            made = [self._decision(row) for row in decisions]
-            traded = [_fill(row) for row in fills if is_symbol(row[1])]
-        return Run(self._forecaster, made, traded, [], {})
-
-    def _decision(self, row: Row) -> Decision:
-        name, at, until, equity, stock_ceiling, failure, choices = row
-        return Decision(
-            at=np.datetime64(at, "ns"),
-            until=np.datetime64(until, "ns"),
-            equity=equity,
-            stock_ceiling=stock_ceiling,
-            choices=tuple(choice_of_entry(entry) for entry in json.loads(choices)),
-            orders=tuple(intent.single for intent in self._book.of_decision(name)),
-            failure=failure,
-        )
+        decisions = [
+            Decision(
+                at=row.at,
+                until=row.until,
+                equity=row.equity,
+                stock_ceiling=row.stock_ceiling,
+                choices=tuple(row.choices.values()),
+                orders=tuple(intent.single for intent in self._book.of_decision(row.name)),
+                failure=row.failure,
+            )
+            for row in decisions_of(self._database, self._job, first)
+        ]
+        fills = [
+            # The venue books fees apart from fills.
+            Fill(row.order, row.symbol, row.quantity, float(row.price), 0.0, row.at)
+            for row in fills_of(self._database, first)
+            if is_symbol(row.symbol)
+        ]
+        return Run(self._forecaster, decisions, fills, [], {})
 
     def write(self, ending: Ending) -> str:
         """Write the files, and return their summary, a line of JSON.
@@ -186,7 +129,7 @@ class ReplayRecords:
         InputError
             for a folder that cannot be written, and a replay without a pass.
         """
-        passes = self.passes()
+        passes = self.replay.passes()
         if not passes:
             raise InputError("the replay has made no pass, so that there are no records of it")
         run = self.run(passes[0].at)
@@ -213,13 +156,6 @@ class ReplayRecords:
         }
         write_run({**writers_of(run), **files}, self._output, REPLAY_FILE, figures)
         return json.dumps(figures)
-
-
-def _fill(row: Row) -> Fill:
-    name, symbol, quantity, price, at = row
-    item = instrument(symbol)
-    # The venue books fees apart from fills.
-    return Fill(name, item.symbol, Decimal(quantity), float(price), 0.0, np.datetime64(at, "ns"))
 
 
 def refuse_other_replay(output: Path, account_id: str, now: np.datetime64) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 
 from execution.broker import Broker, is_whole, place
-from execution.journal.decisions import EXPIRED, Journal, WrittenDecision
+from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cycle import NOT_REDUCED
 from execution.live.reconcile import fee_of
@@ -69,7 +69,7 @@ def resume(
 
 
 def why_not_resumed(
-    decision: WrittenDecision,
+    decision: DecisionRow,
     intents: Sequence[Intent],
     account: Account,
     tradable: Collection[str],
@@ -108,7 +108,7 @@ def _has_filled(intent: Intent) -> bool:
 
 
 def _holds_what_it_should(
-    decision: WrittenDecision, intents: Sequence[Intent], left: Sequence[Intent], account: Account
+    decision: DecisionRow, intents: Sequence[Intent], left: Sequence[Intent], account: Account
 ) -> bool:
     """Whether of each symbol that is left the account holds what the decision's fills made of it.
 

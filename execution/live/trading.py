@@ -159,20 +159,20 @@ class TradingJob:
         now = self._connection.now()
         self._passes += 1
         try:
-            self._footing.check(now, self._journal.last_pass())
+            self._footing.check(now, self._journal.passes.last_at())
         except BrokerError:
             self._next_pass = self._instant_after()
             raise
-        number = self._journal.begin_cycle(now)
+        number = self._journal.passes.begin(now)
         try:
             cycle = self._believed_pass()
         except (BrokerError, DataError) as error:
-            self._journal.end_cycle(number, self._connection.estimated_now(), failed=str(error))
+            self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
             raise
         finally:
             self._next_pass = self._instant_after()
         decided = cycle.decision is not None
-        self._journal.end_cycle(
+        self._journal.passes.end(
             number,
             self._connection.estimated_now(),
             decision=self._plan.written if decided else "",

@@ -13,18 +13,19 @@ from fractions import Fraction
 
 import numpy as np
 
+from execution.journal.decisions import DecisionRow
 from execution.live.marking import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.decimals import as_written
-from marketsimulator.results.drift_journal import JournaledDecision, LiveRecord
+from marketsimulator.results.drift_journal import LiveRecord
 from marketsimulator.results.drift_terms import ZERO
 from trainingdata.sessions import stock_grid
 
 
 def journaled_account(
     record: LiveRecord,
-    decision: JournaledDecision,
+    decision: DecisionRow,
     settings: TradingSettings,
     closes: Mapping[str, float],
 ) -> Account:
@@ -58,7 +59,7 @@ def journaled_account(
     return replace(account, cash=account.cash + (decision.equity - account.equity))
 
 
-def _shorts(record: LiveRecord, decision: JournaledDecision) -> tuple[Fraction, Fraction, Fraction]:
+def _shorts(record: LiveRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
     """What open shorts were sold for, the part of it from this session, and what has not settled.
 
     Shorts that the first decision met count as sold at their price then. USD.

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from execution.decision import Choice, Decision
-from marketsimulator.results.drift_journal import JournaledDecision, LiveRecord
+from execution.journal.decisions import DecisionRow
+from marketsimulator.results.drift_journal import LiveRecord
 from marketsimulator.results.drift_orders import why_not_decided
 
 Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
@@ -95,7 +96,7 @@ def compare_decisions(
 
 def _differences_at(
     at: np.datetime64,
-    mine: JournaledDecision | None,
+    mine: DecisionRow | None,
     other: Decision | None,
     record: LiveRecord,
     closes: Mapping[str, float],
@@ -146,7 +147,7 @@ def _difference(
     return None
 
 
-def _is_same_account(mine: JournaledDecision, other: Decision) -> bool:
+def _is_same_account(mine: DecisionRow, other: Decision) -> bool:
     if not math.isclose(mine.equity, other.equity, rel_tol=CLOSE):
         return False
     held = {choice.symbol: choice.held for choice in other.choices}

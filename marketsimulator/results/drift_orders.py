@@ -13,10 +13,11 @@ import numpy as np
 from execution.decision import Decision
 from execution.fees import BASIS_POINT, TradingCosts
 from execution.journal.intents import UNSENT, Intent
+from execution.journal.passes import PassRow
 from execution.live.cycle import OLDEST_BAR
 from execution.orders import Fill, Order, strategy_of
 from foundation.decimals import as_written
-from marketsimulator.results.drift_journal import JournaledPass, LiveRecord
+from marketsimulator.results.drift_journal import LiveRecord
 from marketsimulator.results.drift_terms import ZERO, Term
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_coin
@@ -214,7 +215,7 @@ def _fill_outcome(mine: Filled, other: Filled, cause: Term, why: str) -> tuple[O
     return "same", ""
 
 
-def why_not_decided(passes: Iterable[JournaledPass], at: np.datetime64) -> tuple[Term, str]:
+def why_not_decided(passes: Iterable[PassRow], at: np.datetime64) -> tuple[Term, str]:
     """Why the live loop did not decide an instant: `missed` without a pass, else `halted`."""
     met = [each for each in passes if at <= each.began_at < at + OLDEST_BAR]
     said = [each.failed or each.idle for each in met if each.failed or each.idle]

@@ -150,7 +150,7 @@ def second_account(folder: Path, last_pass: str) -> Path:
     database = Database(second / JOURNAL)
     events = EventLog(database)
     journal = Journal(database, events, IntentBook(database, events), "trade")
-    journal.begin_cycle(np.datetime64(last_pass, "ns"))
+    journal.passes.begin(np.datetime64(last_pass, "ns"))
     database.close()
     return second
 

@@ -155,7 +155,7 @@ class Written:
 
     def made(self, **came_to: Any) -> None:
         """A pass that is over, and the next one expected."""
-        self.journal.end_cycle(self.journal.begin_cycle(NOW), NOW, **came_to)
+        self.journal.passes.end(self.journal.passes.begin(NOW), NOW, **came_to)
         self.next_pass.expect(TRADE, END, NOW)
 
     def page(self) -> str:
@@ -290,10 +290,10 @@ def test_orders_of_which_nobody_knows_are_counted(written: Written) -> None:
 def test_a_pass_that_failed_is_said_until_one_has_not(written: Written) -> None:
     written.made(failed="the venue did not answer")
     assert "The last pass failed the venue did not answer" in written.text()
-    number = written.journal.begin_cycle(NOW)
+    number = written.journal.passes.begin(NOW)
     written.order("one")
     assert "The last pass failed" in written.text()
-    written.journal.end_cycle(number, NOW, idle="nothing to do")
+    written.journal.passes.end(number, NOW, idle="nothing to do")
     written.order("two")
     assert "The last pass failed" not in written.text()
 

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 
 from execution.decision import Choice, Decision
 from execution.fees import TradingCosts
+from execution.journal.activities import FillRow
+from execution.journal.decisions import DecisionRow
 from execution.journal.intents import Intent, Part, State
+from execution.journal.marks import AccountMark
+from execution.journal.passes import PassRow
 from execution.orders import Account, Order
 from execution.records import Run
 from execution.trader import Decider
@@ -26,13 +30,7 @@ from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
-from marketsimulator.results.drift_journal import (
-    JournaledDecision,
-    JournaledFill,
-    JournaledMark,
-    JournaledPass,
-    LiveRecord,
-)
+from marketsimulator.results.drift_journal import LiveRecord
 from marketsimulator.results.drift_orders import (
     Filled,
     causes_of,
@@ -321,12 +319,28 @@ def intent(state: State = "filled", why: str = "", part: Part = "opening") -> In
     return Intent(order, AT, state=state, why=why, job="trade", decision="d", part=part, reason="r")
 
 
-def decision(at: np.datetime64 = AT, price: float = 100.0) -> JournaledDecision:
+def decision(at: np.datetime64 = AT, price: float = 100.0) -> DecisionRow:
     choice = Choice("AAA", 0.0, 0.01, 0.1, 0.0, 0.1, Decimal(10), price, {}, 0.0)
-    return JournaledDecision("d", at, at, 100_000.0, {"AAA": choice}, {}, {})
+    return decided("d", at, 100_000.0, {"AAA": choice}, {})
 
 
-def record(*intents: Intent, passes: tuple[JournaledPass, ...] = (), **more: Any) -> LiveRecord:
+def decided(
+    name: str,
+    at: np.datetime64,
+    equity: float,
+    choices: dict[str, Choice],
+    held: Mapping[str, Decimal],
+) -> DecisionRow:
+    return DecisionRow(
+        *(name, at, at + HOUR, at, equity, 2.0, "", ()), choices=choices, cancels={}, positions=held
+    )
+
+
+def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> AccountMark:
+    return AccountMark(at, equity, 0.0, 0.0, 0.0, 2.0, 0.0, values)
+
+
+def record(*intents: Intent, passes: tuple[PassRow, ...] = (), **more: Any) -> LiveRecord:
     parts = {"decisions": (decision(),), "fills": (), "activities": (), "marks": (), **more}
     return LiveRecord(
         intents={each.client_order_id: each for each in intents}, passes=passes, **parts
@@ -373,15 +387,15 @@ def test_every_order_has_one_outcome(
     ("passes", "term", "why"),
     [
         ((), "missed", "no pass was made then"),
-        ((JournaledPass(AT - HOUR, AT - HOUR, "", ""),), "missed", "no pass was made then"),
-        ((JournaledPass(AT + HOUR, AT + HOUR, "", ""),), "missed", "no pass was made then"),
-        ((JournaledPass(AT, AT, "halted: by hand", ""),), "halted", "halted: by hand"),
-        ((JournaledPass(AT, AT, "", "no answer"),), "halted", "no answer"),
-        ((JournaledPass(AT, None, "", ""),), "halted", "the pass was not ended"),
+        ((PassRow("trade", AT - HOUR, AT - HOUR),), "missed", "no pass was made then"),
+        ((PassRow("trade", AT + HOUR, AT + HOUR),), "missed", "no pass was made then"),
+        ((PassRow("trade", AT, AT, idle="halted: by hand"),), "halted", "halted: by hand"),
+        ((PassRow("trade", AT, AT, failed="no answer"),), "halted", "no answer"),
+        ((PassRow("trade", AT, None),), "halted", "the pass was not ended"),
     ],
 )
 def test_an_instant_that_was_not_decided_says_why(
-    passes: tuple[JournaledPass, ...], term: str, why: str
+    passes: tuple[PassRow, ...], term: str, why: str
 ) -> None:
     journal = record(passes=passes, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT})
@@ -418,7 +432,7 @@ def test_a_sale_below_its_price_paid_slippage() -> None:
 def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the pass."""
     late = AT + np.timedelta64(5, "s")
-    fill = JournaledFill(NAME, "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
+    fill = FillRow(NAME, "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
     by_hand = replace(fill, order="")
     journal = record(replace(intent(), sent_at=late), fills=(fill, by_hand))
     assert journal.fills_between(late, AT + HOUR) == [fill]
@@ -443,8 +457,8 @@ def test_an_order_counts_if_it_was_meant_between_the_readings(sent: Intent, list
 
 
 def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
-    passes = tuple(JournaledPass(AT + k * HOUR, AT + k * HOUR, "", "") for k in range(3))
-    marks = tuple(JournaledMark(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
+    passes = tuple(PassRow("trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
+    marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
     journal = record(passes=passes, marks=marks)
     assert journal.end(lambda _: True).equity == 100_002
     assert journal.end(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
@@ -453,12 +467,12 @@ def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
 
 def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are() -> None:
     end = AT + HOUR
-    fill = JournaledFill(NAME, "AAA", Decimal(10), Decimal(100), AT, end)
+    fill = FillRow(NAME, "AAA", Decimal(10), Decimal(100), AT, end)
     journal = record(
         intent(),
         fills=(fill,),
-        marks=(JournaledMark(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
-        passes=(JournaledPass(AT, AT, "", ""), JournaledPass(end, None, "halted", "")),
+        marks=(marked(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
+        passes=(PassRow("trade", AT, AT), PassRow("trade", end, None, idle="halted")),
     )
     reading = journal.end(lambda _: True)
     assert reading.positions == {"AAA": Fraction(10)}
@@ -496,14 +510,12 @@ def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> LiveRecord:
         choices = {choice.symbol: choice for choice in made.choices}
         held = dict(account.positions)
         name = f"trade-{made.at}"
-        decisions.append(
-            JournaledDecision(name, made.at, made.at, account.equity, choices, {}, held)
-        )
+        decisions.append(decided(name, made.at, account.equity, choices, held))
         worth = {symbol: float(held[symbol]) * account.prices[symbol] for symbol in held}
-        marks.append(JournaledMark(made.at, account.equity, worth))
+        marks.append(marked(made.at, account.equity, worth))
         intents += [replace(intent(), order=o, sent_at=made.at) for o in made.orders]
     fills = tuple(
-        JournaledFill(f.client_order_id, f.symbol, f.qty, Decimal(repr(f.price)), f.at, f.at + HOUR)
+        FillRow(f.client_order_id, f.symbol, f.qty, Decimal(repr(f.price)), f.at, f.at + HOUR)
         for f in run.fills
         if f.price > 0
     )
