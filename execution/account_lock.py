@@ -19,9 +19,11 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.journal.intents import UNDETERMINED, refuse_earlier
+from execution.journal.decisions import unfinished_count
+from execution.journal.halts import standing_halts
+from execution.journal.intents import refuse_earlier, undetermined_count
 from foundation.clock import system_clock
-from foundation.database import Damaged, Database, refuse_spoilt, rows_of_table, unfinished_commit
+from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.private import keep_private
@@ -295,23 +297,6 @@ def _left_in(journal: Path) -> list[str]:
         left.append(f"the halts {', '.join(kinds)} stand in {journal}")
     if count := undetermined_count(journal):
         left.append(f"nobody knows yet what became of {count} of the orders in {journal}")
-    if count := _unfinished_count(journal):
+    if count := unfinished_count(journal):
         left.append(f"{count} of the decisions in {journal} are not sent whole")
     return left
-
-
-def standing_halts(journal: Path) -> tuple[str, ...]:
-    """The kinds of halts that stand in a journal, oldest first."""
-    query = "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number"
-    return tuple(kind for (kind,) in rows_of_table(journal, "halts", query))
-
-
-def undetermined_count(journal: Path) -> int:
-    """How many orders there are in a journal of which nobody knows what became."""
-    marks = ", ".join("?" * len(UNDETERMINED))
-    query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
-    return len(rows_of_table(journal, "intents", query, UNDETERMINED))
-
-
-def _unfinished_count(journal: Path) -> int:
-    return len(rows_of_table(journal, "decisions", "SELECT 1 FROM decisions WHERE ended = ''"))

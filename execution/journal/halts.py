@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.migrations import create_tables
-from foundation.database import Database, Row
+from foundation.database import Database, Row, rows_of_table
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
@@ -285,6 +286,12 @@ class Halts:
         rows = self._database.rows(query)
         with self._database.checked():
             return tuple(_halt(row) for row in rows)
+
+
+def standing_halts(journal: Path) -> tuple[str, ...]:
+    """The kinds of halts that stand in a journal, oldest first."""
+    query = "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number"
+    return tuple(kind for (kind,) in rows_of_table(journal, "halts", query))
 
 
 def _halt(row: Row) -> Halt:

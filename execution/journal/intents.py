@@ -27,7 +27,7 @@ from execution.journal.events import EventLog
 from execution.journal.migrations import create_tables
 from execution.journal.orders import AnyOrder, order_of, words_of
 from execution.orders import Order
-from foundation.database import Database, Row, rows_of
+from foundation.database import Database, Row, rows_of, rows_of_table
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -359,6 +359,13 @@ def _intents(database: Database, clause: str, values: Sequence[object] = ()) -> 
     rows = database.rows(f"SELECT {_COLUMNS} FROM intents {clause}", values)
     with database.checked():
         return tuple(_intent(row) for row in rows)
+
+
+def undetermined_count(journal: Path) -> int:
+    """How many orders there are in a journal of which nobody knows what became."""
+    marks = ", ".join("?" * len(UNDETERMINED))
+    query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
+    return len(rows_of_table(journal, "intents", query, UNDETERMINED))
 
 
 def refuse_earlier(path: Path) -> None:

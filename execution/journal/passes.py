@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.journal.migrations import create_tables
-from foundation.database import Database, rows_of_table
+from foundation.database import Database, DatabaseFailed, rows_of_table
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS cycles (
@@ -110,6 +110,18 @@ def last_pass_in(journal: Path) -> np.datetime64 | None:
     query = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
     rows = rows_of_table(journal, "cycles", query)
     return np.datetime64(rows[0][0], "ns") if rows else None
+
+
+def jobs_in(journal: Path) -> set[str]:
+    """The jobs that a journal says anything of; none for one that cannot be read."""
+    try:
+        return {
+            job
+            for table in ("cycles", "intents")
+            for (job,) in rows_of_table(journal, table, f"SELECT DISTINCT job FROM {table}")
+        }
+    except DatabaseFailed:
+        return set()
 
 
 def _passes(database: Database, query: str, *values: object) -> list[PassRow]:

@@ -49,13 +49,12 @@ from execution.journal.marks import AccountMark, MarkBook, contracts_line, expos
 from execution.journal.migrations import as_it_is_today
 from execution.journal.next_pass import next_pass_of
 from execution.journal.orders import words_of
-from execution.journal.passes import latest_passes
+from execution.journal.passes import jobs_in, latest_passes
 from execution.live.accounts import (
     PORT,
     SPREADS,
     folders_to_kill,
     holds_contracts,
-    jobs_in,
     journal_path,
     watched_journal,
 )

@@ -16,7 +16,7 @@ from execution.journal.passes import last_pass_in
 from execution.journal.replay import is_replayed
 from foundation.clock import system_clock
 from foundation.counts import counted
-from foundation.database import DatabaseFailed, rows_of_table
+from foundation.database import DatabaseFailed
 from foundation.errors import InputError, nearest_or_all
 from trainingdata.instants import utc_text
 
@@ -223,15 +223,3 @@ def folders_to_kill(root: Path, account: str | None, words: Sequence[str]) -> tu
 def holds_contracts(name: str) -> bool:
     """Whether an account of this name is one of event contracts."""
     return name.startswith(CONTRACTS)
-
-
-def jobs_in(journal: Path) -> set[str]:
-    """The jobs that a journal says anything of; none for one that cannot be read."""
-    try:
-        return {
-            job
-            for table in ("cycles", "intents")
-            for (job,) in rows_of_table(journal, table, f"SELECT DISTINCT job FROM {table}")
-        }
-    except DatabaseFailed:
-        return set()

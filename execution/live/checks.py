@@ -27,14 +27,13 @@ from execution.account_lock import (
     refuse_emptied,
     refuse_other_journal,
     refuse_unusable,
-    standing_halts,
     state_folder,
-    undetermined_count,
 )
 from execution.alpaca.account import ACTIVE
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts
-from execution.journal.halts import HALT_RULES
+from execution.journal.halts import HALT_RULES, standing_halts
+from execution.journal.intents import undetermined_count
 from execution.live.accounts import SIMULATED_OFFSET
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint

@@ -433,7 +433,7 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the pass."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow(NAME, "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
-    by_hand = replace(fill, order="")
+    by_hand = fill._replace(order="")
     journal = record(replace(intent(), sent_at=late), fills=(fill, by_hand))
     assert journal.fills_between(late, AT + HOUR) == [fill]
     assert journal.fills_between(AT - HOUR, late) == [by_hand]
