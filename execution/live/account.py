@@ -19,8 +19,8 @@ from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.decisions import Journal
-from execution.journal.halts import HaltKind
 from execution.journal.expected import NONE
+from execution.journal.halts import HaltKind
 from execution.journal.marks import AccountMark
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
