@@ -381,7 +381,7 @@ def test_undisturbed_passes_believe_every_reading(practice: Start, tmp_path: Pat
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *words)
     for _ in range(12):
         desk.job.step()
-        (away,) = desk.live._database.rows("SELECT abs(believed_beyond) FROM ground")[-1]
+        (away,) = desk.live.account.database.rows("SELECT abs(believed_beyond) FROM ground")[-1]
         assert away < 1.0, here.venue.now
         here.advance()
     assert desk.live.halts.history() == ()

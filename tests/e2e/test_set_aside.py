@@ -65,7 +65,7 @@ def ordered(desk: Desk) -> set[str]:
 
 
 def told(desk: Desk) -> list[str]:
-    return [text for (text,) in desk.live._database.rows("SELECT text FROM notices")]
+    return [text for (text,) in desk.live.account.database.rows("SELECT text FROM notices")]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_second_odd_symbol_is_told_beside_the_first(desk: Desk, here: Practice
 def test_a_restart_forgets_no_odd_symbol(desk: Desk, here: Practice, tmp_path: Path) -> None:
     bought_by_hand(here)
     desk.job.step()
-    desk.live._database.close()
+    desk.live.account.database.close()
     here.advance(PASSES[1])
     again = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
     again.job.step()
