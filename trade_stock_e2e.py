@@ -295,6 +295,10 @@ def show(cycle: Cycle) -> None:
     _explain(console, decision)
     for fill in cycle.fills:
         console.print(f"filled {fill.qty:+f} {fill.symbol} at {fill.price:,.4f}", highlight=False)
+    for order in decision.orders:
+        if why := cycle.unsent.get(order.client_order_id):
+            line = f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}"
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def show_briefly(cycle: Cycle) -> None:

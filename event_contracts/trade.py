@@ -5,7 +5,7 @@
 
 Keys come from KALSHI_API_KEY_ID, and KALSHI_PRIVATE_KEY or KALSHI_PRIVATE_KEY_PATH. Real money
 needs mode=live and confirm_live=true. Interrupted or killed, it goes on where it was when it is
-started again; meanwhile orders that wait end at the venue by themselves.
+started again. Told to stop it cancels its orders; after a crash they end by themselves.
 """
 
 from __future__ import annotations

@@ -345,6 +345,14 @@ class IntentBook:
         """Those that follow from a decision, in the order in which they were planned."""
         return self.select("decision = ?", (decision,))
 
+    def unsent_of(self, decision: str) -> dict[str, str]:
+        """Why orders that follow from a decision are not at the venue, by order."""
+        return {
+            intent.client_order_id: intent.why
+            for intent in self.of_decision(decision)
+            if intent.state in ("withheld", "rejected")
+        }
+
     def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:
         """Those for which an SQL condition holds, oldest first."""
         return _intents(self._database, f"WHERE {condition} ORDER BY rowid", values)

@@ -97,7 +97,7 @@ def status(path: Path, now: np.datetime64) -> int:
             line = f"{kill_file} is there: nothing is sent before you remove it"
             console.print(line, highlight=False, soft_wrap=True)
         _show_orders(console, book)
-        _show_passes(console, database)
+        _show_passes(console, database, book)
     return _show_next_pass(console, path, now)
 
 
@@ -130,11 +130,13 @@ def _show_orders(console: Console, book: IntentBook) -> None:
     console.print(table)
 
 
-def _show_passes(console: Console, database: Database) -> None:
+def _show_passes(console: Console, database: Database, book: IntentBook) -> None:
     for row in reversed(latest_passes(database, PASSES_SHOWN)):
         what = row.failed or row.idle
         if row.decision:
             what = what or f"{row.decision}, {counted(row.fills, 'fill')}"
+            if unsent := book.unsent_of(row.decision):
+                what += f", {counted(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
         elif not what:
             over = row.ended_at is not None
             what = "nothing decided" if over else "nothing decided yet: under way, or killed"

@@ -108,6 +108,7 @@ class Cycle:
     fills: of its orders.
     idle: the reason why nothing was decided, empty where something was.
     doubted: why the last bars of a symbol were not read, by symbol.
+    unsent: why an order of the decision is not at the venue, by order.
     """
 
     account: Account
@@ -116,6 +117,7 @@ class Cycle:
     fills: tuple[Fill, ...]
     idle: str = ""
     doubted: Mapping[str, str] = field(default_factory=dict)
+    unsent: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_cycle(

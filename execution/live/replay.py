@@ -316,7 +316,19 @@ class Replay:
             self._leave_records(self._stop.why)
             raise Ended(signal.Signals[self._stop.why])
         self._live.read_activities()
-        return self._records.write(Ending(0, self._left_out))
+        self._say_what_differs()
+        return self._records.write(self._ending(0))
+
+    def _ending(self, left: int, why: str = "") -> Ending:
+        halts = tuple(str(halt) for halt in self._live.halts.standing())
+        return Ending(left, self._left_out, why, halts)
+
+    def _say_what_differs(self) -> None:
+        """Say what guards and halts have kept from the server: a backtest has neither."""
+        if unsent := self._records.unsent():
+            say_aside(f"{counted(len(unsent), 'order')} of it NOT sent. The first: {unsent[0]}.")
+        for halt in self._live.halts.standing():
+            say_aside(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
 
     def _go_on(self, due: bool) -> bool:
         """Whether the end was reached; false where it was told to stop first."""
@@ -344,7 +356,7 @@ class Replay:
         self._progress("instants", self._made, self._total)
         began = self._time.elapsed()
         if began >= self._next_records:
-            self._records.write(Ending(self._left, self._left_out, KILLED))
+            self._records.write(self._ending(self._left, KILLED))
             ended = self._time.elapsed()
             self._next_records = ended + max(BETWEEN_RECORDS, (ended - began) / SHARE_OF_RECORDS)
 
@@ -358,7 +370,7 @@ class Replay:
         if not self._records.replay.passes():
             return
         try:
-            self._records.write(Ending(self._left, self._left_out, why))
+            self._records.write(self._ending(self._left, why))
         except InputError as error:
             say_aside(f"{error}.", logging.INFO)
             return

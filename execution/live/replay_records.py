@@ -42,11 +42,13 @@ class Ending:
     left: instants that the server's clock still has.
     left_out: instants that it had gone through before the first pass.
     why: it was not the end of the server's bars; empty where it was.
+    halts: that stand at the end.
     """
 
     left: int
     left_out: int
     why: str = ""
+    halts: tuple[str, ...] = ()
 
 
 class ReplayRecords:
@@ -121,6 +123,11 @@ class ReplayRecords:
         ]
         return Run(self._forecaster, decisions, fills, [], {})
 
+    def unsent(self) -> list[str]:
+        """Why orders that were decided are not at the server, a line each."""
+        found = self._book.select("job = ? AND state IN ('withheld', 'rejected')", (self._job,))
+        return [f"{intent.client_order_id}: {intent.why}" for intent in found]
+
     def write(self, ending: Ending) -> str:
         """Write the files, and return their summary, a line of JSON.
 
@@ -148,6 +155,8 @@ class ReplayRecords:
             "stopped": ending.why,
             "instants_left": ending.left,
             "instants_left_out": ending.left_out,
+            "not_sent": len(self.unsent()),
+            "halted": list(ending.halts),
             "account": self._account_id,
         }
         files: dict[str, Callable[[Path], object]] = {

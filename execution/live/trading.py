@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -238,7 +239,9 @@ class TradingJob:
         if cycle.fills:
             with suppress(Unbelieved):  # it has been told, and the pass is what it did
                 self._read_and_mark()
-        return cycle
+        if cycle.decision is None:
+            return cycle
+        return replace(cycle, unsent=self._live.book.unsent_of(self._plan.written))
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
         """Have a person told of symbols whose last bars are not believed."""

@@ -16,11 +16,13 @@ import pytest
 from alpaca.trading.enums import OrderSide
 from alpaca.trading.requests import MarketOrderRequest
 
+import trade_stock_e2e
 from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.journal.intents import STATES
 from execution.journal.next_pass import next_pass_of
+from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -260,7 +262,7 @@ def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: 
 
 
 def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
-    here: Practice, tmp_path: Path
+    here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path, "guards.daily_loss=0.001")
@@ -281,6 +283,15 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         intent = desk.live.book.get(name)
         assert intent is not None
         assert intent.state == "withheld"
+    assert {*desk.cycles[-1].unsent} == opening
+    trade_stock_e2e.show(desk.cycles[-1])
+    status(tmp_path / JOURNAL, system_clock())
+    said = " ".join(capsys.readouterr().out.split())
+    for order in decision.orders:
+        line = f"NOT sent: {order.side} {order.qty} {order.symbol}: halted: daily_loss"
+        assert line in said or order.client_order_id not in opening
+    assert said.count("NOT sent: halted: daily_loss") == 1, "status says it of the pass"
+    assert said.count("NOT sent:") == len(opening) + 1
     for symbol, quantity in here.venue.broker.account().positions.items():
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
 

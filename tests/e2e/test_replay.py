@@ -365,6 +365,17 @@ def test_a_replay_of_a_clock_that_has_gone_on_says_where_it_begins(
     assert (said["from"], said["instants_left_out"]) == (began, 1)
 
 
+def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
+    desk_of: Callable[[str], Desk], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = desk_of("guarded").replay(nothing, "guards.max_order=1")
+    told = capsys.readouterr().err
+    assert said["not_sent"] > 0
+    assert f"{said['not_sent']} orders of it NOT sent. The first: " in told
+    assert "guards.max_order is 1 USD" in told
+    assert (said["halted"], said["fills"]) == ([], 0)
+
+
 @pytest.mark.slow
 def test_what_another_job_decided_before_is_no_record_of_the_replay(
     desk_of: Callable[[str], Desk],
