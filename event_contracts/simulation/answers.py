@@ -182,8 +182,7 @@ def settlements_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
 def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
     """One market."""
     listing = venue.listing(ticker)
-    bid, bid_size = venue.best_bid(ticker)
-    ask, ask_size = venue.best_ask(ticker)
+    (bid, bid_size), (ask, ask_size) = venue.best(ticker)
     outcome = venue.outcome(ticker)
     paid = [venue.paid_at(each) for each in venue.payments if each.market == ticker]
     exchange = venue.exchange

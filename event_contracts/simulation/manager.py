@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, PlacedOrder
-from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Receipt
+from event_contracts.trading.orders import LimitOrder, MarketView, Receipt
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
@@ -76,11 +76,6 @@ class SimulatedOrderManager:
         """Take an order out of the book; one that has ended stays as it ended."""
         self.exchange.cancel(order_id)
         self._outbox.noted(self.exchange.orders[order_id])
-
-    def fills(self, market: str) -> tuple[Fill, ...]:
-        """The account's fills in a market, in booking order."""
-        booked = self.exchange.fills
-        return tuple(each.fill for each in booked if each.fill.market == market)
 
 
 class _Venue:

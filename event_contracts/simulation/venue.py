@@ -120,23 +120,20 @@ class KalshiVenue:
             return self._settlement(ticker).outcome
         return None
 
-    def best_bid(self, ticker: str) -> Level:
-        """USD of YES and contracts of others that bid; nothing where nobody does."""
-        if self.status(ticker) == "active":
-            price = self.exchange.quote(ticker).yes_bid
-            size = Decimal(int(self.exchange.shown(ticker)["bid_size"]))
-            if price > 0 and size:
-                return price, size
-        return NOTHING, NOTHING
+    def best(self, ticker: str) -> tuple[Level, Level]:
+        """USD of YES and contracts of others that bid, and that ask.
 
-    def best_ask(self, ticker: str) -> Level:
-        """USD of YES and contracts of others that ask; $1 and nothing where nobody does."""
+        Where nobody does they are $0, or $1, and nothing.
+        """
+        bid, ask = (NOTHING, NOTHING), (PAYOUT, NOTHING)
         if self.status(ticker) == "active":
-            price = self.exchange.quote(ticker).yes_ask
-            size = Decimal(int(self.exchange.shown(ticker)["ask_size"]))
-            if price < PAYOUT and size:
-                return price, size
-        return PAYOUT, NOTHING
+            quote = self.exchange.quote(ticker)
+            tick = self.exchange.shown(ticker)
+            if quote.yes_bid > 0 and tick["bid_size"]:
+                bid = quote.yes_bid, Decimal(int(tick["bid_size"]))
+            if quote.yes_ask < PAYOUT and tick["ask_size"]:
+                ask = quote.yes_ask, Decimal(int(tick["ask_size"]))
+        return bid, ask
 
     def submit(
         self, request: OrderRequest, *, partial: bool = False, reject: bool = False

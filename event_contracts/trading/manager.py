@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf, read_fills
+from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, read_markets, sale_value
 from event_contracts.trading.order_venue import OrderVenue
-from event_contracts.trading.orders import Fill, Holding, LimitOrder, MarketView, Receipt
+from event_contracts.trading.orders import Holding, LimitOrder, MarketView, Receipt
 from event_contracts.trading.standing import AccountReader, Reading
-from event_contracts.trading.venue_orders import awaited, order_of, reduces
+from event_contracts.trading.venue_orders import awaited, order_of
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
@@ -166,23 +166,6 @@ class KalshiMultiMarketOrderManager:
                     ended.append(intent)
             return tuple(ended)
 
-    def fills(self, market: str) -> tuple[Fill, ...]:
-        """The account's fills in a market, in the order in which they were booked.
-
-        A fill is a sale where it is of an order of ours that only sells; one of somebody else's is
-        a purchase, of the other side where it was meant as a sale: it moves as much.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        with self._turn:
-            # What an order's id at the venue is, the book knows once the order was found.
-            self.undetermined(market)
-            listed = read_fills(self.connection, {"ticker": market})
-            return tuple(fill.fill(self._reduces(fill.order_id)) for fill in listed)
-
     def undetermined(self, market: str) -> tuple[Intent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for.
 
@@ -244,11 +227,6 @@ class KalshiMultiMarketOrderManager:
         return listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, view
         )
-
-    def _reduces(self, order_id: str) -> bool:
-        """Whether an order is one of ours that may only sell what is held."""
-        found = self._outbox.book.select("venue_id = ?", (order_id,))
-        return bool(found) and reduces(found[0])
 
 
 def _is_of(intent: Intent, market: str) -> bool:

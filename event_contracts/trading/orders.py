@@ -203,9 +203,6 @@ class OrderManager(Protocol):
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended already stays as it ended."""
 
-    def fills(self, market: str) -> tuple[Fill, ...]:
-        """The account's fills in a market, in the order in which they were booked."""
-
 
 def other(side: Outcome) -> Outcome:
     """The side that comes true if this one does not."""

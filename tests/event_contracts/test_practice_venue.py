@@ -234,10 +234,10 @@ def test_a_closed_market_takes_no_order_and_has_no_quote() -> None:
     venue = venue_of(flat(rows=3), settlement=5)
     waiting = send(venue, buying("a", price="0.10"))
     venue.advance()
-    assert venue.best_bid("RAIN") == (D("0.48"), D(30))
+    assert venue.best("RAIN")[0] == (D("0.48"), D(30))
     venue.advance()
     assert venue.ticket(waiting).status == "canceled"
-    assert (venue.best_bid("RAIN"), venue.best_ask("RAIN")) == ((D(0), D(0)), (D(1), D(0)))
+    assert venue.best("RAIN") == ((D(0), D(0)), (D(1), D(0)))
     with pytest.raises(Refused, match="not trading") as refused:
         send(venue, buying("b"))
     assert refused.value.status == 409
