@@ -319,9 +319,11 @@ def _checkpoint(start: Start) -> Said:
         folder = checkpoint(str(SHIPPED) if settings.model is None else settings.model).folder
         for path in sorted(folder.glob("*.safetensors")):
             try:
-                with safe_open(path, framework="numpy"):
-                    pass
-            except (OSError, SafetensorError) as error:
+                with safe_open(path, framework="numpy") as weights:
+                    for name in weights.keys():  # noqa: SIM118 - it is no mapping
+                        if not np.isfinite(weights.get_tensor(name)).all():
+                            raise ValueError(f"{name} is not finite")
+            except (OSError, ValueError, TypeError, SafetensorError) as error:
                 raise InputError(
                     f"{path}: these weights cannot be read: {error}; bring the checkpoint back"
                     " whole, or name another: forecaster.model=FOLDER"

@@ -22,6 +22,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from platformdirs import user_state_path
+from safetensors.numpy import load_file, save_file
 
 from execution import doctor
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
@@ -425,7 +426,14 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     torn = tmp_path / "torn"
     shutil.copytree(SHIPPED, torn)
     assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"
-    os.truncate(torn / "model.safetensors", 100_000)
+    path = torn / "model.safetensors"
+    tensors = load_file(path)
+    name = min(tensors)
+    tensors[name].flat[-1] = np.nan
+    save_file(tensors, path)
+    ill = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
+    assert (ill.level, f"{name} is not finite" in ill.found) == ("failure", True)
+    os.truncate(path, 100_000)
     sick = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
     assert sick.level == "failure"
     assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
