@@ -69,17 +69,6 @@ class DepthModel:
         refuse_outside(self, "depth_model", depth=(1, 1_000_000), traded=(0, 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stretch in which no market of an event has a quote, longer than 20 minutes.
-
-    begins: UTC, the quote before it. ends: UTC, the quote after it.
-    """
-
-    begins: np.datetime64
-    ends: np.datetime64
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class RecordedMarket:
     """One market's session, and what it is called.
@@ -88,16 +77,12 @@ class RecordedMarket:
     market: its ticker.
     session: [T, F], the settlement row last.
     times: UTC, of the rows before settlement [T - 1].
-    gaps: in the recording of the event; rows in them show the quote before.
-    left_out: quotes whose bid was not below their ask.
     """
 
     event: str
     market: str
     session: Array = field(repr=False)
     times: Instants = field(repr=False)
-    gaps: tuple[Gap, ...] = ()
-    left_out: int = 0
 
 
 def recorded_sessions(
@@ -235,9 +220,9 @@ def _markets_of_event(
 ) -> list[RecordedMarket]:
     """The settled markets of an event, by ticker."""
     instants = _instants(quotes)
-    gaps = gaps_of(instants)
-    for gap in gaps:
-        log.info("%s: no quote of any market from %s to %s", event, gap.begins, gap.ends)
+    for k in np.flatnonzero(np.diff(instants) > SILENCE):
+        begins, ends = instants[k], instants[k + 1]
+        log.info("%s: no quote of any market from %s to %s", event, begins, ends)
     markets = []
     for ticker, own in quotes.groupby("ticker", sort=True):
         name = str(ticker)
@@ -253,15 +238,8 @@ def _markets_of_event(
             log.warning("%s: no quote lasts for a step of %s, left out", name, step)
             continue
         session = _session(times, at, bid[sound], ask[sound], outcomes[name], model)
-        left_out = int((~sound).sum())
-        markets.append(RecordedMarket(event, name, session, times, gaps, left_out))
+        markets.append(RecordedMarket(event, name, session, times))
     return markets
-
-
-def gaps_of(instants: Instants) -> tuple[Gap, ...]:
-    """The stretches between quotes in order of time that are longer than `SILENCE`."""
-    ended = np.flatnonzero(np.diff(instants) > SILENCE)
-    return tuple(Gap(instants[k], instants[k + 1]) for k in ended)
 
 
 def _instants(quotes: pd.DataFrame) -> Instants:

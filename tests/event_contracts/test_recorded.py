@@ -11,7 +11,6 @@ from event_contracts.simulation import recorded
 from event_contracts.simulation.recorded import (
     DepthModel,
     data_folder,
-    gaps_of,
     recorded_markets,
     recorded_sessions,
 )
@@ -76,7 +75,6 @@ def test_a_row_shows_the_last_quote_at_or_before_its_instant(tmp_path: Path) -> 
     np.testing.assert_array_equal(warm.session[:, YES_BID], expected)
     expected = [0.32, 0.28, 0.28, 0.28, 0.28, 0.28, 1.00]
     np.testing.assert_array_equal(warm.session[:, YES_ASK], expected)
-    assert (warm.left_out, cold.left_out) == (1, 0)
 
 
 def test_the_markets_of_an_event_end_together_with_their_settlement(tmp_path: Path) -> None:
@@ -93,19 +91,16 @@ def test_the_markets_of_an_event_end_together_with_their_settlement(tmp_path: Pa
 def test_a_gap_in_the_recording_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     quotes = [*QUOTES[:-1], ("12:32:00", "E1-COLD", 0, 1), ("12:52:00", "E1-WARM", 99, 100)]
     with caplog.at_level(logging.INFO):
-        cold, warm = recorded_markets(write_files(tmp_path, quotes, SETTLED))
-    assert cold.gaps == warm.gaps == ()
+        recorded_markets(write_files(tmp_path, quotes, SETTLED))
     assert "no quote" not in caplog.text
 
     quotes[-1] = ("12:52:01", "E1-WARM", 99, 100)
     with caplog.at_level(logging.INFO):
-        cold, warm = recorded_markets(write_files(tmp_path, quotes, SETTLED))
-    (gap,) = warm.gaps
-    assert cold.gaps == warm.gaps
-    assert gap.begins == np.datetime64("2025-12-04T12:32:00")
-    assert gap.ends == np.datetime64("2025-12-04T12:52:01")
+        _, warm = recorded_markets(write_files(tmp_path, quotes, SETTLED))
     assert "E1: no quote of any market from 2025-12-04T12:32:00" in caplog.text
-    inside = (warm.times > gap.begins) & (warm.times < gap.ends)
+    inside = (warm.times > np.datetime64("2025-12-04T12:32:00")) & (
+        warm.times < np.datetime64("2025-12-04T12:52:01")
+    )
     assert inside.sum() == 4
     assert (warm.session[:-1][inside, YES_BID] == 0.25).all()
 
@@ -289,13 +284,6 @@ def test_the_folder_is_the_named_one_else_the_working_one_else_the_one_beside_th
     assert len(recorded_sessions()) == 2
     with pytest.raises(InputError, match=r"folder: .* is no folder"):
         recorded_markets(tmp_path / "nowhere")
-
-
-def test_a_silence_of_just_twenty_minutes_is_no_gap() -> None:
-    quoted = np.array(["2025-12-04T12:00", "2025-12-04T12:20"], dtype="datetime64[ns]")
-    assert gaps_of(quoted) == ()
-    quoted[1] += np.timedelta64(1, "ns")
-    assert len(gaps_of(quoted)) == 1
 
 
 @pytest.fixture(scope="module")
