@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -68,11 +68,6 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS fills_by_symbol ON fills (symbol, at)",
     "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
 )
-# What the venue says of an activity, by table.
-_STATED: Mapping[str, tuple[str, ...]] = {
-    "fills": ("order_id", "symbol", "qty", "price", "at"),
-    "activities": ("kind", "at", "symbol", "qty", "amount"),
-}
 # The venue's id of an order says whose intent a fill is of, once the intent has one.
 _LINK = """
     UPDATE fills SET client_order_id =
@@ -128,19 +123,6 @@ class Activity:
         return self.kind == "trade"
 
 
-class Written(NamedTuple):
-    """What writing activities down came to.
-
-    rows: how many were not there yet, or were there with another content.
-    cash: USD by which they change what the account's cash should be, signed.
-    booked: of that, by what is no trade.
-    """
-
-    rows: int
-    cash: Decimal
-    booked: Decimal
-
-
 class FillRow(NamedTuple):
     """A trade as it is written down.
 
@@ -188,24 +170,29 @@ class ActivityBook:
         """Those that are not written down, or not with this content."""
         return [each for each in activities if self._written(each)[0] != _stated(each)]
 
-    def write(self, activities: Iterable[Activity], at: np.datetime64, *, ground: int) -> Written:
-        """Write activities down; one that is listed with another content takes its own place.
+    def write(
+        self, activities: Iterable[Activity], at: np.datetime64, *, ground: int
+    ) -> list[tuple[Activity, Decimal]]:
+        """Write down what is not there, and what is listed with another content, in its own place.
 
         A fill is linked to the intent whose order the venue calls so, once the book of intents
         knows that; legs of options and exits have other orders, and are linked to none.
 
         at: instant by the venue's clock at which they were listed.
         ground: 0 for those that what the account held as its journal began has in it.
+
+        Returns
+        -------
+        list
+            what was written, with the USD by which it changes what cash should be, signed.
         """
-        count = 0
-        cash = booked = Decimal(0)
+        written = []
         with self._database.transaction():
             for activity in activities:
                 before, counts = self._written(activity)
                 after = _stated(activity)
                 if before == after:
                     continue
-                count += 1
                 row = {"id": activity.id, **after, "listed_at": stamp(at), "ground": ground}
                 changes = ", ".join(f"{column} = excluded.{column}" for column in after)
                 self._database.execute(
@@ -215,17 +202,15 @@ class ActivityBook:
                     tuple(row.values()),
                 )
                 if before:
-                    log.warning(
-                        "activity %s: the venue lists it otherwise than before", activity.id
-                    )
+                    name = activity.id
+                    log.warning("activity %s: the venue lists it otherwise than before", name)
                     said = {"before": before, "after": after}
-                    self._events.append("activity changed", activity.id, said)
-                if counts if before else ground:
-                    amount = EXACT.subtract(_amount(after), _amount(before))
-                    cash = EXACT.add(cash, amount)
-                    booked = booked if activity.is_trade else EXACT.add(booked, amount)
+                    self._events.append("activity changed", name, said)
+                counts = counts if before else ground
+                change = EXACT.subtract(_amount(after), _amount(before)) if counts else Decimal(0)
+                written.append((activity, change))
             self._database.execute(_LINK)
-        return Written(count, cash, booked)
+        return written
 
     def last_trade(self) -> np.datetime64 | None:
         """When the last trade was; none before there was one."""
@@ -265,11 +250,9 @@ class ActivityBook:
 
     def _written(self, activity: Activity) -> tuple[dict[str, str], int]:
         """What is written down of an activity, if anything, and whether cash counts it."""
-        table = _table(activity)
-        columns = _STATED[table]
-        rows = self._database.rows(
-            f"SELECT {', '.join(columns)}, ground FROM {table} WHERE id = ?", (activity.id,)
-        )
+        columns = list(_stated(activity))
+        query = f"SELECT {', '.join(columns)}, ground FROM {_table(activity)} WHERE id = ?"
+        rows = self._database.rows(query, (activity.id,))
         return (dict(zip(columns, rows[0], strict=False)), rows[0][-1]) if rows else ({}, 0)
 
 
@@ -322,16 +305,21 @@ def _table(activity: Activity) -> str:
 
 def _stated(activity: Activity) -> dict[str, str]:
     """What the venue says of an activity, as text by column of its table."""
-    texts: dict[str, Any] = {
+    if activity.is_trade:
+        return {
+            "order_id": activity.order_id,
+            "symbol": activity.symbol,
+            "qty": plain(activity.quantity),
+            "price": plain(activity.price or Decimal(0)),
+            "at": stamp(activity.at),
+        }
+    return {
         "kind": activity.kind,
-        "order_id": activity.order_id,
+        "at": stamp(activity.at),
         "symbol": activity.symbol,
         "qty": plain(activity.quantity),
-        "price": plain(activity.price or Decimal(0)),
         "amount": plain(activity.amount),
-        "at": stamp(activity.at),
     }
-    return {column: texts[column] for column in _STATED[_table(activity)]}
 
 
 def _amount(row: Mapping[str, str]) -> Decimal:

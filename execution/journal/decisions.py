@@ -217,12 +217,6 @@ class Journal(MarkBook):
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
         return _decisions(self._database, condition, self._job)
 
-    def last_idle(self) -> str:
-        """Why the last pass that has ended decided nothing; empty where it decided."""
-        query = "SELECT idle FROM cycles WHERE job = ? AND ended_at IS NOT NULL"
-        rows = self._database.rows(f"{query} ORDER BY number DESC LIMIT 1", (self._job,))
-        return str(rows[0][0]) if rows else ""
-
     def last_decision(self) -> DecisionRow | None:
         """The last decision; none before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT 1"

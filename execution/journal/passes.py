@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.journal.migrations import create_tables
-from foundation.database import Database, DatabaseFailed, rows_of_table
+from foundation.database import Database, rows_of_table
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS cycles (
@@ -79,12 +79,12 @@ class PassBook:
             (str(at), decision, fills, idle, failed, number),
         )
 
-    def last_at(self) -> np.datetime64 | None:
-        """When the latest pass began, by the venue's clock; none before there was one."""
-        query = "SELECT began_at FROM cycles WHERE job = ? ORDER BY number DESC LIMIT 1"
-        rows = self._database.rows(query, (self._job,))
-        with self._database.checked():
-            return np.datetime64(rows[0][0], "ns") if rows else None
+    def last(self, *, ended: bool = False) -> PassRow | None:
+        """The latest pass, or the latest that has ended; none before there was one."""
+        condition = "cycles.job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
+        query = f"{_SELECT} WHERE {condition} ORDER BY number DESC LIMIT 1"
+        found = _passes(self._database, query, self._job)
+        return found[0] if found else None
 
 
 def latest_passes(database: Database, most: int) -> list[PassRow]:
@@ -110,18 +110,6 @@ def last_pass_in(journal: Path) -> np.datetime64 | None:
     query = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
     rows = rows_of_table(journal, "cycles", query)
     return np.datetime64(rows[0][0], "ns") if rows else None
-
-
-def jobs_in(journal: Path) -> set[str]:
-    """The jobs that a journal says anything of; none for one that cannot be read."""
-    try:
-        return {
-            job
-            for table in ("cycles", "intents")
-            for (job,) in rows_of_table(journal, table, f"SELECT DISTINCT job FROM {table}")
-        }
-    except DatabaseFailed:
-        return set()
 
 
 def _passes(database: Database, query: str, *values: object) -> list[PassRow]:

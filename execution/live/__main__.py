@@ -35,7 +35,6 @@ from rich.table import Table
 
 from execution.account_lock import (
     FLATTEN,
-    JOURNAL,
     KILL_FILE,
     is_there,
     is_traded,
@@ -49,10 +48,9 @@ from execution.journal.marks import AccountMark, MarkBook, contracts_line, expos
 from execution.journal.migrations import as_it_is_today
 from execution.journal.next_pass import next_pass_of
 from execution.journal.orders import words_of
-from execution.journal.passes import jobs_in, latest_passes
+from execution.journal.passes import latest_passes
 from execution.live.accounts import (
     PORT,
-    SPREADS,
     folders_to_kill,
     holds_contracts,
     journal_path,
@@ -206,7 +204,7 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
     them = "it" if len(files) == 1 else "them"
     if traded:
-        stops = f"{there}: {_stopped(folders)}. Remove {them} to trade again."
+        stops = f"{there}: the loop stops. Remove {them} to trade again."
         if flatten and any(holds_contracts(folder.name) for folder in folders):
             raise InputError(f"{stops} It closes no event contracts; close them at the venue")
         sys.stdout.write(f"{stops}\n")
@@ -218,13 +216,6 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
     if flatten:
         raise InputError(f"{text}; close what is open at the venue")
     sys.stdout.write(f"{text}.\n")
-
-
-def _stopped(folders: Sequence[Path]) -> str:
-    """What ends by a kill file; a lock does not say which command holds it."""
-    jobs = set().union(*(jobs_in(folder / JOURNAL) for folder in folders))
-    seller = "" if jobs and SPREADS not in jobs else ", or `python -m option_spreads.sell`,"
-    return f"the loop{seller} stops"
 
 
 def _put_kill_file(folder: Path, content: str) -> Path:

@@ -27,7 +27,7 @@ from execution.live.reconcile import (
 from execution.orders import Order
 from foundation.cents import CENT
 from foundation.database import Database
-from foundation.decimals import EXACT, plain
+from foundation.decimals import EXACT, plain, total
 from trainingdata.instants import DAY
 
 # For so long before the last trade is asked again: what has only a day is listed after a night,
@@ -87,8 +87,11 @@ class HoldingsBook:
         """
         with self._database.transaction():
             written = self._listed.write(activities, at, ground=1)
-            self._ground.add(written.cash, written.booked)
-        return written.rows
+            self._ground.add(
+                total(change for _, change in written),
+                total(change for activity, change in written if not activity.is_trade),
+            )
+        return len(written)
 
     def last_at(self) -> np.datetime64:
         """From when on activities are to be asked for next: a week before the last trade."""

@@ -114,7 +114,8 @@ class TradingJob:
         self._adopted = False
         self._belief = BarBelief()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
-        self._last_idle = self._journal.last_idle()
+        last = self._journal.passes.last(ended=True)
+        self._last_idle = "" if last is None else last.idle
 
     @property
     def name(self) -> str:
@@ -160,7 +161,8 @@ class TradingJob:
         now = self._connection.now()
         self._passes += 1
         try:
-            self._footing.check(now, self._journal.passes.last_at())
+            last = self._journal.passes.last()
+            self._footing.check(now, None if last is None else last.began_at)
         except BrokerError:
             self._next_pass = self._instant_after()
             raise

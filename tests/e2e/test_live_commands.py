@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from execution.account_lock import JOURNAL, account_lock, folder_lock, journal_o
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
-from execution.live.accounts import SPREADS
-from execution.orders import Order
+from execution.journal.intents import IntentBook
 from foundation.database import Database, rows_of
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start, practising
@@ -236,23 +233,6 @@ def test_a_traded_account_whose_journal_is_gone_is_killed_and_no_other(
     assert [path.parent for path in folder.parent.glob("*/KILL")] == [second]
 
 
-def test_a_kill_says_what_it_does_to_a_seller_that_runs_by_itself(
-    folder: Path, tmp_path: Path
-) -> None:
-    seller = "the loop, or `python -m option_spreads.sell`, stops. Remove it to trade again."
-    database = Database(folder / JOURNAL)
-    book = IntentBook(database, EventLog(database))
-    book.plan(
-        Intent(Order("put-1", "SPY", "sell", Decimal(1), "so"), NOW, job=SPREADS),
-    )
-    database.close()
-    with folder_lock(folder.name, folder):
-        code, text = asked(tmp_path, "kill")
-        for flatten in ([], ["--flatten"]):
-            code, text = asked(tmp_path, "kill", *flatten)
-            assert (code, f"KILL is there: {seller}\n" in text) == (0, True), text
-
-
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
     said = "KILL is there, but no loop runs: nothing was cancelled or closed, and none starts"
     code, text = asked(tmp_path, "kill")
@@ -285,9 +265,7 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
         assert code == 0, text
         kill_file = journal.folder / "KILL"
         named = f"{kill_file} and {here}/data/live/moved/KILL are there"
-        # Nothing has been done in it yet, so nobody knows which command trades it.
-        either = "the loop, or `python -m option_spreads.sell`, stops"
-        assert f"{named}: {either}. Remove them to trade again.\n" == text
+        assert f"{named}: the loop stops. Remove them to trade again.\n" == text
         assert kill_file.is_file()
         kill_file.unlink()
         (tmp_path / "nowhere").mkdir()

@@ -712,7 +712,7 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     killed = run_command(kill, cwd=tmp_path, env=environment(tmp_path, **state))
     assert killed.returncode == 0, killed.stderr
     assert f"{account}, the one that is traded now" in killed.stdout
-    assert "`python -m option_spreads.sell`, stops. Remove it" in killed.stdout
+    assert "the loop stops. Remove it" in killed.stdout
     ended = seller.wait()
     assert (ended.returncode, ended.stderr) == (0, "")
     done = "everything of ours was closed" if flatten else "positions are as they were"
