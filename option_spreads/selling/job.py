@@ -25,7 +25,7 @@ from execution.posting import Guard
 from execution.sight import Sight
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
-from foundation.errors import InputError
+from foundation.errors import BrokerError, InputError
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.selling.panel import spreads_section
 from option_spreads.selling.seller import SpreadSeller
@@ -203,10 +203,13 @@ class SpreadJob:
         Raises
         ------
         BrokerError
-            for a venue that does not answer.
+            for an order that may go on working.
         """
         if not flatten:
-            self._seller.end_orders()
+            try:
+                self._seller.end_orders()
+            except TROUBLE as error:
+                raise BrokerError(trouble_text(error)) from error
             return []
         self._seller.leaving = True
         for _ in range(CLOSING_LOOKS):

@@ -106,12 +106,15 @@ class SpreadSeller:
 
         Raises
         ------
-        BrokerError
-            for a venue that does not answer; what works there goes on working.
+        InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
+            the first trouble that was met; what it was met with may go on working.
         """
+        troubles = Troubles(self._notices)
         for spread in self.spreads:
             if spread.stage != "open":
-                self._resumed(spread, again=False)
+                with troubles.told(spread.trade_id):
+                    self._resumed(spread, again=False)
+        troubles.raise_first()
 
     def _read(self) -> bool:
         """Whether the file says what is open; a person may have changed it."""
