@@ -15,6 +15,7 @@ import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.migrations import create_tables
+from execution.journal.rows import read
 from execution.option_orders import SHARES, is_option
 from foundation.database import Database
 from foundation.decimals import EXACT, is_bounded, plain, total
@@ -258,34 +259,20 @@ class ActivityBook:
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
     """Trades after an instant, beyond the ground, oldest first."""
-    rows = database.rows(
+    query = (
         "SELECT client_order_id, symbol, qty, price, at, listed_at FROM fills"
-        " WHERE ground > 0 AND at > ? ORDER BY at, rowid",
-        (stamp(since),),
+        " WHERE ground > 0 AND at > ? ORDER BY at, rowid"
     )
-    with database.checked():
-        return [
-            FillRow(
-                *(order, symbol, Decimal(quantity), Decimal(price)),
-                *(np.datetime64(at, "ns"), np.datetime64(listed_at, "ns")),
-            )
-            for order, symbol, quantity, price, at, listed_at in rows
-        ]
+    return read(database, FillRow, query, (stamp(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
     """All that is no trade, beyond the ground, in the order in which it was listed."""
-    rows = database.rows(
+    query = (
         "SELECT kind, symbol, qty, amount, listed_at FROM activities"
         " WHERE ground > 0 ORDER BY listed_at, rowid"
     )
-    with database.checked():
-        return [
-            BookingRow(
-                kind, symbol, Decimal(quantity), Decimal(amount), np.datetime64(listed_at, "ns")
-            )
-            for kind, symbol, quantity, amount, listed_at in rows
-        ]
+    return read(database, BookingRow, query)
 
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:

@@ -51,9 +51,7 @@ class ExpectedBook:
         """What should be held, by symbol."""
         rows = self._database.rows("SELECT symbol, qty, fee FROM expected ORDER BY symbol")
         with self._database.checked():
-            return {
-                symbol: Owned(Decimal(quantity), Decimal(fee)) for symbol, quantity, fee in rows
-            }
+            return {symbol: Owned(*map(Decimal, numbers)) for symbol, *numbers in rows}
 
     def expect(self, expected: Mapping[str, Owned]) -> None:
         """Write down what should be held of some symbols."""

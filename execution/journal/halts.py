@@ -16,7 +16,8 @@ import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.migrations import create_tables
-from foundation.database import Database, Row, rows_of_table
+from execution.journal.rows import read
+from foundation.database import Database, rows_of_table
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
@@ -283,24 +284,10 @@ class Halts:
         return self._halts(f"{_SELECT} ORDER BY number")
 
     def _halts(self, query: str) -> tuple[Halt, ...]:
-        rows = self._database.rows(query)
-        with self._database.checked():
-            return tuple(_halt(row) for row in rows)
+        return tuple(read(self._database, Halt, query))
 
 
 def standing_halts(journal: Path) -> tuple[str, ...]:
     """The kinds of halts that stand in a journal, oldest first."""
     query = "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number"
     return tuple(kind for (kind,) in rows_of_table(journal, "halts", query))
-
-
-def _halt(row: Row) -> Halt:
-    number, kind, raised_at, why, cleared_at, cleared_by = row
-    return Halt(
-        number=number,
-        kind=kind,
-        raised_at=np.datetime64(raised_at, "ns"),
-        why=why,
-        cleared_at=None if cleared_at is None else np.datetime64(cleared_at, "ns"),
-        cleared_by=cleared_by,
-    )

@@ -11,6 +11,7 @@ import numpy as np
 
 from execution.journal.linked_returns import Point
 from execution.journal.migrations import create_tables
+from execution.journal.rows import read
 from foundation.database import Database, Row
 
 _SCHEMA = """
@@ -129,13 +130,11 @@ class MarkBook:
 
 def marks_of(database: Database, since: np.datetime64) -> list[AccountMark]:
     """Marks of an account from an instant on, oldest first."""
-    rows = database.rows(
+    query = (
         "SELECT at, equity, cash, gross_stock, gross_crypto, stock_ceiling, flows, positions"
-        " FROM marks WHERE at >= ? ORDER BY at",
-        (str(since),),
+        " FROM marks WHERE at >= ? ORDER BY at"
     )
-    with database.checked():
-        return [_mark(row) for row in rows]
+    return read(database, AccountMark, query, (str(since),))
 
 
 def exposure_line(mark: AccountMark) -> str:
@@ -168,17 +167,3 @@ def _point(row: Row) -> Point:
     if not all(number.is_finite() for number in numbers):
         raise ValueError(f"a mark's place in its index is no number: {row}")
     return Point(np.datetime64(at, "ns"), Decimal(repr(equity)), *numbers)
-
-
-def _mark(row: Row) -> AccountMark:
-    at, equity, cash, gross_stock, gross_crypto, ceiling, flows, positions = row
-    return AccountMark(
-        at=np.datetime64(at, "ns"),
-        equity=equity,
-        cash=cash,
-        gross_stock=gross_stock,
-        gross_crypto=gross_crypto,
-        stock_ceiling=ceiling,
-        flows=flows,
-        positions=json.loads(positions),
-    )

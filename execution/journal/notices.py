@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.journal.migrations import create_tables
+from execution.journal.rows import read
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
 
@@ -64,6 +65,4 @@ class NoticeBook:
     def latest(self, most: int) -> list[NoticeRow]:
         """The latest so many alerts, the last one first."""
         query = "SELECT at, kind, text FROM notices ORDER BY number DESC LIMIT ?"
-        rows = self._database.rows(query, (most,))
-        with self._database.checked():
-            return [NoticeRow(np.datetime64(at, "ns"), kind, text) for at, kind, text in rows]
+        return read(self._database, NoticeRow, query, (most,))

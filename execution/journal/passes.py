@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.journal.migrations import create_tables
+from execution.journal.rows import read
 from foundation.database import Database, rows_of_table
 
 _SCHEMA = """
@@ -83,7 +84,7 @@ class PassBook:
         """The latest pass, or the latest that has ended; none before there was one."""
         condition = "cycles.job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
         query = f"{_SELECT} WHERE {condition} ORDER BY number DESC LIMIT 1"
-        found = _passes(self._database, query, self._job)
+        found = read(self._database, PassRow, query, (self._job,))
         return found[0] if found else None
 
 
@@ -91,12 +92,13 @@ def latest_passes(database: Database, most: int) -> list[PassRow]:
     """The latest so many passes, the last one first; none where no job has begun its journal."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
-    return _passes(database, f"{_SELECT} ORDER BY number DESC LIMIT ?", most)
+    return read(database, PassRow, f"{_SELECT} ORDER BY number DESC LIMIT ?", (most,))
 
 
 def passes_of(database: Database, job: str) -> list[PassRow]:
     """All passes of a job, oldest first."""
-    return _passes(database, f"{_SELECT} WHERE cycles.job = ? ORDER BY number", job)
+    query = f"{_SELECT} WHERE cycles.job = ? ORDER BY number"
+    return read(database, PassRow, query, (job,))
 
 
 def last_pass_in(journal: Path) -> np.datetime64 | None:
@@ -110,16 +112,3 @@ def last_pass_in(journal: Path) -> np.datetime64 | None:
     query = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
     rows = rows_of_table(journal, "cycles", query)
     return np.datetime64(rows[0][0], "ns") if rows else None
-
-
-def _passes(database: Database, query: str, *values: object) -> list[PassRow]:
-    rows = database.rows(query, values)
-    with database.checked():
-        return [
-            PassRow(job, np.datetime64(began, "ns"), _maybe(ended), name, _maybe(decided), *rest)
-            for job, began, ended, name, decided, *rest in rows
-        ]
-
-
-def _maybe(text: str | None) -> np.datetime64 | None:
-    return None if text is None else np.datetime64(text, "ns")

@@ -12,6 +12,7 @@ import numpy as np
 
 from execution.journal.activities import stamp
 from execution.journal.migrations import create_tables
+from execution.journal.rows import read
 from foundation.database import Database, rows_of_table
 
 _SCHEMA = (
@@ -75,10 +76,8 @@ class ReplayBook:
 
     def passes(self) -> list[ReplayPass]:
         """All that were made, in the order of time."""
-        rows = self._database.rows(
-            "SELECT at, cash, equity, instants_left FROM replay_passes ORDER BY at"
-        )
-        return [ReplayPass(np.datetime64(at, "ns"), *rest) for at, *rest in rows]
+        query = "SELECT at, cash, equity, instants_left FROM replay_passes ORDER BY at"
+        return read(self._database, ReplayPass, query)
 
 
 def is_replayed(journal: Path) -> bool:
