@@ -39,7 +39,6 @@ from event_contracts.simulation.comparison_page import (
     sentences,
     write_comparison,
 )
-from event_contracts.simulation.output_folder import output_folder
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
@@ -49,7 +48,7 @@ from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
 from forecasting.forecast import Progress, silent
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import may_overwrite, settings_of
+from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.files import file_digest
 from foundation.progress import ProgressBar
@@ -300,9 +299,7 @@ def _print_comparison(comparison: Comparison, output: Path) -> None:
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = ComparisonSettings.of(config)
-        output = output_folder(
-            settings.output, FILE, PAGE, mark=FILE, overwrite=may_overwrite(config)
-        )
+        output = output_of(config, FILE)
         folders.append(output)
         log_to_file("kalshi_compare")
         with ProgressBar() as progress:

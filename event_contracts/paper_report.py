@@ -32,7 +32,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.output_folder import output_folder
 from event_contracts.simulation.recording import Recording
 from event_contracts.simulation.replay import Replay, replay
 from event_contracts.simulation.settings import EpisodeSettings
@@ -44,7 +43,7 @@ from execution.journal.migrations import rows_of
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import may_overwrite, settings_of
+from foundation.configuration import output_of, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import write_whole
@@ -247,9 +246,7 @@ def _usd(amount: Decimal) -> str:
 def _run(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = settings_of(PaperReportSettings, config)
-        output = output_folder(
-            settings.output, FILE, PAGE, mark=FILE, overwrite=may_overwrite(config)
-        )
+        output = output_of(config, FILE)
         folders.append(output)
         log_to_file("kalshi_paper")
         report = paper_report(settings)

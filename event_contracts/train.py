@@ -21,14 +21,13 @@ if __name__ == "__main__":
     )
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from event_contracts.simulation.learner_settings import LearnerSettings
-from event_contracts.simulation.output_folder import output_folder
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
@@ -36,9 +35,10 @@ from event_contracts.trading.network import EARLIER, read_checkpoint
 from foundation.arrays import Array
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import may_overwrite, settings_of
+from foundation.configuration import output_of, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError, refuse_outside
+from foundation.files import check_file, check_output
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
 
@@ -163,7 +163,10 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
         raise InputError(
             f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
         ) from None
-    output = output_folder(settings.output, CHECKPOINT, UPDATES)
+    output = Path(settings.output)
+    check_output(output)
+    for name in (CHECKPOINT, UPDATES):
+        check_file(output / name, "output")
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = sessions_to_train_on(settings)
@@ -223,7 +226,7 @@ def run(config: DictConfig) -> None:
     """Train on a composed configuration, and say where the checkpoint lies."""
     with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
         settings = TrainingSettings.of(config)
-        output_folder(settings.output, mark=BOARD, overwrite=may_overwrite(config))
+        settings = replace(settings, output=str(output_of(config, BOARD)))
         log_to_file("kalshi_train")
         with ProgressBar() as bar:
             learner = train(settings, bar)

@@ -198,7 +198,10 @@ def check_file(
 def _refuse_folder(folder: Path, what: str) -> None:
     """Refuse a folder in which nothing can be made, or that cannot be made itself."""
     absolute = folder.absolute()
-    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    try:
+        nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    except OSError as error:  # a name that no folder has
+        raise InputError(f"{what} cannot be written: {error.strerror}") from error
     if not nearest.is_dir():
         raise InputError(f"{what} cannot be written: {nearest} is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -210,7 +210,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_any_work(
     name: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match=f"{name} is a folder, a file is needed there"):
+    with pytest.raises(InputError, match=f"{name} is a folder, a file's name is needed"):
         train(TrainingSettings(output=str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
