@@ -255,7 +255,7 @@ def _say_unused_range(config: DictConfig, why: str) -> None:
 
 
 class FirstLook:
-    """Says of the first pass what of the history that was asked for is not there."""
+    """Says of the first pass what of the history is not there, and what guards will keep back."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
@@ -269,6 +269,8 @@ class FirstLook:
         asked = history_start(cycle.account.as_of, self._settings.history_days)
         for line in history_lines(cycle.bars, asked, self._settings.forecaster.own_bars):
             say_aside(line)
+        for line in self._settings.kept_back(cycle.account.equity):
+            say_aside(f"{line}.")
 
 
 def show(cycle: Cycle) -> None:

@@ -47,6 +47,7 @@ from execution.journal.intents import WAITING, IntentBook, refuse_earlier
 from execution.journal.marks import AccountMark, MarkBook, contracts_line, exposure_line
 from execution.journal.migrations import as_it_is_today
 from execution.journal.next_pass import next_pass_of
+from execution.journal.notices import NoticeBook
 from execution.journal.orders import words_of
 from execution.journal.passes import latest_passes
 from execution.live.accounts import (
@@ -68,6 +69,7 @@ from trainingdata.instants import utc_text
 
 WIDTH = 160
 PASSES_SHOWN = 5
+ALERTS_SHOWN = 3
 LATE = 1  # exit code of `status` where the next pass is late
 
 
@@ -96,6 +98,9 @@ def status(path: Path, now: np.datetime64) -> int:
             console.print(line, highlight=False, soft_wrap=True)
         _show_orders(console, book)
         _show_passes(console, database, book)
+        for notice in reversed(NoticeBook(database, str, system_clock).latest(ALERTS_SHOWN)):
+            line = f"{utc_text(notice.at)} ALERT {notice.kind}: {notice.text}"
+            console.print(line, highlight=False, soft_wrap=True)
     return _show_next_pass(console, path, now)
 
 

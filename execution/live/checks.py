@@ -184,7 +184,9 @@ def _account(start: Start) -> Said:
     said = [f"is {status}"] if status != ACTIVE else []
     said += [f"has {block.name}" for block in AccountFacts.blocks if block.of(start.facts)]
     if not said:
-        return "ok", f"{account} is {ACTIVE}, with no block"
+        found = f"{account} is {ACTIVE}, with no block"
+        kept = start.settings.kept_back(float(AccountFacts.equity.of(start.facts) or 0))
+        return ("warning", "; ".join([found, *kept])) if kept else ("ok", found)
     text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
     return "failure", text
 

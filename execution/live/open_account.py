@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.intents import IntentBook
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
+from foundation.command import printing
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.notices import Notices
@@ -55,7 +57,14 @@ class OpenAccount:
         pass_seconds: float = 0.0,
     ) -> OpenAccount:
         """The account whose journal lies in a folder; others as for `open_account`."""
-        notices.keep_in(NoticeBook(database, redact, now))
+        book = NoticeBook(database, redact, now)
+
+        def keep(kind: str, text: str) -> None:
+            book(kind, text)
+            with printing():
+                sys.stderr.write(f"ALERT {kind}: {redact(text)}\n")
+
+        notices.keep_in(keep)
         events = EventLog(database, redact, now)
         return cls(
             name=name,

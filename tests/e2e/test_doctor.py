@@ -441,6 +441,30 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     assert other == Finding("ok", "checkpoint", "ewma")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), []),
+        (
+            ["limits.symbol_cap=2.2"],
+            ["limits.symbol_cap is 2.2, and nothing beyond guards.max_position"],
+        ),
+        (
+            ["guards.max_gross=2"],
+            ["limits.intraday_leverage is 4, and nothing beyond guards.max_gross"],
+        ),
+        (
+            ["guards.max_order=59999"],
+            ["limits.symbol_cap is $60,000 here, and no order beyond guards.max_order"],
+        ),
+    ],
+)
+def test_limits_that_guards_keep_back_are_named(words: list[str], said: list[str]) -> None:
+    kept = LiveSettings.of(composed_config("live", words)).kept_back(100_000.0)
+    assert len(kept) == len(said)
+    assert all(line.startswith(begins) for line, begins in zip(kept, said, strict=True))
+
+
 @given(sizes=st.lists(st.integers(0, 4 * GIGABYTE), min_size=1, max_size=3))
 def test_the_fullest_disk_decides(sizes: list[int]) -> None:
     level, found = disk_said({f"folder {n}": size for n, size in enumerate(sizes)})

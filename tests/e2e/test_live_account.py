@@ -286,7 +286,10 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     assert {*desk.cycles[-1].unsent} == opening
     trade_stock_e2e.show(desk.cycles[-1])
     status(tmp_path / JOURNAL, system_clock())
-    said = " ".join(capsys.readouterr().out.split())
+    told = capsys.readouterr()
+    assert "ALERT halt daily_loss: halted: " in told.err
+    said = " ".join(told.out.split())
+    assert "ALERT halt daily_loss: halted: " in said, "status says the last alerts"
     for order in decision.orders:
         line = f"NOT sent: {order.side} {order.qty} {order.symbol}: halted: daily_loss"
         assert line in said or order.client_order_id not in opening

@@ -92,7 +92,7 @@ class Keys:
 class BrokerSettings:
     """Where the account is.
 
-    url_override: one address for trading, market data and stream; none means Alpaca's own.
+    url_override: one address for trading and market data; none means Alpaca's own.
     paper: whether it is the paper account.
     connect_timeout: seconds to connect, 0 … 600.
     read_timeout: seconds to wait for the next bytes of an answer, 0 … 600.
