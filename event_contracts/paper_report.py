@@ -39,7 +39,7 @@ from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, Action
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.position_sizes import PositionSizeMetrics
 from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
-from execution.journal.migrations import rows_of
+from execution.journal.migrations import as_it_is_today
 from foundation.charts import CHART_MACRO, CHART_STYLE
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
@@ -157,11 +157,10 @@ def paper_report(settings: PaperReportSettings) -> PaperReport:
     # Unlike the path's own question this one has an answer for a name that no file can have.
     if not os.path.isfile(path):
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
-    tables = rows_of(path, "SELECT name FROM sqlite_master WHERE name = ?", (ACTION_TABLE,))
-    if not tables:
-        raise InputError(f"journal: {path} has no decisions on event contracts")
-    records = ActionRecords(lambda query, values: rows_of(path, query, values), str(path))
-    recording = Recording.of(records)
+    with as_it_is_today(path) as database:
+        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
+            raise InputError(f"journal: {path} has no decisions on event contracts")
+        recording = Recording.of(ActionRecords(database.rows, str(path)))
     entries = recording.entries
     return PaperReport(
         decisions=len(entries),

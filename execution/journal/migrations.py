@@ -6,7 +6,7 @@ there yet has none to make: whoever keeps it creates it as it is today.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from execution.journal.linked_returns import Point
 from execution.option_orders import SHARES, is_option
 from foundation import database as files
-from foundation.database import Database, Row
+from foundation.database import Database
 from foundation.decimals import EXACT, plain, total
 from foundation.errors import InputError
 
@@ -291,18 +291,3 @@ def as_it_is_today(path: Path) -> Iterator[Database]:
             if place != path:
                 migrate(database)
             yield database
-
-
-def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
-    """What a query finds in a journal as it is today; nothing is written.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a file that is not there, or cannot be read.
-    """
-    [(done,)] = files.rows_of(path, "PRAGMA user_version")
-    if done >= len(MIGRATIONS):
-        return files.rows_of(path, query, values)
-    with as_it_is_today(path) as database:
-        return database.rows(query, values)

@@ -19,7 +19,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import STATES, IntentBook
 from execution.journal.marks import MarkBook
-from execution.journal.migrations import MIGRATIONS, as_it_is_today, rows_of
+from execution.journal.migrations import MIGRATIONS, as_it_is_today
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
 from execution.journal.orders import AnyOrder
@@ -199,9 +199,9 @@ def test_orders_in_the_words_of_a_venue_are_our_orders(tmp_path: Path) -> None:
 def test_a_reader_sees_an_earlier_journal_as_it_is_today_and_leaves_it(tmp_path: Path) -> None:
     path = restored(TODAY, tmp_path / "journal.sqlite")
     before = path.read_bytes()
-    [(side, quantity)] = rows_of(
-        path, "SELECT side, qty FROM intents WHERE client_order_id = 'kalshi-1'"
-    )
+    query = "SELECT side, qty FROM intents WHERE client_order_id = 'kalshi-1'"
+    with as_it_is_today(path) as database:
+        [(side, quantity)] = database.rows(query)
     assert (side, Decimal(quantity)) == ("BUY NO", 12)
     assert path.read_bytes() == before
 
