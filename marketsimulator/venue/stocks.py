@@ -310,8 +310,10 @@ class Venue:
         """Give a fill to its ticket, and write it down."""
         self._update_entry(fill)
         ticket = self.tickets.get(fill.client_order_id)
+        traded_at = max(timestamp(fill.at), self.record.stamp)
         if ticket is None and fill.price > 0:
-            ticket = self._margin_call(fill)
+            # It was priced at the open, however many instants the clock has moved over since.
+            ticket, traded_at = self._margin_call(fill), timestamp(fill.at)
         if ticket is not None:
             ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
@@ -323,7 +325,7 @@ class Venue:
         activity = {
             "activity_type": "FILL",
             "type": "fill" if done else "partial_fill",
-            "transaction_time": max(timestamp(fill.at), self.record.stamp),
+            "transaction_time": traded_at,
             **_trade_fields(fill),
             "side": ticket.order.side,
             "leaves_qty": quantity_text(ticket.order.qty - ticket.filled),
