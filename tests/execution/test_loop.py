@@ -314,6 +314,14 @@ def test_what_is_due_at_once_is_not_waited_for_where_the_clock_shows_another_tim
     assert waited == [("a", None)]
 
 
+def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(clock: Clock, stop: Stop) -> None:
+    """As on a practice server whose clock stands."""
+    turns: list[str] = []
+    jobs = [Every(name, 0, 3, clock, lambda _, name=name: turns.append(name)) for name in "ab"]
+    Loop(jobs, clock, stop, Notices(None, None), lambda *_: None, 3).run()
+    assert turns == ["a", "b"] * 3
+
+
 def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
     clock: Clock, stop: Stop, caplog: pytest.LogCaptureFixture
 ) -> None:
