@@ -12,7 +12,7 @@ from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import SHARES, is_option
 from foundation.database import Database
-from tests.execution.test_holdings import BEGUN, HOUR, histories
+from tests.execution.test_holdings import BEGUN, HOUR, booking, fill, histories
 
 usd = st.integers(-(10**11), 10**11).map(lambda cents: Decimal(cents) / 100)
 shares = st.integers(0, 98).map(lambda percent: Decimal(percent) / 100)
@@ -67,6 +67,16 @@ def test_open_bids_for_coins_may_have_taken_cash_and_brought_none() -> None:
 def test_a_clearing_reads_back_what_it_was_written_of() -> None:
     reading = CashReading(Decimal("-1234.56"), Decimal("7.8"))
     assert CashReading.of_cause(reading.cause) == reading
+
+
+def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() -> None:
+    database = Database()
+    book = HoldingsBook(database, EventLog(database))
+    book.begin({}, Decimal(1_000), BEGUN, ())
+    book.add([fill("a", "3")], BEGUN)
+    assert book.cash_reading(Decimal(970)) == CashReading(NONE, NONE)
+    book.add([booking("f", "fee", amount="-2")], BEGUN)
+    assert book.cash_reading(Decimal(968)) == CashReading(NONE, Decimal(-2))
 
 
 def test_a_reading_is_kept_to_the_cent_for_the_next_process() -> None:
