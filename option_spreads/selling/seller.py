@@ -284,8 +284,8 @@ class SpreadSeller:
         self._tell_of_late(spread, session)
         # What the broker has closed by itself does not settle at the close. The clock is read after
         # what is held: once the session has ended nothing is, whoever has closed it.
-        held = self._holdings_match(lambda option: option in spread.options)
-        # One answer may be wrong: what is held again was never closed.
+        # One answer may be wrong: what another one shows, now or later, was never closed.
+        held = any(self._holdings_match(lambda each: each in spread.options) for _ in range(2))
         if spread.gone == held and self._venue.now() < session.closes:
             self._put(replace(spread, gone=not held))
 

@@ -1003,6 +1003,22 @@ def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> Non
     assert [each.gone for each in here.seller().step().spreads] == [False]
 
 
+def test_an_answer_that_is_wrong_once_closes_nothing_at_the_last_look(tmp_path: Path) -> None:
+    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
+    here.settings = replace(here.settings, cutoff=45.0, delivers=True)
+    _to(here, 0, 30)
+    here.seller().step()
+    wrong: list[dict[Contract, int]] = [{}]
+
+    class Forgetful(InFront):
+        def held(self) -> dict[Contract, int]:
+            return wrong.pop() if wrong else here.desk.held()
+
+    _to(here, 0, 380)
+    assert [each.gone for each in here.seller(Forgetful(here)).step().spreads] == [False]
+    assert not wrong
+
+
 def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
     here.settings = replace(here.settings, cutoff=45.0)
