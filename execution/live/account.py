@@ -294,9 +294,14 @@ class LiveAccount:
         return [each for each in news if not each.is_trade and abs(each.amount) > room]
 
     def _shown_by_cash(self, large: Sequence[Activity]) -> list[Activity]:
-        """Those that bring what is written down nearer to the venue's cash; others are told."""
+        """All where together they explain the venue's cash, as legs of a spread that expires do;
+        else those that bring what is written down nearer to it, and others are told.
+        """
         last = self._holdings.last_cash() or CashReading(NONE, NONE)
         away = self._holdings.cash_reading(self._connection.cash()).beyond - last.beyond
+        room = room_of(self._equity or NONE)
+        if abs(away - total(each.amount for each in large)) <= room:
+            return list(large)
         shown = []
         hidden = []
         for each in large:

@@ -58,8 +58,9 @@ class Desk(SpreadVenue, Protocol):
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works."""
 
-    def advance(self) -> None:
-        """The venue's clock has moved."""
+    def advance(self) -> list[tuple[Contract, int, Decimal]]:
+        """The venue's clock has moved; options that have expired, how many, and USD for them."""
+        ...
 
 
 class VenueOptions:
@@ -115,17 +116,10 @@ class VenueOptions:
     def advance(self) -> None:
         """The venue's clock has moved."""
         for desk in self.desks.values():
-            before = desk.held()
-            desk.advance()
+            settled = desk.advance()
             self._note_changes()
-            after = desk.held()
-            for contract, count in before.items():
-                # An order may have closed the position just as well: only what has expired is
-                # written down as that.
-                session = session_of(np.datetime64(contract.expiry, "D"))
-                expired = session is not None and session.closes <= self._record.now
-                if contract not in after and expired:
-                    self._note_expiry(contract, count)
+            for contract, count, cash in settled:
+                self._note_expiry(contract, count, cash)
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
@@ -271,8 +265,8 @@ class VenueOptions:
         }
         self._record.note_activity(activity)
 
-    def _note_expiry(self, contract: Contract, count: int) -> None:
-        """Write down that a position in an option has ended."""
+    def _note_expiry(self, contract: Contract, count: int, cash: Decimal) -> None:
+        """Write down that a position in an option has ended, and the USD that it was settled in."""
         self._record.note_activity(
             {
                 "activity_type": "OPEXP",
@@ -280,6 +274,6 @@ class VenueOptions:
                 "symbol": contract.symbol,
                 "qty": str(-count),
                 "price": "0",
-                "net_amount": "0",
+                "net_amount": str(cash),
             }
         )

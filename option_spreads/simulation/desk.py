@@ -223,9 +223,13 @@ class OptionDesk:
         if ticket is not None and ticket.status == "new":
             self._end(client_order_id, replace(ticket, status="canceled", closed_at=self.now()))
 
-    def advance(self) -> None:
-        """The market has moved: orders meet it or expire, and expired options are settled."""
+    def advance(self) -> list[tuple[Contract, int, Decimal]]:
+        """The market has moved: orders meet it or expire, and expired options are settled.
+
+        Returns each of these, how many were held, and the USD that they brought, signed.
+        """
         now = self.now()
+        settled = []
         # Orders of several legs are good for the day they came on. They go by name: a set has no
         # order of its own, and a run has to repeat itself.
         for name in sorted(self._working):
@@ -246,7 +250,10 @@ class OptionDesk:
             strike = float(contract.strike)
             payoff = max(index - strike if contract.call else strike - index, 0.0)
             del self.positions[contract]
-            self._book_cash(Decimal(str(round(payoff, 2))) * count * SHARES)
+            cash = Decimal(str(round(payoff, 2))) * count * SHARES
+            self._book_cash(cash)
+            settled.append((contract, count, cash))
+        return settled
 
     def _match(self, name: str, contracts: int) -> None:
         """Fill so much of an order where its price is there."""

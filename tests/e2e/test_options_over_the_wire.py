@@ -36,10 +36,16 @@ from alpaca.trading.requests import (
 )
 
 from execution.account_lock import JOURNAL
+from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
+from execution.live.account import LiveAccount
+from execution.live.open_account import OpenAccount
+from execution.live.settings import LiveSettings
 from execution.option_orders import (
+    Contract,
     NeverSent,
     OptionLeg,
     SpreadOrder,
@@ -144,8 +150,12 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     ]
     assert 0 < quote.bid_price < quote.ask_price
     client.submit_order(MarketOrderRequest(legs=legs, **shared))
+    before = Decimal(client.get_account().cash)  # type: ignore[union-attr, arg-type]
     here.advance("2024-02-20T21:00:00Z")
     activities: Any = client.get("/account/activities")
+    settled = sum(Decimal(a["net_amount"]) for a in activities if a["activity_type"] == "OPEXP")
+    after = Decimal(client.get_account().cash)  # type: ignore[union-attr, arg-type]
+    assert after - before == settled, "what settles in cash is listed with it"
     kinds = [a["activity_type"] for a in activities]
     assert (kinds.count("FILL"), kinds.count("OPEXP")) == (6, 2)
     expired = [a["symbol"] for a in activities if a["activity_type"] == "OPEXP"]
@@ -174,6 +184,31 @@ def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_
         assert (intent.progress.filled, intent.progress.filled_price) == (2, None)
     credit, debit = prices
     assert credit < 0 < debit
+
+
+def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    settings = LiveSettings.of(composed_config("live", [f"broker.url_override={here.url}"]))
+    connection = VenueConnection(settings.broker, KEYS)
+    told = Notices(None, None), KEYS.redact, connection.estimated_now
+    account = OpenAccount.of("account", Database(), tmp_path, *told)
+    live = LiveAccount(connection, account, settings, lambda _: {})
+    broker = AlpacaBroker(settings.broker, KEYS, book=live.book, believe=live.believe)
+    broker.account()
+    desk = AlpacaSpreads(settings.broker, KEYS, underlying=UNDER, book=live.book)
+    short, long = (Contract(UNDER, date(2024, 2, 20), True, Decimal(k)) for k in (285, 290))
+    legs = OptionLeg(short, "sell"), OptionLeg(long, "buy")
+    assert desk.submit(SpreadOrder("deep", legs, 40)).contracts == 40
+    before = connection.cash()
+    broker.account()
+    here.advance("2024-02-21T15:30:00Z")
+    assert before - connection.cash() > 10_000, "far more than may be listed late"
+    broker.account()
+    live.reconcile()
+    assert live.halts.standing() == ()
 
 
 def leg(symbol: str, side: str, ratio: Any = "1") -> dict[str, Any]:
