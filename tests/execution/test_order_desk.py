@@ -299,6 +299,15 @@ def test_an_order_that_has_expired_is_not_asked_for_again() -> None:
     assert venue.times("post") == 0
 
 
+def test_asked_again_a_busy_venue_is_not_waited_for_at_all() -> None:
+    book = IntentBook()
+    book.begin(Intent(ORDER, NOW, SOON))
+    venue = Venue(post=[status(429, Retry_After="0.5"), taken()], get=[status(404)])
+    desk, waited = outbox_at(venue, book)
+    assert desk.fate("o-1", again=True) == "open"
+    assert (venue.times("post"), waited) == (1, [])
+
+
 @pytest.mark.parametrize("answer", [{"status": 7}, {"side": "sell_short"}, {"qty": "many"}])
 def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
     answer: Any, caplog: pytest.LogCaptureFixture
@@ -396,6 +405,7 @@ def test_orders_of_ours_that_work_at_the_venue_and_are_in_no_book_are_written_do
         assert adopted is not None
         assert adopted.single == replace(ORDER, client_order_id="ours-a", reason="adopted")
         assert (adopted.sent_at, adopted.job, adopted.reason) == (NOW, "trade", "adopted")
+        assert adopted.venue == "alpaca"
         assert adopted.progress == Progress("working", "id-ours-a", Decimal(4))
         assert book.get("ours-b") == known, "what is known of it stays"
         assert book.get("theirs") is None
