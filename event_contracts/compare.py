@@ -50,7 +50,7 @@ from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError, refuse_outside
-from foundation.files import file_digest
+from foundation.files import check_file, file_digest
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
 from marketsimulator.results.trials import check_ledger
@@ -300,6 +300,8 @@ def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = ComparisonSettings.of(config)
         output = output_of(config, FILE)
+        for name in (FILE, PAGE):
+            check_file(output / name, "output")
         folders.append(output)
         log_to_file("kalshi_compare")
         with ProgressBar() as progress:

@@ -61,8 +61,10 @@ class OpenAccount:
 
         def keep(kind: str, text: str) -> None:
             book(kind, text)
-            with printing():
-                sys.stderr.write(f"ALERT {kind}: {redact(text)}\n")
+            # What ends the process is its last line.
+            if kind != "stopped":
+                with printing():
+                    sys.stderr.write(f"ALERT {kind}: {redact(text)}\n")
 
         notices.keep_in(keep)
         events = EventLog(database, redact, now)

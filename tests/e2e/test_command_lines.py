@@ -197,7 +197,9 @@ def test_flags_become_overrides_literally() -> None:
 def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:
     script = str(ROOT / "trade_stock_e2e.py")
     answer = run(
-        tmp_path, script, "end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000"
+        tmp_path,
+        *(script, "end=2024-06-27T18:30Z", "symbols=[SYA,SYB]", "+positions.SYA=5000"),
+        "forecaster.cache=null",
     )
     assert answer.returncode == 0, answer.stderr
     assert "sell" in answer.stdout

@@ -17,7 +17,6 @@ from safetensors.numpy import save_file
 
 from event_contracts import SyntheticMarket, paper_report
 from event_contracts import trade as trade_kalshi
-from event_contracts.live import trading
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.trading import policy_of, trade
 from event_contracts.simulation.sessions import outcome_of
@@ -33,6 +32,7 @@ from event_contracts.trading.records import WHOLE
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.intents import IntentBook
+from execution.live import runner
 from execution.live.loop import Stop
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
@@ -336,7 +336,7 @@ def test_a_decision_is_a_line_and_a_hold_is_none(capsys: pytest.CaptureFixture[s
 def test_unattended_it_waits_for_a_venue_that_is_not_there_until_it_is_told_to_stop(
     practice: KalshiPractice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trading, "VENUE_RETRY", 0.01)
+    monkeypatch.setattr(runner, "VENUE_RETRY", 0.01)
     practice.fault("status", status=503, seconds=0, count=20)
     shown = traded(practice, most=1, steps=None, policy="kelly")
     assert len(shown) >= 1

@@ -244,7 +244,7 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path) -> No
     ("words", "says"),
     [
         (["output=null"], "output: null is no word, and one is needed"),
-        (["output=there"], "there holds something else (a comparison.json of another kind)"),
+        (["output=there"], "comparison.json is a folder, a file's name is needed"),
         ([f"output={'a' * 300}"], "File name too long"),
         (["trials='~nobody at all/ledger'"], "trials: ~nobody at all/ledger cannot be used"),
         (["recorded=true", "folder='~nobody at all'"], "is no folder"),
