@@ -299,6 +299,40 @@ def test_an_order_that_has_expired_is_not_asked_for_again() -> None:
     assert venue.times("post") == 0
 
 
+def test_an_order_is_written_down_with_why_it_exists() -> None:
+    book = IntentBook()
+    desk, _ = outbox_at(Venue(post=[taken()]), book)
+    desk.post(ORDER, SOON, "opening", "a premium")
+    intent = book.get("o-1")
+    assert intent is not None
+    assert (intent.part, intent.reason) == ("opening", "a premium")
+
+
+@pytest.mark.parametrize("state", ["sending", "open"])
+def test_an_order_of_unknown_fate_that_is_posted_again_is_looked_for_and_sent_once_more(
+    state: Any,
+) -> None:
+    book = IntentBook()
+    book.begin(replace(Intent(ORDER, NOW, SOON), state=state))
+    venue = Venue(post=[taken()], get=[status(404)])
+    desk, _ = outbox_at(venue, book)
+    assert desk.post(ORDER, SOON) == placed(taken())
+    assert venue.times("post") == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "goes"), [("planned", True), ("withheld", True), ("rejected", False)]
+)
+def test_where_an_id_works_twice_what_was_answered_goes_out_no_more(
+    monkeypatch: pytest.MonkeyPatch, state: Any, goes: bool
+) -> None:
+    desk, _ = outbox_at(Venue())
+    monkeypatch.setattr(OrderVenue, "one_order_an_id", False)
+    assert desk.may_be_sent(replace(Intent(ORDER, NOW, SOON), state=state)) == goes
+    monkeypatch.setattr(OrderVenue, "one_order_an_id", True)
+    assert desk.may_be_sent(replace(Intent(ORDER, NOW, SOON), state=state))
+
+
 def test_asked_again_a_busy_venue_is_not_waited_for_at_all() -> None:
     book = IntentBook()
     book.begin(Intent(ORDER, NOW, SOON))
