@@ -19,9 +19,9 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.journal.decisions import unfinished_count
 from execution.journal.halts import standing_halts
 from execution.journal.intents import refuse_earlier, undetermined_count
+from execution.journal.passes import unfinished_count
 from foundation.clock import system_clock
 from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
 from foundation.errors import InputError

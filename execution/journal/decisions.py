@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from execution.journal.marks import MarkBook
 from execution.journal.migrations import create_tables
 from execution.journal.passes import PassBook
 from execution.orders import Account, Order
-from foundation.database import Database, Row, rows_of_table
+from foundation.database import Database, Row
 from trainingdata.instants import compact_text
 
 EXPIRED = "expired: its decision was not sent in time"
@@ -251,12 +250,6 @@ def decisions_of(database: Database, job: str, since: np.datetime64) -> list[Dec
     """What a job decided after an instant and did not take back, in the order of writing."""
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
     return _decisions(database, condition, job, stamp(since), TAKEN_BACK)
-
-
-def unfinished_count(journal: Path) -> int:
-    """How many decisions of a journal are not sent whole."""
-    query = "SELECT 1 FROM decisions WHERE ended = ''"
-    return len(rows_of_table(journal, "decisions", query))
 
 
 def _decisions(database: Database, condition: str, *values: str) -> list[DecisionRow]:

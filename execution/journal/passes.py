@@ -112,3 +112,9 @@ def last_pass_in(journal: Path) -> np.datetime64 | None:
     query = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
     rows = rows_of_table(journal, "cycles", query)
     return np.datetime64(rows[0][0], "ns") if rows else None
+
+
+def unfinished_count(journal: Path) -> int:
+    """How many decisions of a journal are not sent whole."""
+    query = "SELECT 1 FROM decisions WHERE ended = ''"
+    return len(rows_of_table(journal, "decisions", query))
