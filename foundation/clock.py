@@ -42,16 +42,16 @@ class Time:
     elapsed: Callable[[], float] = elapsed_seconds
     wait: Callable[[float], None] = time.sleep
 
-    def tries(self, delays: Sequence[float]) -> Iterator[bool]:
-        """A try after each of these delays, seconds, and whether it is the last one.
+    def tries(self, delays: Sequence[float]) -> Iterator[None]:
+        """A try after each of these delays, seconds.
 
         What changes nothing when it is done again is tried so, a read, a poll or a cancellation; an
         order never is.
         """
-        for number, seconds in enumerate(delays, 1):
+        for seconds in delays:
             if seconds:
                 self.wait(seconds)
-            yield number == len(delays)
+            yield
 
     def tried(
         self,

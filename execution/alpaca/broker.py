@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -98,7 +99,7 @@ class AlpacaBroker:
         # They are asked for before anything is read: what they turn out to be is then read.
         undetermined = self._outbox.undetermined(_is_of_one_symbol)
         self._last = None
-        again = iter((False, True))
+        again = chain((False,), repeat(True))
         with self._venue.translated_errors("the account"):
             # Something may have filled between two of its answers.
             self._last = self._time.tried(

@@ -47,6 +47,7 @@ State = Literal[
 ]
 STATES: tuple[State, ...] = get_args(State)
 UNDETERMINED: tuple[State, ...] = ("sending", "open")
+KEPT_BACK: tuple[State, ...] = ("withheld", "rejected")  # decided, and not at the venue
 UNSENT: tuple[State, ...] = ("planned", "withheld", "rejected", "never_taken")
 WAITING: tuple[State, ...] = ("planned", "sending", "open", "working")
 ENDED: tuple[State, ...] = ("filled", "canceled", "expired", "replaced")
@@ -350,7 +351,7 @@ class IntentBook:
         return {
             intent.client_order_id: intent.why
             for intent in self.of_decision(decision)
-            if intent.state in ("withheld", "rejected")
+            if intent.state in KEPT_BACK
         }
 
     def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:

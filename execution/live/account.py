@@ -77,7 +77,6 @@ class LiveAccount:
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
         self._at_stake = NONE  # USD that these may come to
         self.closing = False  # told to close everything, it asks for no more words
-        self._taker_fee = Decimal(repr(settings.fees.crypto_taker))
 
     def reconcile(self) -> None:
         """Compare what the account holds with what it should hold by our own doing.

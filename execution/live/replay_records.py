@@ -18,7 +18,7 @@ import pandas as pd
 from execution.decision import Decision
 from execution.journal.activities import fills_of
 from execution.journal.decisions import decisions_of
-from execution.journal.intents import IntentBook
+from execution.journal.intents import KEPT_BACK, IntentBook
 from execution.journal.replay import ReplayBook
 from execution.live.replay_settings import refuse_other_settings
 from execution.orders import Fill
@@ -125,8 +125,11 @@ class ReplayRecords:
 
     def unsent(self) -> list[str]:
         """Why orders that were decided are not at the server, a line each."""
-        found = self._book.select("job = ? AND state IN ('withheld', 'rejected')", (self._job,))
-        return [f"{intent.client_order_id}: {intent.why}" for intent in found]
+        return [
+            f"{intent.client_order_id}: {intent.why}"
+            for intent in self._book.in_states(KEPT_BACK)
+            if intent.job == self._job
+        ]
 
     def write(self, ending: Ending) -> str:
         """Write the files, and return their summary, a line of JSON.
