@@ -32,8 +32,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.recording import Recording
-from event_contracts.simulation.replay import Replay, replay
+from event_contracts.simulation.replay import Recording, Replay, replay
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
@@ -160,7 +159,7 @@ def paper_report(settings: PaperReportSettings) -> PaperReport:
     with as_it_is_today(path) as database:
         if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
             raise InputError(f"journal: {path} has no decisions on event contracts")
-        recording = Recording.of(ActionRecords(database.rows, str(path)))
+        recording = Recording.of(ActionRecords(database))
     entries = recording.entries
     return PaperReport(
         decisions=len(entries),

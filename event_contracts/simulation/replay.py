@@ -1,20 +1,113 @@
-"""Decisions of a journal played again over the ticks that they were made on."""
+"""The ticks and decisions of a journal on one clock, and the decisions played again over them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import numpy as np
 
-from event_contracts.simulation.exchange import Exchange
+from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.manager import SimulatedOrderManager
-from event_contracts.simulation.recording import Recording
-from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.action_log import ActionEntry
+from event_contracts.simulation.settings import LARGEST_CASH, EpisodeSettings
+from event_contracts.trading.action_log import ActionEntry, ActionRecords
+from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_sizes import Episode, SentOrder
+from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from event_contracts.trading.sight import worth
-from foundation.errors import OrderRejected
+from foundation.arrays import Records
+from foundation.cents import CENT
+from foundation.errors import InputError, OrderRejected
+
+MOST_STEPS = 5_000_000  # from the first tick to the last: nine years of minutes
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Recording:
+    """The ticks and decisions of a journal, on one clock.
+
+    listings: a market each, its recorded rows without gaps.
+    begins: UTC, the first tick of any.
+    interval: between ticks.
+    ticks: from the first to the last of any.
+    entries: decisions, oldest first.
+    cash: USD before the first decision, in whole cents.
+    """
+
+    listings: tuple[Listing, ...]
+    begins: np.datetime64
+    interval: np.timedelta64
+    ticks: int
+    entries: tuple[ActionEntry, ...] = field(repr=False)
+    cash: Decimal
+
+    @classmethod
+    def of(cls, records: ActionRecords) -> Recording:
+        """The recording in a journal.
+
+        Raises
+        ------
+        InputError
+            for a journal without decisions, markets whose ticks have no step in common, and rows
+            that contradict one another.
+        """
+        # A process may be writing: what a decision rests on was written with it, or before.
+        entries = records.entries()
+        journal = f"journal: {records.database.path}"
+        spans = records.spans()
+        shown = {market: records.ticks(market) for market in spans}
+        # Of a market that was first seen as it settled nothing was decided.
+        shown = {m: ticks for m, ticks in shown.items() if ticks and not spans[m].settles(ticks[0])}
+        if not entries or not shown:
+            raise InputError(f"{journal} has no decisions on event contracts")
+        for market, ticks in shown.items():
+            rows = [spans[market].row(update.at) for update in ticks]
+            if rows != sorted({*rows}) or not 0 <= rows[0] <= rows[-1] < spans[market].rows:
+                raise InputError(f"{journal}: the ticks of {market} are none of its steps")
+        instants = {market: {update.at for update in ticks} for market, ticks in shown.items()}
+        for entry in entries:
+            if entry.at not in instants.get(entry.market, ()):
+                raise InputError(f"{journal}: {entry.market} was decided at {entry.at}, no tick")
+        begins = min(spans[m].shown_at(ticks[0]) for m, ticks in shown.items())
+        ends = max(spans[m].shown_at(ticks[-1]) for m, ticks in shown.items())
+        intervals = {spans[market].interval for market in shown}
+        interval = next(iter(intervals))
+        if len(intervals) > 1 or any((spans[m].begins - begins) % interval for m in shown):
+            raise InputError(f"{journal}: its markets are not shown at the same instants")
+        count = int((ends - begins) // interval) + 1
+        if count > MOST_STEPS:
+            raise InputError(f"{journal}: {count:,} steps of ticks, more than {MOST_STEPS:,}")
+        listings = tuple(_listing(m, spans[m], ticks, begins, count) for m, ticks in shown.items())
+        cash = entries[0].cash // CENT * CENT
+        if not 0 < cash <= LARGEST_CASH:
+            raise InputError(f"{journal}: its first cash of ${cash:f} is none to play with")
+        return cls(listings, begins, interval, count, tuple(entries), cash)
+
+
+def _listing(
+    market: str, span: MarketSpan, ticks: Sequence[MarketUpdate], begins: np.datetime64, count: int
+) -> Listing:
+    """A market from its first recorded row on; one that has not settled goes on as it was shown."""
+    rows = np.array([span.row(update.at) for update in ticks])
+    first = int(rows[0])
+    opened = int((span.shown_at(ticks[0]) - begins) // span.interval)
+    settled = span.settles(ticks[-1])
+    trading = ticks[:-1] if settled else ticks
+    # The last row of a tape settles: of a market that has not, it lies beyond the recording.
+    length = int(rows[-1]) - first + 1 if settled else count - opened + 1
+    tape: Records = np.zeros(length, TICK)
+    for row, after, update in zip(rows, [*rows[1:], first + length], ticks, strict=True):
+        stretch = tape[row - first : after - first]
+        stretch[:] = update.tick
+        # What was traded in a step is traded once.
+        stretch["sold"][1:] = 0
+        stretch["bought"][1:] = 0
+        if update is trading[-1]:
+            # After its last tick the market was closed, or nobody looked at it.
+            stretch["bid_size"][1:] = 0
+            stretch["ask_size"][1:] = 0
+    return Listing(market, tape, opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +142,14 @@ def replay(
     settings = replace(settings, starting_cash=float(recording.cash))
     exchange = Exchange(recording.listings, settings, recording.begins, recording.interval)
     manager = SimulatedOrderManager(exchange)
-    due: dict[int, list[ActionEntry]] = {}
+    due: dict[int, list[LimitOrder]] = {}
     for entry in recording.entries:
-        if entry.sent:
+        if entry.order is not None and entry.sent:
             tick = int((entry.at - recording.begins) // recording.interval)
-            due.setdefault(tick, []).append(entry)
+            due.setdefault(tick, []).append(entry.order)
     refused = 0
     for tick in range(recording.ticks):
-        for entry in due.get(tick, []):
-            order = entry.order
+        for order in due.get(tick, []):
             count = order.count if fixed_size is None else Decimal(fixed_size)
             try:
                 manager.submit(replace(order, count=count))

@@ -7,42 +7,29 @@ UTC, as text that sorts; money is text in USD.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
-from pydantic import Field, Json, TypeAdapter
 
 from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
 from event_contracts.trading.books import AccountBooks
-from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.journal_rows import (
-    Amount,
-    Instant,
-    JournalRows,
-    Share,
-    Text,
-    Whole,
-    insert,
-)
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
-from event_contracts.trading.records import MOST, TICK, WHOLE
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from event_contracts.trading.valuation import Sides
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
-from execution.journal.orders import AnyOrder, order_of
+from execution.journal.rows import exact, insert, instant, select
 from foundation.database import Database
-from foundation.errors import InputError
 
 UNSENT_AT_END = "the process ended before it was sent"
 ACTION_TABLE: Final = "kalshi_actions"
-TICK_TABLE: Final = "kalshi_ticks"
 _ACCOUNT = "account"
 _DIGEST = re.compile("([0-9a-f]{64})?")
 
@@ -103,56 +90,6 @@ _SCHEMA = (
     ) STRICT
     """,
 )
-_COUNT = Field(strict=True, ge=0, le=MOST)
-
-
-@dataclass(frozen=True, slots=True)
-class _SpanRow:
-    market: Text
-    begins: Instant
-    interval: Annotated[int, Field(strict=True, ge=1, le=MOST)]  # nanoseconds
-    rows: Annotated[int, Field(strict=True, ge=2, le=MOST)]
-
-
-@dataclass(frozen=True, slots=True)
-class _TickRow:
-    market: Text
-    at: Instant
-    bid: Annotated[int, Field(strict=True, ge=0, le=WHOLE)]
-    ask: Annotated[int, Field(strict=True, ge=0, le=WHOLE)]
-    bid_size: Annotated[int, _COUNT]
-    ask_size: Annotated[int, _COUNT]
-    sold: Annotated[int, _COUNT]
-    bought: Annotated[int, _COUNT]
-    estimate: Share
-
-
-@dataclass(frozen=True, slots=True)
-class _TermsRow:
-    client_order_id: Text
-    terms: Json[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _BeganRow:
-    name: Text
-    worth: Amount
-
-
-@dataclass(frozen=True, slots=True)
-class _BooksRow:
-    name: Text
-    at: Instant
-    content: Text
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    cash: Amount
-    positions: Mapping[str, Amount]
-    fills: frozenset[str]
-    settlements: frozenset[tuple[str, Instant]]
-    sales: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,33 +113,33 @@ class ActionEntry:
         asked, or the process ended before it answered.
     """
 
-    market: Text
-    at: Instant
-    policy: Text
-    action: Whole
-    intent: Text
-    size: Annotated[int, _COUNT]
-    price: Amount | None
-    reason: Text
-    digest: Text
-    allowed: Whole
-    cash: Amount
-    worth: Amount
-    client_order_id: Text = ""
-    answer: Text = ""
+    market: str
+    at: np.datetime64
+    policy: str
+    action: int
+    intent: str
+    size: int
+    price: Decimal | None
+    reason: str
+    digest: str
+    allowed: int
+    cash: Decimal
+    worth: Decimal
+    client_order_id: str = ""
+    answer: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.action < ACTIONS:
-            raise InputError(f"action is {self.action}, outside 0 … {ACTIONS - 1}")
+            raise ValueError(f"action is {self.action}, outside 0 … {ACTIONS - 1}")
         if self.intent != process_action(self.action)[0]:
-            raise InputError(f"intent is {self.intent!r}, which action {self.action} is not")
+            raise ValueError(f"intent is {self.intent!r}, which action {self.action} is not")
         if not 0 <= self.allowed < 1 << ACTIONS:
-            raise InputError(f"allowed is {self.allowed}, no mask of {ACTIONS} actions")
+            raise ValueError(f"allowed is {self.allowed}, no mask of {ACTIONS} actions")
         if not _DIGEST.fullmatch(self.digest):
-            raise InputError(f"digest is {self.digest!r}, no SHA-256")
+            raise ValueError(f"digest is {self.digest!r}, no SHA-256")
         is_order = {self.size != 0, self.price is not None, self.client_order_id != ""}
         if len(is_order) > 1 or (self.size and self.intent == INTENTS[0]):
-            raise InputError(
+            raise ValueError(
                 f"{self.intent} of size {self.size} at price {self.price} as"
                 f" {self.client_order_id!r} is neither an order nor none"
             )
@@ -210,13 +147,14 @@ class ActionEntry:
             check_terms(self.client_order_id, self.price, Decimal(self.size))
 
     @property
-    def order(self) -> LimitOrder:
-        """What was to be sent, of a decision that has an order."""
+    def order(self) -> LimitOrder | None:
+        """What was to be sent; none of a decision without an order."""
+        if self.price is None:
+            return None
         action: Verb = "BUY" if self.intent.startswith("BUY") else "SELL"
         side: Outcome = "YES" if self.intent.endswith("YES") else "NO"
-        price = self.price or NOTHING
         count = Decimal(self.size)
-        return LimitOrder(self.client_order_id, self.market, action, side, price, count)
+        return LimitOrder(self.client_order_id, self.market, action, side, self.price, count)
 
     @property
     def sent(self) -> int:
@@ -229,44 +167,50 @@ def order_name(account: str, market: str, at: np.datetime64, action: int) -> str
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
 
-class ActionRecords(JournalRows):
-    """What is in a journal of event contracts."""
+class ActionRecords:
+    """What is in a journal of event contracts.
+
+    Raises
+    ------
+    DatabaseFailed
+        here and in every method, for a journal that cannot be read or written, and rows that say
+        nothing.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
 
     def began_with(self) -> Decimal | None:
         """USD that the account was worth when it was first seen; none before that."""
-        rows = self.read("kalshi_began", _BeganRow)
-        return rows[0].worth if rows else None
+        rows = self.database.rows("SELECT worth FROM kalshi_began")
+        with self.database.checked():
+            return exact(rows[0][0]) if rows else None
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        return {
-            row.market: MarketSpan(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
-            for row in self.read("kalshi_markets", _SpanRow)
-        }
+        rows = self.database.rows("SELECT market, begins, interval, rows FROM kalshi_markets")
+        with self.database.checked():
+            return {
+                market: MarketSpan(instant(begins), np.timedelta64(interval, "ns"), count)
+                for market, begins, interval, count in rows
+            }
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
-        rows = self.read(TICK_TABLE, _TickRow, "WHERE market = ? ORDER BY at", (market,), keys=2)
-        tape = np.array([astuple(row)[2:] for row in rows], TICK)
-        return [MarketUpdate(market, row.at, tick) for row, tick in zip(rows, tape, strict=True)]
+        query = f"SELECT at, {', '.join(TICK.names or ())} FROM kalshi_ticks WHERE market = ?"
+        rows = self.database.rows(f"{query} ORDER BY at", (market,))
+        with self.database.checked():
+            tape = np.array([row[1:] for row in rows], TICK)
+            return [
+                MarketUpdate(market, instant(row[0]), tick)
+                for row, tick in zip(rows, tape, strict=True)
+            ]
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """The decisions on a market, or on all, oldest first."""
-        condition = "" if market is None else "WHERE market = ? "
-        values = () if market is None else (market,)
-        return self.read(
-            ACTION_TABLE, ActionEntry, f"{condition}ORDER BY at, rowid", values, keys=2
-        )
-
-    def requests(self) -> Mapping[str, AnyOrder]:
-        """The orders that the intents of decisions ask for, by client_order_id."""
-        decided = f"WHERE client_order_id IN (SELECT client_order_id FROM {ACTION_TABLE})"
-        orders = {}
-        for row in self.read("intents", _TermsRow, decided):
-            name = row.client_order_id
-            with self.checked("intents", name):
-                orders[name] = order_of(name, {"kind": "contract", **row.terms})
-        return orders
+        condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
+        clause = f"{condition}ORDER BY at, rowid"
+        return select(self.database, ActionEntry, ACTION_TABLE, clause, values)
 
 
 class ActionLog(ActionRecords):
@@ -276,48 +220,47 @@ class ActionLog(ActionRecords):
     events: its events.
     book: its intents.
     job: whose decisions these are.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
     """
 
     def __init__(
         self, database: Database, events: EventLog, book: IntentBook, job: str = "kalshi"
     ) -> None:
-        super().__init__(database.rows, str(database.path or "memory"))
+        super().__init__(database)
         self.book = book
         self.job = job
-        self._database = database
         self._events = events
         create_tables(database, *_SCHEMA)
 
     def began(self, worth: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
-        with self._database.transaction():
-            insert(self._database, "kalshi_began", _BeganRow(_ACCOUNT, worth), "OR IGNORE")
+        with self.database.transaction():
+            self.database.execute(
+                "INSERT OR IGNORE INTO kalshi_began VALUES (?, ?)", (_ACCOUNT, str(worth))
+            )
             return self.began_with() or worth
 
     def span(self, market: str, span: MarketSpan) -> MarketSpan:
         """The steps in which a market is shown: those that are written down, else these."""
         interval = int(span.interval.astype("timedelta64[ns]").astype(np.int64))
-        row = _SpanRow(market, span.begins, interval, span.rows)
-        with self._database.transaction():
-            insert(self._database, "kalshi_markets", row, "OR IGNORE")
+        with self.database.transaction():
+            self.database.execute(
+                "INSERT OR IGNORE INTO kalshi_markets VALUES (?, ?, ?, ?)",
+                (market, str(span.begins), interval, span.rows),
+            )
             return self.spans()[market]
 
     def show(self, update: MarketUpdate) -> None:
         """Write a tick down; of one instant the first word counts."""
-        values = (update.tick[name].item() for name in TICK.names or ())
-        row = _TickRow(update.market, update.at, *values)
-        insert(self._database, TICK_TABLE, row, "OR IGNORE")
+        self.database.execute(
+            "INSERT OR IGNORE INTO kalshi_ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (update.market, str(update.at), *update.tick.item()),
+        )
 
     def write(self, update: MarketUpdate, entry: ActionEntry, intent: Intent | None = None) -> None:
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
-        with self._database.transaction():
+        with self.database.transaction():
             self.show(update)
-            insert(self._database, ACTION_TABLE, entry, job=self.job)
+            insert(self.database, ACTION_TABLE, entry, job=self.job)
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
             if intent is not None:
@@ -325,34 +268,49 @@ class ActionLog(ActionRecords):
 
     def answer(self, market: str, at: np.datetime64, said: str) -> None:
         """Write down what the venue said to the order of a decision."""
-        self._database.execute(
+        self.database.execute(
             "UPDATE kalshi_actions SET answer = ? WHERE market = ? AND at = ?",
             (said, market, str(at)),
         )
 
     def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
         """Write down how the account stands; sales: what its contracts could last be sold for."""
-        kept = _Kept(books.cash, books.positions, books.fills, books.settlements, sales)
-        content = TypeAdapter(_Kept).dump_json(kept).decode()
-        row = _BooksRow(_ACCOUNT, books.at, content)
-        insert(self._database, "kalshi_books", row, "OR REPLACE")
+        kept = {
+            "cash": str(books.cash),
+            "positions": {market: str(count) for market, count in books.positions.items()},
+            "fills": sorted(books.fills),
+            "settlements": sorted((market, str(at)) for market, at in books.settlements),
+            "sales": {market: [str(price) for price in each] for market, each in sales.items()},
+        }
+        self.database.execute(
+            "INSERT OR REPLACE INTO kalshi_books VALUES (?, ?, ?)",
+            (_ACCOUNT, str(books.at), json.dumps(kept)),
+        )
 
     def kept(self) -> tuple[AccountBooks, Mapping[str, Sides]] | None:
         """What was kept last, if anything was."""
-        for row in self.read("kalshi_books", _BooksRow):
-            with self.checked("kalshi_books", row.name):
-                kept = TypeAdapter(_Kept).validate_json(row.content)
-            books = AccountBooks(row.at, kept.cash, kept.positions, kept.fills, kept.settlements)
-            return books, kept.sales
+        rows = self.database.rows("SELECT at, content FROM kalshi_books")
+        with self.database.checked():
+            for at, content in rows:
+                kept = json.loads(content)
+                books = AccountBooks(
+                    instant(at),
+                    exact(kept["cash"]),
+                    {market: exact(count) for market, count in kept["positions"].items()},
+                    frozenset(kept["fills"]),
+                    frozenset((market, instant(paid)) for market, paid in kept["settlements"]),
+                )
+                sales = {name: (exact(yes), exact(no)) for name, (yes, no) in kept["sales"].items()}
+                return books, sales
         return None
 
     def withhold_planned(self) -> int:
         """Withhold what a process that has ended planned and did not send; how many they were."""
-        with self._database.transaction():
+        with self.database.transaction():
             left = [each for each in self.book.in_states(("planned",)) if each.job == self.job]
             for intent in left:
                 self.book.withhold(intent, UNSENT_AT_END)
-                self._database.execute(
+                self.database.execute(
                     "UPDATE kalshi_actions SET answer = ? WHERE client_order_id = ?",
                     (f"rejected: {UNSENT_AT_END}", intent.client_order_id),
                 )

@@ -21,9 +21,8 @@ from event_contracts.trading.breaker import Breaker, BreakerSettings
 from event_contracts.trading.order_settings import LIFE
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Quote, other
 from event_contracts.trading.policies import Policy
-from event_contracts.trading.records import DOLLAR, WHOLE
+from event_contracts.trading.records import DOLLAR, WHOLE, MarketSpan, MarketUpdate
 from event_contracts.trading.sight import MarketMemory, Seen, worth
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.journal.intents import Intent
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, refuse_outside
 from foundation.notices import Notices

@@ -7,6 +7,7 @@ contracts are whole: every rule of `event_contracts.trading.orders` and
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -108,6 +109,62 @@ TERMS = np.dtype(
     ],
     align=True,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSpan:
+    """The equal steps in which a market is shown.
+
+    begins: UTC, of row 0.
+    interval: between rows, above 0.
+    rows: from the first one to settlement's, both included, at least 2.
+    """
+
+    begins: np.datetime64
+    interval: np.timedelta64
+    rows: int
+
+    def __post_init__(self) -> None:
+        if not self.interval > np.timedelta64(0, "ns"):
+            raise ValueError(f"span: an interval of {self.interval} is not above 0")
+        if self.rows < 2:
+            raise ValueError(f"span: {self.rows} rows, a tick and a settlement at least")
+
+    def row(self, at: np.datetime64) -> int:
+        """The row that is shown at an instant; below 0 before the first."""
+        return int((at - self.begins) // self.interval)
+
+    def shown_at(self, update: MarketUpdate) -> np.datetime64:
+        """The instant of the row that an update is shown at."""
+        instant: np.datetime64 = self.begins + self.row(update.at) * self.interval
+        return instant
+
+    def settles(self, update: MarketUpdate) -> bool:
+        """Whether an update shows the last row, which settles."""
+        return self.row(update.at) == self.rows - 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MarketUpdate:
+    """A market as it is shown at an instant.
+
+    market: its ticker.
+    at: UTC, a whole number of intervals after its span began.
+    tick: a row of TICK.
+    """
+
+    market: str
+    at: np.datetime64
+    tick: Record = field(repr=False)
+
+    def __post_init__(self) -> None:
+        bid, ask, *counts, estimate = self.tick.item()
+        if not 0 <= bid <= ask <= WHOLE:
+            raise ValueError(f"{self.market} {self.at}: a bid of {bid}, an ask of {ask}")
+        if not (min(counts) >= 0 and max(counts) <= MOST and 0 <= estimate <= 1):
+            raise ValueError(
+                f"{self.market} {self.at}: contracts {counts} or an estimate of {estimate}"
+            )
 
 
 def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:

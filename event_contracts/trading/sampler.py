@@ -13,8 +13,7 @@ import numpy as np
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.listings import Listing, read_markets
 from event_contracts.trading.orders import PAYOUT
-from event_contracts.trading.records import TICK, WHOLE, Record
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, WHOLE, MarketSpan, MarketUpdate, Record
 from foundation.errors import InputError
 
 _CENT = WHOLE // 100

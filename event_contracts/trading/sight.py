@@ -21,10 +21,10 @@ from event_contracts.trading.records import (
     SLOTS,
     TICK,
     WHOLE,
+    MarketSpan,
     Record,
     terms_of,
 )
-from event_contracts.trading.updates import MarketSpan
 from foundation.arrays import Mask, Records
 
 _LIFE = 1  # steps of an order: neither features nor masks read it

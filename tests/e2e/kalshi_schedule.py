@@ -29,7 +29,7 @@ from event_contracts.trading.fees import FeeRules
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.intents import UNDETERMINED
 from foundation.clock import system_clock
-from foundation.database import rows_of
+from foundation.database import Database
 from tests.commands import overridden
 from tests.e2e import kalshi_checks as checks
 from tests.e2e.fault_proxy import FaultProxy, Trap, faulty_wire
@@ -177,7 +177,7 @@ class KalshiTrading:
         tickets = list(self.here.exchange.tickets.values())
         book = checks.book_of_orders(self.journal)
         path = self.journal
-        entries = ActionRecords(lambda query, values: rows_of(path, query, values)).entries()
+        entries = ActionRecords(Database(path)).entries()
         counts["duplicates"] += checks.duplicates(self.sent, tickets, entries)
         counts["lost"] += checks.lost(tickets, book)
         counts["differing_fills"] += checks.differing_fills(tickets, book)

@@ -16,8 +16,7 @@ from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.orders import MarketView
 from event_contracts.trading.policies import BinaryKelly, Policy
-from event_contracts.trading.records import TICK
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook

@@ -30,9 +30,8 @@ from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.position_limits import PositionLimits
-from event_contracts.trading.records import TICK
+from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from event_contracts.trading.sampler import Sampler
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.live.__main__ import clear, kill, status
 from execution.live.loop import Stop

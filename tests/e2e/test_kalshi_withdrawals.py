@@ -18,8 +18,7 @@ from event_contracts.trading.admission import Admission
 from event_contracts.trading.breaker import BreakerSettings
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import Nothing
-from event_contracts.trading.records import TICK
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, unguarded

@@ -130,7 +130,7 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     again = traded(practice)
     shown = [*first, *again]
     [path] = journals()
-    entries = ActionRecords(lambda query, values: rows_of(path, query, values)).entries()
+    entries = ActionRecords(Database(path)).entries()
     assert entries == sorted(shown, key=lambda entry: entry.at)
     names = [body["client_order_id"] for body in practice.posts()]
     taken = [entry.client_order_id for entry in shown if entry.answer.startswith("taken")]
@@ -161,7 +161,7 @@ def test_a_market_that_settles_ends_the_trading(
     with kalshi_practice(sessions={"RAIN": session}, buckets=QUICK) as venue:
         shown = traded(venue, markets=("RAIN",), steps=None)
     [path] = journals()
-    records = ActionRecords(lambda query, values: rows_of(path, query, values))
+    records = ActionRecords(Database(path))
     last = records.ticks("RAIN")[-1]
     assert records.spans()["RAIN"].row(last.at) == records.spans()["RAIN"].rows - 1
     assert (last.tick["bid"] > 5000) == bool(outcome_of(session))

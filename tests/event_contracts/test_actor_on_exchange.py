@@ -24,8 +24,7 @@ from event_contracts.trading.actor import ActorService, ActorSettings, TradingMa
 from event_contracts.trading.breaker import BreakerSettings
 from event_contracts.trading.orders import LimitOrder, Receipt
 from event_contracts.trading.policies import Codes, Nothing, Observations, Policy, RandomPolicy
-from event_contracts.trading.records import SLOTS
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
+from event_contracts.trading.records import SLOTS, MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook

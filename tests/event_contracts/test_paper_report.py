@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 from event_contracts import SyntheticMarket, paper_report
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.manager import SimulatedOrderManager
-from event_contracts.simulation.recording import Recording
-from event_contracts.simulation.replay import replay
+from event_contracts.simulation.replay import Recording, replay
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
+from event_contracts.trading.records import MarketSpan, MarketUpdate
 from event_contracts.trading.sight import worth
-from event_contracts.trading.updates import MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.database import Database

@@ -21,10 +21,9 @@ from event_contracts.trading.orders import (
     RestingOrder,
     Verb,
 )
-from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record
+from event_contracts.trading.records import DOLLAR, SLOTS, TICK, MarketSpan, Record
 from event_contracts.trading.sampler import tick_of
 from event_contracts.trading.sight import MarketMemory, reserved_elsewhere, worth
-from event_contracts.trading.updates import MarketSpan
 from foundation.errors import SenselessAnswer
 
 D = Decimal
