@@ -186,9 +186,7 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
 def test_the_loop_of_event_contracts_says_the_same_of_its_own_journal() -> None:
     _, log = traded(7, EpisodeSettings(), 9)
     log.database.execute("UPDATE kalshi_ticks SET bid = 20000")
-    with pytest.raises(
-        DatabaseFailed, match=r"memory: .* RAIN .*: a bid of 20000"
-    ):
+    with pytest.raises(DatabaseFailed, match=r"memory: .* RAIN .*: a bid of 20000"):
         log.ticks("RAIN")
 
 
