@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
@@ -25,7 +25,7 @@ from event_contracts.trading.valuation import Sides
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
-from execution.journal.rows import exact, insert, instant, select
+from execution.journal.rows import Amount, Instant, Table, Text, Whole, exact, instant
 from foundation.database import Database
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -69,26 +69,6 @@ _SCHEMA = (
         PRIMARY KEY (market, at)
     ) STRICT
     """,
-    """
-    CREATE TABLE IF NOT EXISTS kalshi_actions (
-        market TEXT NOT NULL,
-        at TEXT NOT NULL,
-        job TEXT NOT NULL,
-        policy TEXT NOT NULL,
-        action INTEGER NOT NULL,
-        intent TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        price TEXT,
-        reason TEXT NOT NULL,
-        digest TEXT NOT NULL,
-        allowed INTEGER NOT NULL,
-        cash TEXT NOT NULL,
-        worth TEXT NOT NULL,
-        client_order_id TEXT NOT NULL,
-        answer TEXT NOT NULL,
-        PRIMARY KEY (market, at)
-    ) STRICT
-    """,
 )
 
 
@@ -111,22 +91,24 @@ class ActionEntry:
     client_order_id: of the order; empty without one.
     answer: what the venue said, `taken …`, `rejected: …` or `unknown: …`; empty where it was not
         asked, or the process ended before it answered.
+    job: that decided.
     """
 
-    market: str
-    at: np.datetime64
-    policy: str
-    action: int
-    intent: str
-    size: int
-    price: Decimal | None
-    reason: str
-    digest: str
-    allowed: int
-    cash: Decimal
-    worth: Decimal
-    client_order_id: str = ""
-    answer: str = ""
+    market: Text
+    at: Instant
+    policy: Text
+    action: Whole
+    intent: Text
+    size: Whole
+    price: Amount | None
+    reason: Text
+    digest: Text
+    allowed: Whole
+    cash: Amount
+    worth: Amount
+    client_order_id: Text = ""
+    answer: Text = ""
+    job: Text = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.action < ACTIONS:
@@ -160,6 +142,9 @@ class ActionEntry:
     def sent(self) -> int:
         """Contracts that were sent, as far as is known."""
         return 0 if self.answer.startswith("rejected") else self.size
+
+
+_ACTIONS = Table(ACTION_TABLE, ActionEntry, key="market, at")
 
 
 def order_name(account: str, market: str, at: np.datetime64, action: int) -> str:
@@ -210,7 +195,7 @@ class ActionRecords:
         """The decisions on a market, or on all, oldest first."""
         condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
         clause = f"{condition}ORDER BY at, rowid"
-        return select(self.database, ActionEntry, ACTION_TABLE, clause, values)
+        return _ACTIONS.rows(self.database, clause, values)
 
 
 class ActionLog(ActionRecords):
@@ -230,6 +215,7 @@ class ActionLog(ActionRecords):
         self.job = job
         self._events = events
         create_tables(database, *_SCHEMA)
+        _ACTIONS.create(database)
 
     def began(self, worth: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
@@ -260,7 +246,7 @@ class ActionLog(ActionRecords):
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
         with self.database.transaction():
             self.show(update)
-            insert(self.database, ACTION_TABLE, entry, job=self.job)
+            _ACTIONS.insert(self.database, replace(entry, job=self.job))
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
             if intent is not None:

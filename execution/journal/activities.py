@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from execution.journal.events import EventLog
-from execution.journal.migrations import create_tables
-from execution.journal.rows import read
+from execution.journal.rows import Exact, Instant, Table, Text, Whole, stamp
 from execution.option_orders import SHARES, is_option
 from foundation.database import Database
-from foundation.decimals import EXACT, is_bounded, plain, total
+from foundation.decimals import EXACT, is_bounded, total
 
 log = logging.getLogger(__name__)
 
@@ -39,36 +38,6 @@ Kind = Literal[
     "other",
 ]
 
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS fills (
-        id TEXT PRIMARY KEY,
-        client_order_id TEXT NOT NULL DEFAULT '',
-        order_id TEXT NOT NULL,
-        symbol TEXT NOT NULL,
-        qty TEXT NOT NULL,
-        price TEXT,
-        at TEXT NOT NULL,
-        listed_at TEXT NOT NULL,
-        ground INTEGER NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS activities (
-        id TEXT PRIMARY KEY,
-        kind TEXT NOT NULL,
-        at TEXT NOT NULL,
-        symbol TEXT NOT NULL,
-        qty TEXT NOT NULL,
-        amount TEXT NOT NULL,
-        listed_at TEXT NOT NULL,
-        ground INTEGER NOT NULL
-    ) STRICT
-    """,
-    "CREATE INDEX IF NOT EXISTS fills_by_instant ON fills (at)",
-    "CREATE INDEX IF NOT EXISTS fills_by_symbol ON fills (symbol, at)",
-    "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
-)
 # The venue's id of an order says whose intent a fill is of, once the intent has one.
 _LINK = """
     UPDATE fills SET client_order_id =
@@ -124,33 +93,63 @@ class Activity:
         return self.kind == "trade"
 
 
-class FillRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FillRow:
     """A trade as it is written down.
 
-    order: our id of its order; empty for a trade that no order of ours made.
-    quantity: signed. price: USD. at: when it traded. listed_at: when it was read.
+    id: the venue's of it. order: our id of its order; empty for a trade that no order of ours made.
+    order_id: the venue's id of that. quantity: signed. price: USD. at: when it traded.
+    listed_at: when it was read. ground: as above.
     """
 
-    order: str
-    symbol: str
-    quantity: Decimal
-    price: Decimal
-    at: np.datetime64
-    listed_at: np.datetime64
+    id: Text
+    order: Text
+    order_id: Text
+    symbol: Text
+    quantity: Exact
+    price: Exact
+    at: Instant
+    listed_at: Instant
+    ground: Whole = 1
+
+    @property
+    def amount(self) -> Decimal:
+        """USD by which it changes cash, signed."""
+        return traded_amount(self.symbol, self.quantity, self.price)
 
 
-class BookingRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BookingRow:
     """Something that happened beside trades, as it is written down.
 
-    symbol: empty for cash alone. quantity: by which it changed a position, signed.
-    amount: USD by which it changed cash, signed. listed_at: when it was read.
+    id: the venue's of it. at: its day. symbol: empty for cash alone.
+    quantity: by which it changed a position, signed. amount: USD by which it changed cash, signed.
+    listed_at: when it was read. ground: as above.
     """
 
+    id: Text
     kind: Kind
-    symbol: str
-    quantity: Decimal
-    amount: Decimal
-    listed_at: np.datetime64
+    at: Instant
+    symbol: Text
+    quantity: Exact
+    amount: Exact
+    listed_at: Instant
+    ground: Whole = 1
+
+
+_FILLS = Table(
+    "fills",
+    FillRow,
+    "CREATE INDEX IF NOT EXISTS fills_by_instant ON fills (at)",
+    "CREATE INDEX IF NOT EXISTS fills_by_symbol ON fills (symbol, at)",
+    renamed={"order": "client_order_id", "quantity": "qty"},
+)
+_BOOKINGS = Table(
+    "activities",
+    BookingRow,
+    "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
+    renamed={"quantity": "qty"},
+)
 
 
 class ActivityBook:
@@ -165,11 +164,12 @@ class ActivityBook:
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
         self._events = events
-        create_tables(database, *_SCHEMA)
+        _FILLS.create(database)
+        _BOOKINGS.create(database)
 
     def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
         """Those that are not written down, or not with this content."""
-        return [each for each in activities if self._written(each)[0] != _stated(each)]
+        return [each for each in activities if self._changed(each, ALL_TIME, 0) is not None]
 
     def write(
         self, activities: Iterable[Activity], at: np.datetime64, *, ground: int
@@ -190,89 +190,73 @@ class ActivityBook:
         written = []
         with self._database.transaction():
             for activity in activities:
-                before, counts = self._written(activity)
-                after = _stated(activity)
-                if before == after:
+                changed = self._changed(activity, at, ground)
+                if changed is None:
                     continue
-                row = {"id": activity.id, **after, "listed_at": stamp(at), "ground": ground}
-                changes = ", ".join(f"{column} = excluded.{column}" for column in after)
-                self._database.execute(
-                    f"INSERT INTO {_table(activity)} ({', '.join(row)})"
-                    f" VALUES ({', '.join('?' * len(row))}) ON CONFLICT (id) DO UPDATE SET"
-                    f" {changes}",
-                    tuple(row.values()),
-                )
-                if before:
+                before, after = changed
+                _table(activity).put(self._database, after)
+                if before is not None:
                     name = activity.id
                     log.warning("activity %s: the venue lists it otherwise than before", name)
-                    said = {"before": before, "after": after}
+                    said = {"before": str(before), "after": str(after)}
                     self._events.append("activity changed", name, said)
-                counts = counts if before else ground
-                change = EXACT.subtract(_amount(after), _amount(before)) if counts else Decimal(0)
+                earlier = Decimal(0) if before is None else before.amount
+                change = EXACT.subtract(after.amount, earlier) if after.ground else Decimal(0)
                 written.append((activity, change))
             self._database.execute(_LINK)
         return written
 
     def last_trade(self) -> np.datetime64 | None:
         """When the last trade was; none before there was one."""
-        [(at,)] = self._database.rows("SELECT max(at) FROM fills")
-        with self._database.checked():
-            return None if at is None else np.datetime64(at, "ns")
+        last = _FILLS.last(self._database, "ORDER BY at DESC")
+        return None if last is None else last.at
 
     def traded(self, symbol: str, order_id: str) -> Decimal:
         """How much of a symbol an order has traded, without sign; order_id: the venue's."""
-        query = "SELECT qty FROM fills WHERE symbol = ? AND order_id = ?"
-        rows = self._database.rows(query, (symbol, order_id))
-        with self._database.checked():
-            return total(abs(Decimal(quantity)) for (quantity,) in rows)
+        condition = "WHERE symbol = ? AND order_id = ?"
+        fills = _FILLS.rows(self._database, condition, (symbol, order_id))
+        return total(abs(fill.quantity) for fill in fills)
 
     def transferred(self, since: np.datetime64) -> Decimal:
         """Deposits less withdrawals that were listed after an instant, beyond the ground; USD."""
-        rows = self._database.rows(
-            "SELECT amount FROM activities"
-            " WHERE kind = 'transfer' AND listed_at > ? AND ground > 0",
-            (stamp(since),),
+        condition = "WHERE kind = 'transfer' AND listed_at > ? AND ground > 0"
+        return total(
+            each.amount for each in _BOOKINGS.rows(self._database, condition, (stamp(since),))
         )
-        with self._database.checked():
-            return total(Decimal(amount) for (amount,) in rows)
 
     def changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
         """By how much what was booked after an instant changes a position, by id, oldest first.
 
         Shares that a person has moved are none of these.
         """
-        rows = self._database.rows(
-            "SELECT id, qty FROM activities WHERE symbol = ? AND listed_at > ?"
-            " AND kind != 'share transfer' ORDER BY rowid",
-            (symbol, stamp(since)),
-        )
-        with self._database.checked():
-            return {name: Decimal(quantity) for name, quantity in rows}
+        condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
+        found = _BOOKINGS.rows(self._database, condition, (symbol, stamp(since)))
+        return {each.id: each.quantity for each in found}
 
-    def _written(self, activity: Activity) -> tuple[dict[str, str], int]:
-        """What is written down of an activity, if anything, and whether cash counts it."""
-        columns = list(_stated(activity))
-        query = f"SELECT {', '.join(columns)}, ground FROM {_table(activity)} WHERE id = ?"
-        rows = self._database.rows(query, (activity.id,))
-        return (dict(zip(columns, rows[0], strict=False)), rows[0][-1]) if rows else ({}, 0)
+    def _changed(
+        self, activity: Activity, at: np.datetime64, ground: int
+    ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
+        """The row of an activity before and after; none where it says the same."""
+        table = _table(activity)
+        before = table.last(self._database, "WHERE id = ?", (activity.id,))
+        after = _row(activity, at, ground)
+        if before is not None:
+            kept: dict[str, Any] = {"listed_at": before.listed_at, "ground": before.ground}
+            if isinstance(before, FillRow):
+                kept["order"] = before.order
+            after = replace(after, **kept)
+        return None if after == before else (before, after)
 
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
     """Trades after an instant, beyond the ground, oldest first."""
-    query = (
-        "SELECT client_order_id, symbol, qty, price, at, listed_at FROM fills"
-        " WHERE ground > 0 AND at > ? ORDER BY at, rowid"
-    )
-    return read(database, FillRow, query, (stamp(since),))
+    condition = "WHERE ground > 0 AND at > ? ORDER BY at, rowid"
+    return _FILLS.rows(database, condition, (stamp(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
     """All that is no trade, beyond the ground, in the order in which it was listed."""
-    query = (
-        "SELECT kind, symbol, qty, amount, listed_at FROM activities"
-        " WHERE ground > 0 ORDER BY listed_at, rowid"
-    )
-    return read(database, BookingRow, query)
+    return _BOOKINGS.rows(database, "WHERE ground > 0 ORDER BY listed_at, rowid")
 
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
@@ -281,36 +265,31 @@ def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
     return EXACT.multiply(EXACT.multiply(quantity, price), units)
 
 
-def stamp(at: np.datetime64) -> str:
-    """An instant as the journal writes it: texts of one length, in the order of time."""
-    return str(at.astype("datetime64[ns]"))
+def _table(activity: Activity) -> Table[Any]:
+    return _FILLS if activity.is_trade else _BOOKINGS
 
 
-def _table(activity: Activity) -> str:
-    return "fills" if activity.is_trade else "activities"
-
-
-def _stated(activity: Activity) -> dict[str, str]:
-    """What the venue says of an activity, as text by column of its table."""
+def _row(activity: Activity, at: np.datetime64, ground: int) -> FillRow | BookingRow:
+    """What is written down of an activity that is listed at an instant."""
     if activity.is_trade:
-        return {
-            "order_id": activity.order_id,
-            "symbol": activity.symbol,
-            "qty": plain(activity.quantity),
-            "price": plain(activity.price or Decimal(0)),
-            "at": stamp(activity.at),
-        }
-    return {
-        "kind": activity.kind,
-        "at": stamp(activity.at),
-        "symbol": activity.symbol,
-        "qty": plain(activity.quantity),
-        "amount": plain(activity.amount),
-    }
-
-
-def _amount(row: Mapping[str, str]) -> Decimal:
-    """USD by which what a row says changes cash, signed; of no row nothing."""
-    if "price" in row:
-        return traded_amount(row["symbol"], Decimal(row["qty"]), Decimal(row["price"]))
-    return Decimal(row.get("amount", 0))
+        return FillRow(
+            id=activity.id,
+            order="",
+            order_id=activity.order_id,
+            symbol=activity.symbol,
+            quantity=activity.quantity,
+            price=activity.price or Decimal(0),
+            at=activity.at,
+            listed_at=at,
+            ground=ground,
+        )
+    return BookingRow(
+        id=activity.id,
+        kind=activity.kind,
+        at=activity.at,
+        symbol=activity.symbol,
+        quantity=activity.quantity,
+        amount=activity.amount,
+        listed_at=at,
+        ground=ground,
+    )

@@ -11,48 +11,77 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import Json, PlainSerializer, PlainValidator
 
 from execution.decision import Basis, Choice, Decision
-from execution.journal.activities import stamp
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Part
 from execution.journal.marks import MarkBook
-from execution.journal.migrations import create_tables
 from execution.journal.passes import PassBook
+from execution.journal.rows import Exact, Instant, Real, Table, Text, checked, stamp
 from execution.orders import Account, Order
-from foundation.database import Database, Row
+from foundation.database import Database
 from trainingdata.instants import compact_text
 
 EXPIRED = "expired: its decision was not sent in time"
 DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision
-_COLUMNS = (
-    "id, at, until, decided_at, equity, stock_ceiling, failure, rule, choices, cancels, positions"
-)
 TAKEN_BACK = "taken back"  # how a decision ended whose instant was decided again
+_ENDED = "ended"
 
-_SCHEMA = (
+
+def choice_entry(choice: Choice) -> dict[str, Any]:
+    """A choice as the journal writes it; quantities as text, what is not a number as none."""
+    entry = {**choice._asdict(), "qty": str(choice.qty), "basis": choice.basis._asdict()}
+    return {key: _without_nan(value) for key, value in entry.items()}
+
+
+def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
+    """The choice that an entry of the journal was written of.
+
+    What earlier versions did not write of a basis is not a number.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError, ArithmeticError
+        for an entry that is none.
     """
-    CREATE TABLE IF NOT EXISTS decisions (
-        id TEXT PRIMARY KEY,
-        job TEXT NOT NULL,
-        at TEXT NOT NULL,
-        until TEXT NOT NULL,
-        decided_at TEXT NOT NULL,
-        equity REAL NOT NULL,
-        stock_ceiling REAL NOT NULL,
-        failure TEXT NOT NULL,
-        rule TEXT NOT NULL,
-        choices TEXT NOT NULL,
-        cancels TEXT NOT NULL,
-        positions TEXT NOT NULL,
-        ended TEXT NOT NULL DEFAULT ''
-    ) STRICT
-    """,
-    "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
-)
+    written = Basis._field_defaults | entry["basis"]
+    basis = {key: _number(written[key]) for key in Basis._fields if key != "worth"}
+    numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
+    return Choice(
+        symbol=entry["symbol"],
+        qty=Decimal(entry["qty"]),
+        binding={key: _number(value) for key, value in entry["binding"].items()},
+        basis=Basis(worth=written["worth"], **basis),
+        **{key: _number(entry[key]) for key in numbers},
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None for what is not a number: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _choices(text: str) -> Mapping[str, Choice]:
+    return {entry["symbol"]: choice_of_entry(entry) for entry in json.loads(text)}
+
+
+def _entries(choices: Mapping[str, Choice]) -> str:
+    return json.dumps([choice_entry(choice) for choice in choices.values()])
+
+
+Choices = Annotated[Mapping[str, Choice], PlainValidator(_choices), PlainSerializer(_entries)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +98,36 @@ class DecisionRow:
     choices: by symbol.
     cancels: what it saw as not filled of each order that it replaces, by its id.
     positions: what was held then, signed quantities by symbol.
+    job: that decided.
+    ended: how it ended; empty while it is not sent whole.
     """
 
-    name: str
-    at: np.datetime64
-    until: np.datetime64
-    decided_at: np.datetime64
-    equity: float
-    stock_ceiling: float
-    failure: str
-    rules: tuple[str, ...]
-    choices: Mapping[str, Choice]
-    cancels: Mapping[str, Decimal]
-    positions: Mapping[str, Decimal]
+    name: Text
+    at: Instant
+    until: Instant
+    decided_at: Instant
+    equity: Real
+    stock_ceiling: Real
+    failure: Text
+    rules: Json[tuple[str, ...]]
+    choices: Choices
+    cancels: Json[Mapping[str, Exact]]
+    positions: Json[Mapping[str, Exact]]
+    job: Text = ""
+    ended: Text = ""
 
     @property
     def prices(self) -> dict[str, float]:
         """That it sized at, USD by symbol."""
         return {symbol: choice.price for symbol, choice in self.choices.items()}
+
+
+_DECISIONS = Table(
+    "decisions",
+    DecisionRow,
+    "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
+    renamed={"name": "id", "rules": "rule"},
+)
 
 
 class ChoiceRow(NamedTuple):
@@ -110,13 +151,13 @@ class Journal(MarkBook):
         self._events = events
         self._book = book
         self._job = job
-        create_tables(database, *_SCHEMA)
+        _DECISIONS.create(database)
         self.passes = PassBook(database, job)
 
     def decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
-        return bool(self._database.rows(query, (self._job, str(at), TAKEN_BACK)))
+        return bool(self._database.rows(query, (self._job, stamp(at), TAKEN_BACK)))
 
     def write(self, decision: Decision, account: Account) -> str:
         """Write a decision and its orders down as one, and return its name.
@@ -126,31 +167,24 @@ class Journal(MarkBook):
         """
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():
-            count = len(
-                self._database.rows(
-                    "SELECT 1 FROM decisions WHERE job = ? AND at = ?",
-                    (self._job, str(decision.at)),
-                )
+            query = "SELECT 1 FROM decisions WHERE job = ? AND at = ?"
+            if before := self._database.rows(query, (self._job, stamp(decision.at))):
+                name = f"{name}.{len(before) + 1}"
+            row = DecisionRow(
+                name=name,
+                at=decision.at,
+                until=decision.until,
+                decided_at=account.as_of,
+                equity=float(decision.equity),
+                stock_ceiling=float(decision.stock_ceiling),
+                failure=decision.failure,
+                rules=tuple(str(rule) for rule in decision.rule),
+                choices={choice.symbol: choice for choice in decision.choices},
+                cancels=decision.cancelled,
+                positions=account.positions,
+                job=self._job,
             )
-            if count:
-                name = f"{name}.{count + 1}"
-            self._database.execute(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
-                (
-                    name,
-                    self._job,
-                    str(decision.at),
-                    str(decision.until),
-                    str(account.as_of),
-                    decision.equity,
-                    decision.stock_ceiling,
-                    decision.failure,
-                    json.dumps([str(rule) for rule in decision.rule]),
-                    json.dumps([choice_entry(choice) for choice in decision.choices]),
-                    json.dumps({key: str(left) for key, left in decision.cancelled.items()}),
-                    json.dumps({key: str(held) for key, held in account.positions.items()}),
-                ),
-            )
+            _DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})
             for order in decision.orders:
                 self._book.plan(self._planned(order, name, account.as_of))
@@ -214,13 +248,12 @@ class Journal(MarkBook):
     def unfinished(self) -> list[DecisionRow]:
         """Decisions that were begun and not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
-        return _decisions(self._database, condition, self._job)
+        return _DECISIONS.rows(self._database, condition, (self._job,))
 
     def last_decision(self) -> DecisionRow | None:
         """The last decision; none before the first."""
-        condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT 1"
-        found = _decisions(self._database, condition, self._job)
-        return found[0] if found else None
+        condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
+        return _DECISIONS.last(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
         """What was decided last of each symbol of the latest decisions, the last decision first."""
@@ -236,85 +269,15 @@ class Journal(MarkBook):
             """,
             (self._job, DECISIONS_SEARCHED),
         )
-        with self._database.checked():
-            return [
-                ChoiceRow(name, _instant(at), _instant(until), choice_of_entry(json.loads(entry)))
-                for name, at, until, entry, _ in rows
-            ]
-
-
-_ENDED = "ended"
+        choices = []
+        for name, at, until, entry, _ in rows:
+            with checked(self._database.path, "decisions", name):
+                interval = np.datetime64(at, "ns"), np.datetime64(until, "ns")
+                choices.append(ChoiceRow(name, *interval, choice_of_entry(json.loads(entry))))
+        return choices
 
 
 def decisions_of(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
     """What a job decided after an instant and did not take back, in the order of writing."""
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
-    return _decisions(database, condition, job, stamp(since), TAKEN_BACK)
-
-
-def _decisions(database: Database, condition: str, *values: str) -> list[DecisionRow]:
-    rows = database.rows(f"SELECT {_COLUMNS} FROM decisions {condition}", values)
-    with database.checked():
-        return [_decision(row) for row in rows]
-
-
-def _instant(text: str) -> np.datetime64:
-    return np.datetime64(text, "ns")
-
-
-def choice_entry(choice: Choice) -> dict[str, Any]:
-    """A choice as the journal writes it; quantities as text, what is not a number as none."""
-    entry = {**choice._asdict(), "qty": str(choice.qty), "basis": choice.basis._asdict()}
-    return {key: _without_nan(value) for key, value in entry.items()}
-
-
-def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
-    """The choice that an entry of the journal was written of.
-
-    What earlier versions did not write of a basis is not a number.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError, ArithmeticError
-        for an entry that is none.
-    """
-    written = Basis._field_defaults | entry["basis"]
-    basis = {key: _number(written[key]) for key in Basis._fields if key != "worth"}
-    numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
-    return Choice(
-        symbol=entry["symbol"],
-        qty=Decimal(entry["qty"]),
-        binding={key: _number(value) for key, value in entry["binding"].items()},
-        basis=Basis(worth=written["worth"], **basis),
-        **{key: _number(entry[key]) for key in numbers},
-    )
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _without_nan(value: Any) -> Any:
-    """The value with None for what is not a number: JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
-
-
-def _decision(row: Row) -> DecisionRow:
-    name, at, until, decided_at, equity, ceiling, failure, rules, choices, cancels, positions = row
-    return DecisionRow(
-        name=name,
-        at=_instant(at),
-        until=_instant(until),
-        decided_at=_instant(decided_at),
-        equity=equity,
-        stock_ceiling=ceiling,
-        failure=failure,
-        rules=tuple(str(line) for line in json.loads(rules)),
-        choices={entry["symbol"]: choice_of_entry(entry) for entry in json.loads(choices)},
-        cancels={key: Decimal(left) for key, left in json.loads(cancels).items()},
-        positions={key: Decimal(held) for key, held in json.loads(positions).items()},
-    )
+    return _DECISIONS.rows(database, condition, (job, stamp(since), TAKEN_BACK))

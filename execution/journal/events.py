@@ -8,30 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Json
 
-from execution.journal.migrations import create_tables
+from execution.journal.rows import Instant, Table, Text, Whole
 from foundation.clock import system_clock
 from foundation.database import Database
-
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS events (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        at TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        content TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TRIGGER IF NOT EXISTS events_stay BEFORE UPDATE ON events
-    BEGIN SELECT RAISE(ABORT, 'events are never changed'); END
-    """,
-    """
-    CREATE TRIGGER IF NOT EXISTS events_last BEFORE DELETE ON events
-    BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +26,26 @@ class Event:
     content: more about it, as JSON says it.
     """
 
-    number: int
-    at: np.datetime64
-    kind: str
-    subject: str
-    content: Any
+    number: Whole
+    at: Instant
+    kind: Text
+    subject: Text
+    content: Json[Any]
+
+
+_EVENTS = Table(
+    "events",
+    Event,
+    """
+    CREATE TRIGGER IF NOT EXISTS events_stay BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are never changed'); END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS events_last BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
+    """,
+    counted=True,
+)
 
 
 class EventLog:
@@ -68,15 +64,13 @@ class EventLog:
         self._database = database
         self._redact = redact
         self._clock = clock
-        create_tables(database, *_SCHEMA)
+        _EVENTS.create(database)
 
     def append(self, kind: str, subject: str, content: object = None) -> None:
         """Write down what happened, as a part of the transaction around it or as one of its own."""
-        text = self._redact(json.dumps(content, default=str))
-        self._database.execute(
-            "INSERT INTO events (at, kind, subject, content) VALUES (?, ?, ?, ?)",
-            (str(self._clock()), kind, self._redact(subject), text),
-        )
+        said = json.loads(self._redact(json.dumps(content, default=str)))
+        event = Event(0, self._clock(), kind, self._redact(subject), said)
+        _EVENTS.insert(self._database, event)
 
     def last_number(self) -> int:
         """The number of the last event; 0 before the first."""
@@ -84,14 +78,6 @@ class EventLog:
 
     def events(self, subject: str | None = None) -> list[Event]:
         """What happened, oldest first; subject: to what, none to anything."""
-        condition = "" if subject is None else "WHERE subject = ?"
-        values = () if subject is None else (subject,)
-        rows = self._database.rows(
-            f"SELECT number, at, kind, subject, content FROM events {condition} ORDER BY number",
-            values,
+        return _EVENTS.rows(
+            self._database, "WHERE ? IS NULL OR subject = ? ORDER BY number", (subject, subject)
         )
-        with self._database.checked():
-            return [
-                Event(number, np.datetime64(at, "ns"), kind, name, json.loads(content))
-                for number, at, kind, name, content in rows
-            ]

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from execution.journal.migrations import create_tables
+from execution.journal.rows import Exact, Table, Text
 from foundation.database import Database
-from foundation.decimals import EXACT, plain
+from foundation.decimals import EXACT
 
 NONE = Decimal(0)
 # An SQL condition on intents: of the order more has filled than is counted.
 FILLS_UNCOUNTED = "filled != coalesce((SELECT qty FROM counted WHERE name = client_order_id), '0')"
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS expected (
-        symbol TEXT PRIMARY KEY,
-        qty TEXT NOT NULL,
-        fee TEXT NOT NULL
-    ) STRICT
-    """,
-    "CREATE TABLE IF NOT EXISTS counted (name TEXT PRIMARY KEY, qty TEXT NOT NULL) STRICT",
-)
 
 
 class Owned(NamedTuple):
@@ -40,40 +31,56 @@ class Owned(NamedTuple):
         return self if actual == self.quantity else Owned(actual)
 
 
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    symbol: Text
+    qty: Exact
+    fee: Exact
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    name: Text
+    qty: Exact
+
+
+_EXPECTED = Table("expected", _Expected)
+_COUNTED = Table("counted", _Counted)
+
+
 class ExpectedBook:
     """What one account should hold."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        create_tables(database, *_SCHEMA)
+        _EXPECTED.create(database)
+        _COUNTED.create(database)
 
     def owned(self) -> dict[str, Owned]:
         """What should be held, by symbol."""
-        rows = self._database.rows("SELECT symbol, qty, fee FROM expected ORDER BY symbol")
-        with self._database.checked():
-            return {symbol: Owned(*map(Decimal, numbers)) for symbol, *numbers in rows}
+        rows = _EXPECTED.rows(self._database, "ORDER BY symbol")
+        return {row.symbol: Owned(row.qty, row.fee) for row in rows}
 
     def expect(self, expected: Mapping[str, Owned]) -> None:
         """Write down what should be held of some symbols."""
-        for symbol, each in expected.items():
-            row = (symbol, plain(each.quantity), plain(each.fee))
-            self._database.execute("INSERT OR REPLACE INTO expected VALUES (?, ?, ?)", row)
+        for symbol, owned in expected.items():
+            _EXPECTED.put(self._database, _Expected(symbol, *owned))
 
     def counted(self, name: str) -> Decimal | None:
         """What of an order or a booking is in that; none where nothing is said of it."""
-        rows = self._database.rows("SELECT qty FROM counted WHERE name = ?", (name,))
-        with self._database.checked():
-            return Decimal(rows[0][0]) if rows else None
+        found = _COUNTED.last(self._database, "WHERE name = ?", (name,))
+        return None if found is None else found.qty
 
-    def count(self, name: str, quantity: Decimal) -> None:
-        """Have so much of an order be in it."""
-        row = (name, str(quantity))
-        self._database.execute("INSERT OR REPLACE INTO counted VALUES (?, ?)", row)
+    def count_none_of(self, name: str) -> None:
+        """Have an order be known of which nothing is in it."""
+        _COUNTED.put(self._database, _Counted(name, NONE))
 
-    def count_orders(self) -> None:
-        """Have all that orders have filled be in it."""
+    def count_orders(self, condition: str = "true", *values: str) -> None:
+        """Have all be in it that orders have filled for which an SQL condition holds."""
         self._database.execute(
             "INSERT OR REPLACE INTO counted SELECT client_order_id, filled FROM intents"
+            f" WHERE {condition}",
+            values,
         )
 
     def count_bookings(self, condition: str = "true", *values: str) -> None:

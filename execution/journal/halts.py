@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 
 from execution.journal.events import EventLog
-from execution.journal.migrations import create_tables
-from execution.journal.rows import read
-from foundation.database import Database, rows_of_table
+from execution.journal.rows import Instant, Table, Text, Whole
+from foundation.database import Database
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
@@ -93,18 +92,18 @@ class Halt:
     why: it was raised, in one line.
     cleared_at: instant by the venue's clock at which it ended; none while it stands.
     cleared_by: who ended it, `ITSELF` where its cause has gone; empty while it stands.
+    job: empty, as a halt stops all jobs of an account.
     """
 
-    number: int
+    number: Whole
     kind: HaltKind
-    raised_at: np.datetime64
-    why: str
-    cleared_at: np.datetime64 | None = None
-    cleared_by: str = ""
+    raised_at: Instant
+    why: Text
+    cleared_at: Instant | None = None
+    cleared_by: Text = ""
+    job: Text = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in HALT_RULES:
-            raise ValueError(f"halt {self.kind!r} is none of {', '.join(HALT_RULES)}")
         if (self.cleared_at is None) != (not self.cleared_by):
             raise ValueError(f"halt {self.kind}: cleared_at and cleared_by are there together")
 
@@ -134,32 +133,24 @@ class HaltChanges:
     raised: Mapping[HaltKind, str] = field(default_factory=dict)
 
 
-# The column `job` is empty: of journals that were begun when a halt could stop a single job.
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS halts (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        job TEXT NOT NULL,
-        raised_at TEXT NOT NULL,
-        why TEXT NOT NULL,
-        cleared_at TEXT,
-        cleared_by TEXT NOT NULL DEFAULT ''
-    ) STRICT
-    """,
-    """
-    CREATE UNIQUE INDEX IF NOT EXISTS halts_standing ON halts (kind, job)
-    WHERE cleared_at IS NULL
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS halt_causes (
-        halt INTEGER PRIMARY KEY,
-        cause TEXT NOT NULL,
-        clearing_used INTEGER NOT NULL DEFAULT 0
-    ) STRICT
-    """,
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """What a person who clears a halt lets be; used: whether it has come again since."""
+
+    halt: Whole
+    cause: Text
+    clearing_used: Whole = 0
+
+
+_HALTS = Table(
+    "halts",
+    Halt,
+    "CREATE UNIQUE INDEX IF NOT EXISTS halts_standing ON halts (kind, job)"
+    " WHERE cleared_at IS NULL",
+    counted=True,
 )
-_SELECT = "SELECT number, kind, raised_at, why, cleared_at, cleared_by FROM halts"
+_CAUSES = Table("halt_causes", _Cause)
+_STANDING = "WHERE cleared_at IS NULL ORDER BY number"
 
 
 class Halts:
@@ -177,7 +168,8 @@ class Halts:
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
         self._events = events
-        create_tables(database, *_SCHEMA)
+        _HALTS.create(database)
+        _CAUSES.create(database)
 
     def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, *, cause: str = "") -> bool:
         """Raise a halt, and return whether none of its kind stood before.
@@ -191,15 +183,9 @@ class Halts:
         with self._database.transaction():
             if any(each.kind == kind for each in self.standing()):
                 return False
-            self._database.execute(
-                "INSERT INTO halts (kind, job, raised_at, why) VALUES (?, '', ?, ?)",
-                (kind, str(at), halt.why),
-            )
+            _HALTS.insert(self._database, halt)
             if cause:
-                self._database.execute(
-                    "INSERT INTO halt_causes (halt, cause) SELECT max(number), ? FROM halts",
-                    (cause,),
-                )
+                _CAUSES.insert(self._database, _Cause(self.standing()[-1].number, cause))
             self._events.append("halted", kind, {"why": halt.why})
         return True
 
@@ -231,23 +217,19 @@ class Halts:
 
         It is empty too once `use_clearing` was called.
         """
-        rows = self._database.rows(
-            "SELECT cause FROM halts JOIN halt_causes ON halt = number"
-            " WHERE clearing_used = 0 AND cleared_at IS NOT NULL AND cleared_by != ?"
-            " AND number = (SELECT max(number) FROM halts WHERE kind = ?)",
-            (ITSELF, kind),
-        )
-        return str(rows[0][0]) if rows else ""
+        last = self.latest().get(kind)
+        if last is None or last.stands or last.cleared_by == ITSELF:
+            return ""
+        found = _CAUSES.last(self._database, "WHERE halt = ? AND NOT clearing_used", (last.number,))
+        return "" if found is None else found.cause
 
     def standing_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
         """When the halt of a kind that stands was raised, and its cause; none where none stands."""
-        rows = self._database.rows(
-            "SELECT raised_at, cause FROM halts JOIN halt_causes ON halt = number"
-            " WHERE kind = ? AND cleared_at IS NULL",
-            (kind,),
-        )
-        with self._database.checked():
-            return (np.datetime64(rows[0][0], "ns"), str(rows[0][1])) if rows else None
+        for halt in self.standing():
+            if halt.kind == kind:
+                found = _CAUSES.last(self._database, "WHERE halt = ?", (halt.number,))
+                return None if found is None else (halt.raised_at, found.cause)
+        return None
 
     def set_aside(self) -> frozenset[str]:
         """Symbols that are left alone until a person or the venue has settled them."""
@@ -272,22 +254,17 @@ class Halts:
 
     def standing(self) -> tuple[Halt, ...]:
         """Those that stand, oldest first."""
-        return self._halts(f"{_SELECT} WHERE cleared_at IS NULL ORDER BY number")
+        return tuple(_HALTS.rows(self._database, _STANDING))
 
     def latest(self) -> dict[HaltKind, Halt]:
         """The last halt of each kind, whether it stands or not."""
-        number = "SELECT max(number) FROM halts GROUP BY kind"
-        return {each.kind: each for each in self._halts(f"{_SELECT} WHERE number IN ({number})")}
+        return {halt.kind: halt for halt in self.history()}
 
     def history(self) -> tuple[Halt, ...]:
         """Every halt that ever was, oldest first."""
-        return self._halts(f"{_SELECT} ORDER BY number")
-
-    def _halts(self, query: str) -> tuple[Halt, ...]:
-        return tuple(read(self._database, Halt, query))
+        return tuple(_HALTS.rows(self._database, "ORDER BY number"))
 
 
 def standing_halts(journal: Path) -> tuple[str, ...]:
     """The kinds of halts that stand in a journal, oldest first."""
-    query = "SELECT kind FROM halts WHERE cleared_at IS NULL ORDER BY number"
-    return tuple(kind for (kind,) in rows_of_table(journal, "halts", query))
+    return tuple(halt.kind for halt in _HALTS.rows_in(journal, _STANDING))

@@ -13,21 +13,21 @@ An intent is `planned` with its decision, or begun as it is sent:
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from pydantic import Json
 
 from execution.journal.events import EventLog
-from execution.journal.migrations import create_tables
 from execution.journal.orders import AnyOrder, order_of, words_of
+from execution.journal.rows import Exact, Instant, Table, Text, checked
 from execution.orders import Order
-from foundation.database import Database, Row, rows_of, rows_of_table
+from foundation.database import Database, rows_of, rows_of_table
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -73,49 +73,6 @@ Part = Literal["", "reduction", "opening", "night"]
 
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
 LANDING = np.timedelta64(24, "h")
-
-_COLUMNS = (
-    "client_order_id, job, venue, decision, part, terms, reason, sent_at, expires_at, state, why,"
-    " venue_id, filled, filled_price, successor"
-)
-_NAMES = _COLUMNS.split(", ")
-# One that is written again keeps its place among the others.
-_PUT = (
-    f"INSERT INTO intents ({_COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
-    " ON CONFLICT (client_order_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
-)
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS intents (
-        client_order_id TEXT PRIMARY KEY,
-        job TEXT NOT NULL,
-        venue TEXT NOT NULL,
-        decision TEXT NOT NULL,
-        part TEXT NOT NULL,
-        terms TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        sent_at TEXT NOT NULL,
-        expires_at TEXT,
-        state TEXT NOT NULL,
-        why TEXT NOT NULL,
-        venue_id TEXT NOT NULL,
-        filled TEXT NOT NULL,
-        filled_price TEXT,
-        successor TEXT NOT NULL,
-        symbol TEXT GENERATED ALWAYS AS (json_extract(terms, '$.symbol')) VIRTUAL,
-        side TEXT GENERATED ALWAYS AS (json_extract(terms, '$.side')) VIRTUAL,
-        qty TEXT GENERATED ALWAYS AS (json_extract(terms, '$.qty')) VIRTUAL,
-        type TEXT GENERATED ALWAYS AS (json_extract(terms, '$.type')) VIRTUAL,
-        limit_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.limit_price')) VIRTUAL,
-        least_credit TEXT GENERATED ALWAYS AS (json_extract(terms, '$.least_credit')) VIRTUAL,
-        stop_price TEXT GENERATED ALWAYS AS (json_extract(terms, '$.stop_price')) VIRTUAL
-    ) STRICT
-    """,
-    "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
-    "CREATE INDEX IF NOT EXISTS intents_by_sending ON intents (sent_at)",
-    "CREATE INDEX IF NOT EXISTS intents_by_decision ON intents (decision)",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +155,87 @@ class Intent:
         return bool(now >= end + LANDING)
 
 
+@dataclass(frozen=True, slots=True)
+class _IntentRow:
+    """An intent as it is written down; terms: its order in our words."""
+
+    client_order_id: Text
+    job: Text
+    venue: Text
+    decision: Text
+    part: Part
+    terms: Json[Mapping[str, Any]]
+    reason: Text
+    sent_at: Instant
+    expires_at: Instant | None
+    state: State
+    why: Text
+    venue_id: Text
+    filled: Exact
+    filled_price: Exact | None
+    successor: Text
+
+    @property
+    def intent(self) -> Intent:
+        """What it says."""
+        order = order_of(
+            self.client_order_id,
+            self.terms,
+            reason=self.reason,
+            reduces=self.part in ("reduction", "night"),
+            expires_at=self.expires_at,
+        )
+        said = (self.venue_id, self.filled, self.filled_price, self.successor)
+        return Intent(
+            order=order,
+            sent_at=self.sent_at,
+            expires_at=self.expires_at,
+            state=self.state,
+            why=self.why,
+            job=self.job,
+            venue=self.venue,
+            decision=self.decision,
+            part=self.part,
+            reason=self.reason,
+            progress=Progress(self.state, *said),
+        )
+
+
+def _row(intent: Intent, state: State) -> _IntentRow:
+    return _IntentRow(
+        client_order_id=intent.client_order_id,
+        job=intent.job,
+        venue=intent.venue,
+        decision=intent.decision,
+        part=intent.part,
+        terms=words_of(intent.order),
+        reason=intent.reason,
+        sent_at=intent.sent_at,
+        expires_at=intent.expires_at,
+        state=state,
+        why=intent.why,
+        venue_id=intent.progress.venue_id,
+        filled=intent.progress.filled,
+        filled_price=intent.progress.filled_price,
+        successor=intent.progress.successor,
+    )
+
+
+# Columns of an order's words, for conditions and for whoever reads the file.
+_WORDS = ("symbol", "side", "qty", "type", "limit_price", "least_credit", "stop_price")
+_INTENTS = Table(
+    "intents",
+    _IntentRow,
+    "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
+    "CREATE INDEX IF NOT EXISTS intents_by_sending ON intents (sent_at)",
+    "CREATE INDEX IF NOT EXISTS intents_by_decision ON intents (decision)",
+    computed=[
+        f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
+        for word in _WORDS
+    ],
+)
+
+
 class IntentBook:
     """The intents of one account.
 
@@ -213,7 +251,7 @@ class IntentBook:
     def __init__(self, database: Database | None = None, events: EventLog | None = None) -> None:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
-        create_tables(self._database, *_SCHEMA)
+        _INTENTS.create(self._database)
 
     def plan(self, intent: Intent) -> None:
         """Write down what is to be sent later, as a part of the transaction around it.
@@ -242,26 +280,7 @@ class IntentBook:
 
     def _write(self, intent: Intent, state: State) -> None:
         with self._database.transaction():
-            self._database.execute(
-                _PUT,
-                (
-                    intent.client_order_id,
-                    intent.job,
-                    intent.venue,
-                    intent.decision,
-                    intent.part,
-                    json.dumps(words_of(intent.order)),
-                    intent.reason,
-                    str(intent.sent_at),
-                    None if intent.expires_at is None else str(intent.expires_at),
-                    state,
-                    intent.why,
-                    intent.progress.venue_id,
-                    str(intent.progress.filled),
-                    _text(intent.progress.filled_price),
-                    intent.progress.successor,
-                ),
-            )
+            _INTENTS.put(self._database, _row(intent, state))
             self._events.append(state, intent.client_order_id, words_of(intent.order))
 
     def settle(self, client_order_id: str, state: State, why: str = "") -> None:
@@ -300,18 +319,11 @@ class IntentBook:
                 )
                 return
             self.settle(client_order_id, progress.state)
-            self._database.execute(
-                "UPDATE intents SET venue_id = ?, filled = ?, filled_price = ?, successor = ?"
-                " WHERE client_order_id = ?",
-                (
-                    progress.venue_id,
-                    str(progress.filled),
-                    _text(progress.filled_price),
-                    progress.successor,
-                    client_order_id,
-                ),
+            _INTENTS.put(
+                self._database, _row(replace(before, progress=progress, why=""), progress.state)
             )
-            said = {"filled": str(progress.filled), "price": _text(progress.filled_price)}
+            price = progress.filled_price
+            said = {"filled": str(progress.filled), "price": None if price is None else str(price)}
             self._events.append(f"noted {progress.state}", client_order_id, said)
 
     def withhold(self, intent: Intent, why: str) -> None:
@@ -365,9 +377,11 @@ def intents_of(database: Database) -> tuple[Intent, ...]:
 
 
 def _intents(database: Database, clause: str, values: Sequence[object] = ()) -> tuple[Intent, ...]:
-    rows = database.rows(f"SELECT {_COLUMNS} FROM intents {clause}", values)
-    with database.checked():
-        return tuple(_intent(row) for row in rows)
+    intents = []
+    for row in _INTENTS.rows(database, clause, values):
+        with checked(database.path, "intents", row.client_order_id):
+            intents.append(row.intent)
+    return tuple(intents)
 
 
 def undetermined_count(journal: Path) -> int:
@@ -386,45 +400,9 @@ def refuse_earlier(path: Path) -> None:
         saying what is missing, and for a file that cannot be read.
     """
     found = [name for (name,) in rows_of(path, "SELECT name FROM pragma_table_info('intents')")]
-    missing = [name for name in _NAMES if name not in (*found, "terms")]
+    missing = [name for name in _INTENTS.columns if name not in (*found, "terms")]
     if found and missing:
         raise InputError(
             f"{path}: a journal of so early a version is not taken over: its orders have no"
             f" {', '.join(missing)}; end what works at the venue, and move the file away"
         )
-
-
-def _text(number: Decimal | None) -> str | None:
-    return None if number is None else str(number)
-
-
-def _intent(row: Row) -> Intent:
-    """An intent as a row of the book says it."""
-    name, job, venue, decision, part, terms, reason, sent_at, expires_at, state, why = row[:11]
-    venue_id, filled, price, successor = row[11:]
-    if state not in STATES:
-        raise ValueError(f"{name}: state {state!r} is none of {', '.join(STATES)}")
-    if part not in get_args(Part):
-        raise ValueError(f"{name}: part {part!r} is none of {', '.join(get_args(Part))}")
-    expires = None if expires_at is None else np.datetime64(expires_at, "ns")
-    order = order_of(
-        name,
-        json.loads(terms),
-        reason=reason,
-        reduces=part in ("reduction", "night"),
-        expires_at=expires,
-    )
-    paid = None if price is None else Decimal(price)
-    return Intent(
-        order=order,
-        sent_at=np.datetime64(sent_at, "ns"),
-        expires_at=expires,
-        state=state,
-        why=why,
-        job=job,
-        venue=venue,
-        decision=decision,
-        part=part,
-        reason=reason,
-        progress=Progress(state, venue_id, Decimal(filled), paid, successor),
-    )

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from execution.journal.migrations import create_tables
+from execution.journal.rows import Instant, Table, Text, Whole
 from foundation.clock import system_clock
-from foundation.database import Database, Row, rows_of_table
+from foundation.database import Database
 from trainingdata.instants import utc_text
 
 SLACK = 300.0  # seconds for what a pass asks of the venue, beside what its settings grant
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS next_pass (
-        only INTEGER PRIMARY KEY CHECK (only = 0),
-        job TEXT NOT NULL,
-        due TEXT NOT NULL,
-        over_by TEXT NOT NULL
-    ) STRICT
-    """
-_QUERY = "SELECT job, due, over_by FROM next_pass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +23,13 @@ class NextPass:
     job: that is stepped.
     due: when it begins, by the venue's clock.
     over_by: when it is over at the latest, by this machine's clock.
+    only: there is one.
     """
 
-    job: str
-    due: np.datetime64
-    over_by: np.datetime64
+    job: Text
+    due: Instant
+    over_by: Instant
+    only: Whole = 0
 
     def is_late(self, now: np.datetime64) -> bool:
         """Whether it should be over by now; now: by this machine's clock."""
@@ -44,6 +37,9 @@ class NextPass:
 
     def __str__(self) -> str:
         return f"{self.job} at {utc_text(self.due)}"
+
+
+_NEXT = Table("next_pass", NextPass, key="only")
 
 
 class NextPassBook:
@@ -64,7 +60,7 @@ class NextPassBook:
         self._clock = clock
         self._longest = np.timedelta64(round((seconds + SLACK) * 1000), "ms")
         self._written: tuple[str, np.datetime64] | None = None
-        create_tables(database, _SCHEMA)
+        _NEXT.create(database)
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         """A pass is due; now: by the clock that says when it is."""
@@ -72,16 +68,12 @@ class NextPassBook:
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
         over_by = self._clock() + wait + self._longest
-        self._database.execute(
-            "INSERT OR REPLACE INTO next_pass VALUES (0, ?, ?, ?)", (job, str(due), str(over_by))
-        )
+        _NEXT.put(self._database, NextPass(job, due, over_by))
         self._written = job, due
 
     def expected(self) -> NextPass | None:
         """The pass that is expected; none where none is."""
-        rows = self._database.rows(_QUERY)
-        with self._database.checked():
-            return _next_pass(rows)
+        return _NEXT.last(self._database)
 
     def expect_none(self) -> None:
         """All passes were made."""
@@ -90,19 +82,6 @@ class NextPassBook:
 
 
 def next_pass_of(journal: Path) -> NextPass | None:
-    """The pass that is expected by a journal; none where none is.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a journal that cannot be read.
-    """
-    return _next_pass(rows_of_table(journal, "next_pass", _QUERY))
-
-
-def _next_pass(rows: Sequence[Row]) -> NextPass | None:
-    found = [
-        NextPass(job, np.datetime64(due, "ns"), np.datetime64(over_by, "ns"))
-        for job, due, over_by in rows
-    ]
+    """The pass that is expected by a journal; none where none is."""
+    found = _NEXT.rows_in(journal)
     return found[0] if found else None

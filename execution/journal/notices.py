@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
-from execution.journal.migrations import create_tables
-from execution.journal.rows import read
+from execution.journal.rows import Instant, Table, Text, Whole
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS notices (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        at TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        text TEXT NOT NULL
-    ) STRICT
-"""
 
-
-class NoticeRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NoticeRow:
     """What a person was told of; text: redacted."""
 
-    at: np.datetime64
-    kind: str
-    text: str
+    number: Whole
+    at: Instant
+    kind: Text
+    text: Text
+
+
+_NOTICES = Table("notices", NoticeRow, counted=True)
 
 
 class NoticeBook:
@@ -50,19 +45,16 @@ class NoticeBook:
         self._database = database
         self._redact = redact
         self._clock = clock
-        create_tables(database, _SCHEMA)
+        _NOTICES.create(database)
 
     def __call__(self, kind: str, text: str) -> None:
         """Write an alert down; one that cannot be is sent and logged all the same."""
         try:
-            self._database.execute(
-                "INSERT INTO notices (at, kind, text) VALUES (?, ?, ?)",
-                (str(self._clock()), kind, self._redact(text)),
-            )
+            notice = NoticeRow(0, self._clock(), kind, self._redact(text))
+            _NOTICES.insert(self._database, notice)
         except (DatabaseFailed, BrokerError) as error:
             log.warning("an alert is not in the journal: %s", error)
 
     def latest(self, most: int) -> list[NoticeRow]:
         """The latest so many alerts, the last one first."""
-        query = "SELECT at, kind, text FROM notices ORDER BY number DESC LIMIT ?"
-        return read(self._database, NoticeRow, query, (most,))
+        return _NOTICES.rows(self._database, "ORDER BY number DESC LIMIT ?", (most,))

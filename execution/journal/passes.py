@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from execution.journal.migrations import create_tables
-from execution.journal.rows import read
+from execution.journal.rows import Instant, Table, Text, Whole
 from foundation.database import Database, rows_of_table
 
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS cycles (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        job TEXT NOT NULL,
-        began_at TEXT NOT NULL,
-        ended_at TEXT,
-        decision TEXT NOT NULL DEFAULT '',
-        fills INTEGER NOT NULL DEFAULT 0,
-        idle TEXT NOT NULL DEFAULT '',
-        failed TEXT NOT NULL DEFAULT ''
-    ) STRICT
-    """
-_SELECT = (
-    "SELECT cycles.job, began_at, ended_at, decision, decisions.at, fills, idle, failed"
-    " FROM cycles LEFT JOIN decisions ON decisions.id = cycles.decision"
-)
 
-
-class PassRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PassRow:
     """A pass of a job, and what it came to.
 
+    number: of the pass, increasing.
     ended_at: none while it lasts.
-    decided: the instant that it decided for; none where it did not.
+    decision: the id of what was decided; empty where nothing was.
     idle, failed: why nothing came of it, or empty.
     """
 
-    job: str
-    began_at: np.datetime64
-    ended_at: np.datetime64 | None
-    decision: str = ""
-    decided: np.datetime64 | None = None
-    fills: int = 0
-    idle: str = ""
-    failed: str = ""
+    number: Whole
+    job: Text
+    began_at: Instant
+    ended_at: Instant | None = None
+    decision: Text = ""
+    fills: Whole = 0
+    idle: Text = ""
+    failed: Text = ""
+
+
+_PASSES = Table("cycles", PassRow, counted=True)
 
 
 class PassBook:
@@ -53,14 +40,12 @@ class PassBook:
     def __init__(self, database: Database, job: str) -> None:
         self._database = database
         self._job = job
-        create_tables(database, _SCHEMA)
+        _PASSES.create(database)
 
     def begin(self, at: np.datetime64) -> int:
         """Write down that a pass begins, and return its number."""
         with self._database.transaction():
-            self._database.execute(
-                "INSERT INTO cycles (job, began_at) VALUES (?, ?)", (self._job, str(at))
-            )
+            _PASSES.insert(self._database, PassRow(0, self._job, at))
             return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
 
     def end(
@@ -82,36 +67,26 @@ class PassBook:
 
     def last(self, *, ended: bool = False) -> PassRow | None:
         """The latest pass, or the latest that has ended; none before there was one."""
-        condition = "cycles.job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
-        query = f"{_SELECT} WHERE {condition} ORDER BY number DESC LIMIT 1"
-        found = read(self._database, PassRow, query, (self._job,))
-        return found[0] if found else None
+        condition = "job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
+        return _PASSES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
 
 
 def latest_passes(database: Database, most: int) -> list[PassRow]:
     """The latest so many passes, the last one first; none where no job has begun its journal."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
-    return read(database, PassRow, f"{_SELECT} ORDER BY number DESC LIMIT ?", (most,))
+    return _PASSES.rows(database, "ORDER BY number DESC LIMIT ?", (most,))
 
 
 def passes_of(database: Database, job: str) -> list[PassRow]:
     """All passes of a job, oldest first."""
-    query = f"{_SELECT} WHERE cycles.job = ? ORDER BY number"
-    return read(database, PassRow, query, (job,))
+    return _PASSES.rows(database, "WHERE job = ? ORDER BY number", (job,))
 
 
 def last_pass_in(journal: Path) -> np.datetime64 | None:
-    """When the latest pass of any job began; none before there was one.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a journal that cannot be read.
-    """
-    query = "SELECT began_at FROM cycles ORDER BY number DESC LIMIT 1"
-    rows = rows_of_table(journal, "cycles", query)
-    return np.datetime64(rows[0][0], "ns") if rows else None
+    """When the latest pass of any job began; none before there was one."""
+    found = _PASSES.rows_in(journal, "ORDER BY number DESC LIMIT 1")
+    return found[0].began_at if found else None
 
 
 def unfinished_count(journal: Path) -> int:

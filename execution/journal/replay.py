@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pydantic import Json
 
-from execution.journal.activities import stamp
-from execution.journal.migrations import create_tables
-from execution.journal.rows import read
-from foundation.database import Database, rows_of_table
-
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS replay_passes (
-        at TEXT PRIMARY KEY,
-        cash REAL NOT NULL,
-        equity REAL NOT NULL,
-        instants_left INTEGER NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS replay_settings (
-        number INTEGER PRIMARY KEY CHECK (number = 1),
-        settings TEXT NOT NULL
-    ) STRICT
-    """,
-)
+from execution.journal.rows import Instant, Real, Table, Whole
+from foundation.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +22,20 @@ class ReplayPass:
     left: instants that the server's clock still had.
     """
 
-    at: np.datetime64
-    cash: float
-    equity: float
-    left: int
+    at: Instant
+    cash: Real
+    equity: Real
+    left: Whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    number: Whole
+    settings: Json[Mapping[str, Any]]
+
+
+_PASSES = Table("replay_passes", ReplayPass, renamed={"left": "instants_left"})
+_SETTINGS = Table("replay_settings", _Settings)
 
 
 class ReplayBook:
@@ -53,39 +43,27 @@ class ReplayBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        create_tables(database, *_SCHEMA)
+        _PASSES.create(database)
+        _SETTINGS.create(database)
 
     def settings(self) -> dict[str, Any] | None:
         """The settings that it was begun with, as they were kept; none before that."""
-        rows = self._database.rows("SELECT settings FROM replay_settings")
-        with self._database.checked():
-            return dict(json.loads(rows[0][0])) if rows else None
+        kept = _SETTINGS.last(self._database)
+        return None if kept is None else dict(kept.settings)
 
     def keep(self, settings: Mapping[str, str]) -> None:
         """Write down the settings that it is begun with."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO replay_settings VALUES (1, ?)", (json.dumps(settings),)
-        )
+        _SETTINGS.put(self._database, _Settings(1, settings))
 
     def note(self, done: ReplayPass) -> None:
         """Write a pass down; of one instant the last word counts."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO replay_passes VALUES (?, ?, ?, ?)",
-            (stamp(done.at), done.cash, done.equity, done.left),
-        )
+        _PASSES.put(self._database, done)
 
     def passes(self) -> list[ReplayPass]:
         """All that were made, in the order of time."""
-        query = "SELECT at, cash, equity, instants_left FROM replay_passes ORDER BY at"
-        return read(self._database, ReplayPass, query)
+        return _PASSES.rows(self._database, "ORDER BY at")
 
 
 def is_replayed(journal: Path) -> bool:
-    """Whether a replay has made a pass in a journal.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a journal that cannot be read.
-    """
-    return bool(rows_of_table(journal, "replay_passes", "SELECT 1 FROM replay_passes LIMIT 1"))
+    """Whether a replay has made a pass in a journal."""
+    return bool(_PASSES.rows_in(journal, "LIMIT 1"))

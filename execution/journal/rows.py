@@ -1,95 +1,224 @@
-"""Rows of a journal as values of a class whose fields the columns are, in their order."""
+"""Tables of a journal: a class of rows says what the columns are, and checks what is read.
+
+Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent.
+"""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from decimal import Decimal
-from typing import Any, TypeVar, get_type_hints
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 
 import numpy as np
+from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from foundation.database import Database
-from foundation.decimals import is_bounded
+from execution.journal.migrations import create_tables
+from foundation.database import Database, DatabaseFailed, rows_of_table
+from foundation.decimals import is_bounded, plain
+from foundation.errors import in_one_line
 
 Value = TypeVar("Value")
 
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?")
+# numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
+_INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
+_SHOWN = 60  # characters of a value, in messages
+_SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
-def instant(text: str) -> np.datetime64:
-    """The instant that a text says: numpy takes words as well, and wraps years that are too far."""
-    if _INSTANT.fullmatch(text):
-        at = np.datetime64(text, "ns")
-        if str(at).startswith(text):
-            return at
-    raise ValueError(f"no instant, YYYY-MM-DDThh:mm:ss: {text!r}")
+def stamp(at: np.datetime64) -> str:
+    """An instant as a journal writes it."""
+    return str(at.astype("datetime64[ns]"))
 
 
-def exact(text: str) -> Decimal:
-    """The number that a text says."""
-    number = Decimal(text)
-    if not is_bounded(number):
-        raise ValueError(f"no number: {text!r}")
-    return number
-
-
-def _or_none(reader: Callable[[str], object]) -> Callable[[str | None], object]:
-    return lambda text: None if text is None else reader(text)
-
-
-# What is written as text, by the type of its field; all else is written as it is.
-_OF_TEXT: Mapping[object, Callable[[Any], object]] = {
-    np.datetime64: instant,
-    np.datetime64 | None: _or_none(instant),
-    Decimal: exact,
-    Decimal | None: _or_none(exact),
-    Mapping[str, float]: json.loads,
-}
-
-
-def read(
-    database: Database, kind: Callable[..., Value], query: str, values: Sequence[object] = ()
-) -> list[Value]:
-    """What a query finds, as values of a class.
+def instant(text: Any) -> np.datetime64:
+    """The instant that a text of a journal says.
 
     Raises
     ------
-    DatabaseFailed
-        for a journal that cannot be read, and a row that says nothing.
+    ValueError
+        for what is none.
     """
-    found = database.rows(query, values)
-    types = get_type_hints(kind).values()
-    readers: list[Callable[[Any], object]] = [
-        _OF_TEXT.get(each, lambda cell: cell) for each in types
-    ]
-    with database.checked():
-        return [
-            kind(*(reader(cell) for reader, cell in zip(readers, row, strict=True)))
-            for row in found
-        ]
+    if isinstance(text, str) and _INSTANT.fullmatch(text):
+        at = np.datetime64(text, "ns")
+        # Beyond what 64 bits of nanoseconds hold, numpy says another year.
+        if str(at).startswith(text):
+            return at
+    raise ValueError("no instant, YYYY-MM-DDThh:mm:ss")
 
 
-def select(
-    database: Database,
-    kind: Callable[..., Value],
-    table: str,
-    clause: str = "",
-    values: Sequence[object] = (),
-) -> list[Value]:
-    """The rows of a table that a clause leaves, as values of a class, as `read` does."""
-    columns = ", ".join(each.name for each in fields(kind))  # type: ignore[arg-type]
-    return read(database, kind, f"SELECT {columns} FROM {table} {clause}", values)
+def _number(text: Any) -> Decimal:
+    try:
+        number = Decimal(text) if isinstance(text, str) else Decimal("NaN")
+    except ArithmeticError:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise ValueError("no number")
+    return number
 
 
-def insert(database: Database, table: str, row: object, **more: object) -> None:
-    """Write a value as a row of its own; more: further columns."""
-    columns = {each.name: getattr(row, each.name) for each in fields(row)}  # type: ignore[arg-type]
-    columns |= more
-    marks = ", ".join("?" * len(columns))
-    database.execute(
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})",
-        [str(v) if isinstance(v, Decimal | np.datetime64) else v for v in columns.values()],
-    )
+def exact(text: Any) -> Decimal:
+    """The amount that a text of a journal says.
+
+    Raises
+    ------
+    ValueError
+        for what is no number that an account could hold.
+    """
+    amount = _number(text)
+    if not is_bounded(amount):
+        raise ValueError("no amount that an account could hold")
+    return amount
+
+
+Text = Annotated[str, Strict()]
+Whole = Annotated[int, Strict()]
+Real = Annotated[float, Strict()]
+Instant = Annotated[np.datetime64, PlainValidator(instant), PlainSerializer(stamp)]
+Exact = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain)]
+Amount = Annotated[Decimal, PlainValidator(exact), PlainSerializer(plain)]
+
+
+class Table(Generic[Value]):
+    """A table of which each column is a field of a class, in its order.
+
+    name: of the table.
+    columns: what its columns are called.
+    kind: of its rows, a dataclass; what is `Json` is text in the table.
+    key: columns that tell rows apart; the first one, where none is named.
+    counted: whether that is a number that SQLite counts.
+    renamed: what columns are called, where a field is called otherwise.
+    computed: definitions of columns that no row has.
+    more: other definitions, as of an index.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: type[Value],
+        *more: str,
+        key: str = "",
+        counted: bool = False,
+        renamed: Mapping[str, str] | None = None,
+        computed: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self._kind = kind
+        self._more = more
+        self._counted = counted
+        self._computed = computed
+        self._fields = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+        names = renamed or {}
+        self.columns = [names.get(each, each) for each in self._fields]
+        self._key = key.split(", ") if key else self.columns[:1]
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Value]:
+        return TypeAdapter(self._kind)
+
+    def create(self, database: Database) -> None:
+        """Have the table in a journal of today's version.
+
+        Raises
+        ------
+        InputError
+            for a journal of a later version than this one.
+        """
+        hints = get_type_hints(self._kind)
+        lines = []
+        for name, column in zip(self._fields, self.columns, strict=True):
+            kinds = get_args(hints[name])
+            line = f"{column} {_SQL.get(kinds[0] if kinds else hints[name], 'TEXT')}"
+            lines.append(line if type(None) in kinds else f"{line} NOT NULL")
+        if self._counted:
+            lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
+        lines += self._computed
+        if not self._counted:
+            lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
+        content = ", ".join(lines)
+        definition = f"CREATE TABLE IF NOT EXISTS {self.name} ({content}) STRICT"
+        create_tables(database, definition, *self._more)
+
+    def put(self, database: Database, row: Value) -> None:
+        """Write a row, in the place of one with its key."""
+        others = [each for each in self.columns if each not in self._key]
+        changes = ", ".join(f"{each} = excluded.{each}" for each in others)
+        self.insert(
+            database, row, then=f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
+        )
+
+    def insert(self, database: Database, row: Value, *, then: str = "") -> None:
+        """Write a row; one with its key that is there is an error, unless it says otherwise.
+
+        then: what becomes of it, as ON CONFLICT.
+        """
+        cells = self._adapter.dump_python(row, mode="json", round_trip=True)
+        values = [cells[name] for name in self._fields]
+        columns = self.columns[self._counted :]
+        marks = ", ".join("?" * len(columns))
+        database.execute(
+            f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES ({marks}) {then}",
+            values[self._counted :],
+        )
+
+    def rows(
+        self, database: Database, clause: str = "", values: Sequence[object] = ()
+    ) -> list[Value]:
+        """Rows that a clause of SQL finds: what follows the name of the table in a query.
+
+        Raises
+        ------
+        DatabaseFailed
+            for a journal that cannot be read, and naming table, row, column and value of what says
+            nothing.
+        """
+        cells = database.rows(f"SELECT {', '.join(self.columns)} FROM {self.name} {clause}", values)
+        return self._values(cells, database.path)
+
+    def last(
+        self, database: Database, clause: str = "", values: Sequence[object] = ()
+    ) -> Value | None:
+        """The first row that a clause finds; none where it finds none."""
+        found = self.rows(database, f"{clause} LIMIT 1", values)
+        return found[0] if found else None
+
+    def rows_in(self, path: Path, clause: str = "", values: Sequence[object] = ()) -> list[Value]:
+        """The same in a file that another process may write; none where it has no such table."""
+        query = f"SELECT {', '.join(self.columns)} FROM {self.name} {clause}"
+        return self._values(rows_of_table(path, self.name, query, values), path)
+
+    def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Value]:
+        found = []
+        for row in rows:
+            named = dict(zip(self.columns, row, strict=True))
+            with checked(path, self.name, *(named[column] for column in self._key)):
+                cells = dict(zip(self._fields, row, strict=True))
+                found.append(self._adapter.validate_python(cells))
+        return found
+
+
+@contextmanager
+def checked(path: Path | None, table: str, *key: object) -> Iterator[None]:
+    """What is made of a row of a journal, and refuses to be, is an error of the row."""
+    try:
+        yield
+    except ValidationError as error:
+        problem = error.errors()[0]
+        why = str(problem.get("ctx", {}).get("error") or problem["msg"])
+        if problem["loc"]:
+            shown = in_one_line(repr(problem["input"]), _SHOWN)
+            why = f"{problem['loc'][0]}: {why}: {shown}"
+        raise damaged(path, table, *key, why=why) from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise damaged(path, table, *key, why=f"it makes no sense: {error!r}") from error
+
+
+def damaged(path: Path | None, table: str, *key: object, why: str) -> DatabaseFailed:
+    """The error that says why a row cannot be."""
+    name = " ".join(map(str, key))
+    place = "memory" if path is None else str(path)
+    return DatabaseFailed(f"{place}: the journal is damaged: {table}, row {name}: {why}")

@@ -143,9 +143,8 @@ def _show_passes(console: Console, database: Database, book: IntentBook) -> None
         elif not what:
             over = row.ended_at is not None
             what = "nothing decided" if over else "nothing decided yet: under way, or killed"
-        # The clock of a practice server may reach the instant while the pass begins.
-        when = row.began_at if row.decided is None else max(row.began_at, row.decided)
-        console.print(f"{utc_text(when)} {row.job}: {what}", highlight=False, soft_wrap=True)
+        line = f"{utc_text(row.began_at)} {row.job}: {what}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _show_next_pass(console: Console, path: Path, now: np.datetime64) -> int:

@@ -143,7 +143,7 @@ class HoldingsBook:
                 self._expected.count_bookings("symbol = ?", symbol)
                 self._events.append("accepted", symbol, plain(surplus))
             for name in orders:
-                self._expected.count(name, NONE)
+                self._expected.count_none_of(name)
                 self._events.append("accepted", name)
 
     def unknown(self, orders: Iterable[Order]) -> list[Order]:
@@ -220,7 +220,7 @@ class HoldingsBook:
             news = EXACT.subtract(filled, self._expected.counted(name) or NONE)
             for symbol, change in changes_of(intent, news).items():
                 expected[symbol] = expected[symbol].changed(change, fee_of(symbol, change))
-            self._expected.count(name, filled)
+            self._expected.count_orders("client_order_id = ?", name)
 
     def _uncounted(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """By how much bookings of a week, by name, change a symbol beyond what is counted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
@@ -195,7 +195,7 @@ def _ended(passes: Sequence[PassRow]) -> tuple[PassRow, ...]:
     """A pass without an end, which was killed, lasted at most until the next one."""
     ends = [*(each.began_at for each in passes[1:]), None]
     return tuple(
-        each._replace(ended_at=later) if each.ended_at is None else each
+        replace(each, ended_at=later) if each.ended_at is None else each
         for each, later in zip(passes, ends, strict=False)
     )
 
