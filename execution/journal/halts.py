@@ -104,6 +104,8 @@ class Halt:
     job: Text = ""
 
     def __post_init__(self) -> None:
+        if self.kind not in HALT_RULES:
+            raise ValueError(f"halt {self.kind!r} is none of {', '.join(HALT_RULES)}")
         if (self.cleared_at is None) != (not self.cleared_by):
             raise ValueError(f"halt {self.kind}: cleared_at and cleared_by are there together")
 

@@ -59,20 +59,21 @@ def test_the_status_says_what_is_held_what_waits_and_what_stands(
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
-def test_the_status_says_of_a_pass_when_it_decided_and_where_nothing_did(
+def test_the_status_says_of_a_pass_when_it_began_and_what_it_decided(
     folder: Path, tmp_path: Path
 ) -> None:
     database = Database(folder / JOURNAL)
     database.execute("UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000'")
     for began, ended in (("16:30", "2024-02-20T16:31:00.000000000"), ("17:30", None)):
         database.execute(
-            "INSERT INTO cycles (job, began_at, ended_at) VALUES ('trade', ?, ?)",
+            "INSERT INTO cycles (job, began_at, ended_at, decision, fills, idle, failed)"
+            " VALUES ('trade', ?, ?, '', 0, '', '')",
             (f"2024-02-20T{began}:00.000000000", ended),
         )
     database.close()
     lines = asked(tmp_path, "status")[1].splitlines()
     assert lines[-4:] == [
-        "2024-02-20T15:30Z trade: trade-20240220T153000Z, 2 fills",
+        "2024-02-20T13:10Z trade: trade-20240220T153000Z, 2 fills",
         "2024-02-20T16:30Z trade: nothing decided",
         "2024-02-20T17:30Z trade: nothing decided yet: under way, or killed",
         "no pass is expected",

@@ -478,7 +478,7 @@ def fill_a_year(written: Written) -> None:
             [(hour, value, positions) for hour, value in zip(hours, equity.tolist(), strict=True)],
         )
         connection.executemany(
-            "INSERT INTO decisions VALUES (?, 'trade', ?, ?, ?, 1e5, 4, '', '[]', ?, '{}', '{}',"
+            "INSERT INTO decisions VALUES (?, ?, ?, ?, 1e5, 4, '', '[]', ?, '{}', '{}', 'trade',"
             " 'ended')",
             [(f"d{hour}", hour, hour, hour, text) for hour in reversed(hours)],
         )

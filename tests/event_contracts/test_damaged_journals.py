@@ -132,7 +132,7 @@ def test_ticks_that_would_never_end_are_refused(journal: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("damaged", "journal cannot be used"),
+        ("damaged", "journal is damaged"),
         ("stock", "has no decisions on event contracts"),
         ("empty", "has no decisions on event contracts"),
         ("no bytes", "has no decisions on event contracts"),

@@ -186,7 +186,7 @@ def test_a_row_that_says_nothing_is_refused(tmp_path: Path, column: str, value: 
     book = IntentBook(database)
     book.begin(Intent(ORDER, NOW))
     database.execute(f"UPDATE intents SET {column} = ?", (value,))
-    with pytest.raises(InputError, match="the journal cannot be used"):
+    with pytest.raises(InputError, match="the journal is damaged: intents, row a: "):
         book.get("a")
 
 
@@ -246,7 +246,7 @@ def test_a_decision_that_is_not_sent_whole_is_gone_on_with_where_it_was_made(
         events = EventLog(book.database)
         journal = Journal(book.database, events, IntentBook(book.database, events), "trade")
         book.database.execute(
-            "INSERT INTO decisions VALUES ('a', 'trade', '', '', '', 1, 1, '', '', '', '', '', '')"
+            "INSERT INTO decisions VALUES ('a', '', '', '', 1, 1, '', '', '', '', '', 'trade', '')"
         )
     said = refused("deciding", tmp_path / "second")
     assert f"1 of the decisions in {tmp_path}/first/deciding/{JOURNAL} are not sent whole" in said

@@ -135,9 +135,10 @@ def test_a_halt_that_this_program_does_not_know_is_no_small_matter() -> None:
     database = Database()
     halts = halts_in(database)
     database.execute(
-        "INSERT INTO halts (kind, job, raised_at, why) VALUES ('flood', '', ?, '')", (str(NOW),)
+        "INSERT INTO halts (kind, job, raised_at, why, cleared_by) VALUES ('flood', '', ?, '', '')",
+        (str(NOW),),
     )
-    with pytest.raises(DatabaseFailed, match="'flood' is none of positions, symbols, cash"):
+    with pytest.raises(DatabaseFailed, match=r"halts, row 1: kind: .*'positions'.*: 'flood'"):
         halts.standing()
 
 

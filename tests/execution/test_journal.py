@@ -54,10 +54,17 @@ def opened(database: Database) -> IntentBook:
     return book
 
 
-def tables(database: Database) -> dict[str, str]:
-    """What each table, index and trigger is, by its name."""
-    rows = database.rows("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {name: re.sub(r'[\s"]+', "", sql) for name, sql in rows}
+def tables(database: Database) -> dict[str, object]:
+    """What each index and trigger is, and what columns each table has, by its name."""
+    found: dict[str, object] = {}
+    for kind, name, sql in database.rows(
+        "SELECT type, name, sql FROM sqlite_master WHERE sql > ''"
+    ):
+        found[name] = re.sub(r'[\s"]+', "", sql)
+        if kind == "table":
+            query = "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)"
+            found[name] = set(database.rows(query, (name,)))
+    return found
 
 
 @pytest.mark.parametrize("text", EARLIER, ids=lambda path: path.parent.name)

@@ -387,11 +387,11 @@ def test_every_order_has_one_outcome(
     ("passes", "term", "why"),
     [
         ((), "missed", "no pass was made then"),
-        ((PassRow("trade", AT - HOUR, AT - HOUR),), "missed", "no pass was made then"),
-        ((PassRow("trade", AT + HOUR, AT + HOUR),), "missed", "no pass was made then"),
-        ((PassRow("trade", AT, AT, idle="halted: by hand"),), "halted", "halted: by hand"),
-        ((PassRow("trade", AT, AT, failed="no answer"),), "halted", "no answer"),
-        ((PassRow("trade", AT, None),), "halted", "the pass was not ended"),
+        ((PassRow(0, "trade", AT - HOUR, AT - HOUR),), "missed", "no pass was made then"),
+        ((PassRow(0, "trade", AT + HOUR, AT + HOUR),), "missed", "no pass was made then"),
+        ((PassRow(0, "trade", AT, AT, idle="halted: by hand"),), "halted", "halted: by hand"),
+        ((PassRow(0, "trade", AT, AT, failed="no answer"),), "halted", "no answer"),
+        ((PassRow(0, "trade", AT, None),), "halted", "the pass was not ended"),
     ],
 )
 def test_an_instant_that_was_not_decided_says_why(
@@ -432,8 +432,8 @@ def test_a_sale_below_its_price_paid_slippage() -> None:
 def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the pass."""
     late = AT + np.timedelta64(5, "s")
-    fill = FillRow(NAME, "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
-    by_hand = fill._replace(order="")
+    fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
+    by_hand = replace(fill, order="")
     journal = record(replace(intent(), sent_at=late), fills=(fill, by_hand))
     assert journal.fills_between(late, AT + HOUR) == [fill]
     assert journal.fills_between(AT - HOUR, late) == [by_hand]
@@ -457,7 +457,7 @@ def test_an_order_counts_if_it_was_meant_between_the_readings(sent: Intent, list
 
 
 def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
-    passes = tuple(PassRow("trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
+    passes = tuple(PassRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
     journal = record(passes=passes, marks=marks)
     assert journal.end(lambda _: True).equity == 100_002
@@ -467,12 +467,12 @@ def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
 
 def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are() -> None:
     end = AT + HOUR
-    fill = FillRow(NAME, "AAA", Decimal(10), Decimal(100), AT, end)
+    fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, end)
     journal = record(
         intent(),
         fills=(fill,),
         marks=(marked(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
-        passes=(PassRow("trade", AT, AT), PassRow("trade", end, None, idle="halted")),
+        passes=(PassRow(0, "trade", AT, AT), PassRow(0, "trade", end, None, idle="halted")),
     )
     reading = journal.end(lambda _: True)
     assert reading.positions == {"AAA": Fraction(10)}
@@ -515,7 +515,10 @@ def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> LiveRecord:
         marks.append(marked(made.at, account.equity, worth))
         intents += [replace(intent(), order=o, sent_at=made.at) for o in made.orders]
     fills = tuple(
-        FillRow(f.client_order_id, f.symbol, f.qty, Decimal(repr(f.price)), f.at, f.at + HOUR)
+        FillRow(
+            *("f", f.client_order_id, "", f.symbol, f.qty, Decimal(repr(f.price)), f.at),
+            listed_at=f.at + HOUR,
+        )
         for f in run.fills
         if f.price > 0
     )
