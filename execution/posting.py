@@ -127,6 +127,11 @@ class Venue(Protocol[Placed]):
     time: by which it is waited for.
     one_order_an_id: whether it takes one order of an id and no second, so that one whose fate is
         open, or that it rejected, may be asked for again.
+
+    Raises
+    ------
+    BrokerError
+        here and in every method, for a venue that does not answer.
     """
 
     name: ClassVar[str]
@@ -159,32 +164,15 @@ class Venue(Protocol[Placed]):
         """The order with this id of ours; None where it has none.
 
         intent: what the book says of it.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         ...
 
     def cancel(self, placed: Placed) -> None:
-        """Have an order that works cancelled; one that has ended meanwhile is none to cancel.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """Have an order that works cancelled; one that has ended meanwhile is none to cancel."""
         ...
 
     def refreshed(self, placed: Placed) -> Placed:
-        """The order as it is now.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about something else.
-        """
+        """The order as it is now."""
         ...
 
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
@@ -199,6 +187,11 @@ class Outbox(Generic[Placed]):
     book: where they are kept; none keeps them in memory, until the process ends.
     guard: has the last word before an intent is sent.
     job: whose orders go this way.
+
+    Raises
+    ------
+    BrokerError
+        in every method, for a venue that does not answer.
     """
 
     def __init__(
@@ -328,11 +321,6 @@ class Outbox(Generic[Placed]):
 
         again: whether it is asked for once more where the venue does not know it. It may trade then
             as if it were new, so what it assumes of the account has to be so.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         from foundation.transport import time_limit
 
@@ -359,11 +347,6 @@ class Outbox(Generic[Placed]):
         """Cancel an order if it still works, and return it as it is after that; the book says it.
 
         It may still work then, where the venue takes long. The requests take 30 seconds at most.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         from foundation.transport import time_limit
 

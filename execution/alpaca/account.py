@@ -13,7 +13,12 @@ from decimal import Decimal
 from typing import Any
 
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
-from execution.alpaca.holdings import holdings_of, refuse_other_equity, refuse_other_sums
+from execution.alpaca.holdings import (
+    holdings_of,
+    refuse_other_equity,
+    refuse_other_sums,
+    symbol_held,
+)
 from execution.journal.intents import Intent
 from execution.option_orders import is_option
 from execution.orders import (
@@ -26,7 +31,7 @@ from execution.orders import (
     coin_bids,
 )
 from foundation.errors import BrokerError
-from trainingdata.instruments import foreign_symbol, instrument, is_symbol
+from trainingdata.instruments import foreign_symbol
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +162,7 @@ def account_of(answers: Answers) -> Account:
         blocked=_is_blocked(facts),
         coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
         undetermined=frozenset(order.symbol for order in waiting)
-        | {_symbol_here(OrderEntry.leg_symbol.of(entry)) for entry in priceless},
+        | {symbol_held(OrderEntry.leg_symbol.of(entry)) for entry in priceless},
     )
     return _with_held_back(account, holdings.available)
 
@@ -195,17 +200,13 @@ def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Accou
     return replace(account, undetermined=account.undetermined | held_back)
 
 
-def _symbol_here(name: str) -> str:
-    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
-
-
 def _has_no_price(entry: Entry, prices: Mapping[str, float]) -> bool:
     """Whether an open order is by value, and nothing says how many shares that is."""
     name = OrderEntry.symbol.of(entry)
     by_value = OrderEntry.qty.of(entry) is None and OrderEntry.notional.of(entry) is not None
     if name is None or is_option(name) or not by_value:
         return False
-    return OrderEntry.limit_price.of(entry) is None and _symbol_here(name) not in prices
+    return OrderEntry.limit_price.of(entry) is None and symbol_held(name) not in prices
 
 
 def _dollars_of(entry: Entry) -> str:
@@ -240,7 +241,7 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
     name = OrderEntry.symbol.of(entry)
     if name is None or is_option(name):
         return []
-    symbol = _symbol_here(name)
+    symbol = symbol_held(name)
     limit = _price(OrderEntry.limit_price.of(entry))
     stop = _price(OrderEntry.stop_price.of(entry))
     quantity = OrderEntry.qty.of(entry)

@@ -1,4 +1,4 @@
-"""What happened to an account (trades, fees, dividends, splits, transfers), and what it holds."""
+"""What happened to an account: trades, fees, dividends, splits, transfers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from execution.alpaca.connection import Answer, VenueConnection
-from execution.alpaca.fields import ActivityEntry, Position
+from execution.alpaca.fields import ActivityEntry
+from execution.alpaca.holdings import symbol_held
 from execution.journal.activities import Activity, Kind, traded_amount
-from execution.option_orders import is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import entries
 from trainingdata.instants import DAY
-from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +42,6 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
-class Holding(NamedTuple):
-    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
-
-    quantity: Decimal
-    worth: Decimal
-
-
-NOTHING = Holding(Decimal(0), Decimal(0))
-
-
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Everything that happened to the account after an instant, oldest first.
 
@@ -67,37 +56,6 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
         activities = [activity_of(row) for row in _rows_since(connection, after)]
         _refuse_future_trades(connection, activities)
     return sorted(activities, key=lambda activity: activity.at)
-
-
-def holdings(connection: VenueConnection) -> dict[str, Holding]:
-    """What the account holds of everything, foreign symbols and options too, by symbol.
-
-    Raises
-    ------
-    BrokerError
-        for a venue that does not answer, or answers nonsense.
-    """
-    held: dict[str, Holding] = {}
-    with connection.translated_errors("positions"):
-        for position in entries(connection.client.get_all_positions()):
-            symbol = symbol_held(Position.symbol.of(position))
-            quantity = _signed_quantity(position)
-            worth = abs(Position.market_value.of(position) or Decimal(0))
-            if quantity:
-                before = held.get(symbol, NOTHING)
-                whole = EXACT.add(before.quantity, quantity)
-                held[symbol] = Holding(whole, EXACT.add(before.worth, worth))
-    return held
-
-
-def symbol_held(name: str) -> str:
-    """What is called here what the venue calls so: `BTC/USD` is BTCUSD; an option keeps its name.
-
-    A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
-    """
-    if is_option(name):
-        return name
-    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
 
 
 def activity_of(entry: Answer) -> Activity:
@@ -209,12 +167,3 @@ def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Acti
     now = connection.now()
     if last.at > now + DAY:
         raise SenselessAnswer(f"activity {last.id}: a trade at {last.at}, and now it is {now}")
-
-
-def _signed_quantity(position: Answer) -> Decimal:
-    quantity = Position.qty.of(position)
-    side = Position.side.of(position)
-    if side is not None and quantity and (side == "long") != (quantity > 0):
-        name = Position.symbol.of(position)
-        raise SenselessAnswer(f"{name}: qty {quantity} and side {side} are not of one sign")
-    return quantity

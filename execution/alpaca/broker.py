@@ -53,6 +53,11 @@ class AlpacaBroker:
     believe: looks at every reading of the account, and returns the account as it is to be dealt
         with; it raises `SenselessAnswer` where the account is to be read once more, and
         `Unbelieved` where that was done.
+
+    Raises
+    ------
+    BrokerError
+        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     def __init__(
@@ -90,11 +95,6 @@ class AlpacaBroker:
         that are neither stocks nor coins here count at their last mark; what sold options would
         cost to buy back is taken off cash. Answers that contradict each other, or that nothing
         explains, are read once more after a pause.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, refuses, or answers nonsense.
         """
         # They are asked for before anything is read: what they turn out to be is then read.
         undetermined = self._outbox.undetermined(_is_of_one_symbol)
@@ -134,13 +134,7 @@ class AlpacaBroker:
         return account.secured(self._collateral())
 
     def adopt(self, strategy: str) -> None:
-        """Write down orders of a strategy of ours that work at the venue and are not in the book.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """Write down orders of a strategy that work at the venue and are not in the book."""
         with self._venue.translated_errors("open orders"):
             for entry in self._venue.open_entries():
                 name = OrderEntry.client_order_id.of(entry)
@@ -157,13 +151,7 @@ class AlpacaBroker:
         self._outbox.follow(_is_of_one_symbol)
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """The instant that the venue's clock shows."""
         return self._venue.now()
 
     def estimated_now(self) -> np.datetime64:
@@ -289,13 +277,7 @@ class AlpacaBroker:
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        """What may be done with each symbol that the venue knows.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """What may be done with each symbol that the venue knows."""
         assets = {}
         for symbol in symbols:
             what = f"asset {symbol}"

@@ -44,6 +44,11 @@ class VenueConnection:
 
     client: the SDK's client, on a transport that repeats reads alone.
     time: by which its clock is carried on, and whatever is asked of it waits.
+
+    Raises
+    ------
+    BrokerError
+        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
@@ -69,13 +74,7 @@ class VenueConnection:
         return translated_errors(what, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
-        """The instant that the venue's clock shows.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """The instant that the venue's clock shows."""
         with self.translated_errors("the clock"):
             return self.noted(self.client.get_clock())
 
@@ -161,13 +160,7 @@ class VenueConnection:
         return self.estimated_now()
 
     def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Answer | None:
-        """What the venue answers at a path; None where it knows no such thing.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """What the venue answers at a path; None where it knows no such thing."""
         from alpaca.common.exceptions import APIError
 
         with self.translated_errors(what):
@@ -180,35 +173,17 @@ class VenueConnection:
             return as_mapping(answer)
 
     def account_id(self) -> str:
-        """The venue's id of the account that the keys open.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or does not say it.
-        """
+        """The venue's id of the account that the keys open."""
         with self.translated_errors("the account"):
             return AccountFacts.id.of(as_mapping(self.client.get_account()))
 
     def cash(self) -> Decimal:
-        """USD in the account; below 0 it is borrowed.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or does not say it.
-        """
+        """USD in the account; below 0 it is borrowed."""
         with self.translated_errors("the account"):
             return AccountFacts.cash.of(as_mapping(self.client.get_account()))
 
     def hours(self) -> Hours:
-        """Whether the venue is open for stocks, and its next close.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """Whether the venue is open for stocks, and its next close."""
         with self.translated_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.noted(clock)

@@ -7,11 +7,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
+from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts, Position
 from execution.option_orders import is_option
+from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
+from trainingdata.feed.fields import entries
 from trainingdata.instruments import foreign_symbol, instrument, is_coin, is_symbol
 
 log = logging.getLogger(__name__)
@@ -27,6 +30,41 @@ STOCKS = "us_equity"
 OPTIONS = "us_option"
 COINS = "crypto"
 OTHERS = "other"  # of another class, or without any price of today
+
+
+class Holding(NamedTuple):
+    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
+
+    quantity: Decimal
+    worth: Decimal
+
+
+NOTHING = Holding(Decimal(0), Decimal(0))
+
+
+def held_in(connection: VenueConnection) -> dict[str, Holding]:
+    """What the account holds of everything, foreign symbols and options too, by symbol."""
+    held: dict[str, Holding] = {}
+    with connection.translated_errors("positions"):
+        for position in entries(connection.client.get_all_positions()):
+            _refuse_contradicting_signs(position)
+            if quantity := Position.qty.of(position):
+                symbol = symbol_held(Position.symbol.of(position))
+                worth = abs(Position.market_value.of(position) or Decimal(0))
+                before = held.get(symbol, NOTHING)
+                whole = EXACT.add(before.quantity, quantity)
+                held[symbol] = Holding(whole, EXACT.add(before.worth, worth))
+    return held
+
+
+def symbol_held(name: str) -> str:
+    """What is called here what the venue calls so: `BTC/USD` is BTCUSD; an option keeps its name.
+
+    A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
+    """
+    if is_option(name):
+        return name
+    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +300,7 @@ def _position_symbol(position: Entry) -> str:
     name = Position.symbol.of(position)
     kind = Position.asset_class.of(position)
     ours = is_symbol(name) and (kind is None or (kind == COINS) == is_coin(name))
-    return instrument(name).symbol if ours else foreign_symbol(name)
+    return symbol_held(name) if ours else foreign_symbol(name)
 
 
 def _mark(position: Entry, symbol: str) -> float:

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from execution.alpaca.fields import AccountFacts, Position
+from execution.alpaca.fields import AccountFacts
+from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.intents import IntentBook, Part
@@ -26,7 +27,6 @@ from execution.posting import Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import entries
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
 
@@ -42,6 +42,11 @@ class AlpacaSpreads:
     time: as for `VenueConnection`.
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
+
+    Raises
+    ------
+    BrokerError
+        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
     """
 
     def __init__(
@@ -108,13 +113,7 @@ class AlpacaSpreads:
         return self._traded(name, self._outbox.end(placed))
 
     def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
-        """As for `SpreadVenue.resume`.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """As for `SpreadVenue.resume`."""
         placed = self._outbox.fate(client_order_id, again=again)
         if placed is None:
             begun = self._outbox.was_begun(client_order_id)
@@ -142,28 +141,14 @@ class AlpacaSpreads:
         return fill
 
     def held(self) -> dict[Contract, int]:
-        """Options in the account, contracts, below 0 where they are owed.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers nonsense.
-        """
-        with self._venue.translated_errors("positions"):
-            rows = entries(self._venue.client.get_all_positions())
-            return {
-                contract_of(Position.symbol.of(row)): int(Position.qty.of(row))
-                for row in rows
-                if is_option(Position.symbol.of(row))
-            }
+        """Options in the account, contracts, below 0 where they are owed."""
+        return {
+            contract_of(symbol): int(holding.quantity)
+            for symbol, holding in held_in(self._venue).items()
+            if is_option(symbol)
+        }
 
     def buying_power(self) -> Decimal | None:
-        """USD that the venue lets options be bought with or held against; None if it says nothing.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers nonsense.
-        """
+        """USD that options may be bought with or held against; None where nobody says it."""
         with self._venue.translated_errors("the account"):
             return AccountFacts.options_buying_power.of(self._venue.client.get_account())

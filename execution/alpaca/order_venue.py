@@ -108,13 +108,7 @@ class OrderVenue(VenueConnection):
             raise NoAnswer(type(error).__name__) from None
 
     def find(self, client_order_id: str, intent: Intent | None = None) -> PlacedOrder | None:
-        """The order with this id of ours; None where the venue has none.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """The order with this id of ours; None where the venue has none."""
         del intent
         what = f"order {client_order_id}"
         query = {"client_order_id": client_order_id}
@@ -130,26 +124,14 @@ class OrderVenue(VenueConnection):
         return entries(self.client.get("/orders", query))
 
     def refreshed(self, order: PlacedOrder) -> PlacedOrder:
-        """The order as it is now.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about something else.
-        """
+        """The order as it is now."""
         if order.is_done:
             return order
         with self.translated_errors(f"order {order.name}"):
             return self._followed(self._read(order))
 
     def awaited(self, orders: Sequence[PlacedOrder], patience: float) -> list[PlacedOrder]:
-        """The orders once all of them are done, or after so many seconds as they are then.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about something else.
-        """
+        """The orders once all of them are done, or after so many seconds as they are then."""
         seen = list(orders)
         end = self.time.elapsed() + patience
         step = 0.05
@@ -160,13 +142,7 @@ class OrderVenue(VenueConnection):
         return seen
 
     def with_legs(self, order: PlacedOrder) -> PlacedOrder:
-        """The order with its legs, which not every answer holds.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about something else.
-        """
+        """The order with its legs, which not every answer holds."""
         if OrderEntry.legs.of(order.answer):
             return order
         with self.translated_errors(f"order {order.name}"):

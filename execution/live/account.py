@@ -14,9 +14,10 @@ from decimal import Decimal
 import numpy as np
 
 from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedMarks
-from execution.alpaca.activities import NOTHING, activities_since, holdings
+from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
+from execution.alpaca.holdings import NOTHING, held_in
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.decisions import Journal
 from execution.journal.expected import NONE
@@ -96,7 +97,7 @@ class LiveAccount:
             self.read_activities()
             if late := self._holdings.unlisted(self._read_at):
                 continue
-            held = holdings(self._connection)
+            held = held_in(self._connection)
             quantities = {symbol: each.quantity for symbol, each in held.items()}
             found = self._holdings.compare(quantities, self._read_at)
             if not found or _surpluses(found) == _surpluses(self._odd or {}):
@@ -344,7 +345,7 @@ class LiveAccount:
             at = self._connection.now()
             listed = activities_since(self._connection, at - OVERLAP)
             cash = self._connection.cash()
-            held = holdings(self._connection)
+            held = held_in(self._connection)
             # What trades while the account is read is in the holdings or not: nobody knows which.
             unchanged = activities_since(self._connection, at - OVERLAP) == listed
             if unchanged and self._connection.cash() == cash:

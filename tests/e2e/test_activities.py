@@ -17,9 +17,10 @@ import pytest
 import requests
 
 from execution.account_lock import JOURNAL
-from execution.alpaca.activities import Holding, activities_since, holdings
+from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
+from execution.alpaca.holdings import Holding, held_in
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
@@ -82,7 +83,7 @@ class Desk:
         self.book.begin(self.held(), Decimal(0), at, listed)
 
     def held(self) -> Mapping[str, Decimal]:
-        return {s: each.quantity for s, each in holdings(self.connection).items()}
+        return {s: each.quantity for s, each in held_in(self.connection).items()}
 
     def found(self) -> dict[str, Difference]:
         """What is held otherwise than it should be."""
@@ -281,7 +282,7 @@ def test_a_venue_that_answers_nonsense_is_one_line_that_names_the_request(
     desk = Desk.at(here)
     for path, ask in (
         ("/v2/account/activities", lambda: activities_since(desk.connection, here.venue.now)),
-        ("/v2/positions", lambda: holdings(desk.connection)),
+        ("/v2/positions", lambda: held_in(desk.connection)),
     ):
         here.fail(kind=fault, method="GET", path=path, status=418, count=9)
         with pytest.raises(BrokerError, match=path.rsplit("/", 1)[1]) as refused:
@@ -311,7 +312,7 @@ def test_positions_of_everything_are_there_signed_and_a_sign_that_is_none_is_ref
     monkeypatch.setattr(desk.connection.client, "get_all_positions", lambda: rows)
     assert desk.held() == {"?037833100": Decimal(7)}
     rows.append({"symbol": "SYB", "qty": "3", "side": "short"})
-    with pytest.raises(BrokerError, match=r"positions: .*SYB: qty 3 and side short"):
+    with pytest.raises(BrokerError, match=r"positions: .*SYB: qty 3, .* side short"):
         desk.held()
 
 
@@ -429,7 +430,7 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
         return live.halted_by(desk)
 
     with pytest.MonkeyPatch.context() as venue:
-        venue.setattr(account, "holdings", shown)
+        venue.setattr(account, "held_in", shown)
         assert looked() == []
         here.advance(STOCKS_TRADE)
         held["SYA"] = 30

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import activity_of, kind_of, symbol_held
+from execution.alpaca.activities import activity_of, kind_of
 from execution.alpaca.fields import ActivityEntry
+from execution.alpaca.holdings import symbol_held
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Progress, State
