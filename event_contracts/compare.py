@@ -120,13 +120,7 @@ class ComparisonSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> ComparisonSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         return settings_of(cls, config, lists=("variable", "fixed"))
 
     @property
@@ -141,13 +135,7 @@ class ComparisonSettings:
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
-    """The sessions that no training has seen: synthetic ones, or markets of the last events.
-
-    Raises
-    ------
-    InputError
-        for recorded files that cannot be used, and where they have too few events.
-    """
+    """The sessions that no training has seen: synthetic ones, or markets of the last events."""
     if settings.recorded:
         return _recorded(settings)
     market = settings.episode.market
@@ -184,13 +172,7 @@ def _recorded(settings: ComparisonSettings) -> HeldOut:
 
 
 def entrants_of(settings: ComparisonSettings, held_out: HeldOut) -> list[Entrant]:
-    """Whoever plays: the checkpoints that were named, Kelly, chance and nothing.
-
-    Raises
-    ------
-    InputError
-        for a checkpoint that cannot be read, was trained for other sizes, or on what judges.
-    """
+    """Whoever plays: the checkpoints that were named, Kelly, chance and nothing."""
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
@@ -211,14 +193,7 @@ def entrants_of(settings: ComparisonSettings, held_out: HeldOut) -> list[Entrant
 def _trained(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
 ) -> Entrant:
-    """The checkpoints of one kind as one entrant.
-
-    Raises
-    ------
-    InputError
-        for a file that is no checkpoint, one of other sizes, price styles or features than needed,
-        and one that was trained on what judges.
-    """
+    """The checkpoints of one kind as one entrant."""
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:

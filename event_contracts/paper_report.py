@@ -203,13 +203,7 @@ def _page(report: PaperReport) -> str:
 
 
 def write_paper_report(report: PaperReport, output: Path) -> None:
-    """Write JSON and page into a folder, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
+    """Write JSON and page into a folder, whole or not at all."""
     text = json.dumps(report.as_json(), indent=1) + "\n"
     page = _page(report)
     write_whole(

@@ -107,13 +107,7 @@ class TrainingSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> TrainingSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         try:
             return settings_of(cls, config)
         except InputError as error:
@@ -126,13 +120,7 @@ class TrainingSettings:
 
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
-    """Sessions [T, F] of the first events; none where markets are synthetic.
-
-    Raises
-    ------
-    InputError
-        where there are fewer events than are asked for.
-    """
+    """Sessions [T, F] of the first events; none where markets are synthetic."""
     if not settings.recorded:
         return None
     markets = recorded_markets(settings.folder)

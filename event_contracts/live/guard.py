@@ -65,13 +65,7 @@ class KalshiGuard:
     kill_file: Path
 
     def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
-        """Why an intent may not be sent at an instant; empty where it may.
-
-        Raises
-        ------
-        DatabaseFailed
-            for a journal that cannot be read.
-        """
+        """Why an intent may not be sent at an instant; empty where it may."""
         del seen  # an order of event contracts is admitted on the account as it stands before it
         if why := why_stopped(self.halts, self.kill_file):
             return why

@@ -84,13 +84,7 @@ class KalshiTradingSettings(OrderSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiTradingSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         settings = settings_of(cls, config, lists=("markets",))
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
@@ -102,13 +96,7 @@ class KalshiTradingSettings(OrderSettings):
         return np.timedelta64(round(self.interval * 1e9), "ns")
 
     def venue(self) -> KalshiSettings:
-        """How the venue is reached.
-
-        Raises
-        ------
-        InputError
-            for live trading that was not confirmed.
-        """
+        """How the venue is reached."""
         if self.mode != "live":
             return self.broker
         if not self.confirm_live:

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
-from event_contracts.trading.fees import FeeRules, charge
+from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
@@ -84,7 +84,7 @@ def episodes_of(intents: Iterable[Intent]) -> tuple[list[Episode], list[str]]:
                     count=filled,
                     maker=False,
                 )
-                fills.append((fill, charge(fill, FeeRules()).net_fee))
+                fills.append((fill, FeeRules().fee(fill.price, fill.count, maker=False)))
         try:
             episodes.append(Episode(tuple(orders), tuple(fills)))
         except ValueError:

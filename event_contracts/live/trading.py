@@ -1,15 +1,18 @@
-"""An account at Kalshi traded by a policy: manager, service, marks, and the job that steps them."""
+"""Event contracts as a job of the loop: at equal steps their ticks are read and decided on, and the
+account is marked.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from event_contracts.live.account import KalshiAccount
-from event_contracts.live.job import KalshiJob
-from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
+import numpy as np
+
+from event_contracts.live.account import JOB, KalshiAccount, KalshiRecords, kalshi_records
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.size_panel import sizes_section
 from event_contracts.trading.action_log import ActionEntry
@@ -18,7 +21,7 @@ from event_contracts.trading.actor import ActorService
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.estimates import EstimateFile
-from event_contracts.trading.listings import Listing, UnknownMarket
+from event_contracts.trading.listings import UnknownMarket
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
 from event_contracts.trading.market_fees import MarketFees
 from event_contracts.trading.network import load_network
@@ -30,12 +33,89 @@ from execution.live.loop import Stop
 from execution.live.page import Bounds
 from execution.live.runner import awaited, run_jobs
 from foundation.clock import OURS, Time
-from foundation.errors import AccessRefused, InputError
+from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 Show = Callable[[ActionEntry], None]
+
+
+@dataclass(slots=True)
+class KalshiJob:
+    """Ticks of an account's markets, until there are none.
+
+    service: decides and sends.
+    sampler: reads the markets.
+    manager: of the account's orders.
+    account: marks what it is worth.
+    records: in which every tick is a pass.
+    stop: after which nothing more is decided.
+    steps: ticks to make; none goes on until every market has settled.
+    made: ticks so far.
+    """
+
+    service: ActorService
+    sampler: Sampler
+    manager: KalshiMultiMarketOrderManager
+    account: KalshiAccount
+    records: KalshiRecords
+    stop: Stop
+    steps: int | None
+    made: int = field(default=0, init=False)
+
+    @property
+    def name(self) -> str:
+        """What the journal calls it."""
+        return JOB
+
+    def due(self, now: np.datetime64) -> np.datetime64 | None:
+        """The next tick; none where all are made, or every market has settled."""
+        if self.made == self.steps or not self.sampler.spans:
+            return None
+        return self.sampler.tick_after(now)
+
+    def step(self) -> None:
+        """Decide on what the markets show, look at the account and mark it.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, after the failure was written down.
+        """
+        self.made += 1
+        now = self.records.account.now()
+        number = self.records.journal.passes.begin(now)
+        try:
+            updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
+            for update in updates:
+                if not self.stop:
+                    self.service.work(update)
+            reading = self.account.mark()
+        except BrokerError as error:
+            self.records.journal.passes.end(number, self.records.account.now(), failed=str(error))
+            raise
+        shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
+        idle = "" if updates else "no market shows anything"
+        self.records.journal.passes.end(
+            number, self.records.account.now(), decision=shown, fills=reading.fills, idle=idle
+        )
+
+    def finish(self, *, flatten: bool) -> list[str]:
+        """Take the orders that work out of their books.
+
+        Returns what was to be closed and is held all the same: nothing is closed here.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer; what works there ends by itself.
+        """
+        now = self.records.account.now()
+        for market in self.sampler.spans:
+            self.manager.withdraw(market, now)
+        held = self.manager.reading().books.positions if flatten else {}
+        return [f"{count:f} {market}" for market, count in held.items()]
 
 
 def trade(
@@ -71,13 +151,39 @@ def trade(
             listings = sampler.read()
             fees.learn(connection, settings.markets)
             space = settings.space_at(fees.dearest(time.now()))
-            manager = _manager(settings, keys, space, fees, records, time)
+            manager = KalshiMultiMarketOrderManager(
+                venue,
+                keys,
+                space.admission,
+                fees,
+                book=account.book,
+                guard=records.guard,
+                job=JOB,
+                life=max(settings.life * settings.step, ORDER_LIFE),
+                time=time,
+            )
             marks = KalshiAccount(manager, records, settings.guards)
             began = records.actions.began(worth(manager.view(settings.markets[0])))
-            service = _service(
-                settings, records, manager, space, policy(space, float(began)), sizes, show
+            service = ActorService(
+                account.name,
+                manager,
+                space,
+                policy(space, float(began)),
+                records.actions,
+                account.notices,
+                settings.actor,
+                clock=account.now,
+                sizes=sizes,
+                life=settings.life,
+                halted=records.opens_nothing,
+                show=show,
             )
-            _follow(service, sampler, listings, records)
+            # The steps of an earlier process go on.
+            earlier = records.actions.spans()
+            for market, listing in listings.items():
+                span = earlier.get(market) or sampler.span(market, listing, account.now())
+                sampler.spans[market] = span
+                service.follow(market, span)
             marks.mark()
             return KalshiJob(service, sampler, manager, marks, records, stop, settings.steps)
 
@@ -101,69 +207,6 @@ def trade(
                 halt_after=settings.halt_after,
             )
             log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
-
-
-def _manager(
-    settings: KalshiTradingSettings,
-    keys: KalshiKeys,
-    space: LimitOrderActionSpace,
-    fees: MarketFees,
-    records: KalshiRecords,
-    time: Time,
-) -> KalshiMultiMarketOrderManager:
-    return KalshiMultiMarketOrderManager(
-        settings.venue(),
-        keys,
-        space.admission,
-        fees,
-        book=records.account.book,
-        guard=records.guard,
-        job=JOB,
-        life=max(settings.life * settings.step, ORDER_LIFE),
-        time=time,
-    )
-
-
-def _service(
-    settings: KalshiTradingSettings,
-    records: KalshiRecords,
-    manager: KalshiMultiMarketOrderManager,
-    space: LimitOrderActionSpace,
-    policy: Policy,
-    sizes: bool,
-    show: Show,
-) -> ActorService:
-    return ActorService(
-        records.account.name,
-        manager,
-        space,
-        policy,
-        records.actions,
-        records.account.notices,
-        settings.actor,
-        clock=records.account.now,
-        sizes=sizes,
-        life=settings.life,
-        halted=records.opens_nothing,
-        show=show,
-    )
-
-
-def _follow(
-    service: ActorService,
-    sampler: Sampler,
-    listings: Mapping[str, Listing],
-    records: KalshiRecords,
-) -> None:
-    """Have every market sampled and traded, in the steps of an earlier process where it had some.
-
-    listings: the markets as they are listed now.
-    """
-    spans = records.actions.spans()
-    for market, listing in listings.items():
-        span = spans.get(market) or sampler.span(market, listing, records.account.now())
-        sampler.spans[market] = span
-        service.follow(market, span)
 
 
 def policy_of(

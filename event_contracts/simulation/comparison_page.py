@@ -204,13 +204,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def write_comparison(comparison: Comparison, output: Path) -> None:
-    """Write comparison.json and comparison.html, each whole.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
+    """Write comparison.json and comparison.html, each whole."""
     text = json.dumps(comparison_json(comparison), indent=1, allow_nan=False) + "\n"
     page = comparison_page(comparison)
     writers: dict[str, Callable[[Path], object]] = {

@@ -29,6 +29,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     ------
     InputError
         for settings or a session that cannot be.
+    ValueError
+        in every method but `reset`, before the first one.
     """
 
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:
@@ -69,26 +71,14 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         return self._one.seen[0].copy(), float(reward), bool(settled), False, self._info()
 
     def action_masks(self) -> Mask:
-        """Which actions may be sent, bool [25]: HOLD always, the reserved ones never.
-
-        Raises
-        ------
-        ValueError
-            before the first reset.
-        """
+        """Which actions may be sent, bool [25]: HOLD always, the reserved ones never."""
         self._refuse_unbegun()
         allowed: Mask = self._one.action_masks()[0]
         return allowed
 
     @property
     def quote(self) -> tuple[float, float]:
-        """The YES bid and the YES ask that are shown, USD.
-
-        Raises
-        ------
-        ValueError
-            before the first reset.
-        """
+        """The YES bid and the YES ask that are shown, USD."""
         self._refuse_unbegun()
         tick = self._one.tapes[0, self._market["row"]]
         return int(tick["bid"]) / WHOLE, int(tick["ask"]) / WHOLE

@@ -185,7 +185,8 @@ class Exchange:
     Raises
     ------
     InputError
-        for listings that share a ticker, or none.
+        for listings that share a ticker, or none; in every method, for a market or an order that
+        is not there.
     """
 
     def __init__(
@@ -245,37 +246,19 @@ class Exchange:
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
     def market_state(self, market: str) -> MarketState:
-        """Whether a market trades.
-
-        Raises
-        ------
-        InputError
-            for a market that is not listed.
-        """
+        """Whether a market trades."""
         number = self._number(market)
         if self.tick < self.listings[market].first:
             return "unopened"
         return "settled" if self._is_settled(number) else "open"
 
     def holding(self, market: str) -> Holding:
-        """What is held of a market.
-
-        Raises
-        ------
-        InputError
-            for a market that is not listed.
-        """
+        """What is held of a market."""
         record = self._markets[self._number(market)]
         return Holding(Decimal(int(record["yes"])), Decimal(int(record["no"])))
 
     def shown(self, market: str) -> Record:
-        """The TICK that a market shows; the settlement row once it has settled.
-
-        Raises
-        ------
-        InputError
-            for a market that is not listed, or not open yet.
-        """
+        """The TICK that a market shows; the settlement row once it has settled."""
         number = self._number(market)
         if self.market_state(market) == "unopened":
             raise InputError(f"{market}: opens at tick {self.listings[market].first}")
@@ -331,13 +314,7 @@ class Exchange:
         return placed
 
     def pause(self, market: str) -> None:
-        """Take a market's orders out of their queues: they wait, and meet no tick.
-
-        Raises
-        ------
-        InputError
-            for a market that is not listed.
-        """
+        """Take a market's orders out of their queues: they wait, and meet no tick."""
         self._markets[self._number(market)]["resting"] = 0
         self.paused.add(market)
 
@@ -349,13 +326,7 @@ class Exchange:
                 self._queue(placed)
 
     def cancel(self, order_id: str) -> None:
-        """Take an order out of the book; one that has ended stays as it ended.
-
-        Raises
-        ------
-        InputError
-            for an order that was never taken.
-        """
+        """Take an order out of the book; one that has ended stays as it ended."""
         if order_id not in self.orders:
             raise InputError(f"{order_id}: no order has this id")
         if order_id not in self._open:

@@ -207,13 +207,7 @@ class Learner:
 
 
 def _tensor(path: Path, weights: Weights, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor of a checkpoint.
-
-    Raises
-    ------
-    InputError
-        for one that is missing, of another shape, or has numbers that are not finite.
-    """
+    """A tensor of a checkpoint."""
     values = weights.get(name)
     if values is None or values.shape != shape:
         raise InputError(f"{path}: {name} does not fit this run's learner.layers")

@@ -138,13 +138,7 @@ def recorded_markets(
 
 
 def data_folder() -> Path:
-    """Where the recorded files are where no folder is named.
-
-    Raises
-    ------
-    InputError
-        where they are in none of the places.
-    """
+    """Where the recorded files are where no folder is named."""
     project = Path(__file__).resolve().parents[2]
     places = (Path("data", "kalshi"), project.parent / "shared" / "data" / "kalshi")
     for place in places:

@@ -47,11 +47,6 @@ def rollout(policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
 
     All markets are decided together, step by step; the row of a session is its number, and stays it
     when others have settled.
-
-    Raises
-    ------
-    InputError
-        for a session that cannot be.
     """
     env = _EachOnce(len(sessions), sessions, **settings.keywords())
     seen, _ = env.reset(seed=0)

@@ -63,13 +63,7 @@ class EpisodeSettings(OrderSettings):
         self.terms()
 
     def space(self) -> LimitOrderActionSpace:
-        """The actions.
-
-        Raises
-        ------
-        InputError
-            for settings of orders that cannot be.
-        """
+        """The actions."""
         return self.space_at(self.fees.by_default())
 
     def terms(self) -> Records:

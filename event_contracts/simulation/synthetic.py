@@ -158,13 +158,7 @@ def synthetic_sessions(
 
 
 def draws_of(seed: Seed, count: int, settings: SyntheticMarket, first: int = 0) -> Draws:
-    """The random numbers of markets first … first + count - 1 under a seed.
-
-    Raises
-    ------
-    InputError
-        for a seed or a number of a market below 0.
-    """
+    """The random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
     return draws_from([generator_of(seed, first + k) for k in range(count)], settings)

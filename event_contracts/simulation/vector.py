@@ -49,6 +49,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     ------
     InputError
         for settings or a session that cannot be.
+    ValueError
+        in every method but `reset`, before the first one.
     """
 
     def __init__(
@@ -149,13 +151,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return rewards, over
 
     def action_masks(self) -> Mask:
-        """Which actions may be sent, bool [N, 25].
-
-        Raises
-        ------
-        ValueError
-            before the first reset.
-        """
+        """Which actions may be sent, bool [N, 25]."""
         if not self.generators:
             raise ValueError("action_masks: reset begins the first episodes")
         return self._allowed.copy()

@@ -40,6 +40,11 @@ class KalshiVenue:
         markets.
     now
         UTC, the instant of the first tick.
+
+    Raises
+    ------
+    Refused
+        in every method, for a ticker or an order that the venue does not know, or that has ended.
     """
 
     def __init__(
@@ -93,13 +98,7 @@ class KalshiVenue:
         return self.exchange.at(settlement.tick + self.settings.settlement)
 
     def listing(self, ticker: str) -> Listing:
-        """A market.
-
-        Raises
-        ------
-        Refused
-            for a ticker that is not listed.
-        """
+        """A market."""
         if ticker not in self.exchange.listings:
             raise Refused(404, "not_found", f"market {ticker} not found")
         return self.exchange.listings[ticker]
@@ -162,25 +161,13 @@ class KalshiVenue:
         return ticket
 
     def ticket(self, order_id: str) -> Ticket:
-        """An order.
-
-        Raises
-        ------
-        Refused
-            for one that the venue does not know.
-        """
+        """An order."""
         if order_id not in self.tickets:
             raise Refused(404, "not_found", f"order {order_id} not found")
         return self.tickets[order_id]
 
     def cancel(self, order_id: str) -> Decimal:
-        """Take an order out of the book; contracts that waited.
-
-        Raises
-        ------
-        Refused
-            for one that the venue does not know, or that has ended.
-        """
+        """Take an order out of the book; contracts that waited."""
         ticket = self.ticket(order_id)
         if ticket.status != "resting":
             raise Refused(404, "not_found", f"order {order_id} is {ticket.status}")
@@ -189,13 +176,7 @@ class KalshiVenue:
         return reduced
 
     def pause(self, ticker: str, *, paused: bool) -> None:
-        """Pause a market, or let it trade again; orders that waited go to the end of their queues.
-
-        Raises
-        ------
-        Refused
-            for a ticker that is not listed.
-        """
+        """Pause a market, or let it trade again: then orders go to the ends of their queues."""
         self.listing(ticker)
         if paused:
             self.exchange.pause(ticker)
@@ -235,13 +216,7 @@ class KalshiVenue:
             raise Refused(409, "market_closed", f"{ticker} is not trading")
 
     def _covered_count(self, request: OrderRequest) -> Decimal:
-        """Contracts of an order; one that may only reduce is cut to what is held and not reserved.
-
-        Raises
-        ------
-        Refused
-            where nothing is left to reduce.
-        """
+        """Contracts of an order; one that may only reduce is cut to what no sale has reserved."""
         if not request.reduce_only:
             return request.count
         view = self.exchange.view(request.ticker)

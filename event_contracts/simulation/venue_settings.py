@@ -77,13 +77,7 @@ class KalshiVenueSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
+        """The checked settings of a composed configuration."""
         refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
         return settings_of(cls, config, lists=("markets",))
 

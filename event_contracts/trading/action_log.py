@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
@@ -19,9 +19,9 @@ import numpy as np
 
 from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
 from event_contracts.trading.books import AccountBooks
+from event_contracts.trading.listings import Sides
 from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
-from event_contracts.trading.valuation import Sides
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
 from execution.journal.migrations import create_tables
@@ -246,7 +246,7 @@ class ActionLog(ActionRecords):
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
         with self.database.transaction():
             self.show(update)
-            _ACTIONS.insert(self.database, replace(entry, job=self.job))
+            _ACTIONS.insert(self.database, entry)
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
             if intent is not None:

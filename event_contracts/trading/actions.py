@@ -4,7 +4,8 @@
     1 … 20   (intent − 1) · 5 + size index + 1, intents BUY_YES, SELL_YES, BUY_NO, SELL_NO
     21 … 24  reserved: always masked, HOLD where sent
 
-An action becomes a limit order at a price that the style of its intent picks from the quote.
+An action becomes a limit order at a price that the style of its intent picks from the quote. Of a
+code that is none of these every function raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -83,13 +84,7 @@ class LimitOrderActions:
 
 
 def encode_action(intent: int, size_index: int) -> int:
-    """The code of an intent, 0 … 4, at a row of the table of sizes, 0 … 4; HOLD has no size.
-
-    Raises
-    ------
-    ValueError
-        for an intent or a size index that is none.
-    """
+    """The code of an intent, 0 … 4, at a row of the table of sizes, 0 … 4; HOLD has no size."""
     intent = index(intent)
     size_index = index(size_index)
     if not 0 <= intent < len(INTENTS):
@@ -100,13 +95,7 @@ def encode_action(intent: int, size_index: int) -> int:
 
 
 def decode_action(action: int) -> tuple[int, int]:
-    """Intent and size index of a code; (0, 0) of HOLD and of the reserved ones.
-
-    Raises
-    ------
-    ValueError
-        for a code outside 0 … 24.
-    """
+    """Intent and size index of a code; (0, 0) of HOLD and of the reserved ones."""
     action = index(action)
     if not 0 <= action < ACTIONS:
         raise ValueError(f"action must be 0 … {ACTIONS - 1}, got {action}")
@@ -119,13 +108,7 @@ def decode_action(action: int) -> tuple[int, int]:
 def process_action(
     action: int, position_sizes: tuple[int, ...] = POSITION_SIZES
 ) -> tuple[str, int]:
-    """The intent's name and the contracts of a code: 3 is ("BUY_YES", 20), 0 is ("HOLD", 0).
-
-    Raises
-    ------
-    ValueError
-        for a code outside 0 … 24.
-    """
+    """The intent's name and the contracts of a code: 3 is ("BUY_YES", 20), 0 is ("HOLD", 0)."""
     intent, size_index = decode_action(action)
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
@@ -233,13 +216,7 @@ class LimitOrderActionSpace:
         return price if 0 < price < PAYOUT else None
 
     def refusal(self, action: int, view: MarketView) -> str | None:
-        """Why an action may not be sent, in words; nothing where it may, and of HOLD.
-
-        Raises
-        ------
-        ValueError
-            for a code outside 0 … 24.
-        """
+        """Why an action may not be sent, in words; nothing where it may, and of HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
             return f"{action} is reserved" if action else None
@@ -258,13 +235,7 @@ class LimitOrderActionSpace:
         return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
 
     def order(self, action: int, view: MarketView, client_order_id: str) -> LimitOrder | None:
-        """The order of an action; none of HOLD and of what may not be sent.
-
-        Raises
-        ------
-        ValueError
-            for a code outside 0 … 24.
-        """
+        """The order of an action; none of HOLD and of what may not be sent."""
         intent, size_index = decode_action(action)
         price = self.price(intent, view.quote) if intent else None
         if price is None or self.refusal(action, view) is not None:

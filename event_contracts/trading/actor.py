@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog, order_name
 from event_contracts.trading.actions import INTENTS, LimitOrderActions, LimitOrderActionSpace
-from event_contracts.trading.breaker import Breaker, BreakerSettings
 from event_contracts.trading.order_settings import LIFE
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Quote, other
 from event_contracts.trading.policies import Policy
@@ -33,28 +32,23 @@ UNKNOWN_FATE = "an order of unknown fate keeps this market"
 
 
 class TradingManager(OrderManager, Protocol):
-    """An order manager whose orders are written down before they are sent."""
+    """An order manager whose orders are written down before they are sent.
+
+    Raises
+    ------
+    BrokerError
+        in every method, for a venue that does not answer, or an order that it does not end.
+    """
 
     def expiry(self) -> np.datetime64 | None:
         """When an order that is sent now ends at the venue; none where it does not by itself."""
 
     def undetermined(self, market: str) -> tuple[Intent, ...]:
-        """Orders of a market of which nobody knows what became, once they were looked for.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+        """Orders of a market of which nobody knows what became, once they were looked for."""
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[Intent, ...]:
         """Take our orders that work in a market out of its book: those sent before an instant, and
         those that may not rest there now; they are returned.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or an order that it does not end.
         """
 
 
@@ -63,14 +57,36 @@ class ActorSettings:
     """How the service works.
 
     decision_seconds: after a tick, for which it may be decided on, 1 … 3600.
-    breaker: how often a market is decided on, and when it is left alone.
+    failures: in a row, after which a market is left alone, 1 … 1000.
+    rest: seconds for which it is, 1 … 86,400; then it is tried once.
     """
 
     decision_seconds: float = 60.0
-    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    failures: int = 3
+    rest: float = 300.0
 
     def __post_init__(self) -> None:
-        refuse_outside(self, "actor", decision_seconds=(1, 3600))
+        refuse_outside(
+            self, "actor", decision_seconds=(1, 3600), failures=(1, 1000), rest=(1, 86_400)
+        )
+
+
+@dataclass(eq=False, slots=True)
+class _Market:
+    """One market that is followed.
+
+    memory: of its ticks, and of what was sent.
+    failed: failures in a row.
+    rests_until: it is left alone before this instant of its updates.
+    """
+
+    memory: MarketMemory
+    failed: int = 0
+    rests_until: np.datetime64 | None = None
+
+    def rests(self, at: np.datetime64) -> bool:
+        """Whether it is left alone at an instant."""
+        return self.rests_until is not None and bool(at < self.rests_until)
 
 
 class ActorService:
@@ -79,8 +95,7 @@ class ActorService:
     Killed anywhere and begun again over the same journal it goes on: what was planned and not sent
     is withheld, and a market with an order of unknown fate is kept from anything new.
 
-    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `throttled`,
-        `failed`.
+    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
 
     Parameters
     ----------
@@ -136,8 +151,7 @@ class ActorService:
         self._life = life
         self._halted = halted
         self._show = show
-        self._memories: dict[str, MarketMemory] = {}
-        self._breakers: dict[str, Breaker] = {}
+        self._markets: dict[str, _Market] = {}
         self._began: int | None = None
         self.skipped: dict[str, int] = {}
         actions.withhold_planned()
@@ -146,11 +160,6 @@ class ActorService:
         """Trade a market from now on; what the journal knows of it is remembered.
 
         span: the steps in which it is shown; those of an earlier process hold.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         began = self._began_with(market)
         memory = MarketMemory(
@@ -160,8 +169,7 @@ class ActorService:
             memory.show(update.at, update.tick)
         for entry in self._actions.entries(market):
             memory.note(memory.span.row(entry.at), entry.sent)
-        self._memories[market] = memory
-        self._breakers[market] = Breaker(self._settings.breaker)
+        self._markets[market] = _Market(memory)
 
     def work(self, update: MarketUpdate) -> ActionEntry | None:
         """Decide on a tick of a market that is followed, and send what follows; the decision, if
@@ -172,20 +180,22 @@ class ActorService:
         DatabaseFailed
             for a journal that cannot be used: nothing is sent without it.
         """
-        memory = self._memories[update.market]
-        breaker = self._breakers[update.market]
+        here = self._markets[update.market]
+        memory = here.memory
         if not memory.is_newer(update.at):
             self._skip("old")
             return None
         is_open = memory.show(update.at, update.tick)
+        rests = here.rests(update.at)
         try:
-            if not _rests(breaker, update.at):
+            if not rests:
                 self._withdraw(update, memory.span)
-            if why := self._not_now(update, breaker, is_open=is_open):
+            age = (self._clock() - update.at) / np.timedelta64(1, "s")
+            is_late = age > self._settings.decision_seconds
+            if not is_open or is_late or rests:
                 self._actions.show(update)
-                self._skip(why)
+                self._skip("settling" if not is_open else "late" if is_late else "failed")
                 return None
-            breaker.decide(update.at)
             entry = self._decide(memory, update)
         except BrokerError as error:
             self._actions.show(update)
@@ -196,18 +206,6 @@ class ActorService:
 
     def _skip(self, why: str) -> None:
         self.skipped[why] = self.skipped.get(why, 0) + 1
-
-    def _not_now(self, update: MarketUpdate, breaker: Breaker, *, is_open: bool) -> str:
-        """Why a newer tick is not decided on, in a word; empty where it is."""
-        if not is_open:
-            return "settling"
-        age = self._clock() - update.at
-        if age / np.timedelta64(1, "s") > self._settings.decision_seconds:
-            return "late"
-        if why := breaker.refusal(update.at):
-            log.debug("%s: %s", update.market, why)
-            return "failed" if _rests(breaker, update.at) else "throttled"
-        return ""
 
     def _withdraw(self, update: MarketUpdate, span: MarketSpan) -> None:
         """Take orders of ours out of the book that have met as many ticks as they may."""
@@ -290,17 +288,21 @@ class ActorService:
         return intent is not None and intent.state == "withheld"
 
     def _succeed(self, market: str) -> None:
-        self._breakers[market].succeed()
+        self._markets[market].failed = 0
+        self._markets[market].rests_until = None
         self._notices.end_alert(_kind(market))
 
     def _fail(self, update: MarketUpdate, why: str) -> None:
         log.warning("%s: %s", update.market, why)
-        breaker = self._breakers[update.market]
-        if breaker.fail(update.at):
+        here = self._markets[update.market]
+        here.failed += 1
+        if here.failed >= self._settings.failures:
+            seconds = self._settings.rest
+            here.rests_until = update.at + np.timedelta64(round(seconds * 1e9), "ns")
             self._notices.alert(
                 _kind(update.market),
-                f"{update.market} is left alone for {self._settings.breaker.rest:g} seconds after"
-                f" {breaker.failed} failures: {why}",
+                f"{update.market} is left alone for {seconds:g} seconds after {here.failed}"
+                f" failures: {why}",
             )
 
     def _began_with(self, market: str) -> int:
@@ -327,6 +329,7 @@ class ActorService:
             allowed=seen.bits if seen else 0,
             cash=view.cash,
             worth=worth(view),
+            job=self._actions.job,
         )
 
 
@@ -338,11 +341,6 @@ def _reduces(order: LimitOrder, view: MarketView) -> bool:
     waiting = view.resting_count("BUY", order.side)
     waiting += view.resting_count("SELL", other(order.side))
     return order.count + waiting <= view.held(other(order.side))
-
-
-def _rests(breaker: Breaker, at: np.datetime64) -> bool:
-    """Whether a market is left alone after failures."""
-    return bool(breaker.failed and breaker.refusal(at))
 
 
 def _kind(market: str) -> str:

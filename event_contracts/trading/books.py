@@ -1,4 +1,8 @@
-"""An account as the venue shows it, and what its fills and settlements explain of that.
+"""How an account stands: what the venue shows, once it knows what its answers to us said.
+
+The venue is believed, and one rule holds what it shows to what it has said: no reading counts that
+lists less of an order's fills than an answer about that order. What no fill and no settlement
+explains may be listed late: it is read again, believed once it lasts, and told.
 
 A pair of YES and NO pays $1 at once, so that a NO is a YES sold, with $1 set aside for it. With
 positions q, YES above 0 and NO below, whatever the order in which things are listed:
@@ -15,29 +19,33 @@ not listed.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
 from event_contracts.trading.connection import Answer, KalshiConnection
-from event_contracts.trading.fees import NOTHING, FeeRules, charge
-from event_contracts.trading.fields import (
-    BalanceEntry,
-    PositionEntry,
-    SettlementEntry,
-    paid_for_yes,
-)
-from event_contracts.trading.order_venue import FILLS
-from event_contracts.trading.venue_orders import VenueFill
+from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.fields import a_signed_count, fixed_point
+from event_contracts.trading.order_venue import FILLS, OrderVenue
+from event_contracts.trading.orders import PAYOUT, RestingOrder
+from event_contracts.trading.venue_orders import VenueFill, VenueOrder, awaited, reduces
+from execution.posting import LOOK_DELAYS, ONE_LOOK, Outbox
 from foundation.cents import CENT
+from foundation.errors import BrokerError
+from trainingdata.feed.fields import Needed, an_instant, exact, words
+
+log = logging.getLogger(__name__)
 
 SMALLEST_FLOW = Decimal(1)  # USD
 # A fill's rounding, and what of an earlier one comes back with it.
 ROUNDING = 2 * CENT
 BEGINNING = np.datetime64(0, "ns")
+OVERLAP = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
 _SECOND = np.timedelta64(1, "s")
 
 # The rules in force in a market at an instant.
@@ -135,11 +143,11 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
     for fill in new.values():
         bought = fill.count if fill.side == "bid" else -fill.count
         traded[fill.market] += bought
-        # The venue knows no sale: what it fills buys a side. Of a sale the fee is the same.
-        ours = charge(fill.fill(reduces=False), rules_of(fill.market, fill.at))
-        fee = ours.net_fee if fill.fee is None else fill.fee
-        if abs(ours.fee - fee) >= ROUNDING:
-            fees.append(f"fill {fill.fill_id}: a fee of ${ours.fee} by our rules, ${fee} charged")
+        rules = rules_of(fill.market, fill.at)
+        ours = rules.fee(fill.price, fill.count, maker=not fill.taker)
+        fee = ours if fill.fee is None else fill.fee
+        if abs(ours - fee) >= ROUNDING:
+            fees.append(f"fill {fill.fill_id}: a fee of ${ours} by our rules, ${fee} charged")
         cash -= bought * fill.price + fee
     positions = {market: books.positions.get(market, NOTHING) for market in traded}
     positions = {**books.positions, **positions}
@@ -154,54 +162,195 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
     return Explained(cash - _set_aside(held), held, len(new), tuple(fees))
 
 
-def read_cash(connection: KalshiConnection) -> Decimal:
-    """USD; what resting orders may take is still in it.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An account that was read, beside the books before.
 
-    Raises
-    ------
-    BrokerError
-        here and below, for a venue that does not answer, or whose answer makes no sense.
+    books: of it.
+    resting: orders that wait, whoever sent them, oldest first, and orders of ours that are not
+        listed and may still trade.
+    fills: listed beyond the books before.
+    cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
+    flow: USD paid in less taken out since the books before.
+    differences: what its fills, settlements and our fees do not explain, in words; no flow.
     """
-    what = "the balance"
-    answer = connection.get(what, "/portfolio/balance")
-    with connection.translated_errors(what):
-        return BalanceEntry.cash.of(answer)
+
+    books: AccountBooks
+    resting: tuple[RestingOrder, ...]
+    fills: int
+    cash: Decimal
+    flow: Decimal
+    differences: tuple[str, ...]
 
 
-def read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
-    """Contracts by market, YES above 0 and NO below; none of them 0."""
+class AccountReader:
+    """Reads one account.
+
+    venue: of its orders.
+    outbox: through which ours go.
+    rules_of: fee rules of a market at an instant.
+    books: of an earlier reading, from which on it is explained; without them those of the first.
+    """
+
+    def __init__(self, venue: OrderVenue, outbox: Outbox[VenueOrder], rules_of: RulesOf) -> None:
+        self.books: AccountBooks | None = None
+        self._venue = venue
+        self._outbox = outbox
+        self._rules_of = rules_of
+        self._began_at: np.datetime64 | None = None
+        self._answered: dict[str, Decimal] = {}
+        self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
+        self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
+
+    def begin(self, books: AccountBooks) -> None:
+        """Explain the account from books on."""
+        self.books = books
+        self._began_at = books.at if self._began_at is None else self._began_at
+
+    def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
+        """Believe no reading that lists less of an order's fills than its answer said.
+
+        sent_at: of one that was sent before the first books fills may be too old to be listed.
+        """
+        if order.filled and self._began_at is not None and sent_at >= self._began_at:
+            self._answered[order.order_id] = order.filled
+
+    def read(self) -> Reading:
+        """The account, read until it stands still and knows our answers, and is explained or not
+        for longer than it takes to list things.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, something that trades whenever the account is read,
+            and fills that were answered and are not listed, by name.
+        """
+        for _ in self._venue.time.tries((*ONE_LOOK, *LOOK_DELAYS)):
+            at = self._venue.now()
+            since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
+            news = _read_news(self._venue, since)
+            cash = self._read_cash()
+            positions = _read_positions(self._venue)
+            resting = self._resting()
+            # What trades meanwhile is in the cash or not: nobody knows which.
+            still = _read_news(self._venue, since) == news
+            self._began_at = at if self._began_at is None else self._began_at
+            missing = self._missing(news)
+            if not still or missing:
+                continue
+            books = AccountBooks.of(at, cash, positions, news)
+            if self.books is None:
+                self.books = books
+            come_to = explained(self.books, news, self._rules_of)
+            unexplained = (come_to.flow(books), come_to.contracts(books))
+            if not any(unexplained) or unexplained == self._lasting:
+                break
+        if missing:
+            raise BrokerError(f"the account does not add up: {'; '.join(missing)}")
+        if not still:
+            raise BrokerError("the account: something trades in it whenever it is read")
+        if any(unexplained) and unexplained != self._lasting:
+            log.warning("the account: $%s and contracts %s are not explained", *unexplained)
+        self._lasting = unexplained
+        return Reading(
+            books=books,
+            resting=resting,
+            fills=come_to.fills,
+            cash=min(books.cash, come_to.cash),
+            flow=come_to.flow(books),
+            differences=(*come_to.contracts(books), *come_to.fees),
+        )
+
+    def _read_cash(self) -> Decimal:
+        """USD; what resting orders may take is still in it."""
+        with self._venue.translated_errors("the balance"):
+            answer = self._venue.request("GET", "/portfolio/balance")
+            return Needed("balance_dollars", fixed_point).of(answer)
+
+    def _resting(self) -> tuple[RestingOrder, ...]:
+        """What waits by the venue's list, orders of ours as they were meant, and orders of ours
+        that are not listed, worked when they were last heard of and may still trade: all that has
+        not traded, where the venue says nothing.
+
+        What has become of the others the book says then, and their fills have to be listed.
+        """
+        book = self._outbox.book
+        listed = [self._outbox.noted(order) for order in self._venue.resting()]
+        resting = []
+        with self._venue.translated_errors("orders that wait"):
+            for order in listed:
+                intent = book.get(order.client_order_id)
+                if intent is None or not order.is_of(intent):
+                    resting.append(order.resting(reduces=False))
+                else:
+                    resting.append(order.resting(reduces(intent)))
+        names = {order.order_id for order in listed}
+        for intent in book.in_states(("working",)):
+            venue_id = intent.progress.venue_id
+            if intent.venue != self._venue.name or venue_id in names:
+                continue
+            try:
+                found = self._venue.order(venue_id)
+            except BrokerError as error:
+                log.warning("%s", error)
+                found = None
+            if found is None:
+                resting.append(awaited(intent))
+            elif self._outbox.noted(found).is_done or not found.remaining:
+                self.expect(found, intent.sent_at)
+            else:
+                resting.append(found.resting(reduces(intent)))
+        return tuple(resting)
+
+    def _missing(self, news: News) -> tuple[str, ...]:
+        """Fills that the venue has said and does not list yet, in words."""
+        for fill in news.fills:
+            self._listed[fill.order_id][fill.fill_id] = fill.count
+        listed = {name: sum(self._listed[name].values(), NOTHING) for name in self._answered}
+        left = {name: said for name, said in self._answered.items() if listed[name] < said}
+        self._answered = left
+        return tuple(
+            f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
+        )
+
+
+def paid_for_yes(settlement: Answer) -> Decimal:
+    """USD that a settlement paid for a contract of YES."""
+    result = Needed("market_result", words).of(settlement)
+    if result in ("yes", "no"):
+        return PAYOUT if result == "yes" else NOTHING
+    return Needed("value", _payout).of(settlement)
+
+
+def _payout(cents: Any) -> Decimal:
+    usd = exact(cents) * CENT
+    if not 0 <= usd <= PAYOUT:
+        raise ValueError("no payout between 0 and 100 cents")
+    return usd
+
+
+def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
     what = "positions"
     found = list(connection.pages(what, "/portfolio/positions", "market_positions"))
+    ticker, position = Needed("ticker", words), Needed("position_fp", a_signed_count)
     with connection.translated_errors(what):
-        stated = {PositionEntry.ticker.of(e): PositionEntry.position.of(e) for e in found}
-    return {market: position for market, position in stated.items() if position}
+        stated = {ticker.of(entry): position.of(entry) for entry in found}
+    return {market: count for market, count in stated.items() if count}
 
 
-def read_fills(connection: KalshiConnection, query: Answer) -> tuple[VenueFill, ...]:
-    """Fills, oldest first; query: which, in the venue's words."""
+def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
+    """Fills and settlements of all markets since an instant."""
+    query = {"min_ts": max(int((since - BEGINNING) // _SECOND), 0)}
     found = list(connection.pages("fills", FILLS, "fills", **query))
     with connection.translated_errors("fills"):
         # They are listed with the newest first; of one instant their order counts.
         fills = [VenueFill.of(entry) for entry in reversed(found)]
-    return tuple(sorted(fills, key=lambda fill: fill.at))
-
-
-def read_news(connection: KalshiConnection, since: np.datetime64) -> News:
-    """Fills and settlements of all markets since an instant."""
-    query: Answer = {"min_ts": max(int((since - BEGINNING) // _SECOND), 0)}
-    fills = read_fills(connection, query)
     what = "settlements"
-    ends = list(connection.pages(what, "/portfolio/settlements", what, **query))
+    found = list(connection.pages(what, "/portfolio/settlements", what, **query))
+    ticker, settled = Needed("ticker", words), Needed("settled_time", an_instant)
     with connection.translated_errors(what):
-        paid = [
-            Settlement(
-                SettlementEntry.ticker.of(entry),
-                paid_for_yes(entry),
-                SettlementEntry.at.of(entry),
-            )
-            for entry in ends
-        ]
-    return News(fills, tuple(paid))
+        paid = [Settlement(ticker.of(e), paid_for_yes(e), settled.of(e)) for e in found]
+    return News(tuple(sorted(fills, key=lambda fill: fill.at)), tuple(paid))
 
 
 def _set_aside(positions: Positions) -> Decimal:

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.endpoint import (
-    ROOT,
-    KalshiKeys,
-    KalshiSettings,
-    StatusAnswer,
-    translated_errors,
-)
-from event_contracts.trading.fields import Page
-from event_contracts.trading.token_pace import shared_token_pace
+from event_contracts.trading.endpoint import KEY_ID, PRIVATE_KEY, ROOT, KalshiKeys, KalshiSettings
 from foundation.clock import OURS, Time
-from foundation.errors import SenselessAnswer
-from trainingdata.feed.fields import Needed, as_mapping, entries
+from foundation.errors import AccessRefused, BrokerError, in_one_line
+from foundation.transport import Pace, Transport
+from trainingdata.feed.fields import Needed, Optional, as_mapping, entries, words
 
 Answer = Mapping[str, Any]
 
+REFUSALS = (401, 403)  # statuses that say what the keys do not open
 UNKNOWN_THING = 404
 LISTED = 200  # entries of a page
 PAGES = 500  # of one answer; more than that goes round in circles
+READS = ("GET", "HEAD")
+# Tokens a second, and in a full bucket: of reads, and of all others. They are those of the venue's
+# lowest tier: an account that may ask for more is asked less of.
+RATES = (200.0, 100.0)
+COST = 10  # tokens of a request
+
+
+class StatusAnswer(Exception):
+    """An answer whose status is no success.
+
+    status: of HTTP.
+    words: of the answer.
+    """
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(f"status {status}: {words}")
+        self.status = status
+        self.words = words
+
+
+class TokenPace(Pace):
+    """Requests wait until their bucket holds what they cost; both are full at first."""
+
+    def __init__(self, time: Time = OURS) -> None:
+        super().__init__(None, time)
+        self._tokens = list(RATES)
+        self._filled_at = time.elapsed()
+
+    def delay(self, method: str = "", path: str = "") -> float:
+        """Seconds until a bucket holds what a request costs."""
+        now = self.time.elapsed()
+        for k, rate in enumerate(RATES):
+            self._tokens[k] = min(self._tokens[k] + (now - self._filled_at) * rate, rate)
+        self._filled_at = now
+        k = _bucket(method)
+        return max((COST - self._tokens[k]) / RATES[k], super().delay(method, path), 0.0)
+
+    def _count(self, method: str, path: str) -> None:
+        self._tokens[_bucket(method)] -= COST
+
+
+def _bucket(method: str) -> int:
+    return 0 if method in READS else 1
+
+
+@cache
+def shared_token_pace(where: str) -> TokenPace:
+    """The one pace of all clients of an account; where: an address and what names the account."""
+    return TokenPace()
 
 
 class KalshiConnection:
@@ -34,17 +78,15 @@ class KalshiConnection:
     settings: where it is.
     keys: what opens it.
     time: this machine's; the venue shows none.
+
+    Raises
+    ------
+    BrokerError
+        in every method but `request`, for a venue that does not answer.
     """
 
-    def __init__(
-        self,
-        settings: KalshiSettings,
-        keys: KalshiKeys,
-        time: Time = OURS,
-    ) -> None:
+    def __init__(self, settings: KalshiSettings, keys: KalshiKeys, time: Time = OURS) -> None:
         import requests
-
-        from foundation.transport import Transport
 
         self.settings = settings
         self.keys = keys
@@ -62,9 +104,26 @@ class KalshiConnection:
         """The instant by this machine's clock."""
         return self.time.now()
 
-    def translated_errors(self, what: str) -> AbstractContextManager[None]:
-        """The context in which the failure of a request becomes one line that names it."""
-        return translated_errors(what, self.settings, self.keys)
+    @contextmanager
+    def translated_errors(self, what: str) -> Iterator[None]:
+        """Turn whatever goes wrong with a request into one line without secrets.
+
+        what: is requested, for the message.
+        """
+        from foundation.connection_words import failures_in_words
+
+        venue = self.settings.url_override or f"Kalshi ({self.settings.mode})"
+        asked = f"{venue}: {what}"
+        with failures_in_words(asked, self.keys.redact):
+            try:
+                yield
+            except StatusAnswer as error:
+                words = in_one_line(self.keys.redact(error.words))
+                if error.status not in REFUSALS:
+                    raise BrokerError(f"{asked}: status {error.status}: {words}") from None
+                hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
+                why = f"refused ({error.status}): {words}; {hint}"
+                raise AccessRefused(f"{asked}: {why}") from None
 
     def request(
         self, method: str, path: str, query: Answer | None = None, body: Answer | None = None
@@ -88,27 +147,8 @@ class KalshiConnection:
         # A cancellation may be answered with nothing.
         return as_mapping(response.json()) if response.content else {}
 
-    def get(self, what: str, path: str, **query: Any) -> Answer:
-        """What a read is answered with.
-
-        what: is read, for messages.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        with self.translated_errors(what):
-            return self.request("GET", path, query)
-
-    def find(self, what: str, path: str, name: str) -> Answer | None:
-        """The object of this name in what a read is answered with; None where there is no such.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
+    def get(self, what: str, path: str, name: str) -> Answer | None:
+        """The object of this name in what a read is answered with; None where there is no such."""
         with self.translated_errors(what):
             try:
                 answer = self.request("GET", path)
@@ -119,30 +159,15 @@ class KalshiConnection:
             return Needed(name, as_mapping).of(answer)
 
     def pages(self, what: str, path: str, name: str, **query: Any) -> Iterator[Answer]:
-        """The entries of a list, from all of its pages, in the venue's order.
-
-        name: of the list in an answer.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, and for pages without an end.
-        """
+        """The entries of a list of this name, from all of its pages, in the venue's order."""
         listed = Needed(name, entries)
-        seen = {""}
-        cursor = ""
+        cursor = Optional("cursor", words, "")
+        query = {**query, "limit": LISTED}
         for _ in range(PAGES):
             with self.translated_errors(what):
-                page = self.request(
-                    "GET", path, {**query, "limit": LISTED} | ({"cursor": cursor} if cursor else {})
-                )
-                found = listed.of(page)
-                cursor = Page.cursor.of(page)
-                if cursor and cursor in seen:
-                    raise SenselessAnswer("cursor leads back to a page that was read")
+                page = self.request("GET", path, query)
+                found, query["cursor"] = listed.of(page), cursor.of(page)
             yield from found
-            if not cursor:
+            if not query["cursor"]:
                 return
-            seen.add(cursor)
-        with self.translated_errors(what):
-            raise SenselessAnswer(f"it has more than {PAGES} pages")
+        raise BrokerError(f"{what}: it has more than {PAGES} pages")

@@ -1,24 +1,17 @@
-"""The venue's address, the keys to it and their signatures, and what its failures are called."""
+"""The venue's address, and the keys to it and their signatures."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from foundation.errors import (
-    AccessRefused,
-    BrokerError,
-    InputError,
-    in_one_line,
-    refuse_outside,
-)
+from foundation.errors import InputError, refuse_outside
 from foundation.redaction import redacted
 
 if TYPE_CHECKING:
@@ -35,22 +28,7 @@ HOSTS = {  # as published in autumn 2026
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 8  # characters of a line of a key below which it could be any word
 
-REFUSALS = (401, 403)  # statuses that say what the keys do not open
-
 Mode = Literal["demo", "live"]
-
-
-class StatusAnswer(Exception):
-    """An answer whose status is no success.
-
-    status: of HTTP.
-    words: of the answer.
-    """
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(f"status {status}: {words}")
-        self.status = status
-        self.words = words
 
 
 @dataclass(frozen=True)
@@ -212,30 +190,3 @@ def _check_address(url: str) -> None:
             "broker.url_override: a scheme, a host of this machine and a port are needed, as"
             " http://127.0.0.1:8000; keys are sent nowhere else"
         )
-
-
-@contextmanager
-def translated_errors(request: str, settings: KalshiSettings, keys: KalshiKeys) -> Iterator[None]:
-    """Turn whatever goes wrong with a request into one line without secrets.
-
-    request: what is requested, for the message.
-
-    Raises
-    ------
-    BrokerError
-        saying what was requested of whom, and what came back; `AccessRefused` where keys open
-        nothing.
-    """
-    from foundation.connection_words import failures_in_words
-
-    asked = f"{settings.url_override or f'Kalshi ({settings.mode})'}: {request}"
-    with failures_in_words(asked, keys.redact):
-        try:
-            yield
-        except StatusAnswer as error:
-            words = in_one_line(keys.redact(error.words))
-            if error.status not in REFUSALS:
-                raise BrokerError(f"{asked}: status {error.status}: {words}") from None
-            hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
-            why = f"refused ({error.status}): {words}; {hint}"
-            raise AccessRefused(f"{asked}: {why}") from None

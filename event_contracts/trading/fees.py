@@ -28,11 +28,11 @@ it for up to 5 million contracts. Floors and remainders of integers are the rest
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from event_contracts.trading.orders import PAYOUT, Fill
+from event_contracts.trading.orders import PAYOUT
 from execution.fees import DatedRate, rates_on
 from foundation.errors import InputError
 
@@ -70,7 +70,8 @@ class FeeRules:
         A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
         """
         rate = self.maker if maker else self.taker
-        return _rounded(rate * count * price * (PAYOUT - price), self.fee_step, ROUND_CEILING)
+        exact = rate * count * price * (PAYOUT - price)
+        return (exact / self.fee_step).to_integral_value(ROUND_CEILING) * self.fee_step
 
     def most_cost(self, price: Decimal, count: Decimal) -> Decimal:
         """USD that buying so many contracts at this price or below can cost at most, fees included.
@@ -133,53 +134,6 @@ class KalshiFees:
         if np.isnan(rates[0]):
             raise InputError(f"fees.{name}: nothing is known of {date}; the first row is later")
         return Decimal(str(rates[0]))
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a fill does to the cash, USD.
-
-    revenue: price · count, negative for a purchase.
-    fee: the rate's, rounded up.
-    rounding: what the balance lost beside the fee.
-    rebate: what comes back of the rounding of the order's fills so far.
-    carried: the order's rounding that has not come back after this fill.
-    """
-
-    revenue: Decimal
-    fee: Decimal
-    rounding: Decimal
-    rebate: Decimal
-    carried: Decimal
-
-    @property
-    def net_fee(self) -> Decimal:
-        """fee + rounding − rebate."""
-        return self.fee + self.rounding - self.rebate
-
-    @property
-    def cash(self) -> Decimal:
-        """revenue − net fee: by how much the cash moves, a multiple of balance_step."""
-        return self.revenue - self.net_fee
-
-
-def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
-    """What a fill does to the cash, after an order's fills that left so much rounding carried.
-
-    The arithmetic and an example stand at the head of this module.
-    """
-    amount = fill.price * fill.count
-    revenue = amount if fill.action == "SELL" else -amount
-    fee = rules.fee(fill.price, fill.count, maker=fill.maker)
-    change = _rounded(revenue - fee, rules.balance_step, ROUND_FLOOR)
-    rounding = revenue - fee - change
-    rebate = _rounded(carried + rounding, rules.balance_step, ROUND_FLOOR)
-    return Charge(revenue, fee, rounding, rebate, carried + rounding - rebate)
-
-
-def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
-    """The multiple of a step that an amount is rounded to."""
-    return (amount / step).to_integral_value(direction) * step
 
 
 SCHEDULE = KalshiFees

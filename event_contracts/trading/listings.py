@@ -5,27 +5,72 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Annotated, Any
 
 import numpy as np
 
-from event_contracts.trading.connection import Answer, KalshiConnection
+from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.fields import MarketEntry, ticks_of
-from event_contracts.trading.orders import PAYOUT, LimitOrder, Quote
-from event_contracts.trading.ticks import Ticks
+from event_contracts.trading.fields import Entry, a_count, a_price
+from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import yes_price
 from foundation.errors import BrokerError
+from trainingdata.feed.fields import Needed, Optional, an_instant, entries, truth, words
 
 ASKED = 50  # tickers in one request: addresses have a longest length
 TRADED = "active"  # the status of a market that takes orders
+Sides = tuple[Decimal, Decimal]  # USD of YES and of NO
+_UNSOLD: Sides = (NOTHING, NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class Ticks:
+    """The prices of a market, from 0 to 1 without a hole.
+
+    ranges: start, end and step, in USD of YES; in their order, each a multiple of its step.
+    """
+
+    ranges: tuple[tuple[Decimal, Decimal, Decimal], ...]
+
+    def __post_init__(self) -> None:
+        ends = [NOTHING, *(end for _, end, _ in self.ranges)]
+        starts = [*(start for start, _, _ in self.ranges), PAYOUT]
+        if ends != starts:
+            raise ValueError("ranges of prices must follow one another from 0 to 1")
+        for start, end, step in self.ranges:
+            if not (start < end and step > 0 and (end - start) % step == 0):
+                raise ValueError(f"a step of {step} does not divide prices from {start} to {end}")
+
+    @classmethod
+    def read(cls, value: Any) -> Ticks:
+        """Those of a list of ranges, in any order."""
+        names = ("start", "end", "step")
+        found = sorted([a_price(each.get(name)) for name in names] for each in entries(value))
+        return cls(tuple((start, end, step) for start, end, step in found))
+
+    def allows(self, price: Decimal) -> bool:
+        """Whether an order may have a price, in USD of YES; not 0 and not 1."""
+        return 0 < price < PAYOUT and any(
+            start <= price <= end and (price - start) % step == 0
+            for start, end, step in self.ranges
+        )
+
+    def step(self, bid: Decimal, ask: Decimal) -> Decimal:
+        """The step between prices around a quote: the widest that its prices have.
+
+        What is a multiple of it between bid and ask is a price of every range there.
+        """
+        steps = [step for start, end, step in self.ranges if start < ask and bid < end]
+        return max(steps or [step for start, end, step in self.ranges if start <= bid <= end])
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Entry):
     """A market as the venue lists it.
 
+    market: its ticker.
     status: `active` where it takes orders.
-    quote: its best prices.
+    bid: USD of YES; 0 where nobody bids. ask: 1 where nobody offers, or as some pages say it, 0.
     bid_size: contracts at the YES bid. ask_size: at the YES ask.
     ticks: the prices that it takes.
     fractional: whether it takes parts of contracts.
@@ -34,40 +79,25 @@ class Listing:
         word or none.
     """
 
-    status: str
-    quote: Quote
-    bid_size: Decimal
-    ask_size: Decimal
-    ticks: Ticks
-    fractional: bool
-    closes: np.datetime64
-    result: str
+    market: Annotated[str, Needed("ticker", words)]
+    status: Annotated[str, Needed("status", words)]
+    bid: Annotated[Decimal, Optional("yes_bid_dollars", a_price, NOTHING)]
+    ask: Annotated[Decimal, Optional("yes_ask_dollars", a_price, NOTHING)]
+    bid_size: Annotated[Decimal, Optional("yes_bid_size_fp", a_count, NOTHING)]
+    ask_size: Annotated[Decimal, Optional("yes_ask_size_fp", a_count, NOTHING)]
+    ticks: Annotated[Ticks, Needed("price_ranges", Ticks.read)]
+    fractional: Annotated[bool, Optional("fractional_trading_enabled", truth, False)]
+    closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
+    result: Annotated[str, Optional("result", words, "")]
 
-    @classmethod
-    def of(cls, entry: Answer) -> Listing:
-        """The market of an entry.
+    def __post_init__(self) -> None:
+        _ = self.quote
 
-        Raises
-        ------
-        SenselessAnswer
-            naming the field that is missing or makes no sense.
-        ValueError
-            for a bid above the ask.
-        """
-        ticks = ticks_of(entry)
-        bid = MarketEntry.bid.of(entry)
-        # Where nobody offers the venue writes 0 or 1, by the page that one reads.
-        ask = MarketEntry.ask.of(entry) or PAYOUT
-        return cls(
-            MarketEntry.status.of(entry),
-            Quote(bid, ask, ticks.step(bid, ask)),
-            MarketEntry.bid_size.of(entry),
-            MarketEntry.ask_size.of(entry),
-            ticks,
-            MarketEntry.fractional.of(entry),
-            MarketEntry.closes.of(entry),
-            MarketEntry.result.of(entry),
-        )
+    @property
+    def quote(self) -> Quote:
+        """Its best prices."""
+        ask = self.ask or PAYOUT
+        return Quote(self.bid, ask, self.ticks.step(self.bid, ask))
 
     @property
     def settled(self) -> bool:
@@ -89,6 +119,33 @@ class Listing:
             return f"{order.market} takes whole contracts, not {order.count}"
         return None
 
+    def value_of(self, position: Decimal, sale: Sides) -> Decimal:
+        """USD that a position, YES above 0 and NO below, is worth, the market for itself.
+
+            both sides quoted            the middle of the quote
+            nobody offers                the bid: it can be sold for that
+            nobody bids                  what the side could last be sold for, at most the ask
+            no trading, result unknown   what the side could last be sold for
+            result known                 $1 or nothing, though it is paid later
+
+        A side that was never seen to be bid for is worth nothing where it would count. A market
+        that settles at neither side counts like one without a result until it pays.
+
+        sale: what YES and NO could last be sold for.
+        """
+        side: Outcome = "YES" if position > 0 else "NO"
+        return abs(position) * self._price(side, sale[side == "NO"])
+
+    def _price(self, side: Outcome, last: Decimal) -> Decimal:
+        bid, ask = self.quote.bid(side), self.quote.ask(side)
+        if self.settled:
+            return PAYOUT if self.result == side.lower() else NOTHING
+        if not self.trades:
+            return last
+        if not bid:
+            return min(last, ask)
+        return bid if ask == PAYOUT else (bid + ask) / 2
+
 
 class UnknownMarket(BrokerError):
     """A market that the venue does not list."""
@@ -108,16 +165,30 @@ def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[s
         tickers = ",".join(wanted[first : first + ASKED])
         found = list(connection.pages("markets", "/markets", "markets", tickers=tickers))
         with connection.translated_errors("markets"):
-            listed |= {MarketEntry.ticker.of(entry): Listing.of(entry) for entry in found}
+            listed |= {listing.market: listing for listing in map(Listing.of, found)}
     for market in wanted:
         if market not in listed:
             raise UnknownMarket(f"{market}: the venue has no such market")
     return listed
 
 
-def sale_value(positions: Mapping[str, Decimal], listings: Mapping[str, Listing]) -> Decimal:
+def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, Listing]) -> Decimal:
     """USD that positions, YES above 0 and NO below, bring at the best bids."""
     total = NOTHING
     for market, position in positions.items():
         total += abs(position) * listings[market].quote.bid("YES" if position > 0 else "NO")
     return total
+
+
+def sale_prices(listings: Mapping[str, Listing], before: Mapping[str, Sides]) -> dict[str, Sides]:
+    """What each side of a market can be sold for, or could be when it was last bid for; USD.
+
+    before: the same, as it was until now.
+    """
+    prices = {}
+    for market, listing in listings.items():
+        yes, no = before.get(market, _UNSOLD)
+        if listing.trades:
+            yes, no = listing.quote.bid("YES") or yes, listing.quote.bid("NO") or no
+        prices[market] = (yes, no)
+    return prices

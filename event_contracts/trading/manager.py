@@ -9,14 +9,18 @@ from dataclasses import replace
 import numpy as np
 
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
-from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.books import (
+    BEGINNING,
+    AccountBooks,
+    AccountReader,
+    Reading,
+    RulesOf,
+)
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.listings import Listing, read_markets, sale_value
+from event_contracts.trading.listings import Listing, bid_value, read_markets
 from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Holding, LimitOrder, MarketView, Receipt
-from event_contracts.trading.standing import AccountReader, Reading
 from event_contracts.trading.venue_orders import awaited, order_of
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
@@ -39,6 +43,11 @@ class KalshiMultiMarketOrderManager:
     job: whose orders go this way.
     life: after which an order that still waits ends at the venue.
     time: this machine's; the venue shows none.
+
+    Raises
+    ------
+    BrokerError
+        in every method, for a venue that does not answer, and answers that do not agree, by name.
     """
 
     def __init__(
@@ -54,11 +63,10 @@ class KalshiMultiMarketOrderManager:
         life: np.timedelta64 = ORDER_LIFE,
         time: Time = OURS,
     ) -> None:
-        self.connection = KalshiConnection(settings, keys, time)
+        self.venue = OrderVenue(settings, keys, time)
         self._life = life
-        self._venue = OrderVenue(self.connection)
-        self._outbox = Outbox(self._venue, book, guard, job)
-        self._account = AccountReader(self.connection, self._venue, self._outbox, rules_of)
+        self._outbox = Outbox(self.venue, book, guard, job)
+        self._account = AccountReader(self.venue, self._outbox, rules_of)
         self._admission = admission
         self._job = job
         # An order is admitted on an account in which the one before it stands.
@@ -70,13 +78,7 @@ class KalshiMultiMarketOrderManager:
             self._account.begin(books)
 
     def reading(self) -> Reading:
-        """The account now, beside the books before; what was paid in since is not spent yet.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or whose answers do not agree, by name.
-        """
+        """The account now, beside the books before; what was paid in since is not spent yet."""
         with self._turn:
             return self._account.read()
 
@@ -85,18 +87,13 @@ class KalshiMultiMarketOrderManager:
 
         Where the venue's cash is not what its fills and settlements make of the books, the smaller
         one counts. Orders of unknown fate are among the resting ones, whole and under our id.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or whose answers do not agree, by name.
         """
         with self._turn:
             return self._look(market)[0]
 
     def expiry(self) -> np.datetime64:
         """When an order that is sent now ends at the venue, to the second before."""
-        ends = self.connection.now() + self._life
+        ends = self.venue.now() + self._life
         return np.datetime64(int(ends.astype("datetime64[s]").astype(np.int64)) * 10**9, "ns")
 
     def submit(self, order: LimitOrder) -> Receipt:
@@ -118,7 +115,7 @@ class KalshiMultiMarketOrderManager:
                 raise OrderRejected(f"{name}: not sent: {why}")
             answer = self._outbox.post(order, self.expiry())
             if is_new:
-                self._account.expect(answer, self.connection.now())
+                self._account.expect(answer, self.venue.now())
             return Receipt(answer.order_id, answer.filled, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
@@ -148,11 +145,6 @@ class KalshiMultiMarketOrderManager:
         were sent beside the others that rest. Orders of others, of other jobs and those of unknown
         fate stay. No guard is asked, for it only takes risk away, and without an order of ours that
         works the venue is not asked either.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
             working = self._outbox.book.in_states(("working",))
@@ -179,19 +171,19 @@ class KalshiMultiMarketOrderManager:
         waiting = self._outbox.undetermined(lambda intent: intent.venue == OrderVenue.name)
         reading = self._account.read()
         positions = reading.books.positions
-        listings = read_markets(self.connection, (market, *positions))
+        listings = read_markets(self.venue, (market, *positions))
         here = Holding.of_position(positions.get(market, NOTHING))
         elsewhere = {name: count for name, count in positions.items() if name != market}
-        listed = {order.client_order_id for order in reading.resting}
+        listed = {each.order.client_order_id for each in reading.resting}
         unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
         view = MarketView(
             market,
             reading.cash,
             here.yes,
             here.no,
-            (*self._account.resting_orders(reading), *unknown),
+            (*reading.resting, *unknown),
             listings[market].quote,
-            sale_value(elsewhere, listings),
+            bid_value(elsewhere, listings),
         )
         return view, listings[market]
 
@@ -209,7 +201,7 @@ class KalshiMultiMarketOrderManager:
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
         """Cancel an order if it still works; what it has filled by then has to be listed."""
-        order = self._venue.read(order_id)
+        order = self.venue.order(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
         ended = self._outbox.end(order)

@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.connection import KalshiConnection
+from event_contracts.trading.connection import Answer, KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.fields import EventEntry, FeeEntry, SeriesEntry
 from foundation.errors import InputError
+from trainingdata.feed.fields import Needed, an_instant, exact, maybe, words
 from trainingdata.instants import new_york_date
 
+MOST_MULTIPLIED = 10  # of fee rates
 CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 
 
@@ -88,20 +90,31 @@ class MarketFees:
 
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"the fees of {market}"
-    found = connection.get(what, f"/markets/{market}")
+
+    def found(path: str, name: str) -> Answer:
+        return connection.get(what, path, name) or {}
+
+    entry = found(f"/markets/{market}", "market")
     with connection.translated_errors(what):
-        entry = FeeEntry.market.of(found)
-        event, waived = FeeEntry.event.of(entry), FeeEntry.waived_until.of(entry)
-    found = connection.get(what, f"/events/{event}")
+        event = Needed("event_ticker", words).of(entry)
+        waived = maybe("fee_waiver_expiration_time", an_instant).of(entry)
+    entry = found(f"/events/{event}", "event")
     with connection.translated_errors(what):
-        series = EventEntry.series.of(EventEntry.event.of(found))
-    found = connection.get(what, f"/series/{series}")
+        series = Needed("series_ticker", words).of(entry)
+    entry = found(f"/series/{series}", "series")
     with connection.translated_errors(what):
-        entry = SeriesEntry.series.of(found)
-        kind, multiplier = SeriesEntry.fee_type.of(entry), SeriesEntry.multiplier.of(entry)
+        kind = Needed("fee_type", words).of(entry)
+        multiplier = Needed("fee_multiplier", _multiplier).of(entry)
     if kind not in CHARGED_MAKERS:
         known = ", ".join(CHARGED_MAKERS)
         raise InputError(
             f"{market}: fee_type {kind!r} of {series} is none of {known}; leave it out"
         )
     return FeeTerms(multiplier, CHARGED_MAKERS[kind], waived)
+
+
+def _multiplier(value: Any) -> Decimal:
+    multiplier = exact(value)
+    if not 0 <= multiplier <= MOST_MULTIPLIED:
+        raise ValueError(f"outside 0 … {MOST_MULTIPLIED}")
+    return multiplier

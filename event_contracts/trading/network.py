@@ -113,13 +113,7 @@ class NetworkPolicy:
 
 
 def load_network(path: Path | str) -> NetworkPolicy:
-    """The policy of a checkpoint.
-
-    Raises
-    ------
-    InputError
-        for a file that is none, and for one of another action space.
-    """
+    """The policy of a checkpoint."""
     weights, about = read_checkpoint(path)
     layers = tuple(
         (weights[name], weights[name.replace("weight", "bias")]) for name in _layer_names(weights)

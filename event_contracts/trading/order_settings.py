@@ -54,13 +54,7 @@ class OrderSettings:
             raise InputError(f"life: {self.life} steps are below 1")
 
     def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
-        """The actions; fees: in force.
-
-        Raises
-        ------
-        InputError
-            for settings of orders that cannot be.
-        """
+        """The actions; fees: in force."""
         return LimitOrderActionSpace(
             position_sizes=self.position_sizes,
             fixed_size=self.fixed_size,

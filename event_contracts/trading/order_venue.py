@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from event_contracts.trading.connection import UNKNOWN_THING, Answer, KalshiConnection
-from event_contracts.trading.endpoint import StatusAnswer
+from event_contracts.trading.connection import (
+    UNKNOWN_THING,
+    Answer,
+    KalshiConnection,
+    StatusAnswer,
+)
 from event_contracts.trading.venue_orders import VenueOrder, order_of, order_request
 from execution.journal.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld
@@ -32,52 +36,28 @@ NOT_UNDERSTOOD = (408, 409, 425)
 SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
 
 
-class OrderVenue:
-    """Requests about orders of one account.
-
-    connection: to it.
-    """
+class OrderVenue(KalshiConnection):
+    """Requests about orders of one account, as `Venue` has them."""
 
     name: ClassVar[str] = "kalshi"
     one_order_an_id: ClassVar[bool] = False
 
-    def __init__(self, connection: KalshiConnection) -> None:
-        self._connection = connection
-        self.time = connection.time
-
-    def now(self) -> np.datetime64:
-        """The instant by this machine's clock; the venue shows none."""
-        return self._connection.now()
-
     def estimated_now(self) -> np.datetime64:
-        """The same."""
+        """The instant by this machine's clock; the venue shows none."""
         return self.now()
 
     def resting(self) -> tuple[VenueOrder, ...]:
-        """The orders of the account that wait in a book, whoever sent them, oldest first.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        """
-        what = "orders that wait"
-        listed = self._listed(what, self._connection.pages(what, READS, "orders", status="resting"))
+        """The orders of the account that wait in a book, whoever sent them, oldest first."""
+        listed = self._listed("orders that wait", status="resting")
         return tuple(reversed([order for order in listed if order.remaining]))
 
-    def read(self, order_id: str) -> VenueOrder | None:
-        """The order with this id of the venue's; None for none.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or answers about another order.
-        """
+    def order(self, order_id: str) -> VenueOrder | None:
+        """The order with this id of the venue's; None for none."""
         what = f"order {order_id}"
-        answer = self._connection.find(what, f"{READS}/{order_id}", "order")
+        answer = self.get(what, f"{READS}/{order_id}", "order")
         if answer is None:
             return None
-        with self._connection.translated_errors(what):
+        with self.translated_errors(what):
             order = VenueOrder.of(answer)
             if order.order_id != order_id:
                 raise SenselessAnswer("it is about another order")
@@ -87,20 +67,15 @@ class OrderVenue:
         """The order with this id of ours; None where the venue lists none.
 
         intent: what the book says of it; nothing is looked for without.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         if intent is None:
             return None
         if intent.progress.venue_id:
-            return self.read(intent.progress.venue_id)
+            return self.order(intent.progress.venue_id)
         what = f"order {client_order_id}"
         since = int((intent.sent_at - SKEW).astype("datetime64[s]").astype(np.int64))
         query = {"ticker": order_of(intent).market, "min_ts": max(since, 0)}
-        orders = self._listed(what, self._connection.pages(what, READS, "orders", **query))
+        orders = self._listed(what, **query)
         found = [order for order in orders if order.is_of(intent)]
         if not found:
             found = self._behind_fills(what, query, orders, intent)
@@ -117,41 +92,40 @@ class OrderVenue:
     ) -> list[VenueOrder]:
         """The order of an intent, where its fills are listed and it is not."""
         known = {order.order_id for order in orders}
-        fills = list(self._connection.pages(f"fills of {what}", FILLS, "fills", **query))
-        with self._connection.translated_errors(f"fills of {what}"):
+        fills = list(self.pages(f"fills of {what}", FILLS, "fills", **query))
+        with self.translated_errors(f"fills of {what}"):
             order_id = Needed("order_id", words)
             names = {order_id.of(entry): None for entry in fills}
-        read = [self.read(name) for name in names if name not in known]
+        read = [self.order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.is_of(intent)]
 
     def refreshed(self, placed: VenueOrder) -> VenueOrder:
-        """As for `Venue.refreshed`; an order that the venue knows no more does not answer."""
-        order = self.read(placed.order_id)
+        """The order as it is now; one that the venue knows no more does not answer."""
+        order = self.order(placed.order_id)
         if order is None:
             raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """As for `Venue.cancel`."""
-        with self._connection.translated_errors(f"cancelling order {placed.order_id}"):
+        """Have an order cancelled; there may be nothing to cancel any more, where it had ended."""
+        with self.translated_errors(f"cancelling order {placed.order_id}"):
             try:
-                self._connection.request("DELETE", f"{WRITES}/{placed.order_id}")
+                self.request("DELETE", f"{WRITES}/{placed.order_id}")
             except StatusAnswer as error:
-                # There was nothing to cancel any more: it had ended before.
                 if error.status != UNKNOWN_THING:
                     raise
 
     def post(self, intent: Intent, patience: float) -> VenueOrder:
-        """As for `Venue.post`."""
+        """The venue's answer to one order; a busy venue is not asked for it again."""
         from requests.exceptions import RequestException
 
-        del patience  # a busy venue is asked again under another intention, never under this one
+        del patience
         name = intent.client_order_id
         try:
-            answer = self._connection.request("POST", WRITES, body=_request(intent))
+            answer = self.request("POST", WRITES, body=_request(intent))
             return VenueOrder.answered(intent, answer)
         except StatusAnswer as error:
-            words = self._connection.keys.redact(error.words)[:300]
+            words = self.keys.redact(error.words)[:300]
             if error.status == BUSY:
                 return self._despite_busy(intent)
             if error.status >= 500 or error.status < 400 or error.status in NOT_UNDERSTOOD:
@@ -176,13 +150,13 @@ class OrderVenue:
     def lands_no_more(self, intent: Intent, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
         # The venue may take an order that has expired on its way as one that waits for nothing.
-        landing = np.timedelta64(round(self._connection.settings.landing_seconds * 1e9), "ns")
+        landing = np.timedelta64(round(self.settings.landing_seconds * 1e9), "ns")
         ends = intent.sent_at if intent.expires_at is None else intent.expires_at
         return bool(now >= ends + landing)
 
-    def _listed(self, what: str, found: Iterable[Answer]) -> list[VenueOrder]:
-        listed = list(found)
-        with self._connection.translated_errors(what):
+    def _listed(self, what: str, **query: Any) -> list[VenueOrder]:
+        listed = list(self.pages(what, READS, "orders", **query))
+        with self.translated_errors(what):
             return [VenueOrder.of(entry) for entry in listed]
 
 

@@ -200,13 +200,7 @@ def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
 
 
 def _exact(name: str, amount: Decimal, unit: int) -> int:
-    """An amount in whole units.
-
-    Raises
-    ------
-    InputError
-        for one that is none, or beyond what sums in 64 bits hold.
-    """
+    """An amount in whole units."""
     number = amount * unit
     if number != int(number) or number > MOST:
         raise InputError(

@@ -80,24 +80,13 @@ class Sampler:
         return MarketSpan(begins, self.interval, steps + 1)
 
     def read(self) -> dict[str, Listing]:
-        """Every market as it is listed now.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer; `UnknownMarket` where it does not list one of them.
-        """
+        """Every market as it is listed now."""
         return read_markets(self._connection, self._markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
         """What markets that are followed show at an instant; one that has settled, once.
 
         A market that is not active shows nothing until it is, or settles.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         updates = []
         own = self._estimates(at)

@@ -2,8 +2,7 @@
 
 The venue has one book, of YES. Buying NO at p is an ask at 1 − p, selling NO a bid at 1 − p. Which
 of the two an ask or a bid is, the venue does not say afterwards: `reduce_only` does, of orders of
-ours. Of all others an ask counts as a sale of the YES that are held, and as a purchase of NO beyond
-them: what it does to the cash is the same, since a pair pays $1 at once.
+ours. Each of the others counts as a purchase, which takes more of the cash than a sale would.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import numpy as np
 from event_contracts.trading.fields import (
     BookSide,
     Entry,
-    OrderAnswer,
     Status,
     a_book_side,
     a_count,
@@ -27,14 +25,7 @@ from event_contracts.trading.fields import (
     an_order_price,
     fixed_point,
 )
-from event_contracts.trading.orders import (
-    PAYOUT,
-    Fill,
-    LimitOrder,
-    Outcome,
-    RestingOrder,
-    Verb,
-)
+from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, RestingOrder, Verb
 from execution.journal.intents import Intent, Progress, State
 from foundation.errors import InputError, SenselessAnswer
 from trainingdata.feed.fields import Needed, Optional, an_instant, maybe, truth, words
@@ -79,10 +70,10 @@ class VenueOrder(Entry):
         SenselessAnswer
             for an answer about another order, or one that cannot be.
         """
-        if OrderAnswer.client_order_id.of(answer) != intent.client_order_id:
+        if Needed("client_order_id", words).of(answer) != intent.client_order_id:
             raise SenselessAnswer("it is about another order")
-        filled = OrderAnswer.filled.of(answer)
-        remaining = OrderAnswer.remaining.of(answer)
+        filled = Needed("fill_count", a_count).of(answer)
+        remaining = Needed("remaining_count", a_count).of(answer)
         order = order_of(intent)
         if filled + remaining > order.count:
             raise SenselessAnswer(
@@ -90,7 +81,7 @@ class VenueOrder(Entry):
             )
         ended: Status = "executed" if filled == order.count else "canceled"
         return cls(
-            OrderAnswer.order_id.of(answer),
+            Needed("order_id", words).of(answer),
             intent.client_order_id,
             order.market,
             book_side(order.action, order.side),
@@ -121,24 +112,11 @@ class VenueOrder(Entry):
 
     def resting(self, reduces: bool) -> RestingOrder:
         """The order as it waits; reduces: whether it may only sell what is held."""
-        return self._part(reduces, self.remaining)
-
-    def resting_of_others(self, held: Decimal) -> tuple[RestingOrder, ...]:
-        """The order of somebody else as it waits: a sale of what is held, a purchase beyond it.
-
-        held: contracts of the side that it would sell, and that no other sale has reserved.
-        """
-        sold = min(self.remaining, max(held, Decimal(0)))
-        parts = ((True, sold), (False, self.remaining - sold))
-        return tuple(self._part(reduces, count) for reduces, count in parts if count)
-
-    def _part(self, reduces: bool, count: Decimal) -> RestingOrder:
         action, side = own_terms(self.side, reduces)
         name = self.client_order_id or self.order_id
         price = yes_price(side, self.price)
-        return RestingOrder(
-            self.order_id, LimitOrder(name, self.market, action, side, price, count), count
-        )
+        order = LimitOrder(name, self.market, action, side, price, self.remaining)
+        return RestingOrder(self.order_id, order, self.remaining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +144,6 @@ class VenueFill(Entry):
     at: Annotated[np.datetime64, Needed("created_time", an_instant)]
     fee: Annotated[Decimal | None, maybe("fee_cost", fixed_point)]
 
-    def fill(self, reduces: bool) -> Fill:
-        """The fill in our words; reduces: whether its order may only sell what is held."""
-        action, side = own_terms(self.side, reduces)
-        price = yes_price(side, self.price)
-        return Fill(
-            self.order_id, self.market, action, side, price, self.count, maker=not self.taker
-        )
-
 
 def own_terms(side: BookSide, reduces: bool) -> tuple[Verb, Outcome]:
     """What an order of the book of YES does: a bid buys YES or sells NO, an ask the other two."""
@@ -185,11 +155,6 @@ def own_terms(side: BookSide, reduces: bool) -> tuple[Verb, Outcome]:
 def book_side(action: Verb, side: Outcome) -> BookSide:
     """The side of the book of YES that an order stands on."""
     return "bid" if (action == "BUY") == (side == "YES") else "ask"
-
-
-def sold_side(side: BookSide) -> Outcome:
-    """What an order of the book of YES sells, where it sells what is held."""
-    return "NO" if side == "bid" else "YES"
 
 
 def yes_price(side: Outcome, price: Decimal) -> Decimal:

@@ -115,7 +115,7 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
         f"broker.landing_seconds={LANDING}",
-        "actor.breaker.rest=1",
+        "actor.rest=1",
     )
 
 

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.account import KalshiAccount
+from event_contracts.live.account import JOB, KalshiAccount, KalshiRecords, kalshi_records
 from event_contracts.live.guard import KalshiGuardSettings
-from event_contracts.live.job import KalshiJob
-from event_contracts.live.records import JOB, KalshiRecords, kalshi_records
 from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.trading import trade
+from event_contracts.live.trading import KalshiJob, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.connection import KalshiConnection
@@ -124,7 +122,7 @@ class Process:
 
     def job(self) -> KalshiJob:
         """The job of the account, as it is begun."""
-        connection = KalshiConnection(self.settings.venue(), self.manager.connection.keys)
+        connection = KalshiConnection(self.settings.venue(), self.manager.venue.keys)
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
         sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
         return KalshiJob(

@@ -370,7 +370,7 @@ def test_of_two_orders_at_once_the_second_sees_the_first(stand: KalshiStand) -> 
     assert sum(stand.posts().values()) == 1
 
 
-def test_orders_of_others_take_cash_and_reserve_what_they_would_sell(stand: KalshiStand) -> None:
+def test_orders_of_others_take_cash_as_purchases(stand: KalshiStand) -> None:
     manager = stand.manager(Admission())
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))
@@ -388,10 +388,10 @@ def test_orders_of_others_take_cash_and_reserve_what_they_would_sell(stand: Kals
     path = "/portfolio/events/orders"
     assert stand.practice.ask("POST", path, foreign).status_code == 201
     view = manager.view("SIM-1")
-    assert view.resting_count("SELL", "YES") == 10
-    assert view.resting_count("BUY", "NO") == 3
-    with pytest.raises(OrderRejected, match=r"10.* held, 10.* in resting sales"):
-        manager.submit(order("o-3", "0.99", 1, "SELL"))
+    assert view.resting_count("SELL", "YES") == 4
+    assert view.resting_count("BUY", "NO") == 9
+    with pytest.raises(OrderRejected, match=r"10.* held, 4.* in resting sales"):
+        manager.submit(order("o-3", "0.99", 7, "SELL"))
     by_hand = next(r for r in view.resting if r.order.client_order_id == "by-hand")
     manager.cancel(by_hand.order_id)
     assert manager.view("SIM-1").resting_count("BUY", "NO") == 0

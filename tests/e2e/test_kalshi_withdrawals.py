@@ -15,7 +15,6 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService, ActorSettings
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.breaker import BreakerSettings
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import Nothing
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
@@ -266,17 +265,11 @@ def test_halts_and_a_kill_file_keep_no_order_in_the_book(stand: KalshiStand) -> 
     assert resting(stand) == []
 
 
-@pytest.mark.parametrize("why", ["throttled", "late", "settling"])
+@pytest.mark.parametrize("why", ["late", "settling"])
 def test_a_tick_that_is_not_decided_on_looks_at_the_orders_all_the_same(
     stand: KalshiStand, why: str
 ) -> None:
-    trading = Trading(
-        stand,
-        rich("999"),
-        settings=ActorSettings(breaker=BreakerSettings(throttle=3600.0), decision_seconds=30.0),
-    )
-    if why == "throttled":
-        assert trading.tick(0) is not None
+    trading = Trading(stand, rich("999"), settings=ActorSettings(decision_seconds=30.0))
     placed(stand, "o-1")
     if why == "late":
         stand.clock.ahead = 2 * STEP

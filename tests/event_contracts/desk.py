@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.fees import Charge
 from event_contracts.trading.orders import (
     Fill,
     Holding,
@@ -17,7 +16,7 @@ from event_contracts.trading.orders import (
     Receipt,
     RestingOrder,
 )
-from tests.event_contracts.exact_account import Account, refusal_at_fill
+from tests.event_contracts.exact_account import Account, Charge, refusal_at_fill
 
 D = Decimal
 MARKET = "RAIN"

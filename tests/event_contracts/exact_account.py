@@ -20,12 +20,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.fees import NOTHING, Charge, FeeRules, charge
+from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, Holding, MarketView, Outcome, other
 from foundation.errors import BrokerError
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a fill does to the cash, USD.
+
+    revenue: price · count, negative for a purchase.
+    fee: the rate's, rounded up.
+    rounding: what the balance lost beside the fee.
+    rebate: what comes back of the rounding of the order's fills so far.
+    carried: the order's rounding that has not come back after this fill.
+    """
+
+    revenue: Decimal
+    fee: Decimal
+    rounding: Decimal
+    rebate: Decimal
+    carried: Decimal
+
+    @property
+    def net_fee(self) -> Decimal:
+        """fee + rounding − rebate."""
+        return self.fee + self.rounding - self.rebate
+
+    @property
+    def cash(self) -> Decimal:
+        """revenue − net fee: by how much the cash moves, a multiple of balance_step."""
+        return self.revenue - self.net_fee
+
+
+def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
+    """What a fill does to the cash, after an order's fills that left so much rounding carried.
+
+    The arithmetic and an example stand at the head of `event_contracts.trading.fees`.
+    """
+    amount = fill.price * fill.count
+    revenue = amount if fill.action == "SELL" else -amount
+    rate = rules.maker if fill.maker else rules.taker
+    exact = rate * fill.count * fill.price * (PAYOUT - fill.price)
+    fee = _rounded(exact, rules.fee_step, ROUND_CEILING)
+    change = _rounded(revenue - fee, rules.balance_step, ROUND_FLOOR)
+    rounding = revenue - fee - change
+    rebate = _rounded(carried + rounding, rules.balance_step, ROUND_FLOOR)
+    return Charge(revenue, fee, rounding, rebate, carried + rounding - rebate)
+
+
+def _rounded(amount: Decimal, step: Decimal, direction: str) -> Decimal:
+    """The multiple of a step that an amount is rounded to."""
+    return (amount / step).to_integral_value(direction) * step
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actor import ActorService, ActorSettings, TradingManager
-from event_contracts.trading.breaker import BreakerSettings
 from event_contracts.trading.orders import LimitOrder, Receipt
-from event_contracts.trading.policies import Codes, Nothing, Observations, Policy, RandomPolicy
+from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import SLOTS, MarketSpan, MarketUpdate
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.events import EventLog
@@ -354,8 +353,7 @@ def test_a_market_that_fails_is_left_alone_for_a_while_and_that_is_said_once() -
     told: list[str] = []
     notices = Notices(None, None)
     notices.keep_in(lambda kind, text: told.append(text))
-    breaker = BreakerSettings(failures=3, rest=300.0)
-    service = service_of(manager, exchange, Always(1), log, notices, breaker=breaker)
+    service = service_of(manager, exchange, Always(1), log, notices, failures=3, rest=300.0)
     for _ in range(10):
         assert step(service, exchange) is None
         manager.advance()
@@ -369,21 +367,6 @@ def test_a_market_that_fails_is_left_alone_for_a_while_and_that_is_said_once() -
         manager.advance()
     assert manager.asked == 5
     assert len(exchange.orders) == 1
-
-
-def test_a_throttled_market_is_seen_and_not_decided_on() -> None:
-    exchange = exchange_of(synthetic_session(3, SHORT))
-    log, book = journal()
-    manager = SimulatedOrderManager(exchange, book)
-    service = service_of(manager, exchange, Nothing(), log, breaker=BreakerSettings(throttle=150.0))
-    while not exchange.is_over:
-        step(service, exchange)
-        manager.advance()
-    assert len(log.entries()) == 14
-    assert service.skipped == {"throttled": 26}
-    assert len(log.ticks(RAIN)) == 40
-    assert step(service, exchange) is None
-    assert service.skipped == {"throttled": 26, "settling": 1}
 
 
 def test_a_tick_that_waited_too_long_is_seen_and_not_decided_on() -> None:

@@ -14,18 +14,14 @@ from hypothesis import strategies as st
 
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.endpoint import (
-    KalshiKeys,
-    KalshiSettings,
-    StatusAnswer,
-    translated_errors,
-)
+from event_contracts.trading.connection import KalshiConnection, StatusAnswer
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from foundation.errors import AccessRefused, BrokerError, InputError, SenselessAnswer
 from tests.event_contracts.practice import KEYS
 
 PEM = KEYS.pem
 MINE = KalshiKeys(KEYS.key_id, PEM)
-LOOPBACK = KalshiSettings(url_override="http://127.0.0.1:9")
+THERE = KalshiConnection(KalshiSettings(url_override="http://127.0.0.1:9"), MINE)
 TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"))
 
 
@@ -118,7 +114,7 @@ def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> N
     for error in (StatusAnswer(400, failure), SenselessAnswer(failure), KeyError(failure)):
         with (
             pytest.raises(BrokerError) as caught,
-            translated_errors("orders", LOOPBACK, MINE),
+            THERE.translated_errors("orders"),
         ):
             raise error
         assert "127.0.0.1:9: orders: " in str(caught.value)
@@ -132,13 +128,13 @@ def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> N
 def test_keys_that_open_nothing_are_told_with_what_to_check() -> None:
     with (
         pytest.raises(AccessRefused, match=r"KALSHI_API_KEY_ID.*clock"),
-        translated_errors("the balance", LOOPBACK, MINE),
+        THERE.translated_errors("the balance"),
     ):
         raise StatusAnswer(401, "no such key")
 
 
 def test_what_the_user_gave_wrong_stays_his_own_error() -> None:
-    with pytest.raises(InputError, match=r"^size: 0$"), translated_errors("a", LOOPBACK, MINE):
+    with pytest.raises(InputError, match=r"^size: 0$"), THERE.translated_errors("a"):
         raise InputError("size: 0")
 
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.fees import Charge, FeeRules, KalshiFees, charge
+from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.orders import Fill, Holding, Outcome, Quote, Verb, other
 from execution.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.event_contracts.desk import MARKET, Desk
-from tests.event_contracts.exact_account import Account
+from tests.event_contracts.exact_account import Account, Charge, charge
 
 D = Decimal
 RULES = FeeRules()

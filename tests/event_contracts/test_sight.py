@@ -130,7 +130,7 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
         "ticker": "RAIN",
         "status": "active",
         "close_time": "2026-11-22T12:00:00Z",
-        "price_level_structure": "linear_cent",
+        "price_ranges": [{"start": "0", "end": "1", "step": "0.01"}],
         "yes_bid_dollars": "0.4000",
         "yes_ask_dollars": "0.0000",
         "yes_bid_size_fp": "12.75",

@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from event_contracts.trading.admission import Admission
-from event_contracts.trading.connection import KalshiConnection
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings, StatusAnswer
+from event_contracts.trading.connection import PAGES, KalshiConnection, StatusAnswer
+from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
@@ -70,7 +70,7 @@ class Venue:
         ]
         market = {
             "status": "active",
-            "price_level_structure": "linear_cent",
+            "price_ranges": [{"start": "0", "end": "1", "step": "0.01"}],
             "close_time": "2026-11-23T20:00:00Z",
         }
         answers: dict[str, dict[str, Any]] = {
@@ -258,7 +258,7 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
     def request(
         _: KalshiConnection, method: str, path: str, query: Any = None, body: Any = None
     ) -> dict[str, Any]:
-        asked.append(query)
+        asked.append(dict(query))
         name, cursor = pages[query.get("cursor", "")]
         return {"fills": [{"fill_id": name}], "cursor": cursor}
 
@@ -268,7 +268,7 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
     assert [each["fill_id"] for each in found] == ["a", "b", "c"]
     assert all(query["ticker"] == "RAIN" for query in asked)
     pages["2"] = ("c", "1")
-    with pytest.raises(BrokerError, match=r"fills: .*cursor leads back"):
+    with pytest.raises(BrokerError, match=f"fills: .*more than {PAGES} pages"):
         list(connection.pages("fills", "/portfolio/fills", "fills"))
 
 

@@ -1,4 +1,4 @@
-"""Steps of a market, rests of one that fails, and names of intentions."""
+"""Steps of a market, and names of intentions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.action_log import order_name
-from event_contracts.trading.breaker import Breaker, BreakerSettings
 from event_contracts.trading.records import MarketSpan
 
 T0 = np.datetime64("2026-11-22T10:00:00", "ns")
@@ -23,27 +22,6 @@ def test_a_span_says_which_row_an_instant_shows() -> None:
     for interval, rows in ((np.timedelta64(0, "s"), 5), (MINUTE, 1)):
         with pytest.raises(ValueError, match="span: "):
             MarketSpan(T0, interval, rows)
-
-
-@given(st.lists(st.booleans(), max_size=40), st.integers(1, 4))
-def test_a_breaker_lets_one_try_through_after_each_rest(works: list[bool], most: int) -> None:
-    breaker = Breaker(BreakerSettings(failures=most, rest=150.0))
-    in_a_row = 0
-    rests_until = -1
-    for minute, good in enumerate(works):
-        at = T0 + minute * MINUTE
-        assert bool(breaker.refusal(at)) == (minute < rests_until)
-        if breaker.refusal(at):
-            continue
-        breaker.decide(at)
-        if good:
-            breaker.succeed()
-            in_a_row = 0
-            continue
-        in_a_row += 1
-        assert breaker.fail(at) == (in_a_row >= most)
-        if in_a_row >= most:
-            rests_until = minute + 3  # 150 seconds of one tick a minute
 
 
 names = st.tuples(

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.listings import Listing
-from event_contracts.trading.valuation import sale_prices, value_of
+from event_contracts.trading.listings import Listing, sale_prices
 
 D = Decimal
 
@@ -19,7 +18,7 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> List
     entry: dict[str, Any] = {
         "ticker": "RAIN",
         "status": status,
-        "price_level_structure": "deci_cent",
+        "price_ranges": [{"start": "0", "end": "1", "step": "0.001"}],
         "close_time": "2026-11-23T20:00:00Z",
         "yes_bid_dollars": bid,
         "yes_ask_dollars": ask,
@@ -49,14 +48,14 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> List
 def test_a_position_is_worth_what_the_table_says(now: Listing, yes: str, no: str) -> None:
     before = sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
     sale = sale_prices({"RAIN": now}, before)["RAIN"]
-    assert value_of(D(10), now, sale) == D(yes)
-    assert value_of(D(-10), now, sale) == D(no)
+    assert now.value_of(D(10), sale) == D(yes)
+    assert now.value_of(D(-10), sale) == D(no)
 
 
 def test_a_side_that_was_never_bid_for_is_worth_nothing_without_a_bid() -> None:
     for now in (listed("0.0000", "0.9000"), listed("0.3800", "0.4200", "closed")):
         sale = sale_prices({"RAIN": now}, {})["RAIN"]
-        assert value_of(D(10), now, sale) == 0
+        assert now.value_of(D(10), sale) == 0
 
 
 def test_what_is_remembered_is_of_markets_that_are_asked_about() -> None:
@@ -75,5 +74,5 @@ def test_a_position_is_never_worth_more_than_is_asked_nor_less_than_is_bid(
     before = sale_prices({"RAIN": quoted(last_bid, last_bid + last_width, 100)}, {})
     sale = sale_prices({"RAIN": now}, before)["RAIN"]
     low, high = D(bid) / 10_000, D(min(bid + width, 10_000)) / 10_000
-    assert low <= value_of(D(1), now, sale) <= high
-    assert 1 - high <= value_of(D(-1), now, sale) <= 1 - low
+    assert low <= now.value_of(D(1), sale) <= high
+    assert 1 - high <= now.value_of(D(-1), sale) <= 1 - low

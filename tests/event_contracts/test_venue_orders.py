@@ -173,37 +173,8 @@ def test_a_value_that_says_nothing_is_named(name: str, value: Any) -> None:
         VenueOrder.of({**ORDER, name: value})
 
 
-@given(st.integers(0, 2000), st.integers(-2000, 2000))
-def test_an_order_of_somebody_else_sells_what_is_held_and_buys_beyond_it(
-    remaining: int, free: int
-) -> None:
-    order = replace(VenueOrder.of(ORDER), client_order_id="", remaining=D(remaining) / 100)
-    parts = order.resting_of_others(D(free) / 100)
-    assert sum((part.remaining for part in parts), D(0)) == order.remaining
-    sold = [part for part in parts if part.order.action == "SELL"]
-    assert sum((part.remaining for part in sold), D(0)) == min(
-        order.remaining, max(D(free), D(0)) / 100
-    )
-    for part in parts:
-        assert part.order_id == "v-1"
-        sides = {"SELL": ("YES", D("0.56")), "BUY": ("NO", D("0.44"))}
-        assert (part.order.side, part.order.price) == sides[part.order.action]
-
-
-@given(st.integers(1, 9999), st.booleans(), st.sampled_from(["bid", "ask"]))
-def test_a_fill_moves_as_much_cash_as_a_sale_and_as_the_purchase_of_a_pair(
-    price: int, maker: bool, side: Any
-) -> None:
-    fill = VenueFill.of(
-        {
-            **FILL,
-            "book_side": side,
-            "yes_price_dollars": f"{D(price) / 10_000:.4f}",
-            "is_taker": not maker,
-        }
-    )
-    sold, bought = fill.fill(reduces=True), fill.fill(reduces=False)
-    assert (sold.action, bought.action) == ("SELL", "BUY")
-    assert sold.side != bought.side
-    assert sold.price == 1 - bought.price
-    assert sold.maker is maker
+def test_an_order_of_somebody_else_counts_as_a_purchase_whole() -> None:
+    resting = replace(VenueOrder.of(ORDER), client_order_id="").resting(reduces=False)
+    assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
+    assert (resting.order.action, resting.order.side) == ("BUY", "NO")
+    assert (resting.order.price, resting.remaining) == (D("0.44"), 6)
