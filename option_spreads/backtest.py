@@ -45,7 +45,6 @@ from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
-from option_spreads.selling.cutoff import refuse_late_entries
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
@@ -173,7 +172,7 @@ class SpreadSettings:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
         instant(self.start, name="start")
-        refuse_late_entries(self.rules)
+        self.rules.refuse_late_entries()
 
     @classmethod
     def of(cls, config: DictConfig) -> SpreadSettings:

@@ -14,6 +14,8 @@ from execution.journal.rows import Instant, Table, Text, Whole
 from foundation.clock import system_clock
 from foundation.database import Database
 
+HELD = "held"  # what a job holds by now, a line each; the index below names it
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -44,6 +46,7 @@ _EVENTS = Table(
     CREATE TRIGGER IF NOT EXISTS events_last BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
     """,
+    "CREATE INDEX IF NOT EXISTS events_held ON events (subject) WHERE kind = 'held'",
     counted=True,
 )
 
@@ -75,6 +78,12 @@ class EventLog:
     def last_number(self) -> int:
         """The number of the last event; 0 before the first."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
+
+    def last_held(self, job: str) -> list[str]:
+        """What a job held when it said so last, a line each."""
+        latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"
+        events = _EVENTS.rows(self._database, latest, (job,))
+        return [str(line) for event in events for line in event.content]
 
     def events(self, subject: str | None = None) -> list[Event]:
         """What happened, oldest first; subject: to what, none to anything."""

@@ -52,6 +52,7 @@ from execution.journal.orders import words_of
 from execution.journal.passes import latest_passes
 from execution.live.accounts import (
     PORT,
+    SPREADS,
     folders_to_kill,
     holds_contracts,
     journal_path,
@@ -97,6 +98,8 @@ def status(path: Path, now: np.datetime64) -> int:
             line = f"{kill_file} is there: nothing is sent before you remove it"
             console.print(line, highlight=False, soft_wrap=True)
         _show_orders(console, book)
+        for line in events.last_held(SPREADS):
+            console.print(f"open: {line}", highlight=False, soft_wrap=True)
         _show_passes(console, database, book)
         for notice in reversed(NoticeBook(database, str, system_clock).latest(ALERTS_SHOWN)):
             line = f"{utc_text(notice.at)} ALERT {notice.kind}: {notice.text}"

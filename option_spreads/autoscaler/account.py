@@ -11,10 +11,9 @@ an unreadable balance for the starting one, and traded on.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -25,28 +24,23 @@ from filelock import FileLock, Timeout
 from foundation.errors import InputError
 from foundation.files import flush_to_disk, put_whole
 from foundation.private import keep_private
-from option_spreads.autoscaler.balance import balance_of, balance_text
 from option_spreads.autoscaler.trades import (
     COLUMNS,
-    NO_CONTENT,
     ClosedTrade,
     Row,
     csv_of,
+    dollars,
     is_trade,
     rows_of,
-    says_trade,
     size_of,
     total_of,
-    trade_of,
 )
-
-log = logging.getLogger(__name__)
 
 BALANCE = "account_balance.json"
 TRADES = "trades.csv"
 JOURNAL = ".update.json"
 LOCK = ".lock"
-UNBOOKED = "unbooked.jsonl"  # trades that closed while the state was unknown
+RECENT = 50  # trades that the balance file shows
 PATIENCE = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 UNCONFIRMED = (
@@ -72,15 +66,12 @@ class AccountState:
     flows: every P/L and deposit, USD, in that order.
     booked: USD that the account began with and all flows add up to; none where the balance is
         given instead of read.
-    conflicts: what is wrong with trades that are noted in unbooked.jsonl and booked already with
-        another result, by trade id.
     """
 
     balance: Fraction
     results: tuple[Fraction, ...]
     flows: tuple[Fraction, ...]
     booked: Fraction | None = None
-    conflicts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def difference(self) -> Fraction:
@@ -146,7 +137,7 @@ class AccountFiles:
             ) from error
 
     def read(self) -> AccountState:
-        """The account, once what a killed process had begun is finished, and all is booked.
+        """The account, once what a killed process had begun is finished.
 
         A balance file that cannot be read is set aside and rebuilt from the trades; of real money
         there has to be one. The call that meets it still raises, so that somebody learns of it.
@@ -157,9 +148,7 @@ class AccountFiles:
             for files that are missing, cannot be read or disagree.
         """
         with self._locked():
-            self._read_state()
-            conflicts = self._book_unbooked()
-            return replace(self._read_state(), conflicts=conflicts)
+            return self._read_state()
 
     def record(self, trade: ClosedTrade) -> AccountState:
         """Book a closed trade, once: the same trade again changes nothing.
@@ -167,22 +156,15 @@ class AccountFiles:
         Raises
         ------
         UnknownState
-            for an account that cannot be read; the trade is kept in unbooked.jsonl and booked by
-            the next update.
+            for an account that cannot be read; the trade is not booked, and whoever has followed it
+            books it again until it is.
         BookedOtherwise
             for a trade that is booked already with another result.
         """
         with self._locked():
-            # The venue has closed the position already: the trade must not get lost because the
-            # account cannot be read just now.
-            try:
-                self._read_state()
-            except UnknownState:
-                self._keep_unbooked(trade)
-                raise
-            conflicts = self._book_unbooked()
+            self._read_state()
             self._book_trade(trade)
-            return replace(self._read_state(), conflicts=conflicts)
+            return self._read_state()
 
     def recover(self) -> AccountState:
         """Rebuild the balance from the trades: what it began with, and every P/L and deposit.
@@ -196,8 +178,7 @@ class AccountFiles:
             columns, rows = self._read_rows()
             self._set_aside(BALANCE)
             self._write(csv_of(columns, rows), self._balance_after(rows), rows)
-            conflicts = self._book_unbooked()
-            return replace(self._read_state(), conflicts=conflicts)
+            return self._read_state()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -231,7 +212,14 @@ class AccountFiles:
             # What is put in the place of the truth is looked at first.
             rows_of(trades.encode())
             balance_of(balance.encode())
-        except (OSError, *NO_CONTENT) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
         self._put_files(trades, balance)
 
@@ -317,86 +305,58 @@ class AccountFiles:
     def _set_aside(self, name: str) -> Path:
         """Move a file out of the way, under a name that nothing has yet."""
         path = self.folder / name
-        aside = self._aside(name)
-        if path.exists():
-            path.replace(aside)
-        return aside
-
-    def _aside(self, name: str) -> Path:
-        """A path for what is set aside of a file, which nothing has yet."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         number = 0
         while (aside := self.folder / f"{name}.aside-{stamp}-{number}").exists():
             number += 1
+        if path.exists():
+            path.replace(aside)
         return aside
-
-    def _keep_unbooked(self, trade: ClosedTrade) -> None:
-        """Note a trade that cannot be booked now, on the disk and in the log."""
-        whole, torn = self._unbooked_lines()
-        # Whoever follows the position tries again until it is booked; it is noted once.
-        if any(says_trade(line, trade) for line in whole):
-            return
-        self._write_unbooked([*whole, json.dumps(trade.row())], torn)
-        log.error(
-            "%s closed while the account's state is unknown; kept in %s", trade.trade_id, UNBOOKED
-        )
-
-    def _book_unbooked(self) -> dict[str, str]:
-        """Book the trades that were noted while the account could not be read, in order.
-
-        A trade that is booked already with another result stays noted until a person has corrected
-        either; what is wrong with each is returned, by trade id.
-        """
-        path = self.folder / UNBOOKED
-        if not path.exists():
-            return {}
-        whole, torn = self._unbooked_lines()
-        try:
-            trades = [trade_of(json.loads(line)) for line in whole]
-        except NO_CONTENT as error:
-            raise UnknownState(f"{path}: cannot be read: {error}") from None
-        conflicts = {}
-        kept = []
-        for line, trade in zip(whole, trades, strict=True):
-            try:
-                self._book_trade(trade)
-            except BookedOtherwise as error:
-                text = f"{error}; correct or remove its line in {path}"
-                log.error("%s", text)
-                conflicts[trade.trade_id] = text
-                kept.append(line)
-        if torn or kept != whole:
-            self._write_unbooked(kept, torn)
-        return conflicts
-
-    def _write_unbooked(self, lines: list[str], torn: str) -> None:
-        """Replace the noted trades; a torn line among the earlier ones is kept aside with them."""
-        path = self.folder / UNBOOKED
-        if torn:
-            # A copy, so that a process killed here leaves what is noted where it is looked for.
-            # Whoever was killed while noting the torn trade notes it again: it is open there.
-            aside = self._aside(UNBOOKED)
-            put_whole(aside, path.read_bytes())
-            log.error("%s: its last line is torn: %s", path, aside)
-        if lines:
-            put_whole(path, "".join(f"{each}\n" for each in lines).encode())
-        else:
-            path.unlink(missing_ok=True)
-
-    def _unbooked_lines(self) -> tuple[list[str], str]:
-        """The whole lines of the noted trades, and what a killed process left of another."""
-        path = self.folder / UNBOOKED
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            return [], ""
-        except (OSError, ValueError) as error:
-            raise UnknownState(f"{path}: cannot be read: {error}") from None
-        *whole, torn = text.split("\n")
-        # An editor may have left the last line without its end.
-        return ([*whole, torn], "") if says_trade(torn) else (whole, torn)
 
     def _balance_after(self, rows: list[Row]) -> Decimal:
         """USD: what the account began with, and every P/L and deposit of the rows."""
         flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
+
+
+def balance_text(balance: Decimal, rows: Sequence[Row]) -> str:
+    """The text of a balance file.
+
+    balance: USD.
+    rows: of trades.csv.
+    """
+    closed = [row for row in rows if is_trade(row)]
+    latest = closed[-RECENT:]
+    recent = [{"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in latest]
+    content = {
+        "balance": float(balance),
+        "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trades": recent,
+        "total_trades": len(closed),
+    }
+    return json.dumps(content, indent=1)
+
+
+def balance_of(content: bytes) -> tuple[Decimal, int]:
+    """Balance, USD, and number of trades in the content of a balance file.
+
+    Raises
+    ------
+    ValueError
+        for anything else.
+    """
+    try:
+        # A float would round the balance, and every trade that is booked would add to the error.
+        summary = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)
+        balance = summary["balance"]
+        total = summary["total_trades"]
+        # JSON's `true` is a bool, which Python counts among the integers, and `NaN` is a float.
+        is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
+        if not is_number:
+            raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")
+        amount = dollars(str(balance), "balance")
+        if isinstance(total, bool) or not isinstance(total, int) or total < 0:
+            raise ValueError(f"total_trades is {total!r}, not a number of trades")
+        return amount, total
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"no account balance in it ({type(error).__name__}: {error})") from None

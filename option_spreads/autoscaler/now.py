@@ -73,7 +73,6 @@ def contracts_now(
         return ContractCount(0, f"unknown state: {error}")
     notices.end_alert("unknown_state")
     _report_difference(state, mode, notices)
-    report_conflicts(state, notices)
     statistics, count = size_contracts(state, max_risk_per_contract, settings)
     if count.number == 0:
         log.error("%s No order: %s", TAG, count.why)
@@ -128,12 +127,6 @@ def _report_difference(state: AccountState, mode: str, notices: Notices) -> None
     )
 
 
-def report_conflicts(state: AccountState, notices: Notices) -> None:
-    """Alert, each under its own id, trades that are noted and booked with another result."""
-    for trade_id, text in state.conflicts.items():
-        notices.alert(f"booked {trade_id}", text)
-
-
 def account_files(settings: AutoscalingSettings, mode: str) -> AccountFiles:
     """The files of an account.
 
@@ -166,7 +159,7 @@ def account_state(
     if files.empty:
         return AccountState(balance, (), ())
     state = files.read()
-    return AccountState(balance, state.results, state.flows, conflicts=state.conflicts)
+    return AccountState(balance, state.results, state.flows)
 
 
 def size_contracts(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,8 +27,6 @@ COLUMNS = (
 )
 MOST_CONTRACTS = 1_000_000  # of one trade
 _OTHER_SEPARATORS = {";": ";", "\t": "tabs", "|": "|"}
-# What JSON raises that says nothing, or something else than is looked for in it.
-NO_CONTENT = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
@@ -212,26 +209,3 @@ def has_line_break(text: str) -> bool:
 def is_trade(row: Mapping[str, str]) -> bool:
     """Whether a row is a trade that is closed; deposits are rows, too."""
     return bool(row["P/L_$"].strip()) and row.get("Strategy", "").strip().upper() not in CASH
-
-
-def trade_of(row: Mapping[str, str]) -> ClosedTrade:
-    """The closed trade of a row."""
-    fields = {"Trade_ID", "Strategy", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason"}
-    return ClosedTrade(
-        trade_id=row["Trade_ID"],
-        strategy=row["Strategy"],
-        position_size=size_of(row),
-        total=total_of(row),
-        exit_time=row["Exit_Time"],
-        exit_reason=row["Exit_Reason"],
-        more={name: value for name, value in row.items() if name not in fields},
-    )
-
-
-def says_trade(line: str, trade: ClosedTrade | None = None) -> bool:
-    """Whether a line is a whole trade, and where one is given, that one with its result."""
-    try:
-        noted = trade_of(json.loads(line))
-    except NO_CONTENT:
-        return False
-    return trade is None or (noted.trade_id, noted.total) == (trade.trade_id, trade.total)

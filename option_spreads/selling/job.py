@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
+from execution.journal.events import HELD
 from execution.journal.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.accounts import SPREADS
@@ -26,12 +26,11 @@ from execution.sight import Sight
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
+from foundation.page import render_page
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
-from option_spreads.selling.panel import spreads_section
-from option_spreads.selling.seller import SpreadSeller
+from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
-from option_spreads.selling.troubles import TROUBLE, trouble_text
 from trainingdata.feed.endpoint import Keys
 from trainingdata.volatility_index import volatility_index
 
@@ -39,44 +38,50 @@ log = logging.getLogger(__name__)
 
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
 
+_OPEN_SPREADS = """
+{% from "sheet" import box %}
+{% if spreads %}{% call box("Open spreads") %}<table>
+<thead><tr>{% for head in ("trade", "strategy", "strikes", "stage", "contracts left", "credit",
+"asked for it", "since, New York") %}<th>{{ head }}</th>{% endfor %}<th class="text">why</th></tr>
+</thead><tbody>{% for s in spreads %}<tr><th scope="row">{{ s.trade_id }}</th>
+<td>{{ s.strategy }}</td>
+<td>{% for o in s.options %}{{ "%g" % o.strike }}{{ "" if loop.last else " / " }}{% endfor %}</td>
+<td>{{ s.stage }}</td><td>{{ s.remaining }} of {{ s.contracts }}</td><td>{{ s.credit }}</td>
+<td>{{ s.asked }}</td><td>{{ s.entered }}</td><td class="text">{{ s.why or s.reason }}</td></tr>
+{% endfor %}</tbody></table>{% endcall %}
+{% else %}<p class="muted">No spread is open.</p>{% endif %}
+"""
 
-class SpreadGuard:
-    """Looks at an account before a spread is sold.
+
+def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
+    """What is open, on an account's page; credits in points a spread."""
+    return Section("Open spreads", lambda: render_page(_OPEN_SPREADS, spreads=spreads()))
+
+
+def spread_guard(
+    guard: Guard,
+    broker: AlpacaBroker,
+    at_risk: Callable[[], Mapping[str, float]],
+    files: AccountFiles,
+) -> Guard:
+    """A guard that looks at the account before a spread is sold.
 
     guard: has the last word.
-    broker: reads the account.
+    broker: reads the account; one that does not answer raises, and nothing is sent.
     at_risk: USD that open spreads can lose, by the root of their options.
     files: of the account that spreads are sized from.
     """
 
-    def __init__(
-        self,
-        guard: Guard,
-        broker: AlpacaBroker,
-        at_risk: Callable[[], Mapping[str, float]],
-        files: AccountFiles,
-    ) -> None:
-        self._guard = guard
-        self._broker = broker
-        self._at_risk = at_risk
-        self._files = files
-
-    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
-        """Why an intent may not be sent; empty where it may.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer; nothing was sent.
-        """
+    def guarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         if intent.part != "reduction":
             try:
-                balance = float(self._files.read().certain_balance)
+                balance = float(files.read().certain_balance)
             except UnknownState as error:
                 return f"unknown state: {error}"
-            account = self._broker.account()
-            seen = Sight(account, at_risk=self._at_risk(), balance=balance)
-        return self._guard(intent, now, seen)
+            seen = Sight(broker.account(), at_risk=at_risk(), balance=balance)
+        return guard(intent, now, seen)
+
+    return guarded
 
 
 class SpreadJob:
@@ -107,6 +112,7 @@ class SpreadJob:
         self._connection = connection
         self._live = live
         self._footing = footing
+        broker = AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe)
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -115,22 +121,17 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            guard=SpreadGuard(
-                guard,
-                AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe),
-                self._secured,
-                settings.account,
-            ),
+            guard=spread_guard(guard, broker, self._secured, settings.account),
             job=SPREADS,
         )
-        self._seller = SpreadSeller(venue, settings, self._vix, live.notices)
+        self._seller = SpreadSeller(
+            venue, settings, lambda: volatility_index(settings.vix, "vix"), live.notices
+        )
         self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
         self._looks = 0
         self._shown = ""
-
-    def _vix(self) -> pd.Series:
-        return volatility_index(self._settings.vix, "vix")
+        self._noted: list[str] | None = None  # what the journal says that is open
 
     @property
     def section(self) -> Section:
@@ -143,9 +144,9 @@ class SpreadJob:
 
     def _secured(self) -> Mapping[str, float]:
         """The same without what is on its way: an order that is looked at counts by itself."""
-        return self._risk_of(tuple(e for e in self._seller.spreads if e.stage != "opening"))
+        return self._risk_of([e for e in self._seller.spreads if e.stage != "opening"])
 
-    def _risk_of(self, spreads: tuple[OpenSpread, ...]) -> Mapping[str, float]:
+    def _risk_of(self, spreads: Sequence[OpenSpread]) -> Mapping[str, float]:
         return {self._settings.root: float(collateral(spreads))} if spreads else {}
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
@@ -168,32 +169,41 @@ class SpreadJob:
         self._looks += 1
         trouble = self._look()
         unknown = self._looks == 1 and isinstance(trouble, UnknownState)
-        if trouble is not None and (unknown or self._looks == self._settings.looks):
+        is_last = self._looks == self._settings.looks
+        if trouble is not None and (unknown or is_last):
+            with suppress(*TROUBLE):
+                self._seller.end_orders()
             raise InputError(trouble_text(trouble)) from trouble
 
     def _look(self) -> Exception | None:
         """The trouble that a look has met, which is told; None for none."""
         now = self._connection.estimated_now()
         self._next = now + self._interval
+        trouble: Exception | None = None
         try:
-            self._footing.check(now, None)
-            state = self._seller.step()
+            with told(self._live.notices, "account"):
+                self._footing.check(now, None)
+            self._seller.step()
         except (AnotherAccount, DatabaseFailed):
             raise
         except TROUBLE as error:
             log.exception("a look was not finished")
-            self._live.notices.alert("step", f"{SPREADS}: {trouble_text(error)}")
-            self._show(trouble_text(error))
-            return error
-        self._live.notices.end_alert("step")
-        self._show("\n".join(map(str, state.spreads)) or "nothing is open")
-        return None
-
-    def _show(self, text: str) -> None:
-        """Print what a look has come to, where it is something else than before."""
+            trouble = error
+        text = "\n".join(self._noted_lines()) or "nothing is open"
+        if trouble is not None:
+            text = trouble_text(trouble)
         if text != self._shown:
             self._shown = text
             say(text)
+        return trouble
+
+    def _noted_lines(self) -> list[str]:
+        """What is open, a line each, which the journal then says too."""
+        lines = [str(spread) for spread in self._seller.spreads]
+        if lines != self._noted:
+            self._noted = lines
+            self._live.account.events.append(HELD, SPREADS, lines)
+        return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
         """End the orders that work, or buy back everything that is open.
@@ -210,6 +220,8 @@ class SpreadJob:
                 self._seller.end_orders()
             except TROUBLE as error:
                 raise BrokerError(trouble_text(error)) from error
+            finally:
+                self._noted_lines()
             return []
         self._seller.leaving = True
         for _ in range(CLOSING_LOOKS):
@@ -230,6 +242,8 @@ def open_job(
     over: Callable[[], bool],
 ) -> Iterator[SpreadJob]:
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
+
+    What works at the venue once the loop has made all its passes is ended then.
 
     Raises
     ------
@@ -255,6 +269,8 @@ def open_job(
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        yield SpreadJob(settings, keys, connection, live, footing, guard, over)
+        job = SpreadJob(settings, keys, connection, live, footing, guard, over)
+        yield job
+        job.finish(flatten=False)
     finally:
         lock.release()

@@ -11,11 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from execution.option_orders import (
-    OptionLeg,
-    SpreadVenue,
-    net_price,
-)
+from execution.option_orders import OptionLeg, SpreadVenue, net_price
 from foundation.cents import CENT
 from foundation.counts import dollars_text
 from foundation.errors import InputError
@@ -32,13 +28,6 @@ from trainingdata.volatility_index import within_day
 log = logging.getLogger(__name__)
 
 MINUTE = np.timedelta64(1, "m")
-
-
-def is_sold_for(credit: Decimal, rules: SpreadRules, spread: Spread) -> bool:
-    """Whether a spread is sold for a credit, points."""
-    # In binary 0.1 is above a tenth, and a credit of 0.10 would be below it. A credit of the whole
-    # width leaves no risk to size contracts from.
-    return Decimal(str(rules.credit_least)) <= credit < Decimal(str(spread.width))
 
 
 class SpreadOffers:
@@ -90,7 +79,7 @@ class SpreadOffers:
         if prices is None:
             return None
         credit, cost = prices
-        if not is_sold_for(credit, rules, spread):
+        if not rules.sells_for(float(credit), spread):
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, settings.sizing.CONDOR_RISK)
@@ -128,24 +117,19 @@ class SpreadOffers:
         """
         count = spread.covered(rest)
         if count == 0:
-            log.warning(
-                "%s: nothing is sold: the balance without the collateral of open spreads, %s,"
-                " covers no contract",
-                name,
-                dollars_text(rest),
-            )
+            text = "%s: the balance without the collateral of open spreads, %s, covers no contract"
+            log.warning(text, name, dollars_text(rest))
             return 0
         power = self._venue.buying_power()
-        kind = "buying_power"
         if power is None:
             return count
-        if spread.covered(power):
-            self._notices.end_alert(kind)
+        count = min(count, spread.covered(power))
+        if count:
+            self._notices.end_alert("buying_power")
         else:
-            self._notices.alert(
-                kind, f"{name}: nothing is sold: ${power} of buying power cover no contract"
-            )
-        return min(count, spread.covered(power))
+            text = f"{name}: nothing is sold: ${power} of buying power cover no contract"
+            self._notices.alert("buying_power", text)
+        return count
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
         """Points that selling the legs brings in now, and that buying them back costs now.
@@ -168,18 +152,18 @@ class SpreadOffers:
 
         None, and an alert, where one of them is not known.
         """
+        before = session.before
         kind = f"volatility {session.date}"
         try:
-            volatility = self._vix().get(pd.Timestamp(session.before))
+            volatility = self._vix().get(pd.Timestamp(before))
         except InputError as error:
             self._notices.alert(kind, f"nothing is sold: {error}")
             return None
-        index = self._venue.close_of(_date(session.before))
+        index = self._venue.close_of(_date(before))
         if volatility is None or index is None:
             what = "the volatility index" if volatility is None else "the index"
-            self._notices.alert(
-                kind, f"nothing is sold: the close of {what} on {session.before} is not known"
-            )
+            text = f"nothing is sold: the close of {what} on {before} is not known"
+            self._notices.alert(kind, text)
             return None
         return float(volatility), index
 

@@ -7,7 +7,6 @@ for a hundred shares.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -20,10 +19,8 @@ from execution.option_orders import SHARES, Contract, OptionLeg
 from execution.orders import Side
 from foundation.arrays import Array
 from foundation.errors import InputError, refuse_outside
-from option_spreads.autoscaler.rules import (
-    WIDTHS,
-    strategy_of,
-)
+from option_spreads.autoscaler.rules import WIDTHS, strategy_of
+from trainingdata.sessions import Session
 
 Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
 Number = TypeVar("Number", float, Array)
@@ -50,6 +47,22 @@ DISTANCES = {
 
 # Of a stock's price: so near to a strike at the close nobody knows whether shares change hands.
 NEAR_STRIKE = 0.002
+
+# Minutes before the close from which on a broker takes no orders for options that expire that day.
+# Alpaca, "How To Trade 0DTE Options on Alpaca", read on 2026-11-23: until 15:15 New York time, for
+# broad ETFs ("SPY, QQQ, etc") until 15:30; from 15:30 and 15:45 on it begins to liquidate what
+# expires. Openings and closings alike. The page says nothing of half-days, on which the same
+# distance is kept, names no other ETF, and says nothing of index options: they settle in cash, and
+# are taken to be traded until the close.
+STOCKS = 45.0
+BROAD_ETFS = 30.0
+_BROAD_ETFS = frozenset({"SPY", "QQQ"})
+_IN_CASH = frozenset(
+    {
+        *("SPX", "SPXW", "XSP", "OEX", "XEO", "DJX", "VIX", "VIXW"),
+        *("NDX", "NDXP", "XND", "RUT", "RUTW", "MRUT"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +155,13 @@ class Spread:
 def spread_of(
     strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
 ) -> Spread:
-    """The spread that a strategy sells at an index.
+    """The spread that a strategy sells at an index; all of it in points.
 
-    Parameters
-    ----------
-    strategy:
-        CALL sells above the index, PUT below it, IRON_CONDOR on both sides; OTM_SINGLE_SIDED is a
-        PUT, further out and wider as its distance and width say.
-    spot:
-        The index, points.
-    distance:
-        Points from the index to the short strikes, which are rounded away from it to the step.
-    width:
-        Points from a short strike to the one that protects it.
-    step:
-        Points between strikes.
+    CALL sells above the index, PUT below it, IRON_CONDOR on both sides; OTM_SINGLE_SIDED is a PUT,
+    further out and wider as its distance and width say.
+
+    distance: from the index to the short strikes, which are rounded away from it to the step.
+    width: from a short strike to the one that protects it.
 
     Raises
     ------
@@ -262,10 +267,6 @@ class SpreadRules:
     leave_at: float | None = None
 
     def __post_init__(self) -> None:
-        self._check_sale()
-        self._check_exits()
-
-    def _check_sale(self) -> None:
         if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
             raise InputError(
                 f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}"
@@ -276,8 +277,6 @@ class SpreadRules:
                 f"rules.distance, width: {distance} deviations and {width} points fit no spread"
             )
         refuse_outside(self, "rules", step=(0.01, 1e3), credit_least=(0, 1e4))
-
-    def _check_exits(self) -> None:
         for name in ("stop_multiple", "stop_usd"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -321,6 +320,29 @@ class SpreadRules:
         return spread_of(
             self.strategy, spot, distance=distance * deviation, width=width, step=self.step
         )
+
+    def sells_for(self, credit: float, spread: Spread) -> bool:
+        """Whether a spread is sold for a credit, points in whole cents."""
+        # A credit of the whole width leaves no risk to size contracts from.
+        return self.credit_least <= credit < spread.width
+
+    def refuse_late_entries(self, last_orders: float = SESSION) -> None:
+        """Refuse times of sale at which nothing is sold any more.
+
+        last_orders: minute after 09:30 from which on the broker takes no orders.
+
+        Raises
+        ------
+        InputError
+            naming the times and what ends before them.
+        """
+        latest = min(self.latest, last_orders)
+        if late := [minute for minute in self.entries if minute >= latest]:
+            what = "rules.leave_at" if self.latest <= last_orders else "the broker's last orders"
+            raise InputError(
+                f"rules.entries: nothing would be sold at {late}, which is not before minute"
+                f" {latest:g} ({what})"
+            )
 
     def stop_loss(self, credit: float) -> float:
         """Loss at which a spread of this credit is bought back, points; infinity for none."""
@@ -407,20 +429,25 @@ class Running:
 
 def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
     """The legs of a spread with the options of a root and a day, in the spread's order."""
-    legs = []
-    for leg in spread.legs:
-        contract = Contract(root, expiry, leg.call, Decimal(str(leg.strike)))
-        legs.append(OptionLeg(contract, leg.side))
-    return tuple(legs)
+    return tuple(
+        OptionLeg(Contract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
+        for leg in spread.legs
+    )
 
 
-def spread_of_legs(strategy: str, legs: Iterable[OptionLeg]) -> Spread:
-    """The spread that these legs make up, checked.
+def cutoff_of(root: str) -> float:
+    """Minutes before the close from which on the broker takes no order for options that expire.
 
-    Raises
-    ------
-    InputError
-        for legs that make up no spread.
+    root: of the options' symbols, as SPY or SPXW.
     """
-    strikes = (StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side) for leg in legs)
-    return Spread(strategy, tuple(strikes))
+    if root in _IN_CASH:
+        return 0.0
+    return BROAD_ETFS if root in _BROAD_ETFS else STOCKS
+
+
+def taken_until(session: Session, cutoff: float) -> np.datetime64:
+    """Instant from which on no order is taken for options that expire with a session.
+
+    cutoff: minutes before its close.
+    """
+    return session.closes - np.timedelta64(round(cutoff * 60_000), "ms")

@@ -9,7 +9,8 @@ every intention is written before it is sent, and nothing is sent twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 
@@ -17,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from execution.option_orders import Contract, NeverSent, SpreadFill, SpreadVenue, net_price
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from option_spreads.autoscaler.account import UnknownState
-from option_spreads.selling.books import SpreadBooks
+from option_spreads.autoscaler.account import BookedOtherwise, UnknownState
 from option_spreads.selling.offers import MINUTE, SpreadOffers, new_york_text
 from option_spreads.selling.rules import SpreadRules
 from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import (
+    FILE,
     OpenSpread,
     SellerState,
     different_options,
@@ -32,11 +33,39 @@ from option_spreads.selling.state import (
     set_state_aside,
     write_state,
 )
-from option_spreads.selling.troubles import Troubles
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import Session, session_of
 
 log = logging.getLogger(__name__)
+
+# What a step may meet and the next one may not: answers, files, numbers. Other errors are faults of
+# the program.
+TROUBLE = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
+
+# From the close until somebody is told that the close is not known. A feed of the whole market may
+# give it to those who do not pay for it a quarter of an hour late.
+SETTLING_PATIENCE = np.timedelta64(30, "m")
+
+NOTHING = SpreadFill(0, Decimal(0))
+ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
+
+
+@contextmanager
+def told(notices: Notices, what: str) -> Iterator[None]:
+    """Alert trouble with a part of a step as `step <what>`, until it goes through without any."""
+    kind = f"step {what}"
+    try:
+        yield
+    except TROUBLE as error:
+        notices.alert(kind, trouble_text(error))
+        raise
+    notices.end_alert(kind)
+
+
+def trouble_text(error: Exception) -> str:
+    """What a step met, in a line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 class SpreadSeller:
@@ -58,9 +87,10 @@ class SpreadSeller:
         self._settings = settings
         self._offers = SpreadOffers(venue, settings, vix, notices)
         self._notices = notices
-        self._books = SpreadBooks(settings, notices)
+        self._account = settings.account
         self._state = SellerState()
         self._has_read = False
+        self._met: list[Exception] = []
         self.leaving = False
 
     @property
@@ -80,26 +110,27 @@ class SpreadSeller:
         UnknownState
             for a file of open spreads that cannot be read, before the first step; nothing was sent.
         InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
-            the first trouble that was met, a venue that does not answer among them; the next step
-            goes on.
+            the first trouble that was met, a venue that does not answer among them; it was told,
+            and the next step goes on.
         """
-        certain = self._read()
-        now = self._venue.now()
-        troubles = Troubles(self._notices)
+        with told(self._notices, "file"):
+            certain = self._read()
+        with told(self._notices, "clock"):
+            now = self._venue.now()
+        self._met = []
         # What is certain is looked after first: asking for an order of unknown fate takes its time.
         for spread in sorted(self.spreads, key=lambda each: each.stage != "open"):
-            with troubles.told(spread.trade_id):
+            with self._part(spread.trade_id):
                 self._follow(spread, now)
         session = session_of(new_york_date(np.array([now]))[0])
         if session is not None and session.opens <= now < session.closes:
-            with troubles.told("holdings"):
+            with self._part("holdings"):
                 certain = self._holdings_agree(session) and certain
-            if certain and not troubles.met and not self.leaving:
-                with troubles.told("entries"):
+            if certain and not self._met and not self.leaving:
+                with self._part("entries"):
                     for rules in self._settings.strategy_rules:
                         self._enter_due(rules, session, now)
-        troubles.raise_first()
-        return self._state
+        return self._stepped()
 
     def end_orders(self) -> None:
         """End what works at the venue, and write down what it has come to; nothing is sent.
@@ -109,23 +140,38 @@ class SpreadSeller:
         InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
             the first trouble that was met; what it was met with may go on working.
         """
-        troubles = Troubles(self._notices)
+        self._met = []
         for spread in self.spreads:
             if spread.stage != "open":
-                with troubles.told(spread.trade_id):
+                with self._part(spread.trade_id):
                     self._resumed(spread, again=False)
-        troubles.raise_first()
+        self._stepped()
+
+    @contextmanager
+    def _part(self, what: str) -> Iterator[None]:
+        """Keep trouble with a part of a step, which is told, from ending the step."""
+        try:
+            with told(self._notices, what):
+                yield
+        except TROUBLE as error:
+            self._met.append(error)
+
+    def _stepped(self) -> SellerState:
+        """The state after a step that has met no trouble."""
+        if self._met:
+            raise self._met[0]
+        return self._state
 
     def _read(self) -> bool:
         """Whether the file says what is open; a person may have changed it."""
         try:
-            self._state = read_state(self._books.folder, missing=not self.spreads)
+            self._state = read_state(self._account.folder, missing=not self.spreads)
         except UnknownState as error:
-            self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
             if not self._has_read:
                 raise
+            self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
             # What this process left open has stops to be seen. The damaged file is kept.
-            set_state_aside(self._books.folder)
+            set_state_aside(self._account.folder)
             self._save(self._state)
             return False
         self._has_read = True
@@ -133,7 +179,7 @@ class SpreadSeller:
         return True
 
     def _save(self, state: SellerState) -> None:
-        write_state(self._books.folder, state)
+        write_state(self._account.folder, state)
         self._state = state
 
     def _put(self, spread: OpenSpread) -> OpenSpread:
@@ -162,6 +208,10 @@ class SpreadSeller:
         elif now >= session.opens:
             self._apply_rules(spread, session, now)
 
+    def _sent(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
+        """As for `_ended`, of an order that is written down and goes out now."""
+        return self._ended(spread, lambda: self._venue.submit(spread.order(until)))
+
     def _resumed(self, spread: OpenSpread, *, again: bool) -> OpenSpread | None:
         """As for `_ended`, of an order that was on its way before."""
         return self._ended(spread, lambda: self._venue.resume(spread.order_id, again=again))
@@ -176,7 +226,7 @@ class SpreadSeller:
         """
         opening = spread.stage == "opening"
         kind = f"{spread.stage} {spread.trade_id}"
-        fill: SpreadFill | None = None
+        fill = NOTHING
         try:
             fill = ask()
         except NeverSent as error:
@@ -196,15 +246,14 @@ class SpreadSeller:
             return None
         else:
             self._notices.end_alert(kind)
-        if not opening:
-            return self._put(spread.after_closing(fill))
-        if fill is None or fill.contracts == 0:
+        if opening and fill.contracts == 0:
             log.info("%s: was not sold at %s", spread.trade_id, spread.credit)
             self._save(self._state.without(spread.trade_id))
             return None
-        options = " ".join(spread.legs)
-        log.info("%s: %d sold at %s: %s", spread.trade_id, fill.contracts, fill.credit, options)
-        return self._put(spread.after_opening(fill))
+        if opening:
+            options = " ".join(spread.legs)
+            log.info("%s: %d sold at %s: %s", spread.trade_id, fill.contracts, fill.credit, options)
+        return self._put(spread.after(fill))
 
     def _holds_as_before(self, spread: OpenSpread) -> bool:
         """Whether the venue holds of a spread's options what its last order was sent on.
@@ -213,10 +262,9 @@ class SpreadSeller:
         again would open a position.
         """
         others = self._state.without(spread.trade_id).spreads
-        held = () if spread.stage == "opening" else (replace(spread, stage="open"),)
-        return not different_options(
-            (*others, *held), self._venue.held(), lambda option: option in spread.options
-        )
+        before = () if spread.stage == "opening" else (replace(spread, stage="open"),)
+        held = self._venue.held()
+        return not different_options((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
         """Let the rules look at what buying a spread back costs, and buy it back where they say."""
@@ -265,7 +313,7 @@ class SpreadSeller:
         """Order back what remains of a spread."""
         # Where the venue does not hold these options, buying them would open a position.
         kind = f"leaving {spread.trade_id}"
-        if not self._holdings_match(lambda option: option in spread.options):
+        if not self._holdings_match(spread.options.__contains__):
             self._notices.alert(
                 kind,
                 f"{spread.trade_id} is not bought back ({spread.why}): of its options the venue"
@@ -273,24 +321,12 @@ class SpreadSeller:
             )
             return
         self._notices.end_alert(kind)
-        closing = self._put(replace(spread, stage="closing", attempts=spread.attempts + 1))
-        order = closing.closing_order(self._settings.ordered_until(session))
-        ended = self._ended(closing, lambda: self._venue.submit(order))
+        ended = self._sent(self._put(spread.closing()), self._settings.ordered_until(session))
         if ended is not None and ended.remaining == 0:
             self._book(ended, now, None)
 
     def _after_cutoff(self, spread: OpenSpread, session: Session) -> None:
-        """Say that no order ends a spread any more, and note whether it is still held."""
-        self._tell_of_late(spread, session)
-        # What the broker has closed by itself does not settle at the close. The clock is read after
-        # what is held: once the session has ended nothing is, whoever has closed it.
-        # One answer may be wrong: what another one shows, now or later, was never closed.
-        held = any(self._holdings_match(lambda each: each in spread.options) for _ in range(2))
-        if spread.gone == held and self._venue.now() < session.closes:
-            self._put(replace(spread, gone=not held))
-
-    def _tell_of_late(self, spread: OpenSpread, session: Session) -> None:
-        """Say once of a spread that is open, and should not be, that no order can end it."""
+        """Say once that no order ends a spread any more, and note whether it is still held."""
         # What settles in cash may be held to the close.
         rules = self._settings.rules_of(spread.strategy)
         leaves = self._settings.delivers_shares or rules.leave_at is not None
@@ -302,23 +338,67 @@ class SpreadSeller:
                 " New York time the broker takes no orders for its options, which expire today, and"
                 " may close them itself: nothing is ordered any more; look at the account there",
             )
+        # What the broker has closed by itself does not settle at the close. The clock is read after
+        # what is held: once the session has ended nothing is, whoever has closed it.
+        # One answer may be wrong: what another one shows, now or later, was never closed.
+        held = any(self._holdings_match(spread.options.__contains__) for _ in range(2))
+        if spread.gone == held and self._venue.now() < session.closes:
+            self._put(replace(spread, gone=not held))
 
     def _settle(self, spread: OpenSpread, session: Session | None, now: np.datetime64) -> None:
-        """Book a spread that has expired at what it settles at, where that is known."""
+        """Book a spread that has expired at what it settles at; where that is not known, tell."""
+        expired = f"{spread.trade_id} has expired"
+        by_hand = (
+            "what that brings is not known here. Put the account in order, add the trade to"
+            f" trades.csv, and take it out of {self._account.folder / FILE}; nothing is sold until"
+            " then"
+        )
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
-        settled_at = self._books.settlement(spread, index, session, now)
-        if session is not None and settled_at is not None:
-            self._book(spread, session.closes, settled_at)
+        if spread.gone:
+            why = (
+                f"{expired}, and before that its options were held otherwise, by no order from"
+                f" here: {by_hand}"
+            )
+        elif session is None or index is None:
+            why = f"{expired}, and the close it settles at is not known yet"
+            if session is not None and now - session.closes < SETTLING_PATIENCE:
+                log.warning("%s", why)
+                return
+            why += "; nothing is sold until it is booked"
+        elif self._settings.delivers_shares and spread.spread.delivers_at(index):
+            why = f"{expired} with the stock at {index:g}, where shares change hands: {by_hand}"
+        else:
+            points = round(spread.spread.settles_at(index), 2)
+            self._book(spread, session.closes, Decimal(str(points)))
+            return
+        self._notices.alert(f"settling {spread.trade_id}", why)
 
     def _book(self, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None) -> None:
-        """Put a closed spread into the account's files."""
+        """Put a closed spread into the account's files.
+
+        at: when it was closed.
+        settled_at: points a spread that what remained of it settled at; None where nothing did.
+        """
         # The trade is booked before the spread is taken off the state. A crash between the two
         # books it a second time, which changes nothing: the account knows a trade by its id. Until
         # the account can be read and takes it, the spread stays in the state.
-        if self._books.book(spread, at, settled_at):
-            for kind in ("blind", "leaving", "closing", "late"):
-                self._notices.end_alert(f"{kind} {spread.trade_id}")
-            self._save(self._state.without(spread.trade_id))
+        trade = spread.closed_trade(self._settings.costs, new_york_text(at), settled_at)
+        name = trade.trade_id
+        try:
+            account = self._account.record(trade)
+        except UnknownState as error:
+            text = f"{MODE}: {name} closed with ${trade.total}: {error}"
+            self._notices.alert("unknown_state", text)
+            return
+        except BookedOtherwise as error:
+            self._notices.alert(f"booked {name}", str(error))
+        else:
+            closed = f"{name} closed: {trade.exit_reason}, ${trade.total}"
+            log.info("%s; balance $%s", closed, float(account.balance))
+            self._notices.end_alert("unknown_state")
+        for kind in ALERTS_OF_A_SPREAD:
+            self._notices.end_alert(f"{kind} {name}")
+        self._save(self._state.without(name))
 
     def _holdings_agree(self, session: Session) -> bool:
         """Whether the venue holds what the state says."""
@@ -348,34 +428,25 @@ class SpreadSeller:
             return
         minute = float((now - session.opens) / MINUTE)
         today = session.date.astype(object)
+        day = f"{today:%Y%m%d}"
         root = self._settings.root
         for entry in rules.entries:
-            name = f"{rules.strategy}-{today:%Y%m%d}-{entry:03d}"
+            name = f"{rules.strategy}-{day}-{entry:03d}"
             last = min(entry + self._settings.window, rules.latest)
             due = entry <= minute < last and name not in self._state.tried
             if (
-                due
-                and not self._state.is_pending(now)
-                and self._holdings_match(lambda each: each.root == root and each.expiry == today)
+                not due
+                or self._state.is_pending(now)
+                or not self._holdings_match(lambda each: each.root == root and each.expiry == today)
             ):
-                until = session.opens + np.timedelta64(round(last * 60_000), "ms")
-                self._sell(rules, session, name, now, min(until, cutoff))
-
-    def _sell(
-        self,
-        rules: SpreadRules,
-        session: Session,
-        name: str,
-        now: np.datetime64,
-        until: np.datetime64,
-    ) -> None:
-        """Deal with one entry, which may be sold `until` an instant."""
-        # An entry is dealt with once, whatever comes of it: its name is the id of its order, and no
-        # id is sent twice.
-        state = self._state.with_entry(name, name.split("-")[1])
-        offer = self._offers.offer(rules, session, name, now, self.spreads)
-        if offer is None:
-            self._save(state)
-            return
-        self._save(state.with_spread(offer))
-        self._ended(offer, lambda: self._venue.submit(offer.opening_order(until)))
+                continue
+            # An entry is dealt with once, whatever comes of it: its name is the id of its order,
+            # and no id is sent twice.
+            state = self._state.with_entry(name, day)
+            offer = self._offers.offer(rules, session, name, now, self.spreads)
+            if offer is None:
+                self._save(state)
+                continue
+            self._save(state.with_spread(offer))
+            until = session.opens + np.timedelta64(round(last * 60_000), "ms")
+            self._sent(offer, min(until, cutoff))

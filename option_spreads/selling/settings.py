@@ -13,8 +13,14 @@ from foundation.errors import InputError, refuse_outside
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.now import account_files
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
-from option_spreads.selling.cutoff import cutoff_of, refuse_late_entries, taken_until
-from option_spreads.selling.rules import SESSION, Implied, SpreadCosts, SpreadRules
+from option_spreads.selling.rules import (
+    SESSION,
+    Implied,
+    SpreadCosts,
+    SpreadRules,
+    cutoff_of,
+    taken_until,
+)
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import Session
@@ -97,7 +103,7 @@ class SellingSettings:
                 " close"
             )
         self._refuse_late_exit()
-        refuse_late_entries(self.rules, SESSION - self.cutoff_minutes)
+        self.rules.refuse_late_entries(SESSION - self.cutoff_minutes)
         if self.looks is not None and self.looks < 1:
             raise InputError(f"looks: {self.looks} is below 1")
         if not self.broker.paper:

@@ -1,7 +1,7 @@
 """What a seller has open, in a file of the account's folder, enough to go on after any crash.
 
-An intention is written before it is sent, under the id that it is sent with. After a restart the
-venue says what became of it.
+An intention is written before it is sent, under the id that it is sent with. The journal says what
+became of the order; the file, what of that is in the numbers of the spread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -27,13 +27,12 @@ from execution.option_orders import (
     SpreadOrder,
     contract_of,
 )
-from execution.orders import Side
 from foundation.decimals import is_bounded, plain_number
 from foundation.errors import InputError
 from foundation.files import put_whole
 from option_spreads.autoscaler.account import UnknownState
 from option_spreads.autoscaler.trades import ClosedTrade
-from option_spreads.selling.rules import Exit, Running, Spread, SpreadCosts, spread_of_legs
+from option_spreads.selling.rules import Exit, Running, Spread, SpreadCosts, StrikeLeg
 from trainingdata.sessions import Session, session_of
 
 FILE = "open_spreads.json"
@@ -99,12 +98,13 @@ class OpenSpread:
         prices = (self.credit, self.asked, self.paid, self.balance or Decimal(0))
         if not (all(map(is_bounded, prices)) and math.isfinite(self.best)):
             raise InputError(f"{self.trade_id}: a price of it is no number")
-        spread_of_legs(self.strategy, self.option_legs)
+        _ = self.spread
 
     def __str__(self) -> str:
         """It in a line, and whether it should not be open any more."""
-        strikes = "/".join(f"{leg.strike:g}" for leg in self.spread.legs)
-        line = f"{self.trade_id}: {self.contracts} {self.strategy} {strikes} sold at {self.credit}"
+        sold = "being sold" if self.stage == "opening" else "sold"
+        line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.strikes}"
+        line += f" {sold} at {self.credit}"
         if self.why:
             line += f"; {self.remaining} still to be bought back ({self.why})"
         if self.gone:
@@ -121,13 +121,29 @@ class OpenSpread:
         """Its legs, on the sides that they were opened on."""
         # The file keeps symbols without sides, so the sides follow from the order of the symbols.
         # This is the only place that reads them so: everything else asks the leg.
-        sides: Iterator[Side] = itertools.cycle(("sell", "buy"))
-        return tuple(OptionLeg(option, next(sides)) for option in self.options)
+        return tuple(
+            OptionLeg(option, "buy" if number % 2 else "sell")
+            for number, option in enumerate(self.options)
+        )
+
+    @property
+    def closing_legs(self) -> tuple[OptionLeg, ...]:
+        """The legs that undo those that were sold."""
+        return tuple(leg.closing for leg in self.option_legs)
 
     @property
     def spread(self) -> Spread:
-        """The spread that was sold."""
-        return spread_of_legs(self.strategy, self.option_legs)
+        """The spread that was sold, checked."""
+        legs = [
+            StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side)
+            for leg in self.option_legs
+        ]
+        return Spread(self.strategy, tuple(legs))
+
+    @property
+    def strikes(self) -> str:
+        """Of its legs, as the account's files write them."""
+        return "/".join(f"{leg.strike:g}" for leg in self.spread.legs)
 
     @property
     def last_session(self) -> Session | None:
@@ -146,57 +162,40 @@ class OpenSpread:
 
     @property
     def order_id(self) -> str:
-        """The id of the order that is on its way, or was last."""
-        return self.trade_id if self.stage == "opening" else self.closing_id
-
-    @property
-    def closing_id(self) -> str:
-        """The id of the last closing order."""
+        """The id of its opening order while that is on its way, then of its last closing order."""
         # Each attempt has an id of its own: the venue refuses an id that was used before, also one
         # of an order that was cancelled.
-        return f"{self.trade_id}.close{self.attempts}"
+        return self.trade_id if self.stage == "opening" else f"{self.trade_id}.close{self.attempts}"
 
-    def opening_order(self, until: np.datetime64) -> SpreadOrder:
-        """The order that sells it, for its credit or more; until: when it expires."""
+    def order(self, until: np.datetime64) -> SpreadOrder:
+        """The order that is on its way: it sells it for its credit or more, or buys back what
+        remains at the market; until: when it expires.
+        """
+        opening = self.stage == "opening"
         return SpreadOrder(
-            self.trade_id,
-            self.option_legs,
-            self.contracts,
-            self.credit,
-            expires_at=until,
-            reason=self.reason,
-        )
-
-    def closing_order(self, until: np.datetime64) -> SpreadOrder:
-        """The order that buys back what remains, at the market; until: when it expires."""
-        return SpreadOrder(
-            self.closing_id,
-            self.closing_legs,
+            self.order_id,
+            self.option_legs if opening else self.closing_legs,
             self.remaining,
+            self.credit if opening else None,
             expires_at=until,
-            reduces=True,
-            reason=self.why,
+            reduces=not opening,
+            reason=self.reason if opening else self.why,
         )
 
-    @property
-    def closing_legs(self) -> tuple[OptionLeg, ...]:
-        """The legs that undo those that were sold."""
-        return tuple(leg.closing for leg in self.option_legs)
-
-    def after_opening(self, fill: SpreadFill) -> OpenSpread:
-        """The spread once its opening order has filled."""
-        return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
-
-    def after_closing(self, fill: SpreadFill | None) -> OpenSpread:
-        """The spread once a closing order has ended; no fill where the venue never had it."""
-        if fill is None:
-            return replace(self, stage="open")
-        paid = self.paid - fill.credit * fill.contracts
-        return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
+    def closing(self) -> OpenSpread:
+        """The spread as the next closing order is sent."""
+        return replace(self, stage="closing", attempts=self.attempts + 1)
 
     def never_left(self) -> OpenSpread:
         """The spread whose closing order was never written down: the next one has its id."""
         return replace(self, stage="open", attempts=self.attempts - 1)
+
+    def after(self, fill: SpreadFill) -> OpenSpread:
+        """The spread once its order has ended and has traded so much."""
+        if self.stage == "opening":
+            return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
+        paid = self.paid - fill.credit * fill.contracts
+        return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
 
     def closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
@@ -207,25 +206,27 @@ class OpenSpread:
         exit_time: New York time.
         settled_at: points a spread that the remaining contracts settled at; None where none remain.
         """
-        spread = self.spread
         settlement = (settled_at or Decimal(0)) * self.remaining
         points = self.credit * self.contracts - self.paid - settlement
         # Settlement in cash is no order and costs no fees.
-        traded = self.contracts + self.closed
-        fees = costs.fees(spread, 1) * traded
-        total = round(points * SHARES - fees, 2)
-        # It may have been meant to be bought back: what ended it is what it ended with.
-        why = self.why if settled_at is None else "settled" if settled_at else "expired"
+        fees = costs.fees(self.spread, 1) * (self.contracts + self.closed)
         columns = {
             "Timestamp_ET": self.entered,
-            "Strikes": "/".join(f"{leg.strike:g}" for leg in spread.legs),
+            "Strikes": self.strikes,
             "Entry_Credit": f"{self.credit:.4f}",
             "Entry_Reason": self.reason,
         }
         if self.balance is not None:
             columns["Account_Balance"] = f"{self.balance:.2f}"
         return ClosedTrade(
-            self.trade_id, self.strategy, self.contracts, total, exit_time, why, columns
+            self.trade_id,
+            self.strategy,
+            self.contracts,
+            round(points * SHARES - fees, 2),
+            exit_time,
+            # It may have been meant to be bought back: what ended it is what it ended with.
+            self.why if settled_at is None else "settled" if settled_at else "expired",
+            columns,
         )
 
 
@@ -321,15 +322,13 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
         raise UnknownState(
             f"{path} is gone; compare the venue's positions with what was in it, and write it anew"
         ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise UnknownState(
-            f"{path}: {place}: {problem['msg']}; compare it with the venue's positions and mend it"
-        ) from None
     except (OSError, ArithmeticError, ValueError, RecursionError) as error:
+        why = str(error)
+        if isinstance(error, ValidationError):
+            problem = error.errors()[0]
+            why = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         raise UnknownState(
-            f"{path}: {error}; compare it with the venue's positions and mend it"
+            f"{path}: {why}; compare it with the venue's positions and mend it"
         ) from None
     if len({each.trade_id for each in state.spreads}) != len(state.spreads):
         raise UnknownState(f"{path}: a trade is there twice")
@@ -340,15 +339,9 @@ def set_state_aside(folder: Path) -> None:
     """Keep a file that cannot be read under a name that nothing has yet.
 
     It stays where it is until it is replaced; only a folder in its place is moved away.
-
-    Raises
-    ------
-    InputError
-        for a folder that cannot be written.
     """
     path = folder / FILE
-    numbers = itertools.count()
-    names = (path.with_name(f"{FILE}.aside-{number}") for number in numbers)
+    names = (path.with_name(f"{FILE}.aside-{number}") for number in itertools.count())
     aside = next(name for name in names if not name.exists())
     try:
         if path.is_dir():
@@ -360,13 +353,7 @@ def set_state_aside(folder: Path) -> None:
 
 
 def write_state(folder: Path, state: SellerState) -> None:
-    """Write the state whole; it is on the disk when this returns.
-
-    Raises
-    ------
-    InputError
-        for a folder that cannot be written.
-    """
+    """Write the state whole; it is on the disk when this returns."""
     text = json.dumps(asdict(state), indent=1, default=str)
     try:
         put_whole(folder / FILE, text.encode())

@@ -28,8 +28,7 @@ from execution.option_orders import (
 )
 from foundation.errors import OrderRejected
 from marketsimulator.venue.spread_tickets import SpreadTicket
-from option_spreads.selling.cutoff import cutoff_of, taken_until
-from option_spreads.selling.rules import TRADING_DAYS
+from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
 from option_spreads.simulation.pricing import Smile, bid_and_ask
 from trainingdata.sessions import session_of, sessions_between
 

@@ -141,7 +141,7 @@ def sell_spread(
         return None
     credits, closing_costs = spread_prices(spread, path, years, vix, smile, costs.slippage)
     credit = float(credits[0])
-    if not rules.credit_least <= credit < spread.width:
+    if not rules.sells_for(credit, spread):
         return None
     settlement = round(spread.settles_at(float(path[-1])), 2)
     step, reason = _exit(credit, closing_costs.tolist(), minutes.tolist(), rules)

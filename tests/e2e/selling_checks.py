@@ -145,7 +145,7 @@ def lost_holdings(
         if spread.stage == "opening":
             number = contracts_in(_of(tickets, spread.trade_id))
         if spread.stage == "closing":
-            number -= contracts_in(_of(tickets, spread.closing_id))
+            number -= contracts_in(_of(tickets, spread.order_id))
         for leg in spread.option_legs:
             expected[leg.contract] += leg.direction * number
     every = {*expected, *held}

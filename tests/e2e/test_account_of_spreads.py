@@ -21,7 +21,7 @@ from foundation.database import Database
 from foundation.errors import OrderRejected
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import Row, rows_of
-from option_spreads.selling.job import SpreadGuard
+from option_spreads.selling.job import spread_guard
 from option_spreads.selling.state import collateral, read_state
 from option_spreads.simulation.selling import MAX_POSITION, offered_spreads, spread_account
 from option_spreads.simulation.spread_report import trade_table
@@ -63,7 +63,7 @@ class Funded(InFront):
         now = self.here.desk.now()
         broker: Any = self
         at_risk = {"SPXW": float(self.held_against())}
-        guard = SpreadGuard(self.guards, broker, lambda: at_risk, self.files)
+        guard = spread_guard(self.guards, broker, lambda: at_risk, self.files)
         intent = Intent(order, now, part="reduction" if order.reduces else "opening")
         if why := guard(intent, now, None):
             raise OrderRejected(why)

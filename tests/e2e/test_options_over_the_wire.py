@@ -39,7 +39,7 @@ from execution.account_lock import JOURNAL
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
-from execution.journal.events import EventLog
+from execution.journal.events import HELD, EventLog
 from execution.journal.intents import IntentBook
 from execution.live.account import LiveAccount
 from execution.live.open_account import OpenAccount
@@ -48,6 +48,7 @@ from execution.option_orders import (
     Contract,
     NeverSent,
     OptionLeg,
+    SpreadFill,
     SpreadOrder,
     SpreadVenue,
     contract_of,
@@ -62,6 +63,7 @@ from option_spreads.autoscaler.trades import rows_of
 from option_spreads.sell import sell
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
+from option_spreads.selling.state import read_state
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, Practice, Start, environment, trading
 from tests.passing import HURRIED
@@ -615,11 +617,31 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
         KEYS,
     )
     kinds = [body["kind"] for _, path, body in heard if path == "/alert"]
-    assert kinds == ["step holdings", "step"]
+    assert kinds == ["step holdings"]
     assert [path for _, path, _ in heard].count("/beat") == 1
     rows = rows_of((tmp_path / "paper" / "trades.csv").read_bytes())[1]
     assert [row["Trade_ID"] for row in rows] == ["PUT-20240220-060"]
     assert len(here.posts) == 2
+
+
+def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
+    practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = options(practice, vix)
+    here.advance("2024-02-20T15:30:00Z")
+    AccountFiles(tmp_path / "paper", 20_000.0).initialise()
+    submit = AlpacaSpreads.submit
+
+    def unheard(self: AlpacaSpreads, order: SpreadOrder) -> SpreadFill:
+        submit(self, order)
+        raise OutcomeUnknown("silence")
+
+    monkeypatch.setattr(AlpacaSpreads, "submit", unheard)
+    words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "rules.entries=[60]"]
+    folders = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}"]
+    sell([*words, *folders, "looks=1"], KEYS)
+    assert len(here.posts) == 1
+    assert [each.stage for each in read_state(tmp_path / "paper").spreads] == ["open"]
 
 
 def test_keys_that_open_no_account_and_a_venue_that_is_not_there_end_a_counted_run(
@@ -754,8 +776,14 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     assert ended.stdout.endswith(said)
     assert bool(here.venue.options.desks[UNDER].held()) is not flatten
     assert [body["text"] for _, _, body in heard if body["kind"] == "stopped"] == [told]
-    found = EventLog(Database(folder / JOURNAL)).events("spreads")
-    assert [event.kind for event in found] == ["stopped"]
+    log = EventLog(Database(folder / JOURNAL))
+    found = [event.kind for event in log.events("spreads")]
+    assert [kind for kind in found if kind != HELD] == ["stopped"]
+    status = ["-m", "execution.live", "status", "--account", account]
+    shown = run_command(status, cwd=tmp_path, env=environment(tmp_path)).stdout.splitlines()
+    held = [line for line in shown if line.startswith("open: ")]
+    assert held == [f"open: {line}" for line in log.last_held("spreads")]
+    assert bool(held) is not flatten
     again = seller_in(tmp_path / "again", *words, f"folder={folder.parent}", **state).wait()
     assert again.returncode == 2
     assert "KILL is there: nothing is traded; remove it first" in again.stderr

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from execution.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder, SpreadVenue
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
-from option_spreads.autoscaler.account import AccountFiles, UnknownState
+from option_spreads.autoscaler.account import UnknownState
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.autoscaler.trades import ClosedTrade, Row, rows_of
+from option_spreads.autoscaler.trades import Row, rows_of
 from option_spreads.selling.rules import NEAR_STRIKE, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
@@ -32,7 +32,6 @@ from option_spreads.simulation.spread_report import trade_table
 from tests.e2e.selling import COSTS, SMILE, InFront, Practising, practising_seller, synthetic
 from tests.option_spreads.sold import sold
 from trainingdata.instants import new_york_date
-from trainingdata.sessions import session_of
 
 HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
 TOLD = ("Timestamp_ET", "Strategy", "Strikes", "Position_Size", "Exit_Time", "P/L_$", "Exit_Reason")
@@ -298,10 +297,6 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
     for minute in (0, 5, 10):
         _to(here, 1, minute)
         here.seller().step()
-    assert (
-        not (here.folder / "unbooked.jsonl").exists()
-        or len((here.folder / "unbooked.jsonl").read_text().splitlines()) == 1
-    )
     if broken != "account_balance.json":  # that one is rebuilt from the trades by whoever finds it
         assert read_state(here.folder).spreads
         path.unlink() if before is None else path.write_text(before)
@@ -584,24 +579,6 @@ def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_pa
     assert row["Exit_Time"] == "2024-04-02 16:00"
 
 
-def test_a_noted_trade_that_is_booked_otherwise_keeps_no_closed_spread_from_being_booked(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    _to(here, 0, 30)
-    (spread,) = here.seller().step().spreads
-    by_hand = ClosedTrade("by_hand", "PUT", 1, Decimal(98), "2024-04-01 15:50")
-    AccountFiles(here.folder, here.settings.sizing.STARTING_CAPITAL).record(by_hand)
-    noted = replace(by_hand, total=Decimal(100))
-    (here.folder / "unbooked.jsonl").write_text(json.dumps(noted.row()) + "\n")
-    _to(here, 1, 0)
-    assert not here.seller().step().spreads
-    assert [row["Trade_ID"] for row in booked(here)] == ["by_hand", spread.trade_id]
-    assert json.loads((here.folder / "unbooked.jsonl").read_text()) == noted.row()
-    assert "ALERT booked by_hand" in caplog.text
-    assert f"ALERT booked {spread.trade_id}" not in caplog.text
-
-
 def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_somebody_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -670,7 +647,7 @@ def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path:
     again = here.seller()
     again.leaving = True
     assert again.step().spreads == ()
-    assert [name for name in here.desk.tickets if ".close" in name] == [spread.closing_id]
+    assert [name for name in here.desk.tickets if ".close" in name] == [spread.order_id]
 
 
 def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
@@ -826,11 +803,8 @@ def test_shares_that_change_hands_are_no_settlement_in_cash(
     near = NEAR_STRIKE * short.strike + 0.1
     for outside in (short.strike + near, long.strike - near):
         assert not spread.spread.delivers_at(outside)
-    session = session_of(np.datetime64(closed))
-    in_cash = replace(here, settings=replace(here.settings, delivers=False)).seller()._books
-    for index, points in ((short.strike + near, "0"), (short.strike - 1.63, "1.63")):
-        settled_at = in_cash.settlement(spread, index, session, here.market.now())
-        assert settled_at == Decimal(points)
+    for index, points in ((short.strike + near, 0.0), (short.strike - 1.63, 1.63)):
+        assert round(spread.spread.settles_at(index), 2) == points
     here.market.closes[closed] = long.strike - near
     seller.step()
     assert [row["Exit_Reason"] for row in booked(here)] == ["settled"]
@@ -1116,7 +1090,7 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
         "a", "PUT", legs, "open", 3, Decimal("1.25"), "2024-04-02 10:00", Decimal("1.45")
     )
     fill = SpreadFill(1, Decimal("-0.50"))
-    half = one.after_closing(fill)
+    half = one.after(fill)
     trade = half.closed_trade(SpreadCosts(0.0, 0.65, 0.35), "2024-04-02 16:00", Decimal("2.00"))
     assert trade.total == Decimal("1.25") * 300 - Decimal("0.50") * 100 - Decimal(
         "2.00"
@@ -1134,5 +1108,5 @@ def test_what_could_not_be_bought_back_is_booked_as_what_ended_it(
     )  # fmt: skip
     trade = meant.closed_trade(SpreadCosts(), "2024-04-02 16:00", Decimal(settled_at))
     assert trade.exit_reason == reason
-    bought = meant.after_closing(SpreadFill(3, Decimal(0)))
+    bought = meant.after(SpreadFill(3, Decimal(0)))
     assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"

@@ -46,7 +46,7 @@ from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
-from option_spreads.selling.panel import spreads_section
+from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
 from tests.commands import Started
 from tests.e2e.chromium import browsing, installed, look_at_all_widths

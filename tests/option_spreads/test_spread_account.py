@@ -27,7 +27,6 @@ from option_spreads.backtest import (
     run_summary,
     write_results,
 )
-from option_spreads.selling.offers import is_sold_for
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pricing import Smile
@@ -270,8 +269,8 @@ def test_an_index_of_days_that_have_not_come_is_said_to_be_none_for_a_monte_carl
 def test_a_seller_takes_the_credits_that_a_simulation_takes(cents: int, least: int) -> None:
     spread = spread_of("PUT", 5000.0, distance=20, width=5)
     rules = SpreadRules(strategy="PUT", credit_least=least / 100)
-    assert is_sold_for(Decimal(cents) / 100, rules, spread) == (cents >= least)
-    assert (rules.credit_least <= cents / 100 < spread.width) == (cents >= least)
+    assert rules.sells_for(float(Decimal(cents) / 100), spread) == (cents >= least)
+    assert rules.sells_for(cents / 100, spread) == (cents >= least)
 
 
 def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:

@@ -158,13 +158,6 @@ def test_a_row_with_a_slip_in_its_number_is_unknown_state(
     assert f"row 1: {column} is '{word}', not a number" in caplog.text
 
 
-def test_a_noted_trade_with_a_slip_in_its_number_is_unknown_state(root: Path) -> None:
-    folder = account_of(root, WIN.format(k=0), balance="20100")
-    noted = {**TRADE.row(), "P/L_$": "1_000"}
-    (folder / "unbooked.jsonl").write_text(json.dumps(noted) + "\n")
-    assert calculate_position_size(max_risk_per_contract=250) == 0
-
-
 @pytest.mark.parametrize("word", ["1_0", "３"])
 def test_variables_and_flags_have_no_underscores_and_no_wide_digits(
     monkeypatch: pytest.MonkeyPatch, word: str
@@ -232,7 +225,7 @@ def test_an_id_is_the_same_with_blanks_around_it(root: Path) -> None:
     assert [float(flow) for flow in state.flows] == [5]
 
 
-@pytest.mark.parametrize("name", ["account_balance.json", ".update.json", "unbooked.jsonl"])
+@pytest.mark.parametrize("name", ["account_balance.json", ".update.json"])
 def test_a_byte_order_mark_is_no_damage(root: Path, name: str) -> None:
     folder = account_of(root, WIN.format(k=0), balance="20100")
     (folder / "trades.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "trades.csv").read_bytes())
@@ -242,7 +235,6 @@ def test_a_byte_order_mark_is_no_damage(root: Path, name: str) -> None:
             {each: (folder / each).read_text("utf-8-sig")
              for each in ("trades.csv", "account_balance.json")}
         ),
-        "unbooked.jsonl": json.dumps(TRADE.row()) + "\n",
     }  # fmt: skip
     (folder / name).write_text(contents[name], "utf-8-sig")
     assert calculate_position_size(max_risk_per_contract=250) == 1

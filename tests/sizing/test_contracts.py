@@ -9,7 +9,6 @@ import logging
 import random
 import subprocess
 import time
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -128,19 +127,6 @@ def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
     assert "[AUTOSCALING] Account Balance: $9,000" in caplog.messages, "the lower one is the file's"
 
 
-def test_trades_that_wait_to_be_booked_count_and_a_torn_line_loses_nothing(root: Path) -> None:
-    folder_of(root, [row("w", "50")], "20050")
-    files = AccountFiles(root / "paper", 20_000)
-    noted = ClosedTrade("late", "PUT", 1, Decimal(-12000), "2024-04-02 16:00")
-    torn = json.dumps(noted.row())[:30]
-    (root / "paper" / "unbooked.jsonl").write_text(json.dumps(noted.row()) + "\n" + torn)
-    assert calculate_position_size(max_risk_per_contract=250) == 0, "8,050 is in the halt"
-    assert [float(flow) for flow in files.read().flows] == [50, -12000]
-    (aside,) = (root / "paper").glob("unbooked.jsonl.aside-*")
-    assert aside.read_text().endswith(torn)
-    assert not (root / "paper" / "unbooked.jsonl").exists()
-
-
 @pytest.mark.parametrize("cell", ["1e9999999", "-1e9999999", "1e-9999999", "1e16", "sNaN"])
 def test_numbers_without_measure_are_unknown_state(root: Path, cell: str) -> None:
     folder_of(root, [row("w", cell)], "20000")
@@ -151,7 +137,7 @@ def test_numbers_without_measure_are_unknown_state(root: Path, cell: str) -> Non
     assert calculate_position_size(max_risk_per_contract=250) == 0
 
 
-@pytest.mark.parametrize("name", ["trades.csv", "account_balance.json", "unbooked.jsonl"])
+@pytest.mark.parametrize("name", ["trades.csv", "account_balance.json"])
 def test_a_folder_in_place_of_a_file_is_unknown_state(root: Path, name: str) -> None:
     folder_of(root, [row("w", "5")], "20005")
     (root / "paper" / name).unlink(missing_ok=True)
@@ -312,61 +298,20 @@ def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
         files.record(trade("open", "12.34", 2))
 
 
-def test_a_trade_that_closes_while_the_state_is_unknown_is_kept_and_booked_later(
+def test_a_trade_that_closes_while_the_state_is_unknown_is_booked_when_it_is_asked_for_again(
     root: Path,
 ) -> None:
     folder = folder_of(root, [row("a", "10")], "20010", total=7)
     files = AccountFiles(folder, 20_000)
-    with pytest.raises(UnknownState):
-        files.record(trade("b", "-50"))
-    with pytest.raises(UnknownState):
-        files.record(trade("c", "20"))
-    for minute in range(3):
-        with pytest.raises(UnknownState):
-            files.record(replace(trade("c", "20"), exit_time=f"2024-04-02 15:0{minute}"))
-    noted = folder / "unbooked.jsonl"
-    assert len(noted.read_text().splitlines()) == 2, "noted once, whenever it is noted again"
-    noted.write_text(noted.read_text().rstrip(), "utf-8")
-    state = files.recover()
-    assert (float(state.balance), len(state.results)) == (19_980, 3), "an editor's file is whole"
-    assert not (folder / "unbooked.jsonl").exists()
-
-
-def test_a_noted_trade_that_is_booked_with_another_result_keeps_no_other_from_being_booked(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = folder_of(root, [row("by_hand", "98")], "20098")
-    conflicting = json.dumps(trade("by_hand", "100").row())
-    noted = folder / "unbooked.jsonl"
-    noted.write_text(conflicting + "\n" + json.dumps(trade("noted", "5").row()) + "\n")
-    files = AccountFiles(folder, 20_000)
+    before = (folder / "trades.csv").read_text()
     for _ in range(2):
-        state = files.record(trade("closed", "-500"))
-        assert [float(flow) for flow in state.flows] == [98, 5, -500]
-        assert noted.read_text() == conflicting + "\n", "a person finds it where it was noted"
-    with pytest.raises(InputError, match="by_hand: booked already with 98, now 100"):
-        files.record(trade("by_hand", "100"))
-    assert calculate_position_size(max_risk_per_contract=250) == 1
-    assert "ALERT booked by_hand: by_hand: booked already with 98, now 100" in caplog.text
-    assert "ALERT booked closed" not in caplog.text
-    noted.write_text(json.dumps(trade("by_hand", "98").row()) + "\n")
-    assert not files.read().conflicts
-    assert not noted.exists()
-
-
-def test_of_two_results_noted_for_one_trade_the_first_is_booked_and_the_other_stays_noted(
-    root: Path,
-) -> None:
-    folder = folder_of(root, [row("before", "10")], "20010")
-    lines = [json.dumps(trade("twice", total).row()) for total in ("100", "90")]
-    torn = lines[0][:30]
-    (folder / "unbooked.jsonl").write_text("\n".join([*lines, torn]))
-    state = AccountFiles(folder, 20_000).read()
-    assert [float(flow) for flow in state.flows] == [10, 100]
-    assert list(state.conflicts) == ["twice"]
-    assert (folder / "unbooked.jsonl").read_text() == lines[1] + "\n"
-    (aside,) = folder.glob("unbooked.jsonl.aside-*")
-    assert aside.read_text().endswith(torn)
+        with pytest.raises(UnknownState):
+            files.record(trade("b", "-50"))
+    assert (folder / "trades.csv").read_text() == before
+    files.recover()
+    for _ in range(2):
+        state = files.record(trade("b", "-50"))
+        assert (float(state.balance), len(state.results)) == (19_960, 2)
 
 
 @settings(max_examples=60, deadline=None)
