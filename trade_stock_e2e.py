@@ -36,13 +36,12 @@ from rich.table import Table
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Choice, Decision, keep_unsolved
 from execution.live.accounts import TRADE
-from execution.live.cycle import NOTHING_CLOSED, Cycle, next_instant, run_cycle, wait_until
+from execution.live.cycle import NOTHING_CLOSED, Cycle, decided_cycle, next_instant
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import history_lines, undecided
-from execution.live.waiting import waiting_line
 from execution.orders import Account
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
@@ -83,7 +82,7 @@ def dry_pass(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
     account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.view(bars), account)
-    return Cycle(account, bars, decision, (), "" if decision else NOTHING_CLOSED)
+    return Cycle(account, bars, decision, idle="" if decision else NOTHING_CLOSED)
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
@@ -186,26 +185,19 @@ def trade(config: DictConfig) -> None:
 
 
 def preview(config: DictConfig) -> None:
-    """Passes that decide for a venue's account, say why, and send nothing."""
+    """A pass that decides for a venue's account, says why, and sends nothing."""
     settings, keys, feed, trader = venue_parts(config)
     _say_unused_range(config, "the venue's clock says when")
     broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
-    rules = VenueRules(broker)
-    look = FirstLook(settings)
-    for number in range(config.cycles or 1):
-        if number:
-            instant = next_instant(broker.now(), settings.symbols)
-            say(waiting_line(instant, settings.symbols))
-            wait_until(broker.now, instant)
-        cycle = run_cycle(broker, feed, trader, settings, send=False, rules=rules)
-        _log(cycle)
-        look(cycle)
-        with printing():
-            show(cycle)
-            show_undecided(cycle, settings)
+    cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
+    _log(cycle)
+    FirstLook(settings)(cycle)
+    with printing():
+        show(cycle)
+        show_undecided(cycle, settings)
     if cycle.decision is None:
         instant = next_instant(cycle.account.as_of, settings.symbols)
-        say(f"Ask again at {utc_text(instant)}, or with cycles=2, which waits for it.")
+        say(f"Ask again at {utc_text(instant)}.")
 
 
 def replay(config: DictConfig) -> None:

@@ -1,9 +1,8 @@
-"""One process an account: whoever sends orders to it holds its lock, wherever it was started.
+"""One process an account, and one place of its journal, wherever this program is started.
 
-The lock is the user's, not a folder's: two copies of this program in two folders trade one account
-one after the other. Beside it stands where the account's orders were last written down, because
-those that are open there are open everywhere, and what stops them there stops them everywhere. A
-second lock lies beside the journal: two users have no lock in common, and may have a journal.
+The lock is the user's, not a folder's. Beside it stands where the account's journal is: the account
+is traded from there alone, because what is open, halted or stopped there is so everywhere. A second
+lock lies beside the journal: two users have no lock in common, and may have a journal.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.journal.halts import standing_halts
-from execution.journal.intents import refuse_earlier, undetermined_count
-from execution.journal.passes import unfinished_count
+from execution.journal.intents import refuse_earlier
 from foundation.clock import system_clock
 from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
 from foundation.errors import InputError
@@ -50,13 +47,7 @@ def state_folder(account_id: str) -> Path:
 
 @contextmanager
 def account_lock(account_id: str) -> Iterator[Path]:
-    """Hold the lock of an account, beside which the folder that this yields lies.
-
-    Raises
-    ------
-    InputError
-        for an account that another process trades, and for an id that is none.
-    """
+    """Hold the user's lock of an account; yields the folder that it lies in."""
     if not _ACCOUNT_ID.fullmatch(account_id):
         raise InputError(f"the venue's account has the id {account_id!r}, which is none")
     folder = state_folder(account_id)
@@ -147,34 +138,21 @@ def journal_of_account(
         with folder_lock(account_id, path.parent):
             for place in (folder, path.parent):
                 keep_private(place)
-            known = noted_journal(account_id) == path
-            set_aside = _checked(path, replace_damaged, known)
-            database = Database(path)
-            try:
-                _note_journal(folder / _NOTE, path)
+            set_aside = _checked(path, replace_damaged, known=noted_journal(account_id) == path)
+            with closing(Database(path)) as database:
+                try:
+                    put_whole(folder / _NOTE, str(path).encode())
+                except OSError as error:
+                    raise InputError(
+                        f"{folder / _NOTE}: cannot be written: {error.strerror or error}"
+                    ) from error
                 yield AccountJournal(database, path.parent, set_aside)
-            finally:
-                database.close()
 
 
-def _note_journal(note: Path, path: Path) -> None:
-    try:
-        put_whole(note, str(path).encode())
-    except OSError as error:
-        raise InputError(f"{note}: cannot be written: {error.strerror or error}") from error
-
-
-def _checked(path: Path, replace_damaged: bool, known: bool) -> Path | None:
+def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     """Where a damaged journal was put; none for one that is sound or not there.
 
     known: whether the account's orders were written down there before.
-
-    Raises
-    ------
-    DatabaseFailed
-        for a damaged one that is not to be replaced, and one that cannot be read now.
-    InputError
-        for one of a version that is not taken over.
     """
     if not path.exists():
         return None
@@ -255,48 +233,29 @@ def noted_journal(account_id: str) -> Path | None:
 
 
 def refuse_other_journal(account_id: str, path: Path) -> None:
-    """Refuse a journal while the account's last one, in another folder, is not done with.
+    """Refuse a journal in another place than the account's, and one that is gone from there.
 
     Raises
     ------
     InputError
-        saying what is left there, or that it is gone.
+        saying where it is, and what to do.
     """
-    before = noted_journal(account_id)
-    if before is None:
+    known = noted_journal(account_id)
+    if known is None:
         return
     try:
-        kept = before.is_file()
-        same = before == path or (kept and path.exists() and before.samefile(path))
+        kept = known.is_file()
+        if kept and (known == path or (path.exists() and known.samefile(path))):
+            return
     except OSError as error:
-        raise InputError(f"{before}: cannot be looked at: {error.strerror or error}") from error
+        raise InputError(f"{known}: cannot be looked at: {error.strerror or error}") from error
+    note = state_folder(account_id) / _NOTE
     if not kept:
         raise InputError(
-            f"account {account_id}: {before}, in which its orders were written down, is not there."
-            " Bring it back; or, once the venue shows that nothing of it works, delete"
-            f" {state_folder(account_id) / _NOTE}"
+            f"account {account_id}: {known}, in which its orders were written down, is not there."
+            f" Bring it back; or, once the venue shows that nothing of it works, delete {note}"
         )
-    if same:
-        return
-    if left := _left_in(before):
-        root = before.parent.parent
-        raise InputError(
-            f"account {account_id}: {'; '.join(left)}; go on with folder={root}, where"
-            f" `python -m execution.live --folder {root} --account {account_id} status` says what"
-            " to do"
-        )
-
-
-def _left_in(journal: Path) -> list[str]:
-    """What an account's folder is not done with, a sentence each."""
-    left = []
-    kill_file = journal.parent / KILL_FILE
-    if os.path.lexists(kill_file):
-        left.append(f"{kill_file} stops everything")
-    if kinds := standing_halts(journal):
-        left.append(f"the halts {', '.join(kinds)} stand in {journal}")
-    if count := undetermined_count(journal):
-        left.append(f"nobody knows yet what became of {count} of the orders in {journal}")
-    if count := unfinished_count(journal):
-        left.append(f"{count} of the decisions in {journal} are not sent whole")
-    return left
+    raise InputError(
+        f"account {account_id}: its journal is {known}: go on with folder={known.parent.parent};"
+        f" or, while nothing trades it, move {known.parent} to {path.parent} and delete {note}"
+    )

@@ -16,24 +16,480 @@ if __name__ == "__main__":
 
 import logging
 import os
+import shutil
+import sqlite3
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-from execution.live.checks import Finding, Start, findings
+import numpy as np
+
+from execution.account_lock import (
+    JOURNAL,
+    KILL_FILE,
+    is_there,
+    is_traded,
+    noted_journal,
+    refuse_emptied,
+    refuse_other_journal,
+    refuse_unusable,
+    state_folder,
+)
+from execution.alpaca.account import ACTIVE
+from execution.alpaca.connection import VenueConnection
+from execution.alpaca.fields import AccountFacts
+from execution.journal.halts import HALT_RULES, standing_halts
+from execution.journal.intents import undetermined_count
 from execution.live.settings import LiveSettings
-from foundation.command import Parser, one_line_errors
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from foundation.clock import system_clock
+from foundation.command import LOGS, Parser, one_line_errors
 from foundation.compose import composed_config
-from foundation.errors import InputError
-from trainingdata.feed.endpoint import Keys
+from foundation.counts import time_text
+from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
+from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
+from trainingdata.feed.endpoint import Keys, unread_address
+from trainingdata.feed.fields import as_mapping
+from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import utc_text
+from trainingdata.instruments import Kind, instrument, is_coin
+from trainingdata.sessions import last_known
+
+Level = Literal["ok", "warning", "failure"]
+Said = tuple[Level, str]
+
+HISTORY = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
+SPREADS = 3  # the option level from which on the venue takes spreads
+NOTABLE_OFFSET = 5.0  # seconds
+LARGEST_OFFSET = 60.0
+SIMULATED_OFFSET = 86_400.0  # seconds from which on a clock is a practice server's own
+GIGABYTE = 2**30
+FULL = 100_000_000  # bytes below which nothing may be started
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check has found.
+
+    level: `ok`, `warning` for what the loop can do without, `failure` for what it cannot.
+    name: of the check.
+    found: what, and what to do where it is not ok.
+    """
+
+    level: Level
+    name: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.level:7} {self.name}: {' '.join(self.found.split())}"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a start of the loop would meet; looked at once, when a check first needs it.
+
+    settings: of the loop.
+    keys: of the account, or why there are none.
+    clock: this machine's time.
+    """
+
+    settings: LiveSettings
+    keys: Keys | InputError
+    clock: Callable[[], np.datetime64] = system_clock
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """To be traded, as they are written here."""
+        return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
+
+    @property
+    def root(self) -> Path:
+        """Of the accounts' folders."""
+        return Path(self.settings.folder)
+
+    def given_keys(self) -> Keys:
+        """The keys, where there are any."""
+        if isinstance(self.keys, InputError):
+            raise self.keys
+        return self.keys
+
+    @cached_property
+    def connection(self) -> VenueConnection:
+        """To the account's venue."""
+        return VenueConnection(self.settings.broker, self.given_keys())
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """What the venue says of the account."""
+        with self.connection.translated_errors("the account"):
+            facts = as_mapping(self.connection.client.get_account())
+            AccountFacts.id.of(facts)
+        return facts
+
+    @cached_property
+    def journal(self) -> Path:
+        """Of the account, whether it is there or not."""
+        return (self.root / AccountFacts.id.of(self.facts) / JOURNAL).absolute()
+
+    @cached_property
+    def traded(self) -> bool:
+        """Whether another process sends orders to the account."""
+        return is_traded(self.journal.parent.name, self.journal.parent)
+
+
+def findings(start: Start) -> Iterator[Finding]:
+    """What every check finds, one after the other."""
+    missing: dict[str, str] = {}  # of each check that found nothing, the one to mend first
+    for name, (check, needed) in CHECKS.items():
+        if needed in missing:
+            missing[name] = missing[needed]
+            text = f"not checked, because of {missing[name]}; mend that first"
+            yield Finding("warning", name, text)
+            continue
+        try:
+            level, found = check(start)
+        except InputError as error:
+            level, found = "failure", str(error)
+            missing[name] = name
+        yield Finding(level, name, found)
+
+
+def _keys(start: Start) -> Said:
+    try:
+        _ = start.facts
+    except AccessRefused as error:
+        raise InputError(f"present, and not accepted: {error}") from error
+    except BrokerError as error:
+        raise InputError(
+            f"present, and nobody says whether they are accepted: {error}; look at the network and"
+            " at the venue's status page"
+        ) from error
+    return "ok", "present, and accepted"
+
+
+def _venue(start: Start) -> Said:
+    """Whether orders are real, and whether an address in the environment leads elsewhere."""
+    broker = start.settings.broker
+    level: Level = "warning"
+    if broker.address is None and broker.paper:
+        level, found = "ok", "Alpaca's paper account; no order is real"
+    elif broker.address is None:
+        found = "Alpaca's account with real money; set broker.paper=true to practise"
+    elif broker.on_this_machine:
+        level, found = "ok", f"{broker.address} in Alpaca's place, a server on this machine"
+    else:
+        found = (
+            f"{broker.address} in Alpaca's place; its keys and orders are this server's, take"
+            " broker.url_override away where that is not meant"
+        )
+    note = unread_address(start.keys, broker) if isinstance(start.keys, Keys) else ""
+    return ("warning", f"{found}; {note}") if note else (level, found)
+
+
+def _account(start: Start) -> Said:
+    """Whether the venue takes orders of the account."""
+    account = AccountFacts.id.of(start.facts)
+    status = AccountFacts.status.of(start.facts)
+    said = [f"is {status}"] if status != ACTIVE else []
+    said += [f"has {block.name}" for block in AccountFacts.blocks if block.of(start.facts)]
+    if not said:
+        found = f"{account} is {ACTIVE}, with no block"
+        kept = start.settings.kept_back(float(AccountFacts.equity.of(start.facts) or 0))
+        return ("warning", "; ".join([found, *kept])) if kept else ("ok", found)
+    text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
+    return "failure", text
+
+
+def _margin(start: Start) -> Said:
+    multiplier = AccountFacts.multiplier.of(start.facts)
+    leverage = start.settings.limits.intraday_leverage
+    found = f"the venue lends up to {multiplier:f} times equity"
+    if multiplier >= Decimal(repr(leverage)):
+        return "ok", found
+    return "warning", (
+        f"{found}, less than limits.intraday_leverage={leverage:g}; the smaller counts, have margin"
+        " enabled at the venue to use the larger"
+    )
+
+
+def _shorting(start: Start) -> Said:
+    if AccountFacts.shorting.of(start.facts):
+        return "ok", "enabled"
+    return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
+
+
+def _crypto(start: Start) -> Said:
+    status = AccountFacts.crypto_status.of(start.facts)
+    coins = ", ".join(filter(is_coin, start.symbols))
+    if status == ACTIVE:
+        return "ok", ACTIVE
+    if not coins:
+        return "warning", f"{status}; have it enabled at the venue before coins are traded"
+    return "failure", (
+        f"{status}, and {coins} cannot be traded; have it enabled at the venue, or take coins out"
+        " of symbols"
+    )
+
+
+def _options(start: Start) -> Said:
+    level = AccountFacts.options_trading_level.of(start.facts)
+    if level is None:
+        level = AccountFacts.options_approved_level.of(start.facts)
+    if level is not None and level >= SPREADS:
+        return "ok", f"level {level:f}, spreads may be sold"
+    text = "the venue does not say which level the account has"
+    if level is not None:
+        text = f"level {level:f}, and spreads need {SPREADS}"
+    return "warning", f"{text}; look after it at the venue before spreads are sold"
+
+
+def _clock(start: Start) -> Said:
+    """Whether the venue's clock and ours agree."""
+    asked = start.clock()
+    try:
+        shown = start.connection.now()
+    except BrokerError as error:
+        raise InputError(f"{error}; look at the venue's status page") from error
+    offset = clock_offset(shown, asked, start.clock())
+    return clock_said(offset, on_this_machine=start.settings.broker.on_this_machine)
+
+
+def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
+    """Seconds by which a clock is ahead of ours at least, below 0 where it is behind.
+
+    It showed its time at some instant between two of ours: what lies between them is no offset.
+    """
+    none = np.timedelta64(0, "ns")
+    ahead = max(shown - heard, none) + min(shown - asked, none)
+    return float(ahead / np.timedelta64(1, "s"))
+
+
+def clock_said(offset: float, *, on_this_machine: bool) -> Said:
+    """What is said of a clock that is so many seconds ahead of ours.
+
+    on_this_machine: whether the venue is, and may be a practice server with a time of its own.
+    """
+    side = "ahead of" if offset > 0 else "behind"
+    found = f"the venue's is {time_text(abs(offset))} {side} this machine's"
+    if on_this_machine and abs(offset) >= SIMULATED_OFFSET:
+        return "ok", f"{found}; a practice server has a time of its own"
+    if abs(offset) > NOTABLE_OFFSET:
+        level: Level = "failure" if abs(offset) > LARGEST_OFFSET else "warning"
+        return level, f"{found}; set this machine's clock, as by NTP"
+    return "ok", f"{abs(offset):.1f} s between the venue's and this machine's"
+
+
+def _feed(start: Start) -> Said:
+    """Whether bars can be read, and whether they are the latest there can be."""
+    settings = start.settings
+    if not start.symbols:
+        return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
+    # Whether a bar is the latest is a question of the venue's time.
+    now = start.connection.known_now()
+    late = np.timedelta64(round(settings.bar_patience * 1e9), "ns")
+    feed, adjustment = settings.data.feed, settings.data.adjustment
+    data = MarketData(settings.broker, start.given_keys(), feed, adjustment)
+    tables = data.tables(start.symbols, now - HISTORY, now, late)
+    latest = {item.symbol: times[-1] for item, times, _ in tables}
+    kinds = {symbol: instrument(symbol).kind for symbol in start.symbols}
+    source = f"{settings.data.feed}, " if Kind.STOCK in kinds.values() else ""
+    missing = [symbol for symbol in start.symbols if symbol not in latest]
+    if not latest:
+        days = HISTORY / np.timedelta64(1, "D")
+        text = f"no bar of {', '.join(missing)} in the last {days:g} days"
+        return "failure", f"{source}{text}; check symbols and data.feed"
+    newest = max(latest, key=lambda symbol: latest[symbol])
+    minutes = (now - latest[newest]) / np.timedelta64(1, "m")
+    found = (
+        f"{source}the latest bar, of {newest}, closed at {utc_text(latest[newest])},"
+        f" {minutes:,.0f} min ago"
+    )
+    due = {symbol: last_known(kinds[symbol], now) for symbol in latest}
+    behind = [s for s in latest if latest[s] < due[s] and now - due[s] >= late]
+    if len(behind) == len(latest):
+        found += (
+            f"; the one that closed at {utc_text(due[newest])} is not there, nothing is decided"
+        )
+        return "failure", f"{found} without it: wait, and look at the venue's status page"
+    if missing:
+        found += f"; no bar of {', '.join(missing)}: take what is not traded out of symbols"
+    if behind:
+        found += f"; the last bar of {', '.join(behind)} is not there: wait"
+    return "warning" if missing or behind else "ok", found
+
+
+def _checkpoint(start: Start) -> Said:
+    """Which forecaster the settings make, once its weights have been found whole."""
+    settings = start.settings.forecaster
+    forecaster = settings.build(start.symbols)
+    if settings.kind == "chronos2":
+        from safetensors import SafetensorError, safe_open
+
+        folder = checkpoint(str(SHIPPED) if settings.model is None else settings.model).folder
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="numpy") as weights:
+                    for name in weights.keys():  # noqa: SIM118 - it is no mapping
+                        if not np.isfinite(weights.get_tensor(name)).all():
+                            raise ValueError(f"{name} is not finite")
+            except (OSError, ValueError, TypeError, SafetensorError) as error:
+                raise InputError(
+                    f"{path}: these weights cannot be read: {error}; bring the checkpoint back"
+                    " whole, or name another: forecaster.model=FOLDER"
+                ) from error
+    return "ok", forecaster.name
+
+
+def _disk(start: Start) -> Said:
+    places = {"journal": nearest(start.root), "logs": nearest(LOGS)}
+    return disk_said({name: shutil.disk_usage(place).free for name, place in places.items()})
+
+
+def disk_said(free: Mapping[str, int]) -> Said:
+    """Whether there is room; free: bytes, by what is written there."""
+    found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
+    least = min(free.values())
+    if least < FULL:
+        return "failure", f"{found}; make room: orders are written down before they are sent"
+    if least < GIGABYTE:
+        return "warning", f"{found}; make room before it is full"
+    return "ok", found
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there; no file may be in the way."""
+    absolute = folder.expanduser().absolute()
+    try:
+        place = next(path for path in (absolute, *absolute.parents) if path.exists())
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be looked at: {error.strerror or error}; look as the user that the"
+            " loop runs as"
+        ) from error
+    if not place.is_dir():
+        raise InputError(f"{place}: it is a file, and a folder is needed there; move it away")
+    return place
+
+
+def sqlite_said(folder: Path) -> Said:
+    """Whether a journal can be kept in a folder, tried with a probe that is removed."""
+    place = nearest(folder)
+    try:
+        with (
+            TemporaryDirectory(prefix=".doctor-", dir=place) as scratch,
+            closing(Database(Path(scratch) / "probe.sqlite")) as database,
+        ):
+            database.create("CREATE TABLE probe (number INTEGER)")
+            kept = [*database.rows("PRAGMA journal_mode"), *database.rows("PRAGMA synchronous")]
+    except OSError as error:
+        raise InputError(
+            f"{place}: cannot be written: {error.strerror or error}; let this user write there, or"
+            " name another folder"
+        ) from error
+    version = f"SQLite {sqlite3.sqlite_version}"
+    if kept != [("delete",), (3,)]:
+        text = f"{version} does not keep a rollback journal with synchronous=EXTRA in {place}"
+        return "failure", f"{text}; name a folder on a local disk"
+    return "ok", f"{version}, a rollback journal with synchronous=EXTRA works in {place}"
+
+
+def _process(start: Start) -> Said:
+    """Whether another process trades the account, which it could not then be traded beside."""
+    account = start.journal.parent.name
+    if start.traded:
+        text = f"account {account}: another process sends orders to it; end that one first"
+        return "failure", text
+    lockable(account)
+    return "ok", "no other process sends orders to the account"
+
+
+def lockable(account: str) -> None:
+    """Refuse a place in which this user could not take an account's lock; it is not taken."""
+    place = nearest(state_folder(account))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{place}: cannot be written, and the account's lock would lie there; let this user"
+            " write there, or set XDG_STATE_HOME"
+        )
+
+
+def journal_said(path: Path, *, traded: bool) -> Said:
+    """Whether what was written down is whole, and whether the fate of every order is known.
+
+    traded: whether another process may be writing it. It is not read through then: a long reading
+        would hold up its commits.
+    """
+    refuse_other_journal(path.parent.name, path)
+    if nearest(path.parent) != path.parent or not path.exists():
+        return "ok", f"none yet; the first run begins {path}"
+    found = f"{path} is whole"
+    try:
+        if traded:
+            found = f"{path} is not read through, as another process may be writing it"
+        else:
+            if noted_journal(path.parent.name) == path:
+                refuse_emptied(path)
+            # What a killed process has not committed is taken back in a copy alone.
+            with TemporaryDirectory() as scratch:
+                unfinished = unfinished_commit(path).exists()
+                refuse_unusable(copied(path, Path(scratch)) if unfinished else path)
+        count = undetermined_count(path)
+    except DatabaseFailed as error:
+        raise InputError(
+            f"{error}; bring its backup back, as without one the loop sets it aside and halts"
+        ) from error
+    if not count:
+        return "ok", f"{found}, and the fate of every order is known"
+    text = f"nobody knows what became of {count} of its orders, the next start looks for them first"
+    return "warning", f"{found}; {text}"
+
+
+def halts_said(journal: Path) -> Said:
+    """Whether something stops orders until a person says otherwise."""
+    kill_file = journal.with_name(KILL_FILE)
+    stopped = is_there(kill_file)
+    said = [f"{kill_file} stops everything: remove it."] if stopped else []
+    for kind in standing_halts(journal) if journal.exists() else ():
+        rule = next((rule for name, rule in HALT_RULES.items() if name == kind), None)
+        stopped |= rule is None or rule.forbids == "everything"
+        said.append(f"{kind}: {'no halt of this kind is known' if rule is None else rule.remedy}")
+    if not said:
+        return "ok", "none stands"
+    return "failure" if stopped else "warning", in_one_line(" ".join(said))
+
+
+# What is to be checked: how, and which check has to have found something before.
+CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
+    "keys": (_keys, ""),
+    "venue": (_venue, ""),
+    "account": (_account, "keys"),
+    "margin": (_margin, "keys"),
+    "shorting": (_shorting, "keys"),
+    "crypto": (_crypto, "keys"),
+    "options": (_options, "keys"),
+    "clock": (_clock, "keys"),
+    "feed": (_feed, "clock"),
+    "checkpoint": (_checkpoint, ""),
+    "disk": (_disk, ""),
+    "sqlite": (lambda start: sqlite_said(start.root), ""),
+    "process": (_process, "keys"),
+    "journal": (lambda start: journal_said(start.journal, traded=start.traded), "keys"),
+    "halts": (lambda start: halts_said(start.journal), "journal"),
+}
 
 
 def shown(finding: Finding, keys: Keys | InputError) -> str:
     """The line of a finding, without the keys."""
-    found = keys.redact(finding.found) if isinstance(keys, Keys) else finding.found
-    return str(replace(finding, found=found))
+    return keys.redact(str(finding)) if isinstance(keys, Keys) else str(finding)
 
 
-def _keys() -> Keys | InputError:
+def _keys_here() -> Keys | InputError:
     try:
         return Keys.of(os.environ)
     except InputError as error:
@@ -51,7 +507,7 @@ def main() -> None:
     failed = False
     with one_line_errors("nothing was sent"):
         settings = LiveSettings.of(composed_config("live", arguments.overrides))
-        keys = _keys()
+        keys = _keys_here()
         for finding in findings(Start(settings, keys)):
             failed |= finding.level == "failure"
             sys.stdout.write(f"{shown(finding, keys)}\n")

@@ -182,6 +182,13 @@ class Notices:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""
         self._raised.pop(kind, None)
 
+    def tell(self, kind: str, text: str) -> None:
+        """Alert of something, or end the alert of this kind where there is nothing to say."""
+        if text:
+            self.alert(kind, text)
+        else:
+            self.end_alert(kind)
+
     def flush(self, seconds: float) -> bool:
         """Wait until every notice has been taken, or so many seconds; whether all were."""
         with self._changed:

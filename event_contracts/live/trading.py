@@ -191,7 +191,6 @@ def trade(
             begin,
             stop,
             supervisor,
-            time,
             patient=settings.steps is None,
             hopeless=(AccessRefused, UnknownMarket),
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from execution.journal.rows import Instant, Table, Text, Whole
-from foundation.database import Database, rows_of_table
+from foundation.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +80,3 @@ def latest_passes(database: Database, most: int) -> list[PassRow]:
 def passes_of(database: Database, job: str) -> list[PassRow]:
     """All passes of a job, oldest first."""
     return _PASSES.rows(database, "WHERE job = ? ORDER BY number", (job,))
-
-
-def last_pass_in(journal: Path) -> np.datetime64 | None:
-    """When the latest pass of any job began; none before there was one."""
-    found = _PASSES.rows_in(journal, "ORDER BY number DESC LIMIT 1")
-    return found[0].began_at if found else None
-
-
-def unfinished_count(journal: Path) -> int:
-    """How many decisions of a journal are not sent whole."""
-    query = "SELECT 1 FROM decisions WHERE ended = ''"
-    return len(rows_of_table(journal, "decisions", query))

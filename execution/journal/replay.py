@@ -1,31 +1,15 @@
-"""What a replay keeps in its account's journal: the settings that decide, and its passes."""
+"""What a replay keeps in its account's journal beside its passes: the settings that decide."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import Json
 
-from execution.journal.rows import Instant, Real, Table, Whole
+from execution.journal.rows import Table, Whole
 from foundation.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayPass:
-    """A pass that is over.
-
-    at: instant by the server's clock.
-    cash, equity: USD, after what the pass traded.
-    left: instants that the server's clock still had.
-    """
-
-    at: Instant
-    cash: Real
-    equity: Real
-    left: Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +18,6 @@ class _Settings:
     settings: Json[Mapping[str, Any]]
 
 
-_PASSES = Table("replay_passes", ReplayPass, renamed={"left": "instants_left"})
 _SETTINGS = Table("replay_settings", _Settings)
 
 
@@ -43,7 +26,6 @@ class ReplayBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        _PASSES.create(database)
         _SETTINGS.create(database)
 
     def settings(self) -> dict[str, Any] | None:
@@ -54,16 +36,3 @@ class ReplayBook:
     def keep(self, settings: Mapping[str, str]) -> None:
         """Write down the settings that it is begun with."""
         _SETTINGS.put(self._database, _Settings(1, settings))
-
-    def note(self, done: ReplayPass) -> None:
-        """Write a pass down; of one instant the last word counts."""
-        _PASSES.put(self._database, done)
-
-    def passes(self) -> list[ReplayPass]:
-        """All that were made, in the order of time."""
-        return _PASSES.rows(self._database, "ORDER BY at")
-
-
-def is_replayed(journal: Path) -> bool:
-    """Whether a replay has made a pass in a journal."""
-    return bool(_PASSES.rows_in(journal, "LIMIT 1"))

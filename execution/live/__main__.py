@@ -6,9 +6,8 @@
     python -m execution.live serve [--port N]
 
 `status` ends with exit code 1 where a pass is late: not over by when its loop said it would be.
-The account is the one that there is in `data/live`, of several the one that is traded now (of
-`status`, the one that made the last pass), or `--account ID` of `--folder FOLDER`. Both words may
-stand before the command or after it.
+The account is the one that there is in `data/live`, of several the one that is traded now, or
+`--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
 --by NAME            who has looked at the halt that is cleared
 --flatten            close everything too, besides cancelling what works
@@ -53,10 +52,10 @@ from execution.journal.passes import latest_passes
 from execution.live.accounts import (
     PORT,
     SPREADS,
-    folders_to_kill,
+    account_folder,
     holds_contracts,
-    journal_path,
-    watched_journal,
+    journal_in,
+    traded_folder,
 )
 from execution.live.serve import serve
 from foundation.clock import system_clock
@@ -192,10 +191,10 @@ def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime6
     return max(instants if mark is None else [*instants, mark.at])
 
 
-def kill(folders: Sequence[Path], *, flatten: bool) -> None:
+def kill(folder: Path, *, flatten: bool) -> None:
     """Have the loop stop, cancel what works, and close everything where it is told to.
 
-    folders: of one account.
+    folder: of the account.
 
     Raises
     ------
@@ -203,30 +202,30 @@ def kill(folders: Sequence[Path], *, flatten: bool) -> None:
         for a file that cannot be written, and where everything is to be closed and nobody does it:
         no loop runs, or it trades event contracts.
     """
+    folder = traded_folder(folder.absolute())
+    file = folder / KILL_FILE
     try:
         # A loop that has seen the file may have ended by the time that its lock is looked at.
-        traded = any(is_traded(folder.name, folder) for folder in folders)
+        traded = is_traded(folder.name, folder)
     finally:
-        files = [_put_kill_file(folder, FLATTEN if flatten else "stop") for folder in folders]
-    there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
-    them = "it" if len(files) == 1 else "them"
-    if traded:
-        stops = f"{there}: the loop stops. Remove {them} to trade again."
-        if flatten and any(holds_contracts(folder.name) for folder in folders):
-            raise InputError(f"{stops} It closes no event contracts; close them at the venue")
-        sys.stdout.write(f"{stops}\n")
-        return
+        _put_kill_file(file, FLATTEN if flatten else "stop")
+    if traded and flatten and holds_contracts(folder.name):
+        raise InputError(
+            f"{file} is there: the loop stops. It closes no event contracts; close them at the"
+            " venue"
+        )
     text = (
-        f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before you"
-        f" remove {them}"
+        f"{file} is there: the loop stops. Remove it to trade again"
+        if traded
+        else f"{file} is there, but no loop runs: nothing was cancelled or closed, and none starts"
+        " before you remove it"
     )
-    if flatten:
+    if flatten and not traded:
         raise InputError(f"{text}; close what is open at the venue")
     sys.stdout.write(f"{text}.\n")
 
 
-def _put_kill_file(folder: Path, content: str) -> Path:
-    file = folder / KILL_FILE
+def _put_kill_file(file: Path, content: str) -> None:
     try:
         put_whole(file, content.encode())
     except OSError as error:
@@ -234,7 +233,6 @@ def _put_kill_file(folder: Path, content: str) -> Path:
             f"{file}: cannot be written: {error.strerror or error}; end the loop with SIGTERM, or"
             " make room for the file"
         ) from error
-    return file
 
 
 def _parsed(arguments: list[str]) -> Namespace:
@@ -260,20 +258,16 @@ def _parsed(arguments: list[str]) -> Namespace:
 def main() -> None:
     """Command line."""
     with one_line_errors("nothing was changed"):
-        arguments = sys.argv[1:]
-        words = _parsed(arguments)
+        words = _parsed(sys.argv[1:])
+        folder = account_folder(words.folder, words.account)
         if words.command == "serve":
-            serve(watched_journal(words.folder, words.account, arguments).parent, words.port)
-            return
-        if words.command == "kill":
-            folders = folders_to_kill(words.folder, words.account, arguments)
-            kill(folders, flatten=words.flatten)
-            return
-        looks = words.command == "status"
-        path = journal_path(words.folder, words.account, arguments, looks=looks)
-        if looks:
-            sys.exit(status(path, system_clock()))
-        clear(path, words.kind, words.by)
+            serve(folder, words.port)
+        elif words.command == "kill":
+            kill(folder, flatten=words.flatten)
+        elif words.command == "clear":
+            clear(journal_in(folder), words.kind, words.by)
+        else:
+            sys.exit(status(journal_in(folder), system_clock()))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
-"""One account at a venue as a process works on it: what is written down, guarded and told.
-
-All jobs of the process share it.
-"""
+"""One account at a venue as all jobs of a process see it: what is believed of it, and guarded."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -26,14 +23,16 @@ from execution.journal.marks import AccountMark
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, HoldingsBook
+from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.mark_belief import MarkBelief
 from execution.live.open_account import OpenAccount
 from execution.live.reconcile import Difference, at_stake
 from execution.live.settings import LiveSettings
 from execution.orders import Account, coin_bids
+from execution.sight import Sight
 from foundation.decimals import plain, total
-from foundation.errors import BrokerError, SenselessAnswer
+from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
@@ -48,12 +47,17 @@ LARGEST_ODD = Decimal("0.1")
 ODD: tuple[HaltKind, HaltKind] = ("positions", "symbols")
 
 
+class AnotherAccount(InputError):
+    """The venue's account is not the one that the process began with."""
+
+
 class LiveAccount:
     """The books, the guards and the halts of one account.
 
     connection: to its venue.
     account: what it is written down with.
     last_trades: of the feed, by symbol, which the venue's marks are held to.
+    stop: tells when nothing new is sent any more.
     """
 
     def __init__(
@@ -62,14 +66,17 @@ class LiveAccount:
         account: OpenAccount,
         settings: LiveSettings,
         last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]],
+        stop: Stop,
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._settings = settings
         self._time = connection.time
+        self._stop = stop
+        self._last_trades = last_trades
         self.account = account
         self.book, self.halts, self.notices = account.book, account.halts, account.notices
         self.at_risk: Callable[[], Mapping[str, float]] = dict
-        self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file)
+        self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file, stop)
         self._holdings = HoldingsBook(account.database, account.events)
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
@@ -77,7 +84,44 @@ class LiveAccount:
         self._marks = MarkBelief(last_trades)
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
         self._at_stake = NONE  # USD that these may come to
-        self.closing = False  # told to close everything, it asks for no more words
+
+    def refuse_another_account(self) -> None:
+        """Refuse a venue whose account is another one than at the start.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer.
+        AnotherAccount
+            as of a practice server that was begun again.
+        """
+        found = self.connection.account_id()
+        if found != self.account.name:
+            raise AnotherAccount(
+                f"the venue's account is {found} now, and this process trades {self.account.name}:"
+                " the practice server was begun again, and knows none of its orders. Its journal"
+                " stays as it is; start this again to trade the new account"
+            )
+
+    def sight(self, account: Account, symbols: Iterable[str], *, needed: bool = True) -> Sight:
+        """What guards judge orders of some symbols by: the account, and their last trades.
+
+        needed: whether they may not be judged without last trades; what only reduces may.
+
+        Raises
+        ------
+        BrokerError
+            for last trades that are needed and do not come.
+        """
+        names = sorted(set(symbols))
+        try:
+            trades = self._last_trades(names) if names else {}
+        except BrokerError as error:
+            if needed:
+                raise
+            log.warning("judged without last trades: %s", error)
+            trades = {}
+        return Sight(account, trades, self.at_risk())
 
     def reconcile(self) -> None:
         """Compare what the account holds with what it should hold by our own doing.
@@ -97,7 +141,7 @@ class LiveAccount:
             self.read_activities()
             if late := self._holdings.unlisted(self._read_at):
                 continue
-            held = held_in(self._connection)
+            held = held_in(self.connection)
             quantities = {symbol: each.quantity for symbol, each in held.items()}
             found = self._holdings.compare(quantities, self._read_at)
             if not found or _surpluses(found) == _surpluses(self._odd or {}):
@@ -157,7 +201,6 @@ class LiveAccount:
             self._use_clearing(kind)
 
     def _use_clearing(self, kind: HaltKind) -> None:
-        """Have what a person has cleared count no more."""
         if self.halts.cleared_cause(kind):
             self.halts.use_clearing(kind)
 
@@ -179,7 +222,7 @@ class LiveAccount:
         """
         self._look_at_hours(reading)
         self._look_at_loan(reading.multiplier)
-        if self.closing:
+        if self._stop.flattening:
             return reading.account
         if not self._holdings.begun:
             self._begin()
@@ -202,7 +245,7 @@ class LiveAccount:
             if not late:
                 self.account.halt("cash", why, cause=now.cause)
             raise Unbelieved(late or why, account)
-        self._tell("marks", marks)
+        self.notices.tell("marks", marks)
         if marks:
             raise UnbelievedMarks(marks, account)
         self._end_listed_halt(now, equity)
@@ -239,21 +282,15 @@ class LiveAccount:
         opened = bool(in_session(np.array([at]))[0])
         differs = reading.is_open is not None and reading.is_open != opened
         self.guards.shut = differs and opened
-        if not differs:
-            self.notices.end_alert("hours")
-            return
         shown = "open" if reading.is_open else "closed"
         so = "no order of a stock is sent" if opened else "the calendar counts"
         text = f"by the venue's clock the exchange is {shown} at {utc_text(at)}, by the calendar"
-        self.notices.alert("hours", f"{text} it is not: {so}")
+        self.notices.tell("hours", f"{text} it is not: {so}" if differs else "")
 
     def _look_at_loan(self, multiplier: Decimal) -> None:
         """Alert of a loan that no broker gives."""
-        if multiplier <= MOST_LENT:
-            self.notices.end_alert("multiplier")
-            return
         text = f"the venue says that it lends {multiplier} times equity: {MOST_LENT} are believed"
-        self.notices.alert("multiplier", text)
+        self.notices.tell("multiplier", text if multiplier > MOST_LENT else "")
 
     def read_activities(self) -> None:
         """Take over what the venue lists since the last reading; nothing before the ground.
@@ -270,17 +307,17 @@ class LiveAccount:
             return
         for _ in self._time.tries(READINGS):
             at = self._listing_instant()
-            listed = activities_since(self._connection, self._holdings.last_at())
+            listed = activities_since(self.connection, self._holdings.last_at())
             if not (odd := self._holdings.odd_prices(listed)):
                 break
             log.warning("activities are read: %s", odd)
-        self._tell("price", odd)
+        self.notices.tell("price", odd)
         large = self._large_bookings(listed)
         self._holdings.add([each for each in listed if each not in large], at)
         if large:
             self._holdings.add(self._shown_by_cash(large), at)
         else:
-            self._tell("booking", "")
+            self.notices.tell("booking", "")
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """What is new, no trade, and moves equity by more than what is listed late."""
@@ -298,7 +335,7 @@ class LiveAccount:
         else those that bring what is written down nearer to it, and others are told.
         """
         last = self._holdings.last_cash() or CashReading(NONE, NONE)
-        away = self._holdings.cash_reading(self._connection.cash()).beyond - last.beyond
+        away = self._holdings.cash_reading(self.connection.cash()).beyond - last.beyond
         room = room_of(self._equity or NONE)
         if abs(away - total(each.amount for each in large)) <= room:
             return list(large)
@@ -313,42 +350,29 @@ class LiveAccount:
                     f"activity {each.id}: {each.kind} of {plain(each.amount)} USD is listed, and"
                     " cash does not show it: it is left out"
                 )
-        self._tell("booking", "; ".join(hidden))
+        self.notices.tell("booking", "; ".join(hidden))
         return shown
-
-    def _tell(self, kind: str, text: str) -> None:
-        """Alert of something, or end the alert where there is nothing."""
-        if text:
-            self.notices.alert(kind, text)
-        else:
-            self.notices.end_alert(kind)
 
     def _listing_instant(self) -> np.datetime64:
         """The venue's time, later than at the last reading though its clock may stand still.
 
         What is listed after an account was read was not in it.
         """
-        now = self._connection.now()
+        now = self.connection.now()
         self._readings = self._readings + 1 if now == self._read_at else 0
         self._read_at = now
         return now + np.timedelta64(self._readings, "ns")
 
     def _begin(self) -> None:
-        """Write down what the account holds as the journal meets it.
-
-        Raises
-        ------
-        BrokerError
-            for an account in which something trades whenever it is read.
-        """
+        """Write down what the account holds as the journal meets it."""
         for _ in self._time.tries(MORE_READINGS):
-            at = self._connection.now()
-            listed = activities_since(self._connection, at - OVERLAP)
-            cash = self._connection.cash()
-            held = held_in(self._connection)
+            at = self.connection.now()
+            listed = activities_since(self.connection, at - OVERLAP)
+            cash = self.connection.cash()
+            held = held_in(self.connection)
             # What trades while the account is read is in the holdings or not: nobody knows which.
-            unchanged = activities_since(self._connection, at - OVERLAP) == listed
-            if unchanged and self._connection.cash() == cash:
+            unchanged = activities_since(self.connection, at - OVERLAP) == listed
+            if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
                 self._holdings.begin(quantities, cash, at, listed)
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)

@@ -1,16 +1,16 @@
-"""One pass of a live job: read the account, read the bars, decide, send."""
+"""One pass of the job of stocks and coins: read the account and the bars, decide, send."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
 from execution.broker import Broker, place
 from execution.decision import Decision
+from execution.journal.decisions import Journal
 from execution.live.bar_belief import BarBelief
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
@@ -20,7 +20,7 @@ from execution.venue_rules import BLOCKED, VenueRules
 from foundation.clock import OURS, Time
 from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars, closes_of
-from trainingdata.feed.market_data import LastTrade
+from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import Kind, instrument, is_symbol
 from trainingdata.sessions import holding_end, session_of
@@ -33,69 +33,8 @@ LOOK_SECONDS = 2.0  # between looks for a bar that is late
 NOT_REDUCED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
-
-class LiveFeed(Protocol):
-    """Whatever brings the bars and prices of an instant."""
-
-    def bars(self, now: np.datetime64) -> Bars:
-        """Every bar known at `now`, adjusted for splits."""
-        ...
-
-    def late(self, now: np.datetime64) -> tuple[str, ...]:
-        """Symbols whose last bar has closed at `now` and has not been brought yet."""
-        ...
-
-    def prices(self, symbols: Sequence[str], now: np.datetime64) -> Mapping[str, float]:
-        """The latest price of each symbol at `now`, USD, not adjusted for anything."""
-        ...
-
-    def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
-        """The last trade of each symbol that has one, however old."""
-        ...
-
-
-class Plan(Protocol):
-    """Where decisions are written down before they are sent."""
-
-    def decided(self, at: np.datetime64) -> bool:
-        """Whether an instant was decided before, and is not to be decided again."""
-        ...
-
-    def seen(self, decision: Decision, account: Account) -> Sight | None:
-        """What guards judge its orders by; none where nothing guards them."""
-        ...
-
-    def write(self, decision: Decision, account: Account) -> str:
-        """Write a decision and its orders down, and return its name."""
-        ...
-
-    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
-        """Of a decision's orders, those that were not sent are not wanted any more, and why.
-
-        taken_back: whether its instant is decided again.
-        """
-        ...
-
-
-class Unwritten:
-    """Decisions of which nothing is written down."""
-
-    def decided(self, at: np.datetime64) -> bool:
-        """Nobody knows, so none was."""
-        del at
-        return False
-
-    def seen(self, decision: Decision, account: Account) -> None:
-        """Nothing guards them."""
-        del decision, account
-
-    def write(self, decision: Decision, account: Account) -> str:
-        """It has no name."""
-        del decision, account
-        return ""
-
-    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
-        """There is nothing to end."""
+# What guards judge orders of some symbols by, at an account; none where nothing guards them.
+Look = Callable[[Account, Iterable[str]], Sight | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,74 +47,52 @@ class Cycle:
     fills: of its orders.
     idle: the reason why nothing was decided, empty where something was.
     doubted: why the last bars of a symbol were not read, by symbol.
+    name: of the decision in the journal; empty for one that is not written down.
     unsent: why an order of the decision is not at the venue, by order.
     """
 
     account: Account
     bars: Bars
     decision: Decision | None
-    fills: tuple[Fill, ...]
+    fills: tuple[Fill, ...] = ()
     idle: str = ""
     doubted: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
     unsent: Mapping[str, str] = field(default_factory=dict)
 
 
-def run_cycle(
+def decided_cycle(
     broker: Broker,
-    feed: LiveFeed,
+    feed: BarFeed,
     trader: Trader,
     settings: LiveSettings,
     *,
-    send: bool,
     rules: VenueRules | None = None,
     time: Time = OURS,
-    plan: Plan | None = None,
     belief: BarBelief | None = None,
+    decided: Callable[[np.datetime64], bool] = lambda at: False,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
-
-    Where an order that is replaced fills meanwhile, it decides once more.
 
     Parameters
     ----------
     broker, feed, trader, settings:
         The account, what brings bars and prices, what decides, and its settings.
-    send:
-        Whether orders go out.
     rules:
         What the venue allows with each symbol; none allows everything.
     time:
         By which bars that are late are waited for.
-    plan:
-        Where a decision is written down before any of its orders is sent; none writes nothing.
     belief:
         Which bars were not believed in the passes before; none remembers nothing.
+    decided:
+        Whether an instant was decided before, and is not to be decided again.
 
     Raises
     ------
     BrokerError, DataError
         for a venue that does not answer, or bars that cannot be trusted.
     """
-    written = Unwritten() if plan is None else plan
-    belief = BarBelief() if belief is None else belief
-    try:
-        return _cycle(broker, feed, trader, settings, send, rules, time, written, belief)
-    except AccountChanged as error:
-        log.warning("%s; deciding once more", error)
-        return _cycle(broker, feed, trader, settings, send, rules, time, written, belief)
-
-
-def _cycle(
-    broker: Broker,
-    feed: LiveFeed,
-    trader: Trader,
-    settings: LiveSettings,
-    send: bool,
-    rules: VenueRules | None,
-    time: Time,
-    plan: Plan,
-    belief: BarBelief,
-) -> Cycle:
+    belief = belief or BarBelief()
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
     bars = settings.view(settings.with_increments(bars))
@@ -184,11 +101,10 @@ def _cycle(
     if rules is not None:
         bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
     idle = _idle_reason(account, bars)
-    if not idle and send and plan.decided(bars.now):
+    if not idle and decided(bars.now):
         idle = f"{utc_text(bars.now)} has been decided before"
     if idle:
-        bars, doubted = belief.believed(bars, {})
-        return Cycle(account.with_prices(closes_of(bars)), bars, None, (), idle, doubted)
+        return idle_cycle(account, bars, idle, belief)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
     # What the venue values a position at stands in where it has no price of the last hours.
@@ -197,22 +113,66 @@ def _cycle(
     bars = _without_undetermined(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
     account = account.with_prices(_prices_of_orders(account, feed))
-    if unpriced := _unpriced_order(account):
-        return Cycle(account, bars, None, (), unpriced, doubted)
-    decision = trader.decide(bars, account)
-    fills: Sequence[Fill] = ()
-    if send and decision is not None:
-        life = np.timedelta64(round(settings.decision_seconds * 1000), "ms")
-        orders = [
-            replace(order, expires_at=expiry(order, account.as_of, life))
-            for order in decision.orders
-        ]
-        fills = _placed(broker, replace(decision, orders=tuple(orders)), account, plan)
-    idle = "" if decision else NOTHING_CLOSED
-    return Cycle(account, bars, decision, tuple(fills), idle, doubted)
+    idle = _unpriced_order(account)
+    decision = None if idle else trader.decide(bars, account)
+    if decision is None:
+        idle = idle or NOTHING_CLOSED
+    return Cycle(account, bars, decision, idle=idle, doubted=doubted)
 
 
-def _prices_of_orders(account: Account, feed: LiveFeed) -> dict[str, float]:
+def idle_cycle(account: Account, bars: Bars, why: str, belief: BarBelief) -> Cycle:
+    """A pass that decides nothing: why, and the account at the prices of the bars."""
+    bars, doubted = belief.believed(bars, {})
+    return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
+
+
+def sent_cycle(
+    decide: Callable[[], Cycle], broker: Broker, journal: Journal, look: Look, seconds: float
+) -> Cycle:
+    """Decide, write the decision down, and send its orders.
+
+    Where an order that is replaced fills meanwhile, it decides once more.
+
+    seconds: for which an order may be sent.
+
+    Raises
+    ------
+    BrokerError, DataError
+        as `decided_cycle`, and for orders that nobody knows the fate of.
+    """
+    try:
+        return _sent(decide(), broker, journal, look, seconds)
+    except AccountChanged as error:
+        log.warning("%s; deciding once more", error)
+        return _sent(decide(), broker, journal, look, seconds)
+
+
+def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: float) -> Cycle:
+    if cycle.decision is None:
+        return cycle
+    account = cycle.account
+    life = np.timedelta64(round(seconds * 1000), "ms")
+    orders = [
+        replace(order, expires_at=expiry(order, account.as_of, life))
+        for order in cycle.decision.orders
+    ]
+    decision = replace(cycle.decision, orders=tuple(orders))
+    # An order that is replaced is cancelled first, so it is not judged beside its successor.
+    seen = look(account.without(decision.cancels), {order.symbol for order in orders})
+    name = journal.write(decision, account)
+    try:
+        fills = place(broker, orders, decision.cancelled, seen)
+    except AccountChanged as error:
+        journal.end(name, str(error), taken_back=True)
+        raise
+    except BrokerError as error:
+        journal.end(name, str(error))
+        raise
+    journal.end(name, NOT_REDUCED)
+    return replace(cycle, fills=tuple(fills), name=name)
+
+
+def _prices_of_orders(account: Account, feed: BarFeed) -> dict[str, float]:
     """USD at which open orders of symbols without a price would trade.
 
     Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that
@@ -244,24 +204,8 @@ def _unpriced_order(account: Account) -> str:
     return ""
 
 
-def _placed(broker: Broker, decision: Decision, account: Account, plan: Plan) -> list[Fill]:
-    """What the orders of a decision fill, once they are written down."""
-    seen = plan.seen(decision, account)
-    name = plan.write(decision, account)
-    try:
-        fills = place(broker, decision.orders, decision.cancelled, seen)
-    except AccountChanged as error:
-        plan.end(name, str(error), taken_back=True)
-        raise
-    except BrokerError as error:
-        plan.end(name, str(error))
-        raise
-    plan.end(name, NOT_REDUCED)
-    return fills
-
-
 def _await_bars(
-    feed: LiveFeed, now: np.datetime64, patience: float, time: Time
+    feed: BarFeed, now: np.datetime64, patience: float, time: Time
 ) -> tuple[Bars, bool]:
     """The bars, once none is late or patience has ended, and whether that took any waiting."""
     bars = feed.bars(now)
@@ -317,13 +261,3 @@ def next_instant(now: np.datetime64, symbols: Sequence[str]) -> np.datetime64:
     """The next instant after `now` at which any of these symbols may decide."""
     kinds = {instrument(symbol).kind for symbol in symbols}
     return min(holding_end(kind, now) for kind in kinds)
-
-
-def wait_until(
-    clock: Callable[[], np.datetime64], instant: np.datetime64, time: Time = OURS
-) -> None:
-    """Wait until a clock shows an instant."""
-    # A clock that runs faster than ours, as that of a practice server may, would pass the instant
-    # during one long wait. Half of the rest at a time comes close without that.
-    while (seconds := (instant - clock()) / np.timedelta64(1, "s")) > 0:
-        time.wait(float(min(max(seconds / 2, 0.05), 5.0)))

@@ -19,6 +19,7 @@ from execution.account_lock import is_there
 from execution.journal.halts import Forbidden, Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.live.exposure import Exposure, exposure_of
+from execution.live.loop import Stop
 from execution.option_orders import SpreadOrder
 from execution.orders import Order
 from execution.sight import GuardedOrder, PriceUnseen, Sight
@@ -86,15 +87,23 @@ class Guards:
     halts: of the account.
     book: of all jobs of the account.
     kill_file: as long as it is there, nothing is sent.
+    stop: once it was told nothing new is sent; while everything is closed only what reduces is,
+        whatever stops the rest.
     """
 
     def __init__(
-        self, settings: GuardSettings, halts: Halts, book: IntentBook, kill_file: Path
+        self,
+        settings: GuardSettings,
+        halts: Halts,
+        book: IntentBook,
+        kill_file: Path,
+        stop: Stop,
     ) -> None:
         self._settings = settings
         self._halts = halts
         self._book = book
         self._kill_file = kill_file
+        self._stop = stop
         self.shut = False  # by the venue's clock, within a session of the calendar
         self._lock = threading.Lock()
 
@@ -109,6 +118,10 @@ class Guards:
         DatabaseFailed
             for a journal that cannot be read.
         """
+        if self._stop.flattening:
+            return "" if intent.part in REDUCING else "everything is being closed"
+        if self._stop:
+            return f"the loop was told to stop ({self._stop.why})"
         with self._lock:
             if why := why_stopped(self._halts, self._kill_file):
                 return why

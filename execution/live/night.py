@@ -24,11 +24,8 @@ from execution.live.closing import (
 )
 from execution.live.marking import is_stock
 from execution.live.settings import LiveSettings
-from execution.live.sight import sight_of
 from execution.orders import Account, Order, strategy_of
-from execution.sight import Sight
 from foundation.errors import BrokerError
-from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import utc_text
 
 log = logging.getLogger("live")
@@ -55,14 +52,12 @@ class NightWatch:
         broker: AlpacaBroker,
         live: LiveAccount,
         journal: Journal,
-        feed: BarFeed,
         settings: LiveSettings,
         read: Callable[[], Account],
     ) -> None:
         self._broker = broker
         self._live = live
         self._journal = journal
-        self._feed = feed
         self._settings = settings
         self._read = read
         self._looked_until: np.datetime64 = NOTHING_YET
@@ -146,7 +141,7 @@ class NightWatch:
         BrokerError
             the first trouble with one of them, once all were sent.
         """
-        seen = self._sight(account, orders)
+        seen = self._live.sight(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
@@ -162,10 +157,6 @@ class NightWatch:
         except UnbelievedMarks as error:
             return error.account
 
-    def _sight(self, account: Account, orders: Sequence[Order]) -> Sight:
-        symbols = {order.symbol for order in orders}
-        return sight_of(self._live, self._feed, account, symbols, needed=False)
-
     def _of_unknown_fate(self, part: Part) -> list[Order]:
         """Orders of ours that may be on their way."""
         intents = self._live.book.in_states(UNDETERMINED)
@@ -176,7 +167,7 @@ class NightWatch:
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
-        seen = self._sight(self._seen(), cuts)
+        seen = self._live.sight(self._seen(), {cut.symbol for cut in cuts}, needed=False)
         try:
             place_each(self._broker, cuts, seen)
         except BrokerError as error:

@@ -1,58 +1,61 @@
 """A replay: the live job on a practice server whose clock waits, a pass at every instant of it.
 
-Each pass is in the account's journal before the clock is moved on. Whatever ends a replay, the same
-words go on with it while the server runs.
+Each pass is in the account's journal before the clock is moved on, and the journal alone says what
+the files of the run hold. Whatever ends a replay, the same words go on with it while the server
+runs: an instant that was decided is not decided again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import requests
+import yaml
 
-from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.journal.replay import ReplayPass
+from execution.decision import Decision
+from execution.journal.activities import ALL_TIME, fills_of
+from execution.journal.decisions import decisions_of
+from execution.journal.intents import KEPT_BACK
+from execution.journal.replay import ReplayBook
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.lines import say_aside
 from execution.live.loop import Stop, stopped_by_signals
 from execution.live.open_account import open_account
-from execution.live.replay_records import (
-    REPLAY_FILE,
-    Ending,
-    ReplayRecords,
-    refuse_other_replay,
-)
-from execution.live.replay_settings import config_text, deciding_settings
-from execution.live.runner import footing_of
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
+from execution.orders import Fill
+from execution.records import Run, writers_of
 from execution.trader import Trader
-from foundation.clock import OURS, Time
 from foundation.command import Ended
 from foundation.connection_words import connection_words
 from foundation.counts import counted
-from foundation.errors import AccessRefused, BrokerError, InputError
-from foundation.files import check_output
+from foundation.errors import BrokerError, InputError
+from foundation.files import check_output, write_run
 from foundation.progress import ProgressBar
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
+from trainingdata.instruments import is_symbol
 
 log = logging.getLogger("live")
 
-KILLED = "it is under way, or was killed"
-BETWEEN_RECORDS = 30.0  # seconds, at least, between two writings of the records so far
-SHARE_OF_RECORDS = 0.05  # of the time, at most, that goes into writing them
+REPLAY_FILE = "replay.json"
+SECRETS = ("healthcheck_url", "alert_url")
+# How the server is reached, where things are kept and told, and what no replay reads.
+UNDECIDED = (*SECRETS, "broker", "folder", "start", "end", "data.dir", "forecaster.cache")
+LONGEST = 60  # letters of a value that a refusal shows
 
 
 class Advance(NamedTuple):
@@ -128,8 +131,7 @@ def run_replay(
     ------
     InputError
         for an address that is no practice server with a waiting clock, symbols that it does not
-        have, other settings than before, a clock that was moved since the last pass, and what a
-        pass met. The records so far are written.
+        have, other settings than before, and what a pass met. The records so far are written.
     Ended
         after a signal; so they are then.
     """
@@ -141,164 +143,57 @@ def run_replay(
         )
     check_output(output, REPLAY_FILE, overwrite=overwrite)
     connection = VenueConnection(settings.broker, keys)
-    account_id = _account_id(connection)
+    account_id = connection.account_id()
     clock = WaitingClock(url)
-    now = connection.now()
-    state = clock.look(now)
-    if not overwrite:
-        refuse_other_replay(output, account_id, now)
-    # Of a pass its decision is in the journal: the bars that it saw would fill the memory.
-    passes: deque[Cycle] = deque(maxlen=1)
-    stop = Stop()
+    state = clock.look(connection.now())
     with ExitStack() as held:
-        root = Path(settings.folder)
         account = held.enter_context(
-            open_account(account_id, root, keys.redact, connection.estimated_now)
+            open_account(account_id, Path(settings.folder), keys.redact, connection.estimated_now)
         )
-        live = LiveAccount(connection, account, settings, feed.last_trades)
-        records = ReplayRecords(
-            account_id,
-            account.database,
-            live.book,
-            TRADE,
-            trader.forecaster.name,
-            config_text(settings, keys),
-            output,
-        )
-        broker = AlpacaBroker(
-            settings.broker,
-            keys,
-            terms=settings.orders,
-            patience=0.0,
-            book=live.book,
-            guard=live.guards,
-            job=TRADE,
-            believe=live.believe,
-        )
-        _refuse_unknown_symbols(broker, settings)
-        records.keep_settings(deciding_settings(settings), now)
-        footing = footing_of(connection, account_id, settings)
-        job = TradingJob(
-            *(broker, connection, live, footing, feed, trader, settings),
-            cycles=None,
-            show=passes.append,
-        )
-
-        def decide() -> Cycle:
-            job.pass_now()
-            cycle = passes.pop()
-            show(cycle)
-            return cycle
-
+        # No guard hears of a stop: the orders of the pass in flight are sent.
+        live = LiveAccount(connection, account, settings, feed.last_trades, Stop())
+        job = TradingJob(live, keys, feed, trader, settings, cycles=None, show=show, patience=0.0)
+        wanted = sorted(settings.tradable_symbols)
+        known = job.broker.assets(wanted)
+        if unknown := [symbol for symbol in wanted if symbol not in known]:
+            raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
+        records = Records(live, trader.forecaster.name, config_text(settings, keys), output)
+        keep_settings(ReplayBook(account.database), settings, begun=bool(records.run().decisions))
+        stop = Stop()
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(ProgressBar())
-        replay = Replay(clock, broker, live, records, decide, stop, progress)
-        return replay.run(replay.beginning(now, state))
-
-
-def _account_id(connection: VenueConnection) -> str:
-    """The server's id of its account.
-
-    Raises
-    ------
-    BrokerError
-        for a server that does not answer.
-    """
-    try:
-        return connection.account_id()
-    except AccessRefused:
-        raise
-    except BrokerError as error:
-        raise BrokerError(f"{error}; is the practice server up yet?") from error
-
-
-def _refuse_unknown_symbols(broker: AlpacaBroker, settings: LiveSettings) -> None:
-    """Refuse symbols that the server has no asset of."""
-    wanted = sorted(settings.tradable_symbols)
-    known = broker.assets(wanted)
-    if unknown := [symbol for symbol in wanted if symbol not in known]:
-        raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
+        return Replay(clock, state, job, records, stop, progress).run()
 
 
 class Replay:
-    """Passes until the server's clock has no instant any more, and their records.
+    """Passes until the server's clock has no instant any more.
 
-    decide: makes a pass.
+    state: how far the clock has come.
+    records: are written at the end, whatever it is.
     stop: tells when to stop.
     progress: told of the instants.
-    time: by which what it takes to write records is told.
     """
 
     def __init__(
         self,
         clock: WaitingClock,
-        broker: AlpacaBroker,
-        live: LiveAccount,
-        records: ReplayRecords,
-        decide: Callable[[], Cycle],
+        state: Advance,
+        job: TradingJob,
+        records: Records,
         stop: Stop,
         progress: Callable[[str, int, int], None],
-        time: Time = OURS,
     ) -> None:
         self._clock = clock
-        self._broker = broker
-        self._live = live
+        self._state = state
+        self._job = job
         self._records = records
-        self._decide = decide
         self._stop = stop
         self._progress = progress
-        self._time = time
-        self._made = 0
-        self._left = 0
-        self._left_out = 0
-        self._total = 0
-        self._resumed = False
-        self._next_records = time.elapsed()
 
-    def beginning(self, now: np.datetime64, state: Advance) -> bool:
-        """Where a replay goes on: whether a pass is to be made where the clock stands.
-
-        now: what the clock shows; state: how far it has come.
-
-        Raises
-        ------
-        InputError
-            for a clock that was moved since the last pass.
-        """
-        passes = self._records.replay.passes()
-        self._made = len(passes)
-        self._left = state.left
-        self._total = self._made + self._left
-        if not passes:
-            self._total += 1
-            self._left_out = state.passed
-            if state.passed:
-                say_aside(
-                    "The server's clock has gone on since it began, by"
-                    f" {counted(state.passed, 'instant')}: the replay begins at {utc_text(now)}.",
-                    logging.INFO,
-                )
-            return True
-        last = passes[-1]
-        self._left_out = state.passed + 1 + state.left - self._made - last.left
-        steps = last.left - state.left
-        if steps not in (0, 1) or (steps == 0) != bool(now == last.at):
-            raise InputError(
-                f"the server's clock was moved beside the replay: its last pass was at"
-                f" {utc_text(last.at)} with {counted(last.left, 'instant')} to go, and the clock"
-                f" shows {utc_text(now)} with {state.left}. A replay leaves no instant out: begin"
-                " the server again, and name a new output"
-            )
-        self._resumed = True
-        self._total += steps
-        made = counted(self._made, "pass", "passes")
-        say_aside(f"Going on after {made}, the last at {utc_text(last.at)}.", logging.INFO)
-        return steps == 1
-
-    def run(self, due: bool) -> str:
+    def run(self) -> str:
         """Go on to the end of the server's clock, and return what came of it.
 
-        due: whether a pass is to be made where the clock stands.
+        A pass is made where the clock stands, also where one was made before it was stopped.
 
         Raises
         ------
@@ -308,75 +203,161 @@ class Replay:
             for a signal.
         """
         try:
-            ended = self._go_on(due)
+            self._go_on()
         except BaseException as error:
-            self._leave_records(str(error) or type(error).__name__)
+            try:
+                self._records.write(self._state, str(error) or type(error).__name__)
+            except InputError as trouble:
+                say_aside(f"{trouble}.")
             raise
-        if not ended:
-            self._leave_records(self._stop.why)
-            raise Ended(signal.Signals[self._stop.why])
-        self._live.read_activities()
-        self._say_what_differs()
-        return self._records.write(self._ending(0))
+        why = self._stop.why if self._state.left else ""
+        summary = self._records.write(self._state, why)
+        if why:
+            raise Ended(signal.Signals[why])
+        return summary
 
-    def _ending(self, left: int, why: str = "") -> Ending:
-        halts = tuple(str(halt) for halt in self._live.halts.standing())
-        return Ending(left, self._left_out, why, halts)
-
-    def _say_what_differs(self) -> None:
-        """Say what guards and halts have kept from the server: a backtest has neither."""
-        if unsent := self._records.unsent():
-            say_aside(f"{counted(len(unsent), 'order')} of it NOT sent. The first: {unsent[0]}.")
-        for halt in self._live.halts.standing():
-            say_aside(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
-
-    def _go_on(self, due: bool) -> bool:
-        """Whether the end was reached; false where it was told to stop first."""
+    def _go_on(self) -> None:
+        first, instants = self._state.passed, self._state.left + 1
         while True:
-            if due:
-                self._pass()
+            self._job.pass_now()
+            self._progress("instants", self._state.passed - first + 1, instants)
             if self._stop:
-                return False
+                return
             state = self._clock.move()
             if not state.moved:
-                return True
-            self._left = state.left
-            due = True
+                return
+            self._state = state
 
-    def _pass(self) -> None:
-        cycle = self._decide()
-        # The pass read its account before its orders filled, as did one that was killed.
-        traded = cycle.decision is not None and cycle.decision.orders
-        account = self._broker.account() if traded or self._resumed else cycle.account
-        self._resumed = False
-        self._records.replay.note(
-            ReplayPass(account.as_of, account.cash, account.equity, self._left)
-        )
-        self._made += 1
-        self._progress("instants", self._made, self._total)
-        began = self._time.elapsed()
-        if began >= self._next_records:
-            self._records.write(self._ending(self._left, KILLED))
-            ended = self._time.elapsed()
-            self._next_records = ended + max(BETWEEN_RECORDS, (ended - began) / SHARE_OF_RECORDS)
 
-    def _leave_records(self, why: str) -> None:
-        """Write the records so far, and say where the replay stands."""
+class Records:
+    """The run that a replay has made by now, as the account's journal has it, and its files.
+
+    forecaster: its name.
+    config: all settings, as YAML.
+    output: folder of the files.
+    """
+
+    def __init__(self, live: LiveAccount, forecaster: str, config: str, output: Path) -> None:
+        self._live = live
+        self._database = live.account.database
+        self._forecaster = forecaster
+        self._config = config
+        self._output = output
+
+    def run(self) -> Run:
+        """Decisions, orders and fills."""
+        decisions = [
+            Decision(
+                at=row.at,
+                until=row.until,
+                equity=row.equity,
+                stock_ceiling=row.stock_ceiling,
+                choices=tuple(row.choices.values()),
+                orders=tuple(intent.single for intent in self._live.book.of_decision(row.name)),
+                failure=row.failure,
+            )
+            for row in decisions_of(self._database, TRADE, ALL_TIME)
+        ]
+        fills = [
+            # The venue books fees apart from fills.
+            Fill(row.order, row.symbol, row.quantity, float(row.price), 0.0, row.at)
+            for row in fills_of(self._database, ALL_TIME)
+            if is_symbol(row.symbol)
+        ]
+        return Run(self._forecaster, decisions, fills, [], {})
+
+    def write(self, state: Advance, why: str) -> str:
+        """Write the files, say what a backtest would not have, and return a line of JSON.
+
+        why: it is not the end of the server's bars; empty where it is.
+        """
         try:
-            # Where the server is gone, what it listed last counts.
             self._live.read_activities()
-        except BrokerError as error:
+        except BrokerError as error:  # what it listed last counts
             log.warning("%s", error)
-        if not self._records.replay.passes():
-            return
-        try:
-            self._records.write(self._ending(self._left, why))
-        except InputError as error:
-            say_aside(f"{error}.", logging.INFO)
-            return
-        made = counted(self._made, "pass", "passes")
-        say_aside(
-            f"The replay is partial: the output has {made} of {self._total}. The same line goes on"
-            " with it, while the server is the same.",
-            logging.INFO,
+        marks = self._live.account.journal(TRADE).marks(ALL_TIME)
+        if not marks:
+            return ""
+        run = self.run()
+        equity = pd.DataFrame(
+            [(mark.at, mark.cash, mark.equity) for mark in marks],
+            columns=["at", "cash", "equity"],
         )
+        equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
+        kept_back = [each for each in self._live.book.in_states(KEPT_BACK) if each.job == TRADE]
+        halts = self._live.halts.standing()
+        figures = {
+            "instants": len(marks),
+            "fills": len(run.fills),
+            "equity": marks[-1].equity,
+            "from": utc_text(marks[0].at),
+            "to": utc_text(marks[-1].at),
+            "partial": bool(why),
+            "stopped": why,
+            "instants_left": state.left,
+            "instants_left_out": state.passed + 1 - len(marks),
+            "not_sent": len(kept_back),
+            "halted": [str(halt) for halt in halts],
+            "account": self._live.account.name,
+        }
+        files: dict[str, Callable[[Path], object]] = {
+            "equity.parquet": equity.to_parquet,
+            "config.yaml": lambda path: path.write_text(self._config, encoding="utf-8"),
+        }
+        write_run({**writers_of(run), **files}, self._output, REPLAY_FILE, figures)
+        if kept_back:
+            first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
+            say_aside(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")
+        for halt in halts:
+            say_aside(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
+        if why:
+            made = counted(len(marks), "pass", "passes")
+            say_aside(
+                f"The output has {made}, and {state.left} are to come. The same line goes on with"
+                " it, while the server is the same.",
+                logging.INFO,
+            )
+        return json.dumps(figures)
+
+
+def keep_settings(book: ReplayBook, settings: LiveSettings, *, begun: bool) -> None:
+    """Write down the settings that decide, and refuse others once something was decided.
+
+    Raises
+    ------
+    InputError
+        naming one that differs.
+    """
+    before = book.settings()
+    now = {
+        key: value
+        for key, value in _by_dotted_key(asdict(settings), "")
+        if not any(key == name or key.startswith(f"{name}.") for name in UNDECIDED)
+    }
+    if before is None or not begun:
+        book.keep(now)
+        return
+    for key in {**now, **before}:
+        was, is_now = (values.get(key, "unset")[:LONGEST] for values in (before, now))
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{key}: the replay on this server was begun with {was} (now {is_now}); go on with"
+                " the words that it was begun with, or begin the server again for another replay"
+            )
+
+
+def _by_dotted_key(values: Mapping[str, Any], place: str) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _by_dotted_key(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", json.dumps(value, default=str)
+
+
+def config_text(settings: LiveSettings, keys: Keys) -> str:
+    """All settings as YAML, without keys, passwords and the addresses that are secrets."""
+    values = asdict(settings)
+    for name in SECRETS:
+        values[name] = values[name] and "[secret]"
+    plain = json.loads(json.dumps(values, default=str))
+    return keys.redact(yaml.safe_dump(plain, sort_keys=False))

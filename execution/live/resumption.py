@@ -6,16 +6,15 @@ It is never computed again: what was sent of it would be sent a second time unde
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
-from execution.live.cycle import NOT_REDUCED
+from execution.live.cycle import NOT_REDUCED, Look
 from execution.live.reconcile import fee_of
 from execution.orders import Account, Fill
-from execution.sight import Sight
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ def resume(
     journal: Journal,
     book: IntentBook,
     tradable: Collection[str],
-    look: Callable[[Account, Mapping[str, float]], Sight],
+    look: Look,
 ) -> list[Fill]:
     """Send what is left of decisions that are still in time, and end the others.
 
@@ -36,7 +35,7 @@ def resume(
     account holds what it held when it was decided, but for what the decision itself has filled.
 
     tradable: symbols that are ours to trade by now.
-    look: what guards judge orders by, from the account and the prices that a decision was made at.
+    look: what guards judge orders by.
 
     Raises
     ------
@@ -60,7 +59,8 @@ def resume(
         log.info("%s is gone on with", decision.name)
         orders = [intent.single for intent in intents if _is_left(intent)]
         try:
-            fills += place(broker, orders, decision.cancels, look(account, decision.prices))
+            seen = look(account.with_prices(decision.prices), decision.prices)
+            fills += place(broker, orders, decision.cancels, seen)
         except BrokerError as error:
             journal.end(decision.name, str(error))
             raise

@@ -12,24 +12,19 @@ from typing import TypeVar
 import numpy as np
 
 from execution.account_lock import FLATTEN
-from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.journal.intents import Intent
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
-from execution.live.footing import Footing
 from execution.live.lines import say
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, stopped_by_signals
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from execution.live.waiting import BETWEEN_LINES, WatchedClock, waiting_line
-from execution.posting import Guard
-from execution.sight import Sight
+from execution.live.waiting import WatchedClock, waiting_line
 from execution.trader import Trader
-from foundation.clock import Time, system_clock
+from foundation.clock import system_clock
 from foundation.errors import AccessRefused, BrokerError
 from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
@@ -43,25 +38,6 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
-
-
-class LoopGuard:
-    """The account's guards, and nothing new once the loop was told to stop.
-
-    What reduces is sent all the same where everything is to be closed.
-    """
-
-    def __init__(self, guards: Guard, stop: Stop) -> None:
-        self._guards = guards
-        self._stop = stop
-
-    def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
-        """Why an intent may not be sent; empty where it may."""
-        if self._stop.flattening:
-            return "" if intent.part in ("reduction", "night") else "everything is being closed"
-        if self._stop:
-            return f"the loop was told to stop ({self._stop.why})"
-        return self._guards(intent, now, seen)
 
 
 def run_loop(
@@ -93,9 +69,7 @@ def run_loop(
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
         connection = VenueConnection(settings.broker, keys)
-        account_id = awaited(
-            connection.account_id, stop, supervisor, connection.time, patient=cycles is None
-        )
+        account_id = awaited(connection.account_id, stop, supervisor, patient=cycles is None)
         if account_id is None:
             return
         account = held.enter_context(
@@ -112,35 +86,19 @@ def run_loop(
             )
         )
         account.next_pass.expect("the first pass", system_clock(), system_clock())
-        live = LiveAccount(connection, account, settings, feed.last_trades)
+        live = LiveAccount(connection, account, settings, feed.last_trades, stop)
         sections: list[Section] = []
-        guard = LoopGuard(live.guards, stop)
-        footing = footing_of(connection, account_id, settings)
         jobs: list[Job] = []
         trading: TradingJob | None = None
         if trader is not None:
-            broker = AlpacaBroker(
-                settings.broker,
-                keys,
-                terms=settings.orders,
-                book=live.book,
-                guard=guard,
-                job=TRADE,
-                collateral=lambda: sum(live.at_risk().values()),
-                believe=live.believe,
-            )
-            trading = TradingJob(
-                broker, connection, live, footing, feed, trader, settings, cycles=cycles, show=show
-            )
+            trading = TradingJob(live, keys, feed, trader, settings, cycles=cycles, show=show)
             jobs.append(trading)
-        over = partial(_has_ended, trading)
         for word in settings.jobs:
             if word == TRADE:
                 continue
+            over = partial(_has_ended, trading)
             module = registered_module("JOBS", word)
-            job = held.enter_context(
-                module.open_job(settings, keys, connection, live, footing, guard, over)
-            )
+            job = held.enter_context(module.open_job(settings, keys, live, over))
             live.at_risk = job.at_risk
             sections.append(job.section)
             # What is open has its stops looked at first.
@@ -149,7 +107,7 @@ def run_loop(
         bounds = Bounds(
             settings.limits.symbol_cap, settings.guards, settings.limits.crypto_leverage
         )
-        watched = WatchedClock(connection, footing)
+        watched = WatchedClock(live)
         run_jobs(
             jobs,
             account,
@@ -193,8 +151,20 @@ def run_jobs(
         for what the last pass met, and a venue that does not answer at the end.
     """
     page = StatusPage(account.database, bounds, sections)
+    announced: set[np.datetime64] = set()
+
+    def alive(job: str, due: np.datetime64 | None) -> None:
+        state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
+        supervisor.notify(WATCHDOG=1, STATUS=state)
+        account.notices.beat()
+        if account.killed:
+            stop.tell(KILLED)
+        page.refresh()
+        if due is not None and job == TRADE and due not in announced:
+            announced.add(due)
+            say(waiting_line(due, symbols))
+
     with page.kept(stop):
-        alive = _Alive(account, supervisor, stop, symbols, page)
         supervisor.notify(READY=1)
         expect = account.next_pass.expect
         Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect).run()
@@ -206,55 +176,14 @@ def run_jobs(
             finish(jobs, account, stop, flatten=flatten)
 
 
-class _Alive:
-    """Shows whoever watches that the loop makes progress, and hears of the kill file.
-
-    page: written anew where what it shows has changed.
-    """
-
-    def __init__(
-        self,
-        account: OpenAccount,
-        supervisor: Supervisor,
-        stop: Stop,
-        symbols: Sequence[str],
-        page: StatusPage,
-    ) -> None:
-        self._symbols = symbols
-        self._page = page
-        self._account = account
-        self._supervisor = supervisor
-        self._stop = stop
-        self._announced: tuple[str, np.datetime64] | None = None
-
-    def __call__(self, job: str, due: np.datetime64 | None) -> None:
-        """A job waits until it is due, or has ended a step."""
-        state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
-        self._supervisor.notify(WATCHDOG=1, STATUS=state)
-        self._account.notices.beat()
-        if self._account.killed:
-            self._stop.tell(KILLED)
-        self._page.refresh()
-        if due is not None and job == TRADE and self._announced != (job, due):
-            self._announced = job, due
-            say(waiting_line(due, self._symbols))
-
-
 def _has_ended(trading: TradingJob | None) -> bool:
     return trading is not None and trading.ended
-
-
-def footing_of(connection: VenueConnection, account_id: str, settings: LiveSettings) -> Footing:
-    """What keeps an account's journal from being gone on with at another account or time."""
-    symbols = sorted(settings.tradable_symbols)
-    return Footing(connection, account_id, symbols, practice=settings.broker.on_this_machine)
 
 
 def awaited(
     ask: Callable[[], Answer],
     stop: Stop,
     supervisor: Supervisor,
-    time: Time,
     *,
     patient: bool,
     hopeless: tuple[type[BrokerError], ...] = (AccessRefused,),
@@ -269,7 +198,7 @@ def awaited(
     BrokerError
         for these failures, and a venue that does not answer where nobody is patient.
     """
-    said_at = -BETWEEN_LINES
+    said = False
     while not stop:
         try:
             return ask()
@@ -277,9 +206,9 @@ def awaited(
             if not patient or isinstance(error, hopeless):
                 raise
             log.warning("the venue is not there yet: %s", error)
-            if time.elapsed() - said_at >= BETWEEN_LINES:
-                said_at = time.elapsed()
+            if not said:
                 say(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
+            said = True
             supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
         stop.wait(VENUE_RETRY)
     say("Stopped while it waited for the venue: nothing was sent.")

@@ -11,28 +11,24 @@ import numpy as np
 
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
-from execution.decision import Decision
-from execution.journal.decisions import Journal
 from execution.journal.marks import exposure_line
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.bar_belief import BarBelief, histories_gone
 from execution.live.closing import flattening_orders
-from execution.live.cycle import Cycle, next_instant, run_cycle
-from execution.live.footing import Footing
+from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant, sent_cycle
+from execution.live.guards import why_stopped
 from execution.live.marking import mark_of, profit_line
 from execution.live.night import NightWatch
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
-from execution.live.sight import sight_of
 from execution.orders import Account, strategy_of
-from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
+from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import compact_text, utc_text
 
 log = logging.getLogger("live")
@@ -41,86 +37,58 @@ DAY_AND_A_BIT = np.timedelta64(30, "h")
 READINGS = 3  # of an account while something is paid in or out
 
 
-class GuardedJournal:
-    """Where a pass writes its decision down."""
-
-    def __init__(self, live: LiveAccount, journal: Journal, feed: BarFeed) -> None:
-        self._live = live
-        self._journal = journal
-        self._feed = feed
-        self.written = ""
-
-    def decided(self, at: np.datetime64) -> bool:
-        """Whether an instant was decided, by a decision that was not taken back."""
-        return self._journal.decided(at)
-
-    def seen(self, decision: Decision, account: Account) -> Sight:
-        """The account as it is, and the last trades of what is ordered.
-
-        An order that is replaced is cancelled first, so it is not judged beside its successor.
-        """
-        ordered = {order.symbol for order in decision.orders}
-        return sight_of(self._live, self._feed, account.without(decision.cancels), ordered)
-
-    def write(self, decision: Decision, account: Account) -> str:
-        """Write a decision and its orders down as one, and return its name."""
-        self.written = self._journal.write(decision, account)
-        return self.written
-
-    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
-        """Withhold whatever of a decision was not sent."""
-        self._journal.end(name, why, taken_back=taken_back)
-
-
 class TradingJob:
     """Passes of one trader on one account.
 
-    broker: of the account, with its book and its guards.
-    connection: to its venue.
-    live: what is written down and guarded.
-    footing: looked at before every pass.
+    live: what is written down, believed and guarded.
     cycles: passes to make; none makes them until the loop stops.
     show: called with every pass.
+    patience: seconds that orders may take.
     """
+
+    name = TRADE
 
     def __init__(
         self,
-        broker: AlpacaBroker,
-        connection: VenueConnection,
         live: LiveAccount,
-        footing: Footing,
+        keys: Keys,
         feed: BarFeed,
         trader: Trader,
         settings: LiveSettings,
         *,
         cycles: int | None,
         show: Callable[[Cycle], None],
+        patience: float = 10.0,
     ) -> None:
-        self._broker = broker
-        self._connection = connection
         self._live = live
-        self._footing = footing
+        self._connection = live.connection
+        self.broker = AlpacaBroker(
+            settings.broker,
+            keys,
+            terms=settings.orders,
+            patience=patience,
+            time=live.connection.time,
+            book=live.book,
+            guard=live.guards,
+            job=TRADE,
+            collateral=lambda: sum(live.at_risk().values()),
+            believe=live.believe,
+        )
         self._feed = feed
         self._trader = trader
         self._settings = settings
         self._cycles = cycles
         self._show = show
         self._journal = live.account.journal(TRADE)
-        self._plan = GuardedJournal(live, self._journal, feed)
-        self._rules = VenueRules(broker)
+        self._rules = VenueRules(self.broker)
         self._passes = 0
         self._next_pass: np.datetime64 | None = None
-        self._night = NightWatch(broker, live, self._journal, feed, settings, self._read_and_mark)
+        self._night = NightWatch(self.broker, live, self._journal, settings, self._read_and_mark)
         self._adopted = False
         self._belief = BarBelief()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.passes.last(ended=True)
         self._last_idle = "" if last is None else last.idle
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return TRADE
 
     @property
     def ended(self) -> bool:
@@ -137,13 +105,7 @@ class TradingJob:
         return self._next_pass if look is None else min(self._next_pass, look)
 
     def step(self) -> None:
-        """A pass, or a look at the book before the close.
-
-        Raises
-        ------
-        BrokerError, DataError
-            for a venue that does not answer, or bars that cannot be trusted.
-        """
+        """A pass, or a look at the book before the close."""
         looked = self._next_pass is not None and self._night.step(self._connection.now())
         if not looked:
             self.pass_now()
@@ -155,32 +117,31 @@ class TradingJob:
         ------
         BrokerError, DataError
             for a venue that does not answer, or bars that cannot be trusted.
-        InputError
-            for an account or a clock that the journal cannot be gone on with at.
+        AnotherAccount
+            for a practice server that was begun again.
         """
         now = self._connection.now()
         self._passes += 1
         try:
-            last = self._journal.passes.last()
-            self._footing.check(now, None if last is None else last.began_at)
-        except BrokerError:
+            if self._settings.broker.on_this_machine:
+                self._live.refuse_another_account()
+            self._write_down_pass(now)
+        finally:
             self._next_pass = self._instant_after()
-            raise
+
+    def _write_down_pass(self, now: np.datetime64) -> None:
         number = self._journal.passes.begin(now)
         try:
             cycle = self._believed_pass()
         except (BrokerError, DataError) as error:
             self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
             raise
-        finally:
-            self._next_pass = self._instant_after()
-        decided = cycle.decision is not None
         self._journal.passes.end(
             number,
             self._connection.estimated_now(),
-            decision=self._plan.written if decided else "",
+            decision=cycle.name,
             fills=len(cycle.fills),
-            idle="" if decided else cycle.idle,
+            idle=cycle.idle,
         )
         self._show(cycle)
 
@@ -201,71 +162,70 @@ class TradingJob:
         except Unbelieved as error:
             bars = self._feed.bars(error.account.as_of)
             account = error.account.with_prices(closes_of(bars))
-            return Cycle(account, bars, None, (), str(error))
+            return Cycle(account, bars, None, idle=str(error))
 
     def _pass(self) -> Cycle:
-        """Look after what was sent, compare what is held, go on with what was decided, decide."""
-        if not self._adopted:
-            self._broker.adopt(self._settings.order_name)
-            self._journal.end_unfollowed()
-            self._adopted = True
-        self._broker.follow()
+        """Follow what was sent, compare and mark what is held, go on with what was decided, decide.
+
+        The order is that of OPERATIONS, "What a pass does".
+        """
+        self._follow()
         self._night.closes = self._connection.hours().next_close
         self._live.reconcile()
         account = self._read_and_mark()
         if why := self._blocked(account) or self._gone(account):
             bars = self._settings.view(self._feed.bars(account.as_of))
-            bars, _ = self._belief.believed(bars, {})
-            return Cycle(account.with_prices(closes_of(bars)), bars, None, (), why)
-        resume(
-            self._broker,
+            return idle_cycle(account, bars, why, self._belief)
+        ours = self._settings.tradable_symbols
+        resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.sight)
+        cycle = sent_cycle(
+            self._decide,
+            self.broker,
             self._journal,
-            self._live.book,
-            self._settings.tradable_symbols,
-            lambda now, prices: sight_of(self._live, self._feed, now.with_prices(prices), prices),
-        )
-        cycle = run_cycle(
-            self._broker,
-            self._feed,
-            self._trader,
-            self._settings,
-            send=True,
-            rules=self._rules,
-            time=self._connection.time,
-            plan=self._plan,
-            belief=self._belief,
+            self._live.sight,
+            self._settings.decision_seconds,
         )
         self._tell_of_bars(
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
-        if cycle.fills:
+        if resumed or cycle.fills:
             with suppress(Unbelieved):  # it has been told, and the pass is what it did
                 self._read_and_mark()
-        if cycle.decision is None:
-            return cycle
-        return replace(cycle, unsent=self._live.book.unsent_of(self._plan.written))
+        return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
+
+    def _follow(self) -> None:
+        """Write down what became of what was sent, by whichever process."""
+        if not self._adopted:
+            self.broker.adopt(self._settings.order_name)
+            self._journal.end_unfollowed()
+            self._adopted = True
+        self.broker.follow()
+
+    def _decide(self) -> Cycle:
+        return decided_cycle(
+            self.broker,
+            self._feed,
+            self._trader,
+            self._settings,
+            rules=self._rules,
+            time=self._connection.time,
+            belief=self._belief,
+            decided=self._journal.decided,
+        )
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
         """Have a person told of symbols whose last bars are not believed."""
-        if doubted:
-            whys = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
-            self._live.notices.alert("bars", f"not traded and not read: {whys}")
-        else:
-            self._live.notices.end_alert("bars")
+        whys = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
+        self._live.notices.tell("bars", f"not traded and not read: {whys}" if whys else "")
 
     def _blocked(self, account: Account) -> str:
         """Why nothing is decided at all; empty where something may be."""
-        if self._live.account.killed:
-            return f"{self._live.account.kill_file} is there"
-        for halt in self._live.halts.standing():
-            if halt.rule.forbids == "everything":
-                return f"halted: {halt}"
-        if self._settings.account.foreign == "refuse" and (names := self._foreign(account)):
-            text = f"account.foreign=refuse: not ours are {', '.join(names)}"
-            self._live.notices.alert("foreign", text)
-            return text
-        self._live.notices.end_alert("foreign")
-        return ""
+        if why := why_stopped(self._live.halts, self._live.account.kill_file):
+            return why
+        names = self._foreign(account) if self._settings.account.foreign == "refuse" else []
+        text = f"account.foreign=refuse: not ours are {', '.join(names)}" if names else ""
+        self._live.notices.tell("foreign", text)
+        return text
 
     def _gone(self, account: Account) -> str:
         """Why nothing is decided at the first pass on bars of which a symbol's history is gone.
@@ -297,25 +257,16 @@ class TradingJob:
         return names
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel what works, and where it is to, close what is held, before the loop ends.
-
-        Returns what of ours was to be closed and is held all the same.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer; what works there goes on working.
-        """
-        self._live.closing = flatten
-        self._broker.follow()
+        """As `Job.finish`."""
+        self.broker.follow()
         working = self._live.book.in_states(("working",))
         names = [intent.client_order_id for intent in working if intent.job == TRADE]
         if names:
             log.warning("cancelling %s", " ".join(names))
-            self._broker.cancel(names)
+            self.broker.cancel(names)
         if not flatten:
             return []
-        account = self._broker.account()
+        account = self.broker.account()
         orders = flattening_orders(
             account,
             self._settings.order_name,
@@ -324,7 +275,7 @@ class TradingJob:
         )
         name = f"{TRADE}-flat-{compact_text(account.as_of)}"
         self._night.send(orders, account, name)
-        left = self._broker.account().positions
+        left = self.broker.account().positions
         ours = sorted(self._settings.tradable_symbols)
         return [f"{left[symbol]:f} {symbol}" for symbol in ours if left.get(symbol)]
 
@@ -335,7 +286,7 @@ class TradingJob:
         """
         for _ in range(READINGS):
             before = self._live.flows()
-            account = self._broker.account()
+            account = self.broker.account()
             self._live.read_activities()
             if self._live.flows() == before:
                 break

@@ -11,13 +11,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD
 from execution.journal.intents import Intent
-from execution.live.account import LiveAccount
+from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS
-from execution.live.footing import AnotherAccount, Footing
 from execution.live.lines import say
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
@@ -90,8 +88,6 @@ class SpreadJob:
     Whatever a look meets, the next one comes: what is open has to be followed.
 
     live: the account, whose journal, guards and notices it shares.
-    footing: looked at before every look.
-    guard: has the last word before an order is sent.
     over: whether the loop ends, as its other job has made all its passes.
     """
 
@@ -101,17 +97,12 @@ class SpreadJob:
         self,
         settings: SellingSettings,
         keys: Keys,
-        connection: VenueConnection,
         live: LiveAccount,
-        footing: Footing,
-        guard: Guard,
         over: Callable[[], bool],
     ) -> None:
         self._over = over
         self._settings = settings
-        self._connection = connection
         self._live = live
-        self._footing = footing
         broker = AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe)
         venue = AlpacaSpreads(
             settings.broker,
@@ -121,7 +112,7 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            guard=spread_guard(guard, broker, self._secured, settings.account),
+            guard=spread_guard(live.guards, broker, self._secured, settings.account),
             job=SPREADS,
         )
         self._seller = SpreadSeller(
@@ -177,12 +168,13 @@ class SpreadJob:
 
     def _look(self) -> Exception | None:
         """The trouble that a look has met, which is told; None for none."""
-        now = self._connection.estimated_now()
+        now = self._live.connection.estimated_now()
         self._next = now + self._interval
         trouble: Exception | None = None
         try:
             with told(self._live.notices, "account"):
-                self._footing.check(now, None)
+                if self._settings.broker.on_this_machine:
+                    self._live.refuse_another_account()
             self._seller.step()
         except (AnotherAccount, DatabaseFailed):
             raise
@@ -235,10 +227,7 @@ class SpreadJob:
 def open_job(
     live_settings: LiveSettings,
     keys: Keys,
-    connection: VenueConnection,
     live: LiveAccount,
-    footing: Footing,
-    guard: Guard,
     over: Callable[[], bool],
 ) -> Iterator[SpreadJob]:
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
@@ -269,7 +258,7 @@ def open_job(
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        job = SpreadJob(settings, keys, connection, live, footing, guard, over)
+        job = SpreadJob(settings, keys, live, over)
         yield job
         job.finish(flatten=False)
     finally:

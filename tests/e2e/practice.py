@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,11 +24,16 @@ from alpaca.trading.requests import (
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Decision
-from execution.live.cycle import Cycle, run_cycle
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.intents import IntentBook
+from execution.live.accounts import TRADE
+from execution.live.cycle import Cycle, Look, decided_cycle, sent_cycle
 from execution.live.settings import LiveSettings
-from execution.orders import Order
+from execution.orders import Account, Order
 from execution.trader import Trader
 from foundation.compose import composed_config
+from foundation.database import Database
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.rehearsal import rehearse
@@ -164,6 +169,17 @@ def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
+def unseen(account: Account, symbols: Iterable[str]) -> None:
+    """No guard asks for anything."""
+
+
+def forgotten() -> Journal:
+    """A journal of no file."""
+    database = Database()
+    events = EventLog(database)
+    return Journal(database, events, IntentBook(database, events), TRADE)
+
+
 @dataclass
 class Live:
     """What the live entry point composes for a practice server: `words` are settings of
@@ -196,6 +212,17 @@ class Live:
                 return decisions
             here.advance()
 
-    def cycle(self, mine: AlpacaBroker, **more: Any) -> Cycle:
-        """One pass that sends its orders."""
-        return run_cycle(mine, self.feed, self.trader, self.settings, send=True, **more)
+    def decide(self, mine: AlpacaBroker, **more: Any) -> Cycle:
+        """One pass that sends nothing."""
+        return decided_cycle(mine, self.feed, self.trader, self.settings, **more)
+
+    def cycle(
+        self, mine: AlpacaBroker, journal: Journal | None = None, look: Look = unseen, **more: Any
+    ) -> Cycle:
+        """One pass that sends its orders; journal: none forgets what it decided."""
+        kept = forgotten() if journal is None else journal
+        seconds = self.settings.decision_seconds
+        decided = kept.decided
+        return sent_cycle(
+            lambda: self.decide(mine, decided=decided, **more), mine, kept, look, seconds
+        )

@@ -15,6 +15,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.live.guards import Guards, GuardSettings
+from execution.live.loop import Stop
 from execution.option_orders import SpreadFill, SpreadOrder
 from execution.orders import Account
 from foundation.database import Database
@@ -75,7 +76,7 @@ def sold_live(here: Practising, max_position: float, folder: Path, beyond: int =
     database = Database()
     halts = Halts(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
-    guards = Guards(settings, halts, IntentBook(database), folder / "KILL")
+    guards = Guards(settings, halts, IntentBook(database), folder / "KILL", Stop())
     venue: Any = Funded(here, guards, beyond)
     seller = here.seller(venue)
     for _ in here.market.points():
@@ -151,7 +152,11 @@ def test_spreads_are_covered_by_the_balance_and_by_the_venues_money(
     database = Database()
     settings = GuardSettings(max_position=max_position)
     guards = Guards(
-        settings, Halts(database, EventLog(database)), IntentBook(database), tmp_path / "KILL"
+        settings,
+        Halts(database, EventLog(database)),
+        IntentBook(database),
+        tmp_path / "KILL",
+        Stop(),
     )
     venue: Any = Funded(here, guards, beyond)
     seller = here.seller(venue)

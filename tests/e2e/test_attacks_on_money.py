@@ -329,7 +329,7 @@ def test_a_clock_that_makes_no_sense_ends_the_pass_by_name(
         connection = desk.job._connection
         connection.now()
         told.answers = ALWAYS
-        clock = WatchedClock(connection, desk.job._footing)
+        clock = WatchedClock(desk.live)
         loop = Loop(
             [desk.job], clock, Stop(), desk.live.notices, lambda job, due: None, 3, clock.answers
         )

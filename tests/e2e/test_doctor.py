@@ -26,12 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from execution import doctor
 from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
-from execution.doctor import shown
-from execution.journal.events import EventLog
-from execution.journal.halts import Halts
-from execution.journal.intents import Intent, IntentBook
-from execution.live import checks
-from execution.live.checks import (
+from execution.doctor import (
     CHECKS,
     FULL,
     GIGABYTE,
@@ -45,8 +40,12 @@ from execution.live.checks import (
     journal_said,
     lockable,
     nearest,
+    shown,
     sqlite_said,
 )
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.intents import Intent, IntentBook
 from execution.live.settings import LiveSettings
 from execution.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
@@ -552,7 +551,7 @@ def test_a_folder_in_which_sqlite_keeps_another_journal_is_refused(
 
     assert sqlite_said(tmp_path)[0] == "ok"
     for other in (WriteAhead, Careless):
-        monkeypatch.setattr(checks, "Database", other)
+        monkeypatch.setattr(doctor, "Database", other)
         level, said = sqlite_said(tmp_path)
         assert level == "failure"
         assert "does not keep a rollback journal with synchronous=EXTRA" in said
@@ -700,28 +699,23 @@ def test_a_journal_that_is_written_is_not_held_up(
 ) -> None:
     """Reading it through for longer than a commit waits would stop the loop."""
     with opened(here, tmp_path):
-        monkeypatch.setattr(checks, "refuse_unusable", lambda path: pytest.fail("read through"))
+        monkeypatch.setattr(doctor, "refuse_unusable", lambda path: pytest.fail("read through"))
         assert examined(here, tmp_path)["journal"].level == "ok"
 
 
-def test_orders_that_are_written_down_elsewhere_are_found(here: Practice, tmp_path: Path) -> None:
+def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path / "first")
-    found = examined(here, tmp_path / "second")["journal"]
-    assert found.level == "failure"
-    assert (
-        f": nobody knows yet what became of 1 of the orders in {path}; go on with"
-        f" folder={tmp_path}/first, where"
-    ) in found.found
-    with opened(here, tmp_path / "first") as database:
-        IntentBook(database).settle("a", "working")
-    assert examined(here, tmp_path / "second")["journal"].level == "ok"
+    found = examined(here, tmp_path / "second")
+    assert found["journal"].level == "failure"
+    assert f": its journal is {path}: go on with folder={tmp_path}/first" in found["journal"].found
+    assert found["halts"].found == "not checked, because of journal; mend that first"
     path.unlink()
     for root in ("first", "second"):
-        found = examined(here, tmp_path / root)["journal"]
-        assert found.level == "failure"
+        found = examined(here, tmp_path / root)
+        assert found["journal"].level == "failure"
         place = user_state_path("kelly-chronos") / "accounts" / here.venue.record.account_id
-        assert "is not there. Bring it back; or, once the venue shows" in found.found
-        assert f"delete {place}/journal" in found.found
+        assert "is not there. Bring it back; or, once the venue shows" in found["journal"].found
+        assert f"delete {place}/journal" in found["journal"].found
 
 
 @given(level=st.sampled_from(["ok", "warning", "failure"]), found=st.text(min_size=1))
@@ -748,19 +742,6 @@ def test_a_venue_that_repeats_the_keys_has_them_taken_out(
     done = command(here, tmp_path)
     assert done.returncode == 1
     assert "crypto: [secret]" in done.stdout
-
-
-def test_what_stops_the_account_in_another_folder_is_said(here: Practice, tmp_path: Path) -> None:
-    with opened(here, tmp_path / "first") as database:
-        Halts(database, EventLog(database)).raise_halt("positions", "NVDA is 12", NOW)
-    kill_file = journal(here, tmp_path / "first").with_name("KILL")
-    kill_file.touch()
-    found = examined(here, tmp_path / "second")
-    assert found["journal"].level == "failure"
-    assert f"{kill_file} stops everything; the halts positions stand in" in found["journal"].found
-    assert f"go on with folder={tmp_path}/first" in found["journal"].found
-    assert found["halts"].level == "warning"
-    assert "not checked, because of journal" in found["halts"].found
 
 
 def test_a_process_of_another_user_on_the_same_journal_is_seen(

@@ -11,6 +11,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook
 from execution.live.guards import Guards, GuardSettings
+from execution.live.loop import Stop
 from execution.sight import Sight
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Start, order
@@ -26,7 +27,7 @@ def test_what_the_guards_refuse_never_reaches_the_venue(practice: Start, tmp_pat
     book = IntentBook(database, events)
     halts = Halts(database, events)
     kill_file = tmp_path / KILL_FILE
-    guards = Guards(GuardSettings(), halts, book, kill_file)
+    guards = Guards(GuardSettings(), halts, book, kill_file, Stop())
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     mine = AlpacaBroker(settings, KEYS, patience=0.0, book=book, guard=guards, job="trade")
 

@@ -400,8 +400,8 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
     def stopped(entry: ActionEntry) -> None:
         folder = journal().parent
         with pytest.raises(InputError, match="It closes no event contracts"):
-            kill([folder], flatten=True)
-        kill([folder], flatten=False)
+            kill(folder, flatten=True)
+        kill(folder, flatten=False)
 
     keys = KalshiKeys(here.key_id, here.private_key)
     settings = settings_of(here)

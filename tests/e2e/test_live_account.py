@@ -26,8 +26,8 @@ from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
+from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
-from execution.live.runner import footing_of
 from execution.live.templates import PAGE
 from execution.live.trading import TradingJob
 from foundation.clock import system_clock
@@ -65,6 +65,7 @@ class Desk:
     broker: AlpacaBroker
     job: TradingJob
     cycles: list[Cycle]
+    stop: Stop
 
     @classmethod
     def at(cls, here: Practice, database: Database, folder: Path, *words: str) -> Desk:
@@ -72,31 +73,21 @@ class Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = VenueConnection(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS.redact, connection.estimated_now
-        account = OpenAccount.of("account", database, folder, *told)
-        live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades)
-        broker = AlpacaBroker(
-            settings,
-            KEYS,
-            patience=0.0,
-            time=AT_ONCE,
-            book=live.book,
-            guard=live.guards,
-            job=TRADE,
-            believe=live.believe,
-        )
+        account = OpenAccount.of(here.venue.record.account_id, database, folder, *told)
+        stop = Stop()
+        live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades, stop)
         cycles: list[Cycle] = []
         job = TradingJob(
-            broker,
-            connection,
             live,
-            footing_of(connection, here.venue.record.account_id, parts.settings),
+            KEYS,
             parts.feed,
             parts.trader,
-            parts.settings,
+            replace(parts.settings, broker=settings),
             cycles=None,
             show=cycles.append,
+            patience=0.0,
         )
-        return cls(here, live, broker, job, cycles)
+        return cls(here, live, job.broker, job, cycles, stop)
 
 
 @pytest.fixture
@@ -172,18 +163,6 @@ def test_an_account_that_cannot_be_named_is_a_pass_that_fails_and_the_next_one_i
         desk.job.step()
     assert desk.job.due(here.venue.now) == np.datetime64("2024-02-20T16:30", "ns")
     assert not here.posts
-
-
-def test_a_clock_that_has_moved_on_by_days_since_the_last_process_is_said(
-    here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    database = Database(tmp_path / JOURNAL)
-    Desk.at(here, database, tmp_path).job.step()
-    here.advance("2024-02-23T15:30:00Z")
-    Desk.at(here, database, tmp_path).job.step()
-    assert "the journal's last pass was 3 days before, at 2024-02-20T15:30Z: none was made" in (
-        capsys.readouterr().err
-    )
 
 
 def test_what_nobody_can_explain_halts_until_a_person_has_looked(

@@ -18,7 +18,7 @@ from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook
-from execution.live.cycle import expiry, run_cycle
+from execution.live.cycle import expiry
 from execution.live.settings import LiveSettings
 from execution.orders import Order, client_order_id
 from foundation.clock import Time
@@ -294,8 +294,7 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     trading(here).submit_order(buy("SYA", 1400))
     for _ in range(3):
         here.advance()
-    parts = live.feed, live.trader, live.settings
-    decision = run_cycle(broker(here), *parts, send=False).decision
+    decision = live.decide(broker(here)).decision
     assert decision is not None
     (sale,) = (each for each in decision.orders if each.symbol == "SYA")
     assert sale.reduces

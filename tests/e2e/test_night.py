@@ -243,6 +243,7 @@ def test_without_last_trades_what_has_to_go_before_the_close_goes(
         show(desk, 6)
         desk.job.step()
         assert gross(here) <= 2.0
+        desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == []
         assert gross(here) == 0
 
@@ -282,6 +283,7 @@ def test_what_is_worth_more_than_one_order_may_be_is_closed_in_parts(
         desk.job._settings = replace(desk.job._settings, orders=smaller)
         desk.broker._terms = smaller
         before = len(here.posts)
+        desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == []
         assert len(here.posts) - before == 3
 
@@ -299,7 +301,7 @@ def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> Non
         order = {"symbol": "SYA", "qty": str(abs(held)), "side": side, "type": "limit"}
         terms = {"limit_price": str(price), "time_in_force": "gtc", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**order, **terms})
-        desk.live.closing = True
+        desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
 
 

@@ -42,6 +42,7 @@ from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.intents import IntentBook
 from execution.live.account import LiveAccount
+from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.option_orders import (
@@ -197,7 +198,7 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
     connection = VenueConnection(settings.broker, KEYS)
     told = Notices(None, None), KEYS.redact, connection.estimated_now
     account = OpenAccount.of("account", Database(), tmp_path, *told)
-    live = LiveAccount(connection, account, settings, lambda _: {})
+    live = LiveAccount(connection, account, settings, lambda _: {}, Stop())
     broker = AlpacaBroker(settings.broker, KEYS, book=live.book, believe=live.believe)
     broker.account()
     desk = AlpacaSpreads(settings.broker, KEYS, underlying=UNDER, book=live.book)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +13,12 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_requests import order_request
-from execution.decision import Decision
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from execution.live.resumption import resume
-from execution.orders import Account
-from execution.sight import Sight
 from foundation.database import Database
-from tests.e2e.practice import KEYS, Live, Practice, Start
+from tests.e2e.practice import KEYS, Live, Practice, Start, unseen
 from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -63,21 +60,6 @@ class Mortal(Database):
             self._fate.event()
 
 
-def unseen(account: Account, prices: Mapping[str, float]) -> Sight:
-    """What no guard asks for."""
-    return Sight(account.with_prices(prices))
-
-
-class Unguarded:
-    """A plan in the journal, of orders that no guard judges."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.decided, self.write, self.end = journal.decided, journal.write, journal.end
-
-    def seen(self, decision: Decision, account: Account) -> None:
-        """Nothing is asked for."""
-
-
 class Process:
     """One life of the job."""
 
@@ -103,7 +85,7 @@ class Process:
 
     def turn(self, live: Live) -> None:
         resume(self.broker, self.journal, self.book, ("SYA", "SYB", "SYXUSD"), unseen)
-        live.cycle(self.broker, plan=Unguarded(self.journal))
+        live.cycle(self.broker, self.journal)
 
 
 def play(here: Practice, path: Path, live: Live, kill: int | None) -> int:

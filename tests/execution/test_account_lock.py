@@ -19,9 +19,6 @@ from execution.account_lock import (
     journal_of_account,
     state_folder,
 )
-from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
-from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
 from execution.orders import Order
 from foundation.database import Database, unfinished_commit
@@ -29,6 +26,12 @@ from foundation.errors import InputError
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 ORDER = Order("a", "NVDA", "buy", Decimal(3), "so")
+
+
+@pytest.fixture(autouse=True)
+def of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has traded no account yet."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
 def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) -> None:
@@ -59,20 +62,19 @@ def test_the_book_of_an_account_outlives_its_process(tmp_path: Path) -> None:
     assert (intent.order, intent.sent_at) == (replace(ORDER, reason=""), NOW)
 
 
-def test_orders_of_unknown_fate_in_another_folder_are_not_forgotten(tmp_path: Path) -> None:
+def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Path) -> None:
+    """Orders of unknown fate, halts and the kill file there are so in every folder."""
     with journal_of_account("moved", tmp_path / "first") as book:
         IntentBook(book.database).begin(Intent(ORDER, NOW))
-    with (
-        pytest.raises(
-            InputError, match=f"1 of the orders in .*; go on with folder={tmp_path}/first"
-        ),
-        journal_of_account("moved", tmp_path / "second"),
-    ):
-        pytest.fail("the first one's orders are forgotten")
-    with journal_of_account("moved", tmp_path / "first") as book:
-        IntentBook(book.database).settle("a", "working")
+    said = refused("moved", tmp_path / "second")
+    assert f"its journal is {book.folder / JOURNAL}: go on with folder={tmp_path}/first" in said
+    assert not (tmp_path / "second").exists()
+    (tmp_path / "second").mkdir()
+    book.folder.rename(tmp_path / "second" / "moved")
+    assert "is not there. Bring it back" in refused("moved", tmp_path / "second")
+    (state_folder("moved") / "journal").unlink()
     with journal_of_account("moved", tmp_path / "second") as book:
-        assert IntentBook(book.database).undetermined() == ()
+        assert len(IntentBook(book.database).undetermined()) == 1
 
 
 def test_a_book_that_has_gone_is_asked_for_and_not_begun_anew(tmp_path: Path) -> None:
@@ -208,54 +210,6 @@ def refused(account: str, root: Path) -> str:
     with pytest.raises(InputError) as caught, journal_of_account(account, root):
         pytest.fail("it is traded")
     return str(caught.value)
-
-
-def test_a_kill_file_stops_the_account_in_every_folder(tmp_path: Path) -> None:
-    with journal_of_account("killed", tmp_path / "first") as book:
-        kill_file = book.folder / KILL_FILE
-    kill_file.touch()
-    said = refused("killed", tmp_path / "second")
-    assert f"account killed: {kill_file} stops everything; go on with folder={tmp_path}/f" in said
-    assert f"`python -m execution.live --folder {tmp_path}/first --account killed status`" in said
-    assert not (tmp_path / "second").exists()
-    with journal_of_account("killed", tmp_path / "first"):
-        pass
-    kill_file.unlink()
-    with journal_of_account("killed", tmp_path / "second"):
-        pass
-
-
-def test_a_halt_stands_in_every_folder(tmp_path: Path) -> None:
-    with journal_of_account("halted", tmp_path / "first") as book:
-        halts = Halts(book.database, EventLog(book.database))
-        halts.raise_halt("positions", "NVDA is 12", NOW)
-        halts.raise_halt("drawdown", "from the peak", NOW)
-        halts.clear("drawdown", "Ada", NOW)
-    said = refused("halted", tmp_path / "second")
-    assert f"the halts positions stand in {tmp_path}/first/halted/{JOURNAL}; go on" in said
-    with journal_of_account("halted", tmp_path / "first") as book:
-        Halts(book.database, EventLog(book.database)).clear("positions", "Ada", NOW)
-    with journal_of_account("halted", tmp_path / "second"):
-        pass
-
-
-def test_a_decision_that_is_not_sent_whole_is_gone_on_with_where_it_was_made(
-    tmp_path: Path,
-) -> None:
-    with journal_of_account("deciding", tmp_path / "first") as book:
-        events = EventLog(book.database)
-        journal = Journal(book.database, events, IntentBook(book.database, events), "trade")
-        book.database.execute(
-            "INSERT INTO decisions VALUES ('a', '', '', '', 1, 1, '', '', '', '', '', 'trade', '')"
-        )
-    said = refused("deciding", tmp_path / "second")
-    assert f"1 of the decisions in {tmp_path}/first/deciding/{JOURNAL} are not sent whole" in said
-    with journal_of_account("deciding", tmp_path / "first") as book:
-        events = EventLog(book.database)
-        journal = Journal(book.database, events, IntentBook(book.database, events), "trade")
-        journal.end("a", "expired")
-    with journal_of_account("deciding", tmp_path / "second"):
-        pass
 
 
 def test_the_same_folder_under_another_name_is_no_other_folder(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
 from execution.journal.intents import Intent, IntentBook, Part, Progress, State
 from execution.live.guards import Guards, GuardSettings
+from execution.live.loop import Stop
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Order
 from execution.sight import Sight
@@ -107,7 +108,8 @@ class Desk:
         events = EventLog(self.database, clock=lambda: NOW)
         self.book = IntentBook(self.database, events)
         self.halts = Halts(self.database, events)
-        self.guards = Guards(self.settings, self.halts, self.book, self.kill_file)
+        self.stop = Stop()
+        self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
 
     def see(self, sight: Sight) -> None:
         self.sight = sight

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from execution.live import runner
-from execution.live.footing import Footing
+from execution.live.account import LiveAccount
 from execution.live.waiting import WatchedClock, waiting_line
-from foundation.clock import Time
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
 
@@ -66,22 +65,25 @@ class Venue:
         return self.account
 
 
-def footing(venue: Any, *, practice: bool = True) -> Footing:
-    return Footing(venue, "mine", BOTH, practice=practice)
+class Account:
+    """The account that was traded at first, at a venue."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.connection = venue
+        self.account = SimpleNamespace(name="mine")
+
+    refuse_another_account = LiveAccount.refuse_another_account
 
 
-def watched(venue: Any, step: float) -> WatchedClock:
-    """A clock that is read every so many seconds."""
-    seconds = itertools.count(0.0, step)
-    venue.time = Time(elapsed=lambda: next(seconds))
-    return WatchedClock(venue, footing(venue))
+def watched(venue: Venue) -> WatchedClock:
+    return WatchedClock(Account(venue))  # type: ignore[arg-type]
 
 
-def test_a_venue_that_is_away_is_said_at_once_and_once_a_minute_until_it_is_back(
+def test_a_venue_that_is_away_is_said_at_once_and_when_it_is_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     venue = Venue()
-    clock = watched(venue, 5.0)
+    clock = watched(venue)
     assert clock() == NOON
     assert clock.answers()
     venue.away = True
@@ -94,15 +96,13 @@ def test_a_venue_that_is_away_is_said_at_once_and_once_a_minute_until_it_is_back
     assert clock.answers()
     assert capsys.readouterr().out.splitlines() == [
         "Waiting for the venue, which is asked again every few seconds: the clock: no answer.",
-        "Waiting for the venue for 1 min: the clock: no answer.",
-        "Waiting for the venue for 2 min: the clock: no answer.",
-        "The venue answers again, after 150 s; its clock is 2024-10-01T12:02Z.",
+        "The venue answers again; its clock is 2024-10-01T12:02Z.",
     ]
 
 
 def test_a_venue_that_is_back_with_another_account_is_refused() -> None:
     venue = Venue()
-    clock = watched(venue, 5.0)
+    clock = watched(venue)
     clock()
     venue.away = True
     clock()
@@ -114,7 +114,7 @@ def test_a_venue_that_is_back_with_another_account_is_refused() -> None:
 
 def test_a_clock_that_goes_back_between_two_readings_has_its_account_looked_at() -> None:
     venue = Venue()
-    clock = watched(venue, 5.0)
+    clock = watched(venue)
     clock()
     venue.account = "another"
     venue.shown = NOON + SECOND
@@ -122,63 +122,6 @@ def test_a_clock_that_goes_back_between_two_readings_has_its_account_looked_at()
     venue.shown = NOON - 3600 * SECOND
     with pytest.raises(InputError, match="the practice server was begun again"):
         clock()
-
-
-def test_a_clock_that_stands_still_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    venue = Venue()
-    clock = watched(venue, 5.0)
-    for _ in range(12):
-        clock()
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("The venue's clock stands at 2024-10-01T12:00Z: a practice server's")
-    venue.shown = NOON + SECOND
-    for _ in range(3):
-        clock()
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("practice", [True, False])
-def test_a_clock_behind_the_journal_is_refused_of_a_practice_server_and_said_of_a_real_one(
-    practice: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at = footing(Venue(), practice=practice)
-    at.check(NOON, NOON + np.timedelta64(2, "h"))
-    assert capsys.readouterr().err == ""
-    later = NOON + np.timedelta64(121, "m")
-    if not practice:
-        at.check(NOON, later)
-        line = "The venue's clock shows 2024-10-01T12:00Z, and the journal's last pass was at"
-        assert capsys.readouterr().err == f"{line} 2024-10-01T14:01Z, which is later.\n"
-        return
-    with pytest.raises(InputError) as refused:
-        at.check(NOON, later)
-    for named in ("2024-10-01T12:00Z", "2024-10-01T14:01Z", "Begin the practice server again"):
-        assert named in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("symbols", "last", "now", "days"),
-    [
-        (BOTH, "2024-10-01T12:00", "2024-10-02T13:00", None),
-        (BOTH, "2024-10-01T12:00", "2024-10-02T13:01", 1),
-        (BOTH, "2024-10-01T12:00", "2024-10-11T12:00", 10),
-        (("NVDA",), "2024-10-04T19:30", "2024-10-07T15:30", None),
-        (("NVDA",), "2024-10-04T19:30", "2024-10-08T15:30", 4),
-    ],
-)
-def test_passes_that_a_clock_has_left_out_are_said(
-    symbols: tuple[str, ...],
-    last: str,
-    now: str,
-    days: int | None,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    at = Footing(Venue(), "mine", symbols, practice=True)  # type: ignore[arg-type]
-    at.check(np.datetime64(now, "ns"), np.datetime64(last, "ns"))
-    shown = f"The venue's clock shows {now}Z, and the journal's last pass was"
-    ago = "1 day" if days == 1 else f"{days} days"
-    said = f"{shown} {ago} before, at {last}Z: none was made in between.\n"
-    assert capsys.readouterr().err == ("" if days is None else said)
 
 
 class Waits:
@@ -200,12 +143,8 @@ def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
     venue: Any = Venue()
     venue.away = True
     stop: Any = Waits(5)
-    minutes = itertools.count(0.0, 0.5)
-    venue.time = Time(elapsed=lambda: 60 * next(minutes))
     supervisor = Supervisor.of({})
-    assert runner.awaited(venue.account_id, stop, supervisor, venue.time, patient=True) is None
-    waiting = "Waiting for the venue, asked every 15 s: the account: no answer."
-    *told, ended = capsys.readouterr().out.splitlines()
-    assert told == [waiting] * len(told)
-    assert 1 < len(told) < 5
+    assert runner.awaited(venue.account_id, stop, supervisor, patient=True) is None
+    told, ended = capsys.readouterr().out.splitlines()
+    assert told == "Waiting for the venue, asked every 15 s: the account: no answer."
     assert ended == "Stopped while it waited for the venue: nothing was sent."
