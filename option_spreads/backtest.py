@@ -47,6 +47,7 @@ from foundation.terminal import terminal
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.simulation.pictures import balances_figure, write_picture
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     MAX_POSITION,
@@ -55,13 +56,12 @@ from option_spreads.simulation.selling import (
     offered_spreads,
     spread_account,
 )
-from option_spreads.simulation.spread_costs import cost_figures
 from option_spreads.simulation.spread_figures import (
     account_figures,
+    cost_figures,
     daily_balances,
     trade_figures,
 )
-from option_spreads.simulation.spread_picture import BalancePicture, draw
 from option_spreads.simulation.spread_report import (
     TOGETHER,
     WIDTH,
@@ -356,30 +356,21 @@ def write_results(
     }
     for name, account in run.alone.items():
         texts[f"trades-{name}.csv"] = trade_table(account.trades, run.days)
-    picture = _picture(settings, runs)
-    writers: dict[str, Callable[[Path], object]] = {
-        name: partial(_write, text) for name, text in texts.items()
-    }
-    write_whole({**writers, "equity.png": partial(draw, picture)}, output)
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _picture(settings: SpreadSettings, runs: list[SpreadRun]) -> BalancePicture:
-    run = runs[-1]
     accounts = run.alone if len(run.alone) == 1 else {TOGETHER: run.together, **run.alone}
-    return BalancePicture(
-        heading=f"{counted(len(run.days.dates), 'session')} of {run.days.source}",
-        dates=run.days.dates,
-        balances={
+    figure = balances_figure(
+        f"{counted(len(run.days.dates), 'session')} of {run.days.source}",
+        run.days.dates,
+        {
             name: daily_balances(account.trades, run.days, account.start)
             for name, account in accounts.items()
         },
-        floor=float(settings.sizing.floor),
-        marks=tuple(len(shorter.days.dates) for shorter in runs[:-1]),
+        float(settings.sizing.floor),
+        [len(shorter.days.dates) for shorter in runs[:-1]],
     )
+    writers: dict[str, Callable[[Path], object]] = {
+        name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
+    }
+    write_whole({**writers, "equity.png": partial(write_picture, figure)}, output)
 
 
 def future_remark(last: np.datetime64, now: np.datetime64) -> str:

@@ -59,8 +59,8 @@ from option_spreads.simulation.account_check import (
     trades_in_both,
 )
 from option_spreads.simulation.account_figures import doubts, summary
-from option_spreads.simulation.account_picture import Picture, draw
 from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
+from option_spreads.simulation.pictures import runs_figure, write_picture
 from option_spreads.simulation.resampling import (
     UNIT,
     AccountPaths,
@@ -255,27 +255,18 @@ def write_results(
         **figures,
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    picture = Picture(
-        heading=_heading(content),
-        sets=sets,
-        floor=float(rules.floor),
-        halt=rules.DRAWDOWN_HALT_PCT,
+    name = "trades" if settings.trades is None else Path(settings.trades).name
+    heading = (
+        f"{name}: {counted(len(sample.results), 'trade')}, {counted(settings.runs, 'run')} of"
+        f" {counted(settings.days, 'day')}, seed {settings.seed}"
     )
+    figure = runs_figure(heading, sets, float(rules.floor), rules.DRAWDOWN_HALT_PCT)
     writers: dict[str, Callable[[Path], object]] = {
         "monte_carlo.json": lambda path: path.write_text(text),
-        "monte_carlo.png": lambda path: draw(picture, path),
+        "monte_carlo.png": lambda path: write_picture(figure, path),
     }
     write_whole(writers, output)
     return content
-
-
-def _heading(content: Mapping[str, Any]) -> str:
-    """The picture's title: file, trades, runs, days and seed."""
-    name = Path(content["trades"]["file"]).name if content["trades"]["file"] else "trades"
-    return (
-        f"{name}: {counted(content['trades']['n'], 'trade')}, {counted(content['runs'], 'run')} of"
-        f" {counted(content['days'], 'day')}, seed {content['seed']}"
-    )
 
 
 def _print_figures(content: Mapping[str, Any], output: Path) -> None:

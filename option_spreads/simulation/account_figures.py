@@ -26,8 +26,10 @@ def summary(runs: AccountPaths, above: float | None = None) -> dict[str, Any]:
     """
     final = runs.balances[:, -1]
     start = runs.start
-    sortino = _sortino(runs)
-    defined = sortino[np.isfinite(sortino)]
+    begins = np.full((len(final), 1), start)
+    balances = np.concatenate([begins, runs.balances], axis=1)
+    ratios = sortino(np.diff(balances, axis=1), balances[:, :-1])
+    defined = ratios[np.isfinite(ratios)]
     trades = int(runs.trades.sum())
     return {
         "final_balance": {
@@ -58,17 +60,17 @@ def _figures_of(values: Array) -> dict[str, float]:
     return {"mean": float(values.mean()), "most": float(values.max()), **_percentiles(values)}
 
 
-def _sortino(runs: AccountPaths) -> Array:
-    """Yearly Sortino ratio of each run [R]; NaN for one without a loss."""
-    count = len(runs.balances)
-    balances = np.concatenate([np.full((count, 1), runs.start), runs.balances], axis=1)
-    daily = np.diff(balances, axis=1)
-    before = balances[:, :-1]
-    # A day that begins with nothing has no return; 0 leaves it out of gains and losses.
+def sortino(daily: Array, before: Array) -> Array:
+    """Yearly Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
+
+    before: balance at the beginning of each day [..., D].
+    """
+    # Days without a trade count as well: √252 is for all sessions of a year. A day that begins with
+    # nothing has no return; 0 leaves it out of gains and losses.
     returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
-    downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=1))
-    undefined = np.full(count, np.nan)
-    ratio = np.divide(returns.mean(axis=1), downside, out=undefined, where=downside > 0)
+    downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=-1))
+    undefined = np.full(np.shape(downside), np.nan)
+    ratio = np.divide(returns.mean(axis=-1), downside, out=undefined, where=downside > 0)
     return np.asarray(ratio * np.sqrt(TRADING_DAYS))
 
 

@@ -1,18 +1,24 @@
-"""What a run of selling spreads did: figures of its trades and of its balance."""
+"""What a run of selling spreads did: figures of its trades, of its balance and of its costs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from execution.option_orders import SHARES
 from foundation.arrays import Array
-from option_spreads.selling.rules import TRADING_DAYS
+from option_spreads.selling.rules import SpreadCosts
+from option_spreads.simulation.account_figures import sortino
 from option_spreads.simulation.path import IndexDays
-from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold
+from option_spreads.simulation.pricing import Smile, black_scholes
+from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold, years_left
 
 
 def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
@@ -84,16 +90,9 @@ def _balance_figures(
     trades: Sequence[SpreadTrade], days: IndexDays, start: float
 ) -> dict[str, float | int | None]:
     """Figures of the balance at each day's end."""
-    # Days without a trade count as well: √252 is for all sessions of a year.
     daily = _daily_profits(trades, days)
     balance = daily_balances(trades, days, start)
-    before = balance[:-1]
-    # A day that begins with nothing has no return; 0 leaves it out of gains and losses.
-    returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
-    downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean()))
-    sortino = None
-    if downside > 0:
-        sortino = float(returns.mean() / downside * np.sqrt(TRADING_DAYS))
+    ratio = float(sortino(daily, balance[:-1]))
     return {
         "days_with_trades": len({trade.day for trade in trades}),
         "winning_days": int((daily > 0).sum()),
@@ -102,7 +101,7 @@ def _balance_figures(
         "final_balance": float(balance[-1]),
         "total_return": float(balance[-1] / start - 1),
         "max_drawdown": float((1 - balance / np.maximum.accumulate(balance)).max()),
-        "sortino": sortino,
+        "sortino": ratio if math.isfinite(ratio) else None,
     }
 
 
@@ -122,3 +121,64 @@ def _mean_error(results: Array, entry_days: list[int]) -> float | None:
     deviations = np.zeros(max(entry_days) + 1)
     np.add.at(deviations, entry_days, results - results.mean())
     return float(np.sqrt((deviations**2).sum() * count / (count - 1)) / len(results))
+
+
+def cost_figures(
+    trades: Sequence[SpreadTrade], days: IndexDays, costs: SpreadCosts, smile: Smile
+) -> dict[str, float]:
+    """Costs of trades by kind and in all, USD of all contracts; their results hold them.
+
+    `slippage` is what prices were worse than the model's values, whole cents against the trader
+    among it, in whole cents a trade, so that the parts of an account add up; `commission` is the
+    broker's, `fee` that of exchange and OCC.
+
+    costs, smile: that the trades were made with.
+    """
+    broker = replace(costs, fee=0.0)
+    commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
+    fees = sum((costs.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
+    slippage = _slippage(trades, days, costs, smile)
+    return {
+        "slippage": float(slippage),
+        "commission": float(commission),
+        "fee": float(fees - commission),
+        "total": float(slippage + fees),
+    }
+
+
+def _slippage(
+    trades: Sequence[SpreadTrade], days: IndexDays, costs: SpreadCosts, smile: Smile
+) -> Decimal:
+    """USD by which sales brought in less than the values, and purchases cost more."""
+    is_bought = np.array([trade.orders == 2 for trade in trades], dtype=bool)
+    bought = [trade for trade in trades if trade.orders == 2]
+    sale_values = _values(trades, [trade.entry_row for trade in trades], days, smile)
+    purchase_values = _values(bought, [trade.exit_row for trade in bought], days, smile)
+    points = sale_values - [trade.credit for trade in trades]
+    points[is_bought] += [_payment(trade, costs) for trade in bought] - purchase_values
+    cents = np.rint(points * SHARES * [trade.contracts for trade in trades] * 100).astype(int)
+    return Decimal(int(cents.sum())) / 100
+
+
+def _payment(trade: SpreadTrade, costs: SpreadCosts) -> float:
+    """Points that buying a spread back has cost."""
+    gain = float(trade.result) + float(costs.fees(trade.spread, trade.orders))
+    return trade.credit - gain / SHARES
+
+
+def _values(
+    trades: Sequence[SpreadTrade], rows: Sequence[int], days: IndexDays, smile: Smile
+) -> Array:
+    """What spreads are worth by the model at points of their days [N], points; rows: one each."""
+    legs = [(number, leg) for number, trade in enumerate(trades) for leg in trade.spread.legs]
+    at = np.array([number for number, _ in legs], dtype=int)
+    strike = np.array([leg.strike for _, leg in legs])
+    call = np.array([leg.call for _, leg in legs], dtype=bool)
+    sign = np.array([1.0 if leg.sold else -1.0 for _, leg in legs])
+    day = np.array([trade.day for trade in trades], dtype=int)[at]
+    row = np.array(rows, dtype=int)[at]
+    spot = days.spot[day, row]
+    years = years_left(days.minutes[row], smile)
+    volatility = smile.volatility(days.vix[day, row], spot, strike, years)
+    values = black_scholes(spot, strike, years, volatility, call=call)
+    return np.asarray(np.bincount(at, values * sign, len(trades)), dtype=float)

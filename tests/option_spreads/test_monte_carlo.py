@@ -31,8 +31,8 @@ from option_spreads.monte_carlo import (
     write_results,
 )
 from option_spreads.simulation.account_figures import doubts, summary
-from option_spreads.simulation.account_picture import Picture, drawn, percent_text
 from option_spreads.simulation.draws import draw_trades, with_full_losses
+from option_spreads.simulation.pictures import percent_text, runs_figure
 from option_spreads.simulation.resampling import (
     UNIT,
     AccountPaths,
@@ -393,7 +393,7 @@ def test_ticks_are_labelled_with_what_they_are(runs: int, days: int) -> None:
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     sets = simulate_accounts(sample, MonteCarloSettings(runs=runs, days=days, seed=3))
-    figure = drawn(Picture("a", sets, floor=12_000.0, halt=0.2))
+    figure = runs_figure("a", sets, floor=12_000.0, halt=0.2)
     figure.draw_without_rendering()
     for panel in figure.axes:
         for axis in (panel.xaxis, panel.yaxis):
@@ -416,7 +416,7 @@ def test_the_picture_says_what_it_rests_on_and_its_panels_share_their_ranges() -
     told = MonteCarloSettings(runs=1200, days=20, seed=3)
     sets = simulate_accounts(sample, told)
     heading = "trades_$.csv: 50 trades, 1,200 runs of 20 days, seed 3"
-    figure = drawn(Picture(heading, sets, floor=12_000.0, halt=0.2))
+    figure = runs_figure(heading, sets, floor=12_000.0, halt=0.2)
     assert figure.get_suptitle().replace("\\", "") == heading
     rows = np.array(figure.axes).reshape(len(sets), 3)
     for column, unit in zip(rows.T, ("$", "$", "%"), strict=True):

@@ -29,15 +29,14 @@ from option_spreads.backtest import (
 )
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
+from option_spreads.simulation.pictures import balances_figure
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     SpreadTrade,
     offered_spreads,
     spread_account,
 )
-from option_spreads.simulation.spread_costs import cost_figures
-from option_spreads.simulation.spread_figures import account_figures, figures
-from option_spreads.simulation.spread_picture import BalancePicture, drawn
+from option_spreads.simulation.spread_figures import account_figures, cost_figures, figures
 from option_spreads.simulation.spread_report import report_text
 from tests.option_spreads.sold import sold
 from trainingdata.sessions import stock_grid
@@ -341,7 +340,7 @@ def test_the_picture_begins_with_the_capital_and_marks_the_shorter_runs() -> Non
         "together": 20_000.0 + np.cumsum(np.arange(11.0)),
         "PUT": np.full(11, 20_000.0),
     }
-    upper, lower = drawn(BalancePicture("$ and $", days.dates, balances, 10_000.0, (5,))).axes
+    upper, lower = balances_figure("$ and $", days.dates, balances, 10_000.0, (5,)).axes
     together = upper.get_lines()[0]
     assert together.get_label() == "together"
     assert list(together.get_ydata()) == list(balances["together"])

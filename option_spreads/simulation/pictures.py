@@ -1,13 +1,15 @@
-"""The picture of resampled accounts: where they end, how they get there, how far they fall."""
+"""Pictures of accounts: of resampled runs where they end, how they get there and how far they fall;
+of accounts that sell spreads their balances by day, and their falls.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from foundation.arrays import Array
 from option_spreads.simulation.resampling import AccountPaths
@@ -19,50 +21,40 @@ if TYPE_CHECKING:
 BINS = 60
 CUT = 0.995  # quantile of all final balances at which their axis ends: a few runs are far beyond
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
+COLORS = (BLUE, "#c2700c", "#2e7d4f", "#7a4fb5", "#8a8f98")  # the first is the account's
 WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Picture:
-    """What is drawn, a row for each set of runs.
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG."""
+    figure.savefig(path, format="png", dpi=110)
 
-    heading: of the whole.
+
+def runs_figure(
+    heading: str, sets: Mapping[str, AccountPaths], floor: float, halt: float | None
+) -> Figure:
+    """Runs, a row for each set; panels of a column share their axes, to be read side by side.
+
     sets: runs by name, at least one.
     floor: balance below which nothing is traded, USD.
     halt: fall from the peak at which trading stops; none for no such halt.
     """
-
-    heading: str
-    sets: Mapping[str, AccountPaths]
-    floor: float
-    halt: float | None
-
-
-def draw(picture: Picture, path: Path) -> None:
-    """Write the picture as a PNG."""
-    drawn(picture).savefig(path, format="png", dpi=110)
-
-
-def drawn(picture: Picture) -> Figure:
-    """The figure: panels of a column share their axes, so that sets can be read side by side."""
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
-    sets = picture.sets
     figure = Figure(figsize=(15, 0.7 + 3.4 * len(sets)), layout="constrained")
-    # Between two dollar signs matplotlib reads mathematics.
-    figure.suptitle(picture.heading.replace("$", r"\$"), fontsize=14, fontweight="bold")
+    _title(figure, heading, 14)
     axes = figure.subplots(len(sets), 3, squeeze=False, sharex="col", sharey="col")
     finals = np.concatenate([runs.balances[:, -1] for runs in sets.values()])
-    balances = np.linspace(*_balance_range(picture, finals), BINS + 1)
+    balances = np.linspace(*_balance_range(sets, floor, finals), BINS + 1)
     deepest = max(float(runs.drawdown.max()) for runs in sets.values())
-    falls = np.linspace(0.0, max(deepest, picture.halt or 0.0, 0.01), BINS + 1)
+    falls = np.linspace(0.0, max(deepest, halt or 0.0, 0.01), BINS + 1)
     for (name, runs), row in zip(sets.items(), axes, strict=True):
         words = f"{name}, {WORDS[name]}" if name in WORDS else name
-        _draw_final(row[0], runs, balances, picture.floor)
-        _draw_balances(row[1], runs, picture.floor)
-        _draw_falls(row[2], runs, falls, picture.halt)
+        _draw_final(row[0], runs, balances, floor)
+        _draw_balances(row[1], runs, floor)
+        _draw_falls(row[2], runs, falls, halt)
         row[0].set(title=f"{words}: final balance", ylabel="runs")
         row[1].set(title=f"{words}: balance by day")
         row[2].set(title=f"{words}: largest drawdown")
@@ -85,15 +77,68 @@ def drawn(picture: Picture) -> Figure:
     return figure
 
 
+def balances_figure(
+    heading: str,
+    dates: npt.NDArray[np.datetime64],
+    balances: Mapping[str, Array],
+    floor: float,
+    marks: Sequence[int] = (),
+) -> Figure:
+    """Balances above, how far they are below their peaks underneath.
+
+    dates: sessions [D].
+    balances: USD by name of the account, each [D + 1], the one it began with first; the first
+        account is the one that counts.
+    floor: balance below which nothing is sold, USD.
+    marks: numbers of sessions after which figures are given as well.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
+
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    _title(figure, heading, 12)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
+    # Each account begins on the day before the first session, with what it began with.
+    days = np.concatenate([dates[:1] - 1, dates])
+    for number, (name, balance) in enumerate(balances.items()):
+        color = COLORS[number % len(COLORS)]
+        width = 1.1 if number else 2.2
+        fall = balance / np.maximum.accumulate(balance) - 1
+        # The account that counts lies above the others.
+        upper.plot(days, balance, color=color, linewidth=width, label=name, zorder=3 - bool(number))
+        lower.plot(days, fall, color=color, linewidth=width, zorder=3 - bool(number))
+    label = f"halt ${floor:,.0f}"
+    upper.axhline(floor, color=RED, linestyle="--", linewidth=1.2, label=label)
+    for panel in (upper, lower):
+        for mark in marks:
+            panel.axvline(days[mark], color=BLACK, linestyle=":", linewidth=1.0)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(x=0)
+    upper.set(title="balance at the end of each session")
+    upper.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    upper.yaxis.set_major_formatter(StrMethodFormatter("${x:,.0f}"))
+    upper.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
+    lower.set(title="below its peak until then")
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share)))
+    return figure
+
+
 def percent_text(share: float) -> str:
     """A fraction in percent, with a digit after the point only where it has one: 5%, 7.5%."""
     return f"{round(100 * share, 3):g}%"
 
 
-def _balance_range(picture: Picture, finals: Array) -> tuple[float, float]:
+def _title(figure: Figure, heading: str, size: int) -> None:
+    # Between two dollar signs matplotlib reads mathematics.
+    figure.suptitle(heading.replace("$", r"\$"), fontsize=size, fontweight="bold")
+
+
+def _balance_range(
+    sets: Mapping[str, AccountPaths], floor: float, finals: Array
+) -> tuple[float, float]:
     """From the lowest that is drawn to the highest but a few."""
-    starts = [runs.start for runs in picture.sets.values()]
-    low = min(float(finals.min()), picture.floor, *starts)
+    starts = [runs.start for runs in sets.values()]
+    low = min(float(finals.min()), floor, *starts)
     high = max(float(np.quantile(finals, CUT)), *starts)
     room = 0.03 * (high - low) or 1.0
     return low - room, high + room
