@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from foundation.lazy import public
 
 if TYPE_CHECKING:
-    from event_contracts.simulation.env import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
     from event_contracts.simulation.manager import SimulatedOrderManager as SimulatedOrderManager
     from event_contracts.simulation.recorded import RecordedMarket as RecordedMarket
     from event_contracts.simulation.recorded import recorded_markets as recorded_markets
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from event_contracts.simulation.synthetic import SyntheticMarket as SyntheticMarket
     from event_contracts.simulation.synthetic import synthetic_session as synthetic_session
     from event_contracts.simulation.synthetic import synthetic_sessions as synthetic_sessions
-    from event_contracts.trading.position_limits import PositionLimits as PositionLimits
+    from event_contracts.simulation.vector import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
+    from event_contracts.trading.admission import PositionLimits as PositionLimits
 
 # What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
@@ -32,8 +32,8 @@ FEES = {"kalshi": "event_contracts.trading.fees"}
 __getattr__, __dir__, __all__ = public(
     __name__,
     {
-        "MarketAgnosticKalshiEnv": "simulation.env",
-        "PositionLimits": "trading.position_limits",
+        "MarketAgnosticKalshiEnv": "simulation.vector",
+        "PositionLimits": "trading.admission",
         "RecordedMarket": "simulation.recorded",
         "SimulatedOrderManager": "simulation.manager",
         "SyntheticMarket": "simulation.synthetic",

@@ -33,11 +33,9 @@ from pathlib import Path
 
 import numpy as np
 
-from event_contracts.simulation.app import KalshiServer
-from event_contracts.simulation.rehearsal import rehearse
-from event_contracts.simulation.signatures import KeyPair
+from event_contracts.simulation.app import KalshiServer, KeyPair
 from event_contracts.simulation.tickets import written
-from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue import KalshiVenue, rehearse
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.learner_settings import LearnerSettings
 from event_contracts.simulation.recorded import recorded_markets
-from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import EARLIER, read_checkpoint
 from foundation.arrays import Array

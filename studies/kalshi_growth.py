@@ -24,8 +24,7 @@ from scipy import stats
 from scipy.optimize import differential_evolution
 
 from event_contracts.simulation.learner import Learner, learner_of
-from event_contracts.simulation.learner_settings import LearnerSettings
-from event_contracts.simulation.settings import EpisodeSettings, Reward
+from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, Reward
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES

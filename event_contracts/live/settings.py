@@ -9,10 +9,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from event_contracts.live.guard import KalshiGuardSettings
+from event_contracts.trading.actions import OrderSettings
 from event_contracts.trading.actor import ActorSettings
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.order_settings import OrderSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.notices import check_url
@@ -29,7 +29,7 @@ class KalshiTradingSettings(OrderSettings):
     policy: path of a checkpoint, or `kelly`, `random` or `nothing`.
     kelly_fraction: of full Kelly, above 0.
     seed: of the random policy, from 0.
-    estimates: file of one's own probabilities (`event_contracts.trading.estimates`); none has none.
+    estimates: file of one's own probabilities (`event_contracts.trading.sampler`); none has none.
     interval: seconds between ticks, those that the policy was trained with, 0.1 … 86,400.
     steps: ticks to work on; none goes on until every market has settled.
     halt_after: ticks in a row that fail, after which no more are made, 1 … 1000.

@@ -20,14 +20,13 @@ from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys
-from event_contracts.trading.estimates import EstimateFile
 from event_contracts.trading.listings import UnknownMarket
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
 from event_contracts.trading.market_fees import MarketFees
 from event_contracts.trading.network import load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
-from event_contracts.trading.sampler import Sampler
+from event_contracts.trading.sampler import EstimateFile, Sampler
 from event_contracts.trading.sight import worth
 from execution.live.loop import Stop
 from execution.live.page import Bounds

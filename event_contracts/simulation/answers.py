@@ -1,7 +1,7 @@
 """What Kalshi's REST API says of an account and of markets, in its fields.
 
-As documented in autumn 2026: orders, fills, positions, settlements, balance,
-`price_ranges`. Assumed, because nothing that was read says so:
+As documented in autumn 2026, of the fields those that tell orders, fills, positions, settlements,
+money and markets. Assumed, because nothing that was read says so:
 
 - `balance` has what resting orders may take still in it.
 - Lists are newest first; a `cursor` is good for the same query alone.
@@ -9,7 +9,6 @@ As documented in autumn 2026: orders, fills, positions, settlements, balance,
 - A cancelled order that has ended before answers 404.
 - Errors are `{"code", "message", "details"}`; the codes are this server's own words.
 - A market's quote leaves the account's own orders out, as the simulated book does.
-- A market that is paused takes no orders; those that wait go on waiting, at the end of the queue.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import numpy as np
 
 from event_contracts.simulation.exchange import BookedFill, Listing, Settlement
 from event_contracts.simulation.tickets import (
-    SELF_TRADE,
     Answer,
     Refused,
     Ticket,
@@ -35,7 +33,6 @@ from event_contracts.simulation.venue import KalshiVenue
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
 from event_contracts.trading.venue_orders import book_side, yes_price
-from foundation.cents import CENT
 from marketsimulator.venue.request_values import whole_number
 
 Row = TypeVar("Row")
@@ -49,7 +46,6 @@ _OPEN_STATUSES = {  # what a filter by status means
     "closed": ("closed", "determined"),
     "settled": ("finalized",),
 }
-_USER = "practice"
 
 
 def balance_answer(venue: KalshiVenue) -> Answer:
@@ -59,40 +55,26 @@ def balance_answer(venue: KalshiVenue) -> Answer:
         "balance": int(cash * CENTS // 1),
         "balance_dollars": dollars(cash),
         "portfolio_value": int(_worth(venue) * CENTS // 1),
-        "updated_ts": milliseconds(venue.now) // 1000,
     }
 
 
 def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
     """One order."""
     placed = ticket.placed
-    taken = [each for each in placed.fills if not each.fill.maker]
-    made = [each for each in placed.fills if each.fill.maker]
     request = ticket.request
     expires = request.expiration_time
     return {
         "order_id": ticket.order_id,
-        "user_id": _USER,
         "client_order_id": ticket.client_order_id,
         "ticker": request.ticker,
         **_direction(placed.order),
-        "type": "limit",
         "status": ticket.status,
         **_prices(request.price),
         "fill_count_fp": counted(ticket.filled),
         "remaining_count_fp": counted(ticket.waiting),
         "initial_count_fp": counted(ticket.count),
-        "taker_fill_cost_dollars": dollars(_cost(taken)),
-        "maker_fill_cost_dollars": dollars(_cost(made)),
-        "taker_fees_dollars": dollars(_fees(taken)),
-        "maker_fees_dollars": dollars(_fees(made)),
         "expiration_time": None if expires is None else written(expires),
         "created_time": written(venue.exchange.at(placed.placed)),
-        "last_update_time": written(venue.exchange.at(placed.changed)),
-        "self_trade_prevention_type": SELF_TRADE,
-        "order_group_id": None,
-        "cancel_order_on_pause": False,
-        "exchange_index": 0,
     }
 
 
@@ -140,10 +122,8 @@ def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
     at = venue.exchange.at(booked.tick)
     return {
         "fill_id": name,
-        "trade_id": name,
         "order_id": fill.order_id,
         "ticker": fill.market,
-        "market_ticker": fill.market,
         **_direction(fill),
         "count_fp": counted(fill.count),
         **_prices(yes_price(fill.side, fill.price)),
@@ -163,8 +143,7 @@ def positions_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
         for number, ticker in _numbered(list(venue.exchange.listings))
         if ticker in traded and _is_asked_for(query, ticker=ticker)
     ]
-    answer = _page("market_positions", rows, query, lambda each: _position_answer(venue, each))
-    return {**answer, "event_positions": []}
+    return _page("market_positions", rows, query, lambda each: _position_answer(venue, each))
 
 
 def settlements_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
@@ -184,40 +163,25 @@ def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
     listing = venue.listing(ticker)
     (bid, bid_size), (ask, ask_size) = venue.best(ticker)
     outcome = venue.outcome(ticker)
-    paid = [venue.paid_at(each) for each in venue.payments if each.market == ticker]
     exchange = venue.exchange
     closes = written(exchange.at(listing.first + len(listing.tape) - 1))
-    own = [booked.fill for booked in exchange.fills if booked.fill.market == ticker]
     tick = Decimal(int(exchange.settings.terms()["tick"][0])) / 10_000
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),
-        "market_type": "binary",
-        "title": ticker,
         "status": venue.status(ticker),
         "open_time": written(exchange.at(listing.first)),
         "close_time": closes,
-        "latest_expiration_time": closes,
-        "can_close_early": False,
-        "settlement_timer_seconds": venue.settings.settlement * venue.settings.interval,
         "yes_bid_dollars": dollars(bid),
         "yes_ask_dollars": dollars(ask),
         "yes_bid_size_fp": counted(bid_size),
         "yes_ask_size_fp": counted(ask_size),
-        "no_bid_dollars": dollars(PAYOUT - ask),
-        "no_ask_dollars": dollars(PAYOUT - bid),
-        "last_price_dollars": dollars(yes_price(own[-1].side, own[-1].price) if own else NOTHING),
-        "volume_fp": counted(sum((fill.count for fill in own), NOTHING)),
-        "notional_value_dollars": dollars(PAYOUT),
-        "price_level_structure": "linear_cent" if tick == CENT else "deci_cent",
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(tick)}],
         "fractional_trading_enabled": False,
         "result": "" if outcome is None else outcome.lower(),
         "settlement_value_dollars": (
             None if outcome is None else dollars(PAYOUT if outcome == "YES" else NOTHING)
         ),
-        "settlement_ts": written(paid[0]) if paid else None,
-        "fee_waiver_expiration_time": None,
     }
 
 
@@ -270,21 +234,16 @@ def series_of(listing: Listing) -> str:
 
 
 def _position_answer(venue: KalshiVenue, ticker: str) -> Answer:
-    booked = [each for each in venue.exchange.fills if each.fill.market == ticker]
     held = venue.holdings.get(ticker, FLAT)
     return {
         "ticker": ticker,
-        "exchange_index": 0,
         "position_fp": counted(held.yes - held.no),
-        "fees_paid_dollars": dollars(_fees(booked)),
-        "last_updated_ts": written(venue.exchange.at(booked[-1].tick)),
     }
 
 
 def _settlement_answer(venue: KalshiVenue, settlement: Settlement) -> Answer:
     return {
         "ticker": settlement.market,
-        "exchange_index": 0,
         "event_ticker": event_of(venue.listing(settlement.market)),
         "market_result": settlement.outcome.lower(),
         "yes_count_fp": counted(settlement.held.yes),
@@ -322,16 +281,6 @@ def _direction(order: LimitOrder | Fill) -> Answer:
 
 def _prices(yes: Decimal) -> Answer:
     return {"yes_price_dollars": dollars(yes), "no_price_dollars": dollars(PAYOUT - yes)}
-
-
-def _cost(booked: Iterable[BookedFill]) -> Decimal:
-    """USD at prices of YES."""
-    fills = [each.fill for each in booked]
-    return sum((yes_price(fill.side, fill.price) * fill.count for fill in fills), NOTHING)
-
-
-def _fees(booked: Iterable[BookedFill]) -> Decimal:
-    return sum((each.fee for each in booked), NOTHING)
 
 
 def _numbered(rows: Sequence[Row], hidden: int = 0) -> list[tuple[int, Row]]:

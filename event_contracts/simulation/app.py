@@ -1,13 +1,25 @@
-"""Kalshi's HTTP over a practice venue: routes, keys, tokens, faults, the clock."""
+"""Kalshi's HTTP over a practice venue: routes, keys, faults, the clock.
+
+A request carries three headers: KALSHI-ACCESS-KEY is the key's id, KALSHI-ACCESS-TIMESTAMP the
+milliseconds since 1970, KALSHI-ACCESS-SIGNATURE the base64 of an RSA-PSS signature with SHA-256 and
+a salt of the digest's length, over timestamp + METHOD + path. The path has no query.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import time
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from event_contracts.simulation.answers import (
     balance_answer,
@@ -22,8 +34,6 @@ from event_contracts.simulation.answers import (
     series_answer,
     settlements_answer,
 )
-from event_contracts.simulation.buckets import Buckets
-from event_contracts.simulation.signatures import KEY, KeyPair
 from event_contracts.simulation.tickets import (
     Answer,
     OrderRequest,
@@ -36,6 +46,68 @@ from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, plain
 from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.request_values import json_object
+
+KEY = "KALSHI-ACCESS-KEY"
+TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
+SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
+BITS = 2048
+PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A throw-away key: whoever serves knows both halves.
+
+    key_id: what names it.
+    private_key: the half that signs; never printed.
+    """
+
+    key_id: str
+    private_key: rsa.RSAPrivateKey = field(repr=False)
+
+    @classmethod
+    def new(cls) -> KeyPair:
+        """Another one."""
+        key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
+        return cls(str(uuid.uuid4()), key)
+
+    @property
+    def pem(self) -> str:
+        """The private key as PEM text (PKCS #8), unencrypted."""
+        return self.private_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ).decode()
+
+    def refusal(self, headers: Mapping[str, str], method: str, path: str, now: int) -> str | None:
+        """Why a request is not this key's, in words; nothing where it is.
+
+        path: without a query. now: milliseconds since 1970.
+        """
+        missing = [name for name in (KEY, TIMESTAMP, SIGNATURE) if not headers.get(name)]
+        if missing:
+            return f"{missing[0]} is missing"
+        if headers[KEY] != self.key_id:
+            return "there is no such key"
+        stamp = headers[TIMESTAMP]
+        if not (stamp.isascii() and stamp.isdigit()) or abs(int(stamp) - now) > PATIENCE:
+            return f"{TIMESTAMP} is not within {PATIENCE} ms of the clock"
+        if not self._signed(headers[SIGNATURE], f"{stamp}{method}{path}"):
+            return "the signature does not fit"
+        return None
+
+    def _signed(self, signature: str, message: str) -> bool:
+        digest = hashes.SHA256()
+        scheme = padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
+        public = self.private_key.public_key()
+        try:
+            given = base64.b64decode(signature, validate=True)
+            public.verify(given, message.encode(), scheme, digest)
+        except (binascii.Error, InvalidSignature, ValueError):
+            return False
+        return True
+
 
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
@@ -58,7 +130,6 @@ class KalshiServer:
         self.keys = keys
         self.speed = speed
         self.faults = FaultPlan()
-        self._buckets = Buckets(venue.settings.buckets, time.monotonic())
         self._requests = FailingRequests(self.faults, _answered, _another_order)
 
     def app(self) -> web.Application:
@@ -98,17 +169,16 @@ class KalshiServer:
         }
 
     def _control_routes(self) -> list[web.RouteDef]:
-        """What Kalshi does not have: the clock, the faults, markets paused on demand."""
+        """What Kalshi does not have: the clock and the faults."""
         return [
             web.post("/control/advance", self._advance),
-            web.post("/control/markets", self._pause),
             *self._requests.routes(),
         ]
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keys, tokens, faults, and refusals in Kalshi's words."""
-        # Faults and tokens leave the control routes alone: otherwise nobody could clear them.
+        """Keys, faults, and refusals in Kalshi's words."""
+        # Faults leave the control routes alone: otherwise nobody could clear them.
         if request.path.startswith("/control"):
             foreign = foreign_page(request)
             if foreign is not None:
@@ -120,9 +190,6 @@ class KalshiServer:
             why = self.keys.refusal(request.headers, request.method, request.path, now)
             if why:
                 return _refusal(401, "authentication_error", why)
-            if not self._buckets.take(request.method, _route(request), time.monotonic()):
-                # There is no Retry-After: whoever asks knows the limits and the costs.
-                return _refusal(429, "too_many_requests", "too many requests")
         return await self._requests.answer(request, handler)
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
@@ -189,14 +256,6 @@ class KalshiServer:
         }
         return web.json_response(progress)
 
-    async def _pause(self, request: web.Request) -> web.StreamResponse:
-        """Pause a market, or let it trade again: {"ticker": "SIM-1", "paused": true}."""
-        body = await json_object(request)
-        if not isinstance(body.get("paused"), bool):
-            raise Refused(422, "invalid_parameters", "paused must be true or false")
-        self.venue.pause(str(body.get("ticker")), paused=body["paused"])
-        return web.json_response({})
-
     async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
         clock = asyncio.create_task(self._run_clock())
         yield
@@ -243,9 +302,3 @@ def _another_order(content: Any) -> Any:
     if "client_order_id" in content:
         return {**content, "order_id": NO_ORDER, "client_order_id": "another"}
     return content
-
-
-def _route(request: web.Request) -> str:
-    """A request's path with names in braces."""
-    resource = request.match_info.route.resource
-    return request.path if resource is None else resource.canonical

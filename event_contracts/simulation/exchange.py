@@ -101,7 +101,6 @@ class PlacedOrder:
     order: as it was sent.
     placed: the tick at which it was taken.
     remaining: contracts that can still trade; what netting or the end took neither rests nor fills.
-    changed: the tick at which it last traded or ended, or was shrunk.
     state: resting; executed, all of it traded; canceled, ended before that.
     fills: of it, in booking order.
     """
@@ -110,7 +109,6 @@ class PlacedOrder:
     order: LimitOrder
     placed: int
     remaining: Decimal
-    changed: int
     state: OrderState = "resting"
     fills: list[BookedFill] = field(default_factory=list)
 
@@ -168,19 +166,12 @@ class Exchange:
     orders: every order that was taken, by its order_id, in the order in which they were placed.
     fills: of all markets, in booking order.
     settlements: of the markets that have settled.
-    paused: markets whose orders wait outside of their queues.
 
-    Parameters
-    ----------
-    listings
-        markets with names of their own, one or more.
-    settings
-        cash at the beginning, life of an order, limits, fees, tick between prices; its synthetic
-        market, reward and features are not read.
-    begins
-        UTC, the instant of tick 0.
-    interval
-        between ticks.
+    listings: markets with names of their own, one or more.
+    settings: cash at the beginning, life of an order, limits, fees, tick between prices; its
+        synthetic market, reward and features are not read.
+    begins: UTC, the instant of tick 0.
+    interval: between ticks.
 
     Raises
     ------
@@ -206,7 +197,6 @@ class Exchange:
         self.orders: dict[str, PlacedOrder] = {}
         self.fills: list[BookedFill] = []
         self.settlements: list[Settlement] = []
-        self.paused: set[str] = set()
         self.space = self.settings.space()
         self._terms = self.settings.terms()[0]
         self._cash = self.settings.cash
@@ -217,7 +207,6 @@ class Exchange:
         self._orders = np.zeros((len(listings), SLOTS), ORDER)
         self._fills = np.zeros(SLOTS, FILL)
         self._open: list[str] = []
-        self._ids: dict[tuple[str, int], str] = {}  # by market and the kernel's number
 
     @property
     def now(self) -> np.datetime64:
@@ -306,24 +295,14 @@ class Exchange:
         )
         if why:
             raise OrderRejected(f"{order.market}: {why}")
-        order_id = f"{order.market}-{int(record['numbers'])}"
-        placed = PlacedOrder(order_id, order, self.tick, order.count, self.tick)
+        order_id = _order_id(order.market, record["numbers"])
+        placed = PlacedOrder(order_id, order, self.tick, order.count)
         self.orders[order_id] = placed
         self._open.append(order_id)
-        self._queue(placed)
+        intent = INTENTS.index(f"{order.action}_{order.side}")
+        shown = self.shown(order.market)
+        place(record, self._orders[number], shown, intent, price, int(order.count))
         return placed
-
-    def pause(self, market: str) -> None:
-        """Take a market's orders out of their queues: they wait, and meet no tick."""
-        self._markets[self._number(market)]["resting"] = 0
-        self.paused.add(market)
-
-    def resume(self, market: str) -> None:
-        """Let a market that was paused trade again; its orders go to the ends of their queues."""
-        if market in self.paused:
-            self.paused.remove(market)
-            for placed in self._resting_in(market):
-                self._queue(placed)
 
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended stays as it ended."""
@@ -333,12 +312,11 @@ class Exchange:
             return
         placed = self.orders[order_id]
         number = self._number(placed.order.market)
-        if placed.order.market not in self.paused:
-            slot = self._slots(placed.order.market)[order_id]
-            resting = int(self._markets[number]["resting"])
-            behind = self._orders[number, slot + 1 : resting].copy()
-            self._orders[number, slot : resting - 1] = behind
-            self._markets[number]["resting"] -= 1
+        slot = self._slots(placed.order.market)[order_id]
+        resting = int(self._markets[number]["resting"])
+        behind = self._orders[number, slot + 1 : resting].copy()
+        self._orders[number, slot : resting - 1] = behind
+        self._markets[number]["resting"] -= 1
         self._end(placed)
 
     def advance(self) -> None:
@@ -367,56 +345,34 @@ class Exchange:
             self._book(ticker, row)
         self._read_slots(ticker)
 
-    def _queue(self, placed: PlacedOrder) -> None:
-        """Put what is left of an order behind what its level shows."""
-        order = placed.order
-        record = self._markets[self._number(order.market)]
-        self._ids[order.market, int(record["numbers"])] = placed.order_id
-        place(
-            record,
-            self._orders[self._number(order.market)],
-            self.shown(order.market),
-            INTENTS.index(f"{order.action}_{order.side}"),
-            int(order.price * WHOLE),
-            int(placed.remaining),
-        )
-
     def _book(self, ticker: str, row: Record) -> None:
-        order_id = self._ids[ticker, int(row["number"])]
+        order_id = _order_id(ticker, row["number"])
         fill, fee = fill_of(row, order_id, ticker)
         self.fills.append(BookedFill(fill, self.tick, fee))
         self.orders[order_id].fills.append(self.fills[-1])
 
     def _read_slots(self, ticker: str) -> None:
         """What is left of a market's orders after a step."""
-        if ticker in self.paused and self.market_state(ticker) == "open":
-            return
         slots = self._slots(ticker)
-        for placed in self._resting_in(ticker):
+        for placed in [self.orders[order_id] for order_id in self._open]:
+            if placed.order.market != ticker:
+                continue
             if placed.order_id not in slots:
                 self._end(placed)
                 continue
             row = self._orders[self._number(ticker), slots[placed.order_id]]
-            left = Decimal(int(row["remaining"]))
-            if left != placed.remaining:
-                placed.remaining = left
-                placed.changed = self.tick
+            placed.remaining = Decimal(int(row["remaining"]))
 
     def _end(self, placed: PlacedOrder) -> None:
         placed.remaining = NOTHING
-        placed.changed = self.tick
         placed.state = "executed" if placed.filled == placed.order.count else "canceled"
         self._open.remove(placed.order_id)
-
-    def _resting_in(self, market: str) -> list[PlacedOrder]:
-        placed = [self.orders[order_id] for order_id in self._open]
-        return [each for each in placed if each.order.market == market]
 
     def _slots(self, ticker: str) -> dict[str, int]:
         """The slot of each order of a market that is in its queues."""
         number = self._number(ticker)
         rows = self._orders[number, : int(self._markets[number]["resting"])]
-        return {self._ids[ticker, int(row["number"])]: slot for slot, row in enumerate(rows)}
+        return {_order_id(ticker, row["number"]): slot for slot, row in enumerate(rows)}
 
     def _worth(self, number: int) -> int:
         """Millionths of a USD that a market's position is worth at the middle."""
@@ -436,6 +392,11 @@ class Exchange:
         if market not in self._numbers:
             raise InputError(f"{market}: no such market; listed are {', '.join(self.listings)}")
         return self._numbers[market]
+
+
+def _order_id(market: str, number: int) -> str:
+    """The exchange's id of an order; number: the kernel's, of its market."""
+    return f"{market}-{int(number)}"
 
 
 def _usd(price: int) -> Decimal:

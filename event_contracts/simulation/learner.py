@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
-from event_contracts.simulation.learner_settings import LearnerSettings
+from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import ABOUT, About, Weights, read_checkpoint
 from event_contracts.trading.observation import features_of

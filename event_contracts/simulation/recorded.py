@@ -101,8 +101,6 @@ def recorded_markets(
 ) -> list[RecordedMarket]:
     """All recorded markets: events in the order of their first quotes, then by ticker.
 
-    Parameters
-    ----------
     folder: of the files; without one, `data/kalshi` under the working folder, else
         `../shared/data/kalshi` beside the project.
     step: between rows.

@@ -1,4 +1,6 @@
-"""What an episode is played under, the same for one market and for many at once."""
+"""What an episode is played under, the same for one market and for many at once, and how a network
+learns from it.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,12 @@ from numbers import Real
 from typing import Any, Literal, get_args
 
 from event_contracts.simulation.synthetic import SyntheticMarket
-from event_contracts.trading.actions import LimitOrderActionSpace
+from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.order_settings import OrderSettings
 from event_contracts.trading.records import DOLLAR, terms_of
 from foundation.arrays import Records
-from foundation.errors import InputError
+from foundation.errors import InputError, refuse_outside
 
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
@@ -68,7 +69,7 @@ class EpisodeSettings(OrderSettings):
 
     def terms(self) -> Records:
         """One record [1] of what orders have to keep."""
-        return terms_of(self.space(), self.life, Decimal(str(self.market.tick)))
+        return terms_of(self.space(), Decimal(str(self.market.tick)))
 
     def keywords(self) -> dict[str, Any]:
         """Every setting by its name, as the environments take them."""
@@ -83,3 +84,58 @@ class EpisodeSettings(OrderSettings):
     def features(self) -> tuple[str, ...]:
         """Names of what is seen."""
         return features_of(sizes=self.size_features)
+
+
+MOST_LAYERS = 8
+MOST_UNITS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSettings:
+    """Proximal policy optimisation with masks (Schulman et al. 2017; Huang and Ontañón 2020).
+
+    rollout: steps of each market between updates, 2 … 100,000.
+    batch: steps of a gradient, 2 … 1,000,000.
+    epochs: times that an update goes through its steps, 1 … 100.
+    rate: of learning, 1e-7 … 0.1.
+    discount: of a reward a step later, 0 … 1.
+    trace: λ of the advantage estimates, 0 … 1.
+    clip: of the ratio of probabilities, 0.001 … 1.
+    entropy: weight of the choice's entropy, 0 … 1.
+    shaping: whether a position counts at the estimate, and not at the middle of the quote, while it
+        is held: a potential, which leaves the best policy as it is (Ng, Harada and Russell 1999).
+    layers: units of each hidden layer, of the choosing and of the valuing network; 1 … 8 layers of
+        1 … 4,096.
+    """
+
+    rollout: int = 64
+    batch: int = 2048
+    epochs: int = 4
+    rate: float = 3e-4
+    discount: float = 0.99
+    trace: float = 0.8
+    clip: float = 0.2
+    entropy: float = 0.01
+    shaping: bool = True
+    layers: tuple[int, ...] = (64, 64)
+
+    def __post_init__(self) -> None:
+        refuse_outside(
+            self,
+            "learner",
+            rollout=(2, 100_000),
+            batch=(2, 1_000_000),
+            epochs=(1, 100),
+            rate=(1e-7, 0.1),
+            discount=(0, 1),
+            trace=(0, 1),
+            clip=(0.001, 1),
+            entropy=(0, 1),
+        )
+        object.__setattr__(self, "layers", tuple(self.layers))
+        fits = all(1 <= units <= MOST_UNITS for units in self.layers)
+        if not fits or not 1 <= len(self.layers) <= MOST_LAYERS:
+            raise InputError(
+                f"learner.layers: {self.layers} are not 1 … {MOST_LAYERS} layers of"
+                f" 1 … {MOST_UNITS} units"
+            )

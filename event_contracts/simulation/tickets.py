@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from event_contracts.simulation.exchange import PlacedOrder
-from event_contracts.trading.fields import BookSide, Status
-from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Verb
-from event_contracts.trading.venue_orders import own_terms, yes_price
+from event_contracts.trading.orders import LimitOrder, Outcome, Verb
+from event_contracts.trading.venue_orders import (
+    BookSide,
+    Status,
+    a_traded_count,
+    an_order_price,
+    own_terms,
+    yes_price,
+)
 
 Answer = dict[str, Any]
 
-SELF_TRADE = "taker_at_cross"
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
 
@@ -40,28 +45,10 @@ class Refused(Exception):
         self.code = code
 
 
-def _number(value: object) -> Decimal:
-    if isinstance(value, str):
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            number = Decimal("NaN")
-        if number.is_finite():
-            return number
-    raise ValueError("a fixed-point text is required, as 0.5600 or 10.00")
-
-
-def _price(value: object) -> Decimal:
-    price = _number(value)
-    if not 0 < price < PAYOUT or price != round(price, 4):
-        raise ValueError(f"{value} is no price between 0 and 1 of at most 4 decimals")
-    return price
-
-
 def _count(value: object) -> Decimal:
     """The markets here trade whole contracts."""
-    count = _number(value)
-    if not 0 < count <= LARGEST or count != count.to_integral_value():
+    count = a_traded_count(value)
+    if count > LARGEST or count % 1:
         raise ValueError(f"{value} is no whole number of contracts from 1 to {LARGEST}")
     return count
 
@@ -90,7 +77,7 @@ class OrderRequest:
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]
     side: BookSide
-    price: Annotated[Decimal, PlainValidator(_price)]
+    price: Annotated[Decimal, PlainValidator(an_order_price)]
     count: Annotated[Decimal, PlainValidator(_count)]
     time_in_force: Literal["good_till_canceled"]
     self_trade_prevention_type: Literal["taker_at_cross"]
@@ -103,13 +90,7 @@ class OrderRequest:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> OrderRequest:
-        """The request of a JSON object.
-
-        Raises
-        ------
-        Refused
-            naming the field that is missing or makes no sense.
-        """
+        """The request of a JSON object; `Refused` names the field that makes no sense."""
         try:
             return TypeAdapter(cls).validate_python(body)
         except ValidationError as error:

@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
+from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
 from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.fees import NOTHING
@@ -32,14 +34,9 @@ class KalshiVenue:
     paid_in: USD of deposits, less what was taken out.
     tickets: orders by order_id, in the order in which they came.
 
-    Parameters
-    ----------
-    settings
-        rules, and cash at the beginning.
-    listings
-        markets.
-    now
-        UTC, the instant of the first tick.
+    settings: rules, and cash at the beginning.
+    listings: markets.
+    now: UTC, the instant of the first tick.
 
     Raises
     ------
@@ -175,14 +172,6 @@ class KalshiVenue:
         self.exchange.cancel(order_id)
         return reduced
 
-    def pause(self, ticker: str, *, paused: bool) -> None:
-        """Pause a market, or let it trade again: then orders go to the ends of their queues."""
-        self.listing(ticker)
-        if paused:
-            self.exchange.pause(ticker)
-        else:
-            self.exchange.resume(ticker)
-
     def advance(self) -> None:
         """Move the clock by a tick, and let orders meet it."""
         for ticket in self.tickets.values():
@@ -210,8 +199,6 @@ class KalshiVenue:
     def _refuse_still(self, ticker: str) -> None:
         """Refuse what a market has to trade for."""
         self.listing(ticker)
-        if ticker in self.exchange.paused:
-            raise Refused(409, "trading_paused", f"{ticker} is paused")
         if self.status(ticker) != "active":
             raise Refused(409, "market_closed", f"{ticker} is not trading")
 
@@ -238,3 +225,21 @@ class KalshiVenue:
 
     def _settlement(self, ticker: str) -> Settlement:
         return next(each for each in self.exchange.settlements if each.market == ticker)
+
+
+def rehearse() -> None:
+    """Compile what a venue needs, once: a client's first request would wait for that."""
+    session = synthetic_session(0, SyntheticMarket(steps=3))
+    venue = KalshiVenue(
+        KalshiVenueSettings(), [Listing("SIM", tape_of(session))], np.datetime64(0, "ns")
+    )
+    body = {
+        "ticker": "SIM",
+        "side": "bid",
+        "price": "0.5000",
+        "count": "1",
+        "time_in_force": "good_till_canceled",
+        "self_trade_prevention_type": "taker_at_cross",
+    }
+    venue.submit(OrderRequest.of(body))
+    venue.advance()

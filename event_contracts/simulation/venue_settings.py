@@ -8,15 +8,14 @@ from decimal import Decimal
 import numpy as np
 from omegaconf import DictConfig
 
-from event_contracts.simulation.buckets import BucketLimits
 from event_contracts.simulation.exchange import Listing
 from event_contracts.simulation.recorded import RecordedMarket, recorded_markets
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
+from event_contracts.trading.actions import LIFE
+from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.order_settings import LIFE
-from event_contracts.trading.position_limits import PositionLimits
 from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
 from marketsimulator.settings import refuse_other_fees
@@ -44,7 +43,6 @@ class KalshiVenueSettings:
         before that it is determined; 0 does all at once.
     reused_ids_refused: whether an order is refused whose client_order_id has been used. Kalshi does
         not say what becomes of one.
-    buckets: tokens that requests cost.
     fees: rates and rounding by date; those of `as_of` hold.
     """
 
@@ -59,7 +57,6 @@ class KalshiVenueSettings:
     limited: bool = False
     settlement: int = 0
     reused_ids_refused: bool = True
-    buckets: BucketLimits = field(default_factory=BucketLimits)
     fees: KalshiFees = field(default_factory=KalshiFees)
 
     def __post_init__(self) -> None:

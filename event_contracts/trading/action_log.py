@@ -7,15 +7,15 @@ UTC, as text that sorts; money is text in USD.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from decimal import Decimal
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
+from pydantic import Json
 
 from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
 from event_contracts.trading.books import AccountBooks
@@ -24,8 +24,7 @@ from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_term
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
-from execution.journal.migrations import create_tables
-from execution.journal.rows import Amount, Instant, Table, Text, Whole, exact, instant
+from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole
 from foundation.database import Database
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -33,43 +32,55 @@ ACTION_TABLE: Final = "kalshi_actions"
 _ACCOUNT = "account"
 _DIGEST = re.compile("([0-9a-f]{64})?")
 
-_SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS kalshi_began (
-        name TEXT PRIMARY KEY,
-        worth TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS kalshi_books (
-        name TEXT PRIMARY KEY,
-        at TEXT NOT NULL,
-        content TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS kalshi_markets (
-        market TEXT PRIMARY KEY,
-        begins TEXT NOT NULL,
-        interval INTEGER NOT NULL,
-        rows INTEGER NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS kalshi_ticks (
-        market TEXT NOT NULL,
-        at TEXT NOT NULL,
-        bid INTEGER NOT NULL,
-        ask INTEGER NOT NULL,
-        bid_size INTEGER NOT NULL,
-        ask_size INTEGER NOT NULL,
-        sold INTEGER NOT NULL,
-        bought INTEGER NOT NULL,
-        estimate REAL NOT NULL,
-        PRIMARY KEY (market, at)
-    ) STRICT
-    """,
-)
+
+@dataclass(frozen=True, slots=True)
+class _Began:
+    name: Text
+    worth: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    cash: Amount
+    positions: Mapping[str, Amount]
+    fills: frozenset[str]
+    settlements: frozenset[tuple[str, Instant]]
+    sales: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    name: Text
+    at: Instant
+    content: Json[_Kept]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    market: Text
+    begins: Instant
+    interval: Whole  # nanoseconds
+    rows: Whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    market: Text
+    at: Instant
+    bid: Whole
+    ask: Whole
+    bid_size: Whole
+    ask_size: Whole
+    sold: Whole
+    bought: Whole
+    estimate: Real
+
+
+_BEGAN = Table("kalshi_began", _Began)
+_BOOKS = Table("kalshi_books", _Books)
+_SPANS = Table("kalshi_markets", _Span)
+_TICKS = Table("kalshi_ticks", _Tick, key="market, at")
+_UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,28 +178,25 @@ class ActionRecords:
 
     def began_with(self) -> Decimal | None:
         """USD that the account was worth when it was first seen; none before that."""
-        rows = self.database.rows("SELECT worth FROM kalshi_began")
-        with self.database.checked():
-            return exact(rows[0][0]) if rows else None
+        row = _BEGAN.last(self.database)
+        return None if row is None else row.worth
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        rows = self.database.rows("SELECT market, begins, interval, rows FROM kalshi_markets")
+        rows = _SPANS.rows(self.database)
         with self.database.checked():
             return {
-                market: MarketSpan(instant(begins), np.timedelta64(interval, "ns"), count)
-                for market, begins, interval, count in rows
+                row.market: MarketSpan(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
+                for row in rows
             }
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
-        query = f"SELECT at, {', '.join(TICK.names or ())} FROM kalshi_ticks WHERE market = ?"
-        rows = self.database.rows(f"{query} ORDER BY at", (market,))
+        rows = _TICKS.rows(self.database, "WHERE market = ? ORDER BY at", (market,))
         with self.database.checked():
-            tape = np.array([row[1:] for row in rows], TICK)
+            tape = np.array([astuple(row)[2:] for row in rows], TICK)
             return [
-                MarketUpdate(market, instant(row[0]), tick)
-                for row, tick in zip(rows, tape, strict=True)
+                MarketUpdate(market, row.at, tick) for row, tick in zip(rows, tape, strict=True)
             ]
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
@@ -214,33 +222,27 @@ class ActionLog(ActionRecords):
         self.book = book
         self.job = job
         self._events = events
-        create_tables(database, *_SCHEMA)
-        _ACTIONS.create(database)
+        for table in (_BEGAN, _BOOKS, _SPANS, _TICKS, _ACTIONS):
+            table.create(database)
 
     def began(self, worth: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
         with self.database.transaction():
-            self.database.execute(
-                "INSERT OR IGNORE INTO kalshi_began VALUES (?, ?)", (_ACCOUNT, str(worth))
-            )
+            _BEGAN.insert(self.database, _Began(_ACCOUNT, worth), then=_UNLESS_THERE)
             return self.began_with() or worth
 
     def span(self, market: str, span: MarketSpan) -> MarketSpan:
         """The steps in which a market is shown: those that are written down, else these."""
         interval = int(span.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
-            self.database.execute(
-                "INSERT OR IGNORE INTO kalshi_markets VALUES (?, ?, ?, ?)",
-                (market, str(span.begins), interval, span.rows),
-            )
+            row = _Span(market, span.begins, interval, span.rows)
+            _SPANS.insert(self.database, row, then=_UNLESS_THERE)
             return self.spans()[market]
 
     def show(self, update: MarketUpdate) -> None:
         """Write a tick down; of one instant the first word counts."""
-        self.database.execute(
-            "INSERT OR IGNORE INTO kalshi_ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (update.market, str(update.at), *update.tick.item()),
-        )
+        row = _Tick(update.market, update.at, *update.tick.item())
+        _TICKS.insert(self.database, row, then=_UNLESS_THERE)
 
     def write(self, update: MarketUpdate, entry: ActionEntry, intent: Intent | None = None) -> None:
         """Write down what was shown, what was decided on it and what is to be sent, as one."""
@@ -261,34 +263,17 @@ class ActionLog(ActionRecords):
 
     def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
         """Write down how the account stands; sales: what its contracts could last be sold for."""
-        kept = {
-            "cash": str(books.cash),
-            "positions": {market: str(count) for market, count in books.positions.items()},
-            "fills": sorted(books.fills),
-            "settlements": sorted((market, str(at)) for market, at in books.settlements),
-            "sales": {market: [str(price) for price in each] for market, each in sales.items()},
-        }
-        self.database.execute(
-            "INSERT OR REPLACE INTO kalshi_books VALUES (?, ?, ?)",
-            (_ACCOUNT, str(books.at), json.dumps(kept)),
-        )
+        kept = _Kept(books.cash, books.positions, books.fills, books.settlements, sales)
+        _BOOKS.put(self.database, _Books(_ACCOUNT, books.at, kept))
 
     def kept(self) -> tuple[AccountBooks, Mapping[str, Sides]] | None:
         """What was kept last, if anything was."""
-        rows = self.database.rows("SELECT at, content FROM kalshi_books")
-        with self.database.checked():
-            for at, content in rows:
-                kept = json.loads(content)
-                books = AccountBooks(
-                    instant(at),
-                    exact(kept["cash"]),
-                    {market: exact(count) for market, count in kept["positions"].items()},
-                    frozenset(kept["fills"]),
-                    frozenset((market, instant(paid)) for market, paid in kept["settlements"]),
-                )
-                sales = {name: (exact(yes), exact(no)) for name, (yes, no) in kept["sales"].items()}
-                return books, sales
-        return None
+        row = _BOOKS.last(self.database)
+        if row is None:
+            return None
+        kept = row.content
+        books = AccountBooks(row.at, kept.cash, kept.positions, kept.fills, kept.settlements)
+        return books, kept.sales
 
     def withhold_planned(self) -> int:
         """Withhold what a process that has ended planned and did not send; how many they were."""

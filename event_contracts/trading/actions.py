@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from operator import index
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
-from event_contracts.trading.admission import CASH_BUFFER, Admission
+from event_contracts.trading.admission import CASH_BUFFER, Admission, PositionLimits
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import (
     PAYOUT,
@@ -31,18 +31,22 @@ from event_contracts.trading.orders import (
     Receipt,
     Verb,
 )
-from event_contracts.trading.position_limits import PositionLimits
 from foundation.arrays import Mask
 from foundation.errors import InputError
 
 if TYPE_CHECKING:
     from gymnasium.spaces import Discrete
+from numbers import Integral, Real
+
+from foundation.errors import in_one_line
 
 PriceStyle = Literal["passive", "mid", "aggressive"]
 
 POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTIONS = 25
+LIFE = 2  # ticks that an order rests, trained and live
+_WORDS = {Real: "int or float", Integral: "whole number", bool: "True or False"}
 _SIZED = 20  # the last action with a size
 SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
@@ -142,25 +146,57 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitOrderActionSpace:
-    """The actions, the prices of their orders, and which are allowed in front of a market.
+class OrderSettings:
+    """Orders of whoever trades event contracts.
 
-    position_sizes: contracts of the five sizes, increasing.
-    fixed_size: the one size of them that is allowed; none allows all.
     price_style: passive joins the side's own queue, mid is half-way, aggressive takes what the
         other side offers; one for all, or one for each of BUY_YES, SELL_YES, BUY_NO, SELL_NO.
+    position_sizes: contracts of each of the five sizes, increasing.
+    fixed_size: the one size of them that is allowed; none allows all.
     limits: on the position of a market.
     cash_buffer: USD that no purchase may touch.
+    life: ticks that an order rests, above 0: those that a policy was trained with.
+    """
+
+    price_style: PriceStyle | Mapping[str, PriceStyle] = "aggressive"
+    position_sizes: tuple[int, ...] = POSITION_SIZES
+    fixed_size: int | None = None
+    limits: PositionLimits = field(default_factory=PositionLimits)
+    cash_buffer: float = float(CASH_BUFFER)
+    life: int = LIFE
+
+    def refuse_other_kinds(self, **kinds: type) -> None:
+        """Refuse a field that is of another kind than it has to be; kinds: by name.
+
+        Raises
+        ------
+        InputError
+            naming the field, the value and what was expected.
+        """
+        own = {"limits": PositionLimits, "cash_buffer": Real, "life": Integral}
+        for name, kind in {**own, **kinds}.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+                words = _WORDS.get(kind, kind.__name__)
+                raise InputError(f"{name}: {in_one_line(repr(value))} is no {words}")
+        if self.life < 1:
+            raise InputError(f"life: {self.life} steps are below 1")
+
+    def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
+        """The actions; fees: in force."""
+        given = {each.name: getattr(self, each.name) for each in fields(OrderSettings)}
+        return LimitOrderActionSpace(**given, fees=fees)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOrderActionSpace(OrderSettings):
+    """The actions, the prices of their orders, and which are allowed in front of a market.
+
     fees: rates and steps in force.
     styles: the price style of each intent.
     admission: what every order has to leave.
     """
 
-    position_sizes: tuple[int, ...] = POSITION_SIZES
-    fixed_size: int | None = None
-    price_style: PriceStyle | Mapping[str, PriceStyle] = "aggressive"
-    limits: PositionLimits = field(default_factory=PositionLimits)
-    cash_buffer: Decimal = CASH_BUFFER
     fees: FeeRules = field(default_factory=FeeRules)
     styles: Mapping[str, PriceStyle] = field(init=False, repr=False)
     admission: Admission = field(init=False, repr=False)
@@ -184,7 +220,7 @@ class LimitOrderActionSpace:
                 f" for each of {', '.join(INTENTS[1:])}"
             )
         object.__setattr__(self, "styles", named)
-        checks = Admission(self.limits, self.cash_buffer, self.fees)
+        checks = Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
         object.__setattr__(self, "admission", checks)
 
     def get_gym_space(self) -> Discrete:

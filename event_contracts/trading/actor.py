@@ -16,8 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog, order_name
-from event_contracts.trading.actions import INTENTS, LimitOrderActions, LimitOrderActionSpace
-from event_contracts.trading.order_settings import LIFE
+from event_contracts.trading.actions import INTENTS, LIFE, LimitOrderActions, LimitOrderActionSpace
 from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Quote, other
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.records import DOLLAR, WHOLE, MarketSpan, MarketUpdate
@@ -97,30 +96,17 @@ class ActorService:
 
     skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
 
-    Parameters
-    ----------
-    account
-        of which order ids are made.
-    manager
-        sends the orders.
-    space
-        sizes, limits and price styles; the ones that the policy was trained with.
-    policy
-        chooses.
-    actions
-        where it is written down.
-    notices
-        told of what needs a person.
-    clock
-        UTC; the simulation's, where there is one.
-    sizes
-        whether the policy is shown features of sizes.
-    life
-        ticks that an order rests.
-    halted
-        whether nothing may be opened: no order then rests.
-    show
-        called with every decision, once it was carried out.
+    account: of which order ids are made.
+    manager: sends the orders.
+    space: sizes, limits and price styles; the ones that the policy was trained with.
+    policy: chooses.
+    actions: where it is written down.
+    notices: told of what needs a person.
+    clock: UTC; the simulation's, where there is one.
+    sizes: whether the policy is shown features of sizes.
+    life: ticks that an order rests.
+    halted: whether nothing may be opened: no order then rests.
+    show: called with every decision, once it was carried out.
     """
 
     def __init__(

@@ -30,10 +30,16 @@ import numpy as np
 
 from event_contracts.trading.connection import Answer, KalshiConnection
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.fields import a_signed_count, fixed_point
 from event_contracts.trading.order_venue import FILLS, OrderVenue
 from event_contracts.trading.orders import PAYOUT, RestingOrder
-from event_contracts.trading.venue_orders import VenueFill, VenueOrder, awaited, reduces
+from event_contracts.trading.venue_orders import (
+    VenueFill,
+    VenueOrder,
+    a_signed_count,
+    awaited,
+    fixed_point,
+    reduces,
+)
 from execution.posting import LOOK_DELAYS, ONE_LOOK, Outbox
 from foundation.cents import CENT
 from foundation.errors import BrokerError

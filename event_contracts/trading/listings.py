@@ -11,9 +11,8 @@ import numpy as np
 
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.fields import Entry, a_count, a_price
 from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
-from event_contracts.trading.venue_orders import yes_price
+from event_contracts.trading.venue_orders import Entry, a_count, a_price, yes_price
 from foundation.errors import BrokerError
 from trainingdata.feed.fields import Needed, Optional, an_instant, entries, truth, words
 

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from event_contracts.trading.actions import ACTIONS, POSITION_SIZES, styles_of
+from event_contracts.trading.actions import ACTIONS, POSITION_SIZES, OrderSettings, styles_of
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
-from event_contracts.trading.order_settings import OrderSettings
 from event_contracts.trading.policies import Codes, Observations
 from foundation.arrays import Mask
 from foundation.errors import InputError, in_one_line

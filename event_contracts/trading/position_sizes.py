@@ -57,25 +57,14 @@ class SentOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class OrderResult:
-    """What became of an order.
-
-    size: contracts that were sent.
-    profit: USD after fees; none of an order that opened nothing, or has contracts open.
-    """
-
-    size: int
-    profit: Fraction | None
-
-
-@dataclass(frozen=True, slots=True)
 class Episode:
     """One market, from flat until it settled or until now.
 
     orders: in the order in which they were sent.
     fills: of them as they were booked, each with its fee in USD, rounding and rebate included.
     outcome: the side that came true; none before settlement.
-    results: one of each order, in the same order.
+    profits: USD after fees of each order, in the same order; none of one that opened nothing, or
+        has contracts open.
     largest: the most contracts of one side that were held at once; none before the first fill.
 
     Raises
@@ -87,7 +76,7 @@ class Episode:
     orders: tuple[SentOrder, ...]
     fills: tuple[tuple[Fill, Decimal], ...]
     outcome: Outcome | None = None
-    results: tuple[OrderResult, ...] = field(init=False, repr=False)
+    profits: tuple[Fraction | None, ...] = field(init=False, repr=False)
     largest: Decimal | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,8 +90,8 @@ class Episode:
         if self.outcome is not None:
             ledger.settle(self.outcome)
         profits = ledger.final_profits()
-        results = [OrderResult(o.size, profits.get(o.order_id)) for o in self.orders]
-        object.__setattr__(self, "results", tuple(results))
+        found = tuple(profits.get(order.order_id) for order in self.orders)
+        object.__setattr__(self, "profits", found)
         object.__setattr__(self, "largest", ledger.largest if self.fills else None)
 
     @property
@@ -167,20 +156,14 @@ class PositionSizeMetrics:
             ("changes of size an episode", _text(self.size_changes_per_episode, ".1f")),
         )
 
-    def table(self) -> str:
-        """The figures as lines of text."""
-        rows = self.rows()
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
 
 def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
     """Size and profit in USD of each order that has a profit, as they were sent."""
     return [
-        (result.size, float(result.profit))
+        (order.size, float(profit))
         for episode in episodes
-        for result in episode.results
-        if result.profit is not None
+        for order, profit in zip(episode.orders, episode.profits, strict=True)
+        if profit is not None
     ]
 
 

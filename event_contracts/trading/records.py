@@ -167,11 +167,8 @@ class MarketUpdate:
             )
 
 
-def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
-    """One record [1] of what orders have to keep.
-
-    life: steps after which a resting order is cancelled. tick: USD between prices.
-    """
+def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:
+    """One record [1] of what orders have to keep; tick: USD between prices."""
     terms = np.zeros(1, TERMS)
     fees = space.fees
     limits = space.limits
@@ -180,11 +177,11 @@ def terms_of(space: LimitOrderActionSpace, life: int, tick: Decimal) -> Records:
         ("maker", fees.maker, DOLLAR),
         ("fee_step", fees.fee_step, DOLLAR),
         ("balance_step", fees.balance_step, DOLLAR),
-        ("buffer", space.cash_buffer, DOLLAR),
+        ("buffer", space.admission.cash_buffer, DOLLAR),
         ("contracts", limits.contracts, 1),
         ("value", limits.value, DOLLAR),
         ("share", limits.share, DOLLAR),
-        ("life", Decimal(life), 1),
+        ("life", Decimal(space.life), 1),
         ("tick", tick, WHOLE),
     ):
         terms[name] = _exact(name, amount, unit)

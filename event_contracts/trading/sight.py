@@ -27,8 +27,6 @@ from event_contracts.trading.records import (
 )
 from foundation.arrays import Mask, Records
 
-_LIFE = 1  # steps of an order: neither features nor masks read it
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seen:
@@ -69,7 +67,7 @@ class MarketMemory:
         self.row = -1  # that is shown
         self._sizes = sizes
         self._fees = space.fees
-        self._terms = terms_of(space, _LIFE, Decimal("0.01"))
+        self._terms = terms_of(space, Decimal("0.01"))
         self._tape: Records = np.zeros(span.rows, TICK)
         self._market = np.zeros(1, MARKET)
         self._market["rows"] = span.rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,13 +63,8 @@ SIZE_MACRO = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A row of the histogram, ready to be shown.
-
-    size: contracts. orders: sent with it. share: of all orders. profit: mean of those that have
-    one. width: of its bar, 0 … 100.
-    """
+class Bar(NamedTuple):
+    """A row of the histogram: contracts, orders, their share and mean profit, width in percent."""
 
     size: str
     orders: str
@@ -143,7 +138,11 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
         tuple(f"{tick:g}" for tick in across.ticks),
         up,
         lambda value: f"${value:,.0f}".replace("$-", "−$"),
-        Line("an order", "second dots", _dots(_places(sizes[kept], across), profits[kept], up)),
+        Line(
+            "an order",
+            "second dots",
+            dots_path(_places(sizes[kept], across), up.heights(profits[kept])),
+        ),
         Line("mean of a size", "first", line_path(_places(each, across), up.heights(means))),
     )
 
@@ -169,7 +168,7 @@ def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
         labels,
         up,
         lambda value: f"{value:g}",
-        Line("an order", "second dots", _dots(places[kept], sizes[kept], up)),
+        Line("an order", "second dots", dots_path(places[kept], up.heights(sizes[kept]))),
         Line("mean size", "first", line_path(middles[there], up.heights(means[there]))),
     )
 
@@ -177,10 +176,6 @@ def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
 def _places(values: Array, across: Axis) -> Array:
     """Distances of values from the left of a plot that an axis spans."""
     return np.asarray(WIDTH * (values - across.ticks[0]) / (across.ticks[-1] - across.ticks[0]))
-
-
-def _dots(places: Array, values: Array, up: Axis) -> str:
-    return dots_path(places, up.heights(values))
 
 
 def _usd(value: float) -> str:

@@ -1,34 +1,127 @@
-"""Orders and fills in the venue's words and in ours.
+"""Orders and fills in the venue's words and in ours, and how the fields of its answers are read.
 
-The venue has one book, of YES. Buying NO at p is an ask at 1 − p, selling NO a bid at 1 − p. Which
-of the two an ask or a bid is, the venue does not say afterwards: `reduce_only` does, of orders of
-ours. Each of the others counts as a purchase, which takes more of the cash than a sale would.
+Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
+YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. Which of the two it is,
+the venue does not say afterwards: `reduce_only` does, of orders of ours. Each of the others counts
+as a purchase, which takes more of the cash than a sale would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
 import numpy as np
 
-from event_contracts.trading.fields import (
-    BookSide,
-    Entry,
-    Status,
-    a_book_side,
-    a_count,
-    a_status,
-    a_traded_count,
-    an_order_price,
-    fixed_point,
+from event_contracts.trading.orders import (
+    COUNT_STEP,
+    PAYOUT,
+    PRICE_STEP,
+    LimitOrder,
+    Outcome,
+    RestingOrder,
+    Verb,
 )
-from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, RestingOrder, Verb
 from execution.journal.intents import Intent, Progress, State
 from foundation.errors import InputError, SenselessAnswer
-from trainingdata.feed.fields import Needed, Optional, an_instant, maybe, truth, words
+from trainingdata.feed.fields import (
+    Needed,
+    Optional,
+    an_instant,
+    exact,
+    maybe,
+    positive,
+    truth,
+    words,
+)
+
+BookSide = Literal["bid", "ask"]
+Status = Literal["resting", "canceled", "executed"]
+Word = TypeVar("Word", bound=str)
+
+
+def fixed_point(value: Any) -> Decimal:
+    """A number as fixed-point text; a float has lost what it was."""
+    if not isinstance(value, str):
+        raise ValueError("no fixed-point text")
+    return exact(value)
+
+
+def a_price(value: Any) -> Decimal:
+    """USD, from 0 to 1."""
+    price = fixed_point(value)
+    if not 0 <= price <= PAYOUT:
+        raise ValueError("outside 0 … 1")
+    return price
+
+
+def an_order_price(value: Any) -> Decimal:
+    """USD, above 0 and below 1, in ten-thousandths."""
+    price = a_price(value)
+    if price in (0, PAYOUT) or price % PRICE_STEP:
+        raise ValueError("no price of an order")
+    return price
+
+
+def a_signed_count(value: Any) -> Decimal:
+    """Contracts, in hundredths."""
+    count = fixed_point(value)
+    if count % COUNT_STEP:
+        raise ValueError("no count of hundredths")
+    return count
+
+
+def a_count(value: Any) -> Decimal:
+    """Contracts, 0 or more, in hundredths."""
+    count = a_signed_count(value)
+    if count < 0:
+        raise ValueError("below 0")
+    return count
+
+
+def a_traded_count(value: Any) -> Decimal:
+    """Contracts, above 0, in hundredths."""
+    return positive(a_count(value))
+
+
+def one_of(*known: Word) -> Callable[[Any], Word]:
+    """A reader of one of these words."""
+
+    def read(value: Any) -> Word:
+        for word in known:
+            if value == word:
+                return word
+        raise ValueError(f"none of {', '.join(known)}")
+
+    return read
+
+
+a_book_side: Callable[[Any], BookSide] = one_of("bid", "ask")
+a_status: Callable[[Any], Status] = one_of("resting", "canceled", "executed")
+
+
+class Entry:
+    """A dataclass of what an entry of an answer says.
+
+    Each field is annotated with where it stands and how it is read, `Needed` or `Optional`.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """What an entry says.
+
+        Raises
+        ------
+        SenselessAnswer
+            naming the field that is missing or makes no sense.
+        """
+        hints = get_type_hints(cls, include_extras=True)
+        return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
+
 
 _STATES: Mapping[Status, State] = {
     "resting": "working",

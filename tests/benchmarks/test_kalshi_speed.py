@@ -9,7 +9,7 @@ import pytest
 
 from event_contracts import MarketAgnosticKalshiEnv
 from event_contracts.simulation.learner import learner_of, use_threads
-from event_contracts.simulation.learner_settings import LearnerSettings
+from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from tests.event_contracts.test_vector import unexplained_money
 

@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from event_contracts.trading.admission import Admission
+from event_contracts.trading.admission import Admission, PositionLimits
 from event_contracts.trading.books import BEGINNING, AccountBooks, RulesOf
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder, Verb
-from event_contracts.trading.position_limits import PositionLimits
 from execution.journal.intents import IntentBook
 from foundation.clock import Time, system_clock
 from foundation.database import Database
@@ -26,7 +25,6 @@ from tests.passing import AT_ONCE
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
-QUICK = {"read": 1_000_000, "write": 1_000_000}
 UNLIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
 
 
@@ -114,8 +112,8 @@ class KalshiStand:
 
 @contextmanager
 def kalshi_stand(**settings: Any) -> Iterator[KalshiStand]:
-    """A venue with the tokens of many requests; settings: of the practice venue."""
-    with kalshi_practice(buckets=QUICK, **settings) as practice:
+    """A venue; settings: of the practice venue."""
+    with kalshi_practice(**settings) as practice:
         database = Database()
         yield KalshiStand(practice, database)
         database.close()

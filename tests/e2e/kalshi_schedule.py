@@ -42,7 +42,6 @@ NEVER = (
 )
 STEPS = 6
 MARKETS = ("RAIN", "SNOW")
-BUCKETS = {"read": 1_000_000, "write": 1_000_000}
 LONG = 400  # ticks of the market that does not settle
 INTERVAL = 60  # seconds of the venue's ticks
 ORDER_SECONDS = 600
@@ -99,7 +98,7 @@ def trading(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTra
         "reused_ids_refused": False,
     }
     with (
-        kalshi_practice(sessions=sessions, buckets=BUCKETS, **rules) as practice,
+        kalshi_practice(sessions=sessions, **rules) as practice,
         faulty_wire(practice.url, seed) as wire,
     ):
         place = Place(folder, wire, counts, rng, DOOR)

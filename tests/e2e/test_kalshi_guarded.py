@@ -24,7 +24,7 @@ from foundation.clock import system_clock
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
-from tests.e2e.kalshi_desk import QUICK, manager_at, order
+from tests.e2e.kalshi_desk import manager_at, order
 from tests.event_contracts.practice import kalshi_practice
 from tests.event_contracts.test_actor_on_exchange import Always
 
@@ -76,7 +76,7 @@ class Desk:
 
 def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_a_halt() -> None:
     session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
-    with kalshi_practice(sessions={RAIN: session}, buckets=QUICK, life=20) as here:
+    with kalshi_practice(sessions={RAIN: session}, life=20) as here:
         desk = Desk(here, "passive", Always(BUY_NO_10))
         desk.manager.submit(order("seed", "0.42", 10, market=RAIN))
         here.advance()
@@ -92,7 +92,7 @@ def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_
 
 
 def test_an_order_stands_at_the_price_that_was_decided_on() -> None:
-    with kalshi_practice(sessions={RAIN: quotes([(0.93, 0.95, 40)])}, buckets=QUICK) as here:
+    with kalshi_practice(sessions={RAIN: quotes([(0.93, 0.95, 40)])}) as here:
         desk = Desk(here, "aggressive", BinaryKelly())
         entry = desk.decide(0, 40, 42, 0.60)
         assert entry.intent == "BUY_YES"

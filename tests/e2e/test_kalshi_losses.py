@@ -23,11 +23,11 @@ from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.trading import KalshiJob, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actor import ActorService
+from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.position_limits import PositionLimits
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from event_contracts.trading.sampler import Sampler
 from execution.account_lock import JOURNAL, KILL_FILE
@@ -38,7 +38,7 @@ from execution.live.templates import PAGE
 from foundation.clock import Time, system_clock
 from foundation.database import rows_of
 from foundation.errors import BrokerError, InputError
-from tests.e2e.kalshi_desk import QUICK, Clock, manager_at
+from tests.e2e.kalshi_desk import Clock, manager_at
 from tests.e2e.test_kalshi_guarded import RAIN, SECOND, quotes
 from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
@@ -73,7 +73,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def here() -> Iterator[KalshiPractice]:
-    with kalshi_practice(sessions={RAIN: FALLING}, buckets=QUICK, starting_cash=100.0) as venue:
+    with kalshi_practice(sessions={RAIN: FALLING}, starting_cash=100.0) as venue:
         yield venue
 
 
@@ -273,9 +273,7 @@ def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> No
 def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_known() -> None:
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
     with (
-        kalshi_practice(
-            sessions={RAIN: session}, buckets=QUICK, starting_cash=100.0, settlement=4
-        ) as here,
+        kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement=4) as here,
         process(here) as now,
     ):
         now.account.mark()
@@ -295,9 +293,7 @@ def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_kno
 
 def test_the_last_bid_is_remembered_over_a_restart() -> None:
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
-    with kalshi_practice(
-        sessions={RAIN: session}, buckets=QUICK, starting_cash=100.0, settlement=4
-    ) as here:
+    with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement=4) as here:
         with process(here) as now:
             now.account.mark()
             now.decide(BUY_YES_100)

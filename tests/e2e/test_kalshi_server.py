@@ -99,7 +99,6 @@ def test_a_key_that_cannot_be_written_starts_no_server(
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["buckets.read=0"], "buckets.read: 0"),
         (["market.steps=0"], "market.steps: 0"),
         (["--capital", "-5"], "--capital: $-5"),
         (["--folder", "nowhere"], "--folder: nowhere"),

@@ -42,7 +42,6 @@ from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 
 WIDTH = len(features_of(sizes=False))
-QUICK = {"read": 1_000_000, "write": 1_000_000}
 MARKET = SyntheticMarket(steps=40, start_deviation=0.5, edge=0.1)
 
 
@@ -53,7 +52,7 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
     sessions = {
         name: synthetic_session(5, MARKET, market=k) for k, name in enumerate(("RAIN", "SNOW"))
     }
-    with kalshi_practice(sessions=sessions, buckets=QUICK) as venue:
+    with kalshi_practice(sessions=sessions) as venue:
         yield venue
 
 
@@ -158,7 +157,7 @@ def test_a_market_that_settles_ends_the_trading(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     session = synthetic_session(5, MARKET)[-4:]
-    with kalshi_practice(sessions={"RAIN": session}, buckets=QUICK) as venue:
+    with kalshi_practice(sessions={"RAIN": session}) as venue:
         shown = traded(venue, markets=("RAIN",), steps=None)
     [path] = journals()
     records = ActionRecords(Database(path))

@@ -9,12 +9,10 @@
 Settings are those of `event_contracts.simulation.venue_settings.KalshiVenueSettings`; `sessions`
 plays these arrays [T, F] by ticker in the place of synthetic ones. Without it there are two
 synthetic markets, SIM-1 and SIM-2. `reused_ids_refused=False` takes a second order under a
-client_order_id that has been used. `buckets={"read": 200, "write": 100}` are the tokens a second:
-tests that send many requests set them high, `read=1_000_000`.
+client_order_id that has been used.
 
 `fault(kind, count=1, method="POST", path="/trade-api/v2/portfolio/events/orders", …)` plans what
-goes wrong: the kinds of `marketsimulator.venue.faults`. `land()` does what `late` has held up,
-`pause(ticker)` holds a market's orders.
+goes wrong: the kinds of `marketsimulator.venue.faults`. `land()` does what `late` has held up.
 
 The venue's clock is the simulation's: it begins at the wall clock's time, stands between ticks and
 moves by `interval` seconds (60 unless set) with each. `practice.exchange.now` says what it shows.
@@ -40,13 +38,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from event_contracts.simulation.app import KalshiServer
-from event_contracts.simulation.buckets import BucketLimits
+from event_contracts.simulation.app import KalshiServer, KeyPair
 from event_contracts.simulation.exchange import Listing
-from event_contracts.simulation.rehearsal import rehearse
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.signatures import KeyPair
-from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue import KalshiVenue, rehearse
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from foundation.arrays import Array
 
@@ -86,10 +81,6 @@ class KalshiPractice:
     def land(self) -> None:
         """What a fault `late` has held up reaches the venue."""
         self._control("POST", "land")
-
-    def pause(self, ticker: str, *, paused: bool = True) -> None:
-        """Pause a market, which takes no orders then and fills none, or let it trade again."""
-        self._control("POST", "markets", {"ticker": ticker, "paused": paused})
 
     def posts(self) -> list[dict[str, Any]]:
         """The orders that clients sent, as they sent them."""
@@ -167,11 +158,10 @@ def _rehearse_once() -> None:
 @contextmanager
 def kalshi_practice(
     sessions: Mapping[str, Array] | None = None,
-    buckets: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[KalshiPractice]:
     """A server in a thread of its own on a free loopback port; see the head of this module."""
-    chosen = KalshiVenueSettings(buckets=BucketLimits(**(buckets or {})), **settings)
+    chosen = KalshiVenueSettings(**settings)
     listings = chosen.listings() if sessions is None else _listings(sessions)
     _rehearse_once()
     venue = KalshiVenue(chosen, listings, np.datetime64(time.time_ns(), "ns"))

@@ -23,6 +23,7 @@ from event_contracts.trading.actions import (
     encode_action,
     process_action,
 )
+from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.orders import (
     Fill,
     Holding,
@@ -34,7 +35,6 @@ from event_contracts.trading.orders import (
     Verb,
     other,
 )
-from event_contracts.trading.position_limits import PositionLimits
 from foundation.errors import InputError
 from tests.event_contracts.desk import MARKET, Desk
 from tests.event_contracts.exact_account import Account, refusal_at_fill
@@ -305,7 +305,7 @@ def test_from_flat_at_a_thousand_every_purchase_but_the_largest_at_high_prices_i
 @pytest.mark.parametrize(
     ("before", "action", "says"),
     [
-        (view("52"), 1, r"buying 5 YES may cost \$2.2463; \$52 is free and \$50 stays"),
+        (view("52"), 1, r"buying 5 YES may cost \$2.2463; \$52 is free and \$50.0 stays"),
         (view("196", resting=[waiting("BUY", "NO", "0.9", 160, "SNOW")]), 1, r"\$50.9660 is free"),
         (view(yes=9), 7, "selling 10 YES; 9 held, 0 of them in resting sales"),
         (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 6)]), 6, "9 held, 6 of them in rest"),
@@ -436,7 +436,7 @@ def test_a_resting_order_that_would_touch_the_buffer_is_cancelled_when_about_to_
     space.execute_action_sync(5, desk, MARKET, "one")
     desk.account = desk.account.with_flow(D("-109.59"))
     desk.move(Quote(D("0.38"), D("0.40")), D(100))
-    assert desk.cancelled == [("order-1", "filling 100 YES leaves $49.9900; $50 stays")]
+    assert desk.cancelled == [("order-1", "filling 100 YES leaves $49.9900; $50.0 stays")]
     assert desk.account.cash == D("90.41")
 
 
@@ -462,7 +462,7 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs_and_its_rebate(
     if left is None:
         assert reason is None
     else:
-        assert reason == f"filling 10 NO leaves ${left}00; $50 stays"
+        assert reason == f"filling 10 NO leaves ${left}00; $50.0 stays"
     sale = Fill("o", MARKET, "SELL", "YES", D("0.01"), D(1), False)
     assert refusal_at_fill(admission, sale, view("1", 1)) is None
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.estimates import ALERT, EstimateFile, read_estimates
+from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates
 from foundation.errors import InputError
 from foundation.notices import Notices
 

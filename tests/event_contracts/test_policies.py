@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle, decode_action
+from event_contracts.trading.admission import PositionLimits
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import (
@@ -20,7 +21,6 @@ from event_contracts.trading.policies import (
     Policy,
     RandomPolicy,
 )
-from event_contracts.trading.position_limits import PositionLimits
 from foundation.arrays import Mask
 from foundation.errors import InputError
 

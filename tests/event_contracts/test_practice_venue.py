@@ -104,8 +104,7 @@ def test_over_the_wire_an_agent_sees_and_fills_what_the_environment_does(
     space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
     env.reset(seed=0)
     rng = np.random.default_rng(seed)
-    plenty = {"read": 1_000_000, "write": 1_000_000}
-    with kalshi_practice(sessions={"RAIN": session}, limited=True, buckets=plenty) as practice:
+    with kalshi_practice(sessions={"RAIN": session}, limited=True) as practice:
         shown = []
         for number in range(len(session) - 2):
             view = view_of(practice, "RAIN")
@@ -175,8 +174,6 @@ def act_at_random(venue: KalshiVenue, rng: np.random.Generator, step: int) -> No
     price = D(int(rng.integers(1, 100))) / 100
     count = D(int(rng.integers(1, 60)))
     with suppress(Refused):
-        if rng.random() < 0.1:
-            venue.pause(str(rng.choice(list(venue.exchange.listings))), paused=rng.random() < 0.5)
         if choice == 0 and resting:
             venue.cancel(str(rng.choice(resting)))
         else:
@@ -280,38 +277,13 @@ def test_an_ask_without_reduce_only_buys_no_which_pairs_with_what_is_held() -> N
     assert venue.cash == D(1000) - D("10.20") - D("0.36") + 10
 
 
-def test_in_a_paused_market_orders_wait_and_none_is_taken() -> None:
-    venue = venue_of(flat(rows=9))
-    waits = send(venue, buying("a"))
-    venue.pause("RAIN", paused=True)
-    with pytest.raises(Refused, match="is paused"):
-        send(venue, buying("b"))
-    venue.advance()
-    assert venue.ticket(waits).status == "resting"
-    assert not venue.exchange.fills
-    assert waiting_in(venue.exchange) == {waits}  # its cash stays reserved
-    venue.pause("RAIN", paused=False)
-    venue.advance()
-    assert venue.ticket(waits).status == "executed"
-
-
-def test_a_market_that_settles_while_it_is_paused_ends_its_orders() -> None:
-    venue = venue_of(flat(rows=3))
-    waits = send(venue, buying("a"))
-    venue.pause("RAIN", paused=True)
-    for _ in range(3):
-        venue.advance()
-    assert venue.is_over
-    assert (venue.ticket(waits).status, venue.cash) == ("canceled", D(1000))
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"count": 10}, "count: .*a fixed-point text is required"),
+        ({"count": 10}, "count: .*no fixed-point text"),
         ({"price": "0.5"}, None),
-        ({"price": "1.0000"}, "no price between 0 and 1"),
-        ({"price": "NaN"}, "price: .*a fixed-point text is required"),
+        ({"price": "1.0000"}, "price: .*no price of an order"),
+        ({"price": "NaN"}, "price: .*not a number"),
         ({"price": "0.5050"}, "not on the market's ticks"),
         ({"side": "yes"}, "side: .*'bid' or 'ask'"),
         ({"time_in_force": "immediate_or_cancel"}, "time_in_force: .*'good_till_canceled'"),

@@ -8,10 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from event_contracts.simulation.env import MarketAgnosticKalshiEnv
-from event_contracts.simulation.rollouts import Rollout, rollout
+from event_contracts.simulation.comparison import Rollout, rollout
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_sessions
+from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
 from event_contracts.trading.policies import (
     BinaryKelly,
     Nothing,
@@ -71,7 +71,7 @@ def test_profits_of_orders_are_those_of_the_account_in_every_session() -> None:
     for style in ("aggressive", "passive"):
         played = rollout(RandomPolicy(3), sessions_of(20), replace(SETTINGS, price_style=style))
         for profit, episode in zip(played.profits, played.episodes, strict=True):
-            orders = sum((r.profit for r in episode.results if r.profit is not None), Fraction(0))
+            orders = sum((each for each in episode.profits if each is not None), Fraction(0))
             assert float(orders) == pytest.approx(profit, abs=1e-9)
 
 

@@ -145,8 +145,8 @@ def test_the_page_shows_sizes_where_event_contracts_were_sent(written: Written) 
     assert "Orders that were taken in the latest markets, 1 of them" in text
     assert "orders by size 10: 2, 20: 1" in text
     assert "largest position, contracts 20" in text
-    # Bought at 0.40 for 0.34 of fees, sold at 0.50 for 0.18, and in pairs at 0.60 for 0.17.
-    assert "+$2.31" in text
+    # Bought at 0.40 for 0.336 of fees, sold at 0.50 for 0.175, and in pairs at 0.60 for 0.168.
+    assert "+$2.32" in text
     assert "Sizing over time" in text
     assert "BUY YES 20 RAIN, limit $0.40 filled filled 20" in text
     assert " style=" not in page

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.trading.admission import Admission
+from event_contracts.trading.admission import Admission, PositionLimits
 from event_contracts.trading.connection import PAGES, KalshiConnection, StatusAnswer
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
-from event_contracts.trading.position_limits import PositionLimits
 from execution.journal.intents import IntentBook
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.event_contracts.practice import KEYS

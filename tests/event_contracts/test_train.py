@@ -16,8 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from event_contracts.simulation.learner import Learner, MarketsEnv, learner_of
-from event_contracts.simulation.learner_settings import LearnerSettings
-from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import load_network, read_checkpoint
