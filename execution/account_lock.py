@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.journal.intents import refuse_earlier
+from execution.journal.rows import refuse_changed
 from foundation.clock import system_clock
 from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
 from foundation.errors import InputError
@@ -193,13 +194,14 @@ def refuse_unusable(path: Path) -> None:
     Raises
     ------
     Damaged
-        for what SQLite cannot read.
+        for what SQLite cannot read, and for a row that is not as it was written.
     DatabaseFailed
         for a file that cannot be read now.
     InputError
         for one of an early version.
     """
     refuse_spoilt(path)
+    refuse_changed(path)
     refuse_earlier(path)
 
 

@@ -39,11 +39,10 @@ Kind = Literal[
 ]
 
 # The venue's id of an order says whose intent a fill is of, once the intent has one.
-_LINK = """
-    UPDATE fills SET client_order_id =
-        (SELECT client_order_id FROM intents WHERE venue_id = fills.order_id)
-    WHERE client_order_id = ''
-        AND order_id IN (SELECT venue_id FROM intents WHERE venue_id != '')
+_LINKS = """
+    SELECT DISTINCT intents.venue_id, intents.client_order_id
+    FROM fills JOIN intents ON intents.venue_id = fills.order_id
+    WHERE fills.client_order_id = '' AND intents.venue_id != ''
 """
 
 
@@ -203,7 +202,9 @@ class ActivityBook:
                 earlier = Decimal(0) if before is None else before.amount
                 change = EXACT.subtract(after.amount, earlier) if after.ground else Decimal(0)
                 written.append((activity, change))
-            self._database.execute(_LINK)
+            for order_id, name in self._database.rows(_LINKS):
+                unlinked = "WHERE order_id = ? AND client_order_id = ''"
+                _FILLS.change(self._database, unlinked, (order_id,), order=name)
         return written
 
     def last_trade(self) -> np.datetime64 | None:

@@ -243,7 +243,7 @@ class Journal(MarkBook):
                 if intent.state == "planned":
                     self._book.withhold(intent, why)
             ended = TAKEN_BACK if taken_back else _ENDED
-            self._database.execute("UPDATE decisions SET ended = ? WHERE id = ?", (ended, name))
+            _DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 
     def unfinished(self) -> list[DecisionRow]:
         """Decisions that were begun and not ended, oldest first."""

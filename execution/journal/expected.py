@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from execution.journal.rows import Exact, Table, Text
+from execution.journal.rows import Exact, Table, Text, exact
 from foundation.database import Database
 from foundation.decimals import EXACT
 
@@ -77,15 +77,13 @@ class ExpectedBook:
 
     def count_orders(self, condition: str = "true", *values: str) -> None:
         """Have all be in it that orders have filled for which an SQL condition holds."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO counted SELECT client_order_id, filled FROM intents"
-            f" WHERE {condition}",
-            values,
-        )
+        self._count(f"SELECT client_order_id, filled FROM intents WHERE {condition}", values)
 
     def count_bookings(self, condition: str = "true", *values: str) -> None:
         """Have bookings be in it for which an SQL condition holds."""
-        self._database.execute(
-            f"INSERT OR REPLACE INTO counted SELECT id, qty FROM activities WHERE {condition}",
-            values,
-        )
+        self._count(f"SELECT id, qty FROM activities WHERE {condition}", values)
+
+    def _count(self, query: str, values: Sequence[str]) -> None:
+        with self._database.transaction():
+            for name, quantity in self._database.rows(query, values):
+                _COUNTED.put(self._database, _Counted(name, exact(quantity)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -207,9 +207,8 @@ class Halts:
         with self._database.transaction():
             ended = next((each for each in self.standing() if each.kind == kind), None)
             if ended is not None:
-                self._database.execute(
-                    "UPDATE halts SET cleared_at = ?, cleared_by = ? WHERE number = ?",
-                    (str(at), in_one_line(by), ended.number),
+                _HALTS.put(
+                    self._database, replace(ended, cleared_at=at, cleared_by=in_one_line(by))
                 )
                 self._events.append("halt ended", kind, {"by": in_one_line(by)})
         return ended
@@ -240,11 +239,9 @@ class Halts:
 
     def use_clearing(self, kind: HaltKind) -> None:
         """Let what a person has cleared count no more: the same cause halts again."""
-        self._database.execute(
-            "UPDATE halt_causes SET clearing_used = 1 WHERE halt IN"
-            " (SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL)",
-            (kind,),
-        )
+        cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
+        unused = f"WHERE NOT clearing_used AND halt IN ({cleared})"
+        _CAUSES.change(self._database, unused, (kind,), clearing_used=1)
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
         """Change halts, all or none."""

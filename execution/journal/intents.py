@@ -297,10 +297,7 @@ class IntentBook:
                 return
             if state != before.state and state not in _AFTER[before.state]:
                 raise InputError(f"{client_order_id}: it is {before.state}, and cannot be {state}")
-            self._database.execute(
-                "UPDATE intents SET state = ?, why = ? WHERE client_order_id = ?",
-                (state, why, client_order_id),
-            )
+            _INTENTS.put(self._database, _row(replace(before, why=why), state))
             self._events.append(state, client_order_id, why)
 
     def note(self, client_order_id: str, progress: Progress) -> None:

@@ -181,6 +181,28 @@ def _expect_what_was(database: Database) -> None:
     database.execute("DROP TABLE beginnings")
 
 
+def _write_plainly(database: Database) -> None:
+    """Have equal fills be equal texts: what is counted of an order is compared with its row."""
+    for table, key, column in (
+        ("intents", "client_order_id", "filled"),
+        ("counted", "name", "qty"),
+    ):
+        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
+            continue
+        for name, number in database.rows(f"SELECT {key}, {column} FROM {table}"):
+            if number != (written := plain(Decimal(number))):
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (written, name)
+                )
+
+
+# Rows of before have no digest, and what changed them is not noticed.
+_WITHOUT_DIGEST = (
+    *("intents", "events", "decisions", "cycles", "marks", "halts", "halt_causes", "fills"),
+    *("activities", "ground", "expected", "counted", "next_pass", "notices", "replay_passes"),
+    *("replay_settings", "kalshi_began", "kalshi_books", "kalshi_markets", "kalshi_ticks"),
+    "kalshi_actions",
+)
 # Never changed and never reordered: a new one goes to the end.
 MIGRATIONS: tuple[Migration, ...] = (
     ORDERS_IN_OUR_WORDS,
@@ -236,6 +258,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         ELSE 'other' END
     """,
         ),
+    ),
+    Migration("intents", (), _write_plainly),
+    *(
+        Migration(table, (f"ALTER TABLE {table} ADD COLUMN digest TEXT NOT NULL DEFAULT ''",))
+        for table in _WITHOUT_DIGEST
     ),
 )
 

@@ -58,11 +58,8 @@ class PassBook:
         failed: str = "",
     ) -> None:
         """Write down what a pass came to; failed: what ended it."""
-        self._database.execute(
-            "UPDATE cycles SET ended_at = ?, decision = ?, fills = ?, idle = ?, failed = ?"
-            " WHERE number = ?",
-            (str(at), decision, fills, idle, failed, number),
-        )
+        came_to = {"decision": decision, "fills": fills, "idle": idle, "failed": failed}
+        _PASSES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
     def last(self, *, ended: bool = False) -> PassRow | None:
         """The latest pass, or the latest that has ended; none before there was one."""

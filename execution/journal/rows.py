@@ -1,6 +1,7 @@
 """Tables of a journal: a class of rows says what the columns are, and checks what is read.
 
-Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent.
+Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent. Each
+row carries a digest, so that bytes that change on the disk are noticed.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from decimal import Decimal
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -18,7 +20,7 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from execution.journal.migrations import create_tables
-from foundation.database import Database, DatabaseFailed, rows_of_table
+from foundation.database import Damaged, Database, DatabaseFailed, rows_of
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
 
@@ -27,6 +29,10 @@ Value = TypeVar("Value")
 # numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
+_CHANGED = "it is not as it was written"
+_AT_ONCE = 1000  # rows that are read at once
+DIGEST = "digest"  # of a row, in its last column; empty where an earlier version wrote it
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
@@ -115,6 +121,9 @@ class Table(Generic[Value]):
         names = renamed or {}
         self.columns = [names.get(each, each) for each in self._fields]
         self._key = key.split(", ") if key else self.columns[:1]
+        hints = get_type_hints(kind)
+        self._types = [_SQL.get(hints[each], "TEXT") for each in self._fields]
+        self._optional = [type(None) in get_args(hints[each]) for each in self._fields]
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Value]:
@@ -128,15 +137,12 @@ class Table(Generic[Value]):
         InputError
             for a journal of a later version than this one.
         """
-        hints = get_type_hints(self._kind)
         lines = []
-        for name, column in zip(self._fields, self.columns, strict=True):
-            kinds = get_args(hints[name])
-            line = f"{column} {_SQL.get(kinds[0] if kinds else hints[name], 'TEXT')}"
-            lines.append(line if type(None) in kinds else f"{line} NOT NULL")
+        for column, kind, optional in zip(self.columns, self._types, self._optional, strict=True):
+            lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
         if self._counted:
             lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
-        lines += self._computed
+        lines += [f"{DIGEST} TEXT NOT NULL DEFAULT ''", *self._computed]
         if not self._counted:
             lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
         content = ", ".join(lines)
@@ -145,24 +151,47 @@ class Table(Generic[Value]):
 
     def put(self, database: Database, row: Value) -> None:
         """Write a row, in the place of one with its key."""
-        others = [each for each in self.columns if each not in self._key]
+        others = [*(each for each in self.columns if each not in self._key), DIGEST]
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
-        self.insert(
-            database, row, then=f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
-        )
+        then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
+        self._write(database, self._cells(row), then)
 
     def insert(self, database: Database, row: Value, *, then: str = "") -> None:
         """Write a row; one with its key that is there is an error, unless it says otherwise.
 
         then: what becomes of it, as ON CONFLICT.
         """
-        cells = self._adapter.dump_python(row, mode="json", round_trip=True)
-        values = [cells[name] for name in self._fields]
-        columns = self.columns[self._counted :]
-        marks = ", ".join("?" * len(columns))
+        cells = self._cells(row)
+        with database.transaction():
+            if self._counted:
+                # A number is never given twice, even where the row that had it is gone.
+                last = database.rows("SELECT seq FROM sqlite_sequence WHERE name = ?", (self.name,))
+                cells[self.columns[0]] = sum(last[0]) + 1 if last else 1
+            self._write(database, cells, then)
+
+    def change(
+        self, database: Database, clause: str, values: Sequence[object], **changes: object
+    ) -> None:
+        """Write what a clause finds with other values of these fields."""
+        with database.transaction():
+            for row in self.rows(database, clause, values):
+                self.put(database, replace(row, **changes))  # type: ignore[type-var]
+
+    def _cells(self, row: Value) -> dict[str, object]:
+        """What is written of a row, by column."""
+        said = self._adapter.dump_python(row, mode="json", round_trip=True)
+        cells = {}
+        for column, name, kind in zip(self.columns, self._fields, self._types, strict=True):
+            # SQLite gives back what it was given but for whole numbers, which become floats there.
+            cells[column] = float(said[name]) if kind == "REAL" else said[name]
+        return cells
+
+    def _write(self, database: Database, cells: Mapping[str, object], then: str) -> None:
+        names = ", ".join([*cells, DIGEST])
+        marks = ", ".join("?" * (len(cells) + 1))
         database.execute(
-            f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES ({marks}) {then}",
-            values[self._counted :],
+            f"INSERT INTO {self.name} ({names}) VALUES ({marks}) {then}",
+            (*cells.values(), digest_of(cells)),
         )
 
     def rows(
@@ -176,8 +205,7 @@ class Table(Generic[Value]):
             for a journal that cannot be read, and naming table, row, column and value of what says
             nothing.
         """
-        cells = database.rows(f"SELECT {', '.join(self.columns)} FROM {self.name} {clause}", values)
-        return self._values(cells, database.path)
+        return self._values(database.rows(self._query(clause), values), database.path)
 
     def last(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
@@ -188,17 +216,56 @@ class Table(Generic[Value]):
 
     def rows_in(self, path: Path, clause: str = "", values: Sequence[object] = ()) -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
-        query = f"SELECT {', '.join(self.columns)} FROM {self.name} {clause}"
-        return self._values(rows_of_table(path, self.name, query, values), path)
+        there = {name for (name,) in rows_of(path, _COLUMNS, (self.name,))}
+        if not there:
+            return []
+        query = self._query(clause, DIGEST if DIGEST in there else "''")
+        return self._values(rows_of(path, query, values), path)
+
+    def _query(self, clause: str, digest: str = DIGEST) -> str:
+        return f"SELECT {', '.join([*self.columns, digest])} FROM {self.name} {clause}"
 
     def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Value]:
         found = []
-        for row in rows:
+        for *row, digest in rows:
             named = dict(zip(self.columns, row, strict=True))
-            with checked(path, self.name, *(named[column] for column in self._key)):
+            key = [named[column] for column in self._key]
+            with checked(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
+            if digest and digest != digest_of(named):
+                raise damaged(path, self.name, *key, why=_CHANGED)
         return found
+
+
+def digest_of(cells: Mapping[str, object]) -> str:
+    """A digest of a row; cells: by column, without the digest."""
+    text = repr(sorted(cells.items()))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def refuse_changed(path: Path) -> None:
+    """Refuse a journal of which a row is not as it was written.
+
+    Raises
+    ------
+    Damaged
+        naming table and row.
+    DatabaseFailed
+        for a file that cannot be read.
+    """
+    with_digest = (
+        "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
+        f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
+    )
+    for (table,) in rows_of(path, with_digest):
+        columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
+        query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
+        last = -1
+        while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
+            for last, digest, *row in rows:
+                if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
+                    raise Damaged(str(damaged(path, table, last, why=_CHANGED)))
 
 
 @contextmanager
