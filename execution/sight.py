@@ -45,6 +45,12 @@ class Sight:
             if not 0 <= risk < math.inf:
                 raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
 
+    def let_pass(self, order: GuardedOrder) -> None:
+        """Note that an order was let pass; one that is sent again may be an open one already."""
+        name = order.client_order_id
+        if all(each.client_order_id != name for each in self.account.open_orders):
+            self.passed[name] = order
+
     def has_price(self, symbol: str) -> bool:
         """Whether a price of a symbol was seen."""
         return symbol in self.trades or symbol in self.account.prices

@@ -170,7 +170,7 @@ class KalshiAccount:
             positions={market: float(value) for market, value in values.items()},
         )
         with self._account.database.transaction():
-            changes = write_mark(self._journal, self._account.halts, mark, self._limits)
+            _, changes = write_mark(self._journal, self._account.halts, mark, self._limits)
             self._actions.keep(reading.books, sales)
         self._manager.begin(reading.books)
         self._sales = sales

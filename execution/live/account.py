@@ -19,15 +19,15 @@ from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.decisions import Journal
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
+from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
-from execution.live.holdings import OVERLAP, HoldingsBook
+from execution.live.holdings import OVERLAP, Difference, HoldingsBook, at_stake
 from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.mark_belief import MarkBelief
 from execution.live.open_account import OpenAccount
-from execution.live.reconcile import Difference, at_stake
 from execution.live.settings import LiveSettings
 from execution.orders import Account, coin_bids
 from execution.sight import Sight
@@ -379,11 +379,12 @@ class LiveAccount:
                 return
         raise BrokerError("the account: something trades in it whenever it is read")
 
-    def mark(self, journal: Journal, mark: AccountMark) -> None:
+    def mark(self, journal: Journal, mark: AccountMark) -> Point:
         """Write down what the account is worth, and halt or resume by what it has lost."""
         with self.account.database.transaction():
-            changes = write_mark(journal, self.halts, mark, self._settings.guards)
+            point, changes = write_mark(journal, self.halts, mark, self._settings.guards)
         self.account.tell_of_changes(changes)
+        return point
 
     def flows(self) -> float:
         """Deposits less withdrawals since the journal began, USD."""

@@ -8,7 +8,6 @@ own. Only a limit price that makes no sense keeps a reduction back.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -80,9 +79,7 @@ class GuardSettings:
 
 
 class Guards:
-    """Says why an intent may not be sent; called as an outbox's guard, from any thread.
-
-    Its clock is the instant that it is called with.
+    """Says why an intent may not be sent; called as an outbox's guard.
 
     halts: of the account.
     book: of all jobs of the account.
@@ -105,7 +102,6 @@ class Guards:
         self._kill_file = kill_file
         self._stop = stop
         self.shut = False  # by the venue's clock, within a session of the calendar
-        self._lock = threading.Lock()
 
     def __call__(self, intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         """Why an intent may not be sent at an instant of the venue's clock; empty where it may.
@@ -122,37 +118,27 @@ class Guards:
             return "" if intent.part in REDUCING else "everything is being closed"
         if self._stop:
             return f"the loop was told to stop ({self._stop.why})"
-        with self._lock:
-            if why := why_stopped(self._halts, self._kill_file):
-                return why
-            order = intent.order
-            if not isinstance(order, Order | SpreadOrder):
-                return "an order of event contracts goes to another venue"
-            if isinstance(order, Order) and order.symbol in self._halts.set_aside():
-                return f"{order.symbol} is set aside until it is settled"
-            if self.shut and _waits_for_the_open(intent, order, now):
-                return "the exchange is closed by the venue's clock, and it would wait for the open"
-            if intent.part in REDUCING or (intent.part == "" and _only_closes(order)):
-                why = self._senseless_reduction(order, now, seen)
-            else:
-                why = self._refused_opening(intent, order, now, seen)
-            # One that is sent again may be an open one of the account as it was seen.
-            name = intent.client_order_id
-            if (
-                seen
-                and not why
-                and not any(each.client_order_id == name for each in seen.account.open_orders)
-            ):
-                seen.passed[name] = order
+        if why := why_stopped(self._halts, self._kill_file):
             return why
+        order = intent.order
+        if not isinstance(order, Order | SpreadOrder):
+            return "an order of event contracts goes to another venue"
+        if isinstance(order, Order) and order.symbol in self._halts.set_aside():
+            return f"{order.symbol} is set aside until it is settled"
+        if self.shut and _waits_for_the_open(intent, order, now):
+            return "the exchange is closed by the venue's clock, and it would wait for the open"
+        if intent.part in REDUCING or (intent.part == "" and _only_closes(order)):
+            why = self._senseless_reduction(order, now, seen)
+        else:
+            why = self._refused_opening(intent, order, now, seen)
+        if seen and not why:
+            seen.let_pass(order)
+        return why
 
     def _senseless_reduction(
         self, order: GuardedOrder, now: np.datetime64, seen: Sight | None
     ) -> str:
-        """Why the limit of a reduction makes no sense.
-
-        A last trade that is old says nothing of it.
-        """
+        """Why the limit of a reduction makes no sense; an old last trade says nothing of it."""
         if seen is None or isinstance(order, SpreadOrder):
             return ""
         trade = seen.trades.get(order.symbol)
@@ -224,23 +210,24 @@ class Guards:
     def _too_much(self, intent: Intent, order: GuardedOrder, sight: Sight) -> str:
         """Why an opening would make a position or all of them too large.
 
-        An order that makes neither larger is let pass, also where prices have carried them beyond
-        their limits.
+        One that makes its position no larger is let pass, also where prices have carried it beyond
+        its limit.
         """
         settings = self._settings
         before = self._exposure(intent.client_order_id, sight)
         after = before.with_order(order)
         name, position = _position(order, after, sight)
+        gross = after.gross(sight) / sight.account.equity
+        if position <= _position(order, before, sight)[1]:
+            return ""
         whole, of_what = _measure(order, sight)
         share = position / whole if whole > 0 else math.inf
-        grows = position > _position(order, before, sight)[1]
-        if grows and not share <= settings.max_position:
+        if not share <= settings.max_position:
             return (
                 f"{name} would come to {share:.3g} of {of_what};"
                 f" guards.max_position is {settings.max_position:g}"
             )
-        gross = after.gross(sight) / sight.account.equity
-        if grows and not gross <= settings.max_gross:
+        if not gross <= settings.max_gross:
             return (
                 f"all positions would come to {gross:.3g} of equity;"
                 f" guards.max_gross is {settings.max_gross:g}"

@@ -18,33 +18,27 @@ GROWTH = Decimal("0.25")
 
 
 class LossLimits(Protocol):
-    """Shares of equity whose loss halts openings; they are settings of the guards."""
+    """Shares of equity whose loss halts openings, as settings of guards name them."""
 
     @property
-    def daily_loss(self) -> float:
-        """Of the day's first equity."""
-        ...
-
+    def daily_loss(self) -> float: ...  # noqa: D102
     @property
-    def drawdown(self) -> float:
-        """Of the highest equity."""
-        ...
-
+    def drawdown(self) -> float: ...  # noqa: D102
     @property
-    def resume(self) -> float:
-        """Share of the drawdown limit to which the loss comes back before its halt ends."""
-        ...
+    def resume(self) -> float: ...  # noqa: D102
 
 
-def write_mark(book: MarkBook, halts: Halts, mark: AccountMark, limits: LossLimits) -> HaltChanges:
-    """Write a mark down, and halt or resume by what was lost; what that has changed."""
+def write_mark(
+    book: MarkBook, halts: Halts, mark: AccountMark, limits: LossLimits
+) -> tuple[Point, HaltChanges]:
+    """Write a mark down, and halt or resume by what was lost; its point, and what has changed."""
     latest = halts.latest()
     last = book.point_before(mark.at)
     point = next_point(last, mark.at, mark.equity, mark.flows, latest, limits)
     changes = loss_halts(point, latest, limits)
     book.mark(mark, point)
     halts.apply(changes, mark.at)
-    return changes
+    return point, changes
 
 
 def next_point(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.orders import Account
 from sizing.limits import Limits
@@ -42,15 +41,6 @@ def is_stock(symbol: str) -> bool:
     return not is_symbol(symbol) or instrument(symbol).kind is Kind.STOCK
 
 
-def profit_line(marks: Sequence[AccountMark]) -> str:
+def profit_line(point: Point) -> str:
     """What was earned on the New York date of the last mark; deposits are no profit."""
-    last = marks[-1]
-    today = new_york_date(np.array([last.at]))[0]
-    dates = new_york_date(np.array([mark.at for mark in marks]))
-    earlier = [mark for mark, date in zip(marks, dates, strict=True) if date < today]
-    of_today = [mark for mark, date in zip(marks, dates, strict=True) if date == today]
-    ground = earlier[-1] if earlier else of_today[0]
-    flows = sum(mark.flows for mark in of_today if mark is not ground)
-    profit = last.equity - ground.equity - flows
-    share = profit / ground.equity if ground.equity > 0 else float("nan")
-    return f"PnL: {profit:+,.2f} USD today ({share:+.2%}), equity {last.equity:,.2f} USD"
+    return f"PnL: {-point.daily_loss:+.2%} today, equity {point.equity:,.2f} USD"

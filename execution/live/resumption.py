@@ -13,7 +13,7 @@ from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cycle import NOT_REDUCED, Look
-from execution.live.reconcile import fee_of
+from execution.live.holdings import fee_of
 from execution.orders import Account, Fill
 from foundation.errors import BrokerError
 

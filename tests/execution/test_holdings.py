@@ -21,8 +21,7 @@ from execution.alpaca.holdings import symbol_held
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook, Progress, State
-from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.reconcile import Difference, Room, at_stake, explaining
+from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Room, at_stake, explaining
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order, Side
 from foundation.database import Database

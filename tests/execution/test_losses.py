@@ -460,7 +460,7 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     halts = Halts(database, EventLog(database, clock=lambda: NOON))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = AccountMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
-        changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
+        _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
         assert ("drawdown" in changes.raised) == (equity in (69.0, 61.0))
         halts.clear("drawdown", "Ada", mark.at)
     point = MarkBook(database).point_before()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark, exposure_line
 from execution.live.marking import mark_of, profit_line
 from execution.orders import Account
@@ -18,10 +19,6 @@ NOON = np.datetime64("2024-03-05T17:30", "ns")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(24, "h")
 usd = st.integers(1_000, 1_000_000).map(float)
-
-
-def mark(at: np.datetime64, equity: float, flows: float = 0.0) -> AccountMark:
-    return AccountMark(at, equity, equity, 0.0, 0.0, 4.0, flows, {})
 
 
 def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> None:
@@ -44,26 +41,23 @@ def test_the_ceiling_is_that_of_the_hour(at: str, ceiling: float) -> None:
     assert mark_of(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
 
 
-@given(st.lists(st.tuples(usd, st.floats(-5e5, 5e5)), min_size=1, max_size=6), usd)
+@given(st.lists(st.tuples(usd, st.floats(-0.5, 2.0)), min_size=1, max_size=6), usd)
 def test_a_deposit_is_no_profit_of_the_day(
     days: list[tuple[float, float]], yesterday: float
 ) -> None:
-    marks = [mark(NOON - DAY, yesterday)]
-    marks += [mark(NOON + k * HOUR, equity) for k, (equity, _) in enumerate(days)]
-    plain = profit_line(marks)
-    paid = 0.0
-    moved = marks[:1]
-    for each, (_, flow) in zip(marks[1:], days, strict=True):
-        paid += flow
-        moved.append(mark(each.at, each.equity + paid, flow))
-    amount = float(plain.split()[1].replace(",", ""))
-    assert amount == pytest.approx(marks[-1].equity - yesterday, abs=0.01)
-    assert float(profit_line(moved).split()[1].replace(",", "")) == pytest.approx(amount, abs=0.02)
+    """What each dollar has become is the same, whatever was paid in or out."""
+    plain = moved = Point.first(NOON - DAY, yesterday)
+    for k, (equity, share) in enumerate(days):
+        at = NOON + k * HOUR
+        worth = float(moved.equity) * equity / float(plain.equity)
+        plain = plain.next(at, equity, 0.0)
+        moved = moved.next(at, worth * (1 + share), worth * share)
+    assert float(moved.daily_loss) == pytest.approx(1 - days[-1][0] / yesterday, abs=1e-6)
+    assert profit_line(moved).split()[1] == profit_line(plain).split()[1]
 
 
 def test_a_first_day_counts_from_its_first_mark() -> None:
-    assert profit_line([mark(NOON, 1_000.0), mark(NOON + HOUR, 1_010.0)]) == (
-        "PnL: +10.00 USD today (+1.00%), equity 1,010.00 USD"
-    )
-    broke = exposure_line(mark(NOON, -5.0))
+    point = Point.first(NOON, 1_000.0).next(NOON + HOUR, 1_010.0, 0.0)
+    assert profit_line(point) == "PnL: +1.00% today, equity 1,010.00 USD"
+    broke = exposure_line(AccountMark(NOON, -5.0, -5.0, 0.0, 0.0, 4.0, 0.0, {}))
     assert broke == "exposure: no equity; stocks 0.00 USD, coins 0.00 USD"
