@@ -14,16 +14,13 @@ from foundation.opening import open_command
 if __name__ == "__main__":
     open_command("execution.explain", __doc__)
 
-import math
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from execution.decision import Basis, Choice, reason_text
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Parser, one_line_errors
 from foundation.errors import InputError
@@ -55,27 +52,27 @@ def explain(
     decisions, orders, fills = (_read(run, *each) for each in FILES.items())
     if order is not None:
         asked = orders[orders["client_order_id"] == order]
-        missing = f"--order: {run} has no order {order!r}"
+        what = f"--order: {run} has no order {order!r}"
     else:
         name = instrument(symbol or "").symbol
         asked = decisions[decisions["symbol"] == name]
-        missing = f"--symbol: {name} was never decided in {run}"
-        if at is not None and not asked.empty:
-            first, last = _at(asked["at"].iloc[0]), _at(asked["at"].iloc[-1])
+        what = f"--symbol: {name} was never decided in {run}"
+        if at is not None:
+            when = (
+                f"{_at(asked['at'].min())} to {_at(asked['at'].max())}" if len(asked) else "never"
+            )
+            what = f"--at: {name} was not decided at {at} in {run}, but from {when}"
             asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"), tz="UTC")]
-            missing = f"--at: {name} was not decided at {at} in {run}, but from {first} to {last}"
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
     if asked.empty:
-        raise InputError(missing)
-    of_both = ["symbol", "at"]
-    asked = asked[of_both].iloc[-1:]
-    decided = decisions.merge(asked, on=of_both).to_dict("records")[0]
-    sent = orders.merge(asked, on=of_both).to_dict("records")
+        raise InputError(what)
+    one = asked[["symbol", "at"]].iloc[-1:]
+    decided = decisions.merge(one, on=["symbol", "at"]).to_dict("records")[0]
+    sent = orders.merge(one, on=["symbol", "at"]).to_dict("records")
     lines = _decision_lines(decided, reasoned=not sent)
-    for order_row in sent:
-        of_order = fills["client_order_id"] == order_row["client_order_id"]
-        lines += _order_lines(order_row, fills[of_order])
+    for row in sent:
+        lines += _order_lines(row, fills[fills["client_order_id"] == row["client_order_id"]])
     return "\n".join(lines)
 
 
@@ -92,34 +89,18 @@ def _read(run: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
 def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:
     """What was decided; reasoned: and why, which an order says itself."""
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
-    choice = _choice(row)
     lines = [
         f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
     ]
     if reasoned:
-        lines.append(f"  {reason_text(choice, hours)}")
-    if not choice.qty:
+        forecast = f"forecast {row['mu'] * 1e4:+.1f} bp, deviation {row['sigma'] * 1e4:.1f} bp"
+        bound = f", bound by {row['binding'].replace('+', ', ')}" if row["binding"] else ""
+        lines.append(f"  {forecast}; weight {row['held']:+.3f} to {row['target']:+.3f}{bound}")
+    if not row["qty"]:
         return [*lines, "  nothing ordered"]
-    cost = f"{choice.change_cost:,.2f} USD ({choice.cost * 1e4:.2f} bp)"
-    quantity = f"quantity {row['qty']:+g} at {choice.price:,.4f} USD"
+    cost = f"{row['cost']:,.2f} USD ({1e4 * row['cost'] / abs(row['qty'] * row['price']):.2f} bp)"
+    quantity = f"quantity {row['qty']:+g} at {row['price']:,.4f} USD"
     return [*lines, f"  {quantity}, reckoned to cost {cost}"]
-
-
-def _choice(row: dict[Any, Any]) -> Choice:
-    """The choice that a row of decisions was written of; without a change its cost is unknown."""
-    traded = abs(row["qty"]) * row["price"]
-    names = row["binding"].split("+") if row["binding"] else []
-    basis = Basis(*(row[f"plan_{name}"] for name in Basis._fields))
-    if math.isnan(row["plan_worth"]):
-        basis = basis._replace(worth=None)
-    return Choice(
-        **{name: row[name] for name in Choice._fields[:6]},  # symbol … target
-        qty=Decimal(repr(row["qty"])),
-        price=row["price"],
-        binding={name: row.get(f"shadow_{name}", math.nan) for name in names},
-        cost=row["cost"] / traded if traded else math.nan,
-        basis=basis,
-    )
 
 
 def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:

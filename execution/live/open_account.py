@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE, AccountJournal, is_there, journal_of_account
+from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
@@ -140,35 +140,25 @@ def open_account(
     InputError
         for an account that another process trades, a journal that cannot be used, and a kill file.
     """
-    with (
-        (
-            _in_memory(root)
-            if dry
-            else journal_of_account(name, root, replace_damaged=replace_damaged)
-        ) as (database, folder, set_aside),
-        Notices(healthcheck, alerts, None if dry else folder) as notices,
-        _told_of_the_end(notices, unattended=unattended),
-    ):
-        account = OpenAccount.of(name, database, folder, notices, redact, now, pass_seconds)
-        if set_aside is not None:
-            account.halt("journal", f"the journal was damaged and is kept as {set_aside.name}")
-        if account.killed:
-            raise InputError(f"{account.kill_file} is there: nothing is traded; remove it first")
-        yield account
-
-
-@contextmanager
-def _in_memory(root: Path) -> Iterator[AccountJournal]:
-    with closing(Database()) as database:
-        yield AccountJournal(database, root, None)
-
-
-@contextmanager
-def _told_of_the_end(notices: Notices, *, unattended: bool) -> Iterator[None]:
-    """Alert whatever ends an unattended loop: nobody looks after the account then."""
-    try:
-        yield
-    except Exception as error:
-        if unattended:
-            notices.alert("stopped", f"the loop has stopped: {error}")
-        raise
+    with ExitStack() as held:
+        folder, set_aside = root, None
+        if dry:
+            database = held.enter_context(closing(Database()))
+        else:
+            opened = journal_of_account(name, root, replace_damaged=replace_damaged)
+            database, folder, set_aside = held.enter_context(opened)
+        notices = held.enter_context(Notices(healthcheck, alerts, None if dry else folder))
+        try:
+            account = OpenAccount.of(name, database, folder, notices, redact, now, pass_seconds)
+            if set_aside is not None:
+                account.halt("journal", f"the journal was damaged and is kept as {set_aside.name}")
+            if account.killed:
+                raise InputError(
+                    f"{account.kill_file} is there: nothing is traded; remove it first"
+                )
+            yield account
+        except Exception as error:
+            # Nobody looks after the account then.
+            if unattended:
+                notices.alert("stopped", f"the loop has stopped: {error}")
+            raise

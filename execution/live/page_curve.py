@@ -13,7 +13,6 @@ from execution.journal.marks import AccountMark
 from execution.live.page_words import day, percent, usd
 from foundation.arrays import Array, Instants
 from foundation.charts import WIDTH, Chart, Line, axis_of, chart_of, line_path, thinned
-from trainingdata.instants import new_york_date
 
 
 class Curve:
@@ -24,6 +23,7 @@ class Curve:
     flows: [T] USD paid in less taken out since the mark before.
     index: [T] of linked returns, 0 once everything was lost.
     drawdowns: [T] share lost since the index's peak, 0 … 1.
+    earned_today: share, on the New York date of the last mark.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class Curve:
         self.flows: Array = np.array([])
         self.index: Array = np.array([])
         self.drawdowns: Array = np.array([])
+        self.earned_today = 0.0
 
     @property
     def last_at(self) -> np.datetime64:
@@ -47,31 +48,23 @@ class Curve:
         self.index = np.append(self.index[:-1], [float(point.index) for point in points])
         lost = [float(point.drawdown) for point in points]
         self.drawdowns = np.append(self.drawdowns[:-1], lost)
-
-    @property
-    def begin_of_day(self) -> int:
-        """Number of the mark that the last mark's New York day is counted from.
-
-        It is the last one before that day, or the day's first where there is none before.
-        """
-        dates = new_york_date(self.at)
-        return max(int(np.searchsorted(dates, dates[-1])) - 1, 0)
-
-    def earned(self, first: int = 0) -> float:
-        """USD since a mark; what was paid in or taken out is no part of it."""
-        return float(self.equity[-1] - self.equity[first] - self.flows[first + 1 :].sum())
-
-    def share_earned(self, first: int = 0) -> float:
-        """Linked return since a mark; NaN where everything was lost meanwhile."""
-        # Nothing leads back from 0: the index has then begun anew.
-        if not np.all(self.index[first:] > 0):
-            return math.nan
-        return float(self.index[-1] / self.index[first] - 1.0)
+        self.earned_today = -float(points[-1].daily_loss) if points else self.earned_today
 
     @property
     def paid_in(self) -> float:
         """USD paid in less taken out since the first mark."""
         return float(self.flows[1:].sum())
+
+    @property
+    def earned(self) -> float:
+        """USD since the first mark; what was paid in or taken out is no part of it."""
+        return float(self.equity[-1] - self.equity[0]) - self.paid_in
+
+    @property
+    def share_earned(self) -> float:
+        """Linked return since the first mark; NaN where everything was lost meanwhile."""
+        # Nothing leads back from 0: the index has then begun anew.
+        return float(self.index[-1] / self.index[0] - 1.0) if np.all(self.index > 0) else math.nan
 
     def charts(self, limit: float) -> list[Chart]:
         """Equity beside what was paid in, and the drawdown; none before the second mark.

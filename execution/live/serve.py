@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-import re
 import socketserver
 import stat
 import threading
@@ -17,13 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from execution.live.lines import say
-from execution.live.templates import PAGE, SCRIPT
+from execution.live.templates import PAGE
 from foundation.errors import InputError
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 10.0  # seconds for the bytes of a request
 MOST = 32  # requests at a time
 LARGEST = 16 * 2**20  # bytes of a page
+# What a page says of its scripts and styles is in it; a browser is to keep and frame nothing.
+HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
 @contextmanager
@@ -52,25 +57,6 @@ def is_host_of(header: str | None, port: int) -> bool:
     """Whether a request was meant for this server: no other name leads a browser here."""
     hosts = (LOOPBACK, "localhost", f"{LOOPBACK}:{port}", f"localhost:{port}")
     return header is not None and header.lower() in hosts
-
-
-def security_headers(page: bytes) -> dict[str, str]:
-    """Headers under which a browser runs our script alone, and fetches and keeps nothing."""
-    styles = " ".join(map(_hash, re.findall(rb"<style>(.*?)</style>", page, re.DOTALL)))
-    return {
-        "Content-Security-Policy": (
-            f"default-src 'none'; script-src {_hash(SCRIPT.encode())}; style-src {styles};"
-            " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Cache-Control": "no-store",
-    }
-
-
-def _hash(content: bytes) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 
 
 def _content(path: Path) -> bytes | None:
@@ -140,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
-        for name, value in security_headers(content).items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from execution.decision import SHOWN, reason_text
-from execution.explain import _choice, explain, main
+from execution.decision import SHOWN
+from execution.explain import explain, main
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
@@ -137,16 +137,6 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
     story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
     assert ", bound by cost\n" in story
     assert story.endswith("nothing ordered")
-
-
-def test_the_decision_behind_an_order_says_the_same_as_the_order(run: Path) -> None:
-    decisions, orders, _ = frames(run)
-    both = decisions.merge(orders, on=["at", "symbol"], suffixes=("", "_of_order"))
-    for row in both.to_dict("records"):
-        assert (
-            reason_text(_choice(row), (row["until"] - row["at"]).total_seconds() / 3600)
-            == (row["reason"])
-        )
 
 
 def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:

@@ -483,6 +483,5 @@ def test_the_page_counts_what_was_lost_as_the_halts_do() -> None:
     assert curve.index.tolist() == pytest.approx([100.0, 150.0, 120.0, 0.0, 50.0])
     assert curve.drawdowns.tolist() == pytest.approx([float(each.drawdown) for each in points])
     assert curve.drawdowns[3] == 1.0
-    assert np.isnan(curve.share_earned())
-    assert np.isnan(curve.share_earned(3))
-    assert curve.share_earned(4) == 0.0
+    assert np.isnan(curve.share_earned)
+    assert curve.earned_today == pytest.approx(0.25), "in the index that has begun anew"
