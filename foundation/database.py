@@ -106,16 +106,6 @@ class Database:
                 self._connection.execute(statement)
 
     @contextmanager
-    def checked(self) -> Iterator[None]:
-        """Rows that say nothing raise what a file that cannot be read does."""
-        try:
-            yield
-        except InputError:
-            raise
-        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
-            raise self._failed(error) from error
-
-    @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             with self._lock:

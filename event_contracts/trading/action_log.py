@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
@@ -24,7 +24,7 @@ from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_term
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
-from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole
+from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole, checked, stamp
 from foundation.database import Database
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -155,7 +155,46 @@ class ActionEntry:
         return 0 if self.answer.startswith("rejected") else self.size
 
 
+@dataclass(frozen=True, slots=True)
+class _Began:
+    name: Text
+    worth: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    name: Text
+    at: Instant
+    content: Json[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    market: Text
+    begins: Instant
+    interval: Whole  # nanoseconds
+    rows: Whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    market: Text
+    at: Instant
+    bid: Whole
+    ask: Whole
+    bid_size: Whole
+    ask_size: Whole
+    sold: Whole
+    bought: Whole
+    estimate: Real
+
+
+_BEGAN = Table("kalshi_began", _Began)
+_BOOKS = Table("kalshi_books", _Books)
+_MARKETS = Table("kalshi_markets", _Span)
+_TICKS = Table("kalshi_ticks", _Tick, key="market, at")
 _ACTIONS = Table(ACTION_TABLE, ActionEntry, key="market, at")
+_FIRST = "ON CONFLICT DO NOTHING"  # the first word counts
 
 
 def order_name(account: str, market: str, at: np.datetime64, action: int) -> str:
@@ -183,21 +222,21 @@ class ActionRecords:
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        rows = _SPANS.rows(self.database)
-        with self.database.checked():
-            return {
-                row.market: MarketSpan(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
-                for row in rows
-            }
+        spans = {}
+        for row in _SPANS.rows(self.database):
+            with checked(self.database.path, _SPANS.name, row.market):
+                interval = np.timedelta64(row.interval, "ns")
+                spans[row.market] = MarketSpan(row.begins, interval, row.rows)
+        return spans
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
-        rows = _TICKS.rows(self.database, "WHERE market = ? ORDER BY at", (market,))
-        with self.database.checked():
-            tape = np.array([astuple(row)[2:] for row in rows], TICK)
-            return [
-                MarketUpdate(market, row.at, tick) for row, tick in zip(rows, tape, strict=True)
-            ]
+        updates = []
+        for row in _TICKS.rows(self.database, "WHERE market = ? ORDER BY at", (market,)):
+            with checked(self.database.path, _TICKS.name, market, row.at):
+                tick = np.array([astuple(row)[2:]], TICK)[0]
+                updates.append(MarketUpdate(market, row.at, tick))
+        return updates
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """The decisions on a market, or on all, oldest first."""
@@ -256,10 +295,8 @@ class ActionLog(ActionRecords):
 
     def answer(self, market: str, at: np.datetime64, said: str) -> None:
         """Write down what the venue said to the order of a decision."""
-        self.database.execute(
-            "UPDATE kalshi_actions SET answer = ? WHERE market = ? AND at = ?",
-            (said, market, str(at)),
-        )
+        one = "WHERE market = ? AND at = ?"
+        _ACTIONS.change(self.database, one, (market, stamp(at)), answer=said)
 
     def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
         """Write down how the account stands; sales: what its contracts could last be sold for."""
@@ -281,8 +318,7 @@ class ActionLog(ActionRecords):
             left = [each for each in self.book.in_states(("planned",)) if each.job == self.job]
             for intent in left:
                 self.book.withhold(intent, UNSENT_AT_END)
-                self.database.execute(
-                    "UPDATE kalshi_actions SET answer = ? WHERE client_order_id = ?",
-                    (f"rejected: {UNSENT_AT_END}", intent.client_order_id),
-                )
+                one = "WHERE client_order_id = ?"
+                said = f"rejected: {UNSENT_AT_END}"
+                _ACTIONS.change(self.database, one, (intent.client_order_id,), answer=said)
         return len(left)

@@ -207,10 +207,9 @@ class Halts:
         with self._database.transaction():
             ended = next((each for each in self.standing() if each.kind == kind), None)
             if ended is not None:
-                _HALTS.put(
-                    self._database, replace(ended, cleared_at=at, cleared_by=in_one_line(by))
-                )
-                self._events.append("halt ended", kind, {"by": in_one_line(by)})
+                person = in_one_line(by)
+                _HALTS.put(self._database, replace(ended, cleared_at=at, cleared_by=person))
+                self._events.append("halt ended", kind, {"by": person})
         return ended
 
     def cleared_cause(self, kind: HaltKind) -> str:

@@ -183,17 +183,12 @@ def _expect_what_was(database: Database) -> None:
 
 def _write_plainly(database: Database) -> None:
     """Have equal fills be equal texts: what is counted of an order is compared with its row."""
-    for table, key, column in (
-        ("intents", "client_order_id", "filled"),
-        ("counted", "name", "qty"),
-    ):
+    for table, column in (("intents", "filled"), ("counted", "qty")):
         if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
             continue
-        for name, number in database.rows(f"SELECT {key}, {column} FROM {table}"):
+        for row, number in database.rows(f"SELECT rowid, {column} FROM {table}"):
             if number != (written := plain(Decimal(number))):
-                database.execute(
-                    f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (written, name)
-                )
+                database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (written, row))
 
 
 # Rows of before have no digest, and what changed them is not noticed.
@@ -261,7 +256,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration("intents", (), _write_plainly),
     *(
-        Migration(table, (f"ALTER TABLE {table} ADD COLUMN digest TEXT NOT NULL DEFAULT ''",))
+        Migration(table, (f"ALTER TABLE {table} ADD COLUMN row_digest TEXT NOT NULL DEFAULT ''",))
         for table in _WITHOUT_DIGEST
     ),
 )

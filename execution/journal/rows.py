@@ -32,7 +32,7 @@ _SHOWN = 60  # characters of a value, in messages
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
 _CHANGED = "it is not as it was written"
 _AT_ONCE = 1000  # rows that are read at once
-DIGEST = "digest"  # of a row, in its last column; empty where an earlier version wrote it
+DIGEST = "row_digest"  # of a row, in its last column; empty where an earlier version wrote it
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 

@@ -29,11 +29,6 @@ def flipped(journal: Path, table: str, column: str) -> None:
 
 
 @pytest.mark.first_example
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="One order, one journal, one loop: rows carry a digest that is checked when read",
-)
 @pytest.mark.parametrize(("table", "column"), [("decisions", "choices"), ("marks", "positions")])
 def test_bytes_that_have_changed_in_a_row_are_noticed_when_it_is_read(
     practice: Start, tmp_path: Path, table: str, column: str

@@ -63,7 +63,9 @@ def test_the_status_says_of_a_pass_when_it_began_and_what_it_decided(
     folder: Path, tmp_path: Path
 ) -> None:
     database = Database(folder / JOURNAL)
-    database.execute("UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000'")
+    database.execute(
+        "UPDATE cycles SET began_at = '2024-02-20T13:10:00.000000000', row_digest = ''"
+    )
     for began, ended in (("16:30", "2024-02-20T16:31:00.000000000"), ("17:30", None)):
         database.execute(
             "INSERT INTO cycles (job, began_at, ended_at, decision, fills, idle, failed)"

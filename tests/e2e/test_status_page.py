@@ -474,12 +474,12 @@ def fill_a_year(written: Written) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.executemany(
-            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0)",
+            "INSERT INTO marks VALUES (?, ?, 0, 60000, 20000, 4, 0, ?, 1, 1, 1, 0, 0, '')",
             [(hour, value, positions) for hour, value in zip(hours, equity.tolist(), strict=True)],
         )
         connection.executemany(
             "INSERT INTO decisions VALUES (?, ?, ?, ?, 1e5, 4, '', '[]', ?, '{}', '{}', 'trade',"
-            " 'ended')",
+            " 'ended', '')",
             [(f"d{hour}", hour, hour, hour, text) for hour in reversed(hours)],
         )
         columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(intents)")]
