@@ -44,7 +44,7 @@ from execution.account_lock import (
 from execution.alpaca.account import ACTIVE
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts
-from execution.journal.halts import HALT_RULES, standing_halts
+from execution.journal.halts import standing_halts
 from execution.journal.intents import undetermined_count
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
@@ -455,10 +455,9 @@ def halts_said(journal: Path) -> Said:
     kill_file = journal.with_name(KILL_FILE)
     stopped = is_there(kill_file)
     said = [f"{kill_file} stops everything: remove it."] if stopped else []
-    for kind in standing_halts(journal) if journal.exists() else ():
-        rule = next((rule for name, rule in HALT_RULES.items() if name == kind), None)
-        stopped |= rule is None or rule.forbids == "everything"
-        said.append(f"{kind}: {'no halt of this kind is known' if rule is None else rule.remedy}")
+    for halt in standing_halts(journal) if journal.exists() else ():
+        stopped |= halt.rule.forbids == "everything"
+        said.append(f"{halt.kind}: {halt.rule.remedy}")
     if not said:
         return "ok", "none stands"
     return "failure" if stopped else "warning", in_one_line(" ".join(said))

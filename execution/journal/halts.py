@@ -263,6 +263,6 @@ class Halts:
         return tuple(_HALTS.rows(self._database, "ORDER BY number"))
 
 
-def standing_halts(journal: Path) -> tuple[str, ...]:
-    """The kinds of halts that stand in a journal, oldest first."""
-    return tuple(halt.kind for halt in _HALTS.rows_in(journal, _STANDING))
+def standing_halts(journal: Path) -> list[Halt]:
+    """Those that stand in a journal, oldest first."""
+    return _HALTS.rows_in(journal, _STANDING)

@@ -36,7 +36,6 @@ from execution.doctor import (
     clock_said,
     disk_said,
     findings,
-    halts_said,
     journal_said,
     lockable,
     nearest,
@@ -652,8 +651,7 @@ def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
             "UPDATE halts SET kind = 'of_tomorrow', cleared_at = NULL, row_digest = ''"
             " WHERE number = 1"
         )
-    level, _ = halts_said(journal(here, tmp_path))
-    assert level == "failure", "what is not understood stops everything"
+    assert examined(here, tmp_path)["halts"].level == "failure", "what is not understood stops all"
 
 
 def test_a_kill_file_stops_everything_with_or_without_a_journal(

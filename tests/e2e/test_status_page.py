@@ -484,7 +484,7 @@ def fill_a_year(written: Written) -> None:
         )
         columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(intents)")]
         rest = ", ".join(columns[1:])
-        values = rest.replace("state", "'filled'")
+        values = rest.replace("state", "'filled'").replace("row_digest", "''")
         connection.execute(
             f"INSERT INTO intents (client_order_id, {rest})"
             f" SELECT 'order-' || n, {values} FROM ({COUNTED}), intents WHERE n < 20000"
