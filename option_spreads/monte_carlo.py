@@ -28,30 +28,23 @@ if __name__ == "__main__":
     )
 
 import json
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from rich.table import Table
 
 from foundation.clock import system_clock
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_with_inner
+from foundation.configuration import output_of
 from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
-from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_check import (
-    BandTerms,
     Month,
     account_months,
     check_content,
@@ -59,162 +52,15 @@ from option_spreads.simulation.account_check import (
     trades_in_both,
 )
 from option_spreads.simulation.account_figures import doubts, summary
-from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
 from option_spreads.simulation.pictures import runs_figure, write_picture
-from option_spreads.simulation.resampling import (
-    UNIT,
-    AccountPaths,
-    ResamplingRules,
-    account_paths,
-    whole_units,
+from option_spreads.simulation.resampled_accounts import (
+    MonteCarloSettings,
+    limits_text,
+    simulate_accounts,
+    stress_chance,
 )
+from option_spreads.simulation.resampling import UNIT, AccountPaths
 from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
-
-WARNING = (
-    "Resampling repeats what happened: it cannot show a loss that the file does not hold."
-    " The worst of these trades lost {worst} of what it could; {unseen}"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MonteCarloSettings:
-    """Settings of configs/monte_carlo.yaml.
-
-    trades: a file of closed trades.
-    check: a file of an account, whose months are set beside what is likely by the trades before.
-    runs: number of them, 1 … 1,000,000.
-    days: trading days of a run, 1 … 100,000.
-    seed: of the draws, 0 … 2^63.
-    trades_per_day: above 0, 1000 at most, on average; none takes the file's, by sessions from its
-        first trade to its last.
-    block: trades that stay together in the block bootstrap, 1 … 100,000; none takes a week's.
-    uncertainty: whether each run first draws a history of its own; those of `check` always do.
-    stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
-        possible at 95 %, 1 - 0.05^(1/n).
-    above: USD, of which the chance to end with more is given, 0 … 1e15; none: no such chance.
-    output: folder for the results.
-    rules: the autoscaler's, which stand beside the others under their usual names.
-    """
-
-    trades: str | None = None
-    check: str | None = None
-    runs: int = 10_000
-    days: int = 252
-    seed: int = 0
-    trades_per_day: float | None = None
-    block: int | None = None
-    uncertainty: bool = False
-    stress: float | None = None
-    above: float | None = None
-    output: str = "outputs/monte-carlo"
-    rules: AutoscalingSettings = field(default_factory=AutoscalingSettings)
-
-    def __post_init__(self) -> None:
-        if self.block is not None and not 1 <= self.block <= 100_000:
-            raise InputError(f"block: {self.block} is outside 1 … 100,000")
-        for name, most in (("runs", 1_000_000), ("days", 100_000)):
-            if not 1 <= getattr(self, name) <= most:
-                raise InputError(f"{name}: {getattr(self, name)} is outside 1 … {most:,}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
-        if self.trades_per_day is not None and not 0 < self.trades_per_day <= 1000:
-            raise InputError(f"trades_per_day: {self.trades_per_day} is not above 0, or above 1000")
-        if self.stress is not None and not 0 <= self.stress <= 1:
-            raise InputError(f"stress: {self.stress} is outside 0 … 1")
-        if self.above is not None and not 0 <= self.above <= 1e15:
-            raise InputError(f"above: {self.above} is outside 0 … 1e15")
-
-    @classmethod
-    def of(cls, config: DictConfig) -> MonteCarloSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        return settings_with_inner(cls, "rules", AutoscalingSettings, config)
-
-
-def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
-    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses).
-
-    Raises
-    ------
-    InputError
-        for more of them than this machine has memory for.
-    """
-    _refuse_beyond_memory(sample, settings)
-    n = len(sample.results)
-    rules = ResamplingRules.of(settings.rules)
-    fee = whole_units(Fraction(str(settings.rules.FEE_PER_CONTRACT)))
-    # Trade n + k is trade k with the largest loss it can have: what a stress draws.
-    results = np.concatenate([sample.results, -sample.risks]) - fee
-    risks = np.concatenate([sample.risks, sample.risks])
-    overlaps = np.concatenate([sample.overlaps, sample.overlaps])
-    shape = n, settings.runs, settings.days, _trades_per_day(sample, settings), settings.seed
-    single = draw_trades(*shape, uncertainty=settings.uncertainty)
-    iid = account_paths(results, risks, single, rules, overlaps)
-    worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
-    del single
-    stress = account_paths(results, risks, worse, rules, overlaps)
-    del worse
-    # Blocks keep trades in their order: losses that came one after another do so again.
-    length = _block(sample, settings)
-    blocks = draw_trades(*shape, block=length, uncertainty=settings.uncertainty)
-    block = account_paths(results, risks, blocks, rules, overlaps)
-    return {"iid": iid, "block": block, "stress": stress}
-
-
-def _block(sample: TradeSample, settings: MonteCarloSettings) -> int:
-    """Trades of a block."""
-    return settings.block or trades_of_a_week(_trades_per_day(sample, settings))
-
-
-def _refuse_beyond_memory(sample: TradeSample, settings: MonteCarloSettings) -> None:
-    most = math.ceil(_trades_per_day(sample, settings))
-    # Two sets of draws at a time, and the balances of three sets with those of one in units.
-    needed = settings.runs * settings.days * (2 * 4 * most + 4 * 8)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        raise InputError(
-            f"runs: {settings.runs:,} of {settings.days:,} days with up to"
-            f" {counted(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
-            f" {there / 1e9:,.0f}; name fewer runs or days"
-        )
-
-
-def _trades_per_day(sample: TradeSample, settings: MonteCarloSettings) -> float:
-    return settings.trades_per_day or sample.trades_per_day
-
-
-def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
-    """The chance of a maximum loss in the stress runs.
-
-    Without one in n trades, a chance of 1 - 0.05^(1/n) passes unseen one time in twenty.
-    """
-    n = len(sample.results)
-    if settings.stress is not None:
-        return settings.stress
-    return sample.maximal / n if sample.maximal else 1.0 - 0.05 ** (1.0 / n)
-
-
-def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
-    """What these runs cannot show, and what the stress does about it."""
-    share = max(float((-sample.results / sample.risks).max()), 0.0)
-    chance = stress_chance(sample, settings)
-    if sample.maximal:
-        unseen = f"{sample.maximal} of {len(sample.results)} lost all."
-    else:
-        unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
-    text = WARNING.format(worst=f"{share:.0%}", unseen=unseen)
-    beyond = int((sample.results < -sample.risks).sum())
-    if beyond:
-        text += (
-            f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
-            " Strikes."
-        )
-    return text
 
 
 def write_results(
@@ -231,6 +77,7 @@ def write_results(
         if the folder cannot be written.
     """
     figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
+    a_day = settings.trades_per_day or sample.trades_per_day
     rules = settings.rules
     content = {
         "trades": {
@@ -239,13 +86,13 @@ def write_results(
             "mean_per_contract": float(sample.results.mean() / UNIT),
             "worst_per_contract": float(sample.results.min() / UNIT),
             "maximum_losses": sample.maximal,
-            "a_day": _trades_per_day(sample, settings),
+            "a_day": a_day,
         },
         "runs": settings.runs,
         "days": settings.days,
         "seed": settings.seed,
         # `block` is the name of a set of runs below.
-        "block_length": _block(sample, settings),
+        "block_length": settings.block_length(a_day),
         "uncertainty": settings.uncertainty,
         "stress_chance": stress_chance(sample, settings),
         "above": settings.above,
@@ -326,15 +173,8 @@ def _check_account(
     known = [] if named is None else read_flows(Path(named).expanduser(), now)
     output_of(config, "monte_carlo_check.json")
     log_to_file("monte_carlo")
-    terms = BandTerms(
-        runs=settings.runs,
-        seed=settings.seed,
-        block=settings.block,
-        trades_per_day=settings.trades_per_day,
-        rules=settings.rules,
-    )
     with ProgressBar():
-        months = account_months(account, known, terms)
+        months = account_months(account, known, settings)
     both = trades_in_both(account, known)
     content = {
         "check": file,

@@ -19,8 +19,9 @@ from foundation.arrays import Array
 from foundation.counts import counted, usd
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_FILLS
-from option_spreads.autoscaler.rules import AutoscalingSettings, Drawdown
-from option_spreads.simulation.draws import NO_TRADE, draw_trades, trades_of_a_week
+from option_spreads.autoscaler.rules import Drawdown
+from option_spreads.simulation.draws import NO_TRADE, draw_trades
+from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 from option_spreads.simulation.resampling import ResamplingRules, account_paths, whole_units
 from option_spreads.simulation.trade_sample import Flow, sample_of, trades_per_session
 from trainingdata.sessions import sessions_between
@@ -34,26 +35,6 @@ LEARNED = (
     " begin with the account as it was then; nothing later is looked at."
 )
 ONE_DAY = np.timedelta64(1, "D")
-
-
-@dataclass(frozen=True, slots=True)
-class BandTerms:
-    """How the bands are drawn.
-
-    runs: of each month.
-    seed: of the draws.
-    block: trades that keep their order, as the band is that of the runs in blocks; none takes those
-        of a week.
-    trades_per_day: none takes the rate of the trades that a band is learned from, by sessions
-        within the spans of their files.
-    rules: the autoscaler's.
-    """
-
-    runs: int
-    seed: int
-    block: int | None
-    trades_per_day: float | None
-    rules: AutoscalingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +103,13 @@ class Month:
         }
 
 
-def account_months(account: Sequence[Flow], known: Sequence[Flow], terms: BandTerms) -> list[Month]:
-    """The months of an account, from its first trade's to its last's.
+def account_months(
+    account: Sequence[Flow], known: Sequence[Flow], settings: MonteCarloSettings
+) -> list[Month]:
+    """The months of an account, from its first trade's to its last's, and their bands.
+
+    The band is that of the runs in blocks; trades a day that are not set are those that a band is
+    learned from, by sessions within the spans of their files.
 
     known: trades of another file, which are learned from too: only months after the last of them
         are given. Those that the account has as well are learned from once; what was paid in or out
@@ -147,7 +133,7 @@ def account_months(account: Sequence[Flow], known: Sequence[Flow], terms: BandTe
             " leave trades out, and each month is beside what the account's earlier trades give"
         )
     numbers = np.arange(first, max(months) + 1)
-    return [_month(account, known, np.datetime64(number), terms) for number in numbers]
+    return [_month(account, known, np.datetime64(number), settings) for number in numbers]
 
 
 def trades_in_both(account: Sequence[Flow], known: Sequence[Flow]) -> int:
@@ -196,7 +182,10 @@ def _month_of(flow: Flow) -> np.datetime64:
 
 
 def _month(
-    account: Sequence[Flow], known: Sequence[Flow], number: np.datetime64, terms: BandTerms
+    account: Sequence[Flow],
+    known: Sequence[Flow],
+    number: np.datetime64,
+    settings: MonteCarloSettings,
 ) -> Month:
     begins = number.astype("datetime64[D]")
     ends = (number + 1).astype("datetime64[D]") - ONE_DAY
@@ -204,11 +193,11 @@ def _month(
     within = [flow for flow in account if flow.size and _month_of(flow) == number]
     days = [_closed(flow) for flow in account if flow.size]
     sessions = len(sessions_between(max(begins, min(days)), min(ends, max(days))))
-    fee = Fraction(str(terms.rules.FEE_PER_CONTRACT))
+    fee = Fraction(str(settings.rules.FEE_PER_CONTRACT))
     result = sum((flow.amount - fee * flow.size for flow in within), Fraction(0))
     traded = [flow for flow in before if flow.size]
     learned = [*_others(account, known), *traded]
-    balance = Fraction(str(terms.rules.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
+    balance = Fraction(str(settings.rules.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
     month = Month(
         month=str(number),
         sessions=sessions,
@@ -219,8 +208,8 @@ def _month(
     )
     if len(learned) < FEWEST_FILLS or not sessions:
         return month
-    a_day = terms.trades_per_day or trades_per_session(learned, [known, traded])
-    results = _results_of_runs(before, learned, sessions, a_day, terms)
+    a_day = settings.trades_per_day or trades_per_session(learned, [known, traded])
+    results = _results_of_runs(before, learned, sessions, a_day, settings)
     low, median, high = (float(q) for q in np.percentile(results, PERCENTILES))
     return replace(
         month, band=(low, median, high), share_below=float((results < month.result).mean())
@@ -232,14 +221,14 @@ def _results_of_runs(
     learned: Sequence[Flow],
     sessions: int,
     trades_a_day: float,
-    terms: BandTerms,
+    settings: MonteCarloSettings,
 ) -> Array:
     """What the runs of a month bring [R], USD.
 
     before: the account's own trades, deposits and withdrawals until then.
     learned: the trades that are resampled, the account's own at the end.
     """
-    rules = terms.rules
+    rules = settings.rules
     drawdown = Drawdown(Fraction(str(rules.STARTING_CAPITAL)))
     balance = drawdown.peak
     for flow in before:
@@ -250,11 +239,11 @@ def _results_of_runs(
     sample = sample_of(learned)
     draws = draw_trades(
         len(learned),
-        terms.runs,
+        settings.runs,
         sessions,
         trades_a_day,
-        terms.seed,
-        block=terms.block or trades_of_a_week(trades_a_day),
+        settings.seed,
+        block=settings.block_length(trades_a_day),
         # What is learned from few trades may lie far from what they are of.
         uncertainty=True,
     )
@@ -264,7 +253,7 @@ def _results_of_runs(
     past = math.ceil(history / a_day)
     lead = np.full(past * a_day, NO_TRADE, dtype=np.int32)
     lead[:history] = np.arange(len(learned) - history, len(learned))
-    days = np.broadcast_to(lead.reshape(past, a_day), (terms.runs, past, a_day))
+    days = np.broadcast_to(lead.reshape(past, a_day), (settings.runs, past, a_day))
     paths = account_paths(
         sample.results - whole_units(Fraction(str(rules.FEE_PER_CONTRACT))),
         sample.risks,

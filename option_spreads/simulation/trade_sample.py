@@ -176,17 +176,13 @@ def _sessions_of(trades: Sequence[Flow]) -> npt.NDArray[np.datetime64]:
 
 def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
     """The closed trade of a row; number: of the row in its file."""
-    size = size_of(row)
     risk = _contract_risk(row, number)
-    entry = _entry_of(row, number, now)
-    exit = _exit_of(row, number)
-    if exit is not None:
-        _refuse_future(exit, now, f"row {number}: {LEFT} {row[LEFT].strip()!r}")
+    entry, exit = _times_of(row, number, now)
     entered = None if entry is None else _new_york_day(entry)
     return Flow(
         name=row["Trade_ID"].strip(),
         amount=Fraction(total_of(row)),
-        size=size,
+        size=size_of(row),
         risk=risk,
         gain=Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES,
         entered=entered,
@@ -199,16 +195,11 @@ def _deposit(row: Row, number: int, now: np.datetime64) -> Flow:
     """What a row says that is no trade; it may have a day, of either column."""
     day = None
     for name in (LEFT, ENTERED):
-        try:
-            at = _entry_instant(row.get(name, "").strip(), name)
-        except ValueError:
-            continue
-        _refuse_future(at, now, f"row {number}: {name} {row[name].strip()!r}")
-        day = _new_york_day(at)
-        break
+        with suppress(_NoTime):
+            day = _new_york_day(_past_instant(row.get(name, "").strip(), name, number, now))
+            break
     none = Fraction(0)
-    name = row["Trade_ID"].strip()
-    return Flow(name, Fraction(total_of(row)), 0, none, none, day, day)
+    return Flow(row["Trade_ID"].strip(), Fraction(total_of(row)), 0, none, none, day, day)
 
 
 def _units(values: Sequence[Fraction]) -> Units:
@@ -238,59 +229,56 @@ def _contract_risk(row: Row, number: int) -> Fraction:
         raise ValueError(f"row {number}: {error}") from None
 
 
-def _entry_of(row: Row, number: int, now: np.datetime64) -> np.datetime64 | None:
-    """The instant at which a row's trade was entered; None for one without a time.
+def _times_of(
+    row: Row, number: int, now: np.datetime64
+) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    """The instants at which a row's trade was entered and left; None where the row does not say.
 
-    number: of the row in its file.
-    """
-    word = row.get(ENTERED, "").strip()
-    if not word:
-        return None
-    at = _entry_instant(word, f"row {number}: {ENTERED}")
-    _refuse_future(at, now, f"row {number}: {ENTERED} {word!r}")
-    return at
-
-
-def _refuse_future(at: np.datetime64, now: np.datetime64, place: str) -> None:
-    """Refuse an instant after now; place: of the file, with what it says."""
-    if at > now:
-        raise ValueError(
-            f"{place} is in the future, now is {utc_text(now)}; what is booked is in the past, and"
-            " a simulated index is begun earlier (start=…)"
-        )
-
-
-def _exit_of(row: Row, number: int) -> np.datetime64 | None:
-    """The instant at which a trade was left; None where the row does not say; a trade that was left
-    before it was entered is refused.
-
-    An exit's time alone is of the entry's day, both on New York's clock. Words that are no time,
-    and an entry that names another zone, say nothing of it. number: of the row in its file.
+    An exit's time alone is of the entry's day, both on New York's clock. Of an exit, words that are
+    no time, and an entry that names another zone, say nothing. number: of the row in its file.
     """
     entered = row.get(ENTERED, "").strip()
     left = row.get(LEFT, "").strip()
-    entry = _entry_instant(entered, ENTERED) if entered else None
+    entry = _past_instant(entered, ENTERED, number, now) if entered else None
     if entry is not None and _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
         left = f"{_new_york_day(entry)} {left}"
     try:
-        exit_at = _entry_instant(left, LEFT)
-    except ValueError:
-        return None
-    if entry is None:
-        return exit_at
-    day = _new_york_day(exit_at)
-    # Where either is a date alone, the days are compared.
-    whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
-    if day < _new_york_day(entry) or (not whole_days and exit_at < entry):
-        raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
-    return exit_at
+        exit_at = _past_instant(left, LEFT, number, now)
+    except _NoTime:
+        return entry, None
+    if entry is not None:
+        # Where either is a date alone, the days are compared.
+        whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
+        is_before = _new_york_day(exit_at) < _new_york_day(entry)
+        if is_before or (not whole_days and exit_at < entry):
+            raise ValueError(f"row {number}: {LEFT} {left!r} is before {ENTERED} {entered!r}")
+    return entry, exit_at
+
+
+class _NoTime(ValueError):
+    """Words that say no instant."""
+
+
+def _past_instant(word: str, name: str, number: int, now: np.datetime64) -> np.datetime64:
+    """The instant that a word says in a column; one that is still to come is refused."""
+    place = f"row {number}: {name}"
+    try:
+        at = _instant_of(word, place)
+    except ValueError as error:
+        raise _NoTime(error) from None
+    if at > now:
+        raise ValueError(
+            f"{place} {word!r} is in the future, now is {utc_text(now)}; what is booked is in the"
+            " past, and a simulated index is begun earlier (start=…)"
+        )
+    return at
 
 
 def _new_york_day(at: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([at]))[0])
 
 
-def _entry_instant(word: str, name: str) -> np.datetime64:
+def _instant_of(word: str, name: str) -> np.datetime64:
     """The instant of a date, of a date and a time of New York's clock, or of an instant."""
     if _NEW_YORK_TIME.fullmatch(word):
         # A time that no clock shows stays as it is, and is refused with the others.

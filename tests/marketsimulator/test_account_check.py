@@ -15,13 +15,13 @@ from foundation.counts import usd
 from foundation.errors import InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.account_check import (
-    BandTerms,
     Month,
     account_months,
     check_content,
     learned_text,
     trades_in_both,
 )
+from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 from option_spreads.simulation.trade_sample import Flow, read_flows, trades_per_session
 from tests.commands import run_command
 from trainingdata.sessions import sessions_between
@@ -33,10 +33,10 @@ NOW = np.datetime64("2025-06-01", "ns")
 NONE = Fraction(0)
 
 
-def terms(**more: Any) -> BandTerms:
+def terms(**more: Any) -> MonteCarloSettings:
     rules = {name: more.pop(name) for name in list(more) if name.isupper()}
     usual = {"runs": 400, "seed": 1, "block": 1, "trades_per_day": None}
-    return BandTerms(**{**usual, **more, "rules": AutoscalingSettings(**rules)})
+    return MonteCarloSettings(**{**usual, **more, "rules": AutoscalingSettings(**rules)})
 
 
 def sessions(first: str, last: str) -> list[np.datetime64]:

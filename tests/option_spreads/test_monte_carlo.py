@@ -24,15 +24,15 @@ from option_spreads.autoscaler.rules import (
     contracts_for,
     drawdown_in_force,
 )
-from option_spreads.monte_carlo import (
-    MonteCarloSettings,
-    simulate_accounts,
-    stress_chance,
-    write_results,
-)
+from option_spreads.monte_carlo import write_results
 from option_spreads.simulation.account_figures import doubts, summary
 from option_spreads.simulation.draws import draw_trades, with_full_losses
 from option_spreads.simulation.pictures import percent_text, runs_figure
+from option_spreads.simulation.resampled_accounts import (
+    MonteCarloSettings,
+    simulate_accounts,
+    stress_chance,
+)
 from option_spreads.simulation.resampling import (
     UNIT,
     AccountPaths,

@@ -1,0 +1,161 @@
+"""Runs of an account over resampled trades: one by one, in blocks, and with maximum losses."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from omegaconf import DictConfig
+
+from foundation.configuration import settings_with_inner
+from foundation.counts import counted
+from foundation.errors import InputError, refuse_outside
+from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
+from option_spreads.simulation.resampling import (
+    AccountPaths,
+    ResamplingRules,
+    account_paths,
+    whole_units,
+)
+from option_spreads.simulation.trade_sample import TradeSample
+
+
+@dataclass(frozen=True, slots=True)
+class MonteCarloSettings:
+    """Settings of configs/monte_carlo.yaml.
+
+    trades: a file of closed trades.
+    check: a file of an account, whose months are set beside what is likely by the trades before.
+    runs: number of them, 1 … 1,000,000.
+    days: trading days of a run, 1 … 100,000.
+    seed: of the draws, 0 … 2^63.
+    trades_per_day: above 0, 1000 at most, on average; none takes the file's, by sessions from its
+        first trade to its last.
+    block: trades that stay together in the block bootstrap, 1 … 100,000; none takes a week's.
+    uncertainty: whether each run first draws a history of its own; those of `check` always do.
+    stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
+        possible at 95 %, 1 - 0.05^(1/n).
+    above: USD, of which the chance to end with more is given, 0 … 1e15; none: no such chance.
+    output: folder for the results.
+    rules: the autoscaler's, which stand beside the others under their usual names.
+    """
+
+    trades: str | None = None
+    check: str | None = None
+    runs: int = 10_000
+    days: int = 252
+    seed: int = 0
+    trades_per_day: float | None = None
+    block: int | None = None
+    uncertainty: bool = False
+    stress: float | None = None
+    above: float | None = None
+    output: str = "outputs/monte-carlo"
+    rules: AutoscalingSettings = field(default_factory=AutoscalingSettings)
+
+    def __post_init__(self) -> None:
+        refuse_outside(self, runs=(1, 1_000_000), days=(1, 100_000))
+        if self.block is not None:
+            refuse_outside(self, block=(1, 100_000))
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
+        if self.trades_per_day is not None and not 0 < self.trades_per_day <= 1000:
+            raise InputError(f"trades_per_day: {self.trades_per_day} is not above 0, or above 1000")
+        if self.stress is not None:
+            refuse_outside(self, stress=(0, 1))
+        if self.above is not None:
+            refuse_outside(self, above=(0, 1e15))
+
+    @classmethod
+    def of(cls, config: DictConfig) -> MonteCarloSettings:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_with_inner(cls, "rules", AutoscalingSettings, config)
+
+    def block_length(self, trades_a_day: float) -> int:
+        """Trades that stay together: those of a week, where none are named."""
+        return self.block or trades_of_a_week(trades_a_day)
+
+
+def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
+    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses).
+
+    Raises
+    ------
+    InputError
+        for more of them than this machine has memory for.
+    """
+    n = len(sample.results)
+    a_day = settings.trades_per_day or sample.trades_per_day
+    _refuse_beyond_memory(settings, math.ceil(a_day))
+    rules = ResamplingRules.of(settings.rules)
+    fee = whole_units(Fraction(str(settings.rules.FEE_PER_CONTRACT)))
+    # Trade n + k is trade k with the largest loss it can have: what a stress draws.
+    results = np.concatenate([sample.results, -sample.risks]) - fee
+    risks = np.concatenate([sample.risks, sample.risks])
+    overlaps = np.concatenate([sample.overlaps, sample.overlaps])
+    shape = n, settings.runs, settings.days, a_day, settings.seed
+    single = draw_trades(*shape, uncertainty=settings.uncertainty)
+    iid = account_paths(results, risks, single, rules, overlaps)
+    worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
+    del single
+    stress = account_paths(results, risks, worse, rules, overlaps)
+    del worse
+    # Blocks keep trades in their order: losses that came one after another do so again.
+    length = settings.block_length(a_day)
+    blocks = draw_trades(*shape, block=length, uncertainty=settings.uncertainty)
+    block = account_paths(results, risks, blocks, rules, overlaps)
+    return {"iid": iid, "block": block, "stress": stress}
+
+
+def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
+    # Two sets of draws at a time, and the balances of three sets with those of one in units.
+    needed = settings.runs * settings.days * (2 * 4 * most + 4 * 8)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise InputError(
+            f"runs: {settings.runs:,} of {settings.days:,} days with up to"
+            f" {counted(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
+            f" {there / 1e9:,.0f}; name fewer runs or days"
+        )
+
+
+def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
+    """The chance of a maximum loss in the stress runs.
+
+    Without one in n trades, a chance of 1 - 0.05^(1/n) passes unseen one time in twenty.
+    """
+    n = len(sample.results)
+    if settings.stress is not None:
+        return settings.stress
+    return sample.maximal / n if sample.maximal else 1.0 - 0.05 ** (1.0 / n)
+
+
+def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
+    """What these runs cannot show, and what the stress does about it."""
+    share = max(float((-sample.results / sample.risks).max()), 0.0)
+    chance = stress_chance(sample, settings)
+    if sample.maximal:
+        unseen = f"{sample.maximal} of {len(sample.results)} lost all."
+    else:
+        unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
+    text = (
+        "Resampling repeats what happened: it cannot show a loss that the file does not hold. The"
+        f" worst of these trades lost {share:.0%} of what it could; {unseen}"
+    )
+    beyond = int((sample.results < -sample.risks).sum())
+    if beyond:
+        text += (
+            f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
+            " Strikes."
+        )
+    return text
