@@ -21,13 +21,11 @@ from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, pl
 from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.order_entry import OrderEntry
-from marketsimulator.venue.request_values import json_object, whole_number
+from marketsimulator.venue.request_values import json_object
 from marketsimulator.venue.stocks import FLAGS, Venue
 from marketsimulator.venue.tickets import Answer, Refused
 from trainingdata.instants import instant
 from trainingdata.instruments import instrument
-
-MOST_CONTRACTS = 10_000  # an answer holds
 
 
 class Server:
@@ -74,7 +72,6 @@ class Server:
             get("/v2/orders/{number}", plain(entry.by_number)),
             web.patch("/v2/orders/{number}", entry.change),
             delete("/v2/orders/{number}", entry.cancel),
-            get("/v2/options/contracts", plain(self._contracts)),
             get("/v2/clock", plain(self._clock)),
             get("/v2/assets", plain(self._assets)),
             get("/v2/assets/{symbol:.+}", plain(self._asset)),
@@ -138,11 +135,6 @@ class Server:
 
     def _asset(self, request: web.Request) -> Answer:
         return find_asset(self.venue, request.match_info["symbol"])
-
-    def _contracts(self, request: web.Request) -> Answer:
-        contracts = self.venue.options.contracts(request.query)
-        limit = whole_number(request.query, "limit", MOST_CONTRACTS, 1, MOST_CONTRACTS)
-        return {"option_contracts": contracts[:limit], "next_page_token": None}
 
     def _option_quotes(self, request: web.Request) -> Answer:
         names = [name for name in request.query.get("symbols", "").split(",") if name]

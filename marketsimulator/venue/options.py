@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -18,7 +17,6 @@ from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
     SpreadTicket,
-    contract_answer,
     leg_number,
     option_position_answer,
     parse_spread_order,
@@ -29,11 +27,7 @@ from marketsimulator.venue.spread_tickets import (
 from marketsimulator.venue.tickets import Answer, Refused, quantity_text, timestamp
 from marketsimulator.venue.underlying import Price, Underlying
 from trainingdata.bars import Bars
-from trainingdata.instants import new_york_date
-from trainingdata.sessions import session_of
 from trainingdata.volatility_index import volatility_index
-
-REACH = 0.1  # strikes there are, of the underlying's price up and down
 
 
 class Desk(SpreadVenue, Protocol):
@@ -158,17 +152,10 @@ class VenueOptions:
         self._note_changes()
         return self.answer(name)
 
-    def client_order_ids(self) -> Iterable[str]:
-        """Ids of all orders, in the order they came."""
-        return self._desk_of
-
-    def has_order(self, client_order_id: str) -> bool:
-        """Whether an order has this id."""
-        return client_order_id in self._desk_of
-
-    def ticket(self, client_order_id: str) -> SpreadTicket:
-        """An order by its client's id."""
-        return self._desk_of[client_order_id].tickets[client_order_id]
+    @property
+    def tickets(self) -> dict[str, SpreadTicket]:
+        """Orders by client_order_id, in the order they came."""
+        return {name: desk.tickets[name] for name, desk in self._desk_of.items()}
 
     def client_order_id_of(self, number: str) -> str | None:
         """The client's id of the order that the venue calls so; None where there is none."""
@@ -182,7 +169,7 @@ class VenueOptions:
         Refused
             for one that is not open.
         """
-        status = self.ticket(client_order_id).status
+        status = self.tickets[client_order_id].status
         if status != "new":
             raise Refused(422, 42210000, f"order is already in {status} state")
         self._desk_of[client_order_id].cancel(client_order_id)
@@ -190,7 +177,7 @@ class VenueOptions:
 
     def answer(self, client_order_id: str, *, nested: bool = True) -> Answer:
         """An order in Alpaca's words; nested: with its legs in it."""
-        return spread_answer(self.ticket(client_order_id), nested=nested)
+        return spread_answer(self.tickets[client_order_id], nested=nested)
 
     def positions(self) -> list[Answer]:
         """Options held, as `GET /v2/positions` says them."""
@@ -214,28 +201,10 @@ class VenueOptions:
                 quotes[contract.symbol] = quote_answer(quote, now)
         return quotes
 
-    def contracts(self, query: Mapping[str, str]) -> list[Answer]:
-        """Options of a day: strikes a point apart, as far as a tenth of the price from it."""
-        today = new_york_date(np.array([self._record.now]))[0]
-        day = date.fromisoformat(query.get("expiration_date") or str(today))
-        lowest = float(query.get("strike_price_gte") or 0)
-        highest = float(query.get("strike_price_lte") or 1e6)
-        contracts = []
-        for root in query.get("underlying_symbols", "").split(","):
-            price = self._price(root) if root in self.desks else None
-            if price is None or session_of(np.datetime64(day, "D")) is None:
-                continue
-            for strike in range(int(np.ceil(price * (1 - REACH))), int(price * (1 + REACH)) + 1):
-                if lowest <= strike <= highest:
-                    contracts.append(Contract(root, day, True, Decimal(strike)))
-                    contracts.append(Contract(root, day, False, Decimal(strike)))
-        answers = [contract_answer(contract) for contract in contracts]
-        return [answer for answer in answers if query.get("type") in (None, answer["type"])]
-
     def _note_changes(self) -> None:
         """Write down what orders have traded."""
         for name, before in list(self._working.items()):
-            ticket = self.ticket(name)
+            ticket = self._desk_of[name].tickets[name]
             if ticket == before:
                 continue
             self._working[name] = ticket

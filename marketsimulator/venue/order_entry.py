@@ -106,8 +106,8 @@ class OrderEntry:
             self._venue.cancel(ticket.number)
         numbers = [ticket.number for ticket in open_tickets]
         options = self._venue.options
-        for name in options.client_order_ids():
-            if options.ticket(name).status == "new":
+        for name, spread in options.tickets.items():
+            if spread.status == "new":
                 options.cancel(name)
                 numbers.append(str(options.answer(name)["id"]))
         return [{"id": number, "status": 200} for number in numbers]
@@ -116,7 +116,7 @@ class OrderEntry:
         """`GET /v2/orders:by_client_order_id`."""
         name = request.query.get("client_order_id", "")
         options = self._venue.options
-        if options.has_order(name):
+        if name in options.tickets:
             return self._disguised(options.answer(name, nested=False), request)
         return self._disguised(self._venue.ticket_of_client_id(name).answer(), request)
 
@@ -169,8 +169,7 @@ class OrderEntry:
         if order_filter.symbols or order_filter.side:
             return
         options = self._venue.options
-        for name in options.client_order_ids():
-            ticket = options.ticket(name)
+        for name, ticket in options.tickets.items():
             submitted_at = timestamp(ticket.submitted_at)
             if order_filter.admits(submitted_at, is_open=ticket.status == "new"):
                 yield submitted_at, partial(options.answer, name, nested=order_filter.nested)

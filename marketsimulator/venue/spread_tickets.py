@@ -217,22 +217,3 @@ def quote_answer(quote: Quote, at: np.datetime64) -> Answer:
         "ax": "C",
         "c": " ",
     }
-
-
-def contract_answer(contract: Contract) -> Answer:
-    """An option, as `GET /v2/options/contracts` says it."""
-    return {
-        "id": asset_id(contract.symbol),
-        "symbol": contract.symbol,
-        "name": contract.symbol,
-        "status": "active",
-        "tradable": True,
-        "expiration_date": str(contract.expiry),
-        "root_symbol": contract.root,
-        "underlying_symbol": contract.root,
-        "underlying_asset_id": asset_id(contract.root),
-        "type": "call" if contract.call else "put",
-        "style": "european",
-        "strike_price": str(contract.strike),
-        "size": "100",
-    }

@@ -223,7 +223,7 @@ QUERIES = {
     ALPACA: (
         *("/v2/stocks/bars?symbols=SYA&limit=", "/v2/stocks/bars?symbols=SYA&page_token="),
         *("/v1beta3/crypto/us/bars?symbols=SYX/USD&limit=", "/v2/orders?limit="),
-        *("/v2/account/activities?page_size=", "/v2/options/contracts?limit="),
+        "/v2/account/activities?page_size=",
     ),
     KALSHI: tuple(
         f"{API}/portfolio/{name}?{field}="

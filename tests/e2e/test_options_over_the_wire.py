@@ -28,7 +28,6 @@ from alpaca.data.historical import OptionHistoricalDataClient
 from alpaca.data.requests import OptionLatestQuoteRequest
 from alpaca.trading.enums import OrderClass, OrderSide, OrderStatus, PositionIntent, TimeInForce
 from alpaca.trading.requests import (
-    GetOptionContractsRequest,
     GetOrdersRequest,
     LimitOrderRequest,
     MarketOrderRequest,
@@ -143,10 +142,6 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     assert not client.get_all_positions()
     account = client.get_account()
     assert float(account.options_buying_power) == pytest.approx(float(account.cash))
-    found: Any = client.get_option_contracts(
-        GetOptionContractsRequest(underlying_symbols=[UNDER], type="put")
-    )  # type: ignore[arg-type]
-    assert SHORT in {contract.symbol for contract in found.option_contracts}
     data = OptionHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
     quote: Any = data.get_option_latest_quote(OptionLatestQuoteRequest(symbol_or_symbols=SHORT))[
         SHORT
@@ -325,10 +320,8 @@ def test_quotes_are_of_now_and_one_of_the_day_before_is_none(
     words = f"options.vix={vix}", f"options.symbols=[{UNDER}]", f"start={AT}"
     here = practice(*words, speed=600.0)
     mine = spreads(here)
-    found = mine._venue.client.get("/options/contracts", {"underlying_symbols": UNDER})
-    listed = [contract_of(row["symbol"]) for row in found["option_contracts"]]
-    index = mine.index()
-    near = min(listed, key=lambda each: abs(float(each.strike) - index))
+    today = contract_of(SHORT).expiry
+    near = Contract(UNDER, today, True, Decimal(round(mine.index())))
     # More than the half-hour between two instants of the panel passes.
     first = here.venue.index
     while here.venue.index < first + 2:
