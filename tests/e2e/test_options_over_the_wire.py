@@ -760,7 +760,7 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     kill = ["-m", "execution.live", "kill", *(["--flatten"] if flatten else [])]
     killed = run_command(kill, cwd=tmp_path, env=environment(tmp_path, **state))
     assert killed.returncode == 0, killed.stderr
-    assert f"{account}, the one that is traded now" in killed.stdout
+    assert f"{account}, which is traded now" in killed.stdout
     assert "the loop stops. Remove it" in killed.stdout
     ended = seller.wait()
     told = "the loop was told to stop: the kill file is there"
