@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
@@ -155,46 +155,7 @@ class ActionEntry:
         return 0 if self.answer.startswith("rejected") else self.size
 
 
-@dataclass(frozen=True, slots=True)
-class _Began:
-    name: Text
-    worth: Amount
-
-
-@dataclass(frozen=True, slots=True)
-class _Books:
-    name: Text
-    at: Instant
-    content: Json[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    market: Text
-    begins: Instant
-    interval: Whole  # nanoseconds
-    rows: Whole
-
-
-@dataclass(frozen=True, slots=True)
-class _Tick:
-    market: Text
-    at: Instant
-    bid: Whole
-    ask: Whole
-    bid_size: Whole
-    ask_size: Whole
-    sold: Whole
-    bought: Whole
-    estimate: Real
-
-
-_BEGAN = Table("kalshi_began", _Began)
-_BOOKS = Table("kalshi_books", _Books)
-_MARKETS = Table("kalshi_markets", _Span)
-_TICKS = Table("kalshi_ticks", _Tick, key="market, at")
 _ACTIONS = Table(ACTION_TABLE, ActionEntry, key="market, at")
-_FIRST = "ON CONFLICT DO NOTHING"  # the first word counts
 
 
 def order_name(account: str, market: str, at: np.datetime64, action: int) -> str:
