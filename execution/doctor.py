@@ -58,7 +58,7 @@ from trainingdata.feed.endpoint import Keys, unread_address
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument, is_coin
+from trainingdata.instruments import instrument, is_coin
 from trainingdata.sessions import last_known
 
 Level = Literal["ok", "warning", "failure"]
@@ -206,47 +206,33 @@ def _account(start: Start) -> Said:
     return "failure", text
 
 
-def _margin(start: Start) -> Said:
-    multiplier = AccountFacts.multiplier.of(start.facts)
-    leverage = start.settings.limits.intraday_leverage
-    found = f"the venue lends up to {multiplier:f} times equity"
-    if multiplier >= Decimal(repr(leverage)):
-        return "ok", found
-    return "warning", (
-        f"{found}, less than limits.intraday_leverage={leverage:g}; the smaller counts, have margin"
-        " enabled at the venue to use the larger"
-    )
-
-
-def _shorting(start: Start) -> Said:
-    if AccountFacts.shorting.of(start.facts):
-        return "ok", "enabled"
-    return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
-
-
-def _crypto(start: Start) -> Said:
-    status = AccountFacts.crypto_status.of(start.facts)
+def _permissions(start: Start) -> Said:
+    """Whether the venue lends, and takes short sales and orders of coins and spreads."""
+    facts = start.facts
     coins = ", ".join(filter(is_coin, start.symbols))
-    if status == ACTIVE:
-        return "ok", ACTIVE
-    if not coins:
-        return "warning", f"{status}; have it enabled at the venue before coins are traded"
-    return "failure", (
-        f"{status}, and {coins} cannot be traded; have it enabled at the venue, or take coins out"
-        " of symbols"
-    )
-
-
-def _options(start: Start) -> Said:
-    level = AccountFacts.options_trading_level.of(start.facts)
+    notes = []
+    multiplier = AccountFacts.multiplier.of(facts)
+    leverage = start.settings.limits.intraday_leverage
+    if multiplier < Decimal(repr(leverage)):
+        notes.append(
+            f"it lends up to {multiplier:f} times equity, less than limits.intraday_leverage"
+            f"={leverage:g}, and the smaller counts"
+        )
+    if not AccountFacts.shorting.of(facts):
+        notes.append("nothing is sold short")
+    status = AccountFacts.crypto_status.of(facts)
+    if status != ACTIVE:
+        notes.append(f"crypto is {status}, and {coins or 'coins'} cannot be traded")
+    level = AccountFacts.options_trading_level.of(facts)
     if level is None:
-        level = AccountFacts.options_approved_level.of(start.facts)
-    if level is not None and level >= SPREADS:
-        return "ok", f"level {level:f}, spreads may be sold"
-    text = "the venue does not say which level the account has"
-    if level is not None:
-        text = f"level {level:f}, and spreads need {SPREADS}"
-    return "warning", f"{text}; look after it at the venue before spreads are sold"
+        level = AccountFacts.options_approved_level.of(facts)
+    if level is None or level < SPREADS:
+        said = "unknown" if level is None else f"{level:f}"
+        notes.append(f"the level of options is {said}, and spreads need {SPREADS}")
+    if not notes:
+        return "ok", f"lends {multiplier:f} times equity; shorts, coins and spreads are enabled"
+    text = f"{'; '.join(notes)}; have enabled at the venue what is meant"
+    return "failure" if coins and status != ACTIVE else "warning", text
 
 
 def _clock(start: Start) -> Said:
@@ -261,10 +247,7 @@ def _clock(start: Start) -> Said:
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
-    """Seconds by which a clock is ahead of ours at least, below 0 where it is behind.
-
-    It showed its time at some instant between two of ours: what lies between them is no offset.
-    """
+    """Seconds by which a clock, shown between two instants of ours, is ahead at least; signed."""
     none = np.timedelta64(0, "ns")
     ahead = max(shown - heard, none) + min(shown - asked, none)
     return float(ahead / np.timedelta64(1, "s"))
@@ -297,30 +280,27 @@ def _feed(start: Start) -> Said:
     data = MarketData(settings.broker, start.given_keys(), feed, adjustment)
     tables = data.tables(start.symbols, now - HISTORY, now, late)
     latest = {item.symbol: times[-1] for item, times, _ in tables}
-    kinds = {symbol: instrument(symbol).kind for symbol in start.symbols}
-    source = f"{settings.data.feed}, " if Kind.STOCK in kinds.values() else ""
-    missing = [symbol for symbol in start.symbols if symbol not in latest]
+    missing = ", ".join(symbol for symbol in start.symbols if symbol not in latest)
     if not latest:
         days = HISTORY / np.timedelta64(1, "D")
-        text = f"no bar of {', '.join(missing)} in the last {days:g} days"
-        return "failure", f"{source}{text}; check symbols and data.feed"
+        return (
+            "failure",
+            f"no bar of {missing} in {days:g} days; check symbols and data.feed={feed}",
+        )
     newest = max(latest, key=lambda symbol: latest[symbol])
     minutes = (now - latest[newest]) / np.timedelta64(1, "m")
     found = (
-        f"{source}the latest bar, of {newest}, closed at {utc_text(latest[newest])},"
+        f"{feed}, the latest bar, of {newest}, closed at {utc_text(latest[newest])},"
         f" {minutes:,.0f} min ago"
     )
-    due = {symbol: last_known(kinds[symbol], now) for symbol in latest}
+    due = {symbol: last_known(instrument(symbol).kind, now) for symbol in latest}
     behind = [s for s in latest if latest[s] < due[s] and now - due[s] >= late]
-    if len(behind) == len(latest):
-        found += (
-            f"; the one that closed at {utc_text(due[newest])} is not there, nothing is decided"
-        )
-        return "failure", f"{found} without it: wait, and look at the venue's status page"
     if missing:
-        found += f"; no bar of {', '.join(missing)}: take what is not traded out of symbols"
+        found += f"; no bar of {missing}: take what is not traded out of symbols"
     if behind:
-        found += f"; the last bar of {', '.join(behind)} is not there: wait"
+        found += f"; the last bar of {', '.join(behind)} is not there, and nothing of it is decided"
+    if len(behind) == len(latest):
+        return "failure", f"{found}: wait, and look at the venue's status page"
     return "warning" if missing or behind else "ok", found
 
 
@@ -363,7 +343,7 @@ def disk_said(free: Mapping[str, int]) -> Said:
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there; no file may be in the way."""
+    """The folder, or the nearest one above it that is there, in which this user may write."""
     absolute = folder.expanduser().absolute()
     try:
         place = next(path for path in (absolute, *absolute.parents) if path.exists())
@@ -374,24 +354,22 @@ def nearest(folder: Path) -> Path:
         ) from error
     if not place.is_dir():
         raise InputError(f"{place}: it is a file, and a folder is needed there; move it away")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{place}: cannot be written; let this user write there, or name another folder"
+        )
     return place
 
 
 def sqlite_said(folder: Path) -> Said:
     """Whether a journal can be kept in a folder, tried with a probe that is removed."""
     place = nearest(folder)
-    try:
-        with (
-            TemporaryDirectory(prefix=".doctor-", dir=place) as scratch,
-            closing(Database(Path(scratch) / "probe.sqlite")) as database,
-        ):
-            database.create("CREATE TABLE probe (number INTEGER)")
-            kept = [*database.rows("PRAGMA journal_mode"), *database.rows("PRAGMA synchronous")]
-    except OSError as error:
-        raise InputError(
-            f"{place}: cannot be written: {error.strerror or error}; let this user write there, or"
-            " name another folder"
-        ) from error
+    with (
+        TemporaryDirectory(prefix=".doctor-", dir=place) as scratch,
+        closing(Database(Path(scratch) / "probe.sqlite")) as database,
+    ):
+        database.create("CREATE TABLE probe (number INTEGER)")
+        kept = [*database.rows("PRAGMA journal_mode"), *database.rows("PRAGMA synchronous")]
     version = f"SQLite {sqlite3.sqlite_version}"
     if kept != [("delete",), (3,)]:
         text = f"{version} does not keep a rollback journal with synchronous=EXTRA in {place}"
@@ -405,18 +383,8 @@ def _process(start: Start) -> Said:
     if start.traded:
         text = f"account {account}: another process sends orders to it; end that one first"
         return "failure", text
-    lockable(account)
+    nearest(state_folder(account))  # in which its lock would lie
     return "ok", "no other process sends orders to the account"
-
-
-def lockable(account: str) -> None:
-    """Refuse a place in which this user could not take an account's lock; it is not taken."""
-    place = nearest(state_folder(account))
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{place}: cannot be written, and the account's lock would lie there; let this user"
-            " write there, or set XDG_STATE_HOME"
-        )
 
 
 def journal_said(path: Path, *, traded: bool) -> Said:
@@ -468,10 +436,7 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
     "keys": (_keys, ""),
     "venue": (_venue, ""),
     "account": (_account, "keys"),
-    "margin": (_margin, "keys"),
-    "shorting": (_shorting, "keys"),
-    "crypto": (_crypto, "keys"),
-    "options": (_options, "keys"),
+    "permissions": (_permissions, "keys"),
     "clock": (_clock, "keys"),
     "feed": (_feed, "clock"),
     "checkpoint": (_checkpoint, ""),
