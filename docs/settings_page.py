@@ -28,7 +28,7 @@ from marketsimulator.stress import StressSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import SpreadSettings
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.simulation.practice import PracticeSettings
+from option_spreads.simulation.desk import PracticeSettings
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"

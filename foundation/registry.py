@@ -6,7 +6,7 @@ COMMANDS   words of `kelly-chronos`; the module runs as `python -m`
 JOBS       words of `jobs=[…]` of the live loop; the module has `open_job`
 FEES       words of `fees=…` beside those of stocks and coins; the module has `SCHEDULE`
 DESKS      what the practice Alpaca trades beside stocks and coins; the module has
-           `PracticeSettings` and `desk`
+           `PracticeSettings` and `OptionDesk`
 
 Nothing that is registered is imported before somebody asks for it.
 """

@@ -8,4 +8,4 @@ COMMANDS = {
     "monte_carlo": "option_spreads.monte_carlo",
 }
 JOBS = {"spreads": "option_spreads.selling.job"}
-DESKS = {"options": "option_spreads.simulation.practice"}
+DESKS = {"options": "option_spreads.simulation.desk"}

@@ -94,7 +94,9 @@ class VenueOptions:
             broker.deposit(float(usd))
 
         module = registered_module("DESKS", "options")
-        desk: Desk = module.desk(symbol, market, terms, free_cash=free_cash, cash_flow=cash_flow)
+        desk: Desk = module.OptionDesk(
+            symbol, market, terms, free_cash=free_cash, cash_flow=cash_flow
+        )
         return desk
 
     @property

@@ -39,19 +39,7 @@ def contracts_now(
     """Contracts of the next spread, with the reason.
 
     In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
-
-    Parameters
-    ----------
-    mode
-        `PAPER` or `LIVE`: which account.
-    max_risk_per_contract
-        USD that one contract can lose.
-    notices
-        alerts of unknown state and of a halt.
-    account_balance
-        USD, instead of the one in the account's files.
-    verbose
-        whether the lines operators grep for are logged, or printed where no handler shows them.
+    Arguments as in `option_spreads.contracts.calculate_position_size`.
 
     Raises
     ------
@@ -165,9 +153,8 @@ def account_state(
 def size_contracts(
     state: AccountState, max_risk_per_contract: float, settings: AutoscalingSettings
 ) -> tuple[Statistics, ContractCount]:
-    """The statistics of the rolling window, and the contracts that follow.
-
-    They are sized from what both the balance and the trades say is there.
+    """The statistics of the rolling window, and the contracts that follow from what both the
+    balance and the trades say is there.
     """
     window = state.results[-settings.ROLLING_WINDOW :]
     statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)

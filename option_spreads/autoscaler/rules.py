@@ -265,18 +265,11 @@ def contracts_for(
     The safety halt, the drawdown halt, autoscaling switched off, bootstrap, no edge, Kelly's share.
     Halts come first: they hold while autoscaling is switched off as well.
 
-    Parameters
-    ----------
-    balance
-        USD.
-    statistics
-        of the rolling window.
-    closed
-        trades in all, the window's and those before it.
-    max_risk
-        USD that one contract can lose.
-    fall
-        of the balance from its peak, where a drawdown halt is in force, else 0.
+    balance: USD.
+    statistics: of the rolling window.
+    closed: trades in all, the window's and those before it.
+    max_risk: USD that one contract can lose.
+    fall: of the balance from its peak, where a drawdown halt is in force, else 0.
     """
     if balance < settings.floor:
         # Balances are whole cents: one is below the floor where it is below the next cent.
@@ -296,8 +289,8 @@ def contracts_for(
         why = kelly_name(settings.KELLY_FRACTION)
     else:
         kelly = statistics.lower_kelly(settings.KELLY_CONFIDENCE)
-        name = kelly_name(settings.KELLY_FRACTION)
-        why = f"{name}, {settings.KELLY_CONFIDENCE:.0%} lower bound"
+        why = kelly_name(settings.KELLY_FRACTION)
+        why += f", {settings.KELLY_CONFIDENCE:.0%} lower bound"
     if kelly is None or kelly < 0:
         return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
     share = Fraction(str(settings.KELLY_FRACTION))
@@ -365,14 +358,9 @@ def max_risk(
 ) -> float:
     """USD that one contract can lose: (width − credit) · 100.
 
-    Parameters
-    ----------
-    entry_credit
-        points received for one contract.
-    width
-        points of one side; the strategy's usual one where none is given.
-    condor
-        `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
+    entry_credit: points received for one contract.
+    width: points of one side; the strategy's usual one where none is given.
+    condor: `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
         credit.
 
     Raises

@@ -84,16 +84,10 @@ def doubts(
 ) -> list[str]:
     """What no account is likely to do, a sentence each.
 
-    Parameters
-    ----------
-    sample
-        what was resampled.
-    sets
-        figures by name, as of `summary`.
-    start
-        balance that each run began with, USD.
-    cap
-        contracts of a trade at most.
+    sample: what was resampled.
+    sets: figures by name, as of `summary`.
+    start: balance that each run began with, USD.
+    cap: contracts of a trade at most.
     """
     return [*_doubts_of_trades(sample), *_doubts_of_runs(sets, start, cap)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Protocol
@@ -27,6 +27,7 @@ from execution.option_orders import (
     net_price,
 )
 from foundation.errors import OrderRejected
+from marketsimulator.settings import OptionTerms, VenueSettings
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
 from option_spreads.simulation.pricing import Smile, bid_and_ask
@@ -34,6 +35,26 @@ from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
 MINUTE = np.timedelta64(1, "m")
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedTerms(OptionTerms):
+    """Options that a practice venue trades, and how it quotes them.
+
+    smile: of implied volatility over strikes.
+    """
+
+    smile: Smile = field(default_factory=Smile)
+
+
+@dataclass(frozen=True, slots=True)
+class PracticeSettings(VenueSettings):
+    """A practice venue: the bars, costs and margin of a backtest, and quoted options.
+
+    options: that are traded on its stocks.
+    """
+
+    options: QuotedTerms = field(default_factory=QuotedTerms)
 
 
 class IndexMarket(Protocol):
@@ -69,20 +90,16 @@ class OptionDesk:
         self,
         root: str,
         market: IndexMarket,
-        smile: Smile,
-        slippage: float,
+        terms: QuotedTerms,
         *,
         free_cash: Callable[[], float] = lambda: float("inf"),
         cash_flow: Callable[[Decimal], None] = lambda usd: None,
     ) -> None:
         """A desk without positions.
 
-        Parameters
-        ----------
         root: of the options that it trades, as SPXW.
         market: the index, its volatility index and the clock.
-        smile: what options are quoted at.
-        slippage: points a leg between the middle and what is quoted.
+        terms: what options are quoted at.
         free_cash: what may be reserved, USD.
         cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
             is reserved and released included.
@@ -93,8 +110,7 @@ class OptionDesk:
         self.reserved = Decimal(0)
         self._working = set[str]()
         self._market = market
-        self._smile = smile
-        self._slippage = slippage
+        self._terms = terms
         self._free_cash = free_cash
         self._cash_flow = cash_flow
 
@@ -147,8 +163,8 @@ class OptionDesk:
                 index,
                 years,
                 vix,
-                self._smile,
-                self._slippage,
+                self._terms.smile,
+                self._terms.slippage,
                 call=contract.call,
             )
             bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
@@ -329,7 +345,7 @@ class OptionDesk:
         first = session_of(days[0])
         if first is None or len(days) > DAYS_AHEAD or not first.opens <= now < first.closes:
             return None
-        rest_of_today = self._smile.implied.session_days(float((first.closes - now) / MINUTE))
+        rest_of_today = self._terms.smile.implied.session_days(float((first.closes - now) / MINUTE))
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 

@@ -36,8 +36,6 @@ def draw_trades(
     Runs have their streams by their number: the first thousand of ten thousand runs are those of a
     thousand.
 
-    Parameters
-    ----------
     n: trades that there are.
     runs, days: R and D.
     trades_a_day: above 0, on average; P is the next whole number.

@@ -117,14 +117,8 @@ class IndexModel:
             )
 
     def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
-        """Sessions on these dates.
+        """Sessions on these dates [D]; more dates leave the first ones as they are.
 
-        The model draws day by day: more dates leave the first ones as they are.
-
-        Parameters
-        ----------
-        dates: of the sessions [D].
-        seed: of what is drawn.
         smile: whose level and session options are priced with; none: the default one.
         """
         steps = SESSION // self.step
@@ -175,8 +169,6 @@ def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Gener
 
     From every point on the index has the mean of where it stands.
 
-    Parameters
-    ----------
     left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
     deviation: from the first point to the end, log.
     count: of paths.
@@ -198,8 +190,6 @@ def index_days(
     against the index's own move since then. An hour is its open, the extreme that its close lies
     away from, the other one, its close, and straight between them.
 
-    Parameters
-    ----------
     bars: a panel that has the symbol.
     symbol: what is read as the index.
     vix: closes of the volatility index by date, points.

@@ -97,8 +97,6 @@ def black_scholes(
     u = ln(s / k) / (v√t) + v√t / 2; a put is the same with the signs of both terms and both
     arguments of N turned.
 
-    Parameters
-    ----------
     spot, strike: points; these and the next two are numbers, or arrays of one shape.
     years: to expiry, 0 for what is settled: then, and where the volatility is 0, the value is the
         intrinsic value.

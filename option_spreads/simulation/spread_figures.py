@@ -40,8 +40,6 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
 
     A figure of which there is nothing is None, as the profit factor where no trade lost.
 
-    Parameters
-    ----------
     trades: of one account.
     days: the path that they were made on.
     start: balance before the first trade, USD.

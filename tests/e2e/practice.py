@@ -38,7 +38,7 @@ from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.rehearsal import rehearse
 from marketsimulator.venue.stocks import Venue
-from option_spreads.simulation.practice import PracticeSettings
+from option_spreads.simulation.desk import PracticeSettings
 from tests.passing import HURRIED
 from trainingdata.bars import Bars
 from trainingdata.feed.bar_feed import BarFeed

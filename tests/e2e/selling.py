@@ -19,7 +19,7 @@ from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.simulation.desk import OptionDesk
+from option_spreads.simulation.desk import OptionDesk, QuotedTerms
 from option_spreads.simulation.path import IndexDays, index_days
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, Bars, panel
@@ -130,5 +130,5 @@ def practising_seller(
     )
     market = PathMarket(path, closes)
     AccountFiles(folder / "paper", sizing.STARTING_CAPITAL).initialise()
-    desk = OptionDesk("SPXW", market, SMILE, COSTS.slippage)
+    desk = OptionDesk("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE))
     return Practising(market, desk, settings, vix, folder / "paper", Notices(None, None))

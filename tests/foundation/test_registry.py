@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = {
     "JOBS": ("open_job",),
     "FEES": ("SCHEDULE",),
-    "DESKS": ("PracticeSettings", "desk"),
+    "DESKS": ("PracticeSettings", "OptionDesk"),
 }
 
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from execution.option_orders import Contract, OptionLeg, SpreadOrder, contract_of
 from foundation.errors import InputError, OrderRejected
-from option_spreads.simulation.desk import OptionDesk, largest_loss
-from option_spreads.simulation.pricing import Smile
+from option_spreads.simulation.desk import OptionDesk, QuotedTerms, largest_loss
 
 DAY = date(2024, 4, 2)
 NEXT = date(2024, 4, 3)
@@ -114,7 +113,7 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
 ):
     market = Market()
     flows = list[Decimal]()
-    desk = OptionDesk("SPXW", market, Smile(), 0.05, cash_flow=flows.append)
+    desk = OptionDesk("SPXW", market, QuotedTerms(), cash_flow=flows.append)
     credit = desk.submit(spread("a", 2)).credit
     assert flows == [credit * 200 - 1000]
     assert desk.reserved == 1000
@@ -128,7 +127,7 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
 
 def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, Smile(), 0.05)
+    desk = OptionDesk("SPXW", market, QuotedTerms())
     desk.submit(spread("a"))
     market.at = "2024-04-02T20:00"
     desk.advance()
@@ -137,7 +136,7 @@ def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
 
 
 def test_what_nobody_could_cover_or_pay_is_refused() -> None:
-    desk = OptionDesk("SPXW", Market(), Smile(), 0.05, free_cash=lambda: 600.0)
+    desk = OptionDesk("SPXW", Market(), QuotedTerms(), free_cash=lambda: 600.0)
     naked = SpreadOrder(
         "n", (OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")), 1
     )
@@ -153,7 +152,7 @@ def test_what_nobody_could_cover_or_pay_is_refused() -> None:
 
 def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, Smile(), 0.05)
+    desk = OptionDesk("SPXW", market, QuotedTerms())
     desk.send(spread("a", least="3.00"))
     assert desk.tickets["a"].status == "new"
     market.level = 4965.0
@@ -169,7 +168,7 @@ def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
 
 def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, Smile(), 0.05)
+    desk = OptionDesk("SPXW", market, QuotedTerms())
     today = option(4980)
     later = option(4980, expiry=NEXT)
     quotes = desk.quotes(
@@ -219,7 +218,7 @@ def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
     root: str, day: date, last: str, first_refused: str | None
 ) -> None:
     market = Market()
-    desk = OptionDesk(root, market, Smile(), 0.05)
+    desk = OptionDesk(root, market, QuotedTerms())
     legs = tuple(
         OptionLeg(Contract(root, day, False, Decimal(strike)), side)
         for strike, side in ((4980, "sell"), (4975, "buy"))
