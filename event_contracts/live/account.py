@@ -6,10 +6,9 @@ A day is New York's, as for stocks: the venue is there, and its fees are dated b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +19,7 @@ from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
-from event_contracts.trading.listings import Sides, read_markets, sale_prices
+from event_contracts.trading.listings import read_markets, sale_prices
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from execution.journal.decisions import Journal
 from execution.journal.intents import Intent
@@ -39,31 +38,83 @@ _TICK = np.timedelta64(1, "ns")
 
 
 @dataclass(frozen=True, slots=True)
-class KalshiRecords:
-    """An account at Kalshi while a process has it, and what its job writes down.
+class KalshiAccount:
+    """An account at Kalshi while a process has it, and the marks by which its openings are halted.
 
     journal, actions: of the job.
     guard: has the last word before an order is sent.
+    limits: shares whose loss halts.
     """
 
     account: OpenAccount
     journal: Journal
     actions: ActionLog
     guard: Guard
+    limits: LossLimits
 
     def opens_nothing(self) -> bool:
         """Whether a halt stands under which nothing is opened."""
         halts = self.account.halts
         return bool(why_halted(halts, "everything") or why_halted(halts, "openings"))
 
+    def go_on(self, manager: KalshiMultiMarketOrderManager) -> None:
+        """Have a manager go on from the books that are kept."""
+        if kept := self.actions.kept():
+            manager.begin(kept[0])
+
+    def mark(self, manager: KalshiMultiMarketOrderManager) -> Reading:
+        """Read the account, write down what it is worth, and halt or resume by what it has lost.
+
+        Returns what was read, beside what it was when it was marked before.
+
+        Raises
+        ------
+        BrokerError
+            for a venue that does not answer, or an account that trades whenever it is read.
+        """
+        reading = manager.reading()
+        cash, positions = reading.books.cash, reading.books.positions
+        listings = read_markets(manager.venue, positions)
+        kept = self.actions.kept()
+        sales = sale_prices(listings, kept[1] if kept else {})
+        values = {
+            market: listings[market].value_of(count, sales[market])
+            for market, count in positions.items()
+        }
+        mark = AccountMark(
+            at=self._instant(reading.books.at),
+            equity=float(sum(values.values(), cash)),
+            cash=float(cash),
+            gross_stock=0.0,
+            gross_crypto=0.0,
+            stock_ceiling=0.0,
+            flows=float(reading.flow),
+            positions={market: float(value) for market, value in values.items()},
+        )
+        with self.account.database.transaction():
+            _, changes = write_mark(self.journal, self.account.halts, mark, self.limits)
+            self.actions.keep(reading.books, sales)
+        manager.begin(reading.books)
+        self.account.tell_of_changes(changes)
+        if reading.differences:
+            self.account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
+        else:
+            self.account.notices.end_alert(DIFFERENCES)
+        return reading
+
+    def _instant(self, at: np.datetime64) -> np.datetime64:
+        """When a mark is made: after the one before, though the clock may have gone back."""
+        last = self.journal.point_before()
+        return at if last is None else max(at, last.at + _TICK)
+
 
 @contextmanager
-def kalshi_records(
+def kalshi_account(
     settings: KalshiTradingSettings,
     venue: KalshiSettings,
     keys: KalshiKeys,
     now: Callable[[], np.datetime64],
-) -> Iterator[KalshiRecords]:
+) -> Iterator[KalshiAccount]:
     """Hold the locks of an account, and open its journal; in memory where nothing is sent.
 
     Raises
@@ -76,11 +127,12 @@ def kalshi_records(
     with open_account(name, root, keys.redact, now, *told, unattended=True, dry=dry) as account:
         account.next_pass.expect(JOB, now(), now())
         guard = KalshiGuard(settings.guards, account.halts, account.book, account.kill_file)
-        yield KalshiRecords(
+        yield KalshiAccount(
             account,
             account.journal(JOB),
             ActionLog(account.database, account.events, account.book, JOB),
             _nothing_is_sent if dry else guard,
+            settings.guards,
         )
 
 
@@ -98,85 +150,3 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
 def _nothing_is_sent(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
     del intent, now, seen
     return "mode=dry sends nothing"
-
-
-class KalshiAccount:
-    """Marks of one account, by which its openings are halted.
-
-    manager: reads it, and goes on from the books that are kept.
-    records: its journal and its halts; their notices are told of a halt once.
-    limits: shares whose loss halts.
-
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a journal that cannot be read or written.
-    """
-
-    def __init__(
-        self,
-        manager: KalshiMultiMarketOrderManager,
-        records: KalshiRecords,
-        limits: LossLimits,
-    ) -> None:
-        self._manager = manager
-        self._account = records.account
-        self._journal = records.journal
-        self._actions = records.actions
-        self._limits = limits
-        self._sales: Mapping[str, Sides] = {}
-        if kept := records.actions.kept():
-            books, self._sales = kept
-            manager.begin(books)
-
-    def mark(self) -> Reading:
-        """Read the account, write down what it is worth, and halt or resume by what it has lost.
-
-        Returns what was read, beside what it was when it was marked before.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or an account that trades whenever it is read.
-        """
-        reading = self._manager.reading()
-        positions = reading.books.positions
-        listings = read_markets(self._manager.venue, positions)
-        sales = sale_prices(listings, self._sales)
-        values = {
-            market: listings[market].value_of(count, sales[market])
-            for market, count in positions.items()
-        }
-        self._write(reading, sales, values)
-        if reading.differences:
-            self._account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
-        else:
-            self._account.notices.end_alert(DIFFERENCES)
-        return reading
-
-    def _write(
-        self, reading: Reading, sales: Mapping[str, Sides], values: Mapping[str, Decimal]
-    ) -> None:
-        """Write a mark, what it rests on and the halts that follow from it down as one."""
-        cash = reading.books.cash
-        mark = AccountMark(
-            at=self._instant(reading.books.at),
-            equity=float(sum(values.values(), cash)),
-            cash=float(cash),
-            gross_stock=0.0,
-            gross_crypto=0.0,
-            stock_ceiling=0.0,
-            flows=float(reading.flow),
-            positions={market: float(value) for market, value in values.items()},
-        )
-        with self._account.database.transaction():
-            _, changes = write_mark(self._journal, self._account.halts, mark, self._limits)
-            self._actions.keep(reading.books, sales)
-        self._manager.begin(reading.books)
-        self._sales = sales
-        self._account.tell_of_changes(changes)
-
-    def _instant(self, at: np.datetime64) -> np.datetime64:
-        """When a mark is made: after the one before, though the clock may have gone back."""
-        last = self._journal.point_before()
-        return at if last is None else max(at, last.at + _TICK)

@@ -8,13 +8,13 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from event_contracts.live.account import JOB, KalshiAccount, KalshiRecords, kalshi_records
+from event_contracts.live.account import JOB, KalshiAccount, kalshi_account
 from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.live.size_panel import sizes_section
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService
@@ -26,18 +26,39 @@ from event_contracts.trading.market_fees import MarketFees
 from event_contracts.trading.network import load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
+from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.sampler import EstimateFile, Sampler
 from event_contracts.trading.sight import worth
+from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
+from event_contracts.trading.venue_orders import order_of
+from execution.journal.intents import TAKEN, IntentBook
 from execution.live.loop import Stop
-from execution.live.page import Bounds
+from execution.live.page import Bounds, Section
 from execution.live.runner import awaited, run_jobs
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError
+from foundation.page import render_page
 from foundation.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 Show = Callable[[ActionEntry], None]
+
+MARKETS_SHOWN = 50
+_TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
+_LATEST = (
+    f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
+    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
+)
+_SIZES = (
+    """{% from "charts" import drawn %}{% from "sheet" import box %}"""
+    + SIZE_MACRO
+    + """
+<p class="muted">Orders that were taken in the latest markets, {{ markets }} of them. What they
+earned is not in the journal: event_contracts.paper_report plays them again.</p>
+{% call box("Sizes of event contracts") %}{{ sized(sizes) }}{% endcall %}
+"""
+)
 
 
 @dataclass(slots=True)
@@ -47,8 +68,7 @@ class KalshiJob:
     service: decides and sends.
     sampler: reads the markets.
     manager: of the account's orders.
-    account: marks what it is worth.
-    records: in which every tick is a pass.
+    account: in which every tick is a pass, and which is marked.
     stop: after which nothing more is decided.
     steps: ticks to make; none goes on until every market has settled.
     made: ticks so far.
@@ -58,7 +78,6 @@ class KalshiJob:
     sampler: Sampler
     manager: KalshiMultiMarketOrderManager
     account: KalshiAccount
-    records: KalshiRecords
     stop: Stop
     steps: int | None
     made: int = field(default=0, init=False)
@@ -83,21 +102,21 @@ class KalshiJob:
             for a venue that does not answer, after the failure was written down.
         """
         self.made += 1
-        now = self.records.account.now()
-        number = self.records.journal.passes.begin(now)
+        now = self.account.account.now()
+        number = self.account.journal.passes.begin(now)
         try:
             updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
             for update in updates:
                 if not self.stop:
                     self.service.work(update)
-            reading = self.account.mark()
+            reading = self.account.mark(self.manager)
         except BrokerError as error:
-            self.records.journal.passes.end(number, self.records.account.now(), failed=str(error))
+            self.account.journal.passes.end(number, self.account.account.now(), failed=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle = "" if updates else "no market shows anything"
-        self.records.journal.passes.end(
-            number, self.records.account.now(), decision=shown, fills=reading.fills, idle=idle
+        self.account.journal.passes.end(
+            number, self.account.account.now(), decision=shown, fills=reading.fills, idle=idle
         )
 
     def finish(self, *, flatten: bool) -> list[str]:
@@ -110,7 +129,7 @@ class KalshiJob:
         BrokerError
             for a venue that does not answer; what works there ends by itself.
         """
-        now = self.records.account.now()
+        now = self.account.account.now()
         for market in self.sampler.spans:
             self.manager.withdraw(market, now)
         held = self.manager.reading().books.positions if flatten else {}
@@ -140,8 +159,8 @@ def trade(
     policy, sizes = policy_of(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
     supervisor = Supervisor.of(os.environ)
-    with kalshi_records(settings, venue, keys, time.now) as records:
-        account = records.account
+    with kalshi_account(settings, venue, keys, time.now) as ours:
+        account = ours.account
         connection = KalshiConnection(venue, keys, time)
         own = EstimateFile(estimates, account.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
@@ -156,35 +175,35 @@ def trade(
                 space.admission,
                 fees,
                 book=account.book,
-                guard=records.guard,
+                guard=ours.guard,
                 job=JOB,
                 life=max(settings.life * settings.step, ORDER_LIFE),
                 time=time,
             )
-            marks = KalshiAccount(manager, records, settings.guards)
-            began = records.actions.began(worth(manager.view(settings.markets[0])))
+            ours.go_on(manager)
+            began = ours.actions.began(worth(manager.view(settings.markets[0])))
             service = ActorService(
                 account.name,
                 manager,
                 space,
                 policy(space, float(began)),
-                records.actions,
+                ours.actions,
                 account.notices,
                 settings.actor,
                 clock=account.now,
                 sizes=sizes,
                 life=settings.life,
-                halted=records.opens_nothing,
+                halted=ours.opens_nothing,
                 show=show,
             )
             # The steps of an earlier process go on.
-            earlier = records.actions.spans()
+            earlier = ours.actions.spans()
             for market, listing in listings.items():
                 span = earlier.get(market) or sampler.span(market, listing, account.now())
                 sampler.spans[market] = span
                 service.follow(market, span)
-            marks.mark()
-            return KalshiJob(service, sampler, manager, marks, records, stop, settings.steps)
+            ours.mark(manager)
+            return KalshiJob(service, sampler, manager, ours, stop, settings.steps)
 
         job = awaited(
             begin,
@@ -229,3 +248,21 @@ def policy_of(
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")
     return lambda *_: network, network.about.features == features_of(sizes=True)
+
+
+def sizes_section(book: IntentBook) -> Section:
+    """Sizes of the latest markets' orders, on the account's page."""
+    return Section("Sizes of event contracts", partial(_sizes_body, book), SIZE_STYLE)
+
+
+def _sizes_body(book: IntentBook) -> str:
+    by_market: dict[str, list[SentOrder]] = {}
+    for intent in book.select(_LATEST):
+        order = order_of(intent)
+        at = float(intent.sent_at.astype("datetime64[ms]").astype(np.int64)) / 1000
+        sent = SentOrder(intent.client_order_id, int(order.count), at)
+        by_market.setdefault(order.market, []).append(sent)
+    sizes = size_view([Episode(tuple(orders), ()) for orders in by_market.values()], "seconds")
+    if sizes is None:
+        return ""
+    return render_page(_SIZES, sizes=sizes, markets=len(by_market))

@@ -48,7 +48,7 @@ _OPEN_STATUSES = {  # what a filter by status means
 }
 
 
-def balance_answer(venue: KalshiVenue) -> Answer:
+def balance(venue: KalshiVenue) -> Answer:
     """`GET /portfolio/balance`."""
     cash = venue.cash
     return {
@@ -58,7 +58,7 @@ def balance_answer(venue: KalshiVenue) -> Answer:
     }
 
 
-def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
+def order(venue: KalshiVenue, ticket: Ticket) -> Answer:
     """One order."""
     placed = ticket.placed
     request = ticket.request
@@ -78,7 +78,7 @@ def order_answer(venue: KalshiVenue, ticket: Ticket) -> Answer:
     }
 
 
-def receipt_answer(ticket: Ticket, now: np.datetime64) -> Answer:
+def receipt(ticket: Ticket, now: np.datetime64) -> Answer:
     """What a new order is answered with: it has yet to meet a tick."""
     return {
         "order_id": ticket.order_id,
@@ -89,7 +89,7 @@ def receipt_answer(ticket: Ticket, now: np.datetime64) -> Answer:
     }
 
 
-def orders_answer(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
+def orders(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
     """`GET /portfolio/orders`; hidden: so many of the newest are left out."""
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
@@ -101,10 +101,10 @@ def orders_answer(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0)
         if _is_asked_for(query, status=ticket.status, ticker=ticket.request.ticker)
         and _within(query, venue.exchange.at(ticket.placed.placed))
     ]
-    return _page("orders", rows, query, lambda ticket: order_answer(venue, ticket))
+    return _page("orders", rows, query, lambda ticket: order(venue, ticket))
 
 
-def fills_answer(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
+def fills(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
     rows = [
         (number, (number, booked))
@@ -134,7 +134,7 @@ def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
     }
 
 
-def positions_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
+def positions(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
     paid = {settlement.market for settlement in venue.payments}
     traded = {booked.fill.market for booked in venue.exchange.fills} - paid
@@ -146,7 +146,7 @@ def positions_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     return _page("market_positions", rows, query, lambda each: _position_answer(venue, each))
 
 
-def settlements_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
+def settlements(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/settlements`: markets that paid while something of them was held."""
     rows = [
         (number, settlement)
@@ -158,7 +158,7 @@ def settlements_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     return _page("settlements", rows, query, lambda each: _settlement_answer(venue, each))
 
 
-def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
+def market(venue: KalshiVenue, ticker: str) -> Answer:
     """One market."""
     listing = venue.listing(ticker)
     (bid, bid_size), (ask, ask_size) = venue.best(ticker)
@@ -185,7 +185,7 @@ def market_answer(venue: KalshiVenue, ticker: str) -> Answer:
     }
 
 
-def markets_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
+def markets(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /markets`."""
     status = query.get("status", "")
     if status and status not in _OPEN_STATUSES:
@@ -200,10 +200,10 @@ def markets_answer(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
         and _is_asked_for(query, event_ticker=event_of(listing), series_ticker=series_of(listing))
         and (not status or venue.status(listing.ticker) in _OPEN_STATUSES[status])
     ]
-    return _page("markets", rows, query, lambda ticker: market_answer(venue, ticker))
+    return _page("markets", rows, query, lambda ticker: market(venue, ticker))
 
 
-def series_answer(venue: KalshiVenue, ticker: str) -> Answer:
+def series(venue: KalshiVenue, ticker: str) -> Answer:
     """`GET /series/{series_ticker}`: what its fees are."""
     if ticker not in {series_of(each) for each in venue.exchange.listings.values()}:
         raise Refused(404, "not_found", f"series {ticker} not found")
@@ -214,7 +214,7 @@ def series_answer(venue: KalshiVenue, ticker: str) -> Answer:
     return {"series": series}
 
 
-def event_answer(venue: KalshiVenue, ticker: str) -> Answer:
+def event(venue: KalshiVenue, ticker: str) -> Answer:
     """`GET /events/{event_ticker}`: which series it is one of."""
     for listing in venue.exchange.listings.values():
         if event_of(listing) == ticker:

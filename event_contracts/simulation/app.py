@@ -21,19 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from event_contracts.simulation.answers import (
-    balance_answer,
-    event_answer,
-    fills_answer,
-    market_answer,
-    markets_answer,
-    order_answer,
-    orders_answer,
-    positions_answer,
-    receipt_answer,
-    series_answer,
-    settlements_answer,
-)
+from event_contracts.simulation import answers
 from event_contracts.simulation.tickets import (
     Answer,
     OrderRequest,
@@ -150,22 +138,22 @@ class KalshiServer:
         return {
             "portfolio/orders": self._orders,
             "portfolio/orders/{order_id}": self._order,
-            "portfolio/fills": lambda request: fills_answer(
+            "portfolio/fills": lambda request: answers.fills(
                 venue, request.query, self._hidden(request)
             ),
-            "portfolio/positions": lambda request: positions_answer(venue, request.query),
-            "portfolio/settlements": lambda request: settlements_answer(venue, request.query),
-            "portfolio/balance": lambda _: balance_answer(venue),
+            "portfolio/positions": lambda request: answers.positions(venue, request.query),
+            "portfolio/settlements": lambda request: answers.settlements(venue, request.query),
+            "portfolio/balance": lambda _: answers.balance(venue),
             "exchange/status": lambda _: {
                 "exchange_active": True,
                 "trading_active": not venue.exchange.is_over,
             },
-            "markets": lambda request: markets_answer(venue, request.query),
+            "markets": lambda request: answers.markets(venue, request.query),
             "markets/{ticker}": lambda request: {
-                "market": market_answer(venue, request.match_info["ticker"])
+                "market": answers.market(venue, request.match_info["ticker"])
             },
-            "events/{ticker}": lambda request: event_answer(venue, request.match_info["ticker"]),
-            "series/{ticker}": lambda request: series_answer(venue, request.match_info["ticker"]),
+            "events/{ticker}": lambda request: answers.event(venue, request.match_info["ticker"]),
+            "series/{ticker}": lambda request: answers.series(venue, request.match_info["ticker"]),
         }
 
     def _control_routes(self) -> list[web.RouteDef]:
@@ -200,7 +188,7 @@ class KalshiServer:
         partial = bool(take(("partial",), request.method, request.path))
         reject = bool(take(("reject_later",), request.method, request.path))
         ticket = self.venue.submit(order, partial=partial, reject=reject)
-        return web.json_response(receipt_answer(ticket, self.venue.now), status=201)
+        return web.json_response(answers.receipt(ticket, self.venue.now), status=201)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         order_id = request.match_info["order_id"]
@@ -215,7 +203,7 @@ class KalshiServer:
         return web.json_response(answer)
 
     def _orders(self, request: web.Request) -> Answer:
-        answer = orders_answer(self.venue, request.query, self._hidden(request))
+        answer = answers.orders(self.venue, request.query, self._hidden(request))
         answer["orders"] = [self._disguised(order, request) for order in answer["orders"]]
         return answer
 
@@ -224,7 +212,7 @@ class KalshiServer:
         if self._hidden(request):
             raise Refused(404, "not_found", f"order {order_id} not found")
         ticket = self.venue.ticket(order_id)
-        return {"order": self._disguised(order_answer(self.venue, ticket), request)}
+        return {"order": self._disguised(answers.order(self.venue, ticket), request)}
 
     def _hidden(self, request: web.Request) -> int:
         """How many of the newest rows a read leaves out, on demand."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
@@ -42,15 +41,7 @@ class EpisodeSettings(OrderSettings):
     reward: Reward = "value"
 
     def __post_init__(self) -> None:
-        self.refuse_other_kinds(
-            market=SyntheticMarket,
-            starting_cash=Real,
-            fees=KalshiFees,
-            size_features=bool,
-            reward=str,
-        )
-        if self.reward not in get_args(Reward):
-            raise InputError(f"reward: {self.reward!r} is none of {', '.join(get_args(Reward))}")
+        OrderSettings.__post_init__(self)
         if self.starting_cash > LARGEST_CASH:
             raise InputError(
                 f"starting_cash: ${self.starting_cash:,.0f} is beyond ${LARGEST_CASH:,}, up to"

@@ -196,16 +196,9 @@ def sessions_from(draws: Draws, settings: SyntheticMarket) -> Array:
 
 
 class _Terms(NamedTuple):
-    """The settings as numbers, for compiled code.
-
-    centre: log-odds that are reverted to.
-    start_deviation: of the first row's log-odds.
-    keep: share of their distance that a step keeps.
-    shock: deviation that a step adds to the log-odds.
-    ticks: in a dollar.
-    wider: ticks of width beyond the first one that are expected.
-    fade: logarithm of the share of depths that are one contract deeper.
-    lot, informed, noise, edge, memory, estimate_noise: as in the settings.
+    """The settings as numbers, for compiled code: log-odds that are reverted to, and a step's share
+    of the distance that is kept and deviation that is added; `fade` is the logarithm of the share
+    of depths that are one contract deeper.
     """
 
     centre: float

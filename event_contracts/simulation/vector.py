@@ -34,6 +34,7 @@ from event_contracts.trading.records import (
 )
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, unowned
+from foundation.configuration import with_changes
 from foundation.errors import InputError
 
 Floats = npt.NDArray[np.float32]
@@ -69,7 +70,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         self, count: int, sessions: Sequence[npt.ArrayLike] | None = None, **settings: Any
     ) -> None:
         self.num_envs = _checked_count(count)
-        self.settings = EpisodeSettings(**settings)
+        self.settings = with_changes(EpisodeSettings(), settings)
         tick = self.settings.market.tick
         self._sessions = None if sessions is None else _tapes_of(sessions, tick)
         longest = self.settings.market.steps + 1

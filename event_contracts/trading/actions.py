@@ -36,9 +36,7 @@ from foundation.errors import InputError
 
 if TYPE_CHECKING:
     from gymnasium.spaces import Discrete
-from numbers import Integral, Real
 
-from foundation.errors import in_one_line
 
 PriceStyle = Literal["passive", "mid", "aggressive"]
 
@@ -46,7 +44,6 @@ POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTIONS = 25
 LIFE = 2  # ticks that an order rests, trained and live
-_WORDS = {Real: "int or float", Integral: "whole number", bool: "True or False"}
 _SIZED = 20  # the last action with a size
 SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
@@ -165,20 +162,7 @@ class OrderSettings:
     cash_buffer: float = float(CASH_BUFFER)
     life: int = LIFE
 
-    def refuse_other_kinds(self, **kinds: type) -> None:
-        """Refuse a field that is of another kind than it has to be; kinds: by name.
-
-        Raises
-        ------
-        InputError
-            naming the field, the value and what was expected.
-        """
-        own = {"limits": PositionLimits, "cash_buffer": Real, "life": Integral}
-        for name, kind in {**own, **kinds}.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-                words = _WORDS.get(kind, kind.__name__)
-                raise InputError(f"{name}: {in_one_line(repr(value))} is no {words}")
+    def __post_init__(self) -> None:
         if self.life < 1:
             raise InputError(f"life: {self.life} steps are below 1")
 
@@ -202,6 +186,7 @@ class LimitOrderActionSpace(OrderSettings):
     admission: Admission = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        OrderSettings.__post_init__(self)
         sizes = tuple(self.position_sizes)
         object.__setattr__(self, "position_sizes", sizes)
         increasing = sizes == tuple(sorted(set(sizes))) and all(n == int(n) for n in sizes)
@@ -253,6 +238,20 @@ class LimitOrderActionSpace(OrderSettings):
 
     def refusal(self, action: int, view: MarketView) -> str | None:
         """Why an action may not be sent, in words; nothing where it may, and of HOLD."""
+        found = self._asked_for(action, view, "asked")
+        return found if isinstance(found, str) else None
+
+    def action_masks(self, view: MarketView) -> Mask:
+        """Which actions may be sent, numpy bool [25]: HOLD always, the reserved ones never."""
+        return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
+
+    def order(self, action: int, view: MarketView, client_order_id: str) -> LimitOrder | None:
+        """The order of an action; none of HOLD and of what may not be sent."""
+        found = self._asked_for(action, view, client_order_id)
+        return found if isinstance(found, LimitOrder) else None
+
+    def _asked_for(self, action: int, view: MarketView, name: str) -> LimitOrder | str | None:
+        """The order of an action, or why it may not be sent; nothing of HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
             return f"{action} is reserved" if action else None
@@ -264,21 +263,8 @@ class LimitOrderActionSpace(OrderSettings):
             quote = view.quote
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
         verb, side = SIDES[intent - 1]
-        return self.admission.refusal(verb, side, price, Decimal(count), view)
-
-    def action_masks(self, view: MarketView) -> Mask:
-        """Which actions may be sent, numpy bool [25]: HOLD always, the reserved ones never."""
-        return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
-
-    def order(self, action: int, view: MarketView, client_order_id: str) -> LimitOrder | None:
-        """The order of an action; none of HOLD and of what may not be sent."""
-        intent, size_index = decode_action(action)
-        price = self.price(intent, view.quote) if intent else None
-        if price is None or self.refusal(action, view) is not None:
-            return None
-        verb, side = SIDES[intent - 1]
-        count = Decimal(self.position_sizes[size_index])
-        return LimitOrder(client_order_id, view.market, verb, side, price, count)
+        why = self.admission.refusal(verb, side, price, Decimal(count), view)
+        return why or LimitOrder(name, view.market, verb, side, price, Decimal(count))
 
     def execute_action_sync(
         self, action: int, manager: OrderManager, market: str, client_order_id: str

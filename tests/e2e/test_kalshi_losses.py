@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.live.account import JOB, KalshiAccount, KalshiRecords, kalshi_records
+from event_contracts.live.account import JOB, KalshiAccount, kalshi_account
 from event_contracts.live.guard import KalshiGuardSettings
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.trading import KalshiJob, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.admission import PositionLimits
+from event_contracts.trading.books import Reading
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.fees import FeeRules
@@ -83,38 +84,40 @@ class Process:
 
     here: KalshiPractice
     settings: KalshiTradingSettings
-    records: KalshiRecords
-    account: KalshiAccount
+    ours: KalshiAccount
     manager: KalshiMultiMarketOrderManager
     clock: Clock
 
     @property
     def standing(self) -> list[str]:
-        return [halt.kind for halt in self.records.account.halts.standing()]
+        return [halt.kind for halt in self.ours.account.halts.standing()]
 
     @property
     def notices(self) -> list[str]:
-        return [kind for (kind,) in self.records.account.database.rows("SELECT kind FROM notices")]
+        return [kind for (kind,) in self.ours.account.database.rows("SELECT kind FROM notices")]
 
     def marks(self) -> list[tuple[float, float]]:
         """Equity and flows of every mark; USD."""
         query = "SELECT equity, flows FROM marks ORDER BY at"
-        return [(equity, flows) for equity, flows in self.records.account.database.rows(query)]
+        return [(equity, flows) for equity, flows in self.ours.account.database.rows(query)]
+
+    def mark(self) -> Reading:
+        return self.ours.mark(self.manager)
 
     def advance(self, steps: int) -> list[str]:
         """Let ticks pass and mark the account; what stands then."""
         self.here.advance(steps)
-        self.account.mark()
+        self.ours.mark(self.manager)
         return self.standing
 
     def service(self, action: int = 0) -> ActorService:
         service = ActorService(
-            self.records.account.name,
+            self.ours.account.name,
             self.manager,
             self.settings.space_at(FeeRules()),
             Always(action),
-            self.records.actions,
-            self.records.account.notices,
+            self.ours.actions,
+            self.ours.account.notices,
             clock=system_clock,
         )
         service.follow(RAIN, MarketSpan(system_clock(), SECOND, 100_000))
@@ -125,9 +128,7 @@ class Process:
         connection = KalshiConnection(self.settings.venue(), self.manager.venue.keys)
         sampler = Sampler(connection, (RAIN,), np.timedelta64(100, "ms"))
         sampler.spans[RAIN] = MarketSpan(system_clock(), SECOND, 100)
-        return KalshiJob(
-            self.service(), sampler, self.manager, self.account, self.records, Stop(), None
-        )
+        return KalshiJob(self.service(), sampler, self.manager, self.ours, Stop(), None)
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""
@@ -136,8 +137,8 @@ class Process:
         for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
             tick[name] = self.here.exchange.exchange.shown(RAIN)[name]
         # Every row is decided on once: the next one is a little ahead.
-        row = len(self.records.actions.ticks(RAIN))
-        span = self.records.actions.spans()[RAIN]
+        row = len(self.ours.actions.ticks(RAIN))
+        span = self.ours.actions.spans()[RAIN]
         entry = service.work(MarketUpdate(RAIN, span.begins + row * SECOND, tick))
         assert entry is not None
         return entry.answer or entry.reason
@@ -148,19 +149,19 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     settings = settings_of(here, **more)
     keys = KalshiKeys(here.key_id, here.private_key)
     clock = Clock()
-    with kalshi_records(settings, settings.venue(), keys, clock) as records:
+    with kalshi_account(settings, settings.venue(), keys, clock) as ours:
         admission = settings.space_at(FeeRules()).admission
         manager = manager_at(
             here,
             admission,
-            records.account.book,
+            ours.account.book,
             settings=settings.venue(),
-            guard=records.guard,
+            guard=ours.guard,
             job=JOB,
             time=Time(now=clock),
         )
-        account = KalshiAccount(manager, records, settings.guards)
-        yield Process(here, settings, records, account, manager, clock)
+        ours.go_on(manager)
+        yield Process(here, settings, ours, manager, clock)
 
 
 def pay_in(here: KalshiPractice, usd: int) -> None:
@@ -178,7 +179,7 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
     here: KalshiPractice,
 ) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         assert now.decide(BUY_YES_100).startswith("taken")
         assert now.advance(1) == []
         # 100 at 0.51 cost 51 and a fee of 1.75; they are worth 50 at the middle, and then 10.
@@ -186,21 +187,21 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
         assert now.advance(4) == ["daily_loss", "drawdown"]
         assert now.marks()[-1] == (57.25, 0.0)
         assert "halted: daily_loss" in now.decide(BUY_YES_100)
-        now.account.mark()
+        now.mark()
         assert now.notices == ["halt daily_loss", "halt drawdown"]
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         assert now.standing == ["daily_loss", "drawdown"]
         assert "halted: daily_loss" in now.decide(BUY_YES_100)
         assert now.decide(SELL_YES_100).startswith("taken")
         assert len(now.notices) == 2
         here.advance()
-        now.account.mark()
+        now.mark()
     for kind in ("daily_loss", "drawdown"):
         clear(journal(), kind, "Ada")
     with process(here) as now:
         # What the person saw halts no more.
-        now.account.mark()
+        now.mark()
         assert now.standing == []
         assert now.decide(BUY_YES_100).startswith("taken")
 
@@ -209,7 +210,7 @@ def test_a_drawdown_ends_once_half_of_it_has_come_back_and_a_daily_loss_does_not
     here: KalshiPractice,
 ) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         now.decide(BUY_YES_100)
         assert now.advance(5) == ["daily_loss", "drawdown"]
         assert now.advance(4) == ["daily_loss"]
@@ -220,14 +221,14 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
     here: KalshiPractice,
 ) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         now.decide(BUY_YES_100)
         now.advance(1)
         pay_in(here, 500)
         assert now.advance(1) == []
         pay_in(here, -540)
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         assert now.standing == []
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
@@ -235,7 +236,7 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
 def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPractice) -> None:
     with process(here) as now:
         assert now.manager.view(RAIN).cash == 100
-        now.account.mark()
+        now.mark()
         job = now.job()
         for paid, cash in ((500, 600), (-400, 200)):
             before = now.manager.view(RAIN).cash
@@ -249,24 +250,24 @@ def test_what_is_paid_in_is_spent_from_the_round_on_that_sees_it(here: KalshiPra
 
 def test_a_deposit_between_processes_hides_no_loss(here: KalshiPractice) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         now.decide(BUY_YES_100)
         now.advance(1)
     here.advance(4)
     pay_in(here, 900)
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         assert now.marks()[-1] == (957.25, 900)
         assert now.standing == ["daily_loss", "drawdown"]
 
 
 def test_what_fills_while_no_process_runs_is_no_flow(here: KalshiPractice) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         now.decide(BUY_YES_100)
     here.advance()
     with process(here) as now:
-        assert now.account.mark().fills == 1
+        assert now.mark().fills == 1
         assert now.marks() == [(100.0, 0.0), (97.25, 0.0)]
 
 
@@ -276,7 +277,7 @@ def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_kno
         kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement=4) as here,
         process(here) as now,
     ):
-        now.account.mark()
+        now.mark()
         now.decide(BUY_YES_100)
         seen = {}
         while here.exchange.status(RAIN) != "finalized":
@@ -295,33 +296,33 @@ def test_the_last_bid_is_remembered_over_a_restart() -> None:
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
     with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement=4) as here:
         with process(here) as now:
-            now.account.mark()
+            now.mark()
             now.decide(BUY_YES_100)
             now.advance(1)
         here.advance(5)
         assert here.exchange.status(RAIN) == "closed"
         with process(here) as now:
-            now.account.mark()
+            now.mark()
             assert now.marks()[-1] == (96.25, 0.0)
 
 
 def test_what_cannot_be_read_marks_nothing(here: KalshiPractice) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         for path in ("balance", "positions", "fills", "settlements"):
             here.fault("status", status=500, method="GET", path=f"/trade-api/v2/portfolio/{path}")
             with pytest.raises(BrokerError):
-                now.account.mark()
+                now.mark()
             here.clear_faults()
         assert len(now.marks()) == 1
 
 
 def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         pay_in(here, 50)
         now.clock.ahead = np.timedelta64(-3, "h")
-        now.account.mark()
+        now.mark()
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
 
 
@@ -355,10 +356,10 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
     here: KalshiPractice, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with process(here) as now:
-        now.account.mark()
+        now.mark()
         now.decide(BUY_YES_100)
         now.advance(5)
-        StatusPage(now.records.account.database, BOUNDS).refresh()
+        StatusPage(now.ours.account.database, BOUNDS).refresh()
     assert status(journal(), system_clock()) == 0
     said = capsys.readouterr().out
     assert "equity $57.25, cash $47.25" in said

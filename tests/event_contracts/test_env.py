@@ -283,12 +283,12 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         ({"reward": "fame"}, "reward: 'fame' is none of value, log_wealth"),
         ({"life": 0}, "life: 0 steps are below 1"),
         ({"session": np.zeros((5, len(COLUMNS)))}, "is not above the row's yes_bid"),
-        ({"position_sizes": (0.5, 10, 20, 50, 100)}, "five increasing numbers"),
+        ({"position_sizes": (0.5, 10, 20, 50, 100)}, "0.5 is no whole number"),
         ({"starting_cash": 1.7e308}, "is beyond \\$1,000,000"),
         ({"starting_cash": float("-inf")}, "no number of whole cents"),
-        ({"starting_cash": "60"}, "starting_cash: '60' is no int or float"),
-        ({"limits": None}, "limits: None is no PositionLimits"),
-        ({"life": 2.0}, "life: 2.0 is no whole number"),
+        ({"starting_cash": "much"}, "starting_cash: .* no number"),
+        ({"limits": None}, "limits: "),
+        ({"life": 2.5}, "life: .* no whole number"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_a_line(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.simulation import app
+from event_contracts.simulation import answers
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.market_fees import FeeTerms, MarketFees
@@ -112,9 +112,9 @@ def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
 
 def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the venue say something else of a series."""
-    plain = app.series_answer
+    plain = answers.series
 
     def answer(venue: Any, ticker: str) -> Any:
         return {"series": change(plain(venue, ticker)["series"])}
 
-    monkeypatch.setattr(app, "series_answer", answer)
+    monkeypatch.setattr(answers, "series", answer)
