@@ -211,31 +211,23 @@ def replay(config: DictConfig) -> None:
     InputError
         for an address that is no practice server with a waiting clock, and what a pass met.
     """
-    made = 0
-    try:
-        settings, keys, feed, trader = venue_parts(config)
-        _say_unused_range(config, "a replay's range is the server's")
-        look = FirstLook(settings)
+    settings, keys, feed, trader = venue_parts(config)
+    _say_unused_range(config, "a replay's range is the server's")
+    look = FirstLook(settings)
 
-        def noted(cycle: Cycle) -> None:
-            nonlocal made
-            made += 1
-            _log(cycle)
-            look(cycle)
+    def noted(cycle: Cycle) -> None:
+        _log(cycle)
+        look(cycle)
 
-        summary = run_replay(
-            settings,
-            keys,
-            feed,
-            trader,
-            Path(config.output),
-            overwrite=may_overwrite(config),
-            show=noted,
-        )
-    except KeyboardInterrupt:
-        if not made:
-            say_aside("It was stopped before its first pass: none was made this time.")
-        raise
+    summary = run_replay(
+        settings,
+        keys,
+        feed,
+        trader,
+        Path(config.output),
+        overwrite=may_overwrite(config),
+        show=noted,
+    )
     sys.stdout.write(f"{summary}\n")
 
 

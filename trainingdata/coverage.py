@@ -64,23 +64,31 @@ class Coverage:
 def coverage(bars: Bars) -> tuple[Coverage, ...]:
     """A row for each symbol of a panel that has bars."""
     rows = []
+    in_files = bars.with_unread()
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
         if len(times):
             origin = bars.origins[s] if bars.origins else None
-            rows.append(_row(item.symbol, item.kind, times, values[:, CLOSE], origin))
+            listed, _ = in_files.real_bars(s)
+            rows.append(_row(item.symbol, item.kind, listed, times, values[:, CLOSE], origin))
     return tuple(rows)
 
 
 def _row(
-    symbol: str, kind: Kind, times: Instants, closes: Array, origin: Origin | None
+    symbol: str,
+    kind: Kind,
+    listed: Instants,
+    times: Instants,
+    closes: Array,
+    origin: Origin | None,
 ) -> Coverage:
-    missing = np.diff(_bar_numbers(kind, times)) - 1
+    """Of a symbol's bars; listed: instants of those that are left out too, which no file lacks."""
+    missing = np.diff(_bar_numbers(kind, listed)) - 1
     gap = int(missing.argmax()) if len(missing) and missing.max() > 0 else None
     starts = started_at(kind, times)
     after = None
     if gap is not None:
-        after = started_at(kind, following_bar_ends(kind, times[gap : gap + 1], 1)[0])[0]
+        after = started_at(kind, following_bar_ends(kind, listed[gap : gap + 1], 1)[0])[0]
     changes = np.append(0.0, closes[1:] / closes[:-1] - 1)
     largest = int(np.abs(changes).argmax())
     return Coverage(

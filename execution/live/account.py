@@ -107,11 +107,6 @@ class LiveAccount:
         """What guards judge orders of some symbols by: the account, and their last trades.
 
         needed: whether they may not be judged without last trades; what only reduces may.
-
-        Raises
-        ------
-        BrokerError
-            for last trades that are needed and do not come.
         """
         names = sorted(set(symbols))
         try:
@@ -127,11 +122,6 @@ class LiveAccount:
         """Compare what the account holds with what it should hold by our own doing.
 
         What differs at each of three readings is odd: `believe` sets it aside.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, and for one that lists less than it has answered.
         """
         if not self._holdings.begun:
             self._begin()
@@ -297,11 +287,6 @@ class LiveAccount:
 
         A trade at another price than its order filled at is asked for again. A booking that would
         move equity by more than what is listed late counts once cash shows it too.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         if not self._holdings.begun:
             return

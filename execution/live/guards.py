@@ -108,11 +108,6 @@ class Guards:
 
         seen: the account, read just now: no order may be on its way to the venue since, but those
             that were let pass by it.
-
-        Raises
-        ------
-        DatabaseFailed
-            for a journal that cannot be read.
         """
         if self._stop.flattening:
             return "" if intent.part in REDUCING else "everything is being closed"

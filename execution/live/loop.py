@@ -32,7 +32,10 @@ SECOND = np.timedelta64(1, "s")
 
 
 class Job(Protocol):
-    """Something that is stepped at instants of its own."""
+    """Something that is stepped at instants of its own.
+
+    A venue or data that cannot be used now is `BrokerError` or `DataError`.
+    """
 
     @property
     def name(self) -> str:
@@ -44,24 +47,13 @@ class Job(Protocol):
         ...
 
     def step(self) -> None:
-        """Do what is due.
-
-        Raises
-        ------
-        BrokerError, DataError
-            for a venue or data that cannot be used now.
-        """
+        """Do what is due."""
         ...
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel what works, and where it is to, close what is held, before the loop ends.
 
         Returns what was to be closed and is held all the same.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         ...
 

@@ -41,8 +41,6 @@ class NightWatch:
     own id: another one beside it could sell the same shares twice. What a decision was to take off
     and may never counts as held, and other shares are cut for it.
 
-    broker: of the account, with its book and its guards.
-    live: what is written down and guarded.
     journal: of the job that trades stocks.
     read: reads the account, and writes down what it is worth.
     """
@@ -76,11 +74,6 @@ class NightWatch:
         """Look, where that is due at an instant; whether it was.
 
         A look that fails is made again.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
         """
         closes = close_of_day(now, self.closes)
         due = self.due(now)
@@ -102,7 +95,9 @@ class NightWatch:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         self._ask_again(closes)
         self._broker.follow()
-        self._cancel_what_works()
+        # What decisions and earlier looks have left working in stocks.
+        working = [o for o in self._seen().open_orders if self._is_ours(o) and is_stock(o.symbol)]
+        self._broker.cancel(order.client_order_id for order in working)
         try:
             account = self._read()
         except UnbelievedMarks as error:
@@ -134,13 +129,7 @@ class NightWatch:
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
     def send(self, orders: Sequence[Order], account: Account, name: str) -> None:
-        """Write orders that only reduce down, under a name, and send them.
-
-        Raises
-        ------
-        BrokerError
-            the first trouble with one of them, once all were sent.
-        """
+        """Write orders that only reduce down, under a name, and send them."""
         seen = self._live.sight(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
@@ -173,6 +162,9 @@ class NightWatch:
         except BrokerError as error:
             log.warning("%s", error)
 
+    def _is_ours(self, order: Order) -> bool:
+        return strategy_of(order.client_order_id) == self._settings.order_name
+
     def _in_somebodys_way(self, account: Account) -> set[str]:
         """Symbols whose cut would trade with an open order of somebody else's in the account.
 
@@ -181,17 +173,6 @@ class NightWatch:
         return {
             order.symbol
             for order in account.open_orders
-            if strategy_of(order.client_order_id) != self._settings.order_name
+            if not self._is_ours(order)
             and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
         }
-
-    def _cancel_what_works(self) -> None:
-        """Cancel what decisions and earlier looks have left working in stocks."""
-        names = [
-            order.client_order_id
-            for order in self._seen().open_orders
-            if strategy_of(order.client_order_id) == self._settings.order_name
-            and is_stock(order.symbol)
-        ]
-        if names:
-            self._broker.cancel(names)

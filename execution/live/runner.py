@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,17 +95,15 @@ def run_loop(
         for word in settings.jobs:
             if word == TRADE:
                 continue
-            over = partial(_has_ended, trading)
             module = registered_module("JOBS", word)
+            over = lambda: trading is not None and trading.ended  # noqa: E731
             job = held.enter_context(module.open_job(settings, keys, live, over))
             live.at_risk = job.at_risk
             sections.append(job.section)
             # What is open has its stops looked at first.
             jobs.insert(0, job)
 
-        bounds = Bounds(
-            settings.limits.symbol_cap, settings.guards, settings.limits.crypto_leverage
-        )
+        limits = settings.limits
         watched = WatchedClock(live)
         run_jobs(
             jobs,
@@ -115,7 +112,7 @@ def run_loop(
             supervisor,
             clock=watched if clock == "broker" else system_clock,
             answers=watched.answers,
-            bounds=bounds,
+            bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
             sections=sections,
             halt_after=settings.halt_after,
             flatten=settings.flatten_at_stop,
@@ -144,11 +141,6 @@ def run_jobs(
     bounds, sections: as for the account's page, which is kept meanwhile.
     flatten: whether everything is closed where it is told to stop.
     symbols: of stocks and coins, whose next pass is said.
-
-    Raises
-    ------
-    BrokerError, DataError
-        for what the last pass met, and a venue that does not answer at the end.
     """
     page = StatusPage(account.database, bounds, sections)
     announced: set[np.datetime64] = set()
@@ -176,10 +168,6 @@ def run_jobs(
             finish(jobs, account, stop, flatten=flatten)
 
 
-def _has_ended(trading: TradingJob | None) -> bool:
-    return trading is not None and trading.ended
-
-
 def awaited(
     ask: Callable[[], Answer],
     stop: Stop,
@@ -192,11 +180,6 @@ def awaited(
 
     patient: whether a venue that does not answer is asked again.
     hopeless: failures after which it is asked no more.
-
-    Raises
-    ------
-    BrokerError
-        for these failures, and a venue that does not answer where nobody is patient.
     """
     said = False
     while not stop:
@@ -221,11 +204,6 @@ def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop, *, flatten: bo
     Trouble of one job keeps no other from ending.
 
     flatten: whether everything is to be closed, also where the kill file does not say so.
-
-    Raises
-    ------
-    BrokerError
-        for a venue that does not answer; what works there goes on working.
     """
     stop.flattening = flatten = flatten or _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})

@@ -11,7 +11,7 @@ from foundation.counts import counted
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import holding_end, is_decision, last_known
+from trainingdata.sessions import holding_end, is_decision, last_known, started_at
 
 LATE = 5 * DAY  # after what was asked; a history may begin on a long weekend
 
@@ -70,8 +70,9 @@ def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
         if not len(times):
             lines.append(f"{symbol} has no bars: nothing is forecast of it.")
             continue
-        if times[0] - asked > LATE:
-            firsts.setdefault(times[0], []).append(symbol)
+        first = started_at(instrument(symbol).kind, times[:1])[0]
+        if first - asked > LATE:
+            firsts.setdefault(first, []).append(symbol)
         if len(times) < context:
             lines.append(
                 f"{symbol} has {counted(len(times), 'bar')}, fewer than the {context} that a"

@@ -9,21 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from alpaca.trading.client import TradingClient
-from omegaconf import DictConfig
 
-import trade_stock_e2e
 from execution.account_lock import JOURNAL
 from execution.live.cycle import Cycle
 from execution.live.replay import Records, WaitingClock, run_replay
 from foundation.command import Ended
-from foundation.compose import composed_config
 from foundation.database import Database, rows_of_table
 from foundation.errors import BrokerError, InputError
 from foundation.files import DIGESTS, refuse_mixture
@@ -332,19 +329,6 @@ def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
     assert (said["halted"], said["fills"]) == ([], 0)
 
 
-def test_a_replay_that_is_stopped_before_its_first_pass_says_that_none_was_made(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stopped(_: DictConfig) -> NoReturn:
-        raise Ended(signal.SIGTERM)
-
-    monkeypatch.setattr(trade_stock_e2e, "venue_parts", stopped)
-    with pytest.raises(Ended):
-        trade_stock_e2e.replay(composed_config("live", ["mode=replay"]))
-    line = "It was stopped before its first pass: none was made this time.\n"
-    assert capsys.readouterr().err == line
-
-
 def test_a_clock_that_runs_is_no_replay(practice: Start, tmp_path: Path) -> None:
     desk = Desk(practice(SYMBOLS, *HOURS, speed=10.0), tmp_path)
     with pytest.raises(InputError, match="has no clock that waits"):
@@ -382,7 +366,7 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     done = run_command(command, cwd=desk.folder, env=environment(desk.folder))
     assert done.returncode == 0, done.stderr
     assert "start: not used; a replay's range is the server's" in done.stderr
-    assert "SYA, SYB begin at 2024-01-02T15:30Z, later than history_days asks for" in done.stderr
+    assert "SYA, SYB begin at 2024-01-02T14:30Z, later than history_days asks for" in done.stderr
     assert json.loads(done.stdout) == desk.summary
     assert not desk.summary["partial"]
     assert desk.here.venue.over

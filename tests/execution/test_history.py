@@ -20,8 +20,8 @@ def test_a_history_that_is_whole_says_nothing_and_one_that_begins_late_says_wher
     assert history_lines(bars("2024-01-02"), ASKED, 100) == []
     late = history_lines(bars("2024-01-10"), ASKED, 50)
     assert [line.split(", later than")[0] for line in late] == [
-        "The bars of SYXUSD begin at 2024-01-10T06:00Z",
-        "The bars of SYA, SYB begin at 2024-01-10T15:30Z",
+        "The bars of SYXUSD begin at 2024-01-10T05:00Z",
+        "The bars of SYA, SYB begin at 2024-01-10T14:30Z",
     ]
     assert all(
         line.endswith("later than history_days asks for (2024-01-01T00:00Z).") for line in late

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata import load_bars
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, Origin, panel
 from trainingdata.coverage import JUMP, clipped, coverage, print_coverage
 from trainingdata.instruments import instrument
 
@@ -54,6 +54,18 @@ def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
     assert row.largest_at == utc("2024-01-01T03:00")
     (calm,) = coverage(coin([100]))
     assert (calm.gaps, calm.longest_at, calm.jumps, calm.largest) == (0, None, 0, 0.0)
+
+
+def test_a_bar_that_is_left_out_is_none_that_its_file_lacks() -> None:
+    bars = coin([100, 101, 102, 103, 104], missing=(3,))
+    mask = bars.mask.copy()
+    mask[0, 1] = False
+    unread = bars.times[[1]], bars.values[0, [1]]
+    origins = (Origin("a.csv", "UTC", 60, unread=unread),)
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    (row,) = coverage(replace(bars, values=values, mask=mask, origins=origins))
+    assert (row.bars, row.gaps, row.missing) == (3, 1, 1)
+    assert row.longest_at == utc("2024-01-01T03:00")
 
 
 @given(st.sets(st.integers(1, 30)), st.integers(0, 31))
