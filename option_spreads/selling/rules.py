@@ -344,7 +344,40 @@ class SpreadRules:
                 f" {latest:g} ({what})"
             )
 
-    def stop_loss(self, credit: float) -> float:
+    def must_leave(self, minute: float) -> bool:
+        """Whether everything is bought back at a minute after 09:30, whatever it has earned."""
+        return self.leave_at is not None and minute >= self.leave_at
+
+    def exit(
+        self, credit: float, cost: float, before: float, best: float, minute: float
+    ) -> Exit | None:
+        """The reason to buy a spread back at a minute after 09:30, if there is one; all in points.
+
+        credit: what it was sold at.
+        cost: what buying it back costs now; before: at the look before.
+        best: the highest profit of any look, this one among them.
+        """
+        profit = credit - cost
+        # Stops come first, so that a profit which is held to the close does not lift them.
+        stop = self._stop_loss(credit)
+        if -profit >= stop:
+            # A cost that rose by more than the whole stop since the last look has jumped over it:
+            # what lies beyond the stop is lost as well, and the exit has a name of its own.
+            return "gap" if cost - before > stop else "stop"
+        # Options that deliver shares have to be gone before the close, whatever they have earned.
+        if self.must_leave(minute):
+            return "time"
+        held = [share for since, share in self.holds if minute >= since]
+        if held and profit >= held[-1] * credit:
+            return None
+        if self.target is not None and profit >= self.target * credit:
+            return "target"
+        armed = self.trail_from is not None and best >= self.trail_from * credit
+        if armed and best - profit >= self.trail_back * credit:
+            return "trailing"
+        return None
+
+    def _stop_loss(self, credit: float) -> float:
         """Loss at which a spread of this credit is bought back, points; infinity for none."""
         limits = []
         # A spread that brought nothing in would be at a multiple of its credit from the start.
@@ -353,17 +386,6 @@ class SpreadRules:
         if self.stop_usd is not None:
             limits.append(self.stop_usd / SHARES)
         return min(limits, default=math.inf)
-
-    def must_leave(self, minute: float) -> bool:
-        """Whether everything is bought back at a minute after 09:30, whatever it has earned."""
-        return self.leave_at is not None and minute >= self.leave_at
-
-    def held_profit(self, minute: float) -> float:
-        """Profit that is held to the close at a minute, share of the credit; infinity for none."""
-        for since, profit in reversed(self.holds):
-            if minute >= since:
-                return profit
-        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,45 +408,6 @@ class SpreadCosts:
         """Commission and fees of so many orders, USD a contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
         return a_leg * len(spread.legs) * orders
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What the rules know of a spread that is held, points.
-
-    credit: what it was sold at.
-    cost: what buying it back cost at the last look.
-    best: the highest profit of any look.
-    """
-
-    credit: float
-    cost: float
-    best: float = 0.0
-
-    def after(self, cost: float, minute: float, rules: SpreadRules) -> tuple[Running, Exit | None]:
-        """The same spread after a look at its cost, and the reason to leave it, if there is one.
-
-        cost: what buying it back costs now, points; minute: after 09:30.
-        """
-        profit = self.credit - cost
-        now = Running(self.credit, cost, max(self.best, profit))
-        # Stops come first, so that a profit which is held to the close does not lift them.
-        stop = rules.stop_loss(self.credit)
-        if -profit >= stop:
-            # A cost that rose by more than the whole stop since the last look has jumped over it:
-            # what lies beyond the stop is lost as well, and the exit has a name of its own.
-            return now, "gap" if cost - self.cost > stop else "stop"
-        # Options that deliver shares have to be gone before the close, whatever they have earned.
-        if rules.must_leave(minute):
-            return now, "time"
-        if profit >= rules.held_profit(minute) * self.credit:
-            return now, None
-        if rules.target is not None and profit >= rules.target * self.credit:
-            return now, "target"
-        armed = rules.trail_from is not None and now.best >= rules.trail_from * self.credit
-        if armed and now.best - profit >= rules.trail_back * self.credit:
-            return now, "trailing"
-        return now, None
 
 
 def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:

@@ -277,9 +277,10 @@ class SpreadSeller:
             leaving = rules.must_leave(minute)
             price = self._price(spread, needed=not leaving)
             if price is not None:
-                running, why = spread.running.after(float(-price), minute, rules)
-                cost = Decimal(str(running.cost))
-                spread = replace(spread, asked=cost, best=running.best, why=why or "")
+                credit, cost = float(spread.credit), float(-price)
+                best = max(spread.best, credit - cost)
+                why = rules.exit(credit, cost, float(spread.asked), best, minute)
+                spread = replace(spread, asked=Decimal(str(cost)), best=best, why=why or "")
             elif leaving:
                 # An order at the market needs no quote, and shares would be delivered without it.
                 spread = replace(spread, why="time")

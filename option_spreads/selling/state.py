@@ -32,7 +32,7 @@ from foundation.errors import InputError
 from foundation.files import put_whole
 from option_spreads.autoscaler.account import UnknownState
 from option_spreads.autoscaler.trades import ClosedTrade
-from option_spreads.selling.rules import Exit, Running, Spread, SpreadCosts, StrikeLeg
+from option_spreads.selling.rules import Exit, Spread, SpreadCosts, StrikeLeg
 from trainingdata.sessions import Session, session_of
 
 FILE = "open_spreads.json"
@@ -60,9 +60,9 @@ class OpenSpread:
     contracts: spreads that are ordered, and once they are open, spreads that were sold.
     credit: points a spread.
     entered: New York time.
-    asked: what buying it back cost at the last look, points; `Running.cost`.
+    asked: what buying it back cost at the last look, points.
     reason: why it was sold.
-    best: highest profit so far, points; `Running.best`.
+    best: highest profit of any look, points.
     why: the exit for which it is bought back, empty until there is one.
     attempts: closing orders so far.
     closed: contracts that were bought back.
@@ -154,11 +154,6 @@ class OpenSpread:
     def remaining(self) -> int:
         """Contracts that have not been bought back."""
         return self.contracts - self.closed
-
-    @property
-    def running(self) -> Running:
-        """What the rules know of it."""
-        return Running(float(self.credit), float(self.asked), self.best)
 
     @property
     def order_id(self) -> str:

@@ -144,26 +144,15 @@ def account_paths(
     runs, days, _ = draws.shape
     balances = np.empty((runs, days), dtype=np.int64)
     figures = np.empty((runs, 9))
+
+    def follow(rows: slice) -> None:
+        _follow(results, risks, overlaps, draws[rows], rules, balances[rows], figures[rows])
+
     # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
-    shares = [share for share in np.array_split(np.arange(runs), os.cpu_count() or 1) if len(share)]
-    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
-        jobs = []
-        for share in shares:
-            rows = slice(share[0], share[-1] + 1)
-            jobs.append(
-                pool.submit(
-                    _follow,
-                    results,
-                    risks,
-                    overlaps,
-                    draws[rows],
-                    rules,
-                    balances[rows],
-                    figures[rows],
-                )
-            )
-        for job in jobs:
-            job.result()
+    threads = min(os.cpu_count() or 1, max(runs, 1))
+    ends = [runs * k // threads for k in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(follow, map(slice, ends[:-1], ends[1:])))
     drawdown, fall, days_under_water, halted, recovered, *counts = figures.T
     contracts, trades, wins, at_cap = (count.astype(np.int64) for count in counts)
     return AccountPaths(

@@ -28,7 +28,6 @@ from foundation.arrays import Array
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRisk,
-    ContractCount,
     Drawdown,
     Statistics,
     contracts_for,
@@ -37,7 +36,6 @@ from option_spreads.autoscaler.rules import (
 from option_spreads.selling.rules import (
     SESSION,
     Exit,
-    Running,
     Spread,
     SpreadCosts,
     SpreadRules,
@@ -195,14 +193,16 @@ def spread_account(
         sold.
     """
     book = _Book(sizing, Fraction(str(max_position)))
+    refusals = []
     for offer in offers:
         book.close_until(offer.day, offer.entry_row)
-        book.enter(offer)
+        if reason := book.enter(offer):
+            refusals.append(Refusal(offer.day, reason))
     book.close_all()
     return SpreadAccount(
         sizing.STARTING_CAPITAL,
         tuple(book.closed),
-        tuple(book.refusals),
+        tuple(refusals),
         book.cut,
         float(book.most_collateral),
     )
@@ -213,7 +213,6 @@ class _Book:
 
     def __init__(self, sizing: AutoscalingSettings, max_position: Fraction) -> None:
         self.closed: list[SpreadTrade] = []
-        self.refusals: list[Refusal] = []
         self.cut = 0
         self.most_collateral = Fraction(0)
         self._sizing = sizing
@@ -224,25 +223,35 @@ class _Book:
         self._statistics = Statistics.of([], sizing.FEE_PER_CONTRACT)
         self._open: list[SpreadTrade] = []
 
-    def enter(self, offer: SpreadTrade) -> None:
-        """Sell an offer, in as many contracts as are sized and covered, or refuse it."""
-        size = self._size(offer)
+    def enter(self, offer: SpreadTrade) -> Unsold | None:
+        """Sell an offer, in as many contracts as are sized and covered; else why it is not sold."""
+        spread = offer.spread
+        # A size may rest on closed trades alone.
+        size = contracts_for(
+            self._balance,
+            self._statistics,
+            len(self._results),
+            _risk(spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK),
+            self._sizing,
+            self._drawdown.in_force,
+        )
         if size.number == 0:
-            self._refuse(offer, "halt" if size.halted else "negative_kelly")
-            return
-        held = self._collateral()
-        contracts = min(size.number, offer.spread.covered(self._balance - held))
+            return "halt" if size.halted else "negative_kelly"
+        held = sum(
+            (Fraction(trade.spread.collateral) * trade.contracts for trade in self._open),
+            Fraction(0),
+        )
+        contracts = min(size.number, spread.covered(self._balance - held))
         if contracts == 0:
-            self._refuse(offer, "not_covered")
-            return
-        held += Fraction(offer.spread.collateral) * contracts
+            return "not_covered"
+        held += Fraction(spread.collateral) * contracts
         # The guard of a live account withholds the whole order: it makes none smaller.
         if held > self._max_position * self._balance:
-            self._refuse(offer, "max_position")
-            return
+            return "max_position"
         self.cut += contracts < size.number
         self.most_collateral = max(self.most_collateral, held)
         self._open.append(replace(offer, contracts=contracts))
+        return None
 
     def close_until(self, day: int, row: int) -> None:
         """Book what has been left by a point of the path, in the order in which it was left."""
@@ -265,27 +274,6 @@ class _Book:
         for trade in self._open[-1:]:
             self.close_until(trade.day + 1, 0)
 
-    def _size(self, offer: SpreadTrade) -> ContractCount:
-        """Contracts by the autoscaler. A size may rest on closed trades alone."""
-        spread = offer.spread
-        risk = _risk(spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK)
-        return contracts_for(
-            self._balance,
-            self._statistics,
-            len(self._results),
-            risk,
-            self._sizing,
-            self._drawdown.in_force,
-        )
-
-    def _collateral(self) -> Fraction:
-        """USD held against all open spreads."""
-        held = (Fraction(trade.spread.collateral) * trade.contracts for trade in self._open)
-        return sum(held, Fraction(0))
-
-    def _refuse(self, offer: SpreadTrade, reason: Unsold) -> None:
-        self.refusals.append(Refusal(offer.day, reason))
-
 
 @cache
 def _risk(strategy: str, credit: float, width: float, condor: CondorRisk) -> Fraction:
@@ -300,10 +288,12 @@ def _exit(
 
     closing_costs [K]: points that buying it back costs. minutes [K]: since 09:30.
     """
-    running = Running(credit, closing_costs[0])
+    best = 0.0
     # At the last point the session is over: nothing is bought back there any more.
     for k in range(1, len(closing_costs) - 1):
-        running, reason = running.after(closing_costs[k], minutes[k], rules)
+        cost = closing_costs[k]
+        best = max(best, credit - cost)
+        reason = rules.exit(credit, cost, closing_costs[k - 1], best, minutes[k])
         if reason is not None:
             return k, reason
     return len(closing_costs) - 1, None
