@@ -239,10 +239,7 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
 
     progress: called as runs are done.
 
-    Raises
-    ------
-    InputError
-        for settings, sessions, checkpoints or a ledger that cannot be used.
+    Raises `InputError` for settings, sessions, checkpoints or a ledger that cannot be used.
     """
     check_ledger(settings.trials)
     held_out = held_out_sessions(settings)

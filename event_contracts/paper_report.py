@@ -146,11 +146,8 @@ class PaperReport:
 def paper_report(settings: PaperReportSettings) -> PaperReport:
     """The report of an account's journal.
 
-    Raises
-    ------
-    InputError
-        for a journal that cannot be read or makes no sense, or has no decisions on event
-        contracts.
+    Raises `InputError` for a journal that cannot be read or makes no sense, or has no decisions on
+    event contracts.
     """
     path = Path(settings.journal)
     # Unlike the path's own question this one has an answer for a name that no file can have.

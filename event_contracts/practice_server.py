@@ -48,17 +48,14 @@ from marketsimulator.venue.serving import Serving, add_serving_flags
 FLAGS = {"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"}
 
 
-def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> None:
+def serve(settings: KalshiVenueSettings, key_word: str, serving: Serving) -> None:
     """Serve until interrupted.
 
-    key_file: the private key's, which is written; it may not be there.
+    key_word: the path of the private key's file, which is written; it may not be there.
 
-    Raises
-    ------
-    InputError
-        for settings, data, a file or an address that cannot be used.
+    Raises `InputError` for settings, data, a file or an address that cannot be used.
     """
-    with _key_errors(key_file):
+    with _key_errors(key_word) as key_file:
         if key_file.exists():
             raise InputError(
                 f"--key-file: {key_file} is there already; name a new file, or remove it"
@@ -71,7 +68,7 @@ def serve(settings: KalshiVenueSettings, key_file: Path, serving: Serving) -> No
     venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(venue, keys, serving.speed)
     listener = serving.listener()
-    with _key_errors(key_file):
+    with _key_errors(key_word):
         _write_key(key_file, keys)
     tickers = ", ".join(venue.exchange.listings)
     sys.stdout.write(
@@ -109,24 +106,17 @@ def main() -> None:
         words = overrides_of_flags(flags)
         config = composed_config("kalshi_venue", [*words, *arguments.overrides])
         settings = KalshiVenueSettings.of(config)
-        serve(settings, _expanded(arguments.key_file), serving)
-
-
-def _expanded(word: str) -> Path:
-    """The path of the private key, ~ being somebody's home."""
-    try:
-        return Path(word).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"--key-file: {word} cannot be written: {error}") from error
+        serve(settings, arguments.key_file, serving)
 
 
 @contextmanager
-def _key_errors(path: Path) -> Iterator[None]:
-    """What the system says of the private key's file is one line."""
+def _key_errors(word: str) -> Iterator[Path]:
+    """The path of the private key, ~ being somebody's home; what the system says is one line."""
     try:
-        yield
-    except OSError as error:
-        raise InputError(f"--key-file: {path} cannot be written: {error.strerror}") from error
+        yield Path(word).expanduser()
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"--key-file: {word} cannot be written: {why}") from error
 
 
 def _write_key(path: Path, keys: KeyPair) -> None:

@@ -182,7 +182,6 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
 
 
 def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Any) -> None:
-    """Learn to the end, and write down what comes of it."""
     learner.log_to(output / BOARD)
     saved = learner.steps
 

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from event_contracts.live.guard import KalshiGuard
-from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.settings import KalshiGuard, KalshiTradingSettings
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.books import Reading
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
@@ -117,10 +116,8 @@ def kalshi_account(
 ) -> Iterator[KalshiAccount]:
     """Hold the locks of an account, and open its journal; in memory where nothing is sent.
 
-    Raises
-    ------
-    InputError
-        for an account that another process trades, a journal that cannot be used, and a kill file.
+    Raises `InputError` for an account that another process trades, a journal that cannot be used,
+    and a kill file.
     """
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url

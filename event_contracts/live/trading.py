@@ -96,10 +96,7 @@ class KalshiJob:
     def step(self) -> None:
         """Decide on what the markets show, look at the account and mark it.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, after the failure was written down.
+        Raises `BrokerError` for a venue that does not answer, after the failure was written down.
         """
         self.made += 1
         now = self.account.account.now()
@@ -124,10 +121,7 @@ class KalshiJob:
 
         Returns what was to be closed and is held all the same: nothing is closed here.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer; what works there ends by itself.
+        Raises `BrokerError` for a venue that does not answer; what works there ends by itself.
         """
         now = self.account.account.now()
         for market in self.sampler.spans:
@@ -233,10 +227,8 @@ def policy_of(
 
     It is made of the actions, and of the USD that money in features is a multiple of.
 
-    Raises
-    ------
-    InputError
-        for a checkpoint that cannot be read, or was trained with other sizes or price styles.
+    Raises `InputError` for a checkpoint that cannot be read, or was trained with other sizes or
+    price styles.
     """
     if settings.policy == "nothing":
         return lambda *_: Nothing(), True

@@ -40,12 +40,6 @@ Row = TypeVar("Row")
 LONGEST_PAGE = 1000
 PAGE = 100
 CENTS = 100
-_OPEN_STATUSES = {  # what a filter by status means
-    "unopened": ("initialized",),
-    "open": ("active",),
-    "closed": ("closed", "determined"),
-    "settled": ("finalized",),
-}
 
 
 def balance(venue: KalshiVenue) -> Answer:
@@ -116,7 +110,6 @@ def fills(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answ
 
 
 def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
-    """One fill; it does not say the client's id."""
     fill = booked.fill
     name = f"trade-{number:06d}"
     at = venue.exchange.at(booked.tick)
@@ -187,10 +180,6 @@ def market(venue: KalshiVenue, ticker: str) -> Answer:
 
 def markets(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /markets`."""
-    status = query.get("status", "")
-    if status and status not in _OPEN_STATUSES:
-        names = ", ".join(_OPEN_STATUSES)
-        raise Refused(400, "invalid_parameters", f"status must be one of {names}")
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     listings = venue.exchange.listings.values()
     rows = [
@@ -198,7 +187,6 @@ def markets(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
         for number, listing in _numbered(list(listings))
         if (not wanted or listing.ticker in wanted)
         and _is_asked_for(query, event_ticker=event_of(listing), series_ticker=series_of(listing))
-        and (not status or venue.status(listing.ticker) in _OPEN_STATUSES[status])
     ]
     return _page("markets", rows, query, lambda ticker: market(venue, ticker))
 

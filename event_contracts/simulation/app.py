@@ -133,7 +133,6 @@ class KalshiServer:
         return app
 
     def _reads(self) -> dict[str, Callable[[web.Request], Answer]]:
-        """What is answered to GET, by path; below `portfolio` with keys alone."""
         venue = self.venue
         return {
             "portfolio/orders": self._orders,
@@ -157,7 +156,6 @@ class KalshiServer:
         }
 
     def _control_routes(self) -> list[web.RouteDef]:
-        """What Kalshi does not have: the clock and the faults."""
         return [
             web.post("/control/advance", self._advance),
             *self._requests.routes(),
@@ -219,7 +217,6 @@ class KalshiServer:
         return int(self.faults.take(("unlisted",), request.method, request.path) is not None)
 
     def _disguised(self, answer: Answer, request: web.Request) -> Answer:
-        """An order, in another state than its own on demand."""
         fault = self.faults.take(("state",), request.method, request.path)
         return answer if fault is None else {**answer, "status": STATES.get(fault.state, "resting")}
 
@@ -250,7 +247,6 @@ class KalshiServer:
         clock.cancel()
 
     async def _run_clock(self) -> None:
-        """Let simulated time pass."""
         began = time.monotonic()
         ticks_a_second = (self.speed or 0.0) / self.venue.settings.interval
         while not self.venue.is_over:
@@ -280,7 +276,6 @@ def _refusal(status: int, code: str, message: str) -> web.Response:
 
 
 def _another_order(content: Any) -> Any:
-    """An answer as if another order had been meant."""
     if not isinstance(content, dict):
         return content
     if "order" in content:

@@ -293,7 +293,6 @@ def _trial(entrant: Entrant, returns: Array, held_out: HeldOut, digest: str) -> 
 def _deflated(
     trial: Trial | None, returns: Array, held_out: HeldOut, tried: TrialStatistics | None
 ) -> float | None:
-    """A trial's Sharpe ratio, judged by the number of all."""
     if trial is None or tried is None or trial.daily_sharpe is None:
         return None
     skewness, kurtosis = shape_of(returns.ravel())
@@ -308,5 +307,4 @@ def _deflated(
 
 
 def _variant(entrant: Entrant) -> dict[str, Any]:
-    """What makes an entrant a variant of its own."""
     return {"kalshi": entrant.name, **entrant.settings, "episode": asdict(entrant.episode)}

@@ -352,7 +352,6 @@ class Exchange:
         self.orders[order_id].fills.append(self.fills[-1])
 
     def _read_slots(self, ticker: str) -> None:
-        """What is left of a market's orders after a step."""
         slots = self._slots(ticker)
         for placed in [self.orders[order_id] for order_id in self._open]:
             if placed.order.market != ticker:
@@ -400,7 +399,6 @@ def _order_id(market: str, number: int) -> str:
 
 
 def _usd(price: int) -> Decimal:
-    """USD of a price in ten-thousandths."""
     return Decimal(int(price)) / WHOLE
 
 

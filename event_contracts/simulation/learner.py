@@ -207,7 +207,6 @@ class Learner:
 
 
 def _tensor(path: Path, weights: Weights, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor of a checkpoint."""
     values = weights.get(name)
     if values is None or values.shape != shape:
         raise InputError(f"{path}: {name} does not fit this run's learner.layers")

@@ -53,12 +53,8 @@ class SimulatedOrderManager:
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; it meets the next tick.
 
-        Raises
-        ------
-        OrderRejected
-            where the guard or the exchange does not take it.
-        OutcomeUnknown
-            where nobody says what became of it.
+        Raises `OrderRejected` where the guard or the exchange does not take it; `OutcomeUnknown`
+        where nobody says what became of it.
         """
         placed = self._outbox.post(order)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
@@ -118,5 +114,4 @@ class _Venue:
 
 
 def _do_not_wait(seconds: float) -> None:
-    """The simulation's clock moves by its driver alone."""
     del seconds

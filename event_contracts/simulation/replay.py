@@ -161,7 +161,6 @@ def replay(
 
 
 def _worth(exchange: Exchange) -> Decimal:
-    """USD: cash, and what is held at the middle of the quotes."""
     return worth(exchange.view(next(iter(exchange.listings))))
 
 

@@ -44,10 +44,7 @@ def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
 
     tick: USD between prices; a dollar is a whole number of them.
 
-    Raises
-    ------
-    InputError
-        naming row and column of a value that no session has.
+    Raises `InputError` naming row and column of a value that no session has.
     """
     ticks = ticks_in_a_dollar(tick)
     session = _as_floats(array)
@@ -97,10 +94,7 @@ def outcome_of(session: Array) -> int:
 def ticks_in_a_dollar(tick: float) -> int:
     """How many ticks a dollar is.
 
-    Raises
-    ------
-    InputError
-        where it is no whole number from 2 to 10,000.
+    Raises `InputError` where it is no whole number from 2 to 10,000.
     """
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:

@@ -148,10 +148,7 @@ def synthetic_sessions(
 ) -> Array:
     """Sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
 
-    Raises
-    ------
-    InputError
-        for a seed or a number of a market below 0.
+    Raises `InputError` for a seed or a number of a market below 0.
     """
     settings = settings or SyntheticMarket()
     return sessions_from(draws_of(seed, count, settings, first), settings)
@@ -279,7 +276,6 @@ def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
 
 @inlined
 def _poisson(uniform: float, mean: float) -> int:
-    """The Poisson number at a uniform one, by inversion."""
     share = math.exp(-mean)
     below = share
     number = 0
@@ -326,7 +322,6 @@ def _write_sessions(
     weights: Array,
     terms: _Terms,
 ) -> None:
-    """Fill sessions [C, T, F], row by row."""
     ticks = terms.ticks
     fresh = math.sqrt(1.0 - terms.memory**2)
     last = sessions.shape[1] - 1

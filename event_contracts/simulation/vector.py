@@ -116,10 +116,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
         last, `final_markets` [K] their records, and `final_worth` [K] their cash, USD.
 
-        Raises
-        ------
-        ValueError
-            for a code outside 0 … 24 or that is no whole number, and before the first reset.
+        Raises `ValueError` for a code outside 0 … 24 or that is no whole number, and before the
+        first reset.
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
@@ -170,7 +168,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return self._allowed.copy()
 
     def _begin(self, which: npt.NDArray[np.intp]) -> None:
-        """Another episode of some markets."""
         tapes = self._drawn(which)
         self.markets[which] = 0
         self.orders[which] = 0
@@ -227,7 +224,6 @@ def _step_all(
     seen: Floats,
     allowed: Mask,
 ) -> None:
-    """Step N markets and write what became of each."""
     rules = terms[0]
     for i in range(len(markets)):
         market = markets[i]
@@ -252,7 +248,6 @@ def _show(
     seen: Floats,
     allowed: Mask,
 ) -> None:
-    """Write what some markets show and allow."""
     rules = terms[0]
     for i in which:
         market = markets[i]
@@ -299,10 +294,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Send the order of an action, and show the next tick.
 
-        Raises
-        ------
-        ValueError
-            for a code outside 0 … 24, before the first reset, and after the last step.
+        Raises `ValueError` for a code outside 0 … 24, before the first reset, and after the last
+        step.
         """
         try:
             code = index(action)

@@ -138,11 +138,8 @@ class KalshiVenue:
 
         partial: half of it may trade, the rest is cancelled. reject: it ends at the next tick.
 
-        Raises
-        ------
-        Refused
-            for a market that does not trade, a price between its steps, a used client_order_id, and
-            an order that cash or inventory do not cover.
+        Raises `Refused` for a market that does not trade, a price between its steps, a used
+        client_order_id, and an order that cash or inventory do not cover.
         """
         self._refuse_still(request.ticker)
         if request.client_order_id and self.settings.reused_ids_refused:
@@ -182,7 +179,6 @@ class KalshiVenue:
         self.exchange.advance()
 
     def _place(self, request: OrderRequest, count: Decimal) -> PlacedOrder:
-        """Put an order into the exchange."""
         order = request.limit_order(request.client_order_id or "venue", count)
         if request.price % self.exchange.quote(request.ticker).tick:
             raise Refused(

@@ -88,12 +88,8 @@ class KalshiVenueSettings:
     def listings(self) -> list[Listing]:
         """The markets; recorded ones begin as far after the first as they did.
 
-        Raises
-        ------
-        InputError
-            for a folder without markets, or a ticker that is not in it.
-        DataError
-            for files that cannot be read.
+        Raises `InputError` for a folder without markets, or a ticker that is not in it; `DataError`
+        for files that cannot be read.
         """
         if self.folder is None:
             return [self._synthetic(number) for number in range(self.synthetic)]

@@ -7,7 +7,6 @@ UTC, as text that sorts; money is text in USD.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from decimal import Decimal
@@ -17,10 +16,9 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from pydantic import Json
 
-from event_contracts.trading.actions import ACTIONS, INTENTS, process_action
 from event_contracts.trading.books import AccountBooks
 from event_contracts.trading.listings import Sides
-from event_contracts.trading.orders import LimitOrder, Outcome, Verb, check_terms
+from event_contracts.trading.orders import LimitOrder, Outcome, Verb
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
@@ -30,7 +28,6 @@ from foundation.database import Database
 UNSENT_AT_END = "the process ended before it was sent"
 ACTION_TABLE: Final = "kalshi_actions"
 _ACCOUNT = "account"
-_DIGEST = re.compile("([0-9a-f]{64})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """One decision on a market; it checks itself.
+    """One decision on a market.
 
     market: its ticker.
     at: UTC, the tick that it was decided on.
@@ -120,24 +117,6 @@ class ActionEntry:
     client_order_id: Text = ""
     answer: Text = ""
     job: Text = ""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.action < ACTIONS:
-            raise ValueError(f"action is {self.action}, outside 0 … {ACTIONS - 1}")
-        if self.intent != process_action(self.action)[0]:
-            raise ValueError(f"intent is {self.intent!r}, which action {self.action} is not")
-        if not 0 <= self.allowed < 1 << ACTIONS:
-            raise ValueError(f"allowed is {self.allowed}, no mask of {ACTIONS} actions")
-        if not _DIGEST.fullmatch(self.digest):
-            raise ValueError(f"digest is {self.digest!r}, no SHA-256")
-        is_order = {self.size != 0, self.price is not None, self.client_order_id != ""}
-        if len(is_order) > 1 or (self.size and self.intent == INTENTS[0]):
-            raise ValueError(
-                f"{self.intent} of size {self.size} at price {self.price} as"
-                f" {self.client_order_id!r} is neither an order nor none"
-            )
-        if self.price is not None:
-            check_terms(self.client_order_id, self.price, Decimal(self.size))
 
     @property
     def order(self) -> LimitOrder | None:

@@ -271,14 +271,8 @@ class LimitOrderActionSpace(OrderSettings):
     ) -> Execution:
         """Send the order of an action; one that may not be sent does what HOLD does: nothing.
 
-        Raises
-        ------
-        ValueError
-            for a code outside 0 … 24.
-        OrderRejected
-            where the venue does not take the order.
-        OutcomeUnknown
-            where nobody says what became of it.
+        Raises `ValueError` for a code outside 0 … 24; `OrderRejected` where the venue does not take
+        the order; `OutcomeUnknown` where nobody says what became of it.
         """
         view = manager.view(market)
         order = self.order(action, view, client_order_id)

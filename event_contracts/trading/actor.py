@@ -70,24 +70,6 @@ class ActorSettings:
         )
 
 
-@dataclass(eq=False, slots=True)
-class _Market:
-    """One market that is followed.
-
-    memory: of its ticks, and of what was sent.
-    failed: failures in a row.
-    rests_until: it is left alone before this instant of its updates.
-    """
-
-    memory: MarketMemory
-    failed: int = 0
-    rests_until: np.datetime64 | None = None
-
-    def rests(self, at: np.datetime64) -> bool:
-        """Whether it is left alone at an instant."""
-        return self.rests_until is not None and bool(at < self.rests_until)
-
-
 class ActorService:
     """A policy on live, recorded or simulated markets.
 
@@ -137,7 +119,7 @@ class ActorService:
         self._life = life
         self._halted = halted
         self._show = show
-        self._markets: dict[str, _Market] = {}
+        self._markets: dict[str, MarketMemory] = {}
         self._began: int | None = None
         self.skipped: dict[str, int] = {}
         actions.withhold_planned()
@@ -155,24 +137,20 @@ class ActorService:
             memory.show(update.at, update.tick)
         for entry in self._actions.entries(market):
             memory.note(memory.span.row(entry.at), entry.sent)
-        self._markets[market] = _Market(memory)
+        self._markets[market] = memory
 
     def work(self, update: MarketUpdate) -> ActionEntry | None:
         """Decide on a tick of a market that is followed, and send what follows; the decision, if
         any.
 
-        Raises
-        ------
-        DatabaseFailed
-            for a journal that cannot be used: nothing is sent without it.
+        Raises `DatabaseFailed` for a journal that cannot be used: nothing is sent without it.
         """
-        here = self._markets[update.market]
-        memory = here.memory
+        memory = self._markets[update.market]
         if not memory.is_newer(update.at):
             self._skip("old")
             return None
         is_open = memory.show(update.at, update.tick)
-        rests = here.rests(update.at)
+        rests = memory.rests(update.at)
         try:
             if not rests:
                 self._withdraw(update, memory.span)
@@ -301,7 +279,6 @@ class ActorService:
     def _entry(
         self, update: MarketUpdate, view: MarketView, seen: Seen | None, action: int, reason: str
     ) -> ActionEntry:
-        """A decision that sends nothing."""
         return ActionEntry(
             market=update.market,
             at=update.at,

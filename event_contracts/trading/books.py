@@ -38,7 +38,7 @@ from event_contracts.trading.venue_orders import (
     a_signed_count,
     awaited,
     fixed_point,
-    reduces,
+    order_of,
 )
 from execution.posting import LOOK_DELAYS, ONE_LOOK, Outbox
 from foundation.cents import CENT
@@ -289,7 +289,7 @@ class AccountReader:
                 if intent is None or not order.is_of(intent):
                     resting.append(order.resting(reduces=False))
                 else:
-                    resting.append(order.resting(reduces(intent)))
+                    resting.append(order.resting(order_of(intent).action == "SELL"))
         names = {order.order_id for order in listed}
         for intent in book.in_states(("working",)):
             venue_id = intent.progress.venue_id
@@ -305,7 +305,7 @@ class AccountReader:
             elif self._outbox.noted(found).is_done or not found.remaining:
                 self.expect(found, intent.sent_at)
             else:
-                resting.append(found.resting(reduces(intent)))
+                resting.append(found.resting(order_of(intent).action == "SELL"))
         return tuple(resting)
 
     def _missing(self, news: News) -> tuple[str, ...]:
@@ -345,7 +345,6 @@ def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
 
 
 def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
-    """Fills and settlements of all markets since an instant."""
     query = {"min_ts": max(int((since - BEGINNING) // _SECOND), 0)}
     found = list(connection.pages("fills", FILLS, "fills", **query))
     with connection.translated_errors("fills"):

@@ -130,14 +130,8 @@ class KalshiConnection:
     ) -> Answer:
         """The fields that one request is answered with; path: what follows /trade-api/v2.
 
-        Raises
-        ------
-        StatusAnswer
-            for a status that is no success.
-        RequestException
-            for no whole answer.
-        SenselessAnswer
-            for an answer without fields.
+        Raises `StatusAnswer` for a status that is no success; `RequestException` for no whole
+        answer; `SenselessAnswer` for an answer without fields.
         """
         response = self._session.request(
             method, f"{self.settings.address}{ROOT}{path}", params=query, json=body

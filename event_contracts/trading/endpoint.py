@@ -54,10 +54,7 @@ class KalshiKeys:
     def of(cls, environment: Mapping[str, str]) -> KalshiKeys:
         """The keys in an environment: the private one as PEM text, or the path of its file.
 
-        Raises
-        ------
-        InputError
-            naming the variable that is missing or unreadable.
+        Raises `InputError` naming the variable that is missing or unreadable.
         """
         key_id = environment.get(KEY_ID, "").strip()
         text = environment.get(PRIVATE_KEY, "").strip()

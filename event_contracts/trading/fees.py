@@ -116,10 +116,7 @@ class KalshiFees:
     def on(self, date: str) -> FeeRules:
         """The rules in force on a New York date, YYYY-MM-DD.
 
-        Raises
-        ------
-        InputError
-            for a day before the first row of a table.
+        Raises `InputError` for a day before the first row of a table.
         """
         names = ("taker", "maker", "fee_step", "balance_step")
         return FeeRules(**{name: self._rate(name, date) for name in names})

@@ -99,12 +99,9 @@ class KalshiMultiMarketOrderManager:
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; one of its id that was sent before is that order.
 
-        Raises
-        ------
-        OrderRejected
-            where the venue does not take it or did not before, or the account may not have it.
-        OutcomeUnknown
-            where nobody says what became of it: it counts as waiting until the venue does.
+        Raises `OrderRejected` where the venue does not take it or did not before, or the account
+        may not have it; `OutcomeUnknown` where nobody says what became of it: it counts as waiting
+        until the venue does.
         """
         with self._turn:
             name = order.client_order_id
@@ -123,12 +120,8 @@ class KalshiMultiMarketOrderManager:
 
         order_id: the venue's, or ours of an order of unknown fate.
 
-        Raises
-        ------
-        OutcomeUnknown
-            for an order of ours that may still come to work.
-        BrokerError
-            for a venue that does not answer, or an order that it does not end.
+        Raises `OutcomeUnknown` for an order of ours that may still come to work; `BrokerError` for
+        a venue that does not answer, or an order that it does not end.
         """
         with self._turn:
             if self._outbox.was_begun(order_id):

@@ -73,12 +73,8 @@ class MarketFees:
     def learn(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
         """Read what is said of the fees of these markets, once.
 
-        Raises
-        ------
-        InputError
-            for fees that are charged in a way that is not known here.
-        BrokerError
-            for a venue that does not answer.
+        Raises `InputError` for fees that are charged in a way that is not known here; `BrokerError`
+        for a venue that does not answer.
         """
         for market in markets:
             if market not in self._terms:

@@ -123,10 +123,7 @@ def load_network(path: Path | str) -> NetworkPolicy:
 def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
     """The tensors of a checkpoint by name, and what it was trained for.
 
-    Raises
-    ------
-    InputError
-        for a file that is none, and for one of another action space.
+    Raises `InputError` for a file that is none, and for one of another action space.
     """
     path = Path(path)
     if zipfile.is_zipfile(path):

@@ -161,7 +161,6 @@ class OrderVenue(KalshiConnection):
 
 
 def _request(intent: Intent) -> Answer:
-    """An intent in the venue's words."""
     if intent.expires_at is None:
         raise InputError(f"{intent.client_order_id}: nothing says when it ends at the venue")
     return order_request(order_of(intent), intent.expires_at)

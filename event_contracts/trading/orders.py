@@ -192,12 +192,8 @@ class OrderManager(Protocol):
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once.
 
-        Raises
-        ------
-        OrderRejected
-            where the venue does not take it.
-        OutcomeUnknown
-            where nobody says what became of it.
+        Raises `OrderRejected` where the venue does not take it; `OutcomeUnknown` where nobody says
+        what became of it.
         """
 
     def cancel(self, order_id: str) -> None:

@@ -157,15 +157,6 @@ class MarketUpdate:
     at: np.datetime64
     tick: Record = field(repr=False)
 
-    def __post_init__(self) -> None:
-        bid, ask, *counts, estimate = self.tick.item()
-        if not 0 <= bid <= ask <= WHOLE:
-            raise ValueError(f"{self.market} {self.at}: a bid of {bid}, an ask of {ask}")
-        if not (min(counts) >= 0 and max(counts) <= MOST and 0 <= estimate <= 1):
-            raise ValueError(
-                f"{self.market} {self.at}: contracts {counts} or an estimate of {estimate}"
-            )
-
 
 def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:
     """One record [1] of what orders have to keep; tick: USD between prices."""
@@ -197,7 +188,6 @@ def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:
 
 
 def _exact(name: str, amount: Decimal, unit: int) -> int:
-    """An amount in whole units."""
     number = amount * unit
     if number != int(number) or number > MOST:
         raise InputError(

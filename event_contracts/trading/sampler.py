@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,22 +31,6 @@ from trainingdata.feed.fields import an_instant
 COLUMNS = ("market", "probability", "until")
 ALERT = "estimates"  # a kind
 LARGEST_FILE = 16_000_000  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What somebody believes of a market.
-
-    probability: of YES, 0 … 1.
-    until: UTC, from when on it counts no more.
-    """
-
-    probability: float
-    until: np.datetime64
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.probability <= 1.0:
-            raise InputError(f"probability is {self.probability}, outside 0 … 1")
 
 
 class EstimateFile:
@@ -75,11 +58,11 @@ class EstimateFile:
                 self._notices.end_alert(ALERT)
             except InputError as error:
                 self._notices.alert(ALERT, str(error))
-        return {market: each.probability for market, each in self._said.items() if at < each.until}
+        return {market: chance for market, (chance, until) in self._said.items() if at < until}
 
 
-def read_estimates(path: Path) -> dict[str, Estimate]:
-    """The estimates in a file, by market.
+def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
+    """Probabilities of YES in a file, and from when on they count no more, by market.
 
     Raises
     ------
@@ -98,7 +81,7 @@ def read_estimates(path: Path) -> dict[str, Estimate]:
     if sorted(header) != sorted(COLUMNS):
         shown = in_one_line(",".join(header))
         raise InputError(f"{path}: its first line has to name {','.join(COLUMNS)}; it is {shown!r}")
-    found: dict[str, Estimate] = {}
+    found: dict[str, tuple[float, np.datetime64]] = {}
     for line in lines:
         if not line:
             continue
@@ -107,7 +90,10 @@ def read_estimates(path: Path) -> dict[str, Estimate]:
             market = values["market"]
             if not market or market in found:
                 raise InputError(f"market {market!r} is empty, or stands twice")
-            found[market] = Estimate(float(values["probability"]), an_instant(values["until"]))
+            chance = float(values["probability"])
+            if not 0.0 <= chance <= 1.0:
+                raise InputError(f"probability is {chance}, outside 0 … 1")
+            found[market] = chance, an_instant(values["until"])
         except ValueError as error:
             shown = in_one_line(",".join(line))
             raise InputError(
@@ -168,10 +154,7 @@ class Sampler:
     def span(self, market: str, listing: Listing, now: np.datetime64) -> MarketSpan:
         """The steps of a market that is first seen now: the last one settles, after trading ends.
 
-        Raises
-        ------
-        InputError
-            for a market in which trading has ended.
+        Raises `InputError` for a market in which trading has ended.
         """
         begins = self.tick_after(now)
         steps = -int(-(listing.closes - begins) // self.interval)

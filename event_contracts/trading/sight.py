@@ -52,7 +52,7 @@ class Seen:
 
 
 class MarketMemory:
-    """The ticks of one market, and the orders that were sent to it.
+    """The ticks of one market, the orders that were sent to it, and how often it failed.
 
     span: the steps in which it is shown.
     space: sizes, limits and price styles of the orders.
@@ -65,6 +65,8 @@ class MarketMemory:
     ) -> None:
         self.span = span
         self.row = -1  # that is shown
+        self.failed = 0  # times in a row
+        self.rests_until: np.datetime64 | None = None
         self._sizes = sizes
         self._fees = space.fees
         self._terms = terms_of(space, Decimal("0.01"))
@@ -73,6 +75,10 @@ class MarketMemory:
         self._market["rows"] = span.rows
         self._market["began"] = began
         self._sent = (-1, 0)  # the row at which was decided last, and the contracts sent
+
+    def rests(self, at: np.datetime64) -> bool:
+        """Whether the market is left alone at an instant."""
+        return self.rests_until is not None and bool(at < self.rests_until)
 
     def is_newer(self, at: np.datetime64) -> bool:
         """Whether an instant shows a row that is still to come."""

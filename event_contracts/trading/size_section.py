@@ -174,12 +174,10 @@ def _over_time(at: Array, sizes: Array, clock: Clock) -> Chart:
 
 
 def _places(values: Array, across: Axis) -> Array:
-    """Distances of values from the left of a plot that an axis spans."""
     return np.asarray(WIDTH * (values - across.ticks[0]) / (across.ticks[-1] - across.ticks[0]))
 
 
 def _usd(value: float) -> str:
-    """+$1.50 or −$1.50."""
     return f"{'−' if value < 0 else '+'}${abs(value):,.2f}"
 
 

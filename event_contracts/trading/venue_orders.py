@@ -114,10 +114,7 @@ class Entry:
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """What an entry says.
 
-        Raises
-        ------
-        SenselessAnswer
-            naming the field that is missing or makes no sense.
+        Raises `SenselessAnswer` naming the field that is missing or makes no sense.
         """
         hints = get_type_hints(cls, include_extras=True)
         return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
@@ -158,10 +155,7 @@ class VenueOrder(Entry):
     def answered(cls, intent: Intent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it.
 
-        Raises
-        ------
-        SenselessAnswer
-            for an answer about another order, or one that cannot be.
+        Raises `SenselessAnswer` for an answer about another order, or one that cannot be.
         """
         if Needed("client_order_id", words).of(answer) != intent.client_order_id:
             raise SenselessAnswer("it is about another order")
@@ -270,18 +264,10 @@ def order_request(order: LimitOrder, expires: np.datetime64) -> dict[str, Any]:
     }
 
 
-def reduces(intent: Intent) -> bool:
-    """Whether an intent may only sell what is held."""
-    return order_of(intent).action == "SELL"
-
-
 def order_of(intent: Intent) -> LimitOrder:
     """The order that an intent asks for.
 
-    Raises
-    ------
-    InputError
-        for one that is none of event contracts.
+    Raises `InputError` for one that is none of event contracts.
     """
     if not isinstance(intent.order, LimitOrder):
         raise InputError(f"{intent.client_order_id}: it is no order of event contracts")

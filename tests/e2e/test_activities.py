@@ -27,8 +27,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
 from execution.journal.intents import Intent, IntentBook
 from execution.live import account
-from execution.live.holdings import OVERLAP, HoldingsBook
-from execution.live.holdings import Difference
+from execution.live.holdings import OVERLAP, Difference, HoldingsBook
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Side
 from foundation.database import Database

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.live.guard import KalshiGuard, KalshiGuardSettings
+from event_contracts.live.settings import KalshiGuard, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService

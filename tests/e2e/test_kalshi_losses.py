@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 
 from event_contracts.live.account import JOB, KalshiAccount, kalshi_account
-from event_contracts.live.guard import KalshiGuardSettings
-from event_contracts.live.settings import KalshiTradingSettings
+from event_contracts.live.settings import KalshiGuardSettings, KalshiTradingSettings
 from event_contracts.live.trading import KalshiJob, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actor import ActorService
