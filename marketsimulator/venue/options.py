@@ -7,9 +7,8 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
-from execution.option_orders import Contract, OptionLeg, SpreadOrder, SpreadVenue, contract_of
+from execution.option_orders import Contract, SpreadOrder, SpreadVenue, contract_of
 from foundation.errors import InputError, OrderRejected
 from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
@@ -69,23 +68,14 @@ class VenueOptions:
     ) -> None:
         """price: of a stock, what a market order sent now trades at."""
         self._record = record
-        self._broker = broker
-        self._bars = bars
-        self._price = price
         self._desk_of: dict[str, Desk] = {}
         self._name_of: dict[str, str] = {}
-        self._working: dict[str, SpreadTicket | None] = {}
         self.desks: dict[str, Desk] = {}
         if terms.vix is None:
             return
         vix = volatility_index(terms.vix, "options.vix")
         if absent := [symbol for symbol in terms.symbols if symbol not in bars.symbols]:
             raise InputError(f"options.symbols: there are no bars of {absent[0]}")
-        self.desks = {symbol: self._desk(symbol, vix, terms) for symbol in terms.symbols}
-
-    def _desk(self, symbol: str, vix: pd.Series, terms: OptionTerms) -> Desk:
-        market = Underlying(self._record, self._bars, self._price, symbol, vix, terms.response)
-        broker = self._broker
 
         def free_cash() -> float:
             return max(broker.account().unborrowed_cash, 0.0)
@@ -94,10 +84,16 @@ class VenueOptions:
             broker.deposit(float(usd))
 
         module = registered_module("DESKS", "options")
-        desk: Desk = module.OptionDesk(
-            symbol, market, terms, free_cash=free_cash, cash_flow=cash_flow
-        )
-        return desk
+        for symbol in terms.symbols:
+            market = Underlying(record, bars, price, symbol, vix, terms.response)
+            self.desks[symbol] = module.OptionDesk(
+                symbol,
+                market,
+                terms,
+                free_cash=free_cash,
+                cash_flow=cash_flow,
+                filled=self._note_fill,
+            )
 
     @property
     def reserved(self) -> float:
@@ -112,9 +108,7 @@ class VenueOptions:
     def advance(self) -> None:
         """The venue's clock has moved."""
         for desk in self.desks.values():
-            settled = desk.advance()
-            self._note_changes()
-            for contract, count, cash in settled:
+            for contract, count, cash in desk.advance():
                 self._note_expiry(contract, count, cash)
 
     def submit(
@@ -149,9 +143,7 @@ class VenueOptions:
             raise Refused(403, 40310000, str(error)) from None
         self._desk_of[name] = desk
         self._name_of[spread_number(name)] = name
-        self._working[name] = None
         self._record.use_id(name)
-        self._note_changes()
         return self.answer(name)
 
     @property
@@ -175,7 +167,6 @@ class VenueOptions:
         if status != "new":
             raise Refused(422, 42210000, f"order is already in {status} state")
         self._desk_of[client_order_id].cancel(client_order_id)
-        self._note_changes()
 
     def answer(self, client_order_id: str, *, nested: bool = True) -> Answer:
         """An order in Alpaca's words; nested: with its legs in it."""
@@ -203,38 +194,26 @@ class VenueOptions:
                 quotes[contract.symbol] = quote_answer(quote, now)
         return quotes
 
-    def _note_changes(self) -> None:
-        """Write down what orders have traded."""
-        for name, before in list(self._working.items()):
-            ticket = self._desk_of[name].tickets[name]
-            if ticket == before:
-                continue
-            self._working[name] = ticket
-            if ticket.filled:
-                for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
-                    self._note_trade(ticket, leg, price)
-            if ticket.status != "new":
-                del self._working[name]
-
-    def _note_trade(self, ticket: SpreadTicket, leg: OptionLeg, price: Decimal) -> None:
-        """Write down what one leg of an order traded, as Alpaca does."""
+    def _note_fill(self, ticket: SpreadTicket) -> None:
+        """Write down what each leg of an order has traded, as Alpaca does."""
         contracts = quantity_text(Decimal(ticket.filled))
-        activity = {
-            "activity_type": "FILL",
-            "type": "fill",
-            "transaction_time": max(
-                timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp
-            ),
-            "symbol": leg.contract.symbol,
-            "qty": contracts,
-            "price": str(price),
-            "side": leg.side,
-            "leaves_qty": "0",
-            "cum_qty": contracts,
-            "order_id": leg_number(ticket.order.client_order_id, leg),
-            "order_status": ticket.status,
-        }
-        self._record.note_activity(activity)
+        at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
+        for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
+            self._record.note_activity(
+                {
+                    "activity_type": "FILL",
+                    "type": "fill",
+                    "transaction_time": at,
+                    "symbol": leg.contract.symbol,
+                    "qty": contracts,
+                    "price": str(price),
+                    "side": leg.side,
+                    "leaves_qty": "0",
+                    "cum_qty": contracts,
+                    "order_id": leg_number(ticket.order.client_order_id, leg),
+                    "order_status": ticket.status,
+                }
+            )
 
     def _note_expiry(self, contract: Contract, count: int, cash: Decimal) -> None:
         """Write down that a position in an option has ended, and the USD that it was settled in."""

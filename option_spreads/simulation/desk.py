@@ -94,6 +94,7 @@ class OptionDesk:
         *,
         free_cash: Callable[[], float] = lambda: float("inf"),
         cash_flow: Callable[[Decimal], None] = lambda usd: None,
+        filled: Callable[[SpreadTicket], None] = lambda ticket: None,
     ) -> None:
         """A desk without positions.
 
@@ -103,6 +104,7 @@ class OptionDesk:
         free_cash: what may be reserved, USD.
         cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
             is reserved and released included.
+        filled: is called with every order that has traded.
         """
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
@@ -113,6 +115,7 @@ class OptionDesk:
         self._terms = terms
         self._free_cash = free_cash
         self._cash_flow = cash_flow
+        self._filled = filled
 
     def now(self) -> np.datetime64:
         """Where the market's clock stands."""
@@ -288,6 +291,7 @@ class OptionDesk:
             closed_at=self.now(),
         )
         self._end(name, filled)
+        self._filled(filled)
         self._book_cash(credit * contracts * SHARES)
 
     def _end(self, name: str, ticket: SpreadTicket) -> None:
