@@ -48,7 +48,6 @@ def balance(venue: KalshiVenue) -> Answer:
     return {
         "balance": int(cash * CENTS // 1),
         "balance_dollars": dollars(cash),
-        "portfolio_value": int(_worth(venue) * CENTS // 1),
     }
 
 
@@ -88,25 +87,24 @@ def orders(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Ans
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise Refused(400, "invalid_parameters", "status must be resting, canceled or executed")
-    tickets = list(venue.tickets.values())
-    rows = [
-        (number, ticket)
-        for number, ticket in _numbered(tickets, hidden)
+    rows = {
+        number: ticket
+        for number, ticket in _numbered(list(venue.tickets.values()), hidden)
         if _is_asked_for(query, status=ticket.status, ticker=ticket.request.ticker)
         and _within(query, venue.exchange.at(ticket.placed.placed))
-    ]
-    return _page("orders", rows, query, lambda ticket: order(venue, ticket))
+    }
+    return _page("orders", rows, query, lambda number: order(venue, rows[number]))
 
 
 def fills(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
-    rows = [
-        (number, (number, booked))
+    rows = {
+        number: booked
         for number, booked in _numbered(venue.exchange.fills, hidden)
         if _is_asked_for(query, ticker=booked.fill.market, order_id=booked.fill.order_id)
         and _within(query, venue.exchange.at(booked.tick))
-    ]
-    return _page("fills", rows, query, lambda row: _fill_answer(venue, *row))
+    }
+    return _page("fills", rows, query, lambda number: _fill_answer(venue, number, rows[number]))
 
 
 def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
@@ -131,24 +129,29 @@ def positions(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
     paid = {settlement.market for settlement in venue.payments}
     traded = {booked.fill.market for booked in venue.exchange.fills} - paid
-    rows = [
-        (number, ticker)
+    rows = {
+        number: ticker
         for number, ticker in _numbered(list(venue.exchange.listings))
         if ticker in traded and _is_asked_for(query, ticker=ticker)
-    ]
-    return _page("market_positions", rows, query, lambda each: _position_answer(venue, each))
+    }
+
+    def position(number: int) -> Answer:
+        held = venue.holdings.get(rows[number], FLAT)
+        return {"ticker": rows[number], "position_fp": counted(held.yes - held.no)}
+
+    return _page("market_positions", rows, query, position)
 
 
 def settlements(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/settlements`: markets that paid while something of them was held."""
-    rows = [
-        (number, settlement)
+    rows = {
+        number: settlement
         for number, settlement in _numbered(venue.payments)
         if _is_asked_for(query, ticker=settlement.market)
         and settlement.held != FLAT
         and _within(query, venue.paid_at(settlement))
-    ]
-    return _page("settlements", rows, query, lambda each: _settlement_answer(venue, each))
+    }
+    return _page("settlements", rows, query, lambda number: _settlement_answer(venue, rows[number]))
 
 
 def market(venue: KalshiVenue, ticker: str) -> Answer:
@@ -181,14 +184,12 @@ def market(venue: KalshiVenue, ticker: str) -> Answer:
 def markets(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
     """`GET /markets`."""
     wanted = [name for name in query.get("tickers", "").split(",") if name]
-    listings = venue.exchange.listings.values()
-    rows = [
-        (number, listing.ticker)
-        for number, listing in _numbered(list(listings))
-        if (not wanted or listing.ticker in wanted)
-        and _is_asked_for(query, event_ticker=event_of(listing), series_ticker=series_of(listing))
-    ]
-    return _page("markets", rows, query, lambda ticker: market(venue, ticker))
+    rows = {
+        number: ticker
+        for number, ticker in _numbered(list(venue.exchange.listings))
+        if not wanted or ticker in wanted
+    }
+    return _page("markets", rows, query, lambda number: market(venue, rows[number]))
 
 
 def series(venue: KalshiVenue, ticker: str) -> Answer:
@@ -221,14 +222,6 @@ def series_of(listing: Listing) -> str:
     return event_of(listing).split("-")[0]
 
 
-def _position_answer(venue: KalshiVenue, ticker: str) -> Answer:
-    held = venue.holdings.get(ticker, FLAT)
-    return {
-        "ticker": ticker,
-        "position_fp": counted(held.yes - held.no),
-    }
-
-
 def _settlement_answer(venue: KalshiVenue, settlement: Settlement) -> Answer:
     return {
         "ticker": settlement.market,
@@ -240,20 +233,6 @@ def _settlement_answer(venue: KalshiVenue, settlement: Settlement) -> Answer:
         "settled_time": written(venue.paid_at(settlement)),
         "value": CENTS if settlement.outcome == "YES" else 0,
     }
-
-
-def _worth(venue: KalshiVenue) -> Decimal:
-    """USD that positions are worth: at the middle of the quote, at its value once determined."""
-    total = NOTHING
-    for ticker, held in venue.holdings.items():
-        outcome = venue.outcome(ticker)
-        if outcome is not None:
-            total += held.of(outcome) * PAYOUT
-            continue
-        quote = venue.exchange.quote(ticker)
-        middle = (quote.yes_bid + quote.yes_ask) / 2
-        total += held.yes * middle + held.no * (PAYOUT - middle)
-    return total
 
 
 def _direction(order: LimitOrder | Fill) -> Answer:
@@ -291,14 +270,14 @@ def _within(query: Mapping[str, str], at: np.datetime64) -> bool:
 
 def _page(
     name: str,
-    rows: Iterable[tuple[int, Row]],
+    rows: Iterable[int],
     query: Mapping[str, str],
-    answer: Callable[[Row], Answer],
+    answer: Callable[[int], Answer],
 ) -> Answer:
-    """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
+    """The newest rows before the cursor, and the cursor of those before them; rows: numbers."""
     limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
     before = whole_number(query, "cursor", 2**62)
-    earlier = [(number, row) for number, row in rows if number < before][::-1]
+    earlier = [number for number in rows if number < before][::-1]
     shown = earlier[:limit]
-    cursor = str(shown[-1][0]) if len(earlier) > limit else ""
-    return {name: [answer(row) for _, row in shown], "cursor": cursor}
+    cursor = str(shown[-1]) if len(earlier) > limit else ""
+    return {name: [answer(number) for number in shown], "cursor": cursor}

@@ -143,10 +143,7 @@ class KalshiServer:
             "portfolio/positions": lambda request: answers.positions(venue, request.query),
             "portfolio/settlements": lambda request: answers.settlements(venue, request.query),
             "portfolio/balance": lambda _: answers.balance(venue),
-            "exchange/status": lambda _: {
-                "exchange_active": True,
-                "trading_active": not venue.exchange.is_over,
-            },
+            "exchange/status": lambda _: {"trading_active": not venue.exchange.is_over},
             "markets": lambda request: answers.markets(venue, request.query),
             "markets/{ticker}": lambda request: {
                 "market": answers.market(venue, request.match_info["ticker"])

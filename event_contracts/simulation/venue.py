@@ -21,6 +21,7 @@ from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import FLAT, PAYOUT, Holding, LimitOrder, Outcome
+from event_contracts.trading.venue_orders import order_request
 from foundation.errors import OrderRejected
 
 MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
@@ -229,13 +230,6 @@ def rehearse() -> None:
     venue = KalshiVenue(
         KalshiVenueSettings(), [Listing("SIM", tape_of(session))], np.datetime64(0, "ns")
     )
-    body = {
-        "ticker": "SIM",
-        "side": "bid",
-        "price": "0.5000",
-        "count": "1",
-        "time_in_force": "good_till_canceled",
-        "self_trade_prevention_type": "taker_at_cross",
-    }
-    venue.submit(OrderRequest.of(body))
+    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1))
+    venue.submit(OrderRequest.of(order_request(order, np.datetime64("2100-01-01", "ns"))))
     venue.advance()
