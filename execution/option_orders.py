@@ -100,6 +100,14 @@ def least_worth(options: Mapping[Contract, Decimal]) -> Decimal | None:
     )
 
 
+def least_worths(options: Mapping[Contract, Decimal]) -> list[Decimal | None]:
+    """The same of each day on which some of them expire: no other day's protect them."""
+    by_expiry: dict[date, dict[Contract, Decimal]] = defaultdict(dict)
+    for contract, count in options.items():
+        by_expiry[contract.expiry][contract] = count
+    return [least_worth(expiring) for expiring in by_expiry.values()]
+
+
 def _payoff(contract: Contract, end: Decimal) -> Decimal:
     """What an option pays where what it is on ends here, points."""
     inside = end - contract.strike if contract.call else contract.strike - end
@@ -203,14 +211,8 @@ class SpreadOrder:
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
-        """USD that the legs of each day are worth at least; sign: -1 for whoever owes them.
-
-        Legs that expire on different days protect each other nowhere.
-        """
-        by_expiry: dict[date, dict[Contract, Decimal]] = defaultdict(dict)
-        for leg in self.legs:
-            by_expiry[leg.contract.expiry][leg.contract] = Decimal(sign * leg.direction)
-        return [least_worth(options) for options in by_expiry.values()]
+        """USD that the legs of each day are worth at least; sign: -1 for whoever owes them."""
+        return least_worths({leg.contract: Decimal(sign * leg.direction) for leg in self.legs})
 
     def at_risk(self, contracts: Decimal) -> float:
         """USD that so many of these spreads can lose."""

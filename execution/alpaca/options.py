@@ -81,13 +81,7 @@ class AlpacaSpreads:
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
-        """Quotes of options; an option without one of the last 20 minutes is left out.
-
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or whose bid is above its ask.
-        """
+        """Quotes of options; an option without one of the last 20 minutes is left out."""
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
         now = self._venue.estimated_now()
@@ -97,15 +91,7 @@ class AlpacaSpreads:
         return quotes
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
-        """Send an order once, and wait until it is filled, or cancelled after `patience`.
-
-        Raises
-        ------
-        OrderRejected
-            for an order that the venue does not take, or takes and rejects.
-        OutcomeUnknown
-            where nobody knows what became of it, or it does not end when it is cancelled.
-        """
+        """As for `SpreadVenue.submit`; it is cancelled after `patience`."""
         name = order.client_order_id
         part: Part = "reduction" if order.reduces else "opening"
         posted = self._outbox.post(order, order.expires_at, part, order.reason)
@@ -122,13 +108,7 @@ class AlpacaSpreads:
         return self._traded(client_order_id, placed)
 
     def _traded(self, name: str, placed: PlacedOrder | Literal["open"]) -> SpreadFill:
-        """What an order of ours has traded, by its legs.
-
-        Raises
-        ------
-        BrokerError
-            for legs that filled in different numbers: a person has to look.
-        """
+        """What an order of ours has traded, by its legs."""
         if placed == "open" or not placed.is_done:
             raise OutcomeUnknown(
                 f"{name}: the venue does not say what became of it; it may be working"

@@ -23,7 +23,7 @@ from execution.option_orders import (
     Quote,
     SpreadFill,
     SpreadOrder,
-    least_worth,
+    least_worths,
     net_price,
 )
 from foundation.errors import OrderRejected
@@ -356,8 +356,7 @@ class OptionDesk:
 def largest_loss(positions: Mapping[Contract, int]) -> Decimal | None:
     """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
     total = Decimal(0)
-    for expiry in {contract.expiry for contract in positions}:
-        worth = least_worth({c: Decimal(n) for c, n in positions.items() if c.expiry == expiry})
+    for worth in least_worths({contract: Decimal(n) for contract, n in positions.items()}):
         if worth is None:
             return None
         total += max(-worth, Decimal(0))
