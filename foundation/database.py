@@ -132,18 +132,21 @@ def refuse_spoilt(path: Path) -> None:
     DatabaseFailed
         for a file that cannot be read now, which says nothing of what is in it.
     """
+    with damage_named(), closing(Database(path)) as database:
+        said = database.rows("PRAGMA integrity_check")
+    if said != [("ok",)]:
+        raise Damaged(f"{path}: the journal is damaged: {said[0][0]}")
+
+
+@contextmanager
+def damage_named() -> Iterator[None]:
+    """What cannot be read because it is damaged raises `Damaged`."""
     try:
-        database = Database(path)
-        try:
-            said = database.rows("PRAGMA integrity_check")
-        finally:
-            database.close()
+        yield
     except DatabaseFailed as error:
         if _says_damaged(error.__cause__):
             raise Damaged(str(error)) from error
         raise
-    if said != [("ok",)]:
-        raise Damaged(f"{path}: the journal is damaged: {said[0][0]}")
 
 
 def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
@@ -224,5 +227,10 @@ def _unreadable(path: Path, error: Exception) -> DatabaseFailed:
 def _says_damaged(cause: BaseException | None) -> bool:
     if isinstance(cause, UnicodeDecodeError):
         return True
-    code = getattr(cause, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    if not isinstance(cause, sqlite3.Error):
+        return False
+    # Text that is no UTF-8 is Python's finding, which has no code. What computes a column of a text
+    # that is no JSON any more says nothing but that it failed.
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    return code & 0xFF in damage

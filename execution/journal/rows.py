@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from execution.journal.migrations import create_tables
-from foundation.database import Damaged, Database, DatabaseFailed, rows_of
+from foundation.database import Damaged, Database, DatabaseFailed, damage_named, rows_of
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
 
@@ -29,10 +29,14 @@ Value = TypeVar("Value")
 # numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
+DIGEST = "row_digest"  # of a row, in its last column; empty where an earlier version wrote it
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
+_WITH_DIGEST = (
+    "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
+    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
+)
 _CHANGED = "it is not as it was written"
 _AT_ONCE = 1000  # rows that are read at once
-DIGEST = "row_digest"  # of a row, in its last column; empty where an earlier version wrote it
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
@@ -254,18 +258,19 @@ def refuse_changed(path: Path) -> None:
     DatabaseFailed
         for a file that cannot be read.
     """
-    with_digest = (
-        "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
-        f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
-    )
-    for (table,) in rows_of(path, with_digest):
-        columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
-        query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
-        last = -1
-        while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
-            for last, digest, *row in rows:
-                if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
-                    raise Damaged(str(damaged(path, table, last, why=_CHANGED)))
+    with damage_named():
+        for (table,) in rows_of(path, _WITH_DIGEST):
+            _refuse_changed_rows(path, table)
+
+
+def _refuse_changed_rows(path: Path, table: str) -> None:
+    columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
+    query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
+    last = -1
+    while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
+        for last, digest, *row in rows:
+            if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
+                raise Damaged(str(damaged(path, table, last, why=_CHANGED)))
 
 
 @contextmanager

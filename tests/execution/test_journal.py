@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sqlite3
 from contextlib import closing
@@ -11,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from execution.account_lock import refuse_unusable
 from execution.alpaca.activities import kind_of
 from execution.contract_orders import LimitOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.intents import STATES, IntentBook
+from execution.journal.intents import STATES, Intent, IntentBook
 from execution.journal.marks import MarkBook
 from execution.journal.migrations import MIGRATIONS, as_it_is_today
 from execution.journal.next_pass import NextPassBook
@@ -26,7 +28,7 @@ from execution.journal.orders import AnyOrder
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Order
-from foundation.database import Database
+from foundation.database import Damaged, Database
 from foundation.errors import InputError
 from tests.e2e.practice import ROOT
 
@@ -79,6 +81,45 @@ def test_a_journal_that_was_taken_over_has_the_tables_of_a_new_one(
         assert {"intents", "events", "halts", "marks", "fills", "ground"} <= set(tables(new))
         assert {name: found.get(name) for name in tables(new)} == tables(new)
         assert database.rows("PRAGMA user_version") == [(len(MIGRATIONS),)]
+
+
+def content(path: Path) -> object:
+    """All rows of a file; none of one that SQLite cannot read."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            names = [name for (name,) in connection.execute(query)]
+            return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        except (sqlite3.Error, UnicodeDecodeError):
+            return None
+
+
+def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Database(path)) as database:
+        book = opened(database)
+        for number in range(40):
+            order = Order(f"a-{number}", "NVDA", "buy", Decimal(number + 1), "because")
+            book.begin(Intent(order, NOW))
+        halts = Halts(database, EventLog(database))
+        halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
+    before, bytes_before = content(path), path.read_bytes()
+    written = [at for at, byte in enumerate(bytes_before) if byte and at >= 100]
+    draw = random.Random(51)
+    noticed = 0
+    for _ in range(60):
+        changed = bytearray(bytes_before)
+        begin = draw.choice(written)
+        for at in range(begin, min(begin + draw.randint(1, 64), len(changed))):
+            changed[at] ^= draw.randint(1, 255)
+        path.write_bytes(changed)
+        try:
+            refuse_unusable(path)
+        except Damaged:
+            noticed += 1
+        else:
+            assert content(path) == before, f"{begin}: passes unnoticed"
+    assert noticed > 30
 
 
 def test_each_open_unknown_and_partly_filled_order_is_found(tmp_path: Path) -> None:
