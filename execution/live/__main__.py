@@ -23,14 +23,12 @@ if __name__ == "__main__":
 
 import sys
 from argparse import SUPPRESS, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from execution.account_lock import (
     FLATTEN,
@@ -84,58 +82,59 @@ def status(path: Path, now: np.datetime64) -> int:
     """
     refuse_emptied(path)
     refuse_earlier(path)
-    console = terminal(WIDTH)
     with as_it_is_today(path) as database:
-        events = EventLog(database)
-        book = IntentBook(database, events)
-        mark = MarkBook(database).last_mark()
-        _show_mark(console, mark, contracts=holds_contracts(path.parent.name))
-        for halt in Halts(database, events).standing():
-            console.print(f"halted: {halt}. {halt.rule.remedy}", highlight=False, soft_wrap=True)
-        kill_file = path.parent / KILL_FILE
-        if is_there(kill_file):
-            line = f"{kill_file} is there: nothing is sent before you remove it"
-            console.print(line, highlight=False, soft_wrap=True)
-        _show_orders(console, book)
-        for line in events.last_held(SPREADS):
-            console.print(f"open: {line}", highlight=False, soft_wrap=True)
-        _show_passes(console, database, book)
-        for notice in reversed(NoticeBook(database, str, system_clock).latest(ALERTS_SHOWN)):
-            line = f"{utc_text(notice.at)} ALERT {notice.kind}: {notice.text}"
-            console.print(line, highlight=False, soft_wrap=True)
-    return _show_next_pass(console, path, now)
+        lines = [
+            *_account_lines(path, database),
+            *_order_lines(database),
+            *_pass_lines(database),
+            *_alert_lines(database),
+        ]
+    expected = next_pass_of(path)
+    late = expected is not None and expected.is_late(now)
+    if expected is None:
+        lines.append("no pass is expected")
+    else:
+        until = f"over by {utc_text(expected.over_by)} here"
+        was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
+        lines.append(was if late else f"next: {expected}, {until}")
+    console = terminal(WIDTH)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    return LATE if late else 0
 
 
-def _show_mark(console: Console, mark: AccountMark | None, *, contracts: bool) -> None:
+def _account_lines(path: Path, database: Database) -> Iterator[str]:
+    """What it is worth and holds, and what stops it."""
+    mark = MarkBook(database).last_mark()
     if mark is None:
-        console.print("no pass has been made yet")
-        return
-    console.print(f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}")
-    line = contracts_line(mark) if contracts else exposure_line(mark)
-    console.print(line, highlight=False, soft_wrap=True)
+        yield "no pass has been made yet"
+    else:
+        yield f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
+        contracts = holds_contracts(path.parent.name)
+        yield contracts_line(mark) if contracts else exposure_line(mark)
+    for halt in Halts(database, EventLog(database)).standing():
+        yield f"halted: {halt}. {halt.rule.remedy}"
+    if is_there(kill_file := path.parent / KILL_FILE):
+        yield f"{kill_file} is there: nothing is sent before you remove it"
 
 
-def _show_orders(console: Console, book: IntentBook) -> None:
-    waiting = book.in_states(WAITING)
+def _order_lines(database: Database) -> Iterator[str]:
+    """Orders that wait, and spreads that are open."""
+    waiting = IntentBook(database).in_states(WAITING)
     if not waiting:
-        console.print("no order waits")
-        return
-    table = Table("order", "job", "state", "side", "quantity", "filled", "reason")
+        yield "no order waits"
     for intent in waiting:
         words = words_of(intent.order)
-        table.add_row(
-            intent.client_order_id,
-            intent.job,
-            intent.state,
-            words.get("side", ""),
-            words["qty"],
-            f"{intent.progress.filled:f}",
-            intent.reason,
-        )
-    console.print(table)
+        asked = f"{words.get('side', '')} {words['qty']}".strip()
+        filled = f"{intent.progress.filled:f} filled"
+        yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.reason}"
+    for line in EventLog(database).last_held(SPREADS):
+        yield f"open: {line}"
 
 
-def _show_passes(console: Console, database: Database, book: IntentBook) -> None:
+def _pass_lines(database: Database) -> Iterator[str]:
+    """What the latest passes came to."""
+    book = IntentBook(database)
     for row in reversed(latest_passes(database, PASSES_SHOWN)):
         what = row.failed or row.idle
         if row.decision:
@@ -145,22 +144,12 @@ def _show_passes(console: Console, database: Database, book: IntentBook) -> None
         elif not what:
             over = row.ended_at is not None
             what = "nothing decided" if over else "nothing decided yet: under way, or killed"
-        line = f"{utc_text(row.began_at)} {row.job}: {what}"
-        console.print(line, highlight=False, soft_wrap=True)
+        yield f"{utc_text(row.began_at)} {row.job}: {what}"
 
 
-def _show_next_pass(console: Console, path: Path, now: np.datetime64) -> int:
-    expected = next_pass_of(path)
-    if expected is None:
-        console.print("no pass is expected", highlight=False)
-        return 0
-    over_by = utc_text(expected.over_by)
-    if expected.is_late(now):
-        line = f"late: {expected} was to be over by {over_by} here, and it is {utc_text(now)}"
-        console.print(line, highlight=False, soft_wrap=True)
-        return LATE
-    console.print(f"next: {expected}, over by {over_by} here", highlight=False, soft_wrap=True)
-    return 0
+def _alert_lines(database: Database) -> Iterator[str]:
+    for notice in reversed(NoticeBook(database, str, system_clock).latest(ALERTS_SHOWN)):
+        yield f"{utc_text(notice.at)} ALERT {notice.kind}: {notice.text}"
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> None:

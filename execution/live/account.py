@@ -21,12 +21,12 @@ from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
 from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
+from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, at_stake
 from execution.live.loop import Stop
 from execution.live.losses import write_mark
-from execution.live.mark_belief import MarkBelief
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.orders import Account, coin_bids
@@ -123,7 +123,7 @@ class LiveAccount:
 
         What differs at each of three readings is odd: `believe` sets it aside.
         """
-        if not self._holdings.begun:
+        if not self._holdings.ground.begun:
             self._begin()
         found: Mapping[str, Difference] = {}
         late = ""
@@ -214,7 +214,7 @@ class LiveAccount:
         self._look_at_loan(reading.multiplier)
         if self._stop.flattening:
             return reading.account
-        if not self._holdings.begun:
+        if not self._holdings.ground.begun:
             self._begin()
         doubted = self._marks.doubted(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in doubted.items() if price > 0}
@@ -288,7 +288,7 @@ class LiveAccount:
         A trade at another price than its order filled at is asked for again. A booking that would
         move equity by more than what is listed late counts once cash shows it too.
         """
-        if not self._holdings.begun:
+        if not self._holdings.ground.begun:
             return
         for _ in self._time.tries(READINGS):
             at = self._listing_instant()
@@ -312,7 +312,7 @@ class LiveAccount:
                 return []
             self._equity = Decimal(repr(mark.equity))
         room = room_of(self._equity)
-        news = self._holdings.unwritten(listed)
+        news = self._holdings.listed.unwritten(listed)
         return [each for each in news if not each.is_trade and abs(each.amount) > room]
 
     def _shown_by_cash(self, large: Sequence[Activity]) -> list[Activity]:
@@ -372,8 +372,14 @@ class LiveAccount:
         return point
 
     def flows(self) -> float:
-        """Deposits less withdrawals since the journal began, USD."""
-        return float(self._holdings.explained_flows(ALL_TIME))
+        """Deposits less withdrawals since the journal began, USD.
+
+        They count from when they were listed first, not by their day, which begins before they
+        come. What was listed with the ground is in its cash. Dividends, interest and fees are
+        profit or cost. So is what shares are worth that were moved between accounts: the venue
+        names no amount.
+        """
+        return float(self._holdings.listed.transferred(ALL_TIME))
 
 
 def _doubts(doubted: Mapping[str, float], marks: Mapping[str, float]) -> str:

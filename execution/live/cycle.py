@@ -11,7 +11,7 @@ import numpy as np
 from execution.broker import Broker, place
 from execution.decision import Decision
 from execution.journal.decisions import Journal
-from execution.live.bar_belief import BarBelief
+from execution.live.belief import BarBelief
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
 from execution.sight import Sight

@@ -68,20 +68,18 @@ class Difference:
 
 
 class HoldingsBook:
-    """What an account should hold, and its cash; nothing else writes these tables."""
+    """What an account should hold, and its cash; nothing else writes these tables.
+
+    listed: what the venue has listed. ground: the cash that this comes to.
+    """
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
         self._events = events
         self._intents = IntentBook(database, events)
-        self._listed = ActivityBook(database, events)
+        self.listed = ActivityBook(database, events)
         self._expected = ExpectedBook(database)
-        self._ground = GroundBook(database)
-
-    @property
-    def begun(self) -> bool:
-        """Whether it is written down what the account held at first."""
-        return self._ground.begun
+        self.ground = GroundBook(database)
 
     def begin(
         self,
@@ -98,10 +96,10 @@ class HoldingsBook:
         listed: activities since `at - OVERLAP`, which what is held has in it.
         """
         with self._database.transaction():
-            self._ground.begin(at, cash)
+            self.ground.begin(at, cash)
             self._expected.expect({symbol: Owned(quantity) for symbol, quantity in held.items()})
             self._expected.count_orders()
-            self._listed.write(listed, at, ground=0)
+            self.listed.write(listed, at, ground=0)
             self._expected.count_bookings()
             texts = {symbol: plain(quantity) for symbol, quantity in held.items()}
             self._events.append("holdings begun", "1", {"cash": plain(cash), "held": texts})
@@ -112,8 +110,8 @@ class HoldingsBook:
         at: instant by the venue's clock at which they were listed.
         """
         with self._database.transaction():
-            written = self._listed.write(activities, at, ground=1)
-            self._ground.add(
+            written = self.listed.write(activities, at, ground=1)
+            self.ground.add(
                 total(change for _, change in written),
                 total(change for activity, change in written if not activity.is_trade),
             )
@@ -121,13 +119,8 @@ class HoldingsBook:
 
     def last_at(self) -> np.datetime64:
         """From when on activities are to be asked for next: a week before the last trade."""
-        begun_at = self._ground.row().begun_at
-        return np.datetime64(max(begun_at, self._listed.last_trade() or begun_at) - OVERLAP, "ns")
-
-    def expected(self) -> dict[str, Decimal]:
-        """What should be held as it was compared last: signed quantities by symbol, none is 0."""
-        owned = self._expected.owned()
-        return {symbol: each.quantity for symbol, each in owned.items() if each.quantity}
+        begun_at = self.ground.row().begun_at
+        return np.datetime64(max(begun_at, self.listed.last_trade() or begun_at) - OVERLAP, "ns")
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Difference]:
         """Bring what should be held up to now, and return where something else is held.
@@ -193,19 +186,15 @@ class HoldingsBook:
         single = "symbol IS NOT NULL AND successor = '' AND reason != 'adopted' AND sent_at > ?"
         for intent in self._intents.select(f"{FILLS_UNCOUNTED} AND {single}", (str(at - DAY),)):
             filled = intent.progress.filled
-            listed = self._listed.traded(intent.single.symbol, intent.progress.venue_id)
+            listed = self.listed.traded(intent.single.symbol, intent.progress.venue_id)
             if listed < filled:
                 name = intent.client_order_id
                 return f"order {name} has filled {plain(filled)}, and {plain(listed)} are listed"
         return ""
 
-    def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
-        """Those that are not written down, or not with this content."""
-        return self._listed.unwritten(activities)
-
     def odd_prices(self, activities: Iterable[Activity]) -> str:
         """Trades that are new, at another price than their order's, in a line; empty for none."""
-        trades = [each for each in self.unwritten(activities) if each.is_trade]
+        trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
             f"venue_id IN ({', '.join('?' * len(trades))})",
             tuple(each.order_id for each in trades),
@@ -221,31 +210,21 @@ class HoldingsBook:
                 )
         return "; ".join(odd)
 
-    def explained_flows(self, since: np.datetime64) -> Decimal:
-        """Deposits less withdrawals that were listed after an instant, USD.
-
-        They count from when they were listed first, not by their day, which begins before they
-        come: `add` comes before the account is marked. What was listed with the ground is in its
-        cash. Dividends, interest and fees are profit or cost. So is what shares are worth that were
-        moved between accounts: the venue names no amount.
-        """
-        return self._listed.transferred(since)
-
     def cash_reading(self, cash: Decimal) -> CashReading:
         """The venue's cash beside what is written down; cash: USD."""
-        ground = self._ground.row()
+        ground = self.ground.row()
         return CashReading(EXACT.subtract(cash, ground.cash), ground.booked)
 
     def last_cash(self) -> CashReading | None:
         """The last reading of cash that was believed; none before there was one."""
-        believed = self._ground.row().believed
+        believed = self.ground.row().believed
         return CashReading(*believed) if believed else None
 
     def believe_cash(self, reading: CashReading) -> None:
         """Have a reading of cash, to the cent, be what later ones are looked at beside."""
         cents = [each.quantize(CENT, context=EXACT) for each in (reading.beyond, reading.booked)]
         if CashReading(*cents) != self.last_cash():
-            self._ground.believe(*cents)
+            self.ground.believe(*cents)
 
     def _count_fills(self, expected: defaultdict[str, Owned]) -> None:
         """Have what orders have filled since they were counted be expected."""
@@ -260,7 +239,7 @@ class HoldingsBook:
         """By how much bookings of a week, by name, change a symbol beyond what is counted."""
         changes = {
             name: EXACT.subtract(quantity, self._expected.counted(name) or NONE)
-            for name, quantity in self._listed.changes(symbol, at - OVERLAP).items()
+            for name, quantity in self.listed.changes(symbol, at - OVERLAP).items()
         }
         return {name: change for name, change in changes.items() if change}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -54,8 +54,7 @@ log = logging.getLogger("live")
 REPLAY_FILE = "replay.json"
 SECRETS = ("healthcheck_url", "alert_url")
 # How the server is reached, where things are kept and told, and what no replay reads.
-UNDECIDED = (*SECRETS, "broker", "folder", "start", "end", "data.dir", "forecaster.cache")
-LONGEST = 60  # letters of a value that a refusal shows
+UNDECIDED = (*SECRETS, "broker", "folder", "start", "end")
 
 
 class Advance(NamedTuple):
@@ -157,7 +156,8 @@ def run_replay(
         known = job.broker.assets(wanted)
         if unknown := [symbol for symbol in wanted if symbol not in known]:
             raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
-        records = Records(live, trader.forecaster.name, config_text(settings, keys), output)
+        config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
+        records = Records(live, trader.forecaster.name, config, output)
         keep_settings(ReplayBook(account.database), settings, begun=bool(records.run().decisions))
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
@@ -326,38 +326,24 @@ def keep_settings(book: ReplayBook, settings: LiveSettings, *, begun: bool) -> N
     Raises
     ------
     InputError
-        naming one that differs.
+        naming what differs.
     """
+    values = plain_settings(settings)
+    now = {key: json.dumps(value) for key, value in values.items() if key not in UNDECIDED}
     before = book.settings()
-    now = {
-        key: value
-        for key, value in _by_dotted_key(asdict(settings), "")
-        if not any(key == name or key.startswith(f"{name}.") for name in UNDECIDED)
-    }
     if before is None or not begun:
         book.keep(now)
-        return
-    for key in {**now, **before}:
-        was, is_now = (values.get(key, "unset")[:LONGEST] for values in (before, now))
-        if before.get(key) != now.get(key):
-            raise InputError(
-                f"{key}: the replay on this server was begun with {was} (now {is_now}); go on with"
-                " the words that it was begun with, or begin the server again for another replay"
-            )
+    elif others := [key for key in now if now[key] != before.get(key)]:
+        raise InputError(
+            f"{', '.join(others)}: the replay on this server was begun with other settings; go on"
+            " with the words that it was begun with, or begin the server again for another replay"
+        )
 
 
-def _by_dotted_key(values: Mapping[str, Any], place: str) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _by_dotted_key(value, f"{place}{key}.")
-        else:
-            yield f"{place}{key}", json.dumps(value, default=str)
-
-
-def config_text(settings: LiveSettings, keys: Keys) -> str:
-    """All settings as YAML, without keys, passwords and the addresses that are secrets."""
+def plain_settings(settings: LiveSettings) -> dict[str, Any]:
+    """All settings as JSON has them, without addresses that are secrets."""
     values = asdict(settings)
     for name in SECRETS:
         values[name] = values[name] and "[secret]"
-    plain = json.loads(json.dumps(values, default=str))
-    return keys.redact(yaml.safe_dump(plain, sort_keys=False))
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain

@@ -11,25 +11,26 @@ import numpy as np
 
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
-from execution.journal.marks import exposure_line
+from execution.journal.linked_returns import Point
+from execution.journal.marks import AccountMark, exposure_line
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.bar_belief import BarBelief, histories_gone
-from execution.live.closing import flattening_orders
+from execution.live.belief import BarBelief, histories_gone
 from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant, sent_cycle
 from execution.live.guards import why_stopped
-from execution.live.marking import mark_of, profit_line
-from execution.live.night import NightWatch
+from execution.live.night import NightWatch, flattening_orders, is_stock
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.orders import Account, strategy_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
+from sizing.limits import Limits
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
-from trainingdata.instants import compact_text, utc_text
+from trainingdata.instants import compact_text, new_york_date, utc_text
+from trainingdata.sessions import session_of
 
 log = logging.getLogger("live")
 
@@ -301,3 +302,31 @@ class TradingJob:
         point = self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))
         log.info("%s %s", utc_text(mark.at), profit_line(point))
+
+
+def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
+    """The mark of an account as it was read.
+
+    flows: USD paid in less taken out since the mark before.
+    """
+    values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
+    stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
+    coin = sum(abs(value) for symbol, value in values.items() if not is_stock(symbol))
+    session = session_of(new_york_date(np.array([account.as_of]))[0])
+    night = session is None or not session.opens <= account.as_of < session.closes
+    granted = limits.with_account_leverage(account.leverage)
+    return AccountMark(
+        at=account.as_of,
+        equity=account.equity,
+        cash=account.cash,
+        gross_stock=stock,
+        gross_crypto=coin,
+        stock_ceiling=granted.stock_ceiling(overnight=night, equity=account.equity),
+        flows=flows,
+        positions=values,
+    )
+
+
+def profit_line(point: Point) -> str:
+    """What was earned on the New York date of the last mark; deposits are no profit."""
+    return f"PnL: {-point.daily_loss:+.2%} today, equity {point.equity:,.2f} USD"

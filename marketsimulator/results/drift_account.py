@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from execution.journal.decisions import DecisionRow
-from execution.live.marking import is_stock
+from execution.live.night import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.decimals import as_written

@@ -13,7 +13,7 @@ import pytest
 
 from execution.account_lock import JOURNAL
 from execution.decision import Decision
-from execution.live.bar_belief import BarBelief
+from execution.live.belief import BarBelief
 from execution.records import Run
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of

@@ -90,7 +90,7 @@ def test_in_an_earlier_journal_what_is_unknown_is_known_to_be(tmp_path: Path) ->
         marks = Journal(database, events, book, TRADE).marks(np.datetime64("2024-02-20", "ns"))
         assert [mark.flows for mark in marks] == [0.0, 5000.0, 0.0, 0.0]
         holdings = HoldingsBook(database, events)
-        assert holdings.explained_flows(np.datetime64("2024-02-20", "ns")) == 5000
+        assert holdings.listed.transferred(np.datetime64("2024-02-20", "ns")) == 5000
 
 
 def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.bar_belief import BarBelief
+from execution.live.belief import BarBelief
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.confirmation import without
 from trainingdata.instruments import instrument

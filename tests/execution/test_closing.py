@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.closing import (
+from execution.live.night import (
     close_of_day,
     flattening_orders,
     is_over_the_ceiling,

@@ -150,9 +150,12 @@ def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
     assert written == len(activities)
     held = sums_of(ground, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
-    assert books.holdings.expected() == {s: q for s, q in held.items() if q}
+    owned = books.holdings._expected.owned()
+    assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
+        s: q for s, q in held.items() if q
+    }
     flows = sum(Fraction(each.amount) for each in activities if each.kind == "transfer")
-    assert Fraction(books.holdings.explained_flows(BEGUN)) == flows
+    assert Fraction(books.holdings.listed.transferred(BEGUN)) == flows
 
 
 happenings = st.tuples(
@@ -313,7 +316,7 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     books.holdings.add([*listed, booking("l", "split", quantity="4", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="13"), "one of before the ground may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
-    assert books.holdings.explained_flows(BEGUN - DAY) == 0
+    assert books.holdings.listed.transferred(BEGUN - DAY) == 0
     assert books.holdings.cash_reading(Decimal(0)).beyond == 0
     books.order("a", "NVDA", "5", "5", "filled")
     assert not books.found(NVDA="15")
@@ -417,7 +420,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
         books.holdings.add(broken(), BEGUN)
     books.database.close()
     books = Books.of(Database(path))
-    assert books.holdings.begun
+    assert books.holdings.ground.begun
     assert not books.found(NVDA="3")
     assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
     entries = [booking(name, "split", quantity="4", symbol="NVDA") for name in ("b", "c")]
@@ -487,10 +490,10 @@ def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_list
         booking("s", kind_of("ACATS"), quantity="5", symbol="NVDA"),
     ]
     book.add(entries, BEGUN + 2 * HOUR)
-    assert book.explained_flows(BEGUN + HOUR) == Decimal("749.99")
-    assert book.explained_flows(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
+    assert book.listed.transferred(BEGUN + HOUR) == Decimal("749.99")
+    assert book.listed.transferred(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
     book.add(entries, BEGUN + 3 * HOUR)
-    assert book.explained_flows(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"
+    assert book.listed.transferred(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"
 
 
 # What the venue writes, a kind of each. Numbers are texts, as it writes them.

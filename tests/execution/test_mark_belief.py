@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.mark_belief import OLD, MarkBelief
+from execution.live.belief import OLD, MarkBelief
 from execution.orders import Account
 from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade

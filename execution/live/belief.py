@@ -1,17 +1,24 @@
-"""Which of the venue's bars a live loop reads: those that neither price nor other bars deny."""
+"""Which of a venue's prices are believed: bars that neither price nor other bars deny, and marks of
+positions that a trade confirms.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from execution.orders import Account
 from foundation.arrays import Mask
 from foundation.counts import counted
+from foundation.errors import BrokerError
 from trainingdata.bars import CLOSE, Bars, closes_of
 from trainingdata.confirmation import confirmed, contradicted, without
+from trainingdata.feed.market_data import LastTrade
+from trainingdata.instants import DAY
+from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +26,8 @@ log = logging.getLogger(__name__)
 # venue's latest, differ by less than this share. Where they do not, one of the two is wrong, or one
 # knows of a split and the other does not.
 LARGEST_GAP = 0.2
+OLD = 7 * DAY  # age of a last trade from which on it says nothing of a price
+UNKNOWN = float("nan")
 
 
 def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
@@ -96,3 +105,55 @@ class BarBelief:
             close = float(bars.values[s, t, CLOSE])
             denied[name] = (close, prices[name[0]]) if now[s, t] else self._denied[name]
         self._denied = denied
+
+
+class MarkBelief:
+    """What is believed of an account's marks, reading by reading.
+
+    A mark counts that is near the one believed before. Another one counts that the feed's last
+    trade is near to, or, where the feed has no recent trade, that two readings in a row say.
+
+    last_trades: of the feed, by symbol, however old.
+    """
+
+    def __init__(self, last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]]) -> None:
+        self._last_trades = last_trades
+        self._believed: Mapping[str, float] = {}  # USD by symbol
+        self._read: Mapping[str, float] = {}  # the same, at the last reading
+
+    def doubted(self, account: Account, *, again: bool) -> dict[str, float]:
+        """Symbols whose marks are not believed, each with its price, USD; NaN where none is known.
+
+        again: whether the reading before was not believed.
+        """
+        before = self._read if again else {}
+        self._read = _marks(account)
+        far = [s for s, mark in self._read.items() if not _is_near(mark, self._believed.get(s))]
+        prices = {**before, **self._traded(far, account.as_of)} if far else {}
+        return {
+            symbol: prices.get(symbol, UNKNOWN)
+            for symbol in far
+            if not _is_near(self._read[symbol], prices.get(symbol))
+        }
+
+    def believe(self, account: Account) -> None:
+        """Take over the marks of an account."""
+        self._believed = _marks(account)
+
+    def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
+        """USD that each symbol last traded at, where that was not too long ago."""
+        names = sorted(filter(is_symbol, symbols))
+        try:
+            trades = self._last_trades(names) if names else {}
+        except BrokerError as error:
+            log.warning("marks are read without last trades: %s", error)
+            return {}
+        return {symbol: trade.price for symbol, trade in trades.items() if now - trade.at < OLD}
+
+
+def _marks(account: Account) -> dict[str, float]:
+    return {symbol: account.prices[symbol] for symbol, held in account.positions.items() if held}
+
+
+def _is_near(price: float, other: float | None) -> bool:
+    return other is not None and abs(price / other - 1.0) < LARGEST_GAP
