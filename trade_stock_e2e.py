@@ -153,108 +153,67 @@ def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
         raise InputError(f"{KEY}: it is a {kind} account's, and broker.paper wants a {wanted} one")
 
 
-def trade(config: DictConfig) -> None:
-    """Orders of an account, pass after pass, each at the next instant at which anything may decide.
+def at_venue(config: DictConfig) -> None:
+    """Passes at a venue: of the loop, of a replay, or one that decides, says why and sends nothing.
 
     Raises
     ------
     InputError
-        for settings that cannot be used, an account that another process trades, and what the last
-        pass met.
+        for settings that cannot be used, an account that another process trades, an address that is
+        no practice server with a waiting clock, and what the last pass met.
     """
     settings, keys, feed, trader = venue_parts(config)
-    _say_unused_range(config, "the venue's clock says when")
-    look = FirstLook(settings)
+    if named := [key for key in ("start", "end", "days") if config[key] is not None]:
+        with printing():
+            sys.stderr.write(f"{', '.join(named)}: not used; the venue's clock says when.\n")
+    first = True
+
+    def noted(cycle: Cycle) -> None:
+        nonlocal first
+        _log(cycle)
+        if first:
+            _say_at_first(cycle, settings)
+        first = False
 
     def shown(cycle: Cycle) -> None:
-        _log(cycle)
-        look(cycle)
+        noted(cycle)
         with printing():
             show_briefly(cycle)
 
-    run_loop(
-        settings,
-        keys,
-        feed,
-        trader if TRADE in settings.jobs else None,
-        Supervisor.of(os.environ),
-        cycles=config.cycles,
-        clock=config.clock,
-        show=shown,
-    )
-
-
-def preview(config: DictConfig) -> None:
-    """A pass that decides for a venue's account, says why, and sends nothing."""
-    settings, keys, feed, trader = venue_parts(config)
-    _say_unused_range(config, "the venue's clock says when")
-    broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
-    cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
-    _log(cycle)
-    FirstLook(settings)(cycle)
-    with printing():
-        show(cycle)
-        show_undecided(cycle, settings)
-    if cycle.decision is None:
-        instant = next_instant(cycle.account.as_of, settings.symbols)
-        say(f"Ask again at {utc_text(instant)}.")
-
-
-def replay(config: DictConfig) -> None:
-    """A pass at every instant that a practice server's clock still has, and the files of a run.
-
-    It is the live job, journal and guards and all; the clock is moved after each pass. The files
-    are a backtest's.
-
-    Raises
-    ------
-    InputError
-        for an address that is no practice server with a waiting clock, and what a pass met.
-    """
-    settings, keys, feed, trader = venue_parts(config)
-    _say_unused_range(config, "a replay's range is the server's")
-    look = FirstLook(settings)
-
-    def noted(cycle: Cycle) -> None:
-        _log(cycle)
-        look(cycle)
-
-    summary = run_replay(
-        settings,
-        keys,
-        feed,
-        trader,
-        Path(config.output),
-        overwrite=may_overwrite(config),
-        show=noted,
-    )
-    sys.stdout.write(f"{summary}\n")
-
-
-def _say_unused_range(config: DictConfig, why: str) -> None:
-    """Say which words of a backtest's range count for nothing here."""
-    if named := [key for key in ("start", "end", "days") if config[key] is not None]:
+    if config.mode == "replay":
+        output, overwrite = Path(config.output), may_overwrite(config)
+        summary = run_replay(settings, keys, feed, trader, output, overwrite=overwrite, show=noted)
+        sys.stdout.write(f"{summary}\n")
+    elif config.mode in SENDING:
+        run_loop(
+            settings,
+            keys,
+            feed,
+            trader if TRADE in settings.jobs else None,
+            Supervisor.of(os.environ),
+            cycles=config.cycles,
+            clock=config.clock,
+            show=shown,
+        )
+    else:
+        broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
+        cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
+        noted(cycle)
         with printing():
-            sys.stderr.write(f"{', '.join(named)}: not used; {why}.\n")
+            show(cycle)
+            show_undecided(cycle, settings)
+        if cycle.decision is None:
+            instant = next_instant(cycle.account.as_of, settings.symbols)
+            say(f"Ask again at {utc_text(instant)}.")
 
 
-class FirstLook:
-    """Says of the first pass what of the history is not there, and what guards will keep back."""
-
-    def __init__(self, settings: LiveSettings) -> None:
-        self._settings = settings
-        self._done = False
-
-    def __call__(self, cycle: Cycle) -> None:
-        """Look at a pass, the first one alone."""
-        if self._done:
-            return
-        self._done = True
-        asked = history_start(cycle.account.as_of, self._settings.history_days)
-        for line in history_lines(cycle.bars, asked, self._settings.forecaster.own_bars):
-            say_aside(line)
-        for line in self._settings.kept_back(cycle.account.equity):
-            say_aside(f"{line}.")
+def _say_at_first(cycle: Cycle, settings: LiveSettings) -> None:
+    """Say of a first pass what of the history is not there, and what guards will keep back."""
+    asked = history_start(cycle.account.as_of, settings.history_days)
+    for line in history_lines(cycle.bars, asked, settings.forecaster.own_bars):
+        say_aside(line)
+    for line in settings.kept_back(cycle.account.equity):
+        say_aside(f"{line}.")
 
 
 def show(cycle: Cycle) -> None:
@@ -357,12 +316,9 @@ def run(config: DictConfig) -> None:
             f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"
             " to stop"
         )
-    if config.mode == "replay":
-        replay(config)
-    elif config.mode in SENDING:
-        trade(config)
-    elif config.account.source == "venue" or config.broker.url_override is not None:
-        preview(config)
+    described = config.account.source != "venue" and config.broker.url_override is None
+    if config.mode != "dry" or not described:
+        at_venue(config)
     else:
         settings = LiveSettings.of(config)
         cycle = dry_pass(settings, _positions(config))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,31 +22,19 @@ from foundation.errors import InputError
 from foundation.notices import Notices
 
 
-@dataclass(frozen=True, slots=True)
 class OpenAccount:
     """What all jobs of a process write an account down with, and what stops them.
 
     name: of the account.
     database: its journal, whose locks this process holds.
-    events, book, halts, next_pass: tables of it.
+    folder: in which it lies.
     notices: told of whatever needs a person.
-    kill_file: nothing is traded while it is there.
     now: the instant by the venue's clock, as far as it is known.
+    pass_seconds: that the settings grant a pass.
     """
 
-    name: str
-    database: Database
-    events: EventLog
-    book: IntentBook
-    halts: Halts
-    next_pass: NextPassBook
-    notices: Notices
-    kill_file: Path
-    now: Callable[[], np.datetime64]
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         name: str,
         database: Database,
         folder: Path,
@@ -55,30 +42,26 @@ class OpenAccount:
         redact: Callable[[str], str],
         now: Callable[[], np.datetime64],
         pass_seconds: float = 0.0,
-    ) -> OpenAccount:
-        """The account whose journal lies in a folder; others as for `open_account`."""
-        book = NoticeBook(database, redact, now)
+    ) -> None:
+        self.name = name
+        self.database = database
+        self.events = EventLog(database, redact, now)
+        self.book = IntentBook(database, self.events)
+        self.halts = Halts(database, self.events)
+        self.next_pass = NextPassBook(database, pass_seconds)
+        self.notices = notices
+        self.kill_file = folder / KILL_FILE
+        self.now = now
+        kept = NoticeBook(database, redact, now)
 
         def keep(kind: str, text: str) -> None:
-            book(kind, text)
+            kept(kind, text)
             # What ends the process is its last line.
             if kind != "stopped":
                 with printing():
                     sys.stderr.write(f"ALERT {kind}: {redact(text)}\n")
 
         notices.keep_in(keep)
-        events = EventLog(database, redact, now)
-        return cls(
-            name=name,
-            database=database,
-            events=events,
-            book=IntentBook(database, events),
-            halts=Halts(database, events),
-            next_pass=NextPassBook(database, pass_seconds),
-            notices=notices,
-            kill_file=folder / KILL_FILE,
-            now=now,
-        )
 
     @property
     def killed(self) -> bool:
@@ -149,7 +132,7 @@ def open_account(
             database, folder, set_aside = held.enter_context(opened)
         notices = held.enter_context(Notices(healthcheck, alerts, None if dry else folder))
         try:
-            account = OpenAccount.of(name, database, folder, notices, redact, now, pass_seconds)
+            account = OpenAccount(name, database, folder, notices, redact, now, pass_seconds)
             if set_aside is not None:
                 account.halt("journal", f"the journal was damaged and is kept as {set_aside.name}")
             if account.killed:

@@ -113,12 +113,13 @@ def test_what_an_earlier_journal_expects_is_expected(tmp_path: Path) -> None:
             cash += Decimal(amount)
         for _ in range(2):
             book = HoldingsBook(database, EventLog(database))
-            assert book.begun
-            assert book.expected() == {symbol: each for symbol, each in held.items() if each}
+            assert book.ground.begun
+            owned = {symbol: each.quantity for symbol, each in book._expected.owned().items()}
+            assert {s: q for s, q in owned.items() if q} == {s: q for s, q in held.items() if q}
             assert book.cash_reading(cash).beyond == 0
             assert not book.compare(held, np.datetime64("2024-02-22T16:00", "ns"))
     with closing(Database(journal(SPREADS, tmp_path))) as database:
-        assert not HoldingsBook(database, EventLog(database)).begun
+        assert not HoldingsBook(database, EventLog(database)).ground.begun
 
 
 def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:

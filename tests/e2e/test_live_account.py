@@ -73,7 +73,7 @@ class Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = VenueConnection(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS.redact, connection.estimated_now
-        account = OpenAccount.of(here.venue.record.account_id, database, folder, *told)
+        account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = Stop()
         live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades, stop)
         cycles: list[Cycle] = []

@@ -192,7 +192,7 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
     settings = LiveSettings.of(composed_config("live", [f"broker.url_override={here.url}"]))
     connection = VenueConnection(settings.broker, KEYS)
     told = Notices(None, None), KEYS.redact, connection.estimated_now
-    account = OpenAccount.of("account", Database(), tmp_path, *told)
+    account = OpenAccount("account", Database(), tmp_path, *told)
     live = LiveAccount(connection, account, settings, lambda _: {}, Stop())
     broker = AlpacaBroker(settings.broker, KEYS, book=live.book, believe=live.believe)
     broker.account()
