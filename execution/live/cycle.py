@@ -74,18 +74,10 @@ def decided_cycle(
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
-    Parameters
-    ----------
-    broker, feed, trader, settings:
-        The account, what brings bars and prices, what decides, and its settings.
-    rules:
-        What the venue allows with each symbol; none allows everything.
-    time:
-        By which bars that are late are waited for.
-    belief:
-        Which bars were not believed in the passes before; none remembers nothing.
-    decided:
-        Whether an instant was decided before, and is not to be decided again.
+    rules: what the venue allows with each symbol; none allows everything.
+    time: by which bars that are late are waited for.
+    belief: which bars were not believed in the passes before; none remembers nothing.
+    decided: whether an instant was decided before, and is not to be decided again.
 
     Raises
     ------

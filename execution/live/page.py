@@ -17,14 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from execution.account_lock import KILL_FILE, is_there
 from execution.decision import plan_text
-from execution.journal.decisions import Journal
-from execution.journal.events import EventLog
-from execution.journal.halts import Halt, Halts
-from execution.journal.intents import STATES, WAITING, Intent, IntentBook
+from execution.journal.halts import Halt
+from execution.journal.intents import STATES, WAITING, Intent
 from execution.journal.marks import AccountMark
-from execution.journal.next_pass import NextPass, NextPassBook
+from execution.journal.next_pass import NextPass
 from execution.journal.notices import NoticeBook
 from execution.journal.orders import words_of
 from execution.journal.passes import latest_passes
@@ -32,11 +29,11 @@ from execution.live import page_words
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.losses import LossLimits
+from execution.live.open_account import OpenAccount
 from execution.live.page_curve import Curve
 from execution.live.templates import PAGE, SCRIPT, STYLE, TEMPLATE
 from foundation.charts import CHART_STYLE
 from foundation.clock import OURS, Time
-from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import COLOURS, SHEET, content_policy, render_page
@@ -100,27 +97,24 @@ class Change(NamedTuple):
 class StatusPage:
     """Writes the page of an account whose journal this process holds.
 
-    database: the journal, beside which the page lies; one in memory has none.
+    account: beside whose journal the page lies; one in memory has none.
     time: when it is written, and how long that takes.
     """
 
     def __init__(
         self,
-        database: Database,
+        account: OpenAccount,
         bounds: Bounds,
         sections: Sequence[Section] = (),
         time: Time = OURS,
     ) -> None:
-        self._database = database
+        database = account.database
+        self._account = account
         self._path = None if database.path is None else database.path.with_name(PAGE)
         self._bounds = bounds
         self._sections = sections
         self._time = time
-        self._events = EventLog(database)
-        self._book = IntentBook(database, self._events)
-        self._halts = Halts(database, self._events)
-        self._journal = Journal(database, self._events, self._book, TRADE)
-        self._next_pass = NextPassBook(database, 0.0)
+        self._journal = account.journal(TRADE)
         self._notices = NoticeBook(database, str, time.now)
         self._curve = Curve()
         self._written: Change | None = None
@@ -162,8 +156,9 @@ class StatusPage:
         self._rests_until = now + REST * (now - begun)
 
     def _write(self, path: Path, end: str) -> None:
-        killed = is_there(path.with_name(KILL_FILE))
-        change = Change(self._events.last_number(), self._next_pass.expected(), killed, end)
+        account = self._account
+        expected = account.next_pass.expected()
+        change = Change(account.events.last_number(), expected, account.killed, end)
         if change == self._written:
             return
         if self._written is None:
@@ -175,12 +170,13 @@ class StatusPage:
         self._written = change
 
     def _page(self, folder: Path, change: Change) -> str:
+        book = self._account.book
         mark = self._journal.last_mark()
         since = self._curve.last_at
         self._curve.extend(self._journal.marks(since), self._journal.points(since))
-        halts = self._halts.standing()
-        unknown = len(self._book.undetermined())
-        passes = latest_passes(self._database, 2)
+        halts = self._account.halts.standing()
+        unknown = len(book.undetermined())
+        passes = latest_passes(self._account.database, 2)
         ended = next((each for each in passes if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed
         claim, level = _verdict(change, halts, trouble=bool(unknown or failed))
@@ -192,7 +188,7 @@ class StatusPage:
             script=Markup(SCRIPT),
             style=Markup(COLOURS + SHEET + CHART_STYLE + STYLE + styles),
             folder=folder,
-            kill_file=folder / KILL_FILE,
+            kill_file=self._account.kill_file,
             written=self._time.now(),
             change=change,
             claim=claim,
@@ -205,8 +201,8 @@ class StatusPage:
             curve=self._curve,
             bounds=self._bounds,
             rows=[] if mark is None else _rows(mark, self._bounds),
-            waiting=self._book.latest(WAITING, SHOWN),
-            recent=self._book.latest(OVER, SHOWN),
+            waiting=book.latest(WAITING, SHOWN),
+            recent=book.latest(OVER, SHOWN),
             what=what,
             decision=self._journal.last_decision(),
             choices=self._journal.last_choices(),

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from execution.account_lock import FLATTEN
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.connection import SETBACK, VenueConnection
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -21,15 +21,16 @@ from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from execution.live.waiting import WatchedClock, waiting_line
 from execution.trader import Trader
 from foundation.clock import system_clock
-from foundation.errors import AccessRefused, BrokerError
+from foundation.errors import AccessRefused, AnswerRefused, BrokerError
 from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
+from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import holding_end, in_session, is_decision
 
 log = logging.getLogger("live")
 
@@ -37,6 +38,8 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
+NAMES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
+REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
 def run_loop(
@@ -142,7 +145,7 @@ def run_jobs(
     flatten: whether everything is closed where it is told to stop.
     symbols: of stocks and coins, whose next pass is said.
     """
-    page = StatusPage(account.database, bounds, sections)
+    page = StatusPage(account, bounds, sections)
     announced: set[np.datetime64] = set()
 
     def alive(job: str, due: np.datetime64 | None) -> None:
@@ -232,3 +235,72 @@ def _says_flatten(kill_file: Path) -> bool:
         return FLATTEN in kill_file.read_text(encoding="utf-8", errors="replace").lower()
     except OSError:
         return False
+
+
+def waiting_line(due: np.datetime64, symbols: Sequence[str]) -> str:
+    """When the next pass is, what may be decided then, and why not everything."""
+    at = np.array([due])
+    kinds = [kind for kind in NAMES if kind in {instrument(symbol).kind for symbol in symbols}]
+    deciding = [kind for kind in kinds if is_decision(kind, at)[0]]
+    line = f"The next pass is at {utc_text(due)}"
+    if not deciding or deciding == kinds:
+        return f"{line}."
+    [waiting] = [kind for kind in kinds if kind not in deciding]
+    shut = waiting is Kind.STOCK and not in_session(at)[0]
+    again = f"again at {utc_text(holding_end(waiting, due))}"
+    why = f"{NAMES[waiting]} are shut, {again}" if shut else f"{NAMES[waiting]} {again}"
+    return f"{line}, {NAMES[deciding[0]]} only: {why}."
+
+
+class WatchedClock:
+    """A venue's clock, as the loop reads it while it waits.
+
+    live: the account there, which is looked at when the venue is back, or its clock has gone back.
+    """
+
+    def __init__(self, live: LiveAccount) -> None:
+        self._live = live
+        self._connection = live.connection
+        self._away = False
+        self._refusals = 0
+        self._shown: np.datetime64 | None = None
+
+    def answers(self) -> bool:
+        """Whether the venue answered when its clock was last read.
+
+        Three answers in a row that make no sense are answers: the next step is refused by what they
+        say, and nobody waits for better ones.
+        """
+        return not self._away or self._refusals >= REFUSALS
+
+    def __call__(self) -> np.datetime64:
+        """What the venue's clock shows, or must show by now where it does not answer.
+
+        Raises
+        ------
+        InputError
+            for a venue that is back with another account.
+        """
+        try:
+            now = self._connection.now()
+            if self._away or (self._shown is not None and now < self._shown - SETBACK):
+                self._live.refuse_another_account()
+        except BrokerError as error:
+            log.warning("%s", error)
+            self._refusals = self._refusals + 1 if isinstance(error, AnswerRefused) else 0
+            if not self._away:
+                say(f"Waiting for the venue, which is asked again every few seconds: {error}.")
+            self._away = True
+            return self._estimated_now()
+        if self._away:
+            say(f"The venue answers again; its clock is {utc_text(now)}.")
+        self._away = False
+        self._refusals = 0
+        self._shown = now
+        return now
+
+    def _estimated_now(self) -> np.datetime64:
+        try:
+            return self._connection.estimated_now()
+        except BrokerError:
+            return self._connection.time.now()

@@ -16,7 +16,7 @@ import pytest
 
 from execution.account_lock import JOURNAL
 from execution.live.loop import Loop, Stop
-from execution.live.waiting import WatchedClock
+from execution.live.runner import WatchedClock
 from foundation.database import Database
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers

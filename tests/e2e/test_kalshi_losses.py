@@ -358,7 +358,7 @@ def test_an_operator_sees_marks_and_halts_and_what_clears_them(
         now.mark()
         now.decide(BUY_YES_100)
         now.advance(5)
-        StatusPage(now.ours.account.database, BOUNDS).refresh()
+        StatusPage(now.ours.account, BOUNDS).refresh()
     assert status(journal(), system_clock()) == 0
     said = capsys.readouterr().out
     assert "equity $57.25, cash $47.25" in said

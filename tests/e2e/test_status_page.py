@@ -36,6 +36,7 @@ from execution.journal.notices import NoticeBook
 from execution.live import __main__ as command
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
+from execution.live.open_account import OpenAccount
 from execution.live.page import REST, Bounds, Section, StatusPage
 from execution.live.serve import MOST, is_host_of, served
 from execution.live.settings import LiveSettings
@@ -46,6 +47,7 @@ from foundation.command import Ended
 from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
+from foundation.notices import Notices
 from option_spreads.selling.job import spreads_section
 from option_spreads.selling.state import OpenSpread
 from tests.commands import Started
@@ -102,6 +104,13 @@ def fail_a_pass(here: Practice, desk: Desk) -> None:
     here.clear_faults()
 
 
+def account_of(database: Database) -> OpenAccount:
+    """An account whose journal this is."""
+    assert database.path is not None
+    folder = database.path.parent
+    return OpenAccount(folder.name, database, folder, Notices(None, None), str, lambda: NOW)
+
+
 @pytest.fixture(scope="module")
 def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("practised") / "account-1"
@@ -110,7 +119,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lived(start, folder)
     database = Database(folder / JOURNAL)
     NextPassBook(database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
-    StatusPage(database, BOUNDS, time=Time(now=lambda: NOW)).refresh()
+    StatusPage(account_of(database), BOUNDS, time=Time(now=lambda: NOW)).refresh()
     database.close()
     return folder
 
@@ -139,7 +148,7 @@ class Written:
 
     def status_page(self, *sections: Section) -> StatusPage:
         time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
-        return StatusPage(self.database, BOUNDS, sections, time)
+        return StatusPage(account_of(self.database), BOUNDS, sections, time)
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())

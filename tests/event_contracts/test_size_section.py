@@ -19,10 +19,12 @@ from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.size_section import size_view
 from execution.account_lock import JOURNAL
 from execution.journal.intents import Intent, IntentBook, Progress, State
+from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, StatusPage
 from execution.live.templates import PAGE
 from foundation.charts import HEIGHT, WIDTH
 from foundation.database import Database
+from foundation.notices import Notices
 
 D = Decimal
 NOW = np.datetime64("2026-11-22T15:00", "ns")
@@ -120,7 +122,10 @@ class Written:
 
     def page(self) -> str:
         bounds = Bounds(0.25, KalshiGuardSettings())
-        StatusPage(self.database, bounds, [sizes_section(self.book)]).refresh()
+        account = OpenAccount(
+            "account", self.database, self.file.parent, Notices(None, None), str, lambda: NOW
+        )
+        StatusPage(account, bounds, [sizes_section(self.book)]).refresh()
         return self.file.read_text()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from execution.live import runner
 from execution.live.account import LiveAccount
-from execution.live.waiting import WatchedClock, waiting_line
+from execution.live.runner import WatchedClock, waiting_line
 from foundation.errors import BrokerError, InputError
 from foundation.supervisor import Supervisor
 
