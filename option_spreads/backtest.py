@@ -69,11 +69,10 @@ from option_spreads.simulation.spread_report import (
     report_text,
     trade_table,
 )
-from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
-from trainingdata.confirmation import doubts_of, unconfirmed, without
 from trainingdata.instants import Unzoned, instant
-from trainingdata.sessions import started_at, stock_grid
+from trainingdata.sessions import stock_grid
+from trainingdata.source import DataSettings
 from trainingdata.volatility_index import RESPONSE, volatility_index
 
 log = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ class BarsSettings:
     response: float = RESPONSE
 
     def __post_init__(self) -> None:
-        self.unzoned()
+        Unzoned(self.zone, "bars.zone")
         refuse_outside(self, "bars", response=(-20, 20))
         if not 0 < self.scale < 1e6:
             raise InputError(f"bars.scale: {self.scale} is not above 0")
@@ -120,9 +119,22 @@ class BarsSettings:
                 " bars.vix=VIX.parquet"
             )
 
-    def unzoned(self) -> Unzoned:
-        """What stamps without a zone mean."""
-        return Unzoned(self.zone, "bars.zone")
+    def read(self) -> Bars:
+        """The bars that others confirm; a session that lacks one is not traded.
+
+        Raises
+        ------
+        InputError
+            for files that cannot be used.
+        """
+        data = DataSettings(self.dir, self.zone, accept_jumps=True)
+        try:
+            bars = data.bars([self.symbol], None, None, "bars.zone")
+        except DataError as error:
+            raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
+        for doubt in bars.origins[0].doubts:
+            log.warning("%s", doubt)
+        return bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +244,8 @@ class SpreadSettings:
             for files that cannot be used, or a calendar that does not reach.
         """
         if self.bars.dir and self.bars.vix is not None:
-            folders = [Path(folder).expanduser() for folder in self.bars.dir]
-            try:
-                bars = read_bars(folders, [self.bars.symbol], unzoned=self.bars.unzoned())
-            except DataError as error:
-                raise DataError(str(error).replace("data.dir:", "bars.dir:", 1)) from error
+            bars = self.bars.read()
             vix = volatility_index(self.bars.vix)
-            bars = _confirmed(bars)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale, self.bars.response)
         calendar = stock_grid().dates
         count = max(self.years) * TRADING_DAYS
@@ -249,17 +256,6 @@ class SpreadSettings:
                 f" {self.start} passed"
             )
         return self.index.days(dates, self.seed, self.smile)
-
-
-def _confirmed(bars: Bars) -> Bars:
-    """The index's bars that others confirm; a session that lacks one is not traded."""
-    unread = unconfirmed(bars)
-    (item,) = bars.instruments
-    times, values = bars.real_bars(0)
-    starts = started_at(item.kind, times)
-    for doubt in doubts_of(item.symbol, starts, values, unread[0, bars.mask[0]]):
-        log.warning("%s", doubt)
-    return without(bars, unread)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
