@@ -10,7 +10,7 @@ import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.manager import SimulatedOrderManager
-from event_contracts.simulation.settings import LARGEST_CASH, EpisodeSettings
+from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.position_sizes import Episode, SentOrder
@@ -61,14 +61,6 @@ class Recording:
         shown = {m: ticks for m, ticks in shown.items() if ticks and not spans[m].settles(ticks[0])}
         if not entries or not shown:
             raise InputError(f"{journal} has no decisions on event contracts")
-        for market, ticks in shown.items():
-            rows = [spans[market].row(update.at) for update in ticks]
-            if rows != sorted({*rows}) or not 0 <= rows[0] <= rows[-1] < spans[market].rows:
-                raise InputError(f"{journal}: the ticks of {market} are none of its steps")
-        instants = {market: {update.at for update in ticks} for market, ticks in shown.items()}
-        for entry in entries:
-            if entry.at not in instants.get(entry.market, ()):
-                raise InputError(f"{journal}: {entry.market} was decided at {entry.at}, no tick")
         begins = min(spans[m].shown_at(ticks[0]) for m, ticks in shown.items())
         ends = max(spans[m].shown_at(ticks[-1]) for m, ticks in shown.items())
         intervals = {spans[market].interval for market in shown}
@@ -80,8 +72,6 @@ class Recording:
             raise InputError(f"{journal}: {count:,} steps of ticks, more than {MOST_STEPS:,}")
         listings = tuple(_listing(m, spans[m], ticks, begins, count) for m, ticks in shown.items())
         cash = entries[0].cash // CENT * CENT
-        if not 0 < cash <= LARGEST_CASH:
-            raise InputError(f"{journal}: its first cash of ${cash:f} is none to play with")
         return cls(listings, begins, interval, count, tuple(entries), cash)
 
 

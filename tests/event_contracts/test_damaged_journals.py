@@ -64,13 +64,7 @@ def refusal(journal: Path) -> str:
     ("table", "change", "says"),
     [
         ("kalshi_actions", "worth = 'NaN'", "no number"),
-        ("kalshi_actions", "cash = '-5'", "its first cash of $-5"),
-        ("kalshi_actions", "at = '2026-01-01T00:00:01'", "was decided at 2026-01-01T00:00:01"),
-        ("kalshi_actions", "market = 'HAIL'", "HAIL was decided at"),
-        ("kalshi_ticks", "at = '2025-01-01T00:00:00'", "are none of its steps"),
-        ("kalshi_ticks", "at = '2026-01-01T00:01:01'", "are none of its steps"),
         ("kalshi_markets", "interval = 0", "is not above 0"),
-        ("kalshi_markets", "rows = 3", "are none of its steps"),
         ("kalshi_markets", "begins = '2026-01-01T00:00Z'", "no instant"),
     ],
 )
@@ -78,8 +72,6 @@ def test_a_row_that_cannot_be_is_named_by_its_value(
     journal: Path, table: str, change: str, says: str
 ) -> None:
     where = SENT if table == "kalshi_actions" else FIRST.format(table=table)
-    if "cash of" in says:
-        where = "at = (SELECT min(at) FROM kalshi_actions)"
     damage(journal, f"UPDATE {table} SET {change}, row_digest = '' WHERE {where}")
     assert says in refusal(journal)
 
