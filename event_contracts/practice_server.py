@@ -33,10 +33,11 @@ from pathlib import Path
 
 import numpy as np
 
-from event_contracts.simulation.app import KalshiServer, KeyPair
+from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.tickets import written
 from event_contracts.simulation.venue import KalshiVenue, rehearse
 from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.trading.endpoint import KalshiKeys
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
 from foundation.errors import InputError
@@ -64,7 +65,7 @@ def serve(settings: KalshiVenueSettings, key_word: str, serving: Serving) -> Non
     serving.refuse_taken()
     listings = settings.listings()
     rehearse()
-    keys = KeyPair.new()
+    keys = new_keys()
     venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(venue, keys, serving.speed)
     listener = serving.listener()
@@ -119,12 +120,12 @@ def _key_errors(word: str) -> Iterator[Path]:
         raise InputError(f"--key-file: {word} cannot be written: {why}") from error
 
 
-def _write_key(path: Path, keys: KeyPair) -> None:
+def _write_key(path: Path, keys: KalshiKeys) -> None:
     """Write the private key, readable by the user alone from the first byte on."""
     with staged_file(path) as part:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(keys.pem)
+            stream.write(keys.private_key)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,9 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
         `rl`; before anything is learned it leaves nothing.
     """
     try:
-        from event_contracts.simulation.learner import learner_of, use_threads
+        import torch
+
+        from event_contracts.simulation.learner import learner_of
     except ModuleNotFoundError as error:
         raise InputError(
             f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
@@ -157,7 +159,7 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = sessions_to_train_on(settings)
-    use_threads(settings.threads)
+    torch.set_num_threads(settings.threads)
     try:
         env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
     except MemoryError as error:

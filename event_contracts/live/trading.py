@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,18 +20,20 @@ from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.connection import KalshiConnection
 from event_contracts.trading.endpoint import KalshiKeys
+from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.listings import UnknownMarket
 from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager
 from event_contracts.trading.market_fees import MarketFees
 from event_contracts.trading.network import load_network
 from event_contracts.trading.observation import features_of
+from event_contracts.trading.orders import Fill
 from event_contracts.trading.policies import BinaryKelly, Nothing, Policy, RandomPolicy
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.sampler import EstimateFile, Sampler
 from event_contracts.trading.sight import worth
 from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.intents import TAKEN, IntentBook
+from execution.journal.intents import TAKEN, Intent, IntentBook
 from execution.live.loop import Stop
 from execution.live.page import Bounds, Section
 from execution.live.runner import awaited, run_jobs
@@ -54,8 +56,9 @@ _SIZES = (
     """{% from "charts" import drawn %}{% from "sheet" import box %}"""
     + SIZE_MACRO
     + """
-<p class="muted">Orders that were taken in the latest markets, {{ markets }} of them. What they
-earned is not in the journal: event_contracts.paper_report plays them again.</p>
+<p class="muted">Orders that were taken in the latest markets, {{ markets }} of them. Profits are
+of contracts that a trade has closed, at least: at prices and fees no better than those of a taker;
+what settlement paid is no part of the journal.</p>
 {% call box("Sizes of event contracts") %}{{ sized(sizes) }}{% endcall %}
 """
 )
@@ -248,13 +251,31 @@ def sizes_section(book: IntentBook) -> Section:
 
 
 def _sizes_body(book: IntentBook) -> str:
-    by_market: dict[str, list[SentOrder]] = {}
+    by_market: dict[str, list[Intent]] = {}
     for intent in book.select(_LATEST):
-        order = order_of(intent)
-        at = float(intent.sent_at.astype("datetime64[ms]").astype(np.int64)) / 1000
-        sent = SentOrder(intent.client_order_id, int(order.count), at)
-        by_market.setdefault(order.market, []).append(sent)
-    sizes = size_view([Episode(tuple(orders), ()) for orders in by_market.values()], "seconds")
+        by_market.setdefault(order_of(intent).market, []).append(intent)
+    sizes = size_view(map(_episode, by_market.values()), "seconds")
     if sizes is None:
         return ""
     return render_page(_SIZES, sizes=sizes, markets=len(by_market))
+
+
+def _episode(intents: Iterable[Intent]) -> Episode:
+    """Orders of a market, each filled as it was sent; without fills where they contradict that.
+
+    The journal says how much of an order has filled, not in which order fills came.
+    """
+    orders = []
+    fills = []
+    for intent in intents:
+        name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
+        at = float(intent.sent_at.astype("datetime64[ms]").astype(np.int64)) / 1000
+        orders.append(SentOrder(name, int(order.count), at))
+        if filled > 0:
+            price = intent.progress.filled_price or order.price
+            fill = Fill(name, order.market, order.action, order.side, price, filled, maker=False)
+            fills.append((fill, FeeRules().fee(price, filled, maker=False)))
+    try:
+        return Episode(tuple(orders), tuple(fills))
+    except ValueError:
+        return Episode(tuple(orders), ())

@@ -13,7 +13,6 @@ import binascii
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -30,72 +29,11 @@ from event_contracts.simulation.tickets import (
     milliseconds,
 )
 from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.trading.endpoint import KalshiKeys
 from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, plain
 from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.request_values import json_object
-
-KEY = "KALSHI-ACCESS-KEY"
-TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
-SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
-BITS = 2048
-PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """A throw-away key: whoever serves knows both halves.
-
-    key_id: what names it.
-    private_key: the half that signs; never printed.
-    """
-
-    key_id: str
-    private_key: rsa.RSAPrivateKey = field(repr=False)
-
-    @classmethod
-    def new(cls) -> KeyPair:
-        """Another one."""
-        key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
-        return cls(str(uuid.uuid4()), key)
-
-    @property
-    def pem(self) -> str:
-        """The private key as PEM text (PKCS #8), unencrypted."""
-        return self.private_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode()
-
-    def refusal(self, headers: Mapping[str, str], method: str, path: str, now: int) -> str | None:
-        """Why a request is not this key's, in words; nothing where it is.
-
-        path: without a query. now: milliseconds since 1970.
-        """
-        missing = [name for name in (KEY, TIMESTAMP, SIGNATURE) if not headers.get(name)]
-        if missing:
-            return f"{missing[0]} is missing"
-        if headers[KEY] != self.key_id:
-            return "there is no such key"
-        stamp = headers[TIMESTAMP]
-        if not (stamp.isascii() and stamp.isdigit()) or abs(int(stamp) - now) > PATIENCE:
-            return f"{TIMESTAMP} is not within {PATIENCE} ms of the clock"
-        if not self._signed(headers[SIGNATURE], f"{stamp}{method}{path}"):
-            return "the signature does not fit"
-        return None
-
-    def _signed(self, signature: str, message: str) -> bool:
-        digest = hashes.SHA256()
-        scheme = padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
-        public = self.private_key.public_key()
-        try:
-            given = base64.b64decode(signature, validate=True)
-            public.verify(given, message.encode(), scheme, digest)
-        except (binascii.Error, InvalidSignature, ValueError):
-            return False
-        return True
-
 
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
@@ -103,6 +41,48 @@ PRIVATE = f"{API}/portfolio"  # what needs keys
 STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
 MOST_STEPS = 1_000_000  # of the clock, at once
 PERIOD = 0.02  # seconds between looks at a clock that runs by itself
+KEY = "KALSHI-ACCESS-KEY"
+TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
+SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
+BITS = 2048
+PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
+
+
+def new_keys() -> KalshiKeys:
+    """A throw-away key, of which whoever serves knows both halves; PEM is PKCS #8, unencrypted."""
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return KalshiKeys(str(uuid.uuid4()), pem.decode())
+
+
+def why_unsigned(
+    keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now: int
+) -> str | None:
+    """Why a request is not these keys', in words; nothing where it is.
+
+    path: without a query. now: milliseconds since 1970.
+    """
+    missing = [name for name in (KEY, TIMESTAMP, SIGNATURE) if not headers.get(name)]
+    if missing:
+        return f"{missing[0]} is missing"
+    if headers[KEY] != keys.key_id:
+        return "there is no such key"
+    stamp = headers[TIMESTAMP]
+    if not (stamp.isascii() and stamp.isdigit()) or abs(int(stamp) - now) > PATIENCE:
+        return f"{TIMESTAMP} is not within {PATIENCE} ms of the clock"
+    digest = hashes.SHA256()
+    scheme = padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
+    try:
+        given = base64.b64decode(headers[SIGNATURE], validate=True)
+        message = f"{stamp}{method}{path}".encode()
+        keys.signing_key.public_key().verify(given, message, scheme, digest)
+    except (binascii.Error, InvalidSignature, ValueError):
+        return "the signature does not fit"
+    return None
 
 
 class KalshiServer:
@@ -113,7 +93,7 @@ class KalshiServer:
     faults: what goes wrong on demand, planned while it runs.
     """
 
-    def __init__(self, venue: KalshiVenue, keys: KeyPair, speed: float | None = None) -> None:
+    def __init__(self, venue: KalshiVenue, keys: KalshiKeys, speed: float | None = None) -> None:
         self.venue = venue
         self.keys = keys
         self.speed = speed
@@ -170,7 +150,7 @@ class KalshiServer:
         signed = KEY in request.headers
         if signed or request.path.startswith(PRIVATE):
             now = time.time_ns() // 1_000_000
-            why = self.keys.refusal(request.headers, request.method, request.path, now)
+            why = why_unsigned(self.keys, request.headers, request.method, request.path, now)
             if why:
                 return _refusal(401, "authentication_error", why)
         return await self._requests.answer(request, handler)

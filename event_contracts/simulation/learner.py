@@ -215,11 +215,6 @@ def _tensor(path: Path, weights: Weights, name: str, shape: tuple[int, ...]) -> 
     return torch.from_numpy(values.copy())
 
 
-def use_threads(count: int) -> None:
-    """Let torch compute with so many threads."""
-    torch.set_num_threads(count)
-
-
 def learner_of(
     env: VectorKalshiEnv,
     settings: LearnerSettings,

@@ -48,7 +48,7 @@ class KalshiKeys:
     def __post_init__(self) -> None:
         if not (self.key_id and self.key_id.isascii() and self.key_id.isprintable()):
             raise InputError(f"{KEY_ID}: not an id as the venue writes it")
-        _ = self._key
+        _ = self.signing_key
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> KalshiKeys:
@@ -76,7 +76,8 @@ class KalshiKeys:
         return cls(key_id, text.replace("\\n", "\n").strip())
 
     @cached_property
-    def _key(self) -> RSAPrivateKey:
+    def signing_key(self) -> RSAPrivateKey:
+        """The private key, loaded."""
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -101,7 +102,7 @@ class KalshiKeys:
         bare = urlsplit(path).path
         digest = hashes.SHA256()
         scheme = padding.PSS(padding.MGF1(digest), salt_length=padding.PSS.DIGEST_LENGTH)
-        signature = self._key.sign(f"{at}{method}{bare}".encode(), scheme, digest)
+        signature = self.signing_key.sign(f"{at}{method}{bare}".encode(), scheme, digest)
         return {
             "KALSHI-ACCESS-KEY": self.key_id,
             "KALSHI-ACCESS-TIMESTAMP": str(at),

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from event_contracts import MarketAgnosticKalshiEnv
-from event_contracts.simulation.learner import learner_of, use_threads
+from event_contracts.simulation.learner import learner_of
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from tests.event_contracts.test_vector import unexplained_money
@@ -63,7 +64,7 @@ def test_one_market(masked: bool) -> None:
 def test_learning(defaults: bool) -> None:
     # The library's own settings: batches of 64 and ten epochs, two layers of 64 units.
     plain = LearnerSettings(batch=64, epochs=10, rate=3e-4)
-    use_threads(1)
+    torch.set_num_threads(1)
     learner = learner_of(VectorKalshiEnv(MARKETS), plain if defaults else LearnerSettings(), 0)
     learner.learn(MARKETS * 64, lambda steps, figures: None)
     first = learner.steps

@@ -59,10 +59,14 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "delay", "seconds": 0.2, **AT_ORDERS},
 )
 DOOR = Door(
-    {"KALSHI_API_KEY_ID": KEYS.key_id, "KALSHI_PRIVATE_KEY": KEYS.pem},
+    {"KALSHI_API_KEY_ID": KEYS.key_id, "KALSHI_PRIVATE_KEY": KEYS.private_key},
     (
         KEYS.key_id,
-        *(line for line in KEYS.pem.splitlines() if "-" not in line and len(line) > SHORTEST),
+        *(
+            line
+            for line in KEYS.private_key.splitlines()
+            if "-" not in line and len(line) > SHORTEST
+        ),
     ),
     "/trade-api",
     ORDERS,

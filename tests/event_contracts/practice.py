@@ -38,7 +38,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from event_contracts.simulation.app import KalshiServer, KeyPair
+from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.venue import KalshiVenue, rehearse
@@ -48,7 +48,7 @@ from foundation.arrays import Array
 WAIT = 30.0  # seconds
 API = "/trade-api/v2"
 ORDERS = f"{API}/portfolio/events/orders"
-KEYS = KeyPair.new()  # making one takes a while
+KEYS = new_keys()  # making one takes a while
 
 
 @dataclass
@@ -166,7 +166,7 @@ def kalshi_practice(
     _rehearse_once()
     venue = KalshiVenue(chosen, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(venue, KEYS)
-    practice = KalshiPractice("", KEYS.key_id, KEYS.pem, venue)
+    practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, venue)
     app = server.app()
 
     async def note(request: web.Request, _: web.StreamResponse) -> None:

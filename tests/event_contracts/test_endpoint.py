@@ -19,7 +19,7 @@ from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from foundation.errors import AccessRefused, BrokerError, InputError, SenselessAnswer
 from tests.event_contracts.practice import KEYS
 
-PEM = KEYS.pem
+PEM = KEYS.private_key
 MINE = KalshiKeys(KEYS.key_id, PEM)
 THERE = KalshiConnection(KalshiSettings(url_override="http://127.0.0.1:9"), MINE)
 TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"))
@@ -40,7 +40,7 @@ def test_the_signature_is_over_time_method_and_path_without_the_query(
     headers = MINE.headers(method, f"/trade-api/v2/a{path}?{query}", at)
     assert headers["KALSHI-ACCESS-KEY"] == KEYS.key_id
     assert headers["KALSHI-ACCESS-TIMESTAMP"] == str(at)
-    KEYS.private_key.public_key().verify(
+    KEYS.signing_key.public_key().verify(
         base64.b64decode(headers["KALSHI-ACCESS-SIGNATURE"], validate=True),
         f"{at}{method}/trade-api/v2/a{path}".encode(),
         padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=32),

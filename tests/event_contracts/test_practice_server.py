@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.simulation.app import PATIENCE, KeyPair
+from event_contracts.simulation.app import PATIENCE, new_keys
 from foundation.arrays import Array
 from tests.event_contracts.practice import (
     API,
@@ -61,7 +61,7 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
     elsewhere = practice.headers("GET", f"{API}/portfolio/fills")
     post = practice.headers("POST", BALANCE)
     with_query = practice.headers("GET", f"{BALANCE}?limit=1")
-    other_key = signed_headers(practice.key_id, KeyPair.new().pem, "GET", BALANCE)
+    other_key = signed_headers(practice.key_id, new_keys().private_key, "GET", BALANCE)
     salted = signed_headers(practice.key_id, practice.private_key, "GET", BALANCE, salt=20)
     for wrong in (elsewhere, post, with_query, other_key, salted):
         answer = requests.get(f"{practice.url}{BALANCE}", headers=wrong, timeout=30)
@@ -96,9 +96,9 @@ def test_a_query_is_not_signed_and_markets_are_read_without_keys(practice: Kalsh
 
 
 def test_the_private_key_shows_nowhere() -> None:
-    pair = KeyPair.new()
-    assert "PRIVATE" in pair.pem
-    assert repr(pair) == f"KeyPair(key_id='{pair.key_id}')"
+    keys = new_keys()
+    assert "PRIVATE" in keys.private_key
+    assert repr(keys) == "KalshiKeys()"
 
 
 def test_an_order_is_taken_fills_at_the_next_tick_and_is_found_again(

@@ -149,6 +149,15 @@ def test_the_page_shows_sizes_where_event_contracts_were_sent(written: Written) 
     text = words(page)
     assert "Orders that were taken in the latest markets, 1 of them" in text
     assert "orders by size 10: 2, 20: 1" in text
+    assert "largest position, contracts 20" in text
+    # Bought at 0.40 for 0.336 of fees, sold at 0.50 for 0.175, and in pairs at 0.60 for 0.168.
+    assert "+$2.32" in text
     assert "Sizing over time" in text
     assert "BUY YES 20 RAIN, limit $0.40 filled filled 20" in text
     assert " style=" not in page
+
+
+def test_fills_that_contradict_one_another_hide_nothing_else(written: Written) -> None:
+    written.order("SELL", "YES", "0.50", 10, 10, market="SNOW")
+    written.order("BUY", "YES", "0.40", 20, 20)
+    assert "orders by size 10: 1, 20: 1" in words(written.page())

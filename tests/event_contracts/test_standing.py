@@ -13,7 +13,7 @@ import requests
 
 from event_contracts.trading.admission import Admission, PositionLimits
 from event_contracts.trading.connection import PAGES, KalshiConnection, StatusAnswer
-from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
+from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import LimitOrder
@@ -128,7 +128,7 @@ def venue(monkeypatch: pytest.MonkeyPatch) -> Venue:
 def manager_of(book: IntentBook | None = None, **more: Any) -> KalshiMultiMarketOrderManager:
     return KalshiMultiMarketOrderManager(
         KalshiSettings(),
-        KalshiKeys(KEYS.key_id, KEYS.pem),
+        KEYS,
         UNLIMITED,
         lambda *_: FeeRules(),
         book=book,
@@ -262,7 +262,7 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
         return {"fills": [{"fill_id": name}], "cursor": cursor}
 
     monkeypatch.setattr(KalshiConnection, "request", request)
-    connection = KalshiConnection(KalshiSettings(), KalshiKeys(KEYS.key_id, KEYS.pem))
+    connection = KalshiConnection(KalshiSettings(), KEYS)
     found = connection.pages("fills", "/portfolio/fills", "fills", ticker="RAIN")
     assert [each["fill_id"] for each in found] == ["a", "b", "c"]
     assert all(query["ticker"] == "RAIN" for query in asked)
