@@ -51,6 +51,7 @@ IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=
 STYLES = ("passive", "mid", "aggressive")
 POLICIES = ("random", "random", "kelly")
 KILLED = 0.5  # share of the ordinary runs
+PASSED = 0.6  # of the runs that are not killed, in which time passes
 AT_ORDERS: dict[str, Any] = {"method": "POST", "path": ORDERS}
 VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "partial", "count": 2, **AT_ORDERS},
@@ -196,8 +197,8 @@ class KalshiTrading:
         run = self._start(limits=_limits(rng))
         if rng.random() < KILLED:
             self.place.counts[f"killed at {arm_kill(run, rng)}"] += 1
-        elif happening := rng.choice((self._pass_time, self._pause, None)):
-            self._meanwhile(run, happening)
+        elif rng.random() < PASSED:
+            self._meanwhile(run, self._pass_time)
         self._ended(run)
 
     def _until_told(self) -> None:
@@ -294,12 +295,6 @@ class KalshiTrading:
 
     def _pass_time(self) -> None:
         self._advance(self.place.rng.choice((1, 2, 15)))
-
-    def _pause(self) -> None:
-        market = self.place.rng.choice(MARKETS)
-        self.here.pause(market)
-        self._advance(1)
-        self.here.pause(market, paused=False)
 
     def _advance(self, steps: int) -> None:
         with self._turn:
