@@ -65,7 +65,7 @@ def calculate_position_size(
     mode
         `PAPER` or `LIVE`: which account.
     verbose
-        whether the lines operators grep for are logged, or printed where no handler shows them.
+        whether the lines operators grep for are logged, or printed where no log was set up.
 
     Returns
     -------

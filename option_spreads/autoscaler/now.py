@@ -81,24 +81,11 @@ def contracts_now(
 
 
 def _say(line: str) -> None:
-    """Log a line; where no handler would show it, print it."""
-    if _is_shown(logging.INFO):
+    """Log a line; where no log was set up that takes it, print it."""
+    if log.isEnabledFor(logging.INFO) and log.hasHandlers():
         log.info("%s", line)
     else:
         sys.stdout.write(f"{line}\n")
-
-
-def _is_shown(level: int) -> bool:
-    """Whether a line of this level, logged here, comes to a handler that shows it somewhere."""
-    if not log.isEnabledFor(level):
-        return False
-    place: logging.Logger | None = log
-    while place is not None:
-        for handler in place.handlers:
-            if handler.level <= level and not isinstance(handler, logging.NullHandler):
-                return True
-        place = place.parent if place.propagate else None
-    return False
 
 
 def _report_difference(state: AccountState, mode: str, notices: Notices) -> None:

@@ -26,7 +26,6 @@ COLUMNS = (
     "Exit_Reason",
 )
 MOST_CONTRACTS = 1_000_000  # of one trade
-_OTHER_SEPARATORS = {";": ";", "\t": "tabs", "|": "|"}
 CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
@@ -100,10 +99,7 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
     if not columns:
         raise ValueError("the file is empty")
     if missing := [name for name in ("Trade_ID", "P/L_$") if name not in columns]:
-        for mark, name in _OTHER_SEPARATORS.items():
-            if any(mark in column for column in columns):
-                raise ValueError(f"its columns are separated by {name}: write commas")
-        raise ValueError(f"column {missing[0]!r} is missing")
+        raise ValueError(f"column {missing[0]!r} is missing; columns are separated by commas")
     booked: set[str] = set()
     for number, row in enumerate(rows, 1):
         try:

@@ -249,17 +249,7 @@ SIZED = "from option_spreads.contracts import calculate_position_size as size\n"
     ("before", "shown", "logged"),
     [
         ("", 1, 0),
-        ("import logging, sys; logging.basicConfig(level=logging.INFO)\n", 0, 1),
-        (
-            "import logging; logging.getLogger().addHandler(logging.NullHandler())\n"
-            "logging.getLogger().setLevel(logging.INFO)\n",
-            1, 0,
-        ),
-        (
-            "import logging; logging.basicConfig(level=logging.INFO)\n"
-            "logging.getLogger().handlers[0].setLevel(logging.WARNING)\n",
-            1, 0,
-        ),
+        ("import logging; logging.basicConfig(level=logging.INFO)\n", 0, 1),
         (
             "import logging; logging.basicConfig(level=logging.INFO)\n"
             "logging.getLogger('option_spreads').propagate = False\n",
