@@ -11,7 +11,11 @@ whose price has become certain goes on as long as the others, so that the length
 nothing about its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
 ask stand for moments, and are left out. A settlement row follows the last instant.
 
-There are no sizes and no trades in such files: `DepthModel` says what is assumed instead.
+There are no sizes and no trades in such files. Instead every level of the book holds `DEPTH`
+contracts. Where the bid stands some ticks lower than a row before, as many levels have gone, and
+market sellers took the share `TRADED` of them; the rest was cancelled. Buyers mirror them at the
+ask. No trade is assumed where a quote has not moved: a resting order never fills because nothing
+happened.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from event_contracts.simulation.sessions import (
     mids_of,
 )
 from foundation.arrays import Array, Index, Instants
-from foundation.errors import DataError, InputError, in_one_line, refuse_outside
+from foundation.errors import DataError, InputError, in_one_line
 from trainingdata.instants import instants_of_column
 
 log = logging.getLogger(__name__)
@@ -45,28 +49,10 @@ log = logging.getLogger(__name__)
 FIVE_MINUTES = np.timedelta64(5, "m")
 SILENCE = np.timedelta64(20, "m")  # of all markets of an event, that is a gap
 CENTS = 100  # in a dollar, the tick of these files
+DEPTH = 100
+TRADED = 0.5
 _QUOTES = "_top_of_book.parquet"
 _SETTLEMENT = "_settlement.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class DepthModel:
-    """A model of what the files do not hold: sizes and trades.
-
-    Every level of the book holds `depth` contracts. Where the bid stands some ticks lower than a
-    row before, as many levels have gone, and market sellers took the share `traded` of them; the
-    rest was cancelled. Buyers mirror them at the ask. No trade is assumed where a quote has not
-    moved: a resting order never fills because nothing happened.
-
-    depth: contracts, 1 … 1,000,000.
-    traded: share, 0 … 1.
-    """
-
-    depth: int = 100
-    traded: float = 0.5
-
-    def __post_init__(self) -> None:
-        refuse_outside(self, "depth_model", depth=(1, 1_000_000), traded=(0, 1))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,23 +74,20 @@ class RecordedMarket:
 def recorded_sessions(
     folder: Path | str | None = None,
     step: np.timedelta64 = FIVE_MINUTES,
-    model: DepthModel | None = None,
 ) -> list[Array]:
     """The sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
-    return [recorded.session for recorded in recorded_markets(folder, step, model)]
+    return [recorded.session for recorded in recorded_markets(folder, step)]
 
 
 def recorded_markets(
     folder: Path | str | None = None,
     step: np.timedelta64 = FIVE_MINUTES,
-    model: DepthModel | None = None,
 ) -> list[RecordedMarket]:
     """All recorded markets: events in the order of their first quotes, then by ticker.
 
     folder: of the files; without one, `data/kalshi` under the working folder, else
         `../shared/data/kalshi` beside the project.
     step: between rows.
-    model: of sizes and trades.
 
     Raises
     ------
@@ -115,7 +98,6 @@ def recorded_markets(
     """
     if not step > np.timedelta64(0, "ns"):
         raise InputError(f"step: {step} is not above 0")
-    model = model or DepthModel()
     place = data_folder() if folder is None else _checked_folder(Path(folder))
     markets = []
     listed: dict[str, str] = {}
@@ -129,7 +111,7 @@ def recorded_markets(
                     raise DataError(
                         f"{quotes_file}: {ticker}: listed in {listed[str(ticker)]} and in {event}"
                     )
-            markets += _markets_of_event(event, quotes, outcomes, step, model)
+            markets += _markets_of_event(event, quotes, outcomes, step)
     if not markets:
         raise InputError(f"recorded markets: {place} has no settled market in *{_QUOTES}")
     return markets
@@ -208,7 +190,6 @@ def _markets_of_event(
     quotes: pd.DataFrame,
     outcomes: Mapping[str, int],
     step: np.timedelta64,
-    model: DepthModel,
 ) -> list[RecordedMarket]:
     """The settled markets of an event, by ticker."""
     instants = _instants(quotes)
@@ -229,7 +210,7 @@ def _markets_of_event(
         if not len(times):
             log.warning("%s: no quote lasts for a step of %s, left out", name, step)
             continue
-        session = _session(times, at, bid[sound], ask[sound], outcomes[name], model)
+        session = _session(times, at, bid[sound], ask[sound], outcomes[name])
         markets.append(RecordedMarket(event, name, session, times))
     return markets
 
@@ -251,9 +232,7 @@ def _grid(quoted: Instants, end: np.datetime64, step: np.timedelta64) -> Instant
     return times
 
 
-def _session(
-    times: Instants, at: Instants, bid: Index, ask: Index, outcome: int, model: DepthModel
-) -> Array:
+def _session(times: Instants, at: Instants, bid: Index, ask: Index, outcome: int) -> Array:
     """Rows [T, F] at these times of quotes in cents, and the settlement row."""
     last = np.searchsorted(at, times, side="right") - 1
     bid = bid[last]
@@ -262,9 +241,9 @@ def _session(
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS
     rows[:, YES_ASK] = ask / CENTS
-    rows[:, BID_SIZE] = np.where(bid > 0, model.depth, 0)
-    rows[:, ASK_SIZE] = np.where(ask < CENTS, model.depth, 0)
-    level = model.traded * model.depth
+    rows[:, BID_SIZE] = np.where(bid > 0, DEPTH, 0)
+    rows[:, ASK_SIZE] = np.where(ask < CENTS, DEPTH, 0)
+    level = TRADED * DEPTH
     rows[1:, SOLD] = np.round(level * np.maximum(bid[:-1] - bid[1:], 0))
     rows[1:, BOUGHT] = np.round(level * np.maximum(ask[1:] - ask[:-1], 0))
     session[-1, YES_BID] = outcome * (CENTS - 1) / CENTS

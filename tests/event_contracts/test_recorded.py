@@ -9,7 +9,6 @@ import pytest
 
 from event_contracts.simulation import recorded
 from event_contracts.simulation.recorded import (
-    DepthModel,
     data_folder,
     recorded_markets,
     recorded_sessions,
@@ -115,17 +114,11 @@ def test_trades_are_assumed_where_a_quote_has_moved_and_nowhere_else(tmp_path: P
         ("12:20:00", "E1-WARM", 0, 100),
     ]
     folder = write_files(tmp_path, quotes, {"E1-WARM": 0.0})
-    (session,) = recorded_sessions(folder, model=DepthModel(depth=40, traded=0.25))
-    np.testing.assert_array_equal(session[:, SOLD], [0, 20, 0, 0, 280, 0])
-    np.testing.assert_array_equal(session[:, BOUGHT], [0, 0, 30, 0, 650, 0])
-    np.testing.assert_array_equal(session[:, BID_SIZE], [40, 40, 40, 40, 0, 0])
-    np.testing.assert_array_equal(session[:, BID_SIZE + 1], [40, 40, 40, 40, 0, 0])
-
-
-def test_the_depth_model_has_bounds() -> None:
-    for settings in ({"depth": 0}, {"traded": 1.5}, {"traded": -0.1}):
-        with pytest.raises(InputError, match=next(iter(settings))):
-            DepthModel(**settings)  # type: ignore[arg-type]
+    (session,) = recorded_sessions(folder)
+    np.testing.assert_array_equal(session[:, SOLD], [0, 100, 0, 0, 1400, 0])
+    np.testing.assert_array_equal(session[:, BOUGHT], [0, 0, 150, 0, 3250, 0])
+    np.testing.assert_array_equal(session[:, BID_SIZE], [100, 100, 100, 100, 0, 0])
+    np.testing.assert_array_equal(session[:, BID_SIZE + 1], [100, 100, 100, 100, 0, 0])
 
 
 def test_events_come_in_the_order_of_their_first_quotes(tmp_path: Path) -> None:
