@@ -107,7 +107,8 @@ class KalshiServer:
         app.router.add_delete(f"{ORDERS}/{{order_id}}", self._cancel)
         for path, read in self._reads().items():
             app.router.add_get(f"{API}/{path}", plain(read))
-        app.add_routes(self._control_routes())
+        # What Kalshi does not have: the clock and the faults.
+        app.add_routes([web.post("/control/advance", self._advance), *self._requests.routes()])
         if self.speed is not None:
             app.cleanup_ctx.append(self._clockwork)
         return app
@@ -131,12 +132,6 @@ class KalshiServer:
             "events/{ticker}": lambda request: answers.event(venue, request.match_info["ticker"]),
             "series/{ticker}": lambda request: answers.series(venue, request.match_info["ticker"]),
         }
-
-    def _control_routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/control/advance", self._advance),
-            *self._requests.routes(),
-        ]
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -275,8 +275,9 @@ def _standing(
 
 def _trial(entrant: Entrant, returns: Array, held_out: HeldOut, digest: str) -> Trial:
     """An entrant as the ledger has it; digest: of the sessions."""
+    variant = {"kalshi": entrant.name, **entrant.settings, "episode": asdict(entrant.episode)}
     return Trial(
-        config_hash=config_hash(_variant(entrant)),
+        config_hash=config_hash(variant),
         data_hash=digest,
         source=held_out.source,
         symbols=held_out.markets,
@@ -304,7 +305,3 @@ def _deflated(
         skewness=skewness,
         kurtosis=kurtosis,
     )
-
-
-def _variant(entrant: Entrant) -> dict[str, Any]:
-    return {"kalshi": entrant.name, **entrant.settings, "episode": asdict(entrant.episode)}

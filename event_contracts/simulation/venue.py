@@ -142,9 +142,12 @@ class KalshiVenue:
         Raises `Refused` for a market that does not trade, a price between its steps, a used
         client_order_id, and an order that cash or inventory do not cover.
         """
-        self._refuse_still(request.ticker)
-        if request.client_order_id and self.settings.reused_ids_refused:
-            self._refuse_used(request.client_order_id)
+        self.listing(request.ticker)
+        if self.status(request.ticker) != "active":
+            raise Refused(409, "market_closed", f"{request.ticker} is not trading")
+        used = {ticket.request.client_order_id for ticket in self.tickets.values()} - {""}
+        if request.client_order_id in used and self.settings.reused_ids_refused:
+            raise Refused(409, "order_already_exists", "client_order_id has been used")
         if request.expiration_time is not None and request.expiration_time <= self.now:
             raise Refused(400, "invalid_parameters", "expiration_time has passed")
         count = self._covered_count(request)
@@ -193,12 +196,6 @@ class KalshiVenue:
             code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
             raise Refused(400, code, str(error)) from error
 
-    def _refuse_still(self, ticker: str) -> None:
-        """Refuse what a market has to trade for."""
-        self.listing(ticker)
-        if self.status(ticker) != "active":
-            raise Refused(409, "market_closed", f"{ticker} is not trading")
-
     def _covered_count(self, request: OrderRequest) -> Decimal:
         """Contracts of an order; one that may only reduce is cut to what no sale has reserved."""
         if not request.reduce_only:
@@ -215,10 +212,6 @@ class KalshiVenue:
         free = admission.free_cash(replace(self.exchange.view(order.market), cash=self.cash))
         if admission.fees.most_cost(order.price, order.count) > free:
             raise Refused(400, "insufficient_balance", "insufficient balance")
-
-    def _refuse_used(self, client_order_id: str) -> None:
-        if any(each.client_order_id == client_order_id for each in self.tickets.values()):
-            raise Refused(409, "order_already_exists", "client_order_id has been used")
 
     def _settlement(self, ticker: str) -> Settlement:
         return next(each for each in self.exchange.settlements if each.market == ticker)

@@ -155,11 +155,6 @@ class ActionRecords:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def began_with(self) -> Decimal | None:
-        """USD that the account was worth when it was first seen; none before that."""
-        row = _BEGAN.last(self.database)
-        return None if row is None else row.worth
-
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
         spans = {}
@@ -208,7 +203,8 @@ class ActionLog(ActionRecords):
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
         with self.database.transaction():
             _BEGAN.insert(self.database, _Began(_ACCOUNT, worth), then=_UNLESS_THERE)
-            return self.began_with() or worth
+            row = _BEGAN.last(self.database)
+        return worth if row is None else row.worth
 
     def span(self, market: str, span: MarketSpan) -> MarketSpan:
         """The steps in which a market is shown: those that are written down, else these."""

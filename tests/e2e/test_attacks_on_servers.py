@@ -27,7 +27,7 @@ KALSHI = "event_contracts.practice_server"
 BOTH = pytest.mark.parametrize("name", [ALPACA, KALSHI])
 CONTROLS = {
     ALPACA: ("advance", "faults", "activities", "assets"),
-    KALSHI: ("advance", "faults", "markets"),
+    KALSHI: ("advance", "faults"),
 }
 DEEP = 200_000 * "[" + 200_000 * "]"
 SHAPES = ["[]", "[1]", '"steps"', "5", "null", "true", "half of a", DEEP, '{"a":' * 50_000]
@@ -157,7 +157,6 @@ FIELDS = {
     "faults": ("kind", "count", "method", "path", "status", "seconds", "retry_after", "state"),
     "activities": ("late",),
     "assets": ("symbol", "tradable", "halted", "other"),
-    "markets": ("ticker", "paused"),
 }
 
 
@@ -166,7 +165,7 @@ def test_no_value_of_a_control_field_makes_the_server_fail(
     servers: dict[str, Served], name: str
 ) -> None:
     here = servers[name]
-    usual = {"faults": '"kind": "status", "method": "NEVER", ', "markets": "", "assets": ""}
+    usual = {"faults": '"kind": "status", "method": "NEVER", ', "assets": ""}
     for route in CONTROLS[name]:
         for field in FIELDS[route]:
             for value in VALUES:
