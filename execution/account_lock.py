@@ -64,8 +64,6 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
     ------
     AccountInUse
         for one that another process holds.
-    InputError
-        for one that cannot be held.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -87,13 +85,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 
 
 def is_traded(account_id: str, folder: Path) -> bool:
-    """Whether a process holds a lock of an account; folder: of its journal.
-
-    Raises
-    ------
-    InputError
-        for a lock that this user cannot try.
-    """
+    """Whether a process holds a lock of an account; folder: of its journal."""
     for place in (state_folder(account_id), folder):
         # Where nobody has held it yet, trying it would leave it behind.
         if not os.path.lexists(place / LOCK):
@@ -130,8 +122,8 @@ def journal_of_account(
     Raises
     ------
     InputError
-        for an account that another process trades, a journal that cannot be used, and one in
-        another folder that is not done with.
+        for an account that another process trades, whose journal is in another place, or cannot be
+        used.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL).absolute()
@@ -177,13 +169,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
 
 
 def refuse_emptied(path: Path) -> None:
-    """Refuse a journal in which nothing is: from its first moment on one is never empty.
-
-    Raises
-    ------
-    Damaged
-        for such a file, which stays as it is.
-    """
+    """Refuse a journal in which nothing is: from its first moment on one is never empty."""
     if path.stat().st_size == 0:
         raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
 
@@ -195,10 +181,6 @@ def refuse_unusable(path: Path) -> None:
     ------
     Damaged
         for what SQLite cannot read, and for a row that is not as it was written.
-    DatabaseFailed
-        for a file that cannot be read now.
-    InputError
-        for one of an early version.
     """
     refuse_spoilt(path)
     refuse_changed(path)
@@ -218,13 +200,7 @@ def is_there(path: Path) -> bool:
 
 
 def noted_journal(account_id: str) -> Path | None:
-    """Where this user last wrote an account's orders down; none where nobody did.
-
-    Raises
-    ------
-    InputError
-        for a note that cannot be read.
-    """
+    """Where this user last wrote an account's orders down; none where nobody did."""
     note = state_folder(account_id) / _NOTE
     try:
         return Path(note.read_text(encoding="utf-8"))
@@ -235,13 +211,7 @@ def noted_journal(account_id: str) -> Path | None:
 
 
 def refuse_other_journal(account_id: str, path: Path) -> None:
-    """Refuse a journal in another place than the account's, and one that is gone from there.
-
-    Raises
-    ------
-    InputError
-        saying where it is, and what to do.
-    """
+    """Refuse a journal in another place than the account's, and one that is gone from there."""
     known = noted_journal(account_id)
     if known is None:
         return

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.journal.intents import Intent
-from execution.option_orders import SpreadOrder
 from execution.orders import Order
 from execution.sight import GuardedOrder, Sight
 
@@ -55,13 +54,19 @@ class Exposure:
         """Of one symbol."""
         return self.reaches.get(symbol, Reach())
 
-    def with_order(self, order: GuardedOrder) -> Exposure:
-        """With one order more, that may fill or not."""
-        if isinstance(order, SpreadOrder):
-            risk = self.at_risk.get(order.root, 0.0) + order.at_risk(Decimal(order.contracts))
-            return Exposure(self.reaches, {**self.at_risk, order.root: risk})
-        reach = self.reach(order.symbol).with_open(order.signed_qty)
-        return Exposure({**self.reaches, order.symbol: reach}, self.at_risk)
+    def with_order(self, order: GuardedOrder, intent: Intent | None = None) -> Exposure:
+        """With one order more, which may fill; intent: what the book says of it by now.
+
+        A reduction frees nothing before it has filled.
+        """
+        filled, left = _progress(order, intent)
+        if isinstance(order, Order):
+            reach = self.reach(order.symbol).with_filled(filled).with_open(left)
+            return Exposure({**self.reaches, order.symbol: reach}, self.at_risk)
+        if order.closes:
+            return self
+        risk = self.at_risk.get(order.root, 0.0) + order.at_risk(filled + left)
+        return Exposure(self.reaches, {**self.at_risk, order.root: risk})
 
     def gross(self, sight: Sight) -> float:
         """USD of all positions at their largest, and of what spreads can lose.
@@ -83,27 +88,19 @@ def exposure_of(
 ) -> Exposure:
     """What an account may come to hold by what was seen and what was sent since.
 
-    A reduction frees nothing before it has filled.
-
     sent: orders that were sent since, each with what the book says of it by now; none where it is
         about to be written there.
     besides: the id of an order that is left out.
     """
-    reaches = {symbol: Reach(held, held) for symbol, held in sight.account.positions.items()}
-    at_risk = dict(sight.at_risk)
-    for waiting in sight.account.open_orders:
+    account = sight.account
+    reaches = {symbol: Reach(held, held) for symbol, held in account.positions.items()}
+    exposure = Exposure(reaches, sight.at_risk)
+    for waiting in account.open_orders:
         if waiting.client_order_id != besides:
-            reach = reaches.get(waiting.symbol, Reach())
-            reaches[waiting.symbol] = reach.with_open(waiting.signed_qty)
+            exposure = exposure.with_order(waiting)
     for order, intent in sent:
-        filled, left = _progress(order, intent)
-        if isinstance(order, Order):
-            reach = reaches.get(order.symbol, Reach())
-            reaches[order.symbol] = reach.with_filled(filled).with_open(left)
-        elif not order.closes:
-            risk = order.at_risk(filled + left)
-            at_risk[order.root] = at_risk.get(order.root, 0.0) + risk
-    return Exposure(reaches, at_risk)
+        exposure = exposure.with_order(order, intent)
+    return exposure
 
 
 def _progress(order: GuardedOrder, intent: Intent | None) -> tuple[Decimal, Decimal]:

@@ -21,11 +21,19 @@ class LossLimits(Protocol):
     """Shares of equity whose loss halts openings, as settings of guards name them."""
 
     @property
-    def daily_loss(self) -> float: ...  # noqa: D102
+    def daily_loss(self) -> float:
+        """Of the day's first equity."""
+        ...
+
     @property
-    def drawdown(self) -> float: ...  # noqa: D102
+    def drawdown(self) -> float:
+        """Of the highest equity."""
+        ...
+
     @property
-    def resume(self) -> float: ...  # noqa: D102
+    def resume(self) -> float:
+        """Share of the drawdown limit to which the loss comes back before its halt ends."""
+        ...
 
 
 def write_mark(

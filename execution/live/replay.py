@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ from execution.live.trading import TradingJob
 from execution.orders import Fill
 from execution.records import Run, writers_of
 from execution.trader import Trader
+from forecasting.forecast import Progress
 from foundation.command import Ended
 from foundation.connection_words import connection_words
 from foundation.counts import counted
@@ -57,40 +58,30 @@ SECRETS = ("healthcheck_url", "alert_url")
 UNDECIDED = (*SECRETS, "broker", "folder", "start", "end")
 
 
-class Advance(NamedTuple):
-    """What a practice server says of its clock.
+class WaitingClock:
+    """The clock of a practice server that waits for its client.
 
-    moved: whether it was.
+    url: of the server.
+    now: what it shows.
     left: instants that it still has.
     passed: instants that it has gone through since the server began.
+
+    Raises
+    ------
+    InputError
+        here and in `move`, for a clock that does not answer, and one that does not wait.
     """
 
-    moved: bool
-    left: int
-    passed: int
-
-
-class WaitingClock:
-    """The clock of a practice server that waits for its client; url: of the server."""
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, now: np.datetime64) -> None:
         self._url = url
+        self.left = self.passed = 0
+        self._advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
 
-    def look(self, now: np.datetime64) -> Advance:
-        """How far it has come; now: what it shows.
+    def move(self) -> bool:
+        """Move it to its next instant; whether it had one."""
+        return self._advance({})
 
-        Raises
-        ------
-        InputError
-            here and in `move`, for a clock that does not answer, and one that does not wait.
-        """
-        return self._post({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
-
-    def move(self) -> Advance:
-        """Move it to its next instant, where it has one."""
-        return self._post({})
-
-    def _post(self, command: dict[str, str]) -> Advance:
+    def _advance(self, command: dict[str, str]) -> bool:
         try:
             answer = requests.post(f"{self._url}/control/advance", json=command, timeout=60)
         except requests.RequestException as error:
@@ -102,7 +93,8 @@ class WaitingClock:
                 f" with --speed wait (status {answer.status_code})"
             )
         state = answer.json()
-        return Advance(bool(state["moved"]), int(state["left"]), int(state["passed"]))
+        self.left, self.passed = int(state["left"]), int(state["passed"])
+        return bool(state["moved"])
 
 
 def run_replay(
@@ -143,8 +135,7 @@ def run_replay(
     check_output(output, REPLAY_FILE, overwrite=overwrite)
     connection = VenueConnection(settings.broker, keys)
     account_id = connection.account_id()
-    clock = WaitingClock(url)
-    state = clock.look(connection.now())
+    clock = WaitingClock(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(
             open_account(account_id, Path(settings.folder), keys.redact, connection.estimated_now)
@@ -162,71 +153,29 @@ def run_replay(
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(ProgressBar())
-        return Replay(clock, state, job, records, stop, progress).run()
-
-
-class Replay:
-    """Passes until the server's clock has no instant any more.
-
-    state: how far the clock has come.
-    records: are written at the end, whatever it is.
-    stop: tells when to stop.
-    progress: told of the instants.
-    """
-
-    def __init__(
-        self,
-        clock: WaitingClock,
-        state: Advance,
-        job: TradingJob,
-        records: Records,
-        stop: Stop,
-        progress: Callable[[str, int, int], None],
-    ) -> None:
-        self._clock = clock
-        self._state = state
-        self._job = job
-        self._records = records
-        self._stop = stop
-        self._progress = progress
-
-    def run(self) -> str:
-        """Go on to the end of the server's clock, and return what came of it.
-
-        A pass is made where the clock stands, also where one was made before it was stopped.
-
-        Raises
-        ------
-        InputError
-            for what a pass met.
-        Ended
-            for a signal.
-        """
         try:
-            self._go_on()
+            _make_passes(job, clock, stop, progress)
         except BaseException as error:
             try:
-                self._records.write(self._state, str(error) or type(error).__name__)
+                records.write(clock, str(error) or type(error).__name__)
             except InputError as trouble:
                 say_aside(f"{trouble}.")
             raise
-        why = self._stop.why if self._state.left else ""
-        summary = self._records.write(self._state, why)
+        why = stop.why if clock.left else ""
+        summary = records.write(clock, why)
         if why:
             raise Ended(signal.Signals[why])
         return summary
 
-    def _go_on(self) -> None:
-        first, instants = self._state.passed, self._state.left + 1
-        while True:
-            self._job.pass_now()
-            self._progress("instants", self._state.passed - first + 1, instants)
-            if self._stop:
-                return
-            state = self._clock.move()
-            if not state.moved:
-                return
-            self._state = state
+
+def _make_passes(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Progress) -> None:
+    """A pass where the clock stands, also where one was made before, and at every instant after."""
+    first, instants = clock.passed, clock.left + 1
+    while True:
+        job.pass_now()
+        progress("instants", clock.passed - first + 1, instants)
+        if stop or not clock.move():
+            return
 
 
 class Records:
@@ -266,7 +215,7 @@ class Records:
         ]
         return Run(self._forecaster, decisions, fills, [], {})
 
-    def write(self, state: Advance, why: str) -> str:
+    def write(self, clock: WaitingClock, why: str) -> str:
         """Write the files, say what a backtest would not have, and return a line of JSON.
 
         why: it is not the end of the server's bars; empty where it is.
@@ -294,8 +243,8 @@ class Records:
             "to": utc_text(marks[-1].at),
             "partial": bool(why),
             "stopped": why,
-            "instants_left": state.left,
-            "instants_left_out": state.passed + 1 - len(marks),
+            "instants_left": clock.left,
+            "instants_left_out": clock.passed + 1 - len(marks),
             "not_sent": len(kept_back),
             "halted": [str(halt) for halt in halts],
             "account": self._live.account.name,
@@ -313,7 +262,7 @@ class Records:
         if why:
             made = counted(len(marks), "pass", "passes")
             say_aside(
-                f"The output has {made}, and {state.left} are to come. The same line goes on with"
+                f"The output has {made}, and {clock.left} are to come. The same line goes on with"
                 " it, while the server is the same.",
                 logging.INFO,
             )

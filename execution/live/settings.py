@@ -66,16 +66,18 @@ class LiveSettings(TradingSettings):
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
-        if not 30 <= self.history_days <= 4000:
-            raise InputError(f"history_days: {self.history_days} is outside 30 … 4000")
-        if not 0 <= self.bar_patience <= 600:
-            raise InputError(f"bar_patience: {self.bar_patience} is outside 0 … 600 seconds")
         for number, job in enumerate(self.jobs):
             if job != TRADE and job not in registered("JOBS"):
                 raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
-        refuse_outside(self, decision_seconds=(1, 3600), halt_after=(1, 1000))
+        refuse_outside(
+            self,
+            history_days=(30, 4000),
+            bar_patience=(0, 600),
+            decision_seconds=(1, 3600),
+            halt_after=(1, 1000),
+        )
         for name in ("healthcheck_url", "alert_url"):
             check_url(name, getattr(self, name))
 

@@ -556,6 +556,20 @@ def test_of_orders_that_are_judged_by_one_sight_one_takes_the_last_room() -> Non
     assert said.count("") == 1
 
 
+def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_closed(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(kill_file=tmp_path / KILL_FILE)
+    desk.see(seen())
+    desk.stop.tell("SIGTERM")
+    for part in ("opening", "reduction", "night"):
+        assert desk.judge(intent(part=part), NOW) == "the loop was told to stop (SIGTERM)"
+    desk.kill_file.touch()
+    desk.stop.flattening = True
+    said = {part: desk.judge(intent(part=part), NOW) for part in ("opening", "reduction", "night")}
+    assert said == {"opening": "everything is being closed", "reduction": "", "night": ""}
+
+
 @pytest.mark.parametrize("table", ["halts", "intents"])
 def test_a_journal_that_cannot_be_read_is_no_reason_among_others(table: str) -> None:
     desk = Desk()

@@ -19,7 +19,7 @@ from execution.journal.linked_returns import Point, date_of
 from execution.journal.marks import AccountMark, MarkBook
 from execution.live.guards import GuardSettings
 from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
-from execution.live.page_curve import Curve
+from execution.live.page import Curve
 from foundation.database import Database
 
 HOUR = np.timedelta64(1, "h")
