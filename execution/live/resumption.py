@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from decimal import Decimal
 
 from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
+from execution.journal.expected import NONE, Owned
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cycle import NOT_REDUCED, Look
-from execution.live.holdings import fee_of
+from execution.live.holdings import Room, changes_of, fee_of
 from execution.orders import Account, Fill
 from foundation.errors import BrokerError
 
@@ -87,7 +87,13 @@ def why_not_resumed(
         return EXPIRED
     if foreign := {intent.single.symbol for intent in left} - set(tradable):
         return f"{min(foreign)} is not among the symbols any more"
-    if any(not _has_filled(intent) for intent in intents if _is_done_reduction(intent)):
+    # A reduction that was replaced has filled where its successor has.
+    done = [each for each in intents if each.part == "reduction" and not _is_left(each)]
+    if any(
+        not is_whole(each.progress.filled, each.single.qty)
+        for each in done
+        if each.state != "replaced"
+    ):
         return NOT_REDUCED
     if not _holds_what_it_should(decision, intents, left, account):
         return OTHER_HOLDINGS
@@ -98,15 +104,6 @@ def _is_left(intent: Intent) -> bool:
     return intent.state == "planned" or intent.state in UNDETERMINED
 
 
-def _is_done_reduction(intent: Intent) -> bool:
-    # One that was replaced has filled where its successor has.
-    return intent.part == "reduction" and not _is_left(intent) and intent.state != "replaced"
-
-
-def _has_filled(intent: Intent) -> bool:
-    return is_whole(intent.progress.filled, intent.single.qty)
-
-
 def _holds_what_it_should(
     decision: DecisionRow, intents: Sequence[Intent], left: Sequence[Intent], account: Account
 ) -> bool:
@@ -115,15 +112,11 @@ def _holds_what_it_should(
     Somebody may have traded it by hand since: the order would do the same once more.
     """
     for symbol in {intent.single.symbol for intent in left}:
-        expected = decision.positions.get(symbol, Decimal(0))
-        fee = Decimal(0)
+        owned = Owned(decision.positions.get(symbol, NONE))
         for intent in intents:
-            order = intent.single
-            if order.symbol == symbol:
-                filled = intent.progress.filled
-                expected += filled if order.side == "buy" else -filled
-                if order.side == "buy":
-                    fee += fee_of(symbol, filled)
-        if not expected - fee <= account.positions.get(symbol, Decimal(0)) <= expected:
+            change = changes_of(intent, intent.progress.filled).get(symbol, NONE)
+            owned = owned.changed(change, fee_of(symbol, change))
+        surplus = account.positions.get(symbol, NONE) - owned.quantity
+        if not Room(below=owned.fee).holds(surplus):
             return False
     return True
