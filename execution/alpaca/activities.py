@@ -90,8 +90,8 @@ def _trade_of(entry: Answer, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
         raise SenselessAnswer("symbol is missing")
-    direction = Decimal(ActivityEntry.direction.of(entry))
-    quantity = EXACT.multiply(ActivityEntry.traded_qty.of(entry), direction)
+    size = ActivityEntry.traded_qty.of(entry)
+    quantity = size if ActivityEntry.side.of(entry) == "buy" else size.copy_negate()
     price = ActivityEntry.traded_price.of(entry)
     return Activity(
         id=name,

@@ -13,44 +13,18 @@ from trainingdata.feed.fields import (
     NOTHING,
     Needed,
     Optional,
-    a_side,
     an_instant,
     entries,
     exact,
     loan,
     maybe,
     not_negative,
+    one_of,
     positive,
     truth,
     words,
 )
 from trainingdata.instants import instant
-
-
-def long_or_short(value: Any) -> str:
-    """`long` or `short`.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
-    if value not in ("long", "short"):
-        raise ValueError("neither long nor short")
-    return str(value)
-
-
-def us_dollars(value: Any) -> str:
-    """The currency that everything here is counted in.
-
-    Raises
-    ------
-    ValueError
-        for any other.
-    """
-    if value != "USD":
-        raise ValueError("not USD, in which everything is counted here")
-    return str(value)
 
 
 class Clock:
@@ -66,7 +40,7 @@ class AccountFacts:
 
     id = Needed("id", words)
     # Alpaca's reference: "currently will always be the value USD".
-    currency = Optional("currency", us_dollars, "USD", "it is taken for USD")
+    currency = Optional("currency", one_of("USD"), "USD", "it is taken for USD")
     cash = Needed("cash", exact)
     settled = maybe(
         "non_marginable_buying_power",
@@ -98,7 +72,7 @@ class Position:
 
     symbol = Needed("symbol", words)
     qty = Needed("qty", exact)
-    side = maybe("side", long_or_short)  # where it is missing, the sign of qty says it
+    side = maybe("side", one_of("long", "short"))  # where it is missing, the sign of qty says it
     asset_class = maybe("asset_class", words)
     price = maybe("current_price", not_negative)
     last_price = maybe("lastday_price", not_negative)
@@ -129,8 +103,10 @@ class OrderEntry:
     leg_price = Needed("filled_avg_price", not_negative)
     filled_at = maybe("filled_at", an_instant)
     updated_at = Needed("updated_at", an_instant)
-    side = Needed("side", a_side)
-    traded_side = maybe("side", a_side)  # an order of several legs has none of its own
+    side = Needed("side", one_of("buy", "sell"))
+    traded_side = maybe(
+        "side", one_of("buy", "sell")
+    )  # an order of several legs has none of its own
     type = maybe("type", words)
     time_in_force = maybe("time_in_force", words)
     limit_price = maybe("limit_price", positive)
@@ -157,62 +133,22 @@ class AssetEntry:
 
 
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
-_DIRECTIONS = {"buy": 1, "sell": -1, "sell_short": -1}
-BOOKINGS = ("executed", "correct", "canceled")
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def capitals(value: Any) -> str:
-    """A word of the venue's for a kind of thing, as CFEE.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
+    """A word of the venue's for a kind of thing, as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
     return value
 
 
 def a_new_york_midnight(value: Any) -> np.datetime64:
-    """The instant at which a day begins in New York.
-
-    Raises
-    ------
-    ValueError
-        for anything but a day.
-    """
+    """The instant at which a day begins in New York."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("no day")
     return instant(day[1], name="the day")
-
-
-def a_direction(value: Any) -> int:
-    """1 for what is bought, -1 for what is sold.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
-    if not isinstance(value, str) or value not in _DIRECTIONS:
-        raise ValueError("none of buy, sell, sell_short")
-    return _DIRECTIONS[value]
-
-
-def a_booking(value: Any) -> str:
-    """Whether an activity counts: `executed`, `correct` or `canceled`.
-
-    Raises
-    ------
-    ValueError
-        for anything else.
-    """
-    if value not in BOOKINGS:
-        raise ValueError("none of executed, correct, canceled")
-    return str(value)
 
 
 class ActivityEntry:
@@ -221,14 +157,14 @@ class ActivityEntry:
     id = Needed("id", words)
     kind = Needed("activity_type", capitals)
     sub_kind = Optional("activity_sub_type", words, "")
-    status = Optional("status", a_booking, "executed")
+    status = Optional("status", one_of("executed", "correct", "canceled"), "executed")
     traded_at = Needed("transaction_time", an_instant)
     day = Needed("date", a_new_york_midnight)
     symbol = maybe("symbol", words)
     cusip = maybe("cusip", words)
     traded_qty = Needed("qty", positive)
     qty = Optional("qty", exact, NOTHING)
-    direction = Needed("side", a_direction)
+    side = Needed("side", one_of("buy", "sell", "sell_short"))
     traded_price = Needed("price", not_negative)
     price = maybe("price", not_negative)
     transfer = Needed("net_amount", exact)  # of a deposit or withdrawal it is all there is

@@ -268,7 +268,7 @@ def test_the_side_of_a_position_may_be_missing_and_is_long_or_short() -> None:
     short = held("NVDA", "-3", "11", market_value="-33")
     for side in ({}, {"side": None}, {"side": ""}, {"side": "short"}):
         assert read(None, [{**short, **side}]).positions == {"NVDA": Decimal(-3)}
-    with pytest.raises(SenselessAnswer, match="side is neither long nor short"):
+    with pytest.raises(SenselessAnswer, match="side is not long or short"):
         read(None, [{**short, "side": "sell"}])
 
 

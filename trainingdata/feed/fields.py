@@ -160,11 +160,15 @@ def words(value: Any) -> str:
     return value
 
 
-def a_side(value: Any) -> str:
-    """`buy` or `sell`."""
-    if value not in ("buy", "sell"):
-        raise ValueError("neither buy nor sell")
-    return str(value)
+def one_of(*known: str) -> Callable[[Any], str]:
+    """One of these words."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"not {' or '.join(known)}")
+        return value
+
+    return parse
 
 
 def entries(value: Any) -> tuple[Mapping[str, Any], ...]:
