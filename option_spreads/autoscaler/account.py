@@ -11,7 +11,7 @@ an unreadable balance for the starting one, and traded on.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from foundation.errors import InputError
 from foundation.files import flush_to_disk, put_whole
@@ -43,6 +44,7 @@ LOCK = ".lock"
 RECENT = 50  # trades that the balance file shows
 PATIENCE = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
+_UPDATE = TypeAdapter(dict[str, str])
 UNCONFIRMED = (
     "no trade says what the balance is: look it up at the broker, and confirm it with"
     " `python -m option_spreads.contracts recover LIVE STARTING_CAPITAL=USD`"
@@ -128,7 +130,7 @@ class AccountFiles:
                         f"{self.folder}: there is an account already;"
                         f" `recover{self._word}` rebuilds its balance"
                     )
-                self._write(csv_of(list(COLUMNS), []), self._starting, [])
+                self._write(list(COLUMNS), [])
         except Timeout:
             raise InputError(f"{self.folder}: another process holds the account") from None
         except OSError as error:
@@ -176,8 +178,8 @@ class AccountFiles:
         """
         with self._locked():
             columns, rows = self._read_rows()
-            self._set_aside(BALANCE)
-            self._write(csv_of(columns, rows), self._balance_after(rows), rows)
+            self._set_balance_aside()
+            self._write(columns, rows)
             return self._read_state()
 
     @contextmanager
@@ -207,21 +209,13 @@ class AccountFiles:
         if not journal.exists():
             return
         try:
-            contents = json.loads(journal.read_text(encoding="utf-8-sig"))
-            trades, balance = contents[TRADES], contents[BALANCE]
+            contents = _UPDATE.validate_json(journal.read_text(encoding="utf-8-sig"))
             # What is put in the place of the truth is looked at first.
-            rows_of(trades.encode())
-            balance_of(balance.encode())
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+            rows_of(contents[TRADES].encode())
+            balance_of(contents[BALANCE].encode())
+        except (OSError, ValueError, LookupError) as error:
             raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
-        self._put_files(trades, balance)
+        self._put_files(contents)
 
     def _read_state(self) -> AccountState:
         """What the files say; they have to agree."""
@@ -239,8 +233,8 @@ class AccountFiles:
             if self._live and not closed:
                 raise UnknownState(f"{path}: {error}; {UNCONFIRMED}") from None
             # Set aside and never overwritten: what a person finds in it may explain the damage.
-            aside = self._set_aside(BALANCE)
-            self._write(csv_of(columns, rows), self._balance_after(rows), rows)
+            aside = self._set_balance_aside()
+            self._write(columns, rows)
             raise UnknownState(
                 f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
             ) from None
@@ -285,29 +279,32 @@ class AccountFiles:
         rows = [row for row in rows if row is not entry]
         # A row without P/L is the open trade: what it says beside the result is kept.
         rows.append({**(entry or {}), **update})
-        self._write(csv_of(columns, rows), balance + trade.total, rows)
+        self._write(columns, rows, balance + trade.total)
 
-    def _write(self, trades: str, balance: Decimal, rows: list[Row]) -> None:
-        """Write both files, or neither, whenever the process is killed."""
-        summary = balance_text(balance, rows)
-        journal = json.dumps({TRADES: trades, BALANCE: summary})
-        put_whole(self.folder / JOURNAL, journal.encode())
-        self._put_files(trades, summary)
+    def _write(self, columns: list[str], rows: list[Row], balance: Decimal | None = None) -> None:
+        """Write both files, or neither, whenever the process is killed.
 
-    def _put_files(self, trades: str, balance: str) -> None:
+        balance: USD; none: what the rows add up to.
+        """
+        amount = self._balance_after(rows) if balance is None else balance
+        contents = {TRADES: csv_of(columns, rows), BALANCE: balance_text(amount, rows)}
+        put_whole(self.folder / JOURNAL, json.dumps(contents).encode())
+        self._put_files(contents)
+
+    def _put_files(self, contents: Mapping[str, str]) -> None:
         """Replace both files, whose contents lie in the journal, and end the journal."""
-        put_whole(self.folder / TRADES, trades.encode())
-        put_whole(self.folder / BALANCE, balance.encode())
+        for name in (TRADES, BALANCE):
+            put_whole(self.folder / name, contents[name].encode())
         # The journal goes last: as long as it is there, both files are written anew from it.
         (self.folder / JOURNAL).unlink()
         flush_to_disk(self.folder)
 
-    def _set_aside(self, name: str) -> Path:
-        """Move a file out of the way, under a name that nothing has yet."""
-        path = self.folder / name
+    def _set_balance_aside(self) -> Path:
+        """Move the balance file out of the way, under a name that nothing has yet."""
+        path = self.folder / BALANCE
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         number = 0
-        while (aside := self.folder / f"{name}.aside-{stamp}-{number}").exists():
+        while (aside := self.folder / f"{BALANCE}.aside-{stamp}-{number}").exists():
             number += 1
         if path.exists():
             path.replace(aside)
