@@ -336,26 +336,28 @@ def _payout(cents: Any) -> Decimal:
 
 
 def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
-    what = "positions"
-    found = list(connection.pages(what, "/portfolio/positions", "market_positions"))
-    ticker, position = Needed("ticker", words), Needed("position_fp", a_signed_count)
-    with connection.translated_errors(what):
-        stated = {ticker.of(entry): position.of(entry) for entry in found}
-    return {market: count for market, count in stated.items() if count}
+    ticker, count = Needed("ticker", words), Needed("position_fp", a_signed_count)
+
+    def position(entry: Answer) -> tuple[str, Decimal]:
+        return ticker.of(entry), count.of(entry)
+
+    stated = connection.pages("positions", "/portfolio/positions", "market_positions", position)
+    return {market: count for market, count in stated if count}
 
 
 def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
     query = {"min_ts": max(int((since - BEGINNING) // _SECOND), 0)}
-    found = list(connection.pages("fills", FILLS, "fills", **query))
-    with connection.translated_errors("fills"):
-        # They are listed with the newest first; of one instant their order counts.
-        fills = [VenueFill.of(entry) for entry in reversed(found)]
+    fills = connection.pages("fills", FILLS, "fills", VenueFill.of, **query)
+    # They are listed with the newest first; of one instant their order counts.
+    fills = sorted(reversed(fills), key=lambda fill: fill.at)
     what = "settlements"
-    found = list(connection.pages(what, "/portfolio/settlements", what, **query))
     ticker, settled = Needed("ticker", words), Needed("settled_time", an_instant)
-    with connection.translated_errors(what):
-        paid = [Settlement(ticker.of(e), paid_for_yes(e), settled.of(e)) for e in found]
-    return News(tuple(sorted(fills, key=lambda fill: fill.at)), tuple(paid))
+
+    def settlement(entry: Answer) -> Settlement:
+        return Settlement(ticker.of(entry), paid_for_yes(entry), settled.of(entry))
+
+    paid = connection.pages(what, "/portfolio/settlements", what, settlement, **query)
+    return News(tuple(fills), tuple(paid))
 
 
 def _set_aside(positions: Positions) -> Decimal:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from foundation.transport import Pace, Transport
 from trainingdata.feed.fields import Needed, Optional, as_mapping, entries, words
 
 Answer = Mapping[str, Any]
+Value = TypeVar("Value")
 
 REFUSALS = (401, 403)  # statuses that say what the keys do not open
 UNKNOWN_THING = 404
@@ -152,16 +153,19 @@ class KalshiConnection:
                 return None
             return Needed(name, as_mapping).of(answer)
 
-    def pages(self, what: str, path: str, name: str, **query: Any) -> Iterator[Answer]:
+    def pages(
+        self, what: str, path: str, name: str, parse: Callable[[Answer], Value], **query: Any
+    ) -> list[Value]:
         """The entries of a list of this name, from all of its pages, in the venue's order."""
         listed = Needed(name, entries)
         cursor = Optional("cursor", words, "")
         query = {**query, "limit": LISTED}
+        found: list[Value] = []
         for _ in range(PAGES):
             with self.translated_errors(what):
                 page = self.request("GET", path, query)
-                found, query["cursor"] = listed.of(page), cursor.of(page)
-            yield from found
+                found += map(parse, listed.of(page))
+                query["cursor"] = cursor.of(page)
             if not query["cursor"]:
-                return
+                return found
         raise BrokerError(f"{what}: it has more than {PAGES} pages")

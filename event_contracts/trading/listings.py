@@ -160,9 +160,8 @@ def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[s
     listed: dict[str, Listing] = {}
     for first in range(0, len(wanted), ASKED):
         tickers = ",".join(wanted[first : first + ASKED])
-        found = list(connection.pages("markets", "/markets", "markets", tickers=tickers))
-        with connection.translated_errors("markets"):
-            listed |= {listing.market: listing for listing in map(Listing.of, found)}
+        found = connection.pages("markets", "/markets", "markets", Listing.of, tickers=tickers)
+        listed |= {listing.market: listing for listing in found}
     for market in wanted:
         if market not in listed:
             raise UnknownMarket(f"{market}: the venue has no such market")

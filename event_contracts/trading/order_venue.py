@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,7 +48,8 @@ class OrderVenue(KalshiConnection):
 
     def resting(self) -> tuple[VenueOrder, ...]:
         """The orders of the account that wait in a book, whoever sent them, oldest first."""
-        listed = self._listed("orders that wait", status="resting")
+        what = "orders that wait"
+        listed = self.pages(what, READS, "orders", VenueOrder.of, status="resting")
         return tuple(reversed([order for order in listed if order.remaining]))
 
     def order(self, order_id: str) -> VenueOrder | None:
@@ -75,7 +76,7 @@ class OrderVenue(KalshiConnection):
         what = f"order {client_order_id}"
         since = int((intent.sent_at - SKEW).astype("datetime64[s]").astype(np.int64))
         query = {"ticker": order_of(intent).market, "min_ts": max(since, 0)}
-        orders = self._listed(what, **query)
+        orders = self.pages(what, READS, "orders", VenueOrder.of, **query)
         found = [order for order in orders if order.is_of(intent)]
         if not found:
             found = self._behind_fills(what, query, orders, intent)
@@ -92,10 +93,9 @@ class OrderVenue(KalshiConnection):
     ) -> list[VenueOrder]:
         """The order of an intent, where its fills are listed and it is not."""
         known = {order.order_id for order in orders}
-        fills = list(self.pages(f"fills of {what}", FILLS, "fills", **query))
-        with self.translated_errors(f"fills of {what}"):
-            order_id = Needed("order_id", words)
-            names = {order_id.of(entry): None for entry in fills}
+        order_id = Needed("order_id", words)
+        fills = self.pages(f"fills of {what}", FILLS, "fills", order_id.of, **query)
+        names = dict.fromkeys(fills)
         read = [self.order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.is_of(intent)]
 
@@ -153,11 +153,6 @@ class OrderVenue(KalshiConnection):
         landing = np.timedelta64(round(self.settings.landing_seconds * 1e9), "ns")
         ends = intent.sent_at if intent.expires_at is None else intent.expires_at
         return bool(now >= ends + landing)
-
-    def _listed(self, what: str, **query: Any) -> list[VenueOrder]:
-        listed = list(self.pages(what, READS, "orders", **query))
-        with self.translated_errors(what):
-            return [VenueOrder.of(entry) for entry in listed]
 
 
 def _request(intent: Intent) -> Answer:

@@ -263,12 +263,12 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(KalshiConnection, "request", request)
     connection = KalshiConnection(KalshiSettings(), KEYS)
-    found = connection.pages("fills", "/portfolio/fills", "fills", ticker="RAIN")
-    assert [each["fill_id"] for each in found] == ["a", "b", "c"]
+    fills = ("fills", "/portfolio/fills", "fills", lambda entry: entry["fill_id"])
+    assert connection.pages(*fills, ticker="RAIN") == ["a", "b", "c"]
     assert all(query["ticker"] == "RAIN" for query in asked)
     pages["2"] = ("c", "1")
     with pytest.raises(BrokerError, match=f"fills: .*more than {PAGES} pages"):
-        list(connection.pages("fills", "/portfolio/fills", "fills"))
+        connection.pages(*fills)
 
 
 LATER = np.datetime64("2100-01-01", "ns")
