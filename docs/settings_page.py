@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from event_contracts.compare import ComparisonSettings
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.paper_report import PaperReportSettings
-from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.simulation.venue import KalshiVenueSettings
 from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings

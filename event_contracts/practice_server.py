@@ -35,8 +35,7 @@ import numpy as np
 
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.tickets import written
-from event_contracts.simulation.venue import KalshiVenue, rehearse
-from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.simulation.venue import KalshiVenue, KalshiVenueSettings, rehearse
 from event_contracts.trading.endpoint import KalshiKeys
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config

@@ -6,7 +6,7 @@
         practice.advance()                         # the clock moves, orders meet the tick
         assert practice.exchange.cash == manager.view("RAIN").cash
 
-Settings are those of `event_contracts.simulation.venue_settings.KalshiVenueSettings`; `sessions`
+Settings are those of `event_contracts.simulation.venue.KalshiVenueSettings`; `sessions`
 plays these arrays [T, F] by ticker in the place of synthetic ones. Without it there are two
 synthetic markets, SIM-1 and SIM-2. `reused_ids_refused=False` takes a second order under a
 client_order_id that has been used.
@@ -41,8 +41,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.exchange import Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.venue import KalshiVenue, rehearse
-from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.simulation.venue import KalshiVenue, KalshiVenueSettings, rehearse
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds

@@ -16,8 +16,7 @@ from event_contracts.simulation.exchange import BookedFill, Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.tickets import OrderRequest, Refused
-from event_contracts.simulation.venue import KalshiVenue
-from event_contracts.simulation.venue_settings import KalshiVenueSettings
+from event_contracts.simulation.venue import KalshiVenue, KalshiVenueSettings
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.orders import FLAT, LimitOrder
 from event_contracts.trading.venue_orders import book_side, yes_price
