@@ -29,6 +29,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -36,31 +37,33 @@ from rich.table import Table
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import Choice, Decision, keep_unsolved
 from execution.live.accounts import TRADE
-from execution.live.cycle import NOTHING_CLOSED, Cycle, decided_cycle, next_instant
+from execution.live.cycle import NOTHING_CLOSED, OLDEST_BAR, Cycle, decided_cycle, next_instant
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import run_loop
 from execution.live.settings import LiveSettings
-from execution.live.undecided import history_lines, undecided
 from execution.orders import Account
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.command import log_to_file, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
+from foundation.counts import counted
 from foundation.errors import InputError, none_of
 from foundation.supervisor import Supervisor
 from foundation.terminal import LoopTerminal
-from trainingdata.bars import closes_of
+from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import history_start, utc_text
-from trainingdata.instruments import instrument
+from trainingdata.instants import DAY, history_start, utc_text
+from trainingdata.instruments import Kind, instrument
+from trainingdata.sessions import holding_end, is_decision, last_known, started_at
 
 log = logging.getLogger("live")
 
 CLOCKS = ("broker", "system")
+LATE = 5 * DAY  # after what was asked; a history may begin on a long weekend
 SENDING = ("paper", "live")
 NOTHING_SENT = "nothing was sent"
 # The modes, and what is true of each after an interruption.
@@ -268,9 +271,74 @@ def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     """Print why symbols were not decided, those that were asked for or have bars."""
     if cycle.account.blocked:
         return
-    symbols = sorted(settings.tradable_symbols | set(cycle.bars.symbols))
-    for symbol, why in undecided(cycle, symbols, settings.forecaster.own_bars).items():
+    choices = () if cycle.decision is None else cycle.decision.choices
+    asked = settings.tradable_symbols | set(cycle.bars.symbols)
+    for symbol in sorted(asked - {choice.symbol for choice in choices}):
+        why = _why_undecided(cycle, symbol, settings.forecaster.own_bars)
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
+
+
+def _why_undecided(cycle: Cycle, symbol: str, context: int) -> str:
+    """Why a symbol is no choice of a pass; context: own bars that a forecast sees."""
+    bars, account = cycle.bars, cycle.account
+    if symbol in cycle.doubted:
+        return cycle.doubted[symbol]
+    if symbol in account.undetermined:
+        return "what is held and open of it is not certain"
+    if symbol not in bars.symbols:
+        return "there is no bar of it"
+    s = bars.symbols.index(symbol)
+    times, _ = bars.real_bars(s)
+    if not len(times):
+        return "there is no bar of it"
+    kind = instrument(symbol).kind
+    if kind is Kind.CRYPTO and not account.coins:
+        return "the account takes no orders for coins"
+    if not bars.instruments[s].tradable:
+        return "the venue takes no orders for it"
+    expected = last_known(kind, account.as_of)
+    if times[-1] < expected:
+        return f"its last bar is of {utc_text(times[-1])}, and that of {utc_text(expected)} is late"
+    now = account.as_of
+    if now - bars.now >= OLDEST_BAR or not is_decision(kind, np.array([bars.now]))[0]:
+        return f"its market decides again at {utc_text(holding_end(kind, now))}"
+    if len(times) < context:
+        return (
+            f"{counted(len(times), 'bar')} of it, fewer than the {context} that a forecast sees"
+            " (forecaster.context_length)"
+        )
+    return "there is no forecast of its last bar, or one that says no deviation"
+
+
+def history_lines(bars: Bars, asked: np.datetime64, context: int) -> list[str]:
+    """Which symbols' bars begin later than asked, and which are fewer than a forecast sees.
+
+    asked: instant from which on bars were asked for.
+    context: own bars that a forecast sees.
+    """
+    firsts: dict[np.datetime64, list[str]] = {}
+    lines = []
+    for number, symbol in enumerate(bars.symbols):
+        times, _ = bars.real_bars(number)
+        if not len(times):
+            lines.append(f"{symbol} has no bars: nothing is forecast of it.")
+            continue
+        first = started_at(instrument(symbol).kind, times[:1])[0]
+        if first - asked > LATE:
+            firsts.setdefault(first, []).append(symbol)
+        if len(times) < context:
+            lines.append(
+                f"{symbol} has {counted(len(times), 'bar')}, fewer than the {context} that a"
+                " forecast sees (forecaster.context_length): nothing is forecast of it before they"
+                " are there."
+            )
+    for first, symbols in sorted(firsts.items()):
+        names = ", ".join(symbols)
+        lines.append(
+            f"The bars of {names} begin at {utc_text(first)}, later than history_days asks for"
+            f" ({utc_text(asked)})."
+        )
+    return lines
 
 
 def _bound_by(choice: Choice) -> str:

@@ -12,13 +12,7 @@ ELSEWHERE = ("status", "clear", "kill", "serve")  # words of `python -m executio
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:
-    """Hydra overrides for the command line's words: `preview` and `account=venue` are short.
-
-    Raises
-    ------
-    InputError
-        for a word that is neither, nor a setting.
-    """
+    """Hydra overrides for the command line's words; one that is no setting is refused."""
     words = []
     for word in arguments:
         if word == PREVIEW:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.live.undecided import history_lines
+from trade_stock_e2e import history_lines
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
