@@ -116,6 +116,11 @@ class Spread:
         return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
 
     @property
+    def strikes(self) -> str:
+        """Of its legs, as the account's files write them."""
+        return "/".join(f"{leg.strike:g}" for leg in self.legs)
+
+    @property
     def width(self) -> float:
         """Points between the strikes of a side, the wider one where there are two."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)

@@ -103,7 +103,7 @@ class OpenSpread:
     def __str__(self) -> str:
         """It in a line, and whether it should not be open any more."""
         sold = "being sold" if self.stage == "opening" else "sold"
-        line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.strikes}"
+        line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
         if self.why:
             line += f"; {self.remaining} still to be bought back ({self.why})"
@@ -139,11 +139,6 @@ class OpenSpread:
             for leg in self.option_legs
         ]
         return Spread(self.strategy, tuple(legs))
-
-    @property
-    def strikes(self) -> str:
-        """Of its legs, as the account's files write them."""
-        return "/".join(f"{leg.strike:g}" for leg in self.spread.legs)
 
     @property
     def last_session(self) -> Session | None:
@@ -207,7 +202,7 @@ class OpenSpread:
         fees = costs.fees(self.spread, 1) * (self.contracts + self.closed)
         columns = {
             "Timestamp_ET": self.entered,
-            "Strikes": self.strikes,
+            "Strikes": self.spread.strikes,
             "Entry_Credit": f"{self.credit:.4f}",
             "Entry_Reason": self.reason,
         }

@@ -70,7 +70,6 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
     same: Counter[str] = Counter()
     for trade in trades:
         date = days.dates[trade.day]
-        strikes = "/".join(f"{leg.strike:g}" for leg in trade.spread.legs)
         minute = days.minutes[trade.entry_row]
         name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
         same[name] += 1
@@ -78,7 +77,7 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
             "Timestamp_ET": f"{date} {_clock_text(minute)}",
             "Trade_ID": name if same[name] == 1 else f"{name}-{same[name]}",
             "Strategy": trade.spread.strategy,
-            "Strikes": strikes,
+            "Strikes": trade.spread.strikes,
             "Entry_Credit": f"{trade.credit:.4f}",
             "Position_Size": str(trade.contracts),
             "Exit_Time": f"{date} {_clock_text(days.minutes[trade.exit_row])}",
