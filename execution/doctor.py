@@ -17,10 +17,8 @@ if __name__ == "__main__":
 import logging
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -327,7 +325,10 @@ def _checkpoint(start: Start) -> Said:
 
 
 def _disk(start: Start) -> Said:
+    """Whether there is room, and a journal can be written: a probe is, and removed."""
     places = {"journal": nearest(start.root), "logs": nearest(LOGS)}
+    with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
+        Database(Path(scratch) / "probe.sqlite").close()
     return disk_said({name: shutil.disk_usage(place).free for name, place in places.items()})
 
 
@@ -359,22 +360,6 @@ def nearest(folder: Path) -> Path:
             f"{place}: cannot be written; let this user write there, or name another folder"
         )
     return place
-
-
-def sqlite_said(folder: Path) -> Said:
-    """Whether a journal can be kept in a folder, tried with a probe that is removed."""
-    place = nearest(folder)
-    with (
-        TemporaryDirectory(prefix=".doctor-", dir=place) as scratch,
-        closing(Database(Path(scratch) / "probe.sqlite")) as database,
-    ):
-        database.create("CREATE TABLE probe (number INTEGER)")
-        kept = [*database.rows("PRAGMA journal_mode"), *database.rows("PRAGMA synchronous")]
-    version = f"SQLite {sqlite3.sqlite_version}"
-    if kept != [("delete",), (3,)]:
-        text = f"{version} does not keep a rollback journal with synchronous=EXTRA in {place}"
-        return "failure", f"{text}; name a folder on a local disk"
-    return "ok", f"{version}, a rollback journal with synchronous=EXTRA works in {place}"
 
 
 def _process(start: Start) -> Said:
@@ -441,7 +426,6 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
     "feed": (_feed, "clock"),
     "checkpoint": (_checkpoint, ""),
     "disk": (_disk, ""),
-    "sqlite": (lambda start: sqlite_said(start.root), ""),
     "process": (_process, "keys"),
     "journal": (lambda start: journal_said(start.journal, traded=start.traded), "keys"),
     "halts": (lambda start: halts_said(start.journal), "journal"),

@@ -46,7 +46,6 @@ from execution.doctor import (
     journal_said,
     nearest,
     shown,
-    sqlite_said,
 )
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -196,7 +195,7 @@ def test_keys_that_are_missing_are_named_and_the_rest_waits_for_them(
     others = {
         line.split()[1].strip(":"): line.split()[0] for line in lines[1:] if line not in waiting
     }
-    assert others == dict.fromkeys(("venue", "checkpoint", "disk", "sqlite"), "ok")
+    assert others == dict.fromkeys(("venue", "checkpoint", "disk"), "ok")
 
 
 @pytest.mark.first_example
@@ -486,9 +485,8 @@ def test_a_disk_is_full_below_its_bounds_and_not_at_them() -> None:
 def test_a_file_in_place_of_the_folder_fails_what_needs_it(here: Practice, tmp_path: Path) -> None:
     (tmp_path / "live").write_text("in the way")
     found = examined(here, tmp_path / "live")
-    for name in ("disk", "sqlite"):
-        assert found[name].level == "failure"
-        assert f"{tmp_path}/live: it is a file, and a folder is needed there" in found[name].found
+    assert found["disk"].level == "failure"
+    assert f"{tmp_path}/live: it is a file, and a folder is needed there" in found["disk"].found
 
 
 @contextmanager
@@ -513,7 +511,7 @@ def test_a_folder_that_cannot_be_written_keeps_no_journal() -> None:
     with unprivileged(0o555) as folder:
         for wanted in (folder, folder / "deeper" / "still"):
             with pytest.raises(InputError, match=f"{folder}: cannot be written; let this user"):
-                sqlite_said(wanted)
+                nearest(wanted)
 
 
 def test_a_lock_that_could_not_be_taken_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,28 +537,6 @@ def test_what_this_user_may_not_look_at_is_neither_there_nor_missing(
         ):
             with pytest.raises(InputError, match=r"cannot be (looked at|read)"):
                 check()
-
-
-def test_a_folder_in_which_sqlite_keeps_another_journal_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class WriteAhead(Database):
-        def __init__(self, path: Path) -> None:
-            super().__init__(path)
-            self.rows("PRAGMA journal_mode = WAL")
-
-    class Careless(Database):
-        def __init__(self, path: Path) -> None:
-            super().__init__(path)
-            self.rows("PRAGMA synchronous = NORMAL")
-
-    assert sqlite_said(tmp_path)[0] == "ok"
-    for other in (WriteAhead, Careless):
-        monkeypatch.setattr(doctor, "Database", other)
-        level, said = sqlite_said(tmp_path)
-        assert level == "failure"
-        assert "does not keep a rollback journal with synchronous=EXTRA" in said
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
