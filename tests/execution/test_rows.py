@@ -1,0 +1,121 @@
+"""A table of a journal is what its row class says; a row is read as it was written, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Json
+
+from execution.journal.rows import Amount, Exact, Instant, Real, Table, Text, Whole
+from foundation.database import Database, DatabaseFailed
+
+AT = np.datetime64("2026-11-25T15:30:00.000000001", "ns")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    name: Text
+    part: Whole
+    at: Instant
+    until: Instant | None
+    number: Exact
+    amount: Amount | None
+    share: Real
+    held: Json[Mapping[str, Exact]]
+
+
+SAMPLES = Table("samples", Sample, key="name, part", renamed={"number": "figure"})
+ONE = Sample("a", 1, AT, None, Decimal("0.1"), Decimal(12), 0.25, {"NVDA": Decimal("-3")})
+
+instants = st.integers(0, 4_000_000_000_000_000_000).map(lambda n: np.datetime64(n, "ns"))
+numbers = st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**9))
+samples = st.builds(
+    Sample,
+    name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1),
+    part=st.integers(0, 10**12),
+    at=instants,
+    until=st.none() | instants,
+    number=numbers,
+    amount=st.none() | numbers.filter(lambda number: number.adjusted() <= 14),
+    share=st.floats(allow_nan=False, allow_infinity=False),
+    held=st.dictionaries(st.text("ABC", min_size=1), numbers),
+)
+
+
+def begun() -> Database:
+    database = Database()
+    SAMPLES.create(database)
+    return database
+
+
+@given(samples, samples)
+def test_a_row_is_read_back_as_it_was_written_and_put_takes_the_place_of_its_key(
+    one: Sample, other: Sample
+) -> None:
+    database = begun()
+    SAMPLES.insert(database, one)
+    assert SAMPLES.rows(database) == [one]
+    SAMPLES.put(database, other)
+    same = (one.name, one.part) == (other.name, other.part)
+    assert SAMPLES.rows(database, "ORDER BY rowid") == ([other] if same else [one, other])
+    SAMPLES.change(database, "WHERE name = ?", (other.name,), share=0.5)
+    assert {row.share for row in SAMPLES.rows(database, "WHERE name = ?", (other.name,))} == {0.5}
+
+
+def test_of_one_key_the_second_row_is_an_error_or_left_out_where_that_is_said() -> None:
+    database = begun()
+    SAMPLES.insert(database, ONE)
+    with pytest.raises(DatabaseFailed, match="UNIQUE"):
+        SAMPLES.insert(database, ONE)
+    SAMPLES.insert(database, ONE, then="ON CONFLICT DO NOTHING")
+    assert SAMPLES.rows(database) == [ONE]
+    assert SAMPLES.last(database, "WHERE part = 2") is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("at", "soon", "at: no instant, YYYY-MM-DDThh:mm:ss: 'soon'"),
+        ("at", "2300-01-01T00:00:00", "at: no instant"),
+        ("at", "2026-11-25", "at: no instant"),
+        ("until", "1960-01-01T00:00:00", "until: no instant"),
+        ("figure", "NaN", "number: no number: 'NaN'"),
+        ("figure", "much", "number: no number: 'much'"),
+        ("amount", "Infinity", "amount: no number"),
+        ("amount", "1e15", "amount: no amount that an account could hold"),
+        ("amount", "1e-25", "amount: no amount that an account could hold"),
+        ("held", "[]", "held: Input should be a valid"),
+        ("held", "{", "held: EOF while parsing"),
+    ],
+)
+def test_a_cell_that_says_nothing_is_refused_by_table_row_column_and_value(
+    column: str, value: str, said: str
+) -> None:
+    database = begun()
+    SAMPLES.insert(database, ONE)
+    database.execute(f"UPDATE samples SET {column} = ?, row_digest = ''", (value,))
+    with pytest.raises(DatabaseFailed) as refused:
+        SAMPLES.rows(database)
+    assert str(refused.value).startswith(
+        f"memory: the journal is damaged: samples, row a 1: {said}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("name", "b"), ("part", 2), ("until", str(AT)), ("figure", "0.2"), ("share", 0.5)],
+)
+def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: object) -> None:
+    database = begun()
+    SAMPLES.insert(database, ONE)
+    database.execute(f"UPDATE samples SET {column} = ?", (value,))
+    with pytest.raises(DatabaseFailed, match="it is not as it was written"):
+        SAMPLES.rows(database)
+    database.execute("UPDATE samples SET row_digest = ''")
+    assert len(SAMPLES.rows(database)) == 1, "an earlier version wrote no digest"
