@@ -194,6 +194,18 @@ def _to(here: Practising, day: int, minute: int) -> None:
     here.desk.advance()
 
 
+def opened(
+    folder: Path, *, days: int = 3, settings: dict[str, Any] | None = None, **more: Any
+) -> tuple[Practising, SpreadSeller, OpenSpread]:
+    """A seller with one spread, sold at 10:00."""
+    here = practising_seller(folder, days, 0, "PUT", entries=(30,), **more)
+    here.settings = replace(here.settings, **(settings or {}))
+    seller = here.seller()
+    _to(here, 0, 30)
+    (spread,) = seller.step().spreads
+    return here, seller, spread
+
+
 def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
     tmp_path: Path,
 ) -> None:
@@ -288,9 +300,7 @@ def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
 def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_known(
     tmp_path: Path, broken: str
 ) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    _to(here, 0, 30)
-    here.seller().step()
+    here, *_ = opened(tmp_path, days=4, **HELD)
     path = here.folder / broken
     before = path.read_text() if path.exists() else None
     path.write_text("x" * 40)
@@ -312,9 +322,7 @@ def torn(whole: str) -> str:
 def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
     tmp_path: Path,
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
-    _to(here, 0, 30)
-    here.seller().step()
+    here, *_ = opened(tmp_path)
     broken = torn((here.folder / FILE).read_text())
     (here.folder / FILE).write_text(broken)
     _to(here, 0, 120)
@@ -436,10 +444,7 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
 
 
 def test_a_file_that_is_gone_is_not_nothing_open(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
-    seller = here.seller()
-    _to(here, 0, 30)
-    (spread,) = seller.step().spreads
+    here, seller, spread = opened(tmp_path, **HELD)
     (here.folder / FILE).unlink()
     _to(here, 0, 60)
     assert (
@@ -454,10 +459,7 @@ def test_a_file_that_is_gone_is_not_nothing_open(tmp_path: Path) -> None:
 def test_holdings_are_compared_with_the_file_at_every_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
-    seller = here.seller()
-    _to(here, 0, 30)
-    seller.step()
+    here, seller, _ = opened(tmp_path, **HELD)
     _to(here, 0, 100)
     seller.step()
     assert "ALERT positions" not in caplog.text
@@ -565,9 +567,7 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
 
 
 def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    _to(here, 0, 30)
-    (spread,) = here.seller().step().spreads
+    here, _, spread = opened(tmp_path, days=4, **HELD)
     _to(here, 2, 60)
     assert not here.seller().step().spreads
     (row,) = booked(here)
@@ -582,10 +582,7 @@ def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_pa
 def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_somebody_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    seller = here.seller()
-    _to(here, 0, 30)
-    (spread,) = seller.step().spreads
+    here, seller, spread = opened(tmp_path, days=4, **HELD)
     known = dict(here.market.closes)
     unknown: Any = dict.fromkeys([date(2024, 4, 2)])
     here.market.closes.update(unknown)
@@ -766,9 +763,7 @@ class Blind(InFront):
 def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
     tmp_path: Path, silent: bool
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 350})
-    _to(here, 0, 30)
-    assert here.seller().step().spreads
+    here, *_ = opened(tmp_path, **{**HELD, "leave_at": 350})
     seller = here.seller(Blind(here, silent))
     _to(here, 0, 345)
     if silent:
@@ -785,11 +780,9 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
 def test_shares_that_change_hands_are_no_settlement_in_cash(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD, leave_at=389)
-    here.settings = replace(here.settings, delivers=True)
-    seller = here.seller()
-    _to(here, 0, 30)
-    (spread,) = seller.step().spreads
+    here, seller, spread = opened(
+        tmp_path, days=4, settings=dict(delivers=True), **HELD, leave_at=389
+    )
     short, long = spread.spread.legs
     closed = date(2024, 4, 2)
     middle = (short.strike + long.strike) / 2
@@ -813,10 +806,7 @@ def test_shares_that_change_hands_are_no_settlement_in_cash(
 def test_an_exit_that_cannot_be_made_is_told_beside_any_other_alert(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
-    seller = here.seller()
-    _to(here, 0, 30)
-    (spread,) = seller.step().spreads
+    here, seller, spread = opened(tmp_path, **HELD)
     here.desk.positions[Contract("SPXW", date(2024, 4, 2), True, Decimal(6000))] = -1
     _to(here, 0, 65)
     seller.step()
@@ -944,10 +934,9 @@ def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
 def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
-    here.settings = replace(here.settings, cutoff=45.0, delivers=True)
-    _to(here, 0, 30)
-    (spread,) = here.seller().step().spreads
+    here, _, spread = opened(
+        tmp_path, days=4, settings=dict(cutoff=45.0, delivers=True), **{**HELD, "leave_at": 340}
+    )
     _to(here, 0, 350)
     assert [each.gone for each in here.seller().step().spreads] == [False]
     here.desk.positions.clear()
@@ -964,10 +953,9 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
 
 
 def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
-    here.settings = replace(here.settings, cutoff=45.0, delivers=True)
-    _to(here, 0, 30)
-    here.seller().step()
+    here, *_ = opened(
+        tmp_path, days=4, settings=dict(cutoff=45.0, delivers=True), **{**HELD, "leave_at": 340}
+    )
     held = dict(here.desk.positions)
     here.desk.positions.clear()
     _to(here, 0, 350)
@@ -978,10 +966,9 @@ def test_one_wrong_answer_makes_nobody_else_of_the_broker(tmp_path: Path) -> Non
 
 
 def test_an_answer_that_is_wrong_once_closes_nothing_at_the_last_look(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **{**HELD, "leave_at": 340})
-    here.settings = replace(here.settings, cutoff=45.0, delivers=True)
-    _to(here, 0, 30)
-    here.seller().step()
+    here, *_ = opened(
+        tmp_path, days=4, settings=dict(cutoff=45.0, delivers=True), **{**HELD, "leave_at": 340}
+    )
     wrong: list[dict[Contract, int]] = [{}]
 
     class Forgetful(InFront):
@@ -994,10 +981,7 @@ def test_an_answer_that_is_wrong_once_closes_nothing_at_the_last_look(tmp_path: 
 
 
 def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 4, 0, "PUT", entries=(30,), **HELD)
-    here.settings = replace(here.settings, cutoff=45.0)
-    _to(here, 0, 30)
-    (spread,) = here.seller().step().spreads
+    here, _, spread = opened(tmp_path, days=4, settings=dict(cutoff=45.0), **HELD)
 
     class Ending(InFront):
         def held(self) -> dict[Contract, int]:
@@ -1053,9 +1037,7 @@ def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_late
 
 
 def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
-    _to(here, 0, 30)
-    assert here.seller().step().spreads
+    here, *_ = opened(tmp_path, **HELD)
     for seconds, left in ((-1, 1), (0, 0)):
         at = np.datetime64("2024-04-02T13:30", "ns") + np.timedelta64(seconds, "s")
         here.market.now = lambda at=at: at  # type: ignore[method-assign, misc]
@@ -1065,9 +1047,7 @@ def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path:
 
 
 def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), **HELD)
-    _to(here, 0, 30)
-    here.seller().step()
+    here, *_ = opened(tmp_path, **HELD)
     rules = replace(here.settings.rules, leave_at=60.0)
     here.settings = replace(here.settings, strategies=("CALL",), rules=rules)
     _to(here, 0, 65)
