@@ -25,8 +25,8 @@ from execution.alpaca.connection import VenueConnection
 from execution.decision import Decision
 from execution.journal.activities import ALL_TIME, fills_of
 from execution.journal.decisions import decisions_of
+from execution.journal.events import EventLog
 from execution.journal.intents import KEPT_BACK
-from execution.journal.replay import ReplayBook
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -53,6 +53,7 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger("live")
 
 REPLAY_FILE = "replay.json"
+REPLAY = "replay"  # in the journal's events, what settings were begun with
 SECRETS = ("healthcheck_url", "alert_url")
 # How the server is reached, where things are kept and told, and what no replay reads.
 UNDECIDED = (*SECRETS, "broker", "folder", "start", "end")
@@ -149,7 +150,7 @@ def run_replay(
             raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
         config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
         records = Records(live, trader.forecaster.name, config, output)
-        keep_settings(ReplayBook(account.database), settings, begun=bool(records.run().decisions))
+        keep_settings(account.events, settings, begun=bool(records.run().decisions))
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(ProgressBar())
@@ -269,7 +270,7 @@ class Records:
         return json.dumps(figures)
 
 
-def keep_settings(book: ReplayBook, settings: LiveSettings, *, begun: bool) -> None:
+def keep_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
     """Write down the settings that decide, and refuse others once something was decided.
 
     Raises
@@ -279,10 +280,10 @@ def keep_settings(book: ReplayBook, settings: LiveSettings, *, begun: bool) -> N
     """
     values = plain_settings(settings)
     now = {key: json.dumps(value) for key, value in values.items() if key not in UNDECIDED}
-    before = book.settings()
-    if before is None or not begun:
-        book.keep(now)
-    elif others := [key for key in now if now[key] != before.get(key)]:
+    kept = events.events(REPLAY)
+    if not kept or not begun:
+        events.append("settings", REPLAY, now)
+    elif others := [key for key in now if now[key] != kept[-1].content.get(key)]:
         raise InputError(
             f"{', '.join(others)}: the replay on this server was begun with other settings; go on"
             " with the words that it was begun with, or begin the server again for another replay"
