@@ -68,11 +68,7 @@ what settlement paid is no part of the journal.</p>
 class KalshiJob:
     """Ticks of an account's markets, until there are none.
 
-    service: decides and sends.
-    sampler: reads the markets.
-    manager: of the account's orders.
     account: in which every tick is a pass, and which is marked.
-    stop: after which nothing more is decided.
     steps: ticks to make; none goes on until every market has settled.
     made: ticks so far.
     """

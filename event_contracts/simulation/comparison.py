@@ -136,7 +136,6 @@ class HeldOut:
 class Entrant:
     """A policy as it enters the comparison.
 
-    name: of its row.
     policies: one for each of its runs, each with its seed.
     episode: what it plays under.
     settings: that make it what it is, for the trial ledger.
@@ -155,8 +154,6 @@ class Entrant:
 class Standing:
     """What an entrant came to.
 
-    name: of its row.
-    runs: of it over all sessions.
     judgement: figures of an episode.
     profit: USD of all sessions, mean of its runs.
     orders: sent an episode, mean.
@@ -182,8 +179,7 @@ class Standing:
 class Comparison:
     """Everything that was found.
 
-    held_out: the sessions.
-    cash: USD at the beginning of each.
+    cash: USD at the beginning of each session.
     standings: one of each entrant.
     answers: by the names of two entrants, the one that may be better first.
     trials: tried on these sessions so far; none without a ledger.
@@ -207,8 +203,6 @@ def compare_policies(
 ) -> Comparison:
     """Let every entrant play every session.
 
-    entrants: that play.
-    held_out: the sessions.
     pairs: names of two entrants each, of which the first may be better.
     seed: of the intervals' draws.
     ledger: of trials; none records nothing.

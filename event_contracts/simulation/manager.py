@@ -22,7 +22,6 @@ class SimulatedOrderManager:
     Orders are written down before they are sent, as at a real venue, and one of an id that was sent
     before is that order.
 
-    exchange: the truth, with orders, fills, fees and settlements.
     book: where intents are kept; none keeps them in memory.
     guard: has the last word before an order is sent.
     """

@@ -69,12 +69,17 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     def __init__(
         self, count: int, sessions: Sequence[npt.ArrayLike] | None = None, **settings: Any
     ) -> None:
-        self.num_envs = _checked_count(count)
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+            raise InputError(f"count: {count!r} markets; a whole number from 1 is needed")
+        self.num_envs = int(count)
         self.settings = with_changes(EpisodeSettings(), settings)
-        tick = self.settings.market.tick
-        self._sessions = None if sessions is None else _tapes_of(sessions, tick)
-        longest = self.settings.market.steps + 1
-        if self._sessions is not None:
+        market = self.settings.market
+        longest = market.steps + 1
+        self._sessions: list[Records] | None = None
+        if sessions is not None:
+            self._sessions = [tape_of(checked_session(each, market.tick)) for each in sessions]
+            if not self._sessions:
+                raise InputError("sessions: there is none")
             longest = max(len(tape) for tape in self._sessions)
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.space().get_gym_space()
@@ -196,18 +201,6 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return tape_of(sessions_from(draws_from(drawn, market), market))
 
 
-def _checked_count(count: Any) -> int:
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-        raise InputError(f"count: {count!r} markets; a whole number from 1 is needed")
-    return int(count)
-
-
-def _tapes_of(sessions: Sequence[npt.ArrayLike], tick: float) -> list[Records]:
-    if not len(sessions):
-        raise InputError("sessions: there is none")
-    return [tape_of(checked_session(session, tick)) for session in sessions]
-
-
 @compiled
 def _step_all(
     markets: Records,
@@ -310,7 +303,6 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     def action_masks(self) -> Mask:
         """Which actions may be sent, bool [25]: HOLD always, the reserved ones never."""
-        self._refuse_unbegun()
         allowed: Mask = self._one.action_masks()[0]
         return allowed
 

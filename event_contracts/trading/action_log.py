@@ -183,9 +183,6 @@ class ActionRecords:
 class ActionLog(ActionRecords):
     """The decisions of one job of an account, as they are made.
 
-    database: the account's journal.
-    events: its events.
-    book: its intents.
     job: whose decisions these are.
     """
 

@@ -79,11 +79,7 @@ class ActorService:
     skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `failed`.
 
     account: of which order ids are made.
-    manager: sends the orders.
     space: sizes, limits and price styles; the ones that the policy was trained with.
-    policy: chooses.
-    actions: where it is written down.
-    notices: told of what needs a person.
     clock: UTC; the simulation's, where there is one.
     sizes: whether the policy is shown features of sizes.
     life: ticks that an order rests.

@@ -34,8 +34,6 @@ NAMES = re.compile(r"[A-Za-z0-9_:+=/-]{1,64}")  # ids that the venue takes; over
 class KalshiMultiMarketOrderManager:
     """An `OrderManager` for every market of one account.
 
-    settings: where the account is.
-    keys: what opens it.
     admission: what every order has to leave; it is asked before an order is sent.
     rules_of: fee rules of a market at an instant.
     book: where intents are kept; none keeps them in memory, until the process ends.

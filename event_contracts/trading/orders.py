@@ -106,10 +106,7 @@ class Fill:
     """A trade of an order.
 
     order_id: the venue's; fills are joined to orders by it.
-    market: ticker of the market.
-    action: of the order.
-    side: of the order.
-    price: USD of that side.
+    price: USD of the order's side.
     count: contracts.
     maker: whether the order waited in the book.
     """

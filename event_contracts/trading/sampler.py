@@ -36,8 +36,7 @@ LARGEST_FILE = 16_000_000  # bytes
 class EstimateFile:
     """The estimates of a file, as they stand.
 
-    path: of it; none has no estimates.
-    notices: told where it cannot be read.
+    path: none has no estimates.
 
     Raises
     ------
@@ -125,7 +124,6 @@ def tick_of(listing: Listing) -> Record:
 class Sampler:
     """Reads the same markets at equal steps.
 
-    connection: to the venue.
     markets: tickers.
     interval: between ticks, above 0.
     estimates: probabilities of YES that one has of markets at an instant, by ticker.
