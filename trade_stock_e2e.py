@@ -62,7 +62,6 @@ from trainingdata.sessions import holding_end, is_decision, last_known, started_
 
 log = logging.getLogger("live")
 
-CLOCKS = ("broker", "system")
 LATE = 5 * DAY  # after what was asked; a history may begin on a long weekend
 SENDING = ("paper", "live")
 NOTHING_SENT = "nothing was sent"
@@ -195,7 +194,6 @@ def at_venue(config: DictConfig) -> None:
             trader if TRADE in settings.jobs else None,
             Supervisor.of(os.environ),
             cycles=config.cycles,
-            clock=config.clock,
             show=shown,
         )
     else:
@@ -377,8 +375,6 @@ def _log(cycle: Cycle) -> None:
 
 def run(config: DictConfig) -> None:
     """Run the configured mode."""
-    if config.clock not in CLOCKS:
-        raise none_of("clock", config.clock, CLOCKS)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
             f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"

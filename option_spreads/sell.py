@@ -64,7 +64,6 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         None,
         Supervisor.of(os.environ),
         cycles=selling.looks,
-        clock="broker",
         show=lambda cycle: None,
     )
 

@@ -163,7 +163,7 @@ def replay(place: Place) -> None:
 
 def live_week(place: Place) -> None:
     """A week of the loop on paper, at the hours of stocks; the clock waits for every pass."""
-    words = (*LIVE, "symbols=[NVDA,AAPL,SPY]", "mode=paper", "clock=broker", "cycles=null")
+    words = (*LIVE, "symbols=[NVDA,AAPL,SPY]", "mode=paper", "cycles=null")
     with practice_server(place, "--start", "2024-10-07", "--end", "2024-10-11") as url:
         script = str(place.code / "trade_stock_e2e.py")
         loop = place.started("run", script, *words, f"broker.url_override={url}")

@@ -50,7 +50,6 @@ def run_loop(
     supervisor: Supervisor,
     *,
     cycles: int | None,
-    clock: str,
     show: Callable[[Cycle], None],
 ) -> None:
     """Trade an account, pass after pass, until all were made or it is told to stop.
@@ -58,7 +57,6 @@ def run_loop(
     trader: decides for the job of stocks and coins; none where that is not among the jobs.
     supervisor: told that the loop is ready and alive.
     cycles: passes to make; none makes them until it is told to stop.
-    clock: `broker` or `system`: whose says when the next pass is due.
     show: called with every pass.
 
     Raises
@@ -113,7 +111,7 @@ def run_loop(
             account,
             stop,
             supervisor,
-            clock=watched if clock == "broker" else system_clock,
+            clock=watched,
             answers=watched.answers,
             bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
             sections=sections,

@@ -38,7 +38,7 @@ def test_bytes_that_have_changed_in_a_row_are_noticed_when_it_is_read(
     environment = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret, "PATH": ""}
     environment["HOME"] = str(tmp_path)
     command = [
-        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "clock=broker", "symbols=[SYA,SYB]"),
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
         *("sizing.strategy=equal_weight", "cycles=1", "bar_patience=0"),
     ]

@@ -39,10 +39,10 @@ PORTS = ("8000", "8001")  # that a page names; that of an account's page is its 
 # A page whose commands are of an account has one at a practice server; these words say so.
 AT_THE_SERVER: Final = ("forecaster=ewma", "broker.url_override={venue}")
 BESIDE: Mapping[str, tuple[str, ...]] = {
-    "-m execution.doctor": (*AT_THE_SERVER, "clock=broker"),
+    "-m execution.doctor": AT_THE_SERVER,
     "-m execution.quantity": AT_THE_SERVER,
-    "trade_stock_e2e.py preview": (*AT_THE_SERVER, "clock=broker"),
-    "trade_stock_e2e.py mode=paper": (*AT_THE_SERVER, "clock=broker", "cycles=1"),
+    "trade_stock_e2e.py preview": AT_THE_SERVER,
+    "trade_stock_e2e.py mode=paper": (*AT_THE_SERVER, "cycles=1"),
 }
 # These need what no test has: the test that runs them against a server of its own.
 INSTEAD: Mapping[str, str] = {

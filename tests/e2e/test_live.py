@@ -510,7 +510,6 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         (["mode=papr"], "papr"),
         (["cycles=abc"], "cycles: 'abc'"),
         (["cycles=0"], "cycles: 0"),
-        (["clock=sun"], "clock: 'sun'"),
         (["mode=live"], "say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),
         (["mode=paper", "broker.paper=false", "symbols=[SYA]"], "real money is mode=live"),

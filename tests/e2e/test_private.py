@@ -32,7 +32,7 @@ def test_a_pass_of_the_loop_leaves_nothing_that_others_may_read(
     home = tmp_path / "home"
     home.mkdir()
     command = [
-        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "clock=broker", "symbols=[SYA,SYB]"),
+        *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
         *("cycles=1", "bar_patience=0"),
     ]
