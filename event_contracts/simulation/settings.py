@@ -20,6 +20,8 @@ from foundation.errors import InputError, refuse_outside
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
 LARGEST_CASH = 1_000_000  # USD
+MOST_LAYERS = 8
+MOST_UNITS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,6 @@ class EpisodeSettings(OrderSettings):
     def features(self) -> tuple[str, ...]:
         """Names of what is seen."""
         return features_of(sizes=self.size_features)
-
-
-MOST_LAYERS = 8
-MOST_UNITS = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ from marketsimulator.settings import refuse_other_fees
 
 EVENT = "SIM"  # of synthetic markets
 _WITHOUT = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
+MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
+Level = tuple[Decimal, Decimal]  # USD, contracts
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,6 @@ class KalshiVenueSettings:
 
 def _listing(recorded: RecordedMarket, first: int) -> Listing:
     return Listing(recorded.market, tape_of(recorded.session), first, recorded.event)
-
-
-MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
-Level = tuple[Decimal, Decimal]  # USD, contracts
 
 
 class KalshiVenue:

@@ -13,6 +13,8 @@ from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import MarketView, Outcome, Verb, other
 from foundation.errors import InputError
 
+CASH_BUFFER = Decimal(50)  # USD
+
 
 @dataclass(frozen=True, slots=True)
 class PositionLimits:
@@ -86,9 +88,6 @@ class PositionLimits:
 def held_value(held: Decimal, price: Decimal) -> Decimal:
     """USD that a position is worth: contracts of a side at its price, below 0 at 1 − the price."""
     return held * price if held > 0 else -held * (1 - price)
-
-
-CASH_BUFFER = Decimal(50)  # USD
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ from trainingdata.feed.fields import an_instant
 COLUMNS = ("market", "probability", "until")
 ALERT = "estimates"  # a kind
 LARGEST_FILE = 16_000_000  # bytes
+_CENT = WHOLE // 100
+_OUTCOMES = {"yes": (WHOLE - _CENT, WHOLE), "no": (0, _CENT)}  # quotes of a settlement row
 
 
 class EstimateFile:
@@ -99,10 +101,6 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
                 f"{path}, line {lines.line_num}: {in_one_line(str(error))}: {shown!r}"
             ) from None
     return found
-
-
-_CENT = WHOLE // 100
-_OUTCOMES = {"yes": (WHOLE - _CENT, WHOLE), "no": (0, _CENT)}  # quotes of a settlement row
 
 
 def tick_of(listing: Listing) -> Record:

@@ -40,6 +40,11 @@ from trainingdata.feed.fields import (
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
 Word = TypeVar("Word", bound=str)
+_STATES: Mapping[Status, State] = {
+    "resting": "working",
+    "executed": "filled",
+    "canceled": "canceled",
+}
 
 
 def fixed_point(value: Any) -> Decimal:
@@ -118,13 +123,6 @@ class Entry:
         """
         hints = get_type_hints(cls, include_extras=True)
         return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
-
-
-_STATES: Mapping[Status, State] = {
-    "resting": "working",
-    "executed": "filled",
-    "canceled": "canceled",
-}
 
 
 @dataclass(frozen=True, slots=True)
