@@ -362,7 +362,7 @@ def test_dates_and_times_of_new_york_and_instants_are_days_of_trades(tmp_path: P
 def test_a_file_with_another_separator_is_asked_for_commas(tmp_path: Path) -> None:
     path = file_of(tmp_path, "2024-10-01,a,PUT,5700/5695,2.5,1,15:00,30,TP")
     path.write_text(path.read_text().replace(",", ";"))
-    with pytest.raises(DataError, match="columns are separated by commas$"):
+    with pytest.raises(DataError, match=r"columns are separated by commas$"):
         read_sample(path, NOW)
 
 
