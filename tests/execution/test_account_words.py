@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from hypothesis import strategies as st
 
 from execution.alpaca.account import Answers, account_of
 from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.holdings import Holding, held_in
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.intents import Intent
@@ -625,3 +628,22 @@ def test_what_options_and_spreads_reserve_is_no_debt_that_a_sold_coin_pays() -> 
     assert read({"cash": "-3000"}, [held("NVDA", "910", "10")]).unborrowed_cash == -3_000
     lent = {"cash": "-3000", "non_marginable_buying_power": "-5000"}
     assert read(lent, [held("NVDA", "910", "10")]).unborrowed_cash == -5_000
+
+
+def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_up() -> None:
+    rows = [
+        worth("NVDA", "3", "30"),
+        worth("NVDA", "1", "10"),
+        worth("SPY", "-2", "-9", side="short"),
+        {"symbol": "OLD", "qty": "5"},
+        worth("GONE", "0", "0"),
+    ]
+    connection: Any = SimpleNamespace(
+        client=SimpleNamespace(get_all_positions=lambda: rows),
+        translated_errors=lambda what: nullcontext(),
+    )
+    assert held_in(connection) == {
+        "NVDA": Holding(Decimal(4), Decimal(40)),
+        "SPY": Holding(Decimal(-2), Decimal(9)),
+        "OLD": Holding(Decimal(5), Decimal(0)),
+    }

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
+from execution.journal.ground import Ground
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import HoldingsBook
 from execution.option_orders import SHARES, is_option
@@ -87,3 +88,12 @@ def test_a_reading_is_kept_to_the_cent_for_the_next_process() -> None:
     book.believe_cash(book.cash_reading(Decimal("1000.129")))
     again = HoldingsBook(database, EventLog(database))
     assert again.last_cash() == CashReading(Decimal("0.13"), NONE)
+
+
+def test_a_reading_was_believed_where_both_of_its_sums_are_written_down() -> None:
+    cents = Decimal("0.01")
+    assert Ground(BEGUN, NONE).believed is None
+    assert Ground(BEGUN, NONE, believed_beyond=cents).believed is None
+    assert Ground(BEGUN, NONE, believed_booked=cents).believed is None
+    both = Ground(BEGUN, NONE, believed_beyond=cents, believed_booked=NONE)
+    assert both.believed == (cents, NONE)
