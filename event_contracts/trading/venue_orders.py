@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from trainingdata.feed.fields import (
     an_instant,
     exact,
     maybe,
+    one_of,
     positive,
     truth,
     words,
@@ -39,7 +40,6 @@ from trainingdata.feed.fields import (
 
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
-Word = TypeVar("Word", bound=str)
 _STATES: Mapping[Status, State] = {
     "resting": "working",
     "executed": "filled",
@@ -89,18 +89,6 @@ def a_count(value: Any) -> Decimal:
 def a_traded_count(value: Any) -> Decimal:
     """Contracts, above 0, in hundredths."""
     return positive(a_count(value))
-
-
-def one_of(*known: Word) -> Callable[[Any], Word]:
-    """A reader of one of these words."""
-
-    def read(value: Any) -> Word:
-        for word in known:
-            if value == word:
-                return word
-        raise ValueError(f"none of {', '.join(known)}")
-
-    return read
 
 
 a_book_side: Callable[[Any], BookSide] = one_of("bid", "ask")

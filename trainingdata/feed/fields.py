@@ -24,6 +24,7 @@ from foundation.errors import SenselessAnswer
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
 NOTHING = Decimal(0)
 
 
@@ -160,13 +161,14 @@ def words(value: Any) -> str:
     return value
 
 
-def one_of(*known: str) -> Callable[[Any], str]:
+def one_of(*known: Word) -> Callable[[Any], Word]:
     """One of these words."""
 
-    def parse(value: Any) -> str:
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"not {' or '.join(known)}")
-        return value
+    def parse(value: Any) -> Word:
+        for word in known:
+            if value == word:
+                return word
+        raise ValueError(f"not {' or '.join(known)}")
 
     return parse
 
