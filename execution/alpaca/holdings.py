@@ -119,7 +119,8 @@ def holdings_of(positions: Sequence[Entry]) -> Holdings:
         value = Position.market_value.of(position)
         kind = _asset_class(position)
         if kind == OPTIONS:
-            sums.add(kind, value or Decimal(0))
+            if value:
+                sums.add(kind, value)
             owed += _owed(position)
             if Position.qty.of(position) > 0:
                 options += float(value or 0)

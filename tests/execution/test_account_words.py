@@ -647,3 +647,11 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
         "SPY": Holding(Decimal(-2), Decimal(9)),
         "OLD": Holding(Decimal(5), Decimal(0)),
     }
+
+
+def test_an_option_of_which_none_is_held_owes_nothing() -> None:
+    """Of one that is owed the venue has to say what it is worth."""
+    option = "SPY240315P00500000"
+    assert read(positions=[{"symbol": option, "qty": "0"}]).cash == 1000
+    with pytest.raises(SenselessAnswer, match="is owed, and market_value is missing"):
+        read(positions=[{"symbol": option, "qty": "-1"}])
