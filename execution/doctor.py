@@ -204,33 +204,41 @@ def _account(start: Start) -> Said:
     return "failure", text
 
 
-def _permissions(start: Start) -> Said:
-    """Whether the venue lends, and takes short sales and orders of coins and spreads."""
-    facts = start.facts
-    coins = ", ".join(filter(is_coin, start.symbols))
-    notes = []
-    multiplier = AccountFacts.multiplier.of(facts)
+def _margin(start: Start) -> Said:
+    """Whether the venue lends as much as the limits would use."""
+    multiplier = AccountFacts.multiplier.of(start.facts)
     leverage = start.settings.limits.intraday_leverage
-    if multiplier < Decimal(repr(leverage)):
-        notes.append(
-            f"it lends up to {multiplier:f} times equity, less than limits.intraday_leverage"
-            f"={leverage:g}, and the smaller counts"
-        )
-    if not AccountFacts.shorting.of(facts):
-        notes.append("nothing is sold short")
-    status = AccountFacts.crypto_status.of(facts)
-    if status != ACTIVE:
-        notes.append(f"crypto is {status}, and {coins or 'coins'} cannot be traded")
-    level = AccountFacts.options_trading_level.of(facts)
+    found = f"the venue lends up to {multiplier:f} times equity"
+    if multiplier >= Decimal(repr(leverage)):
+        return "ok", found
+    found += f", less than limits.intraday_leverage={leverage:g}; the smaller counts"
+    return "warning", f"{found}, have margin enabled at the venue to use the larger"
+
+
+def _shorting(start: Start) -> Said:
+    if AccountFacts.shorting.of(start.facts):
+        return "ok", "enabled"
+    return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
+
+
+def _crypto(start: Start) -> Said:
+    status = AccountFacts.crypto_status.of(start.facts)
+    if status == ACTIVE:
+        return "ok", ACTIVE
+    coins = ", ".join(filter(is_coin, start.symbols))
+    text = f"{status}, {coins or 'coins'} cannot be traded; have it enabled at the venue"
+    return "failure" if coins else "warning", text
+
+
+def _options(start: Start) -> Said:
+    """Whether spreads of options may be sold."""
+    level = AccountFacts.options_trading_level.of(start.facts)
     if level is None:
-        level = AccountFacts.options_approved_level.of(facts)
-    if level is None or level < SPREADS:
-        said = "unknown" if level is None else f"{level:f}"
-        notes.append(f"the level of options is {said}, and spreads need {SPREADS}")
-    if not notes:
-        return "ok", f"lends {multiplier:f} times equity; shorts, coins and spreads are enabled"
-    text = f"{'; '.join(notes)}; have enabled at the venue what is meant"
-    return "failure" if coins and status != ACTIVE else "warning", text
+        level = AccountFacts.options_approved_level.of(start.facts)
+    if level is not None and level >= SPREADS:
+        return "ok", f"level {level:f}, spreads may be sold"
+    said = "unknown" if level is None else f"{level:f}"
+    return "warning", f"the level is {said}, and spreads need {SPREADS}; ask the venue for it"
 
 
 def _clock(start: Start) -> Said:
@@ -421,7 +429,10 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
     "keys": (_keys, ""),
     "venue": (_venue, ""),
     "account": (_account, "keys"),
-    "permissions": (_permissions, "keys"),
+    "margin": (_margin, "keys"),
+    "shorting": (_shorting, "keys"),
+    "crypto": (_crypto, "keys"),
+    "options": (_options, "keys"),
     "clock": (_clock, "keys"),
     "feed": (_feed, "clock"),
     "checkpoint": (_checkpoint, ""),

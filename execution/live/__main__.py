@@ -254,7 +254,7 @@ def main() -> None:
         elif words.command == "kill":
             kill(folder, flatten=words.flatten)
         elif words.command == "clear":
-            clear(journal_in(folder), words.kind, words.by)
+            clear(journal_in(traded_folder(folder.absolute())), words.kind, words.by)
         else:
             sys.exit(status(journal_in(folder), system_clock()))
 

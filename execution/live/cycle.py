@@ -1,4 +1,4 @@
-"""One pass of the job of stocks and coins: read the account and the bars, decide, send."""
+"""What a pass decides: the account and the bars are read, the trader decides, nothing is sent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from execution.broker import Broker, place
+from execution.broker import Broker
 from execution.decision import Decision
-from execution.journal.decisions import Journal
 from execution.live.belief import BarBelief
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
@@ -18,7 +17,6 @@ from execution.sight import Sight
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
 from foundation.clock import OURS, Time
-from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import new_york_date, utc_text
@@ -116,52 +114,6 @@ def idle_cycle(account: Account, bars: Bars, why: str, belief: BarBelief) -> Cyc
     """A pass that decides nothing: why, and the account at the prices of the bars."""
     bars, doubted = belief.believed(bars, {})
     return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
-
-
-def sent_cycle(
-    decide: Callable[[], Cycle], broker: Broker, journal: Journal, look: Look, seconds: float
-) -> Cycle:
-    """Decide, write the decision down, and send its orders.
-
-    Where an order that is replaced fills meanwhile, it decides once more.
-
-    seconds: for which an order may be sent.
-
-    Raises
-    ------
-    BrokerError, DataError
-        as `decided_cycle`, and for orders that nobody knows the fate of.
-    """
-    try:
-        return _sent(decide(), broker, journal, look, seconds)
-    except AccountChanged as error:
-        log.warning("%s; deciding once more", error)
-        return _sent(decide(), broker, journal, look, seconds)
-
-
-def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: float) -> Cycle:
-    if cycle.decision is None:
-        return cycle
-    account = cycle.account
-    life = np.timedelta64(round(seconds * 1000), "ms")
-    orders = [
-        replace(order, expires_at=expiry(order, account.as_of, life))
-        for order in cycle.decision.orders
-    ]
-    decision = replace(cycle.decision, orders=tuple(orders))
-    # An order that is replaced is cancelled first, so it is not judged beside its successor.
-    seen = look(account.without(decision.cancels), {order.symbol for order in orders})
-    name = journal.write(decision, account)
-    try:
-        fills = place(broker, orders, decision.cancelled, seen)
-    except AccountChanged as error:
-        journal.end(name, str(error), taken_back=True)
-        raise
-    except BrokerError as error:
-        journal.end(name, str(error))
-        raise
-    journal.end(name, NOT_REDUCED)
-    return replace(cycle, fills=tuple(fills), name=name)
 
 
 def _prices_of_orders(account: Account, feed: BarFeed) -> dict[str, float]:

@@ -11,12 +11,22 @@ import numpy as np
 
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
+from execution.broker import Broker, place
+from execution.journal.decisions import Journal
 from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark, exposure_line
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.belief import BarBelief, histories_gone
-from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant, sent_cycle
+from execution.live.cycle import (
+    NOT_REDUCED,
+    Cycle,
+    Look,
+    decided_cycle,
+    expiry,
+    idle_cycle,
+    next_instant,
+)
 from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders, is_stock
 from execution.live.resumption import resume
@@ -24,7 +34,7 @@ from execution.live.settings import LiveSettings
 from execution.orders import Account, strategy_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.errors import BrokerError, DataError
+from foundation.errors import AccountChanged, BrokerError, DataError
 from sizing.limits import Limits
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
@@ -302,6 +312,52 @@ class TradingJob:
         point = self._live.mark(self._journal, mark)
         log.info("%s %s", utc_text(mark.at), exposure_line(mark))
         log.info("%s %s", utc_text(mark.at), profit_line(point))
+
+
+def sent_cycle(
+    decide: Callable[[], Cycle], broker: Broker, journal: Journal, look: Look, seconds: float
+) -> Cycle:
+    """Decide, write the decision down, and send its orders.
+
+    Where an order that is replaced fills meanwhile, it decides once more.
+
+    seconds: for which an order may be sent.
+
+    Raises
+    ------
+    BrokerError, DataError
+        as `decided_cycle`, and for orders that nobody knows the fate of.
+    """
+    try:
+        return _sent(decide(), broker, journal, look, seconds)
+    except AccountChanged as error:
+        log.warning("%s; deciding once more", error)
+        return _sent(decide(), broker, journal, look, seconds)
+
+
+def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: float) -> Cycle:
+    if cycle.decision is None:
+        return cycle
+    account = cycle.account
+    life = np.timedelta64(round(seconds * 1000), "ms")
+    orders = [
+        replace(order, expires_at=expiry(order, account.as_of, life))
+        for order in cycle.decision.orders
+    ]
+    decision = replace(cycle.decision, orders=tuple(orders))
+    # An order that is replaced is cancelled first, so it is not judged beside its successor.
+    seen = look(account.without(decision.cancels), {order.symbol for order in orders})
+    name = journal.write(decision, account)
+    try:
+        fills = place(broker, orders, decision.cancelled, seen)
+    except AccountChanged as error:
+        journal.end(name, str(error), taken_back=True)
+        raise
+    except BrokerError as error:
+        journal.end(name, str(error))
+        raise
+    journal.end(name, NOT_REDUCED)
+    return replace(cycle, fills=tuple(fills), name=name)
 
 
 def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:

@@ -28,8 +28,9 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, Look, decided_cycle, sent_cycle
+from execution.live.cycle import Cycle, Look, decided_cycle
 from execution.live.settings import LiveSettings
+from execution.live.trading import sent_cycle
 from execution.orders import Account, Order
 from execution.trader import Trader
 from foundation.compose import composed_config

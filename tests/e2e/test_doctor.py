@@ -233,20 +233,20 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
         ({"status": "ONBOARDING"}, "account", "failure", "is ONBOARDING; no order is taken until"),
         ({"trading_blocked": True}, "account", "failure", "has trading_blocked"),
         ({"trading_blocked": "no"}, "account", "failure", "trading_blocked is neither true nor"),
-        ({"multiplier": "1"}, "permissions", "warning", "up to 1 times equity, less than limits"),
-        ({"multiplier": None}, "permissions", "warning", "up to 1 times equity"),
-        ({"multiplier": "much"}, "permissions", "failure", "multiplier is not a number"),
-        ({"shorting_enabled": False}, "permissions", "warning", "nothing is sold short"),
-        ({"crypto_status": "INACTIVE"}, "permissions", "failure", "INACTIVE, and SYXUSD cannot be"),
-        ({"options_approved_level": 0}, "permissions", "warning", "is 0, and spreads need 3"),
+        ({"multiplier": "1"}, "margin", "warning", "up to 1 times equity, less than limits"),
+        ({"multiplier": None}, "margin", "warning", "up to 1 times equity"),
+        ({"multiplier": "much"}, "margin", "failure", "multiplier is not a number"),
+        ({"shorting_enabled": False}, "shorting", "warning", "nothing is sold short"),
+        ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, SYXUSD cannot be traded"),
+        ({"options_approved_level": 0}, "options", "warning", "is 0, and spreads need 3"),
         (
             {"options_trading_level": 2, "options_approved_level": 3},
-            "permissions",
+            "options",
             "warning",
-            "options is 2",
+            "level is 2",
         ),
-        ({"options_approved_level": None}, "permissions", "warning", "options is unknown"),
-        ({"options_trading_level": "x"}, "permissions", "failure", "options_trading_level is not"),
+        ({"options_approved_level": None}, "options", "warning", "level is unknown"),
+        ({"options_trading_level": "x"}, "options", "failure", "options_trading_level is not"),
     ],
 )
 def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
@@ -281,17 +281,17 @@ def test_coins_that_nobody_trades_need_no_crypto_status(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(monkeypatch, crypto_status="INACTIVE")
-    found = examined(here, tmp_path, "symbols=[SYA]")["permissions"]
+    found = examined(here, tmp_path, "symbols=[SYA]")["crypto"]
     assert found.level == "warning"
-    assert "crypto is INACTIVE, and coins cannot be traded" in found.found
+    assert "INACTIVE, coins cannot be traded" in found.found
 
 
 def test_a_smaller_ceiling_needs_no_more_margin(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(monkeypatch, multiplier="2", options_trading_level=3)
+    say(monkeypatch, multiplier="2")
     words = ["limits.intraday_leverage=2", "limits.overnight_leverage=2"]
-    assert examined(here, tmp_path, *words)["permissions"].level == "ok"
+    assert examined(here, tmp_path, *words)["margin"].level == "ok"
 
 
 @pytest.mark.first_example
@@ -722,7 +722,7 @@ def test_a_venue_that_repeats_the_keys_has_them_taken_out(
     say(monkeypatch, crypto_status=KEYS.secret, status=KEYS.key)
     done = command(here, tmp_path)
     assert done.returncode == 1
-    assert "crypto is [secret]" in done.stdout
+    assert "crypto: [secret], SYXUSD cannot be traded" in done.stdout
 
 
 def test_a_process_of_another_user_on_the_same_journal_is_seen(

@@ -241,6 +241,22 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
     assert not (here / "data" / "live" / "moved" / "KILL").exists()
 
 
+def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    here, there = tmp_path / "here", tmp_path / "there"
+    with journal_of_account("moved", there / "data" / "live") as journal:
+        halts = Halts(journal.database, EventLog(journal.database))
+        halts.raise_halt("cash", "12 USD are missing", np.datetime64("2024-02-20", "ns"))
+    shutil.copytree(there, here)
+    code, text = asked(here, "clear", "cash", "--by", "Ada", "--account", "moved")
+    assert code == 0, text
+    query = "SELECT cleared_by FROM halts"
+    assert rows_of(there / "data" / "live" / "moved" / JOURNAL, query) == [("Ada",)]
+    assert rows_of(here / "data" / "live" / "moved" / JOURNAL, query) == [("",)]
+
+
 def test_a_kill_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path) -> None:
     (folder / "KILL").mkdir()
     code, text = asked(tmp_path, "kill")
