@@ -86,16 +86,19 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 
 def is_traded(account_id: str, folder: Path) -> bool:
     """Whether a process holds a lock of an account; folder: of its journal."""
-    for place in (state_folder(account_id), folder):
-        # Where nobody has held it yet, trying it would leave it behind.
-        if not os.path.lexists(place / LOCK):
-            continue
-        try:
-            with folder_lock(account_id, place):
-                pass
-        except AccountInUse:
-            return True
-    return False
+    return is_held(account_id, state_folder(account_id)) or is_held(account_id, folder)
+
+
+def is_held(account_id: str, folder: Path) -> bool:
+    """Whether a process holds the lock of an account that lies in a folder."""
+    # Where nobody has held it yet, trying it would leave it behind.
+    if not os.path.lexists(folder / LOCK):
+        return False
+    try:
+        with folder_lock(account_id, folder):
+            return False
+    except AccountInUse:
+        return True
 
 
 class AccountJournal(NamedTuple):

@@ -335,9 +335,14 @@ def _checkpoint(start: Start) -> Said:
 def _disk(start: Start) -> Said:
     """Whether there is room, and a journal can be written: a probe is, and removed."""
     places = {"journal": nearest(start.root), "logs": nearest(LOGS)}
-    with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
-        Database(Path(scratch) / "probe.sqlite").close()
-    return disk_said({name: shutil.disk_usage(place).free for name, place in places.items()})
+    said = disk_said({name: shutil.disk_usage(place).free for name, place in places.items()})
+    try:
+        with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
+            Database(Path(scratch) / "probe.sqlite").close()
+    except OSError as error:
+        found = f"{places['journal']}: nothing can be written there: {error.strerror or error}"
+        return "failure", f"{found}; {said[1]}"
+    return said
 
 
 def disk_said(free: Mapping[str, int]) -> Said:

@@ -227,10 +227,10 @@ def _unreadable(path: Path, error: Exception) -> DatabaseFailed:
 def _says_damaged(cause: BaseException | None) -> bool:
     if isinstance(cause, UnicodeDecodeError):
         return True
-    if not isinstance(cause, sqlite3.Error):
-        return False
-    # Text that is no UTF-8 is Python's finding, which has no code. What computes a column of a text
-    # that is no JSON any more says nothing but that it failed.
-    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-    return code & 0xFF in damage
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    # Text that is no UTF-8 is Python's finding, which has no code; of a text that is no JSON any
+    # more, from which a column is computed, SQLite says nothing else.
+    said = str(cause)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
+        isinstance(cause, sqlite3.OperationalError) and ("UTF-8" in said or "JSON" in said)
+    )

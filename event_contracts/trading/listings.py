@@ -63,6 +63,10 @@ class Ticks:
         return max(steps or [step for start, end, step in self.ranges if start <= bid <= end])
 
 
+# A market that does not say its prices takes whole cents at least.
+CENTS = Ticks(((NOTHING, PAYOUT, Decimal("0.01")),))
+
+
 @dataclass(frozen=True, slots=True)
 class Listing(Entry):
     """A market as the venue lists it.
@@ -84,7 +88,7 @@ class Listing(Entry):
     ask: Annotated[Decimal, Optional("yes_ask_dollars", a_price, NOTHING)]
     bid_size: Annotated[Decimal, Optional("yes_bid_size_fp", a_count, NOTHING)]
     ask_size: Annotated[Decimal, Optional("yes_ask_size_fp", a_count, NOTHING)]
-    ticks: Annotated[Ticks, Needed("price_ranges", Ticks.read)]
+    ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
     fractional: Annotated[bool, Optional("fractional_trading_enabled", truth, False)]
     closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
     result: Annotated[str, Optional("result", words, "")]

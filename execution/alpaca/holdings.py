@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -42,11 +42,18 @@ class Holding(NamedTuple):
 NOTHING = Holding(Decimal(0), Decimal(0))
 
 
-def held_in(connection: VenueConnection) -> dict[str, Holding]:
-    """What the account holds of everything, foreign symbols and options too, by symbol."""
+def held_in(
+    connection: VenueConnection, concerned: Callable[[str], bool] = lambda name: True
+) -> dict[str, Holding]:
+    """What the account holds of everything, foreign symbols and options too, by symbol.
+
+    concerned: by the venue's names, of what it is asked; what is odd elsewhere is no trouble then.
+    """
     held: dict[str, Holding] = {}
     with connection.translated_errors("positions"):
         for position in entries(connection.client.get_all_positions()):
+            if not concerned(Position.symbol.of(position)):
+                continue
             _refuse_contradicting_signs(position)
             if quantity := Position.qty.of(position):
                 symbol = symbol_held(Position.symbol.of(position))

@@ -124,8 +124,7 @@ class AlpacaSpreads:
         """Options in the account, contracts, below 0 where they are owed."""
         return {
             contract_of(symbol): int(holding.quantity)
-            for symbol, holding in held_in(self._venue).items()
-            if is_option(symbol)
+            for symbol, holding in held_in(self._venue, is_option).items()
         }
 
     def buying_power(self) -> Decimal | None:

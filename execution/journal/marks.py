@@ -52,6 +52,17 @@ class AccountMark:
         index = (self.linked, self.peak, self.day, self.let_daily_loss, self.let_drawdown)
         return Point(self.at, exact(self.equity), *index)
 
+    def placed(self, point: Point) -> AccountMark:
+        """The mark with its place in the index."""
+        return replace(
+            self,
+            linked=point.index,
+            peak=point.peak,
+            day=point.day,
+            let_daily_loss=point.let_daily_loss,
+            let_drawdown=point.let_drawdown,
+        )
+
 
 _MARKS = Table("marks", AccountMark)
 
@@ -73,15 +84,7 @@ class MarkBook:
 
     def mark(self, mark: AccountMark, point: Point) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
-        placed = replace(
-            mark,
-            linked=point.index,
-            peak=point.peak,
-            day=point.day,
-            let_daily_loss=point.let_daily_loss,
-            let_drawdown=point.let_drawdown,
-        )
-        _MARKS.put(self._database, placed)
+        _MARKS.put(self._database, mark.placed(point))
 
     def point_before(self, at: np.datetime64 | None = None) -> Point | None:
         """The last mark's place in the index of linked returns; none before there was one.
@@ -104,10 +107,6 @@ class MarkBook:
     def marks(self, since: np.datetime64) -> list[AccountMark]:
         """Marks from an instant on, oldest first."""
         return marks_of(self._database, since)
-
-    def points(self, since: np.datetime64) -> list[Point]:
-        """The places of marks from an instant on in the index of linked returns, oldest first."""
-        return [mark.point for mark in self.marks(since)]
 
 
 def marks_of(database: Database, since: np.datetime64) -> list[AccountMark]:

@@ -191,6 +191,11 @@ def _write_plainly(database: Database) -> None:
                 database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (written, row))
 
 
+DIGEST = "row_digest"  # of a row, in its last column; empty where an earlier version wrote it
+WITH_DIGEST = (
+    "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
+    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
+)
 # Rows of before have no digest, and what changed them is not noticed.
 _WITHOUT_DIGEST = (
     *("intents", "events", "decisions", "cycles", "marks", "halts", "halt_causes", "fills"),
@@ -256,7 +261,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration("intents", (), _write_plainly),
     *(
-        Migration(table, (f"ALTER TABLE {table} ADD COLUMN row_digest TEXT NOT NULL DEFAULT ''",))
+        Migration(table, (f"ALTER TABLE {table} ADD COLUMN {DIGEST} TEXT NOT NULL DEFAULT ''",))
         for table in _WITHOUT_DIGEST
     ),
 )
@@ -293,6 +298,9 @@ def migrate(database: Database) -> None:
                 database.create(*statements)
                 if then is not None:
                     then(database)
+                # What was changed is not as it was written: its digest says nothing more.
+                if (table,) in database.rows(WITH_DIGEST):
+                    database.execute(f"UPDATE {table} SET {DIGEST} = '' WHERE {DIGEST} != ''")
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 

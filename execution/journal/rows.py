@@ -19,7 +19,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from execution.journal.migrations import create_tables
+from execution.journal.migrations import DIGEST, WITH_DIGEST, create_tables
 from foundation.database import Damaged, Database, DatabaseFailed, damage_named, rows_of
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
@@ -29,12 +29,7 @@ Value = TypeVar("Value")
 # numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
-DIGEST = "row_digest"  # of a row, in its last column; empty where an earlier version wrote it
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
-_WITH_DIGEST = (
-    "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
-    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
-)
 _CHANGED = "it is not as it was written"
 _AT_ONCE = 1000  # rows that are read at once
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
@@ -186,8 +181,9 @@ class Table(Generic[Value]):
         said = self._adapter.dump_python(row, mode="json", round_trip=True)
         cells = {}
         for column, name, kind in zip(self.columns, self._fields, self._types, strict=True):
-            # SQLite gives back what it was given but for whole numbers, which become floats there.
-            cells[column] = float(said[name]) if kind == "REAL" else said[name]
+            # SQLite gives back what it was given but for whole numbers, which become floats there,
+            # and for -0.0, which loses its sign.
+            cells[column] = float(said[name]) + 0.0 if kind == "REAL" else said[name]
         return cells
 
     def _write(self, database: Database, cells: Mapping[str, object], then: str) -> None:
@@ -259,7 +255,7 @@ def refuse_changed(path: Path) -> None:
         for a file that cannot be read.
     """
     with damage_named():
-        for (table,) in rows_of(path, _WITH_DIGEST):
+        for (table,) in rows_of(path, WITH_DIGEST):
             _refuse_changed_rows(path, table)
 
 

@@ -183,7 +183,8 @@ def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime6
 def kill(folder: Path, *, flatten: bool) -> None:
     """Have the loop stop, cancel what works, and close everything where it is told to.
 
-    folder: of the account.
+    folder: of the account. Where its orders were last written down elsewhere, both have the file:
+    another user may trade it from here.
 
     Raises
     ------
@@ -191,30 +192,32 @@ def kill(folder: Path, *, flatten: bool) -> None:
         for a file that cannot be written, and where everything is to be closed and nobody does it:
         no loop runs, or it trades event contracts.
     """
-    folder = traded_folder(folder.absolute())
-    file = folder / KILL_FILE
+    folder = folder.absolute()
+    folders = [each for each in dict.fromkeys((traded_folder(folder), folder)) if each.is_dir()]
     try:
         # A loop that has seen the file may have ended by the time that its lock is looked at.
-        traded = is_traded(folder.name, folder)
+        traded = any(is_traded(each.name, each) for each in folders)
     finally:
-        _put_kill_file(file, FLATTEN if flatten else "stop")
+        files = [_put_kill_file(each, FLATTEN if flatten else "stop") for each in folders]
+    there = f"{' and '.join(map(str, files))} {'is' if len(files) == 1 else 'are'} there"
+    them = "it" if len(files) == 1 else "them"
     if traded and flatten and holds_contracts(folder.name):
         raise InputError(
-            f"{file} is there: the loop stops. It closes no event contracts; close them at the"
-            " venue"
+            f"{there}: the loop stops. It closes no event contracts; close them at the venue"
         )
     text = (
-        f"{file} is there: the loop stops. Remove it to trade again"
+        f"{there}: the loop stops. Remove {them} to trade again"
         if traded
-        else f"{file} is there, but no loop runs: nothing was cancelled or closed, and none starts"
-        " before you remove it"
+        else f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before"
+        f" you remove {them}"
     )
     if flatten and not traded:
         raise InputError(f"{text}; close what is open at the venue")
     sys.stdout.write(f"{text}.\n")
 
 
-def _put_kill_file(file: Path, content: str) -> None:
+def _put_kill_file(folder: Path, content: str) -> Path:
+    file = folder / KILL_FILE
     try:
         put_whole(file, content.encode())
     except OSError as error:
@@ -222,6 +225,7 @@ def _put_kill_file(file: Path, content: str) -> None:
             f"{file}: cannot be written: {error.strerror or error}; end the loop with SIGTERM, or"
             " make room for the file"
         ) from error
+    return file
 
 
 def _parsed(arguments: list[str]) -> Namespace:

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from execution.account_lock import JOURNAL, LOCK, is_traded, noted_journal
+from execution.account_lock import JOURNAL, LOCK, is_held, is_traded, noted_journal
 from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 
@@ -56,7 +56,9 @@ def account_folder(root: Path, account: str | None) -> Path:
 def traded_folder(folder: Path) -> Path:
     """The folder that an account is traded from; folder: of it, as it was named."""
     noted = noted_journal(folder.name)
-    return folder if noted is None or not noted.parent.is_dir() else noted.parent
+    if noted is None or not noted.parent.is_dir() or is_held(folder.name, folder):
+        return folder
+    return noted.parent
 
 
 def _was_traded(folder: Path) -> bool:

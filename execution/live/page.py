@@ -22,7 +22,6 @@ from markupsafe import Markup
 from execution.decision import plan_text
 from execution.journal.halts import Halt
 from execution.journal.intents import STATES, WAITING, Intent
-from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.journal.next_pass import NextPass
 from execution.journal.notices import NoticeBook
@@ -186,7 +185,7 @@ class StatusPage:
         book = self._account.book
         mark = self._journal.last_mark()
         since = self._curve.last_at
-        self._curve.extend(self._journal.marks(since), self._journal.points(since))
+        self._curve.extend(self._journal.marks(since))
         halts = self._account.halts.standing()
         unknown = len(book.undetermined())
         passes = latest_passes(self._account.database, 2)
@@ -307,8 +306,9 @@ class Curve:
         """The last mark's instant, from which on marks may be new."""
         return self.at[-1] if len(self.at) else np.datetime64(0, "ns")
 
-    def extend(self, marks: Sequence[AccountMark], points: Sequence[Point]) -> None:
-        """Add marks from `last_at` on, with their points; of one instant the last word counts."""
+    def extend(self, marks: Sequence[AccountMark]) -> None:
+        """Add marks from `last_at` on; of one instant the last word counts."""
+        points = [mark.point for mark in marks]
         at = np.array([mark.at for mark in marks], dtype="datetime64[ns]")
         self.at = np.append(self.at[:-1], at)
         self.equity = np.append(self.equity[:-1], [mark.equity for mark in marks])

@@ -192,7 +192,8 @@ class SpreadJob:
     def _noted_lines(self) -> list[str]:
         """What is open, a line each, which the journal then says too."""
         lines = [str(spread) for spread in self._seller.spreads]
-        if lines != self._noted:
+        # Before it has looked nobody knows what is open.
+        if self._seller.has_read and lines != self._noted:
             self._noted = lines
             self._live.account.events.append(HELD, SPREADS, lines)
         return lines

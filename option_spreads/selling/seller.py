@@ -89,7 +89,7 @@ class SpreadSeller:
         self._notices = notices
         self._account = settings.account
         self._state = SellerState()
-        self._has_read = False
+        self.has_read = False  # what is open, from the account's file
         self._met: list[Exception] = []
         self.leaving = False
 
@@ -167,14 +167,14 @@ class SpreadSeller:
         try:
             self._state = read_state(self._account.folder, missing=not self.spreads)
         except UnknownState as error:
-            if not self._has_read:
+            if not self.has_read:
                 raise
             self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
             # What this process left open has stops to be seen. The damaged file is kept.
             set_state_aside(self._account.folder)
             self._save(self._state)
             return False
-        self._has_read = True
+        self.has_read = True
         self._notices.end_alert("open_spreads")
         return True
 

@@ -233,12 +233,29 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
     (here / "data" / "live" / "moved" / JOURNAL).touch()
     with journal_of_account("moved", there / "data" / "live") as journal:
         kill_file = journal.folder / "KILL"
-        for folder in (here, tmp_path):
-            code, text = asked(folder, "kill", "--account", "moved")
-            assert code == 0, text
-            assert text == f"{kill_file} is there: the loop stops. Remove it to trade again.\n"
-            kill_file.unlink()
-    assert not (here / "data" / "live" / "moved" / "KILL").exists()
+        code, text = asked(here, "kill", "--account", "moved")
+        named = f"{kill_file} and {here}/data/live/moved/KILL are there"
+        assert (code, text) == (0, f"{named}: the loop stops. Remove them to trade again.\n")
+        assert kill_file.is_file()
+        kill_file.unlink()
+        code, text = asked(tmp_path, "kill", "--account", "moved")
+        assert code == 0, text
+        assert text == f"{kill_file} is there: the loop stops. Remove it to trade again.\n"
+
+
+def test_a_kill_stops_the_loop_that_another_user_runs_in_the_named_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+    with journal_of_account("shared", there / "data" / "live"):
+        pass
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "theirs"))
+    with journal_of_account("shared", here / "data" / "live") as journal:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+        code, text = asked(here, "kill", "--account", "shared")
+        assert (code, "the loop stops" in text) == (0, True), text
+        assert (journal.folder / "KILL").is_file()
 
 
 def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(

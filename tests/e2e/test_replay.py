@@ -367,3 +367,13 @@ def test_the_command_that_is_told_to_end_leaves_its_records_and_goes_on(
     assert json.loads(done.stdout) == desk.summary
     assert not desk.summary["partial"]
     assert desk.here.venue.over
+
+
+@pytest.mark.slow
+def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[[str], Desk]) -> None:
+    before = desk_of("desk")
+    before.replay()
+    kept = before.summary
+    with pytest.raises(InputError, match="the server was begun again since"):
+        desk_of("desk").replay()
+    assert before.summary == kept

@@ -31,6 +31,7 @@ from execution.alpaca.holdings import Holding, held_in
 from execution.alpaca.order_requests import order_request
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.intents import Intent
+from execution.option_orders import is_option
 from execution.orders import Account, Order, Side
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_order_shapes as shapes
@@ -647,6 +648,12 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
         "SPY": Holding(Decimal(-2), Decimal(9)),
         "OLD": Holding(Decimal(5), Decimal(0)),
     }
+    option = "SPY240315P00500000"
+    rows += [worth(option, "-1", "-50"), worth("BAD", "3", "n/a", side="short")]
+    with pytest.raises(SenselessAnswer):
+        held_in(connection)
+    stops_need = held_in(connection, is_option)
+    assert stops_need == {option: Holding(Decimal(-1), Decimal(50))}, "no odd stock is in its way"
 
 
 def test_an_option_of_which_none_is_held_owes_nothing() -> None:

@@ -15,6 +15,7 @@ import pytest
 from execution.account_lock import refuse_unusable
 from execution.alpaca.activities import kind_of
 from execution.contract_orders import LimitOrder
+from execution.journal import migrations
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
@@ -272,3 +273,21 @@ def test_marks_of_an_earlier_version_get_their_index(tmp_path: Path) -> None:
     assert float(point.day) == pytest.approx(day, rel=1e-15)
     assert float(point.peak) == pytest.approx(day, rel=1e-15)
     assert float(point.index) == pytest.approx(day * 104_658.95087 / 105_032.103495, rel=1e-15)
+
+
+def test_what_a_later_version_changes_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Database(path)) as database:
+        book = opened(database)
+        book.begin(Intent(Order("a", "NVDA", "buy", Decimal(1), "because"), NOW))
+    changes = (
+        "ALTER TABLE intents ADD COLUMN later TEXT NOT NULL DEFAULT ''",
+        "UPDATE intents SET job = 'renamed'",
+    )
+    later = (*MIGRATIONS, migrations.Migration("intents", changes))
+    monkeypatch.setattr(migrations, "MIGRATIONS", later)
+    with closing(Database(path)) as database:
+        assert [each.job for each in opened(database).in_states(("sending",))] == ["renamed"]
+    refuse_unusable(path)

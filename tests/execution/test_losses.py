@@ -475,11 +475,12 @@ def test_the_page_counts_what_was_lost_as_the_halts_do() -> None:
         points.append(points[-1].next(NOON + hours * HOUR, equity, flow))
     points.append(points[-1].anew(NOON + 4 * HOUR, 50.0, 0.0))
     marks = [
-        AccountMark(each.at, float(each.equity), 0.0, 0.0, 0.0, 1.0, 0.0, {}) for each in points
+        AccountMark(each.at, float(each.equity), 0.0, 0.0, 0.0, 1.0, 0.0, {}).placed(each)
+        for each in points
     ]
     curve = Curve()
     for k in range(len(points)):
-        curve.extend(marks[max(k - 1, 0) : k + 1], points[max(k - 1, 0) : k + 1])
+        curve.extend(marks[max(k - 1, 0) : k + 1])
     assert curve.index.tolist() == pytest.approx([100.0, 150.0, 120.0, 0.0, 50.0])
     assert curve.drawdowns.tolist() == pytest.approx([float(each.drawdown) for each in points])
     assert curve.drawdowns[3] == 1.0

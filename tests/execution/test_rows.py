@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Json
 
@@ -54,6 +54,7 @@ def begun() -> Database:
     return database
 
 
+@example(replace(ONE, share=-0.0), replace(ONE, part=2, share=0))
 @given(samples, samples)
 def test_a_row_is_read_back_as_it_was_written_and_put_takes_the_place_of_its_key(
     one: Sample, other: Sample
