@@ -342,6 +342,14 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"accepted"}
 
 
+def test_what_was_booked_before_a_person_accepted_it_explains_nothing_after_it() -> None:
+    books = Books.begun({"NVDA": "10"})
+    books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
+    books.holdings.accept({"NVDA": Decimal(5)}, [])
+    assert not books.found(NVDA="15")
+    assert list(books.found(NVDA="35")) == ["NVDA"], "the split was looked at"
+
+
 def test_an_order_in_the_place_of_ours_is_known() -> None:
     books = Books.begun()
     books.order("a", "NVDA", "2", "0", "working")

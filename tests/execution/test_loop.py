@@ -194,7 +194,7 @@ def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
 
 
 def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
-    clock: Clock, stop: Stop
+    clock: Clock, stop: Stop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(number: int) -> None:
         if number != 3:
@@ -205,6 +205,8 @@ def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
     with pytest.raises(BrokerError, match="no answer"):
         run([job, other], clock, stop)
     assert len(job.stepped) == 6, "two, one that succeeds, and three in a row"
+    said = "the pass is over, the next one comes: no answer\n"
+    assert capsys.readouterr().err == 4 * said, "all but the last"
     assert len(other.stepped) in (5, 6)
 
 
@@ -239,6 +241,39 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
     waiting.tell("before")
     run([late], clock, waiting)
     assert not late.stepped
+
+
+def test_told_while_it_waits_it_steps_nothing_more(
+    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(seconds: float) -> bool:
+        stop.why = "told"
+        return clock.wait(seconds)
+
+    job = Every("a", 60, 9, clock, nothing)
+    job._next = START + 600 * MINUTE
+    monkeypatch.setattr(stop, "wait", told)
+    run([job], clock, stop)
+    assert not job.stepped
+    assert clock.now - START <= np.timedelta64(5, "s")
+
+
+def test_a_wait_lasts_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+    queue = stop._told
+
+    class Told:
+        """Whoever waits is told meanwhile."""
+
+        def get(self, timeout: float) -> None:
+            assert timeout == 60.0
+            stop.tell("told")
+
+        def put(self, word: None) -> None:
+            queue.put(word)
+
+    monkeypatch.setattr(stop, "_told", Told())
+    assert stop.wait(60.0)
 
 
 def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:

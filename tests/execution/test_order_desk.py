@@ -30,6 +30,7 @@ from execution.journal.orders import AnyOrder
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import Account, Fill, Order
 from execution.posting import OrderWithheld, Outbox
+from execution.sight import Sight
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from tests.execution.test_vendor_fields import VALUES, answered
@@ -1321,3 +1322,16 @@ def test_a_field_of_a_leg_that_goes_or_changes_is_the_same_spread_or_one_refusal
             continue  # a number that could be
         assert traded == (2, Decimal(1)), (field, value)
     assert refused or field == "status"
+
+
+def test_a_fill_at_a_price_that_no_market_came_to_is_looked_at_again() -> None:
+    """The price is that which was seen last, also by an earlier decision."""
+    absurd = taken(state="filled", symbol="NVDA", **{**FILLED, "filled_avg_price": "20000000"})
+    sound = taken(state="filled", symbol="NVDA", **FILLED)
+    broker, venue, _, _ = broker_at(post=[absurd], get=[sound])
+    price = float(FILLED["filled_avg_price"])
+    account = Account(1000.0, {}, {"NVDA": price}, NOW)
+    broker.submit([], Sight(account))
+    (fill,) = broker.submit([ORDER], Sight(account))
+    assert fill.price == price
+    assert venue.times("get") >= 1
