@@ -14,7 +14,7 @@ from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedM
 from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.holdings import NOTHING, held_in
+from execution.alpaca.holdings import NOTHING, Holding, held_in
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.decisions import Journal
 from execution.journal.expected import NONE
@@ -24,17 +24,18 @@ from execution.journal.marks import AccountMark
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.guards import Guards
-from execution.live.holdings import OVERLAP, Difference, HoldingsBook, at_stake
+from execution.live.holdings import INFINITE, OVERLAP, Difference, HoldingsBook, at_stake
 from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
-from execution.orders import Account, coin_bids
+from execution.orders import Account, Order, coin_bids
 from execution.sight import Sight
 from foundation.decimals import plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
+from trainingdata.instruments import is_symbol
 from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
@@ -141,10 +142,23 @@ class LiveAccount:
         mark = self.account.journal("").last_mark()
         marked = {} if mark is None else mark.positions
         self._odd = found
-        self._at_stake = total(
-            at_stake(symbol, each, held.get(symbol, NOTHING).worth, marked.get(symbol, 0.0))
-            for symbol, each in found.items()
-        )
+        surpluses = {symbol: each.surplus for symbol, each in found.items()}
+        self._at_stake = at_stake(surpluses, self._units(held, found), marked)
+
+    def _units(self, held: Mapping[str, Holding], symbols: Iterable[str]) -> dict[str, Decimal]:
+        """USD of a share, coin or contract at the venue's mark, else at its last trade."""
+        units = {}
+        for symbol in symbols:
+            quantity, worth = held.get(symbol, NOTHING)
+            if quantity and worth:
+                units[symbol] = worth / abs(quantity)
+        gone = sorted(filter(is_symbol, {*symbols} - {*units}))
+        try:
+            trades = self._last_trades(gone) if gone else {}
+        except BrokerError as error:
+            log.warning("what is odd is reckoned without last trades: %s", error)
+            trades = {}
+        return {**units, **{s: Decimal(repr(trade.price)) for s, trade in trades.items()}}
 
     def _without_odd(self, account: Account) -> Account:
         """The account, in which what is odd is set aside: positions that differ, orders of nobody.
@@ -162,8 +176,7 @@ class LiveAccount:
             name, symbol = order.client_order_id, order.symbol
             whys.setdefault(symbol, []).append(f"order {name} in {symbol} is nobody's here")
             causes.setdefault(symbol, []).append(name)
-            price = order.limit_price or order.stop_price or account.prices.get(symbol, 0.0)
-            stake += order.qty * Decimal(repr(price))
+            stake += self._worth_of(order, account)
         line = "; ".join(why for _, each in sorted(whys.items()) for why in each)
         cause = json.dumps(causes, sort_keys=True)
         if whys and cause in map(self.halts.cleared_cause, ODD):
@@ -182,6 +195,16 @@ class LiveAccount:
             self._end_odd()
             self.account.halt(kind, line, cause=cause)
         return replace(account, undetermined=account.undetermined | {*whys})
+
+    def _worth_of(self, order: Order, account: Account) -> Decimal:
+        """USD that an order may trade, at its own price or at the market's, whichever is more."""
+        own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
+        seen = account.prices.get(order.symbol)
+        market = self._units({}, [order.symbol]) if seen is None else {"": Decimal(repr(seen))}
+        # A sale trades at the market, however low its limit is.
+        if not market and (order.side == "sell" or not own):
+            return INFINITE
+        return order.qty * max(*own, *market.values(), NONE)
 
     def _end_odd(self) -> None:
         """End halts of what was odd, and have what a person has cleared count no more."""

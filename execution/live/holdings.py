@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, Owne
 from execution.journal.ground import GroundBook
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cash import CashReading
-from execution.option_orders import SHARES, SpreadOrder, contract_of, is_option
+from execution.option_orders import Contract, SpreadOrder, contract_of, is_option, least_worth
 from execution.orders import Order
 from foundation.cents import CENT
 from foundation.database import Database
@@ -33,6 +34,7 @@ from foundation.decimals import EXACT, plain, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 
+INFINITE = Decimal("Infinity")
 COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
 TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd
 # For so long before the last trade is asked again: what has only a day is listed after a night,
@@ -315,12 +317,28 @@ def fee_of(symbol: str, change: Decimal) -> Decimal:
     return EXACT.multiply(change, COIN_FEE) if bought else NONE
 
 
-def at_stake(symbol: str, difference: Difference, worth: Decimal, marked: float) -> Decimal:
-    """USD that an odd symbol may come to.
+def at_stake(
+    surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
+) -> Decimal:
+    """USD that what is held beyond what should be may come to; infinite where nobody knows.
 
-    worth: of what is held; marked: of what was when the account was marked last, signed.
+    Of options that expire together it is what they may lose, and at least what they are worth.
+
+    surpluses: signed quantities by symbol. units: USD of one share, coin or contract, by symbol.
+    marked: USD of positions when the account was marked last, signed: what has no price now.
     """
-    if is_option(symbol) and difference.actual < 0:
-        owed = contract_of(symbol).strike * SHARES * -difference.actual
-        return max(worth, owed)
-    return max(worth, Decimal(repr(abs(marked))))
+    stake = NONE
+    options: defaultdict[tuple[str, date], dict[Contract, Decimal]] = defaultdict(dict)
+    for symbol, surplus in surpluses.items():
+        if is_option(symbol):
+            contract = contract_of(symbol)
+            options[contract.root, contract.expiry][contract] = surplus
+        elif symbol in units:
+            stake += abs(surplus) * units[symbol]
+        else:
+            stake += Decimal(repr(abs(marked.get(symbol, 0.0)))) or INFINITE
+    for together in options.values():
+        least = least_worth(together)
+        worth = total(abs(n) * units.get(each.symbol, NONE) for each, n in together.items())
+        stake += INFINITE if least is None else max(-least, worth)
+    return stake

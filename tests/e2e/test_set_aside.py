@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from execution.account_lock import JOURNAL
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
+from execution.orders import Order
 from foundation.clock import system_clock
 from foundation.database import Database
 from foundation.errors import BrokerError
@@ -22,6 +24,7 @@ PASSES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
 # Of each symbol the account holds less than a tenth of its equity.
 SMALL = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
 SMALL = (*SMALL, "limits.symbol_cap=0.05", "sizing.band=0")
+WIDE = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
 BIG = ("forecaster=ewma", "sizing.strategy=equal_weight")
 LISTED = "/v2/account/activities"
 POSITIONS = "/v2/positions"
@@ -126,6 +129,57 @@ def test_beyond_a_tenth_of_equity_everything_stops(here: Practice, tmp_path: Pat
     desk.job.step()
     assert desk.cycles[-1].decision is not None
     assert halted_by(desk) == []
+
+
+def test_a_few_shares_by_hand_beside_a_large_position_stop_no_other(
+    here: Practice, tmp_path: Path
+) -> None:
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
+    desk.job.step()
+    here.advance(PASSES[0])
+    account = desk.broker.account()
+    assert account.exposure["SYA"] * Decimal(repr(account.prices["SYA"])) > Decimal(
+        repr(0.2 * account.equity)
+    )
+    trading(here).submit_order(buy("SYA", 3))
+    desk.job.step()
+    assert desk.cycles[-1].decision is not None
+    assert halted_by(desk) == ["symbols"]
+
+
+def test_a_book_that_somebody_has_sold_stops_everything(here: Practice, tmp_path: Path) -> None:
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
+    desk.job.step()
+    here.advance(PASSES[0])
+    shape = {"side": "sell", "type": "market", "time_in_force": "day"}
+    for symbol, quantity in here.venue.broker.account().positions.items():
+        order = {"symbol": symbol, "qty": str(quantity), "client_order_id": f"by-hand-{symbol}"}
+        trading(here).post("/orders", {**order, **shape})
+    desk.live.read_activities()
+    desk.job._read_and_mark()
+    desk.job.step()
+    assert desk.cycles[-1].decision is None
+    assert halted_by(desk) == ["positions"], "though the last mark has nothing of it"
+
+
+@pytest.mark.parametrize(("side", "limit"), [("buy", None), ("sell", 0.01)])
+def test_an_order_of_nobody_counts_at_the_market_whatever_its_limit(
+    here: Practice, tmp_path: Path, side: str, limit: float | None
+) -> None:
+    desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *WIDE)
+    account = desk.broker.account()
+    order = Order(
+        "by-hand",
+        "SYC",
+        side,
+        Decimal(5_000),
+        "",
+        limit_price=limit,
+        type="limit" if limit else "market",
+    )  # type: ignore[arg-type]
+    assert desk.live._worth_of(order, account) > Decimal(repr(0.1 * account.equity))
+    unseen = replace(order, symbol="NONE", client_order_id="other")
+    assert desk.live._worth_of(unseen, account) == Decimal("Infinity")
 
 
 def test_an_order_of_nobody_is_worth_what_it_would_buy(desk: Desk, here: Practice) -> None:

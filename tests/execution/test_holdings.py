@@ -400,17 +400,24 @@ def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
     assert books.holdings.odd_prices([trade]) == "", "it is written down"
 
 
-def test_an_odd_symbol_may_come_to_what_it_is_and_was_worth_and_an_owed_option_to_its_strike() -> (
-    None
-):
-    gone = Difference(Decimal(10), Decimal(0))
-    assert at_stake("NVDA", gone, Decimal(0), 1200.5) == Decimal("1200.5")
-    assert at_stake("NVDA", gone, Decimal(0), -1200.5) == Decimal("1200.5")
-    assert at_stake("NVDA", gone, Decimal(2000), 1200.5) == Decimal(2000)
-    owed = Difference(Decimal(0), Decimal(-2))
-    assert at_stake(CALL, owed, Decimal(300), 10.0) == Decimal(100_000)
-    assert at_stake(CALL, owed, Decimal(200_000), 10.0) == Decimal(200_000)
-    assert at_stake(CALL, Difference(Decimal(0), Decimal(2)), Decimal(300), 10.0) == Decimal(300)
+def test_what_is_odd_may_come_to_what_it_is_worth_now_or_was_or_to_all_there_is() -> None:
+    units = {"NVDA": Decimal(100), "SPY": Decimal(50)}
+    odd = {"NVDA": Decimal(3), "SPY": Decimal(-2)}
+    assert at_stake(odd, units, {}) == 400
+    assert at_stake({"NVDA": Decimal(-10)}, units, {"NVDA": 5.0}) == 1000, "all was sold"
+    assert at_stake({"AAPL": Decimal(-10)}, units, {"AAPL": -1200.5}) == Decimal("1200.5")
+    assert at_stake({"AAPL": Decimal(1)}, units, {}) == Decimal("Infinity")
+
+
+def test_odd_options_may_come_to_what_they_lose_together_and_to_what_they_are_worth() -> None:
+    short, long = "SPY240315P00500000", "SPY240315P00495000"
+    assert at_stake({short: Decimal(-2)}, {}, {}) == 100_000
+    spread = {short: Decimal(-2), long: Decimal(2)}
+    assert at_stake(spread, {short: Decimal(130), long: Decimal(110)}, {}) == 1000
+    assert at_stake({long: Decimal(2)}, {long: Decimal(300)}, {}) == 600
+    assert at_stake({"SPY240315C00500000": Decimal(-1)}, {}, {}) == Decimal("Infinity")
+    other_day = {short: Decimal(-2), "SPY240316P00495000": Decimal(2)}
+    assert at_stake(other_day, {}, {}) == 100_000, "they protect each other nowhere"
 
 
 def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
