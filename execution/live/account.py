@@ -23,6 +23,7 @@ from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
+from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards
 from execution.live.holdings import INFINITE, OVERLAP, Difference, HoldingsBook, at_stake
 from execution.live.loop import Stop
@@ -107,11 +108,14 @@ class LiveAccount:
     def sight(self, account: Account, symbols: Iterable[str], *, needed: bool = True) -> Sight:
         """What guards judge orders of some symbols by: the account, and their last trades.
 
+        What others wait for there counts as what it would cost.
+
         needed: whether they may not be judged without last trades; what only reduces may.
         """
         names = sorted(set(symbols))
         try:
             trades = self._last_trades(names) if names else {}
+            account = account.with_prices(prices_of_orders(account, self._last_trades))
         except BrokerError as error:
             if needed:
                 raise

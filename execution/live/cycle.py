@@ -11,6 +11,7 @@ import numpy as np
 from execution.broker import Broker
 from execution.decision import Decision
 from execution.live.belief import BarBelief
+from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, Order
 from execution.sight import Sight
@@ -20,7 +21,7 @@ from foundation.clock import OURS, Time
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import new_york_date, utc_text
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import holding_end, session_of
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def decided_cycle(
     bars, doubted = belief.believed(bars, {**marks, **prices})
     bars = _without_undetermined(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
-    account = account.with_prices(_prices_of_orders(account, feed))
+    account = account.with_prices(prices_of_orders(account, feed.last_trades))
     idle = _unpriced_order(account)
     decision = None if idle else trader.decide(bars, account)
     if decision is None:
@@ -114,27 +115,6 @@ def idle_cycle(account: Account, bars: Bars, why: str, belief: BarBelief) -> Cyc
     """A pass that decides nothing: why, and the account at the prices of the bars."""
     bars, doubted = belief.believed(bars, {})
     return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
-
-
-def _prices_of_orders(account: Account, feed: BarFeed) -> dict[str, float]:
-    """USD at which open orders of symbols without a price would trade.
-
-    Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that
-    waits for the market counts at the last trade, which may be of the day before.
-    """
-    prices = {}
-    at_market = set()
-    for order in account.open_orders:
-        if order.symbol in account.prices:
-            continue
-        price = order.limit_price or order.stop_price
-        if price is not None:
-            prices[order.symbol] = price
-        elif is_symbol(order.symbol):
-            at_market.add(order.symbol)
-    missing = sorted(at_market - set(prices))
-    trades = feed.last_trades(missing) if missing else {}
-    return {**prices, **{symbol: trade.price for symbol, trade in trades.items()}}
 
 
 def _unpriced_order(account: Account) -> str:

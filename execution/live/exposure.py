@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.journal.intents import Intent
-from execution.orders import Order
+from execution.orders import Account, Order
 from execution.sight import GuardedOrder, Sight
+from trainingdata.feed.market_data import LastTrade
+from trainingdata.instruments import is_symbol
 
 _NOTHING = Decimal(0)
 _ON_ITS_WAY = ("planned", "sending", "open", "working")
@@ -101,6 +103,31 @@ def exposure_of(
     for order, intent in sent:
         exposure = exposure.with_order(order, intent)
     return exposure
+
+
+def prices_of_orders(
+    account: Account, last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]]
+) -> dict[str, float]:
+    """USD at which open orders of symbols without a price would trade.
+
+    Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that
+    waits for the market counts at the last trade, which may be of the day before.
+
+    last_trades: of the feed, by symbol.
+    """
+    prices = {}
+    at_market = set()
+    for order in account.open_orders:
+        if order.symbol in account.prices:
+            continue
+        price = order.limit_price or order.stop_price
+        if price is not None:
+            prices[order.symbol] = price
+        elif is_symbol(order.symbol):
+            at_market.add(order.symbol)
+    missing = sorted(at_market - set(prices))
+    trades = last_trades(missing) if missing else {}
+    return {**prices, **{symbol: trade.price for symbol, trade in trades.items()}}
 
 
 def _progress(order: GuardedOrder, intent: Intent | None) -> tuple[Decimal, Decimal]:

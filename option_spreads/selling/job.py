@@ -58,26 +58,31 @@ def spreads_section(spreads: Callable[[], Sequence[OpenSpread]]) -> Section:
 
 def spread_guard(
     guard: Guard,
-    broker: AlpacaBroker,
-    at_risk: Callable[[], Mapping[str, float]],
+    look: Callable[[], Sight],
     files: AccountFiles,
+    tell: Callable[[str, str], None],
 ) -> Guard:
     """A guard that looks at the account before a spread is sold.
 
     guard: has the last word.
-    broker: reads the account; one that does not answer raises, and nothing is sent.
-    at_risk: USD that open spreads can lose, by the root of their options.
+    look: reads the account; a venue that does not answer raises, and nothing is sent.
     files: of the account that spreads are sized from.
+    tell: has a person told why a spread is not sold, as `Notices.tell`; of none once one is.
     """
 
+    def judged(intent: Intent, now: np.datetime64) -> str:
+        try:
+            balance = float(files.read().certain_balance)
+        except UnknownState as error:
+            return f"unknown state: {error}"
+        return guard(intent, now, replace(look(), balance=balance))
+
     def guarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
-        if intent.part != "reduction":
-            try:
-                balance = float(files.read().certain_balance)
-            except UnknownState as error:
-                return f"unknown state: {error}"
-            seen = Sight(broker.account(), at_risk=at_risk(), balance=balance)
-        return guard(intent, now, seen)
+        if intent.part == "reduction":
+            return guard(intent, now, seen)
+        why = judged(intent, now)
+        tell("withheld", f"{intent.client_order_id} is not sold: {why}" if why else "")
+        return why
 
     return guarded
 
@@ -103,7 +108,7 @@ class SpreadJob:
         self._over = over
         self._settings = settings
         self._live = live
-        broker = AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe)
+        self._broker = AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe)
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -112,7 +117,7 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            guard=spread_guard(live.guards, broker, self._secured, settings.account),
+            guard=spread_guard(live.guards, self._sight, settings.account, live.notices.tell),
             job=SPREADS,
         )
         self._seller = SpreadSeller(
@@ -136,6 +141,9 @@ class SpreadJob:
     def _secured(self) -> Mapping[str, float]:
         """The same without what is on its way: an order that is looked at counts by itself."""
         return self._risk_of([e for e in self._seller.spreads if e.stage != "opening"])
+
+    def _sight(self) -> Sight:
+        return replace(self._live.sight(self._broker.account(), ()), at_risk=self._secured())
 
     def _risk_of(self, spreads: Sequence[OpenSpread]) -> Mapping[str, float]:
         return {self._settings.root: float(collateral(spreads))} if spreads else {}

@@ -18,6 +18,7 @@ from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
 from execution.option_orders import SpreadFill, SpreadOrder
 from execution.orders import Account
+from execution.sight import Sight
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from option_spreads.autoscaler.account import AccountFiles
@@ -62,9 +63,9 @@ class Funded(InFront):
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         now = self.here.desk.now()
-        broker: Any = self
         at_risk = {"SPXW": float(self.held_against())}
-        guard = spread_guard(self.guards, broker, lambda: at_risk, self.files)
+        look = lambda: Sight(self.account(), at_risk=at_risk)  # noqa: E731
+        guard = spread_guard(self.guards, look, self.files, self.here.notices.tell)
         intent = Intent(order, now, part="reduction" if order.reduces else "opening")
         if why := guard(intent, now, None):
             raise OrderRejected(why)

@@ -20,7 +20,7 @@ from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
 from option_spreads.selling.state import OpenSpread, collateral, read_state
 from tests.commands import Started
-from tests.e2e.practice import KEYS, ROOT, Start, environment
+from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -132,23 +132,31 @@ def test_what_secures_spreads_is_their_width_and_buys_nothing_else() -> None:
     assert account.secured(1e9).unborrowed_cash == 0
 
 
+def seller_of_one_entry(
+    practice: Start, vix: Path, folder: Path, looks: int = 1
+) -> tuple[Practice, list[str]]:
+    """A practice server at the time of an entry, and the words of a seller at it."""
+    here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYC]")
+    here.advance("2024-02-20T15:30Z")
+    AccountFiles(folder / "files" / "paper", 20_000.0).initialise()
+    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
+    words += [f"AUTOSCALING_DATA_DIR={folder / 'files'}", f"folder={folder / 'live'}"]
+    words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0"]
+    return here, [*words, "interval=0", f"looks={looks}"]
+
+
 @pytest.mark.first_example
 @pytest.mark.parametrize("stopped", ["", "positions", "drawdown"])
 def test_halts_stop_the_seller_too(
     practice: Start, vix: Path, tmp_path: Path, stopped: str
 ) -> None:
-    here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYC]")
-    here.advance("2024-02-20T15:30Z")
-    AccountFiles(tmp_path / "files" / "paper", 20_000.0).initialise()
+    here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
     folder.mkdir(parents=True)
     if stopped:
         database = Database(folder / JOURNAL)
         Halts(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
-    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
-    words += [f"AUTOSCALING_DATA_DIR={tmp_path / 'files'}", f"folder={tmp_path / 'live'}"]
-    words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0", "looks=1"]
     sell(words, KEYS)
     assert bool(here.posts) == (not stopped)
     states = rows_of(folder / JOURNAL, "SELECT state, why FROM intents")
@@ -156,6 +164,26 @@ def test_halts_stop_the_seller_too(
         ((state, why),) = states
         assert state == "withheld"
         assert stopped in why
+        ((text,),) = rows_of(folder / JOURNAL, "SELECT text FROM notices WHERE kind = 'withheld'")
+        assert text.endswith(f"-060 is not sold: {why}")
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"side": "buy", "type": "limit", "limit_price": "1"},
+        {"side": "sell", "type": "trailing_stop", "trail_percent": "50"},
+    ],
+)
+def test_an_order_of_a_stock_by_hand_stops_no_spread(
+    practice: Start, vix: Path, tmp_path: Path, terms: dict[str, str]
+) -> None:
+    here, words = seller_of_one_entry(practice, vix, tmp_path)
+    order = {"symbol": "SYA", "qty": "3", "time_in_force": "gtc", "client_order_id": "by-hand"}
+    trading(here).post("/orders", {**order, **terms})
+    sell(words, KEYS)
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    assert rows_of(path, "SELECT state, why FROM intents") == [("filled", "")]
 
 
 def test_spreads_alone_need_no_symbols_and_end_with_another_account(
