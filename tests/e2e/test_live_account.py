@@ -171,7 +171,7 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)
     desk.job.step()
-    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 7))))
+    trading(here).submit_order(MarketOrderRequest(**dict(buy("SYA", 400))))
     here.venue.record.activities[:] = here.venue.record.activities[:-1]
     here.advance(SECOND)
     posts = len(here.posts)
@@ -490,7 +490,8 @@ def test_beside_an_order_that_nothing_puts_a_price_on_nothing_is_decided_and_why
     desk = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, "symbols=[SYXUSD]", *PLAIN)
     desk.job.step()
     assert desk.cycles[-1].decision is None
-    assert "nothing says a price of SYC" in desk.cycles[-1].idle
+    assert desk.cycles[-1].idle.startswith("halted: positions since ")
+    assert "order by-hand in SYC is nobody's here" in desk.cycles[-1].idle
     assert len(here.posts) == 1
 
 
