@@ -16,6 +16,7 @@ from execution.journal.intents import WAITING
 from execution.journal.next_pass import next_pass_of
 from execution.orders import Account
 from foundation.database import Database, rows_of
+from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
 from option_spreads.selling.state import OpenSpread, collateral, read_state
@@ -208,3 +209,11 @@ def test_spreads_alone_need_no_symbols_and_end_with_another_account(
     ended = loop.wait(60)
     assert ended.returncode == 2, ended.stderr
     assert f"account is another now, and this process trades {asked}" in ended.stderr
+
+
+def test_an_index_file_that_is_not_there_is_refused_before_a_venue_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    words = [f"vix={tmp_path / 'none'}", f"root={UNDER}", f"underlying={UNDER}", "looks=null"]
+    with pytest.raises(InputError, match=r"vix: .* cannot be read: there is no such file"):
+        sell([*words, "broker.url_override=http://127.0.0.1:9"], KEYS)
