@@ -41,6 +41,11 @@ class AccountInUse(InputError):
     """Another process holds a lock of the account."""
 
 
+def is_account_id(name: str) -> bool:
+    """Whether an account may be called so: what leads to another folder is no name of one."""
+    return _ACCOUNT_ID.fullmatch(name) is not None
+
+
 def state_folder(account_id: str) -> Path:
     """Where the lock of an account lies, and the note that names its last journal."""
     return user_state_path("kelly-chronos") / "accounts" / account_id
@@ -49,7 +54,7 @@ def state_folder(account_id: str) -> Path:
 @contextmanager
 def account_lock(account_id: str) -> Iterator[Path]:
     """Hold the user's lock of an account; yields the folder that it lies in."""
-    if not _ACCOUNT_ID.fullmatch(account_id):
+    if not is_account_id(account_id):
         raise InputError(f"the venue's account has the id {account_id!r}, which is none")
     folder = state_folder(account_id)
     with folder_lock(account_id, folder):

@@ -60,7 +60,7 @@ from foundation.clock import system_clock
 from foundation.command import Parser, one_line_errors
 from foundation.counts import counted
 from foundation.database import Database
-from foundation.errors import InputError
+from foundation.errors import InputError, shown
 from foundation.files import put_whole
 from foundation.terminal import terminal
 from trainingdata.instants import utc_text
@@ -171,7 +171,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
                 what = f"what stands: {others}" if others else "none stands"
                 raise InputError(f"{kind}: no such halt stands; {what}")
             ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
-    sys.stdout.write(f"cleared: {ended}\n")
+    sys.stdout.write(f"{shown(f'cleared: {ended}')}\n")
 
 
 def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime64:

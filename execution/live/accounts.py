@@ -6,7 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-from execution.account_lock import JOURNAL, LOCK, is_held, is_traded, noted_journal
+from execution.account_lock import (
+    JOURNAL,
+    LOCK,
+    is_account_id,
+    is_held,
+    is_traded,
+    noted_journal,
+)
 from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
 
@@ -24,13 +31,17 @@ def account_folder(root: Path, account: str | None) -> Path:
     Raises
     ------
     InputError
-        for none, and for several of which none is named.
+        for none, for several of which none is named, and for a name that no account can have.
     """
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     if len(folders) > 1:
         folders = [folder for folder in folders if _was_traded(folder)]
     names = [folder.name for folder in folders]
     if account is not None:
+        if account not in names and not is_account_id(account):
+            raise InputError(
+                f"--account: {account!r} is no name of an account: letters, digits, - and _"
+            )
         folder = root / account if account in names else traded_folder(root / account)
         if not folder.is_dir():
             hint = nearest_or_all(account, names) if names else ""

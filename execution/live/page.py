@@ -159,10 +159,12 @@ class StatusPage:
         try:
             self._write(self._path, end)
             self._fails = False
-        except Exception:
+        except Exception as error:
             # Whatever it is, the loop goes on, and the page shows by its age that it is old.
             if not self._fails:
-                log.exception("%s is not written; the loop goes on", self._path)
+                ours = not isinstance(error, OSError | InputError)
+                text = "%s is not written: %s; the loop goes on"
+                log.error(text, self._path, error, exc_info=error if ours else None)
             self._fails = True
         now = self._time.elapsed()
         self._rests_until = now + REST * (now - begun)

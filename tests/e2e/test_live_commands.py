@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import IntentBook
+from execution.live.accounts import account_folder
 from foundation.database import Database, rows_of
+from foundation.errors import InputError
 from tests.commands import run_command
 from tests.e2e.practice import OPENING, Start, practising
 from tests.e2e.test_live_account import SECOND, Desk, trade_unlisted
@@ -82,6 +86,37 @@ def test_the_status_says_of_a_pass_when_it_began_and_what_it_decided(
     ]
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../live", "a\0b", "x" * 300])
+def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
+    folder: Path, name: str
+) -> None:
+    with pytest.raises(InputError, match=f"--account: {re.escape(repr(name))} is no name of an"):
+        account_folder(folder.parent, name)
+    assert account_folder(folder.parent, folder.name) == folder
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_kill_of_what_is_no_name_of_an_account_writes_nothing(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (folder.parent / "a" / "b").mkdir(parents=True)
+    code, text = asked(tmp_path, "kill", "--account", name)
+    assert (code, text.count("\n")) == (2, 1), text
+    assert "is no name of an account" in text
+    assert not list(tmp_path.rglob("KILL"))
+
+
+def test_what_a_journal_says_of_a_halt_is_no_command_to_the_terminal(
+    folder: Path, tmp_path: Path
+) -> None:
+    with closing(Database(folder / JOURNAL)) as database:
+        Halts(database, EventLog(database)).raise_halt("cash", "12 \x1b[2J USD", NOW)
+    code, text = asked(tmp_path, "clear", "cash", "--by", "Ada")
+    assert code == 0, text
+    assert text.endswith(": 12 \\x1b[2J USD\n")
+    assert "\x1b" not in text
+
+
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert (code, text) == (
@@ -114,6 +149,10 @@ def test_kill_leaves_a_file_that_says_what_to_do(
     ("words", "says"),
     [
         (["--account", "other", "status"], "--account: data/live has no account 'other'"),
+        *(
+            (["--account", name, command], f"--account: {name!r} is no name of an account")
+            for name, command in (("", "status"), ("/etc", "serve"), ("a/b", "kill"))
+        ),
         (["--folder", "nowhere", "status"], "--folder: nowhere: no account has a folder there"),
         (
             ["clear", "weather", "--by", "Ada"],

@@ -384,7 +384,11 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
             done += 1
     assert done == 3
     (line,) = caplog.records
-    assert f"{written.file} is not written; the loop goes on" in line.getMessage()
+    text = line.getMessage()
+    assert text.startswith(f"{written.file} is not written: ")
+    assert text.endswith("; the loop goes on")
+    assert "\n" not in text
+    assert line.exc_info is None, "it is no fault of the program"
 
 
 def test_trouble_of_a_products_section_is_no_trouble_of_the_others(
@@ -397,7 +401,8 @@ def test_trouble_of_a_products_section_is_no_trouble_of_the_others(
     assert "$100.00" in written.text()
     written.status = written.status_page(Section("Wrong", lambda: _raise(KeyError("wrong"))))
     written.status.refresh()
-    assert "is not written; the loop goes on" in caplog.text
+    assert "is not written: 'wrong'; the loop goes on" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_a_page_that_was_in_trouble_is_written_again_once_that_is_over(
