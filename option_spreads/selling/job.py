@@ -121,7 +121,11 @@ class SpreadJob:
             job=SPREADS,
         )
         self._seller = SpreadSeller(
-            venue, settings, lambda: volatility_index(settings.vix, "vix"), live.notices
+            venue,
+            settings,
+            lambda: volatility_index(settings.vix, "vix"),
+            live.notices,
+            self._reconcile,
         )
         self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
@@ -141,6 +145,11 @@ class SpreadJob:
     def _secured(self) -> Mapping[str, float]:
         """The same without what is on its way: an order that is looked at counts by itself."""
         return self._risk_of([e for e in self._seller.spreads if e.stage != "opening"])
+
+    def _reconcile(self) -> None:
+        """Compare what is held with what was done here, and have what is odd told and set aside."""
+        self._live.reconcile()
+        self._broker.account()
 
     def _sight(self) -> Sight:
         return replace(self._live.sight(self._broker.account(), ()), at_risk=self._secured())

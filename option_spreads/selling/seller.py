@@ -73,6 +73,7 @@ class SpreadSeller:
 
     vix: gives the closes of the volatility index by date, read anew at every call.
     notices: told of whatever needs a person.
+    reconcile: compares the whole account with what was done here; called before anything is sold.
     leaving: whether everything is bought back, and nothing sold.
     """
 
@@ -82,11 +83,13 @@ class SpreadSeller:
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notices,
+        reconcile: Callable[[], object] = lambda: None,
     ) -> None:
         self._venue = venue
         self._settings = settings
         self._offers = SpreadOffers(venue, settings, vix, notices)
         self._notices = notices
+        self._reconcile = reconcile
         self._account = settings.account
         self._state = SellerState()
         self.has_read = False  # what is open, from the account's file
@@ -103,7 +106,8 @@ class SpreadSeller:
 
         Where the file of open spreads has become unreadable since the last step, what that step
         left open is followed, and nothing is sold. Trouble with one spread keeps neither the others
-        from being followed nor holdings from being compared, but nothing is sold then.
+        from being followed nor holdings from being compared, but nothing is sold then. The account
+        is reconciled after that, so that trouble with it keeps nothing else from being done.
 
         Raises
         ------
@@ -123,13 +127,18 @@ class SpreadSeller:
             with self._part(spread.trade_id):
                 self._follow(spread, now)
         session = session_of(new_york_date(np.array([now]))[0])
-        if session is not None and session.opens <= now < session.closes:
+        if session is None or not session.opens <= now < session.closes:
+            session = None
+        else:
             with self._part("holdings"):
                 certain = self._holdings_agree(session) and certain
-            if certain and not self._met and not self.leaving:
-                with self._part("entries"):
-                    for rules in self._settings.strategy_rules:
-                        self._enter_due(rules, session, now)
+        if not self.leaving:
+            with self._part("reconciling"):
+                self._reconcile()
+        if session is not None and certain and not self._met and not self.leaving:
+            with self._part("entries"):
+                for rules in self._settings.strategy_rules:
+                    self._enter_due(rules, session, now)
         return self._stepped()
 
     def end_orders(self) -> None:

@@ -611,7 +611,7 @@ def test_a_venue_that_fails_is_told_of_once_and_what_is_open_is_followed_again(
         KEYS,
     )
     kinds = [body["kind"] for _, path, body in heard if path == "/alert"]
-    assert kinds == ["step holdings"]
+    assert kinds == ["step holdings", "step reconciling"]
     assert [path for _, path, _ in heard].count("/beat") == 1
     rows = rows_of((tmp_path / "paper" / "trades.csv").read_bytes())[1]
     assert [row["Trade_ID"] for row in rows] == ["PUT-20240220-060"]

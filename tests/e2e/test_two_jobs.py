@@ -21,7 +21,7 @@ from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
 from option_spreads.selling.state import OpenSpread, collateral, read_state
 from tests.commands import Started
-from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
+from tests.e2e.practice import KEYS, ROOT, Practice, Start, buy, environment, trading
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -119,6 +119,38 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
         asked=Decimal("0.4"),
         closed=closed,
     )
+
+
+def test_a_seller_alone_names_what_was_done_by_hand(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    here, words = seller_of_one_entry(practice, vix, tmp_path)
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    sell(words, KEYS)
+    client = trading(here)
+    client.submit_order(buy("SYC", 3))
+    order = {"symbol": "SYA", "qty": "3", "side": "buy", "client_order_id": "by-hand"}
+    client.post("/orders", {**order, "type": "limit", "limit_price": "1", "time_in_force": "gtc"})
+    sell(words, KEYS)
+    ((kind, why),) = rows_of(path, "SELECT kind, why FROM halts")
+    assert kind == "symbols"
+    assert why.startswith("order by-hand in SYA is nobody's here; SYC is 3 at the venue, 0 by")
+    ((text,),) = rows_of(path, "SELECT text FROM notices")
+    assert why in text
+
+
+def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_back(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    here, words = seller_of_one_entry(practice, vix, tmp_path)
+    sell(words, KEYS)
+    here.advance("2024-02-20T19:30Z")
+    here.fail(kind="status", status=503, path="/v2/account/activities", count=20)
+    with pytest.raises(InputError, match="503"):
+        sell([*words, "broker.attempts=1"], KEYS)
+    assert read_state(tmp_path / "files" / "paper").spreads == ()
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    assert rows_of(path, "SELECT kind FROM notices") == [("step reconciling",)]
 
 
 def test_what_secures_spreads_is_their_width_and_buys_nothing_else() -> None:
