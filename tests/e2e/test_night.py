@@ -85,6 +85,16 @@ def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     database.close()
 
 
+def test_before_a_look_is_due_there_is_none_and_a_pass_is_made(
+    here: Practice, tmp_path: Path
+) -> None:
+    with desk_at(here, tmp_path) as desk:
+        passes = len(desk.cycles)
+        assert not desk.job._night.step(here.venue.now)
+        desk.job.step()
+        assert len(desk.cycles) == passes + 1
+
+
 def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here, 3.3)
