@@ -178,7 +178,30 @@ def _expect_what_was(database: Database) -> None:
         )
         for symbol, quantity in held.items():
             database.execute("INSERT INTO expected VALUES (?, ?, '0')", (symbol, plain(quantity)))
+        _count_what_is_listed(database, began[0][0])
     database.execute("DROP TABLE beginnings")
+
+
+def _count_what_is_listed(database: Database, began: str) -> None:
+    """Have of each order be counted what its listed fills have: what is held was made of these.
+
+    Legs have orders of their own at the venue: what their order has answered stays counted.
+
+    began: when the last ground was written down; what had filled by then may never be listed.
+    """
+    orders = database.rows(
+        "SELECT client_order_id, venue_id, sent_at FROM intents"
+        " WHERE json_extract(terms, '$.kind') = 'single'"
+    )
+    for name, venue_id, sent_at in orders:
+        fills = database.rows(
+            "SELECT qty FROM fills WHERE client_order_id = ?1"
+            " OR (client_order_id = '' AND order_id != '' AND order_id = ?2)",
+            (name, venue_id),
+        )
+        if fills or sent_at >= began:
+            listed = total(Decimal(quantity).copy_abs() for (quantity,) in fills)
+            database.execute("UPDATE counted SET qty = ? WHERE name = ?", (plain(listed), name))
 
 
 def _write_plainly(database: Database) -> None:

@@ -6,6 +6,7 @@ import random
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -177,6 +178,59 @@ def test_an_account_goes_on_with_what_it_held_on_its_last_ground_and_with_that_c
     assert Decimal(booked) == 5000 - fees
     assert Decimal(cash) == 100_000 - bought + 2 * 100 * Decimal("1.25") + 5000 - fees
     assert begun_at == "2024-02-20T15:30:00.000000000"
+
+
+WORKING = "equal_weight-20240221T153000Z-SYA-0-0"
+
+
+@pytest.mark.parametrize(
+    ("filled", "listed", "ground"),
+    [
+        pytest.param("300", ["-500", "-320"], 1, id="listed-before-answered"),
+        pytest.param("820", [], 1, id="answered-before-listed"),
+        pytest.param("820", ["-300"], 1, id="listed-in-part"),
+        pytest.param("300", ["-300"], 0, id="of-the-ground-before"),
+    ],
+)
+def test_a_fill_is_expected_once_whether_it_was_listed_or_answered_first(
+    filled: str, listed: list[str], ground: int, tmp_path: Path
+) -> None:
+    """Of 820 shares that are sold, by the time that their order has answered them."""
+    text = next(path for path in EARLIER if path.parent.name.startswith("5b173ee"))
+    with closing(Database(restored(text, tmp_path / "journal.sqlite"))) as database:
+        terms = "json_set(request, '$.qty', '820', '$.side', 'sell')"
+        change = f"UPDATE intents SET filled = ?, request = {terms} WHERE client_order_id = ?"
+        database.execute(change, (filled, WORKING))
+        for number, quantity in enumerate(listed):
+            name = "" if number else WORKING  # of which one was linked
+            database.execute(
+                "INSERT INTO fills SELECT ?, ?, venue_id, 'SYA', ?, '60', ?, ?, ? FROM intents"
+                " WHERE client_order_id = ?",
+                (str(number), name, quantity, str(SOON), str(SOON), ground, WORKING),
+            )
+        book = opened(database)
+        holdings = HoldingsBook(database, EventLog(database))
+        [(beyond,)] = database.rows("SELECT coalesce(sum(qty), 0) FROM fills WHERE ground = 0")
+        held = {"SYA": Decimal(256 - 820 - beyond), "SYB": Decimal(421)}
+        held["SYXUSD"] = Decimal("1.348") - Decimal("0.00337")
+        before = book.get(WORKING)
+        assert before is not None
+        assert holdings.compare(held, NOW) == {}, "it works yet"
+        done = replace(before.progress, state="filled", filled=Decimal(820))
+        book.note(WORKING, done)
+        assert holdings.compare(held, NOW) == {}
+        counted = "SELECT qty FROM counted WHERE name = ?"
+        assert database.rows(counted, (WORKING,)) == [("820",)]
+
+
+def test_what_had_filled_before_the_ground_and_is_not_listed_is_no_news(tmp_path: Path) -> None:
+    text = next(path for path in EARLIER if path.parent.name.startswith("5b173ee"))
+    with closing(Database(restored(text, tmp_path / "journal.sqlite"))) as database:
+        early = "UPDATE intents SET sent_at = '2024-02-19T15:30:00.000000000', filled = '820'"
+        database.execute(f"{early} WHERE client_order_id = ?", (WORKING,))
+        opened(database)
+        counted = "SELECT qty FROM counted WHERE name = ?"
+        assert database.rows(counted, (WORKING,)) == [("820",)]
 
 
 @pytest.mark.parametrize(
