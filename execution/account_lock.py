@@ -19,9 +19,10 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.journal.intents import refuse_earlier
-from execution.journal.rows import refuse_changed
+from execution.journal.migrations import as_it_is_today
+from execution.journal.rows import refuse_changed, refuse_senseless
 from foundation.clock import system_clock
-from foundation.database import Damaged, Database, refuse_spoilt, unfinished_commit
+from foundation.database import Damaged, Database, damage_named, refuse_spoilt, unfinished_commit
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.private import keep_private
@@ -188,11 +189,14 @@ def refuse_unusable(path: Path) -> None:
     Raises
     ------
     Damaged
-        for what SQLite cannot read, and for a row that is not as it was written.
+        for what SQLite cannot read, for a row that is not as it was written, and for one of an
+        earlier version that says nothing.
     """
     refuse_spoilt(path)
     refuse_changed(path)
     refuse_earlier(path)
+    with damage_named(), as_it_is_today(path) as database:
+        refuse_senseless(database)
 
 
 def is_there(path: Path) -> bool:

@@ -64,7 +64,7 @@ class AccountMark:
         )
 
 
-_MARKS = Table("marks", AccountMark)
+_MARKS = Table("marks", AccountMark, meaning=lambda mark: mark.point)
 
 
 class MarkBook:

@@ -18,7 +18,7 @@ import numpy as np
 from execution.journal.linked_returns import Point
 from execution.option_orders import SHARES, is_option
 from foundation import database as files
-from foundation.database import Database
+from foundation.database import Damaged, Database
 from foundation.decimals import EXACT, plain, total
 from foundation.errors import InputError
 
@@ -311,20 +311,36 @@ def migrate(database: Database) -> None:
         [(done,)] = database.rows("PRAGMA user_version")
         if done == len(MIGRATIONS):
             return
-        if done > len(MIGRATIONS):
-            raise InputError(
-                f"{database.path}: a journal of a later version ({done}, this one writes"
-                f" {len(MIGRATIONS)}); trade it with that one"
-            )
+        _refuse_later(database.path, done)
         for table, statements, then in MIGRATIONS[done:]:
             if database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)):
                 database.create(*statements)
                 if then is not None:
-                    then(database)
+                    _change_rows(database, table, then)
                 # What was changed is not as it was written: its digest says nothing more.
                 if (table,) in database.rows(WITH_DIGEST):
                     database.execute(f"UPDATE {table} SET {DIGEST} = '' WHERE {DIGEST} != ''")
         database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _refuse_later(path: Path | None, done: int) -> None:
+    if done > len(MIGRATIONS):
+        raise InputError(
+            f"{path}: a journal of a later version ({done}, this one writes {len(MIGRATIONS)});"
+            " trade it with that one"
+        )
+
+
+def _change_rows(database: Database, table: str, then: Callable[[Database], None]) -> None:
+    try:
+        then(database)
+    except (LookupError, TypeError, ArithmeticError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        place = "memory" if database.path is None else database.path
+        raise Damaged(
+            f"{place}: the journal is damaged: {table}: a row of it makes no sense"
+        ) from error
 
 
 @contextmanager
@@ -336,11 +352,18 @@ def as_it_is_today(path: Path) -> Iterator[Database]:
     ------
     DatabaseFailed
         for a file that is not there, or cannot be read.
+    InputError
+        for a journal of a later version than this one.
     """
     [(done,)] = files.rows_of(path, "PRAGMA user_version")
+    _refuse_later(path, done)
     with TemporaryDirectory() as scratch:
-        place = path if done >= len(MIGRATIONS) else files.copied(path, Path(scratch))
-        with closing(Database(place)) as database:
-            if place != path:
-                migrate(database)
-            yield database
+        place = path if done == len(MIGRATIONS) else files.copied(path, Path(scratch))
+        try:
+            with closing(Database(place)) as database:
+                if place != path:
+                    migrate(database)
+                yield database
+        except Damaged as error:
+            # The copy is gone by the time that somebody reads of it.
+            raise Damaged(str(error).replace(str(place), str(path))) from error

@@ -7,20 +7,23 @@ row carries a digest, so that bytes that change on the disk are noticed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
 from functools import cached_property
 from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
+from execution import journal
 from execution.journal.migrations import DIGEST, WITH_DIGEST, create_tables
-from foundation.database import Damaged, Database, DatabaseFailed, damage_named, rows_of
+from foundation.database import Damaged, Database, damage_named, rows_of
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
 
@@ -88,6 +91,9 @@ Exact = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain)]
 Amount = Annotated[Decimal, PlainValidator(exact), PlainSerializer(plain)]
 
 
+_TABLES: dict[str, Table[Any]] = {}  # every one that was made, by its name
+
+
 class Table(Generic[Value]):
     """A table of which each column is a field of a class, in its order.
 
@@ -97,6 +103,7 @@ class Table(Generic[Value]):
     key: columns that tell rows apart; the first one, where none is named.
     counted: whether that is a number that SQLite counts.
     renamed: what columns are called, where a field is called otherwise.
+    meaning: what is made of a row, and refuses what says nothing; nothing where it is none.
     computed: definitions of columns that no row has.
     more: other definitions, as of an index.
     """
@@ -109,9 +116,12 @@ class Table(Generic[Value]):
         key: str = "",
         counted: bool = False,
         renamed: Mapping[str, str] | None = None,
+        meaning: Callable[[Value], object] | None = None,
         computed: Sequence[str] = (),
     ) -> None:
         self.name = name
+        _TABLES[name] = self
+        self._meaning = meaning
         self._kind = kind
         self._more = more
         self._counted = counted
@@ -222,6 +232,28 @@ class Table(Generic[Value]):
         query = self._query(clause, DIGEST if DIGEST in there else "''")
         return self._values(rows_of(path, query, values), path)
 
+    def refuse_senseless(self, database: Database) -> None:
+        """Refuse a row without a digest that says nothing: one of an earlier version.
+
+        Raises
+        ------
+        Damaged
+            naming table and row.
+        """
+        last = -1
+        after = f"SELECT rowid FROM {self.name} WHERE rowid > ? AND {DIGEST} = ''"
+        while found := database.rows(f"{after} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
+            begin, [last] = last, found[-1]
+            clause = f"WHERE rowid > ? AND rowid <= ? AND {DIGEST} = ''"
+            for row in self.rows(database, clause, (begin, last)):
+                if self._meaning is not None:
+                    with checked(database.path, self.name, *self._key_of(row)):
+                        self._meaning(row)
+
+    def _key_of(self, row: Value) -> list[object]:
+        cells = self._cells(row)
+        return [cells[column] for column in self._key]
+
     def _query(self, clause: str, digest: str = DIGEST) -> str:
         return f"SELECT {', '.join([*self.columns, digest])} FROM {self.name} {clause}"
 
@@ -259,6 +291,21 @@ def refuse_changed(path: Path) -> None:
             _refuse_changed_rows(path, table)
 
 
+def refuse_senseless(database: Database) -> None:
+    """Refuse a journal of today's version of which a row that has no digest says nothing.
+
+    Raises
+    ------
+    Damaged
+        naming table and row.
+    """
+    for module in iter_modules(journal.__path__):
+        import_module(f"{journal.__name__}.{module.name}")  # which makes its tables
+    for (name,) in database.rows(WITH_DIGEST):
+        if name in _TABLES:
+            _TABLES[name].refuse_senseless(database)
+
+
 def _refuse_changed_rows(path: Path, table: str) -> None:
     columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
     query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
@@ -266,7 +313,7 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
     while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
         for last, digest, *row in rows:
             if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
-                raise Damaged(str(damaged(path, table, last, why=_CHANGED)))
+                raise damaged(path, table, last, why=_CHANGED)
 
 
 @contextmanager
@@ -282,11 +329,22 @@ def checked(path: Path | None, table: str, *key: object) -> Iterator[None]:
             why = f"{problem['loc'][0]}: {why}: {shown}"
         raise damaged(path, table, *key, why=why) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise damaged(path, table, *key, why=f"it makes no sense: {error!r}") from error
+        raise damaged(path, table, *key, why=f"it makes no sense: {_problem(error)}") from error
 
 
-def damaged(path: Path | None, table: str, *key: object, why: str) -> DatabaseFailed:
+def _problem(error: Exception) -> str:
+    """What does not let something be made of a row, in words."""
+    if isinstance(error, KeyError):
+        return f"it has no {in_one_line(str(error.args[0]), _SHOWN)}"
+    if isinstance(error, ArithmeticError):
+        return "a number in it is none"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return in_one_line(str(error))
+
+
+def damaged(path: Path | None, table: str, *key: object, why: str) -> Damaged:
     """The error that says why a row cannot be."""
     name = " ".join(map(str, key))
     place = "memory" if path is None else str(path)
-    return DatabaseFailed(f"{place}: the journal is damaged: {table}, row {name}: {why}")
+    return Damaged(f"{place}: the journal is damaged: {table}, row {name}: {why}")

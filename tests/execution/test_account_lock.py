@@ -19,6 +19,7 @@ from execution.account_lock import (
     journal_of_account,
     state_folder,
 )
+from execution.doctor import journal_said
 from execution.journal.intents import Intent, IntentBook
 from execution.orders import Order
 from foundation.database import Database, unfinished_commit
@@ -135,6 +136,25 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
         assert IntentBook(book.database).undetermined() == ()
     assert book.set_aside is not None
     assert book.set_aside.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "change", ["state = 'workinh'", "terms = replace(terms, 'qty', 'qtz')", "filled = '8x0'"]
+)
+def test_a_row_of_an_earlier_version_that_says_nothing_has_its_journal_set_aside(
+    tmp_path: Path, change: str
+) -> None:
+    with journal_of_account("earlier", tmp_path) as book:
+        IntentBook(book.database).begin(Intent(ORDER, NOW))
+        book.database.execute(f"UPDATE intents SET {change}, row_digest = ''")
+    path = book.folder / JOURNAL
+    said = refused("earlier", tmp_path)
+    assert said.startswith(f"{path}: the journal is damaged: intents, row a: ")
+    with pytest.raises(InputError, match=r"damaged: intents, row a: .*; bring its backup back"):
+        journal_said(path, traded=False)
+    with journal_of_account("earlier", tmp_path, replace_damaged=True) as book:
+        assert IntentBook(book.database).undetermined() == ()
+    assert book.set_aside is not None
 
 
 def test_what_was_begun_to_be_written_into_a_damaged_journal_is_kept_with_it(

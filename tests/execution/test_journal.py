@@ -345,3 +345,49 @@ def test_what_a_later_version_changes_is_no_damage(
     with closing(Database(path)) as database:
         assert [each.job for each in opened(database).in_states(("sending",))] == ["renamed"]
     refuse_unusable(path)
+
+
+@pytest.mark.parametrize("text", EARLIER, ids=lambda path: path.parent.name)
+def test_an_earlier_journal_that_is_sound_is_so_before_and_after_it_is_taken_over(
+    text: Path, tmp_path: Path
+) -> None:
+    path = restored(text, tmp_path / "journal.sqlite")
+    before = path.read_bytes()
+    refuse_unusable(path)
+    assert path.read_bytes() == before
+    with closing(Database(path)) as database:
+        opened(database)
+    refuse_unusable(path)
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+@pytest.mark.parametrize(
+    ("table", "change", "said"),
+    [
+        ("intents", "state = 'workinh'", "state: Input should be 'planned'"),
+        ("intents", "{terms} = replace({terms}, 'qty', 'qtz')", ""),
+        ("intents", "{terms} = replace({terms}, '220', '8x0')", ""),
+        ("fills", "qty = '8x0'", ""),
+        ("marks", "positions = 'all'", "positions: "),
+        ("halts", "kind = 'weather'", "kind: "),
+    ],
+)
+def test_a_row_of_an_earlier_version_that_says_nothing_is_damage(
+    table: str, change: str, said: str, taken_over: bool, tmp_path: Path
+) -> None:
+    text = next(path for path in EARLIER if path.parent.name.startswith("5b173ee"))
+    path = restored(text, tmp_path / "journal.sqlite")
+    with closing(Database(path)) as database:
+        order = "UPDATE intents SET request = replace(request, '325', '220')"
+        database.execute(order)
+        if taken_over:
+            opened(database)
+        words = "terms" if taken_over else "request"
+        database.execute(f"UPDATE {table} SET {change.format(terms=words)}")
+    with pytest.raises(Damaged) as refused:
+        refuse_unusable(path)
+    text_said = str(refused.value)
+    assert text_said.startswith(f"{path}: ")
+    assert said in text_said
+    assert "Invalid" not in text_said
+    assert "class" not in text_said
