@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -20,7 +21,7 @@ from execution.alpaca.holdings import (
     symbol_held,
 )
 from execution.journal.intents import Intent
-from execution.option_orders import is_option
+from execution.option_orders import SHARES, Contract, contract_of, is_option, least_worths
 from execution.orders import (
     ORDER_TYPES,
     TIMES_IN_FORCE,
@@ -40,6 +41,7 @@ Entry = Mapping[str, Any]
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
+INFINITE = Decimal("Infinity")
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
 
@@ -62,6 +64,19 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionOrder:
+    """An open order of options, of one or of several legs.
+
+    root: of its options; empty where no leg of it says one.
+    at_risk: USD that what is left of it could lose; infinite where nothing bounds that.
+    """
+
+    client_order_id: str
+    root: str
+    at_risk: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """An account as it was read, with what the venue says of it beside.
 
@@ -70,6 +85,7 @@ class Reading:
     multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not believed.
     is_open: whether the venue says that the exchange is open; none where it does not.
     again: whether it was read once more, as the reading before was not believed.
+    option_orders: open orders of options, which are not among the account's.
     """
 
     account: Account
@@ -77,6 +93,7 @@ class Reading:
     multiplier: Decimal
     is_open: bool | None
     again: bool
+    option_orders: tuple[OptionOrder, ...] = ()
 
 
 class Unbelieved(BrokerError):
@@ -102,6 +119,7 @@ def reading_of(answers: Answers) -> Reading:
         AccountFacts.multiplier.of(answers.facts),
         Clock.is_open.of(answers.clock),
         answers.again,
+        tuple(_option_order(entry) for entry in answers.orders if _is_of_options(entry)),
     )
 
 
@@ -222,14 +240,13 @@ def _set_aside(
     entries: Sequence[Entry], open_orders: Sequence[Order], prices: Mapping[str, float]
 ) -> Decimal:
     """USD that open purchases may have taken off cash; infinite where one has no price."""
-    names = [OrderEntry.symbol.of(entry) for entry in entries]
-    if any(name is None or is_option(name) for name in names):
-        return Decimal("Infinity")
+    if any(map(_is_of_options, entries)):
+        return INFINITE
     total = Decimal(0)
     for order in open_orders:
         price = order.limit_price or order.stop_price or prices.get(order.symbol)
         if order.side == "buy":
-            total += order.qty * Decimal(repr(price)) if price else Decimal("Infinity")
+            total += order.qty * Decimal(repr(price)) if price else INFINITE
     return total
 
 
@@ -238,10 +255,9 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
 
     Its legs are not among them: they wait for the order, and take back what it opens.
     """
-    name = OrderEntry.symbol.of(entry)
-    if name is None or is_option(name):
+    if _is_of_options(entry):
         return []
-    symbol = symbol_held(name)
+    symbol = symbol_held(OrderEntry.leg_symbol.of(entry))
     limit = _price(OrderEntry.limit_price.of(entry))
     stop = _price(OrderEntry.stop_price.of(entry))
     quantity = OrderEntry.qty.of(entry)
@@ -271,8 +287,7 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
         kind = "market"
     named_force = OrderEntry.time_in_force.of(entry)
     order = Order(
-        # Ids that others have given may hold anything; they are never asked for here.
-        client_order_id=NO_IDENTITY.sub("_", OrderEntry.client_order_id.of(entry))[:128],
+        client_order_id=_identity(entry),
         symbol=symbol,
         side="buy" if OrderEntry.side.of(entry) == "buy" else "sell",
         qty=remaining,
@@ -285,6 +300,52 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
         trail_percent=trail_percent if kind == "trailing_stop" else None,
     )
     return [order]
+
+
+def _identity(entry: Entry) -> str:
+    """Its id; those that others have given may hold anything, and are never asked for here."""
+    return NO_IDENTITY.sub("_", OrderEntry.client_order_id.of(entry))[:128]
+
+
+def _is_of_options(entry: Entry) -> bool:
+    """Whether an order is of options: one of several legs has no symbol of its own."""
+    name = OrderEntry.symbol.of(entry)
+    return name is None or is_option(name)
+
+
+def _option_order(entry: Entry) -> OptionOrder:
+    """An open order of options, by what is left of each of its legs."""
+    legs = [entry] if OrderEntry.symbol.of(entry) else list(OrderEntry.legs.of(entry))
+    options: defaultdict[Contract, Decimal] = defaultdict(Decimal)
+    known = bool(legs)
+    for leg in legs:
+        symbol, side = OrderEntry.symbol.of(leg), OrderEntry.traded_side.of(leg)
+        quantity = OrderEntry.qty.of(leg)
+        if symbol is None or not is_option(symbol) or side is None or quantity is None:
+            known = False
+            continue
+        left = max(quantity - OrderEntry.filled_qty.of(leg), Decimal(0))
+        options[contract_of(symbol)] += left if side == "buy" else -left
+    roots = sorted({contract.root for contract in options})
+    # What is on one root protects nothing on another.
+    risk = _loss_of(options) if known and len(roots) == 1 else INFINITE
+    limit = OrderEntry.net_limit.of(entry)
+    if limit is None:
+        # Nobody knows what it pays at the market: no more than what it buys can be worth.
+        risk += _loss_of({contract: -count for contract, count in options.items()})
+    elif OrderEntry.traded_side.of(entry) != "sell":
+        ordered = OrderEntry.qty.of(entry) or Decimal(0)
+        left = max(ordered - OrderEntry.filled_qty.of(entry), Decimal(0))
+        risk += max(limit, Decimal(0)) * SHARES * left
+    return OptionOrder(_identity(entry), " ".join(roots), risk)
+
+
+def _loss_of(options: Mapping[Contract, Decimal]) -> Decimal:
+    """USD that options owe at their ends at most; infinite where nothing bounds that."""
+    owed = Decimal(0)
+    for least in least_worths(options):
+        owed += INFINITE if least is None else max(-least, Decimal(0))
+    return owed
 
 
 def _price(price: Decimal | None) -> float | None:

@@ -110,6 +110,7 @@ class OrderEntry:
     type = maybe("type", words)
     time_in_force = maybe("time_in_force", words)
     limit_price = maybe("limit_price", positive)
+    net_limit = maybe("limit_price", exact)  # of several legs, below 0 for a credit
     stop_price = maybe("stop_price", positive)
     trail_price = maybe("trail_price", positive)
     trail_percent = maybe("trail_percent", positive)

@@ -10,7 +10,14 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.alpaca.account import MOST_LENT, Reading, Unbelieved, UnbelievedMarks
+from execution.alpaca.account import (
+    INFINITE,
+    MOST_LENT,
+    OptionOrder,
+    Reading,
+    Unbelieved,
+    UnbelievedMarks,
+)
 from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import READINGS
 from execution.alpaca.connection import VenueConnection
@@ -25,7 +32,7 @@ from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards
-from execution.live.holdings import INFINITE, OVERLAP, Difference, HoldingsBook, at_stake
+from execution.live.holdings import OVERLAP, Difference, HoldingsBook, at_stake
 from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
@@ -164,7 +171,7 @@ class LiveAccount:
             trades = {}
         return {**units, **{s: Decimal(repr(trade.price)) for s, trade in trades.items()}}
 
-    def _without_odd(self, account: Account) -> Account:
+    def _without_odd(self, account: Account, options: Sequence[OptionOrder]) -> Account:
         """The account, in which what is odd is set aside: positions that differ, orders of nobody.
 
         Beyond a share of equity it halts the account until all of it is settled. What a person has
@@ -181,12 +188,16 @@ class LiveAccount:
             whys.setdefault(symbol, []).append(f"order {name} in {symbol} is nobody's here")
             causes.setdefault(symbol, []).append(name)
             stake += self._worth_of(order, account)
+        others = self._holdings.unknown(options)
+        stake += _name_option_orders(others, whys, causes)
         line = "; ".join(why for _, each in sorted(whys.items()) for why in each)
         cause = json.dumps(causes, sort_keys=True)
         if whys and cause in map(self.halts.cleared_cause, ODD):
             log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
             surpluses = {symbol: each.surplus for symbol, each in self._odd.items()}
-            self._holdings.accept(surpluses, [order.client_order_id for order in orders])
+            names = [order.client_order_id for order in orders]
+            names += [order.client_order_id for order in others]
+            self._holdings.accept(surpluses, names)
             self._odd, self._at_stake, whys = {}, NONE, {}
         if not whys:
             self._end_odd()
@@ -256,7 +267,7 @@ class LiveAccount:
         marks = _doubts(doubted, reading.account.prices)
         if not reading.again and (odd := why or marks):
             raise SenselessAnswer(odd)
-        account = self._without_odd(account)
+        account = self._without_odd(account, reading.option_orders)
         if why and not self._is_cleared(now, equity):
             late = self._holdings.unlisted(self._read_at)
             if not late:
@@ -416,6 +427,21 @@ def _doubts(doubted: Mapping[str, float], marks: Mapping[str, float]) -> str:
         last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
         whys.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
     return "; ".join(whys)
+
+
+def _name_option_orders(
+    orders: Iterable[OptionOrder], whys: dict[str, list[str]], causes: dict[str, list[str]]
+) -> Decimal:
+    """Add orders of options that are nobody's here to what is odd; USD that they could lose.
+
+    They are beside the stock that they are on, which is traded on.
+    """
+    for order in orders:
+        what = f"options on {order.root}".rstrip()
+        name = order.client_order_id
+        whys.setdefault(what, []).append(f"order {name} in {what} is nobody's here")
+        causes.setdefault(what, []).append(name)
+    return total(order.at_risk for order in orders)
 
 
 def _surpluses(differences: Mapping[str, Difference]) -> dict[str, str]:

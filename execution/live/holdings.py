@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from execution.alpaca.account import INFINITE, OptionOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, Owned
@@ -34,12 +35,14 @@ from foundation.decimals import EXACT, plain, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 
-INFINITE = Decimal("Infinity")
 COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
 TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd
 # For so long before the last trade is asked again: what has only a day is listed after a night,
 # a weekend, or with the statement of a month's last days.
 OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
+
+
+SomeOrder = TypeVar("SomeOrder", Order, OptionOrder)
 
 
 class Room(NamedTuple):
@@ -167,7 +170,7 @@ class HoldingsBook:
                 self._expected.count_none_of(name)
                 self._events.append("accepted", name)
 
-    def unknown(self, orders: Iterable[Order]) -> list[Order]:
+    def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
         """Open orders that are neither ours, nor in the place of one of ours, nor accepted."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [

@@ -14,6 +14,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import WAITING
 from execution.journal.next_pass import next_pass_of
+from execution.live.__main__ import clear
 from execution.orders import Account
 from foundation.database import Database, rows_of
 from foundation.errors import InputError
@@ -137,6 +138,29 @@ def test_a_seller_alone_names_what_was_done_by_hand(
     assert why.startswith("order by-hand in SYA is nobody's here; SYC is 3 at the venue, 0 by")
     ((text,),) = rows_of(path, "SELECT text FROM notices")
     assert why in text
+
+
+@pytest.mark.parametrize(("contracts", "halt"), [("1", "symbols"), ("40", "positions")])
+def test_an_order_of_options_by_hand_is_named_and_halts_by_what_it_could_lose(
+    practice: Start, vix: Path, tmp_path: Path, contracts: str, halt: str
+) -> None:
+    here, words = seller_of_one_entry(practice, vix, tmp_path)
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    sell(words, KEYS)
+    spread = read_state(tmp_path / "files" / "paper").spreads[0]
+    legs = [
+        {"symbol": each.contract.symbol, "side": each.side, "ratio_qty": "1"}
+        for each in spread.option_legs
+    ]
+    order = {"order_class": "mleg", "qty": contracts, "type": "limit", "limit_price": "-4.9"}
+    order |= {"time_in_force": "day", "client_order_id": "by-hand"}
+    trading(here).post("/orders", {**order, "legs": legs})
+    sell(words, KEYS)
+    whys = rows_of(path, "SELECT kind, why FROM halts")
+    assert whys == [(halt, f"order by-hand in options on {UNDER} is nobody's here")]
+    clear(path, halt, "a person")
+    sell(words, KEYS)
+    assert rows_of(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []
 
 
 def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_back(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
@@ -25,7 +26,7 @@ from alpaca.trading.requests import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import Answers, account_of
+from execution.alpaca.account import Answers, account_of, reading_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.holdings import Holding, held_in
 from execution.alpaca.order_requests import order_request
@@ -575,6 +576,60 @@ def test_an_order_that_is_done_or_of_options_is_none_and_one_that_is_not_underst
     assert read(None, None, orders).open_orders == ()
     with pytest.raises(BrokerError, match=r"qty is .*'ten'"):
         read(None, None, [open_order(qty="ten")])
+
+
+def option_leg(side: str | None, symbol: str, **more: Any) -> dict[str, Any]:
+    return {"symbol": symbol, "side": side, "qty": "4", "filled_qty": "1", **more}
+
+
+def several(*legs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return open_order(symbol="", side=None, qty="4", filled_qty="1", legs=[*legs], **more)
+
+
+PUTS = "SPY240920P00560000", "SPY240920P00555000"
+CALL = "SPY240920C00560000"
+LATER = "SPY241018P00555000"
+OTHER = "QQQ240920P00555000"
+
+
+@pytest.mark.parametrize(
+    ("entry", "root", "risk"),
+    [
+        (several(option_leg("sell", PUTS[0]), option_leg("buy", PUTS[1])), "SPY", 3 * 500),
+        (
+            several(option_leg("sell", PUTS[0]), option_leg("buy", PUTS[1]), limit_price="-1.25"),
+            "SPY",
+            3 * 500,
+        ),
+        (
+            several(option_leg("buy", PUTS[0]), option_leg("sell", PUTS[1]), limit_price="1.25"),
+            "SPY",
+            3 * 125,
+        ),
+        (several(option_leg("buy", PUTS[0]), option_leg("sell", PUTS[1])), "SPY", 3 * 500),
+        (
+            several(option_leg("sell", PUTS[0]), option_leg("buy", LATER), limit_price="-1"),
+            "SPY",
+            3 * 56_000,
+        ),
+        (open_order(symbol=PUTS[0], side="sell", limit_price="2"), "SPY", 10 * 56_000),
+        (open_order(symbol=CALL, limit_price="2"), "SPY", 2_000),
+        (open_order(symbol=CALL), "SPY", math.inf),
+        (open_order(symbol=CALL, side="sell", limit_price="2"), "SPY", math.inf),
+        (several(option_leg("buy", PUTS[0]), option_leg("sell", "SPY")), "SPY", math.inf),
+        (several(option_leg("sell", PUTS[0]), option_leg("buy", OTHER)), "QQQ SPY", math.inf),
+        (several(option_leg(None, PUTS[0]), limit_price="1"), "", math.inf),
+        (open_order(symbol=None, legs=None), "", math.inf),
+    ],
+)
+def test_an_open_order_of_options_is_read_with_what_it_could_lose(
+    entry: dict[str, Any], root: str, risk: float
+) -> None:
+    facts = {"cash": "1000", "currency": "USD", "multiplier": "1"}
+    reading = reading_of(Answers(facts, [], [entry], CLOCK))
+    assert reading.account.open_orders == ()
+    (found,) = reading.option_orders
+    assert (found.client_order_id, found.root, float(found.at_risk)) == ("o-1", root, risk)
 
 
 @pytest.mark.parametrize("symbol", ["NVDA", "BTC/USD", "BRK B"])
