@@ -12,7 +12,7 @@ import numpy as np
 from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts, halts_that_stood
 from execution.journal.intents import IntentBook
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
@@ -134,7 +134,8 @@ def open_account(
         try:
             account = OpenAccount(name, database, folder, notices, redact, now, pass_seconds)
             if set_aside is not None:
-                account.halt("journal", f"the journal was damaged and is kept as {set_aside.name}")
+                kept = f"the journal was damaged and is kept as {set_aside.name}"
+                account.halt("journal", f"{kept}; {halts_that_stood(set_aside)}")
             if account.killed:
                 raise InputError(
                     f"{account.kill_file} is there: nothing is traded; remove it first"

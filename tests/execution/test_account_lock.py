@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,10 @@ from execution.account_lock import (
     state_folder,
 )
 from execution.doctor import journal_said
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
 from execution.journal.intents import Intent, IntentBook
+from execution.live.open_account import open_account
 from execution.orders import Order
 from foundation.database import Database, unfinished_commit
 from foundation.errors import InputError
@@ -155,6 +159,52 @@ def test_a_row_of_an_earlier_version_that_says_nothing_has_its_journal_set_aside
     with journal_of_account("earlier", tmp_path, replace_damaged=True) as book:
         assert IntentBook(book.database).undetermined() == ()
     assert book.set_aside is not None
+
+
+def changed_row(database: Database) -> None:
+    database.execute("UPDATE intents SET job = 'other'")
+
+
+def spoilt_kind(database: Database) -> None:
+    database.execute("UPDATE halts SET kind = CAST(x'ff' AS TEXT) WHERE kind = 'cash'")
+
+
+def lost_halts(database: Database) -> None:
+    changed_row(database)
+    database.execute("DROP TABLE halts")
+
+
+def cleared(database: Database) -> None:
+    changed_row(database)
+    halts = Halts(database, EventLog(database))
+    for halt in halts.standing():
+        halts.clear(halt.kind, "Ada", NOW)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (changed_row, "what stood in it: drawdown, cash"),
+        (spoilt_kind, "what stood in it: drawdown, one of which the kind is spoilt"),
+        (lost_halts, "which halts stood in it cannot be read"),
+        (cleared, "no halt stood in it"),
+    ],
+)
+def test_a_journal_that_is_set_aside_has_its_halts_named(
+    tmp_path: Path, damage: Callable[[Database], None], said: str
+) -> None:
+    with journal_of_account("halted", tmp_path) as book:
+        IntentBook(book.database).begin(Intent(ORDER, NOW))
+        halts = Halts(book.database, EventLog(book.database))
+        halts.raise_halt("drawdown", "30 % from the peak", NOW)
+        halts.raise_halt("cash", "12 USD are missing", NOW)
+        damage(book.database)
+    with open_account("halted", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
+        [halt] = account.halts.standing()
+        [(alert,)] = account.database.rows("SELECT text FROM notices")
+    assert halt.kind == "journal"
+    assert halt.why.endswith(f".sqlite; {said}")
+    assert f".sqlite; {said}. Look at" in alert
 
 
 def test_what_was_begun_to_be_written_into_a_damaged_journal_is_kept_with_it(
