@@ -633,7 +633,10 @@ def test_halts_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
             "UPDATE halts SET kind = 'of_tomorrow', cleared_at = NULL, row_digest = ''"
             " WHERE number = 1"
         )
-    assert examined(here, tmp_path)["halts"].level == "failure", "what is not understood stops all"
+    said = examined(here, tmp_path)
+    assert said["journal"].level == "failure", "what is not understood stops all"
+    assert "the journal is damaged: halts, row 1: kind: " in said["journal"].found
+    assert said["halts"].found.startswith("not checked, because of journal")
 
 
 def test_a_kill_file_stops_everything_with_or_without_a_journal(
