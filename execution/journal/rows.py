@@ -337,7 +337,7 @@ def _problem(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {in_one_line(str(error.args[0]), _SHOWN)}"
     if isinstance(error, ArithmeticError):
-        return "a number in it is none"
+        return "what should be a number in it is none"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return in_one_line(str(error))
