@@ -179,7 +179,7 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
     partly = [name for name, state, each in intents if state == "canceled" and Decimal(each)]
     assert len(partly) > 2
     assert len({row[1] for row in rows}) == 6
-    assert desk.book.explained_flows(np.datetime64("1990", "ns")) == 0, "nobody paid anything in"
+    assert desk.book.listed.transferred(np.datetime64("1990", "ns")) == 0, "nobody paid anything in"
 
 
 def test_a_journal_that_begins_in_the_middle_counts_nothing_twice(practice: Start) -> None:

@@ -194,7 +194,7 @@ def test_an_order_that_the_venue_turns_down_counts_as_rejected(
 @pytest.mark.slow
 def test_a_trade_by_hand_counts_as_one(practice: Start, tmp_path: Path) -> None:
     def by_hand(here: Practice, _: Desk) -> None:
-        trading(here).submit_order(buy("SYA", 50))
+        trading(here).submit_order(buy("SYA", 400))
 
     journal = passes(begun(practice), tmp_path, *WORDS, count=3, before={1: by_hand})
     drift = drift_of(journal, *WORDS)
@@ -203,11 +203,11 @@ def test_a_trade_by_hand_counts_as_one(practice: Start, tmp_path: Path) -> None:
     (order,) = [order for order in drift.orders if order.outcome == "by_hand"]
     assert order.symbol == "SYA"
     assert order.live is not None
-    assert order.live.quantity == 50
+    assert order.live.quantity == 400
     assert order.live.price is not None
     mark = drift.simulated.end_marks["SYA"]
-    assert drift.terms["by_hand"] == 50 * (mark - order.live.price)
-    assert set(terms) == {"by_hand"}, "it halts the account: nothing is decided beside it"
+    assert drift.terms["by_hand"] == 400 * (mark - order.live.price)
+    assert set(terms) == {"by_hand"}, "so much halts the account: nothing is decided beside it"
     assert "unlisted" not in terms
     assert drift.each is not None
     assert drift.each.differences == ()

@@ -511,23 +511,23 @@ def test_a_clearing_counts_for_the_difference_that_was_shown_and_once(
     database = Database(tmp_path / JOURNAL)
     desk = Desk.at(here, database, tmp_path)
     desk.job.step()
-    trade_unlisted(here)
+    trade_unlisted(here, 3)
     here.advance(SECOND)
     desk.job.step()
-    trade_unlisted(here)
-    desk.live.halts.clear("positions", "a person", here.venue.now)
+    trade_unlisted(here, 3)
+    desk.live.halts.clear("symbols", "a person", here.venue.now)
     desk.job.step()
-    assert halted_by(desk) == ["positions"], "14 are more than the 7 that were shown"
-    desk.live.halts.clear("positions", "a person", here.venue.now)
+    assert halted_by(desk) == ["symbols"], "6 are more than the 3 that were shown"
+    desk.live.halts.clear("symbols", "a person", here.venue.now)
     here.advance("2024-02-20T17:30:00Z")
     desk.job.step()
     assert halted_by(desk) == []
     assert desk.cycles[-1].decision is not None
-    trade_unlisted(here, 14)
+    trade_unlisted(here, 6)
     here.advance("2024-02-20T18:30:00Z")
     desk.job.step()
-    assert halted_by(desk) == ["positions"], "it is the second time"
-    assert database.rows("SELECT kind FROM notices") == [("halt positions",)] * 3
+    assert halted_by(desk) == ["symbols"], "it is the second time"
+    assert database.rows("SELECT kind FROM notices") == [("halt symbols",)] * 3
 
 
 @pytest.mark.slow
@@ -540,8 +540,8 @@ def test_a_clearing_of_what_was_undone_lets_nothing_later_be(
     trade_unlisted(here)
     here.advance(SECOND)
     desk.job.step()
-    assert halted_by(desk) == ["positions"]
-    desk.live.halts.clear("positions", "a person", here.venue.now)
+    assert halted_by(desk) == ["symbols"]
+    desk.live.halts.clear("symbols", "a person", here.venue.now)
     trading(here).submit_order(
         MarketOrderRequest(**{**dict(buy("SYA", 7)), "side": OrderSide.SELL})
     )
@@ -553,9 +553,8 @@ def test_a_clearing_of_what_was_undone_lets_nothing_later_be(
     trade_unlisted(here)
     here.advance("2024-02-22T16:30:00Z")
     desk.job.step()
-    assert halted_by(desk) == ["positions"]
-    assert desk.cycles[-1].decision is None
-    assert database.rows("SELECT kind FROM notices") == [("halt positions",)] * 2
+    assert halted_by(desk) == ["symbols"]
+    assert database.rows("SELECT kind FROM notices") == [("halt symbols",)] * 2
 
 
 @pytest.mark.slow
@@ -570,5 +569,5 @@ def test_halts_and_kill_files_hold_whatever_folder_it_is_started_in(
     posts = len(here.posts)
     done = paper(here, tmp_path, f"folder={tmp_path}/elsewhere")
     assert done.returncode == 2
-    assert f"KILL stops everything; go on with folder={tmp_path}/data/live" in done.stderr
+    assert f"its journal is {tmp_path}/data/live/{account}/{JOURNAL}" in done.stderr
     assert len(here.posts) == posts

@@ -369,7 +369,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
 
 
 @pytest.mark.slow
-def test_a_halt_of_positions_is_cleared_once_by_a_machine_with_another_time(
+def test_a_halt_of_symbols_is_cleared_once_by_a_machine_with_another_time(
     practice: Start, tmp_path: Path
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
@@ -381,8 +381,7 @@ def test_a_halt_of_positions_is_cleared_once_by_a_machine_with_another_time(
         trade_unlisted(here)
         here.advance(instant)
         desk.job.step()
-        assert [halt.kind for halt in desk.live.halts.standing()] == ["positions"]
-        assert asked(tmp_path, "clear", "positions", "--by", "Ada")[0] == 0
+        assert [halt.kind for halt in desk.live.halts.standing()] == ["symbols"]
+        assert asked(tmp_path, "clear", "symbols", "--by", "Ada")[0] == 0
         desk.job.step()
         assert not desk.live.halts.standing()
-        assert desk.cycles[-1].decision is not None
