@@ -113,9 +113,9 @@ class Guards:
             return "" if intent.part in REDUCING else "everything is being closed"
         if self._stop:
             return f"the loop was told to stop ({self._stop.why})"
-        if why := why_stopped(self._halts, self._kill_file):
-            return why
         order = intent.order
+        if (why := why_stopped(self._halts, self._kill_file)) and not self._buys_back(order):
+            return why
         if not isinstance(order, Order | SpreadOrder):
             return "an order of event contracts goes to another venue"
         if isinstance(order, Order) and order.symbol in self._halts.set_aside():
@@ -129,6 +129,17 @@ class Guards:
         if seen and not why:
             seen.let_pass(order)
         return why
+
+    def _buys_back(self, order: object) -> bool:
+        """Whether an order ends what options owe, which a halt of what is held or of cash lets be.
+
+        A stop that waits for a person may cost all that a spread can lose, and what the venue holds
+        of its options is compared before each of these orders.
+        """
+        if not (isinstance(order, SpreadOrder) and order.reduces and order.closes):
+            return False
+        kinds = {halt.kind for halt in self._halts.standing() if halt.rule.forbids == "everything"}
+        return kinds <= {"positions", "cash"} and not is_there(self._kill_file)
 
     def _senseless_reduction(
         self, order: GuardedOrder, now: np.datetime64, seen: Sight | None

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -605,6 +605,24 @@ def test_a_spread_is_worth_what_it_can_lose(
     order = spread(*legs, qty=3).order
     assert isinstance(order, SpreadOrder)
     assert (order.root, order.width, order.closes) == ("SPXW", width, closes)
+
+
+@pytest.mark.parametrize("kind", get_args(HaltKind))
+def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_and_of_cash(
+    kind: HaltKind, tmp_path: Path
+) -> None:
+    desk = Desk(kill_file=tmp_path / KILL_FILE)
+    desk.halts.raise_halt(kind, "because", NOW, cause="{}")
+    closing = spread(*undone(*CONDOR), part="reduction")
+    back = replace(closing, order=replace(closing.order, reduces=True))  # type: ignore[type-var]
+    assert bool(desk.judge(back, NOW)) == (kind == "journal")
+    opening = spread(*CONDOR)
+    assert desk.judge(opening, NOW), "nothing is opened"
+    still_owing = replace(opening, order=replace(opening.order, reduces=True))  # type: ignore[type-var]
+    if kind in ("positions", "cash", "journal"):
+        assert desk.judge(replace(still_owing, part="reduction"), NOW), "it would owe more"
+    desk.kill_file.touch()
+    assert desk.judge(back, NOW), "the kill file stops everything"
 
 
 def test_legs_of_other_days_protect_nothing() -> None:
