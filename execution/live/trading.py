@@ -385,4 +385,6 @@ def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
 
 def profit_line(point: Point) -> str:
     """What was earned on the New York date of the last mark; deposits are no profit."""
-    return f"PnL: {-point.daily_loss:+.2%} today, equity {point.equity:,.2f} USD"
+    # A loss of less than is shown is no loss of nothing.
+    earned = round(-float(point.daily_loss), 4) + 0.0
+    return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"

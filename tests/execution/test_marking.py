@@ -53,7 +53,13 @@ def test_a_deposit_is_no_profit_of_the_day(
         plain = plain.next(at, equity, 0.0)
         moved = moved.next(at, worth * (1 + share), worth * share)
     assert float(moved.daily_loss) == pytest.approx(1 - days[-1][0] / yesterday, abs=1e-6)
-    assert profit_line(moved).split()[1] == profit_line(plain).split()[1]
+    assert float(moved.daily_loss) == pytest.approx(float(plain.daily_loss), abs=1e-9)
+
+
+@pytest.mark.parametrize(("equity", "said"), [(999.99, "+0.00%"), (990.0, "-1.00%")])
+def test_a_loss_of_less_than_is_shown_is_no_loss_of_nothing(equity: float, said: str) -> None:
+    point = Point.first(NOON, 1_000.0).next(NOON + HOUR, equity, 0.0)
+    assert profit_line(point).split()[1] == said
 
 
 def test_a_first_day_counts_from_its_first_mark() -> None:
