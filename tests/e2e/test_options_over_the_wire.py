@@ -731,7 +731,7 @@ def test_the_command_refuses_in_a_line(practice: Start, tmp_path: Path, vix: Pat
     for wrong, says in (
         ([], "vix"),
         (["vix=none.parquet", at], "none.parquet"),
-        (["vix=x", "AUTOSCALING_DATA_DIR=y", at], "begins one"),
+        ([f"vix={vix}", "AUTOSCALING_DATA_DIR=y", at], "begins one"),
         ([f"vix={vix}", "broker.url_override=http://127.0.0.1:9", "looks=1"], "no answer"),
     ):
         command = ["-m", "option_spreads.sell", *wrong]
