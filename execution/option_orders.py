@@ -12,13 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from execution.orders import Side
 from foundation.errors import InputError, OrderRejected, SenselessAnswer
 from trainingdata.sessions import session_of, sessions_between
+
+Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
 
 TWO_WEEKS = np.timedelta64(14, "D")  # within which there is a session
 SHARES = 100  # that an option is on
@@ -84,7 +86,7 @@ def contract_of(symbol: str) -> Contract:
         ) from None
 
 
-def least_worth(options: Mapping[Contract, Decimal]) -> Decimal | None:
+def least_worth(options: Mapping[Contract, Decimal | int]) -> Decimal | None:
     """USD that options which expire together are worth then at least; None for no bound.
 
     options: signed contracts. Between two strikes what they are worth is a line, so that the least
@@ -100,12 +102,27 @@ def least_worth(options: Mapping[Contract, Decimal]) -> Decimal | None:
     )
 
 
-def least_worths(options: Mapping[Contract, Decimal]) -> list[Decimal | None]:
-    """The same of each day on which some of them expire: no other day's protect them."""
-    by_expiry: dict[date, dict[Contract, Decimal]] = defaultdict(dict)
+def expiring_together(options: Mapping[Contract, Count]) -> list[dict[Contract, Count]]:
+    """Options that protect each other: of one root, on one day."""
+    together: dict[tuple[str, date], dict[Contract, Count]] = defaultdict(dict)
     for contract, count in options.items():
-        by_expiry[contract.expiry][contract] = count
-    return [least_worth(expiring) for expiring in by_expiry.values()]
+        together[contract.root, contract.expiry][contract] = count
+    return list(together.values())
+
+
+def least_worths(options: Mapping[Contract, Decimal | int]) -> list[Decimal | None]:
+    """`least_worth` of those that expire together."""
+    return [least_worth(each) for each in expiring_together(options)]
+
+
+def largest_loss(options: Mapping[Contract, Decimal | int]) -> Decimal | None:
+    """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
+    total = Decimal(0)
+    for worth in least_worths(options):
+        if worth is None:
+            return None
+        total += max(-worth, Decimal(0))
+    return total
 
 
 def _payoff(contract: Contract, end: Decimal) -> Decimal:
@@ -212,7 +229,7 @@ class SpreadOrder:
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
         """USD that the legs of each day are worth at least; sign: -1 for whoever owes them."""
-        return least_worths({leg.contract: Decimal(sign * leg.direction) for leg in self.legs})
+        return least_worths({leg.contract: sign * leg.direction for leg in self.legs})
 
     def at_risk(self, contracts: Decimal) -> float:
         """USD that so many of these spreads can lose."""

@@ -12,6 +12,7 @@ from foundation.errors import InputError
 
 LARGEST = 14  # digits before the point but one: a thousand million million
 FINEST = -24  # digits behind it
+INFINITE = Decimal("Infinity")
 EXACT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
 # Python reads 1_000 as well, and the digits of every script.
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

@@ -21,7 +21,7 @@ from execution.alpaca.holdings import (
     symbol_held,
 )
 from execution.journal.intents import Intent
-from execution.option_orders import SHARES, Contract, contract_of, is_option, least_worths
+from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
 from execution.orders import (
     ORDER_TYPES,
     TIMES_IN_FORCE,
@@ -31,6 +31,7 @@ from execution.orders import (
     OrderType,
     coin_bids,
 )
+from foundation.decimals import INFINITE
 from foundation.errors import BrokerError
 from trainingdata.instruments import foreign_symbol
 
@@ -41,7 +42,6 @@ Entry = Mapping[str, Any]
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
-INFINITE = Decimal("Infinity")
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
 
@@ -340,12 +340,10 @@ def _option_order(entry: Entry) -> OptionOrder:
     return OptionOrder(_identity(entry), " ".join(roots), risk)
 
 
-def _loss_of(options: Mapping[Contract, Decimal]) -> Decimal:
-    """USD that options owe at their ends at most; infinite where nothing bounds that."""
-    owed = Decimal(0)
-    for least in least_worths(options):
-        owed += INFINITE if least is None else max(-least, Decimal(0))
-    return owed
+def _loss_of(options: Mapping[Contract, Decimal | int]) -> Decimal:
+    """USD that options can lose at expiry at most; infinite where nothing bounds that."""
+    loss = largest_loss(options)
+    return INFINITE if loss is None else loss
 
 
 def _price(price: Decimal | None) -> float | None:

@@ -104,9 +104,8 @@ class OrderEntry:
     filled_at = maybe("filled_at", an_instant)
     updated_at = Needed("updated_at", an_instant)
     side = Needed("side", one_of("buy", "sell"))
-    traded_side = maybe(
-        "side", one_of("buy", "sell")
-    )  # an order of several legs has none of its own
+    # An order of several legs has none of its own.
+    traded_side = maybe("side", one_of("buy", "sell"))
     type = maybe("type", words)
     time_in_force = maybe("time_in_force", words)
     limit_price = maybe("limit_price", positive)

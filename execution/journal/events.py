@@ -87,6 +87,6 @@ class EventLog:
 
     def events(self, subject: str | None = None) -> list[Event]:
         """What happened, oldest first; subject: to what, none to anything."""
-        return _EVENTS.rows(
-            self._database, "WHERE ? IS NULL OR subject = ? ORDER BY number", (subject, subject)
-        )
+        if subject is None:
+            return _EVENTS.rows(self._database, "ORDER BY number")
+        return _EVENTS.rows(self._database, "WHERE subject = ? ORDER BY number", (subject,))

@@ -154,6 +154,7 @@ _HALTS = Table(
 )
 _CAUSES = Table("halt_causes", _Cause)
 _STANDING = "WHERE cleared_at IS NULL ORDER BY number"
+_LATEST = "WHERE number IN (SELECT max(number) FROM halts GROUP BY kind) ORDER BY number"
 
 
 class Halts:
@@ -257,7 +258,8 @@ class Halts:
 
     def latest(self) -> dict[HaltKind, Halt]:
         """The last halt of each kind, whether it stands or not."""
-        return {halt.kind: halt for halt in self.history()}
+        found = _HALTS.rows(self._database, _LATEST)
+        return {halt.kind: halt for halt in found}
 
     def history(self) -> tuple[Halt, ...]:
         """Every halt that ever was, oldest first."""

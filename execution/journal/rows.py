@@ -251,8 +251,8 @@ class Table(Generic[Value]):
                         self._meaning(row)
 
     def _key_of(self, row: Value) -> list[object]:
-        cells = self._cells(row)
-        return [cells[column] for column in self._key]
+        names = dict(zip(self.columns, self._fields, strict=True))
+        return [getattr(row, names[column]) for column in self._key]
 
     def _query(self, clause: str, digest: str = DIGEST) -> str:
         return f"SELECT {', '.join([*self.columns, digest])} FROM {self.name} {clause}"

@@ -11,7 +11,6 @@ from decimal import Decimal
 import numpy as np
 
 from execution.alpaca.account import (
-    INFINITE,
     MOST_LENT,
     OptionOrder,
     Reading,
@@ -39,7 +38,7 @@ from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Order, coin_bids
 from execution.sight import Sight
-from foundation.decimals import plain, total
+from foundation.decimals import INFINITE, plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
@@ -181,13 +180,12 @@ class LiveAccount:
             return account
         whys = {symbol: [f"{symbol} is {each}"] for symbol, each in self._odd.items()}
         causes = {symbol: [text] for symbol, text in _surpluses(self._odd).items()}
-        stake = self._at_stake
         orders = self._holdings.unknown(account.open_orders)
         for order in orders:
             name, symbol = order.client_order_id, order.symbol
             whys.setdefault(symbol, []).append(f"order {name} in {symbol} is nobody's here")
             causes.setdefault(symbol, []).append(name)
-            stake += self._worth_of(order, account)
+        stake = self._at_stake + self._worth_of(orders, account)
         others = self._holdings.unknown(options)
         stake += _name_option_orders(others, whys, causes)
         line = "; ".join(why for _, each in sorted(whys.items()) for why in each)
@@ -211,15 +209,12 @@ class LiveAccount:
             self.account.halt(kind, line, cause=cause)
         return replace(account, undetermined=account.undetermined | {*whys})
 
-    def _worth_of(self, order: Order, account: Account) -> Decimal:
-        """USD that an order may trade, at its own price or at the market's, whichever is more."""
-        own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
-        seen = account.prices.get(order.symbol)
-        market = self._units({}, [order.symbol]) if seen is None else {"": Decimal(repr(seen))}
-        # A sale trades at the market, however low its limit is.
-        if not market and (order.side == "sell" or not own):
-            return INFINITE
-        return order.qty * max(*own, *market.values(), NONE)
+    def _worth_of(self, orders: Iterable[Order], account: Account) -> Decimal:
+        """USD that orders may trade, at their own prices or at the market's, whichever is more."""
+        seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
+        unseen = {order.symbol for order in orders} - {*seen}
+        market = {**seen, **self._units({}, unseen)}
+        return total(_worth_of(order, market.get(order.symbol)) for order in orders)
 
     def _end_odd(self) -> None:
         """End halts of what was odd, and have what a person has cleared count no more."""
@@ -427,6 +422,15 @@ def _doubts(doubted: Mapping[str, float], marks: Mapping[str, float]) -> str:
         last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
         whys.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
     return "; ".join(whys)
+
+
+def _worth_of(order: Order, market: Decimal | None) -> Decimal:
+    """USD that an order may trade; market: what its symbol trades at, none where nobody knows."""
+    own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
+    # A sale trades at the market, however low its limit is.
+    if market is None and (order.side == "sell" or not own):
+        return INFINITE
+    return order.qty * max(*own, NONE if market is None else market, NONE)
 
 
 def _name_option_orders(

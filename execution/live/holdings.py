@@ -14,24 +14,30 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from execution.alpaca.account import INFINITE, OptionOrder
+from execution.alpaca.account import OptionOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, Owned
 from execution.journal.ground import GroundBook
 from execution.journal.intents import UNDETERMINED, Intent, IntentBook
 from execution.live.cash import CashReading
-from execution.option_orders import Contract, SpreadOrder, contract_of, is_option, least_worth
+from execution.option_orders import (
+    Contract,
+    SpreadOrder,
+    contract_of,
+    expiring_together,
+    is_option,
+    largest_loss,
+)
 from execution.orders import Order
 from foundation.cents import CENT
 from foundation.database import Database
-from foundation.decimals import EXACT, plain, total
+from foundation.decimals import EXACT, INFINITE, plain, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 
@@ -331,17 +337,16 @@ def at_stake(
     marked: USD of positions when the account was marked last, signed: what has no price now.
     """
     stake = NONE
-    options: defaultdict[tuple[str, date], dict[Contract, Decimal]] = defaultdict(dict)
+    options: dict[Contract, Decimal] = {}
     for symbol, surplus in surpluses.items():
         if is_option(symbol):
-            contract = contract_of(symbol)
-            options[contract.root, contract.expiry][contract] = surplus
+            options[contract_of(symbol)] = surplus
         elif symbol in units:
             stake += abs(surplus) * units[symbol]
         else:
             stake += Decimal(repr(abs(marked.get(symbol, 0.0)))) or INFINITE
-    for together in options.values():
-        least = least_worth(together)
+    for together in expiring_together(options):
+        loss = largest_loss(together)
         worth = total(abs(n) * units.get(each.symbol, NONE) for each, n in together.items())
-        stake += INFINITE if least is None else max(-least, worth)
+        stake += INFINITE if loss is None else max(loss, worth)
     return stake

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import Position
 from execution.alpaca.holdings import holdings_of
-from execution.option_orders import Contract, contract_of, is_option, least_worth
+from execution.option_orders import (
+    Contract,
+    contract_of,
+    expiring_together,
+    is_option,
+    least_worth,
+)
 from execution.orders import Account
 from foundation.cents import to_cents, usd_text
 from foundation.counts import counted
@@ -112,19 +118,18 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
     InputError
         for calls that were sold without a call against each: what they lose has no bound.
     """
-    groups: dict[tuple[str, date], dict[Contract, Decimal]] = {}
+    held: dict[Contract, Decimal] = defaultdict(Decimal)
     for row in positions:
         name = Position.symbol.of(row)
         if is_option(name):
-            contract = contract_of(name)
-            legs = groups.setdefault((contract.root, contract.expiry), {})
-            legs[contract] = legs.get(contract, Decimal(0)) + Position.qty.of(row)
-    if not groups:
+            held[contract_of(name)] += Position.qty.of(row)
+    if not held:
         return 0.0, ""
     least = Decimal(0)
-    for (root, _), legs in groups.items():
-        worth = least_worth(legs)
+    for together in expiring_together(held):
+        worth = least_worth(together)
         if worth is None:
+            root = next(iter(together)).root
             raise InputError(
                 f"account: calls on {root} were sold without as many bought: what they can lose has"
                 " no bound"

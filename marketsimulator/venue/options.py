@@ -149,7 +149,11 @@ class VenueOptions:
     @property
     def tickets(self) -> dict[str, SpreadTicket]:
         """Orders by client_order_id, in the order they came."""
-        return {name: desk.tickets[name] for name, desk in self._desk_of.items()}
+        return {name: self._ticket(name) for name in self._desk_of}
+
+    def took(self, client_order_id: str) -> bool:
+        """Whether an order of that id is one of options."""
+        return client_order_id in self._desk_of
 
     def client_order_id_of(self, number: str) -> str | None:
         """The client's id of the order that the venue calls so; None where there is none."""
@@ -163,14 +167,14 @@ class VenueOptions:
         Refused
             for one that is not open.
         """
-        status = self.tickets[client_order_id].status
+        status = self._ticket(client_order_id).status
         if status != "new":
             raise Refused(422, 42210000, f"order is already in {status} state")
         self._desk_of[client_order_id].cancel(client_order_id)
 
     def answer(self, client_order_id: str, *, nested: bool = True) -> Answer:
         """An order in Alpaca's words; nested: with its legs in it."""
-        return spread_answer(self.tickets[client_order_id], nested=nested)
+        return spread_answer(self._ticket(client_order_id), nested=nested)
 
     def positions(self) -> list[Answer]:
         """Options held, as `GET /v2/positions` says them."""
@@ -193,6 +197,9 @@ class VenueOptions:
             for contract, quote in desk.quotes(contracts).items():
                 quotes[contract.symbol] = quote_answer(quote, now)
         return quotes
+
+    def _ticket(self, client_order_id: str) -> SpreadTicket:
+        return self._desk_of[client_order_id].tickets[client_order_id]
 
     def _note_fill(self, ticket: SpreadTicket) -> None:
         """Write down what each leg of an order has traded, as Alpaca does."""

@@ -116,7 +116,7 @@ class OrderEntry:
         """`GET /v2/orders:by_client_order_id`."""
         name = request.query.get("client_order_id", "")
         options = self._venue.options
-        if name in options.tickets:
+        if options.took(name):
             return self._disguised(options.answer(name, nested=False), request)
         return self._disguised(self._venue.ticket_of_client_id(name).answer(), request)
 

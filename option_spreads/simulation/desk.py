@@ -7,7 +7,7 @@ as it is held; a position that can lose without bound is refused.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -23,7 +23,7 @@ from execution.option_orders import (
     Quote,
     SpreadFill,
     SpreadOrder,
-    least_worths,
+    largest_loss,
     net_price,
 )
 from foundation.errors import OrderRejected
@@ -351,16 +351,6 @@ class OptionDesk:
             return None
         rest_of_today = self._terms.smile.implied.session_days(float((first.closes - now) / MINUTE))
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
-
-
-def largest_loss(positions: Mapping[Contract, int]) -> Decimal | None:
-    """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
-    total = Decimal(0)
-    for worth in least_worths({contract: Decimal(n) for contract, n in positions.items()}):
-        if worth is None:
-            return None
-        total += max(-worth, Decimal(0))
-    return total
 
 
 def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[Contract, int]:

@@ -177,9 +177,9 @@ def test_an_order_of_nobody_counts_at_the_market_whatever_its_limit(
         limit_price=limit,
         type="limit" if limit else "market",
     )  # type: ignore[arg-type]
-    assert desk.live._worth_of(order, account) > Decimal(repr(0.1 * account.equity))
+    assert desk.live._worth_of([order], account) > Decimal(repr(0.1 * account.equity))
     unseen = replace(order, symbol="NONE", client_order_id="other")
-    assert desk.live._worth_of(unseen, account) == Decimal("Infinity")
+    assert desk.live._worth_of([unseen], account) == Decimal("Infinity")
 
 
 def test_an_order_of_nobody_is_worth_what_it_would_buy(desk: Desk, here: Practice) -> None:

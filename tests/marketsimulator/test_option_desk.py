@@ -13,9 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.option_orders import Contract, OptionLeg, SpreadOrder, contract_of
+from execution.option_orders import (
+    Contract,
+    OptionLeg,
+    SpreadOrder,
+    contract_of,
+    largest_loss,
+)
 from foundation.errors import InputError, OrderRejected
-from option_spreads.simulation.desk import OptionDesk, QuotedTerms, largest_loss
+from option_spreads.simulation.desk import OptionDesk, QuotedTerms
 
 DAY = date(2024, 4, 2)
 NEXT = date(2024, 4, 3)
