@@ -40,7 +40,7 @@ from execution.live.accounts import TRADE
 from execution.live.cycle import NOTHING_CLOSED, OLDEST_BAR, Cycle, decided_cycle, next_instant
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
-from execution.live.runner import run_loop
+from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.trader import Trader
@@ -187,15 +187,13 @@ def at_venue(config: DictConfig) -> None:
         summary = run_replay(settings, keys, feed, trader, output, overwrite=overwrite, show=noted)
         sys.stdout.write(f"{summary}\n")
     elif config.mode in SENDING:
-        run_loop(
-            settings,
-            keys,
-            feed,
-            trader if TRADE in settings.jobs else None,
-            Supervisor.of(os.environ),
-            cycles=config.cycles,
-            show=shown,
-        )
+        decides = trader if TRADE in settings.jobs else None
+        supervisor, cycles = Supervisor.of(os.environ), config.cycles
+        with trading_loop(
+            settings, keys, feed, decides, supervisor, cycles=cycles, show=shown
+        ) as loop:
+            if loop is not None:
+                loop.run()
     else:
         broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
         cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))

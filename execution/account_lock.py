@@ -22,7 +22,14 @@ from execution.journal.intents import refuse_earlier
 from execution.journal.migrations import as_it_is_today
 from execution.journal.rows import refuse_changed, refuse_senseless
 from foundation.clock import system_clock
-from foundation.database import Damaged, Database, damage_named, refuse_spoilt, unfinished_commit
+from foundation.database import (
+    Damaged,
+    Database,
+    damage_named,
+    refuse_spoilt,
+    rows_of,
+    unfinished_commit,
+)
 from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.private import keep_private
@@ -158,6 +165,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     """
     if not path.exists():
         return None
+    asides = f"{path.stem}-damaged-"
     try:
         if known:
             refuse_emptied(path)
@@ -165,8 +173,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     except Damaged as error:
         if not replace_damaged:
             raise
-        stamp = compact_text(system_clock())
-        aside = path.with_name(f"{path.stem}-damaged-{stamp}{path.suffix}")
+        aside = path.with_name(f"{asides}{compact_text(system_clock())}{path.suffix}")
         log.error("%s; it is kept as %s", error, aside)
         path.rename(aside)
         # What SQLite had begun to write belongs to the damaged file.
@@ -174,7 +181,10 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
         if rest.exists():
             rest.rename(unfinished_commit(aside))
         return aside
-    return None
+    if rows_of(path, "SELECT 1 FROM sqlite_master LIMIT 1"):
+        return None
+    # A process that had put one aside was killed before it began this one.
+    return max(path.parent.glob(f"{asides}*{path.suffix}"), default=None)
 
 
 def refuse_emptied(path: Path) -> None:

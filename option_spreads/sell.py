@@ -24,7 +24,7 @@ import sys
 from collections.abc import Sequence
 
 from execution.live.accounts import SPREADS
-from execution.live.runner import run_loop
+from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
@@ -60,7 +60,7 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         spreads=tuple(words),
     )
     data = MarketData(selling.broker, keys, selling.feed)
-    run_loop(
+    with trading_loop(
         settings,
         keys,
         BarFeed(data, (), settings.history_days),
@@ -68,7 +68,9 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         Supervisor.of(os.environ),
         cycles=selling.looks,
         show=lambda cycle: None,
-    )
+    ) as loop:
+        if loop is not None:
+            loop.run()
 
 
 def main() -> None:

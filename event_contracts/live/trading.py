@@ -36,7 +36,7 @@ from event_contracts.trading.venue_orders import order_of
 from execution.journal.intents import TAKEN, Intent, IntentBook
 from execution.live.loop import Stop
 from execution.live.page import Bounds, Section
-from execution.live.runner import awaited, run_jobs
+from execution.live.runner import awaited, kept_loop
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError
 from foundation.page import render_page
@@ -206,7 +206,7 @@ def trade(
             hopeless=(AccessRefused, UnknownMarket),
         )
         if job is not None:
-            run_jobs(
+            with kept_loop(
                 [job],
                 account,
                 stop,
@@ -215,7 +215,8 @@ def trade(
                 bounds=Bounds(float(settings.limits.share), settings.guards),
                 sections=[sizes_section(account.book)],
                 halt_after=settings.halt_after,
-            )
+            ) as loop:
+                loop.run()
             log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
 
 

@@ -22,7 +22,7 @@ from event_contracts.trading.orders import LimitOrder, Outcome, Verb
 from event_contracts.trading.records import TICK, MarketSpan, MarketUpdate
 from execution.journal.events import EventLog
 from execution.journal.intents import Intent, IntentBook
-from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole, checked, stamp
+from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole, stamp
 from foundation.database import Database
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -73,10 +73,18 @@ class _Tick:
     estimate: Real
 
 
+def _span(row: _Span) -> tuple[str, MarketSpan]:
+    return row.market, MarketSpan(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
+
+
+def _update(row: _Tick) -> MarketUpdate:
+    return MarketUpdate(row.market, row.at, np.array([astuple(row)[2:]], TICK)[0])
+
+
 _BEGAN = Table("kalshi_began", _Began)
 _BOOKS = Table("kalshi_books", _Books)
-_SPANS = Table("kalshi_markets", _Span)
-_TICKS = Table("kalshi_ticks", _Tick, key="market, at")
+_SPANS = Table("kalshi_markets", _Span, meaning=_span)
+_TICKS = Table("kalshi_ticks", _Tick, key="market, at", meaning=_update)
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 
@@ -157,21 +165,11 @@ class ActionRecords:
 
     def spans(self) -> Mapping[str, MarketSpan]:
         """The steps of every market that was ever shown."""
-        spans = {}
-        for row in _SPANS.rows(self.database):
-            with checked(self.database.path, _SPANS.name, row.market):
-                interval = np.timedelta64(row.interval, "ns")
-                spans[row.market] = MarketSpan(row.begins, interval, row.rows)
-        return spans
+        return dict(_SPANS.made(self.database, _span))
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         """The ticks of a market, oldest first."""
-        updates = []
-        for row in _TICKS.rows(self.database, "WHERE market = ? ORDER BY at", (market,)):
-            with checked(self.database.path, _TICKS.name, market, row.at):
-                tick = np.array([astuple(row)[2:]], TICK)[0]
-                updates.append(MarketUpdate(market, row.at, tick))
-        return updates
+        return _TICKS.made(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """The decisions on a market, or on all, oldest first."""

@@ -25,7 +25,7 @@ from pydantic import Json
 
 from execution.journal.events import EventLog
 from execution.journal.orders import AnyOrder, order_of, words_of
-from execution.journal.rows import Exact, Instant, Table, Text, checked
+from execution.journal.rows import Exact, Instant, Table, Text
 from execution.orders import Order
 from foundation.database import Database, rows_of, rows_of_table
 from foundation.errors import InputError
@@ -175,30 +175,29 @@ class _IntentRow:
     filled_price: Exact | None
     successor: Text
 
-    @property
-    def intent(self) -> Intent:
-        """What it says."""
-        order = order_of(
-            self.client_order_id,
-            self.terms,
-            reason=self.reason,
-            reduces=self.part in ("reduction", "night"),
-            expires_at=self.expires_at,
-        )
-        said = (self.venue_id, self.filled, self.filled_price, self.successor)
-        return Intent(
-            order=order,
-            sent_at=self.sent_at,
-            expires_at=self.expires_at,
-            state=self.state,
-            why=self.why,
-            job=self.job,
-            venue=self.venue,
-            decision=self.decision,
-            part=self.part,
-            reason=self.reason,
-            progress=Progress(self.state, *said),
-        )
+
+def _intent(row: _IntentRow) -> Intent:
+    order = order_of(
+        row.client_order_id,
+        row.terms,
+        reason=row.reason,
+        reduces=row.part in ("reduction", "night"),
+        expires_at=row.expires_at,
+    )
+    said = (row.venue_id, row.filled, row.filled_price, row.successor)
+    return Intent(
+        order=order,
+        sent_at=row.sent_at,
+        expires_at=row.expires_at,
+        state=row.state,
+        why=row.why,
+        job=row.job,
+        venue=row.venue,
+        decision=row.decision,
+        part=row.part,
+        reason=row.reason,
+        progress=Progress(row.state, *said),
+    )
 
 
 def _row(intent: Intent, state: State) -> _IntentRow:
@@ -230,7 +229,7 @@ _INTENTS = Table(
     "CREATE INDEX IF NOT EXISTS intents_by_sending ON intents (sent_at)",
     "CREATE INDEX IF NOT EXISTS intents_by_decision ON intents (decision)",
     "CREATE INDEX IF NOT EXISTS intents_by_venue ON intents (venue_id)",
-    meaning=lambda row: row.intent,
+    meaning=_intent,
     computed=[
         f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
         for word in _WORDS
@@ -351,7 +350,7 @@ class IntentBook:
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
-        return _intents(self._database, clause, (*names, most))
+        return tuple(_INTENTS.made(self._database, _intent, clause, (*names, most)))
 
     def of_decision(self, decision: str) -> tuple[Intent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
@@ -367,20 +366,13 @@ class IntentBook:
 
     def select(self, condition: str, values: Sequence[str] = ()) -> tuple[Intent, ...]:
         """Those for which an SQL condition holds, oldest first."""
-        return _intents(self._database, f"WHERE {condition} ORDER BY rowid", values)
+        found = f"WHERE {condition} ORDER BY rowid"
+        return tuple(_INTENTS.made(self._database, _intent, found, values))
 
 
 def intents_of(database: Database) -> tuple[Intent, ...]:
     """All intents of an account, oldest first."""
-    return _intents(database, "ORDER BY rowid")
-
-
-def _intents(database: Database, clause: str, values: Sequence[object] = ()) -> tuple[Intent, ...]:
-    intents = []
-    for row in _INTENTS.rows(database, clause, values):
-        with checked(database.path, "intents", row.client_order_id):
-            intents.append(row.intent)
-    return tuple(intents)
+    return tuple(_INTENTS.made(database, _intent, "ORDER BY rowid"))
 
 
 def undetermined_count(journal: Path) -> int:

@@ -28,6 +28,7 @@ from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
 
 Value = TypeVar("Value")
+Made = TypeVar("Made")
 
 # numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
@@ -103,7 +104,7 @@ class Table(Generic[Value]):
     key: columns that tell rows apart; the first one, where none is named.
     counted: whether that is a number that SQLite counts.
     renamed: what columns are called, where a field is called otherwise.
-    meaning: what is made of a row, and refuses what says nothing; nothing where it is none.
+    meaning: what is made of a row, and refuses what says nothing.
     computed: definitions of columns that no row has.
     more: other definitions, as of an index.
     """
@@ -116,7 +117,7 @@ class Table(Generic[Value]):
         key: str = "",
         counted: bool = False,
         renamed: Mapping[str, str] | None = None,
-        meaning: Callable[[Value], object] | None = None,
+        meaning: Callable[[Value], object] = lambda row: row,
         computed: Sequence[str] = (),
     ) -> None:
         self.name = name
@@ -217,6 +218,20 @@ class Table(Generic[Value]):
         """
         return self._values(database.rows(self._query(clause), values), database.path)
 
+    def made(
+        self,
+        database: Database,
+        make: Callable[[Value], Made],
+        clause: str = "",
+        values: Sequence[object] = (),
+    ) -> list[Made]:
+        """What is made of rows that a clause finds; what refuses to be is an error of its row."""
+        made = []
+        for row in self.rows(database, clause, values):
+            with checked(database.path, self.name, *self._key_of(row)):
+                made.append(make(row))
+        return made
+
     def last(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
     ) -> Value | None:
@@ -245,10 +260,7 @@ class Table(Generic[Value]):
         while found := database.rows(f"{after} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
             begin, [last] = last, found[-1]
             clause = f"WHERE rowid > ? AND rowid <= ? AND {DIGEST} = ''"
-            for row in self.rows(database, clause, (begin, last)):
-                if self._meaning is not None:
-                    with checked(database.path, self.name, *self._key_of(row)):
-                        self._meaning(row)
+            self.made(database, self._meaning, clause, (begin, last))
 
     def _key_of(self, row: Value) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))

@@ -132,10 +132,15 @@ def open_account(
             database, folder, set_aside = held.enter_context(opened)
         notices = held.enter_context(Notices(healthcheck, alerts, None if dry else folder))
         try:
-            account = OpenAccount(name, database, folder, notices, redact, now, pass_seconds)
+            found = HaltChanges()
             if set_aside is not None:
                 kept = f"the journal was damaged and is kept as {set_aside.name}"
-                account.halt("journal", f"{kept}; {halts_that_stood(set_aside)}")
+                found = HaltChanges(raised={"journal": f"{kept}; {halts_that_stood(set_aside)}"})
+            # A journal begins with what halts it, or not at all.
+            with database.transaction():
+                account = OpenAccount(name, database, folder, notices, redact, now, pass_seconds)
+                account.halts.apply(found, now())
+            account.tell_of_changes(found)
             if account.killed:
                 raise InputError(
                     f"{account.kill_file} is there: nothing is traded; remove it first"

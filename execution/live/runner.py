@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +42,8 @@ NAMES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
-def run_loop(
+@contextmanager
+def trading_loop(
     settings: LiveSettings,
     keys: Keys,
     feed: BarFeed,
@@ -51,8 +52,8 @@ def run_loop(
     *,
     cycles: int | None,
     show: Callable[[Cycle], None],
-) -> None:
-    """Trade an account, pass after pass, until all were made or it is told to stop.
+) -> Iterator[Loop | None]:
+    """The loop over an account of Alpaca's; none where it was told to stop before it began.
 
     trader: decides for the job of stocks and coins; none where that is not among the jobs.
     supervisor: told that the loop is ready and alive.
@@ -71,6 +72,7 @@ def run_loop(
         connection = VenueConnection(settings.broker, keys)
         account_id = awaited(connection.account_id, stop, supervisor, patient=cycles is None)
         if account_id is None:
+            yield None
             return
         account = held.enter_context(
             open_account(
@@ -106,22 +108,25 @@ def run_loop(
 
         limits = settings.limits
         watched = WatchedClock(live)
-        run_jobs(
-            jobs,
-            account,
-            stop,
-            supervisor,
-            clock=watched,
-            answers=watched.answers,
-            bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
-            sections=sections,
-            halt_after=settings.halt_after,
-            flatten=settings.flatten_at_stop,
-            symbols=settings.symbols,
+        yield held.enter_context(
+            kept_loop(
+                jobs,
+                account,
+                stop,
+                supervisor,
+                clock=watched,
+                answers=watched.answers,
+                bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
+                sections=sections,
+                halt_after=settings.halt_after,
+                flatten=settings.flatten_at_stop,
+                symbols=settings.symbols,
+            )
         )
 
 
-def run_jobs(
+@contextmanager
+def kept_loop(
     jobs: Sequence[Job],
     account: OpenAccount,
     stop: Stop,
@@ -134,8 +139,8 @@ def run_jobs(
     halt_after: int,
     flatten: bool = False,
     symbols: Sequence[str] = (),
-) -> None:
-    """Step the jobs of an account until none is due any more or it is told to stop, and end them.
+) -> Iterator[Loop]:
+    """The loop over the jobs of an account, which are ended where it was told to stop.
 
     supervisor: told that the loop is ready and alive.
     clock, answers, halt_after: as for `Loop`.
@@ -160,7 +165,7 @@ def run_jobs(
     with page.kept(stop):
         supervisor.notify(READY=1)
         expect = account.next_pass.expect
-        Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect).run()
+        yield Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect)
         if not stop:
             account.next_pass.expect_none()
             account.events.append("stopped", jobs[-1].name, {"why": "all its passes are made"})

@@ -207,6 +207,23 @@ def test_a_journal_that_is_set_aside_has_its_halts_named(
     assert f".sqlite; {said}. Look at" in alert
 
 
+def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it_came(
+    tmp_path: Path,
+) -> None:
+    with journal_of_account("killed", tmp_path) as book:
+        path = book.folder / JOURNAL
+    path.write_bytes(b"no journal")
+    for _ in range(2):  # the second one is as a kill before the first table leaves it
+        with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
+            assert not book.database.rows("SELECT name FROM sqlite_master")
+        assert book.set_aside is not None
+    with open_account("killed", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
+        [halt] = account.halts.standing()
+    assert halt.kind == "journal"
+    with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
+        assert book.set_aside is None
+
+
 def test_what_was_begun_to_be_written_into_a_damaged_journal_is_kept_with_it(
     tmp_path: Path,
 ) -> None:
