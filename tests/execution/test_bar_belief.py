@@ -108,6 +108,20 @@ def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed()
     assert belief.believed(bars, {})[0].mask.all(), "it was corrected"
 
 
+def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_true() -> None:
+    bars = market(2)
+    true = last_prices(bars.between(0, COUNT - 3))["AAAUSD"]
+    later = bars
+    for back, close in ((3, 0.7 * true), (2, true), (1, 0.7 * true)):
+        now = last_prices(bars.between(0, COUNT - back + 1))["AAAUSD"]
+        later = spoilt(later, 0, COUNT - back, close / now)
+    belief = BarBelief()
+    _, doubted = belief.believed(later.between(0, COUNT - 2), {"AAAUSD": true})
+    assert list(doubted) == ["AAAUSD"]
+    for end in (COUNT - 1, COUNT):
+        assert not belief.believed(later.between(0, end), {})[0].mask[0, COUNT - 3]
+
+
 def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> None:
     bars = market(3)
     belief = BarBelief()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -144,6 +145,14 @@ def test_an_account_without_equity_sells_all_of_its_stocks() -> None:
     assert is_over_the_ceiling(account, LIMITS)
     (order,) = cuts(account)
     assert order.qty == 10
+
+
+def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
+    positions, prices = {"NVDA": Decimal(2000)}, {"NVDA": 100.0}
+    account = Account(-100_000.0, positions, prices, NOW, leverage=4.0)
+    assert not is_over_the_ceiling(account, LIMITS)
+    assert not is_over_the_ceiling(replace(account, cash=-100_000.00001), LIMITS)
+    assert is_over_the_ceiling(replace(account, cash=-100_001.0), LIMITS)
 
 
 def test_a_broker_that_lends_less_than_twice_binds_at_what_it_lends() -> None:

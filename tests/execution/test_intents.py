@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from execution.account_lock import JOURNAL, journal_of_account
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.events import EventLog
-from execution.journal.intents import ENDED, STATES, UNSENT, Intent, IntentBook, Progress, State
+from execution.journal.intents import (
+    ENDED,
+    STATES,
+    UNSENT,
+    Intent,
+    IntentBook,
+    Progress,
+    State,
+    undetermined_count,
+)
 from execution.live.__main__ import clear, status
 from execution.orders import Order
 from foundation.database import Database, DatabaseFailed
@@ -195,6 +204,18 @@ def test_the_columns_that_readers_look_at_are_there() -> None:
     assert database.rows(f"{query} FROM intents") == [
         ("a", "trade", "alpaca", "", "", "BTCUSD", "buy", "3", "market", "sending")
     ]
+
+
+def test_orders_of_unknown_fate_are_counted_in_a_file(tmp_path: Path) -> None:
+    with journal_of_account("counted", tmp_path) as kept:
+        path = kept.folder / JOURNAL
+        assert undetermined_count(path) == 0, "there is no table yet"
+        book = IntentBook(kept.database)
+        for name in "abc":
+            book.begin(replace(INTENT, order=replace(ORDER, client_order_id=name)))
+        book.settle("a", "open", "no answer")
+        book.settle("b", "rejected", "no")
+    assert undetermined_count(path) == 2, "one that is being sent is one"
 
 
 def order(name: str, status: str, **more: Any) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Json
 
-from execution.journal.rows import Amount, Exact, Instant, Real, Table, Text, Whole, digest_of
-from foundation.database import Database, DatabaseFailed
+from execution import journal
+from execution.journal import marks, rows
+from execution.journal.rows import (
+    Amount,
+    Exact,
+    Instant,
+    Real,
+    Table,
+    Text,
+    Whole,
+    digest_of,
+    refuse_senseless,
+)
+from foundation.database import Damaged, Database, DatabaseFailed
 
 AT = np.datetime64("2026-11-25T15:30:00.000000001", "ns")
 
@@ -28,6 +43,12 @@ class Sample:
     amount: Amount | None
     share: Real
     held: Json[Mapping[str, Exact]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    number: Whole
+    name: Text
 
 
 SAMPLES = Table("samples", Sample, key="name, part", renamed={"number": "figure"})
@@ -120,6 +141,47 @@ def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: obje
         SAMPLES.rows(database)
     database.execute("UPDATE samples SET row_digest = ''")
     assert len(SAMPLES.rows(database)) == 1, "an earlier version wrote no digest"
+
+
+def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another() -> None:
+    database = Database()
+    counted = Table("counted_samples", Counted, counted=True)
+    counted.create(database)
+    for name in ("a", "b"):
+        counted.insert(database, Counted(0, name))
+    database.execute("DELETE FROM counted_samples WHERE number = 2")
+    counted.insert(database, Counted(0, "c"))
+    assert counted.rows(database) == [Counted(1, "a"), Counted(3, "c")]
+
+
+def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Database(path)) as database:
+        assert SAMPLES.rows_in(path) == [], "there is no table yet"
+        SAMPLES.create(database)
+        SAMPLES.insert(database, ONE)
+        assert SAMPLES.rows_in(path) == [ONE]
+        database.execute("UPDATE samples SET part = 2")
+        with pytest.raises(DatabaseFailed, match="it is not as it was written"):
+            SAMPLES.rows_in(path)
+        database.execute("ALTER TABLE samples DROP COLUMN row_digest")
+        assert SAMPLES.rows_in(path) == [replace(ONE, part=2)], "an earlier version has no digests"
+
+
+def test_rows_of_before_are_refused_by_tables_that_nobody_has_used_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = Database()
+    marks.MarkBook(database)
+    columns = [name for (name,) in database.rows("SELECT name FROM pragma_table_info('marks')")]
+    cells = {**dict.fromkeys(columns, "0"), "at": "no instant", "row_digest": ""}
+    places = ", ".join("?" * len(cells))
+    database.execute(f"INSERT INTO marks VALUES ({places})", list(cells.values()))
+    monkeypatch.delitem(rows._TABLES, "marks")
+    monkeypatch.delitem(sys.modules, marks.__name__)
+    monkeypatch.setattr(journal, "marks", marks)
+    with pytest.raises(Damaged, match="marks, row no instant"):
+        refuse_senseless(database)
 
 
 def test_a_digest_stays_what_it_is() -> None:
