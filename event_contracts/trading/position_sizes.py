@@ -149,11 +149,11 @@ class PositionSizeMetrics:
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
         return (
             ("orders by size", ", ".join(shares) or NOTHING),
-            ("mean size of winning orders", _text(self.avg_winning_position_size, ".1f")),
-            ("mean size of losing orders", _text(self.avg_losing_position_size, ".1f")),
-            ("correlation of size and profit", _text(self.size_efficiency, "+.3f")),
-            ("largest position, contracts", _text(self.max_position_reached, ",g")),
-            ("changes of size an episode", _text(self.size_changes_per_episode, ".1f")),
+            ("mean size of winning orders", figure_text(self.avg_winning_position_size, ".1f")),
+            ("mean size of losing orders", figure_text(self.avg_losing_position_size, ".1f")),
+            ("correlation of size and profit", figure_text(self.size_efficiency, "+.3f")),
+            ("largest position, contracts", figure_text(self.max_position_reached, ",g")),
+            ("changes of size an episode", figure_text(self.size_changes_per_episode, ".1f")),
         )
 
 
@@ -231,5 +231,6 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
     return float(np.corrcoef(sizes, profits)[0, 1])
 
 
-def _text(value: float | None, style: str) -> str:
+def figure_text(value: float | Decimal | None, style: str) -> str:
+    """A figure in a style of `format`, with a minus sign; a dash for none."""
     return NOTHING if value is None else f"{value:{style}}".replace("-", "−")
