@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
 from event_contracts.simulation.comparison_page import NAME, report_of
-from event_contracts.simulation.recorded import recorded_markets
+from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.network import About, load_network
@@ -142,12 +142,7 @@ def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
 
 def _recorded(settings: ComparisonSettings) -> HeldOut:
     markets = recorded_markets(settings.folder)
-    events = list(dict.fromkeys(market.event for market in markets))
-    if settings.judge_events >= len(events):
-        raise InputError(
-            f"judge_events: {settings.judge_events} of {len(events)} recorded events leave none to"
-            " train on"
-        )
+    events = events_of(markets, settings.judge_events, "judge_events")
     last = events[-settings.judge_events :]
     judging = [market for market in markets if market.event in last]
     return HeldOut(

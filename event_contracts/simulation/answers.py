@@ -29,7 +29,7 @@ from event_contracts.simulation.exchange import (
 from event_contracts.simulation.venue import Refused, listing_of
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
-from event_contracts.trading.records import WHOLE
+from event_contracts.trading.records import usd_of
 from event_contracts.trading.venue_orders import book_side, yes_price
 from marketsimulator.venue.request_values import whole_number
 
@@ -174,7 +174,7 @@ def market(exchange: Exchange, ticker: str) -> Answer:
             bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
         if quote.yes_ask < PAYOUT and tick["ask_size"]:
             ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
-    step = Decimal(int(exchange.settings.terms()["tick"][0])) / WHOLE
+    step = usd_of(exchange.settings.terms()["tick"][0])
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),

@@ -1,8 +1,6 @@
 """Kalshi's HTTP over the simulated exchange: routes, keys, faults, the clock.
 
-A request carries three headers: KALSHI-ACCESS-KEY is the key's id, KALSHI-ACCESS-TIMESTAMP the
-milliseconds since 1970, KALSHI-ACCESS-SIGNATURE the base64 of an RSA-PSS signature with SHA-256 and
-a salt of the digest's length, over timestamp + METHOD + path. The path has no query.
+What a request is signed with `KalshiKeys.headers` says, over timestamp + METHOD + path.
 """
 
 from __future__ import annotations
@@ -30,21 +28,18 @@ from event_contracts.simulation.venue import (
     placed_of,
     take,
 )
-from event_contracts.trading.endpoint import KalshiKeys
+from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
+from event_contracts.trading.order_venue import WRITES
 from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, plain
 from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.request_values import json_object
 
-API = "/trade-api/v2"
-ORDERS = f"{API}/portfolio/events/orders"
-PRIVATE = f"{API}/portfolio"  # what needs keys
+ORDERS = f"{ROOT}{WRITES}"
+PRIVATE = f"{ROOT}/portfolio"  # what needs keys
 STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
 MOST_STEPS = 1_000_000  # of the clock, at once
 PERIOD = 0.02  # seconds between looks at a clock that runs by itself
-KEY = "KALSHI-ACCESS-KEY"
-TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
-SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
 BITS = 2048
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 
@@ -115,7 +110,7 @@ class KalshiServer:
         app.router.add_post(ORDERS, self._submit)
         app.router.add_delete(f"{ORDERS}/{{order_id}}", self._cancel)
         for path, read in self._reads().items():
-            app.router.add_get(f"{API}/{path}", plain(read))
+            app.router.add_get(f"{ROOT}/{path}", plain(read))
         # What Kalshi does not have: the clock and the faults.
         app.add_routes([web.post("/control/advance", self._advance), *self._requests.routes()])
         if self.speed is not None:

@@ -28,7 +28,7 @@ import numpy as np
 
 from event_contracts.simulation.kernel import is_yes_outcome, place, step
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.actions import INTENTS, SIDES
+from event_contracts.trading.actions import SIDES, intent_of
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
     Fill,
@@ -39,7 +39,18 @@ from event_contracts.trading.orders import (
     Quote,
     RestingOrder,
 )
-from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, POINT, SLOTS, WHOLE, Record
+from event_contracts.trading.records import (
+    DOLLAR,
+    FILL,
+    MARKET,
+    ORDER,
+    POINT,
+    SLOTS,
+    WHOLE,
+    Record,
+    quote_of,
+    usd_of,
+)
 from execution.journal.intents import Intent, Progress, State
 from foundation.arrays import Records
 from foundation.errors import InputError, OrderRejected
@@ -302,9 +313,7 @@ class Exchange:
 
     def quote(self, market: str) -> Quote:
         """The best prices of a market, as `shown` has them."""
-        tick = self.shown(market)
-        step_of_prices = Decimal(int(self._terms["tick"])) / WHOLE
-        return Quote(_usd(tick["bid"]), _usd(tick["ask"]), step_of_prices)
+        return quote_of(self.shown(market), usd_of(self._terms["tick"]))
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market.
@@ -349,9 +358,8 @@ class Exchange:
         placed = PlacedOrder(order_id, order, self.tick, order.count)
         self.orders[order_id] = placed
         self._open.append(order_id)
-        intent = INTENTS.index(f"{order.action}_{order.side}")
-        shown = self.shown(order.market)
-        place(record, self._orders[number], shown, intent, price, int(order.count))
+        slots, shown = self._orders[number], self.shown(order.market)
+        place(record, slots, shown, intent_of(order), price, int(order.count))
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -468,13 +476,9 @@ def _order_id(market: str, number: int) -> str:
     return f"{market}-{int(number)}"
 
 
-def _usd(price: int) -> Decimal:
-    return Decimal(int(price)) / WHOLE
-
-
 def fill_of(row: Record, order_id: str, market: str) -> tuple[Fill, Decimal]:
     """A fill of the kernel in our words, and its fee, USD net of the rebate."""
     action, side = SIDES[int(row["intent"]) - 1]
-    price, count = _usd(row["price"]), Decimal(int(row["count"]))
+    price, count = usd_of(row["price"]), Decimal(int(row["count"]))
     fill = Fill(order_id, market, action, side, price, count, bool(row["maker"]))
     return fill, Decimal(int(row["fee"])) / DOLLAR
