@@ -35,9 +35,10 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.size_report import SizeReport, size_cells, size_heads
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
-from event_contracts.trading.position_sizes import PositionSizeMetrics, figure_text
+from event_contracts.trading.position_sizes import PositionSizeMetrics
 from event_contracts.trading.size_section import size_view
 from execution.journal.migrations import as_it_is_today
+from execution.live.page_words import number
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
@@ -99,12 +100,12 @@ def paper_report(settings: PaperReportSettings) -> SizeReport:
         title="Sizes on paper",
         source="The decisions of a journal, played again over the ticks that they were made on",
         sentences=(
-            f"As decided they earned {_usd(difference)} USD beyond {size} contracts each time.",
+            f"As decided they earned {_signed(difference)} USD beyond {size} contracts each time.",
         ),
         heads=HEADS,
         rows={name: _cells(run) for name, run in runs.items()},
         notes=(
-            f"{counted(len(entries), 'decision')}. The account changed by {_usd(change)} USD"
+            f"{counted(len(entries), 'decision')}. The account changed by {_signed(change)} USD"
             " between the first and the last, deposits among it.",
             f"{counted(bounded, 'purchase')} kept from a larger size,"
             f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown fate.",
@@ -139,7 +140,11 @@ def _recording(path: Path) -> Recording:
 def _cells(run: Replay) -> tuple[str, ...]:
     """A row's cells, one for each of `HEADS`."""
     sizes = size_cells(PositionSizeMetrics.of(run.episodes))
-    return (_usd(run.profit), f"{run.orders:,}", f"{run.refused:,}", *sizes)
+    return (_signed(run.profit), f"{run.orders:,}", f"{run.refused:,}", *sizes)
+
+
+def _signed(amount: Decimal) -> str:
+    return number(float(amount), "+,.2f")
 
 
 def _is_bounded(entry: ActionEntry) -> bool:
@@ -156,10 +161,6 @@ def _replay_json(run: Replay) -> dict[str, Any]:
         "refused": run.refused,
         "position_sizes": PositionSizeMetrics.of(run.episodes).as_json(),
     }
-
-
-def _usd(amount: Decimal) -> str:
-    return figure_text(amount, "+,.2f")
 
 
 def _run(config: DictConfig) -> None:

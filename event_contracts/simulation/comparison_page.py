@@ -8,7 +8,7 @@ from typing import Any
 from event_contracts.simulation.comparison import Comparison, Standing
 from event_contracts.simulation.judgement import MORE, Answer, Estimate
 from event_contracts.simulation.size_report import SizeReport, size_cells, size_heads
-from event_contracts.trading.position_sizes import figure_text
+from execution.live.page_words import number
 from foundation.counts import counted
 from marketsimulator.results.significance import LEVEL, SHORTEST
 
@@ -39,7 +39,7 @@ def _cells(standing: Standing, cash: float) -> tuple[str, ...]:
         _estimate_text(figures.growth, "+.3%"),
         _estimate_text(figures.profit, "+,.2f", cash),
         _estimate_text(figures.sharpe, "+.3f"),
-        figure_text(standing.deflated, ".0%"),
+        number(standing.deflated, ".0%"),
         f"{standing.orders:,.1f}",
         f"{standing.fills:,.1f}",
         *size_cells(standing.sizes),
@@ -48,11 +48,10 @@ def _cells(standing: Standing, cash: float) -> tuple[str, ...]:
 
 def _estimate_text(estimate: Estimate, style: str, unit: float = 1.0) -> str:
     """A figure and its interval; unit: by which both are multiplied."""
-    value, interval = estimate.value, estimate.interval
-    text = figure_text(None if value is None else unit * value, style)
-    if interval is None:
+    text = number(estimate.value, style, scale=unit)
+    if estimate.interval is None:
         return text
-    low, high = (figure_text(unit * end, style) for end in interval)
+    low, high = (number(end, style, scale=unit) for end in estimate.interval)
     return f"{text} ({low} … {high})"
 
 

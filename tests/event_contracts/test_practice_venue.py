@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
 from event_contracts.simulation.answers import market
-from event_contracts.simulation.exchange import BookedFill, Exchange, Listing
+from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import KalshiVenueSettings, OrderRequest, Refused, take
@@ -57,45 +57,6 @@ def bid_of(venue: Exchange) -> tuple[str, str]:
     """The price and the size of the best bid for RAIN, as the API writes them."""
     answer = market(venue, "RAIN")
     return answer["yes_bid_dollars"], answer["yes_bid_size_fp"]
-
-
-def as_shown(booked: BookedFill) -> dict[str, Any]:
-    """A fill as the environment shows it, but for its order's id."""
-    fill = booked.fill
-    return {
-        "action": fill.action,
-        "side": fill.side,
-        "price": float(fill.price),
-        "count": int(fill.count),
-        "maker": fill.maker,
-        "fee": float(booked.fee),
-    }
-
-
-@settings(max_examples=40, deadline=None)
-@given(seeds, styles, st.sampled_from([60.0, 300.0, 1000.0, 20_000.0]))
-def test_the_same_actions_fill_the_same_as_in_the_environment(
-    seed: int, style: str, cash: float
-) -> None:
-    session = synthetic_session(seed, SHORT)
-    env = MarketAgnosticKalshiEnv(session, price_style=style, life=2, starting_cash=cash)
-    venue = venue_of(session, limited=True, starting_cash=cash)
-    env.reset(seed=0)
-    rng = np.random.default_rng(seed)
-    for number in range(len(session) - 1):
-        action = int(rng.choice(np.flatnonzero(env.action_masks())))
-        order = env.space.order(action, venue.view("RAIN"), f"{number}")
-        assert (order is None) == (action == 0)
-        if order is not None:
-            send(venue, order)
-        _, _, _, _, info = env.step(action)
-        before = len(venue.fills)
-        venue.advance()
-        shown = [{k: v for k, v in fill.items() if k != "order_id"} for fill in info["fills"]]
-        assert [as_shown(each) for each in venue.fills[before:]] == shown
-        held = venue.holding("RAIN")
-        assert float(venue.cash) == info["cash"]
-        assert (held.yes, held.no) == (info["yes"], info["no"])
 
 
 @pytest.mark.slow
