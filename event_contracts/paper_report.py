@@ -32,7 +32,7 @@ from omegaconf import DictConfig
 
 from event_contracts.simulation.replay import Recording, Replay, replay
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.size_report import SizeReport, size_cells, size_heads
+from event_contracts.simulation.size_report import SIZE_HEADS, SizeReport, size_cells
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.position_sizes import PositionSizeMetrics
@@ -46,7 +46,7 @@ from foundation.counts import counted
 from foundation.errors import InputError
 
 NAME = "paper_report"  # of the report's files
-HEADS = ("profit, USD", "orders", "not allowed", *size_heads())
+HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 from event_contracts.simulation.comparison import Comparison, Standing
 from event_contracts.simulation.judgement import MORE, Answer, Estimate
-from event_contracts.simulation.size_report import SizeReport, size_cells, size_heads
+from event_contracts.simulation.size_report import SIZE_HEADS, SizeReport, size_cells
 from execution.live.page_words import number
 from foundation.counts import counted
 from marketsimulator.results.significance import LEVEL, SHORTEST
 
 NAME = "comparison"  # of the report's files
-HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *size_heads())
+HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
 
 
 def report_of(comparison: Comparison) -> SizeReport:

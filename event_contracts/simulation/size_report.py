@@ -18,6 +18,7 @@ from foundation.page import render_page
 from foundation.terminal import terminal
 
 WIDTH = 200  # characters of a terminal's line
+SIZE_HEADS = ("winning size", "losing size", "size, profit", "largest", "changes")
 
 _TEMPLATE = (
     '{% extends "frame" %}{% block title %}{{ report.title }}{% endblock %}'
@@ -101,11 +102,6 @@ class SizeReport:
             console.print(line, soft_wrap=True, highlight=False)
 
 
-def size_heads() -> tuple[str, ...]:
-    """Heads of what `size_cells` says."""
-    return tuple(name for name, _ in PositionSizeMetrics.of(()).rows()[1:])
-
-
 def size_cells(sizes: PositionSizeMetrics) -> tuple[str, ...]:
-    """Figures of sizes, without how many orders each had: the histogram shows that."""
+    """A cell for each of `SIZE_HEADS`; the histogram shows how many orders each size had."""
     return tuple(text for _, text in sizes.rows()[1:])
