@@ -19,7 +19,7 @@ reads a clock, and nothing is safe to call from two threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -51,16 +51,11 @@ from event_contracts.trading.records import (
     quote_of,
     usd_of,
 )
-from execution.journal.intents import Intent, Progress, State
+from event_contracts.trading.venue_orders import STATES, Status
+from execution.journal.intents import Intent, Progress
 from foundation.arrays import Records
 from foundation.errors import InputError, OrderRejected
 
-OrderState = Literal["resting", "executed", "canceled"]
-_STATES: Mapping[OrderState, State] = {
-    "resting": "working",
-    "executed": "filled",
-    "canceled": "canceled",
-}
 # As Kalshi names them: closed once it has settled, determined a tick before it pays.
 MarketState = Literal["initialized", "active", "closed", "determined", "finalized"]
 
@@ -124,7 +119,7 @@ class PlacedOrder:
     order: LimitOrder
     placed: int
     remaining: Decimal
-    state: OrderState = "resting"
+    state: Status = "resting"
     fills: list[BookedFill] = field(default_factory=list)
     expires: np.datetime64 | None = None
     held_back: Decimal = NOTHING
@@ -161,7 +156,7 @@ class PlacedOrder:
         filled = self.filled
         paid = sum((each.fill.price * each.fill.count for each in self.fills), NOTHING)
         return Progress(
-            _STATES[self.state], self.order_id, filled, paid / filled if filled else None
+            STATES[self.state], self.order_id, filled, paid / filled if filled else None
         )
 
     def is_of(self, intent: Intent) -> bool:

@@ -40,7 +40,7 @@ from trainingdata.feed.fields import (
 
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
-_STATES: Mapping[Status, State] = {
+STATES: Mapping[Status, State] = {
     "resting": "working",
     "executed": "filled",
     "canceled": "canceled",
@@ -167,7 +167,7 @@ class VenueOrder(Entry):
     @property
     def progress(self) -> Progress:
         """What the book of intents keeps of it."""
-        return Progress(_STATES[self.status], self.order_id, self.filled)
+        return Progress(STATES[self.status], self.order_id, self.filled)
 
     @property
     def is_done(self) -> bool:
