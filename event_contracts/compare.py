@@ -27,19 +27,10 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rich.table import Table
 
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
-from event_contracts.simulation.comparison_page import (
-    FILE,
-    HEADINGS,
-    PAGE,
-    cells,
-    notes,
-    sentences,
-    write_comparison,
-)
-from event_contracts.simulation.recorded import recorded_markets
+from event_contracts.simulation.comparison_page import NAME, report_of
+from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.network import About, load_network
@@ -52,7 +43,6 @@ from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError, refuse_outside
 from foundation.files import check_file, file_digest
 from foundation.progress import ProgressBar
-from foundation.terminal import terminal
 from marketsimulator.results.trials import check_ledger
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
@@ -152,12 +142,7 @@ def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
 
 def _recorded(settings: ComparisonSettings) -> HeldOut:
     markets = recorded_markets(settings.folder)
-    events = list(dict.fromkeys(market.event for market in markets))
-    if settings.judge_events >= len(events):
-        raise InputError(
-            f"judge_events: {settings.judge_events} of {len(events)} recorded events leave none to"
-            " train on"
-        )
+    events = events_of(markets, settings.judge_events, "judge_events")
     last = events[-settings.judge_events :]
     judging = [market for market in markets if market.event in last]
     return HeldOut(
@@ -257,29 +242,18 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     )
 
 
-def _print_comparison(comparison: Comparison, output: Path) -> None:
-    table = Table("policy", *HEADINGS, title=comparison.held_out.source)
-    for standing in comparison.standings:
-        table.add_row(standing.name, *cells(standing, comparison.cash))
-    console = terminal(200)
-    console.print(table)
-    for line in (*sentences(comparison), *notes(comparison)):
-        console.print(line, soft_wrap=True, highlight=False)
-    console.print(f"Report: {output / PAGE}", soft_wrap=True, highlight=False)
-
-
 def _run_composed(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = ComparisonSettings.of(config)
-        output = output_of(config, FILE)
-        for name in (FILE, PAGE):
-            check_file(output / name, "output")
+        output = output_of(config, f"{NAME}.json")
+        for ending in ("json", "html"):
+            check_file(output / f"{NAME}.{ending}", "output")
         folders.append(output)
         log_to_file("kalshi_compare")
         with ProgressBar() as progress:
-            comparison = compare(settings, progress=progress)
-        write_comparison(comparison, output)
-    _print_comparison(comparison, output)
+            report = report_of(compare(settings, progress=progress))
+        report.write(output)
+    report.show(output)
 
 
 def main() -> None:

@@ -21,10 +21,8 @@ if __name__ == "__main__":
         private=True,
     )
 
-import json
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -34,43 +32,21 @@ from omegaconf import DictConfig
 
 from event_contracts.simulation.replay import Recording, Replay, replay
 from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.size_report import SIZE_HEADS, SizeReport, size_cells
 from event_contracts.trading.action_log import ACTION_TABLE, ActionEntry, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, decode_action
 from event_contracts.trading.position_sizes import PositionSizeMetrics
-from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, size_view
+from event_contracts.trading.size_section import size_view
 from execution.journal.migrations import as_it_is_today
-from foundation.charts import CHART_MACRO, CHART_STYLE
+from execution.live.page_words import number
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.files import write_whole
-from foundation.page import render_page
-from foundation.terminal import terminal
 
-FILE = "paper_report.json"
-PAGE = "paper_report.html"
-
-_TEMPLATE = (
-    '{% extends "frame" %}{% block title %}Paper trading of event contracts{% endblock %}'
-    "{% block style %}:root { --quiet: #667085; --rule: #e3e7ee; --first: #2456c8;"
-    " --second: #0b7a4b; --limit: #b4540a }"
-    + CHART_STYLE
-    + SIZE_STYLE
-    + "{% endblock %}{% block body %}"
-    + CHART_MACRO
-    + SIZE_MACRO
-    + """<h1>Sizes on paper</h1>
-<table><tr><th scope="col"></th><th scope="col">as decided</th>
-<th scope="col">fixed at {{ fixed_size }}</th></tr>
-{% for name, decided, fixed in rows %}<tr><th scope="row">{{ name }}</th><td>{{ decided }}</td>
-<td>{{ fixed }}</td></tr>{% endfor %}</table>
-<table>{% for name, value in facts %}<tr><th scope="row">{{ name }}</th>
-<td>{{ value }}</td></tr>{% endfor %}</table>
-{% for name, sizes in sections %}{% if sizes %}<h3>{{ name }}</h3>{{ sized(sizes) }}{% endif %}
-{% endfor %}{% endblock %}"""
-)
+NAME = "paper_report"  # of the report's files
+HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,120 +72,79 @@ class PaperReportSettings:
             raise InputError(f"journal: {self.journal} names no file")
 
 
-@dataclass(frozen=True, slots=True)
-class PaperReport:
-    """A paper account's sizes, what bounded them, and what they earned.
+def paper_report(settings: PaperReportSettings) -> SizeReport:
+    """What an account's sizes came to, what bounded them, and what a fixed one would have.
 
-    decisions: on ticks, HOLD among them.
-    sizes: orders sent, by their contracts.
-    bounded: purchases whose next larger size was masked: by cash, the buffer, a limit or a fixed
-        size.
-    rejected: orders that a guard or the venue did not take.
-    unknown: orders of which the venue did not say what became.
-    change: USD, of the account between the first decision and the last, deposits among it.
-    fixed_size: contracts of every order of the other run.
-    as_decided: the decisions played again.
-    at_fixed_size: the same ones at the fixed size.
-    """
-
-    decisions: int
-    sizes: Mapping[int, int]
-    bounded: int
-    rejected: int
-    unknown: int
-    change: Decimal
-    fixed_size: int
-    as_decided: Replay
-    at_fixed_size: Replay
-
-    @property
-    def difference(self) -> Decimal:
-        """USD that the sizes earned beyond the fixed one, both played again."""
-        return self.as_decided.profit - self.at_fixed_size.profit
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as JSON writes it; money is text."""
-        return {
-            "decisions": self.decisions,
-            "sizes": {str(size): count for size, count in self.sizes.items()},
-            "bounded": self.bounded,
-            "rejected": self.rejected,
-            "unknown": self.unknown,
-            "account_change": str(self.change),
-            "fixed_size": self.fixed_size,
-            "as_decided": _replay_json(self.as_decided),
-            "at_fixed_size": _replay_json(self.at_fixed_size),
-            "difference": str(self.difference),
-        }
-
-
-def paper_report(settings: PaperReportSettings) -> PaperReport:
-    """The report of an account's journal.
+    `content` has the number of decisions on ticks, HOLD among them; orders sent by their contracts
+    (`sizes`); purchases whose next larger size was masked, by cash, the buffer, a limit or a fixed
+    size (`bounded`); orders that a guard or the venue did not take (`rejected`), and those of which
+    it did not say what became (`unknown`). Money is text in USD.
 
     Raises `InputError` for a journal that cannot be read or makes no sense, or has no decisions on
     event contracts.
     """
-    path = Path(settings.journal)
+    recording = _recording(Path(settings.journal))
+    entries = recording.entries
+    size = settings.fixed_size
+    decided = replay(recording, settings.episode)
+    fixed = replay(recording, settings.episode, size)
+    difference = decided.profit - fixed.profit
+    change = entries[-1].worth - entries[0].worth
+    bounded = sum(map(_is_bounded, entries))
+    rejected = sum(each.answer.startswith("rejected") for each in entries)
+    unknown = sum(each.answer.startswith("unknown") for each in entries)
+    sent = Counter(each.sent for each in entries if each.sent)
+    runs = {"as decided": decided, f"fixed at {size}": fixed}
+    return SizeReport(
+        name=NAME,
+        title="Sizes on paper",
+        source="The decisions of a journal, played again over the ticks that they were made on",
+        sentences=(
+            f"As decided they earned {_signed(difference)} USD beyond {size} contracts each time.",
+        ),
+        heads=HEADS,
+        rows={name: _cells(run) for name, run in runs.items()},
+        notes=(
+            f"{counted(len(entries), 'decision')}. The account changed by {_signed(change)} USD"
+            " between the first and the last, deposits among it.",
+            f"{counted(bounded, 'purchase')} kept from a larger size,"
+            f" {counted(rejected, 'order')} not taken, {unknown:,} of unknown fate.",
+            "Not allowed: orders that cash, inventory or limits did not allow in the replay.",
+        ),
+        views={name: size_view(run.episodes, "seconds") for name, run in runs.items()},
+        content={
+            "decisions": len(entries),
+            "sizes": {str(contracts): sent[contracts] for contracts in sorted(sent)},
+            "bounded": bounded,
+            "rejected": rejected,
+            "unknown": unknown,
+            "account_change": str(change),
+            "fixed_size": size,
+            "as_decided": _replay_json(decided),
+            "at_fixed_size": _replay_json(fixed),
+            "difference": str(difference),
+        },
+    )
+
+
+def _recording(path: Path) -> Recording:
     # Unlike the path's own question this one has an answer for a name that no file can have.
     if not os.path.isfile(path):
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
     with as_it_is_today(path) as database:
         if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
             raise InputError(f"journal: {path} has no decisions on event contracts")
-        recording = Recording.of(ActionRecords(database))
-    entries = recording.entries
-    return PaperReport(
-        decisions=len(entries),
-        sizes=dict(sorted(Counter(each.sent for each in entries if each.sent).items())),
-        bounded=sum(map(_is_bounded, entries)),
-        rejected=sum(each.answer.startswith("rejected") for each in entries),
-        unknown=sum(each.answer.startswith("unknown") for each in entries),
-        change=entries[-1].worth - entries[0].worth,
-        fixed_size=settings.fixed_size,
-        as_decided=replay(recording, settings.episode),
-        at_fixed_size=replay(recording, settings.episode, settings.fixed_size),
-    )
+        return Recording.of(ActionRecords(database))
 
 
-def _page(report: PaperReport) -> str:
-    runs = (report.as_decided, report.at_fixed_size)
-    figures = [
-        {
-            "profit, USD": _usd(run.profit),
-            "orders sent": f"{run.orders:,}",
-            "not allowed in the replay": f"{run.refused:,}",
-            **dict(PositionSizeMetrics.of(run.episodes).rows()),
-        }
-        for run in runs
-    ]
-    rows = [(name, value, figures[1][name]) for name, value in figures[0].items()]
-    facts = (
-        ("decisions", f"{report.decisions:,}"),
-        ("change of the account, USD", _usd(report.change)),
-        ("purchases kept from a larger size", f"{report.bounded:,}"),
-        ("orders not taken", f"{report.rejected:,}"),
-        ("orders of unknown fate", f"{report.unknown:,}"),
-    )
-    names = ("Sizes as decided", f"Sizes fixed at {report.fixed_size}")
-    sections = [
-        (name, size_view(run.episodes, "seconds")) for name, run in zip(names, runs, strict=True)
-    ]
-    return render_page(
-        _TEMPLATE, fixed_size=report.fixed_size, rows=rows, facts=facts, sections=sections
-    )
+def _cells(run: Replay) -> tuple[str, ...]:
+    """A row's cells, one for each of `HEADS`."""
+    sizes = size_cells(PositionSizeMetrics.of(run.episodes))
+    return (_signed(run.profit), f"{run.orders:,}", f"{run.refused:,}", *sizes)
 
 
-def write_paper_report(report: PaperReport, output: Path) -> None:
-    """Write JSON and page into a folder, whole or not at all."""
-    text = json.dumps(report.as_json(), indent=1) + "\n"
-    page = _page(report)
-    write_whole(
-        {
-            FILE: lambda path: path.write_text(text, encoding="utf-8"),
-            PAGE: lambda path: path.write_text(page, encoding="utf-8"),
-        },
-        output,
-    )
+def _signed(amount: Decimal) -> str:
+    return number(float(amount), "+,.2f")
 
 
 def _is_bounded(entry: ActionEntry) -> bool:
@@ -228,25 +163,15 @@ def _replay_json(run: Replay) -> dict[str, Any]:
     }
 
 
-def _usd(amount: Decimal) -> str:
-    return f"{amount:+,.2f}".replace("-", "−")
-
-
 def _run(config: DictConfig) -> None:
     with one_line_errors("nothing was written") as folders:
         settings = settings_of(PaperReportSettings, config)
-        output = output_of(config, FILE)
+        output = output_of(config, f"{NAME}.json")
         folders.append(output)
         log_to_file("kalshi_paper")
         report = paper_report(settings)
-        write_paper_report(report, output)
-    console = terminal(highlight=False)
-    runs = (("as decided", report.as_decided), (f"at {report.fixed_size}", report.at_fixed_size))
-    for name, run in runs:
-        console.print(
-            f"{name}: {_usd(run.profit)} USD with {counted(run.orders, 'order')}", soft_wrap=True
-        )
-    console.print(f"Report: {output / PAGE}", soft_wrap=True)
+        report.write(output)
+    report.show(output)
 
 
 def main() -> None:

@@ -33,9 +33,9 @@ from pathlib import Path
 
 import numpy as np
 
+from event_contracts.simulation.answers import written
 from event_contracts.simulation.app import KalshiServer, new_keys
-from event_contracts.simulation.tickets import written
-from event_contracts.simulation.venue import KalshiVenue, KalshiVenueSettings, rehearse
+from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
 from event_contracts.trading.endpoint import KalshiKeys
 from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
@@ -65,15 +65,15 @@ def serve(settings: KalshiVenueSettings, key_word: str, serving: Serving) -> Non
     listings = settings.listings()
     rehearse()
     keys = new_keys()
-    venue = KalshiVenue(settings, listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(venue, keys, serving.speed)
+    exchange = settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
+    server = KalshiServer(exchange, settings, keys, serving.speed)
     listener = serving.listener()
     with _key_errors(key_word):
         _write_key(key_file, keys)
-    tickers = ", ".join(venue.exchange.listings)
+    tickers = ", ".join(exchange.listings)
     sys.stdout.write(
-        f"{serving.url_of(listener)}: {tickers} from {written(venue.now)}; key {keys.key_id}, its"
-        f" private half in {key_file}\n"
+        f"{serving.url_of(listener)}: {tickers} from {written(exchange.now)}; key {keys.key_id},"
+        f" its private half in {key_file}\n"
     )
     # A process that starts the server waits for this line.
     sys.stdout.flush()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.recorded import recorded_markets
+from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import EARLIER, read_checkpoint
@@ -123,13 +123,7 @@ def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
     if not settings.recorded:
         return None
     markets = recorded_markets(settings.folder)
-    events = list(dict.fromkeys(market.event for market in markets))
-    if settings.train_events >= len(events):
-        raise InputError(
-            f"train_events: {settings.train_events} of {len(events)} recorded events leave none to"
-            " judge with"
-        )
-    first = set(events[: settings.train_events])
+    first = events_of(markets, settings.train_events, "train_events")[: settings.train_events]
     return [market.session for market in markets if market.event in first]
 
 

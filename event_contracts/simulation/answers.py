@@ -15,26 +15,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from event_contracts.simulation.exchange import BookedFill, Listing, Settlement
-from event_contracts.simulation.tickets import (
-    Answer,
-    Refused,
-    Ticket,
-    counted,
-    dollars,
-    milliseconds,
-    written,
+from event_contracts.simulation.exchange import (
+    BookedFill,
+    Exchange,
+    Listing,
+    PlacedOrder,
+    Settlement,
 )
-from event_contracts.simulation.venue import KalshiVenue
+from event_contracts.simulation.venue import Refused, listing_of
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import FLAT, PAYOUT, Fill, LimitOrder
+from event_contracts.trading.records import usd_of
 from event_contracts.trading.venue_orders import book_side, yes_price
 from marketsimulator.venue.request_values import whole_number
 
+Answer = dict[str, Any]
 Row = TypeVar("Row")
 
 LONGEST_PAGE = 1000
@@ -42,77 +41,84 @@ PAGE = 100
 CENTS = 100
 
 
-def balance(venue: KalshiVenue) -> Answer:
+def balance(exchange: Exchange) -> Answer:
     """`GET /portfolio/balance`."""
-    cash = venue.cash
+    cash = exchange.cash
     return {
         "balance": int(cash * CENTS // 1),
         "balance_dollars": dollars(cash),
     }
 
 
-def order(venue: KalshiVenue, ticket: Ticket) -> Answer:
+def order(exchange: Exchange, placed: PlacedOrder) -> Answer:
     """One order."""
-    placed = ticket.placed
-    request = ticket.request
-    expires = request.expiration_time
+    own = placed.order
     return {
-        "order_id": ticket.order_id,
-        "client_order_id": ticket.client_order_id,
-        "ticker": request.ticker,
-        **_direction(placed.order),
-        "status": ticket.status,
-        **_prices(request.price),
-        "fill_count_fp": counted(ticket.filled),
-        "remaining_count_fp": counted(ticket.waiting),
-        "initial_count_fp": counted(ticket.count),
-        "expiration_time": None if expires is None else written(expires),
-        "created_time": written(venue.exchange.at(placed.placed)),
+        "order_id": placed.order_id,
+        "client_order_id": placed.client_order_id,
+        "ticker": own.market,
+        **_direction(own),
+        "status": placed.state,
+        **_prices(yes_price(own.side, own.price)),
+        "fill_count_fp": counted(placed.filled),
+        "remaining_count_fp": counted(placed.waiting),
+        "initial_count_fp": counted(placed.count),
+        "expiration_time": None if placed.expires is None else written(placed.expires),
+        "created_time": written(exchange.at(placed.placed)),
     }
 
 
-def receipt(ticket: Ticket, now: np.datetime64) -> Answer:
+def receipt(placed: PlacedOrder, now: np.datetime64) -> Answer:
     """What a new order is answered with: it has yet to meet a tick."""
     return {
-        "order_id": ticket.order_id,
-        "client_order_id": ticket.client_order_id,
-        "fill_count": counted(ticket.filled),
-        "remaining_count": counted(ticket.waiting),
+        "order_id": placed.order_id,
+        "client_order_id": placed.client_order_id,
+        "fill_count": counted(placed.filled),
+        "remaining_count": counted(placed.waiting),
         "ts_ms": milliseconds(now),
     }
 
 
-def orders(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
+def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Answer:
+    """What `DELETE` of an order is answered with; reduced: contracts that waited."""
+    return {
+        "order_id": placed.order_id,
+        "client_order_id": placed.client_order_id,
+        "reduced_by": counted(reduced),
+        "ts_ms": milliseconds(now),
+    }
+
+
+def orders(exchange: Exchange, query: Mapping[str, str], hidden: int = 0) -> Answer:
     """`GET /portfolio/orders`; hidden: so many of the newest are left out."""
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise Refused(400, "invalid_parameters", "status must be resting, canceled or executed")
     rows = {
-        number: ticket
-        for number, ticket in _numbered(list(venue.tickets.values()), hidden)
-        if _is_asked_for(query, status=ticket.status, ticker=ticket.request.ticker)
-        and _within(query, venue.exchange.at(ticket.placed.placed))
+        number: placed
+        for number, placed in _numbered(list(exchange.orders.values()), hidden)
+        if _is_asked_for(query, status=placed.state, ticker=placed.order.market)
+        and _within(query, exchange.at(placed.placed))
     }
-    return _page("orders", rows, query, lambda number: order(venue, rows[number]))
+    return _page("orders", rows, query, lambda number: order(exchange, rows[number]))
 
 
-def fills(venue: KalshiVenue, query: Mapping[str, str], hidden: int = 0) -> Answer:
+def fills(exchange: Exchange, query: Mapping[str, str], hidden: int = 0) -> Answer:
     """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
     rows = {
         number: booked
-        for number, booked in _numbered(venue.exchange.fills, hidden)
+        for number, booked in _numbered(exchange.fills, hidden)
         if _is_asked_for(query, ticker=booked.fill.market, order_id=booked.fill.order_id)
-        and _within(query, venue.exchange.at(booked.tick))
+        and _within(query, exchange.at(booked.tick))
     }
-    return _page("fills", rows, query, lambda number: _fill_answer(venue, number, rows[number]))
+    return _page("fills", rows, query, lambda number: _fill_answer(exchange, number, rows[number]))
 
 
-def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
+def _fill_answer(exchange: Exchange, number: int, booked: BookedFill) -> Answer:
     fill = booked.fill
-    name = f"trade-{number:06d}"
-    at = venue.exchange.at(booked.tick)
+    at = exchange.at(booked.tick)
     return {
-        "fill_id": name,
+        "fill_id": f"trade-{number:06d}",
         "order_id": fill.order_id,
         "ticker": fill.market,
         **_direction(fill),
@@ -125,54 +131,61 @@ def _fill_answer(venue: KalshiVenue, number: int, booked: BookedFill) -> Answer:
     }
 
 
-def positions(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
+def positions(exchange: Exchange, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/positions`: markets that were traded and have not paid."""
-    paid = {settlement.market for settlement in venue.payments}
-    traded = {booked.fill.market for booked in venue.exchange.fills} - paid
+    paid = {settlement.market for settlement in exchange.payments}
+    traded = {booked.fill.market for booked in exchange.fills} - paid
     rows = {
         number: ticker
-        for number, ticker in _numbered(list(venue.exchange.listings))
+        for number, ticker in _numbered(list(exchange.listings))
         if ticker in traded and _is_asked_for(query, ticker=ticker)
     }
 
     def position(number: int) -> Answer:
-        held = venue.holdings.get(rows[number], FLAT)
+        held = exchange.holding(rows[number])
         return {"ticker": rows[number], "position_fp": counted(held.yes - held.no)}
 
     return _page("market_positions", rows, query, position)
 
 
-def settlements(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
+def settlements(exchange: Exchange, query: Mapping[str, str]) -> Answer:
     """`GET /portfolio/settlements`: markets that paid while something of them was held."""
     rows = {
         number: settlement
-        for number, settlement in _numbered(venue.payments)
+        for number, settlement in _numbered(exchange.payments)
         if _is_asked_for(query, ticker=settlement.market)
         and settlement.held != FLAT
-        and _within(query, venue.paid_at(settlement))
+        and _within(query, exchange.at(settlement.pays))
     }
-    return _page("settlements", rows, query, lambda number: _settlement_answer(venue, rows[number]))
+    return _page(
+        "settlements", rows, query, lambda number: _settlement_answer(exchange, rows[number])
+    )
 
 
-def market(venue: KalshiVenue, ticker: str) -> Answer:
-    """One market."""
-    listing = venue.listing(ticker)
-    (bid, bid_size), (ask, ask_size) = venue.best(ticker)
-    outcome = venue.outcome(ticker)
-    exchange = venue.exchange
-    closes = written(exchange.at(listing.first + len(listing.tape) - 1))
-    tick = Decimal(int(exchange.settings.terms()["tick"][0])) / 10_000
+def market(exchange: Exchange, ticker: str) -> Answer:
+    """One market; where nobody bids or offers, and once it has closed, it quotes $0 and $1."""
+    listing = listing_of(exchange, ticker)
+    status = exchange.market_state(ticker)
+    outcome = exchange.outcome(ticker)
+    (bid, bid_size), (ask, ask_size) = (NOTHING, NOTHING), (PAYOUT, NOTHING)
+    if status == "active":
+        quote, tick = exchange.quote(ticker), exchange.shown(ticker)
+        if quote.yes_bid > 0 and tick["bid_size"]:
+            bid, bid_size = quote.yes_bid, Decimal(int(tick["bid_size"]))
+        if quote.yes_ask < PAYOUT and tick["ask_size"]:
+            ask, ask_size = quote.yes_ask, Decimal(int(tick["ask_size"]))
+    step = usd_of(exchange.settings.terms()["tick"][0])
     return {
         "ticker": ticker,
         "event_ticker": event_of(listing),
-        "status": venue.status(ticker),
+        "status": status,
         "open_time": written(exchange.at(listing.first)),
-        "close_time": closes,
+        "close_time": written(exchange.at(listing.first + len(listing.tape) - 1)),
         "yes_bid_dollars": dollars(bid),
         "yes_ask_dollars": dollars(ask),
         "yes_bid_size_fp": counted(bid_size),
         "yes_ask_size_fp": counted(ask_size),
-        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(tick)}],
+        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
         "fractional_trading_enabled": False,
         "result": "" if outcome is None else outcome.lower(),
         "settlement_value_dollars": (
@@ -181,31 +194,31 @@ def market(venue: KalshiVenue, ticker: str) -> Answer:
     }
 
 
-def markets(venue: KalshiVenue, query: Mapping[str, str]) -> Answer:
+def markets(exchange: Exchange, query: Mapping[str, str]) -> Answer:
     """`GET /markets`."""
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     rows = {
         number: ticker
-        for number, ticker in _numbered(list(venue.exchange.listings))
+        for number, ticker in _numbered(list(exchange.listings))
         if not wanted or ticker in wanted
     }
-    return _page("markets", rows, query, lambda number: market(venue, rows[number]))
+    return _page("markets", rows, query, lambda number: market(exchange, rows[number]))
 
 
-def series(venue: KalshiVenue, ticker: str) -> Answer:
+def series(exchange: Exchange, ticker: str) -> Answer:
     """`GET /series/{series_ticker}`: what its fees are."""
-    if ticker not in {series_of(each) for each in venue.exchange.listings.values()}:
+    if ticker not in {series_of(each) for each in exchange.listings.values()}:
         raise Refused(404, "not_found", f"series {ticker} not found")
-    fees = venue.exchange.space.fees
+    fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
     multiplier = float(fees.taker / FeeRules().taker)
     series = {"ticker": ticker, "title": ticker, "fee_type": kind, "fee_multiplier": multiplier}
     return {"series": series}
 
 
-def event(venue: KalshiVenue, ticker: str) -> Answer:
+def event(exchange: Exchange, ticker: str) -> Answer:
     """`GET /events/{event_ticker}`: which series it is one of."""
-    for listing in venue.exchange.listings.values():
+    for listing in exchange.listings.values():
         if event_of(listing) == ticker:
             event = {"event_ticker": ticker, "series_ticker": series_of(listing), "title": ticker}
             return {"event": event}
@@ -222,15 +235,15 @@ def series_of(listing: Listing) -> str:
     return event_of(listing).split("-")[0]
 
 
-def _settlement_answer(venue: KalshiVenue, settlement: Settlement) -> Answer:
+def _settlement_answer(exchange: Exchange, settlement: Settlement) -> Answer:
     return {
         "ticker": settlement.market,
-        "event_ticker": event_of(venue.listing(settlement.market)),
+        "event_ticker": event_of(exchange.listings[settlement.market]),
         "market_result": settlement.outcome.lower(),
         "yes_count_fp": counted(settlement.held.yes),
         "no_count_fp": counted(settlement.held.no),
         "revenue": int(settlement.payout * CENTS),
-        "settled_time": written(venue.paid_at(settlement)),
+        "settled_time": written(exchange.at(settlement.pays)),
         "value": CENTS if settlement.outcome == "YES" else 0,
     }
 
@@ -281,3 +294,24 @@ def _page(
     shown = earlier[:limit]
     cursor = str(shown[-1]) if len(earlier) > limit else ""
     return {name: [answer(number) for number in shown], "cursor": cursor}
+
+
+def dollars(amount: Decimal) -> str:
+    """USD as the API writes it, with 4 decimals and more where it needs them, up to 6."""
+    text = f"{amount:.6f}"
+    return text[:-2] if text.endswith("00") else text
+
+
+def counted(contracts: Decimal) -> str:
+    """Contracts as the API writes them, with 2 decimals."""
+    return f"{contracts:.2f}"
+
+
+def milliseconds(at: np.datetime64) -> int:
+    """Since 1970."""
+    return int(at.astype("datetime64[ms]").astype(np.int64))
+
+
+def written(at: np.datetime64) -> str:
+    """An instant as the API writes it."""
+    return f"{np.datetime_as_string(at, unit='ms')}Z"

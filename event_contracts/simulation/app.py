@@ -1,8 +1,6 @@
-"""Kalshi's HTTP over a practice venue: routes, keys, faults, the clock.
+"""Kalshi's HTTP over the simulated exchange: routes, keys, faults, the clock.
 
-A request carries three headers: KALSHI-ACCESS-KEY is the key's id, KALSHI-ACCESS-TIMESTAMP the
-milliseconds since 1970, KALSHI-ACCESS-SIGNATURE the base64 of an RSA-PSS signature with SHA-256 and
-a salt of the digest's length, over timestamp + METHOD + path. The path has no query.
+What a request is signed with `KalshiKeys.headers` says, over timestamp + METHOD + path.
 """
 
 from __future__ import annotations
@@ -21,29 +19,27 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from event_contracts.simulation import answers
-from event_contracts.simulation.tickets import (
-    Answer,
+from event_contracts.simulation.answers import Answer, milliseconds
+from event_contracts.simulation.exchange import Exchange
+from event_contracts.simulation.venue import (
+    KalshiVenueSettings,
     OrderRequest,
     Refused,
-    counted,
-    milliseconds,
+    placed_of,
+    take,
 )
-from event_contracts.simulation.venue import KalshiVenue
-from event_contracts.trading.endpoint import KalshiKeys
+from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
+from event_contracts.trading.order_venue import WRITES
 from marketsimulator.venue.door import foreign_page
 from marketsimulator.venue.failing import NO_ORDER, FailingRequests, Handler, plain
 from marketsimulator.venue.faults import FaultPlan
 from marketsimulator.venue.request_values import json_object
 
-API = "/trade-api/v2"
-ORDERS = f"{API}/portfolio/events/orders"
-PRIVATE = f"{API}/portfolio"  # what needs keys
+ORDERS = f"{ROOT}{WRITES}"
+PRIVATE = f"{ROOT}/portfolio"  # what needs keys
 STATES = {"filled": "executed", "canceled": "canceled"}  # of a fault `state`; else resting
 MOST_STEPS = 1_000_000  # of the clock, at once
 PERIOD = 0.02  # seconds between looks at a clock that runs by itself
-KEY = "KALSHI-ACCESS-KEY"
-TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
-SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
 BITS = 2048
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 
@@ -86,15 +82,23 @@ def why_unsigned(
 
 
 class KalshiServer:
-    """The venue behind HTTP.
+    """The exchange behind HTTP.
 
+    settings: what of an order is refused, and how fast the clock runs.
     keys: what requests are signed with.
     speed: simulated seconds a second; None: the clock waits for a client.
     faults: what goes wrong on demand, planned while it runs.
     """
 
-    def __init__(self, venue: KalshiVenue, keys: KalshiKeys, speed: float | None = None) -> None:
-        self.venue = venue
+    def __init__(
+        self,
+        exchange: Exchange,
+        settings: KalshiVenueSettings,
+        keys: KalshiKeys,
+        speed: float | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.settings = settings
         self.keys = keys
         self.speed = speed
         self.faults = FaultPlan()
@@ -106,7 +110,7 @@ class KalshiServer:
         app.router.add_post(ORDERS, self._submit)
         app.router.add_delete(f"{ORDERS}/{{order_id}}", self._cancel)
         for path, read in self._reads().items():
-            app.router.add_get(f"{API}/{path}", plain(read))
+            app.router.add_get(f"{ROOT}/{path}", plain(read))
         # What Kalshi does not have: the clock and the faults.
         app.add_routes([web.post("/control/advance", self._advance), *self._requests.routes()])
         if self.speed is not None:
@@ -114,23 +118,25 @@ class KalshiServer:
         return app
 
     def _reads(self) -> dict[str, Callable[[web.Request], Answer]]:
-        venue = self.venue
+        exchange = self.exchange
+
+        def named(request: web.Request) -> str:
+            return request.match_info["name"]
+
         return {
             "portfolio/orders": self._orders,
             "portfolio/orders/{order_id}": self._order,
             "portfolio/fills": lambda request: answers.fills(
-                venue, request.query, self._hidden(request)
+                exchange, request.query, self._hidden(request)
             ),
-            "portfolio/positions": lambda request: answers.positions(venue, request.query),
-            "portfolio/settlements": lambda request: answers.settlements(venue, request.query),
-            "portfolio/balance": lambda _: answers.balance(venue),
-            "exchange/status": lambda _: {"trading_active": not venue.exchange.is_over},
-            "markets": lambda request: answers.markets(venue, request.query),
-            "markets/{ticker}": lambda request: {
-                "market": answers.market(venue, request.match_info["ticker"])
-            },
-            "events/{ticker}": lambda request: answers.event(venue, request.match_info["ticker"]),
-            "series/{ticker}": lambda request: answers.series(venue, request.match_info["ticker"]),
+            "portfolio/positions": lambda request: answers.positions(exchange, request.query),
+            "portfolio/settlements": lambda request: answers.settlements(exchange, request.query),
+            "portfolio/balance": lambda _: answers.balance(exchange),
+            "exchange/status": lambda _: {"trading_active": exchange.trades},
+            "markets": lambda request: answers.markets(exchange, request.query),
+            "markets/{name}": lambda request: {"market": answers.market(exchange, named(request))},
+            "events/{name}": lambda request: answers.event(exchange, named(request)),
+            "series/{name}": lambda request: answers.series(exchange, named(request)),
         }
 
     @web.middleware
@@ -152,28 +158,28 @@ class KalshiServer:
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         order = OrderRequest.of(await json_object(request))
-        take = self.faults.take
-        if take(("reject",), request.method, request.path):
+        faulty = self.faults.take
+        if faulty(("reject",), request.method, request.path):
             raise Refused(400, "invalid_order", "rejected on demand")
-        partial = bool(take(("partial",), request.method, request.path))
-        reject = bool(take(("reject_later",), request.method, request.path))
-        ticket = self.venue.submit(order, partial=partial, reject=reject)
-        return web.json_response(answers.receipt(ticket, self.venue.now), status=201)
+        placed = take(
+            self.exchange,
+            order,
+            reused_ids_refused=self.settings.reused_ids_refused,
+            partial=faulty(("partial",), request.method, request.path) is not None,
+            reject=faulty(("reject_later",), request.method, request.path) is not None,
+        )
+        return web.json_response(answers.receipt(placed, self.exchange.now), status=201)
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        order_id = request.match_info["order_id"]
-        ticket = self.venue.ticket(order_id)
-        reduced = self.venue.cancel(order_id)
-        answer = {
-            "order_id": order_id,
-            "client_order_id": ticket.client_order_id,
-            "reduced_by": counted(reduced),
-            "ts_ms": milliseconds(self.venue.now),
-        }
-        return web.json_response(answer)
+        placed = placed_of(self.exchange, request.match_info["order_id"])
+        if placed.is_done:
+            raise Refused(404, "not_found", f"order {placed.order_id} is {placed.state}")
+        reduced = placed.waiting
+        self.exchange.cancel(placed.order_id)
+        return web.json_response(answers.cancellation(placed, reduced, self.exchange.now))
 
     def _orders(self, request: web.Request) -> Answer:
-        answer = answers.orders(self.venue, request.query, self._hidden(request))
+        answer = answers.orders(self.exchange, request.query, self._hidden(request))
         answer["orders"] = [self._disguised(order, request) for order in answer["orders"]]
         return answer
 
@@ -181,8 +187,8 @@ class KalshiServer:
         order_id = request.match_info["order_id"]
         if self._hidden(request):
             raise Refused(404, "not_found", f"order {order_id} not found")
-        ticket = self.venue.ticket(order_id)
-        return {"order": self._disguised(answers.order(self.venue, ticket), request)}
+        placed = placed_of(self.exchange, order_id)
+        return {"order": self._disguised(answers.order(self.exchange, placed), request)}
 
     def _hidden(self, request: web.Request) -> int:
         """How many of the newest rows a read leaves out, on demand."""
@@ -202,14 +208,15 @@ class KalshiServer:
         steps = (await json_object(request)).get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
             raise Refused(422, "invalid_parameters", f"steps must be 1 to {MOST_STEPS}")
-        before = self.venue.exchange.tick
-        while self.venue.exchange.tick < before + steps and not self.venue.is_over:
-            self.venue.advance()
+        exchange = self.exchange
+        before = exchange.tick
+        while exchange.tick < before + steps and not exchange.is_over:
+            exchange.advance()
         progress = {
-            "moved": self.venue.exchange.tick - before,
-            "tick": self.venue.exchange.tick,
-            "ts_ms": milliseconds(self.venue.now),
-            "over": self.venue.is_over,
+            "moved": exchange.tick - before,
+            "tick": exchange.tick,
+            "ts_ms": milliseconds(exchange.now),
+            "over": exchange.is_over,
         }
         return web.json_response(progress)
 
@@ -220,11 +227,11 @@ class KalshiServer:
 
     async def _run_clock(self) -> None:
         began = time.monotonic()
-        ticks_a_second = (self.speed or 0.0) / self.venue.settings.interval
-        while not self.venue.is_over:
+        ticks_a_second = (self.speed or 0.0) / self.settings.interval
+        while not self.exchange.is_over:
             due = int((time.monotonic() - began) * ticks_a_second)
-            if self.venue.exchange.tick < due:
-                self.venue.advance()
+            if self.exchange.tick < due:
+                self.exchange.advance()
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(PERIOD)

@@ -9,17 +9,17 @@ lent the account's cash and the worth of what is held in other markets while it 
     exchange.advance()                        # every open market shows its next tick
     exchange.cash, exchange.holding("RAIN"), exchange.fills, placed.filled
 
-Markets step in the order in which they are listed. A market is open from its listing's first tick
-until it shows the last row of its tape, which settles it: resting orders are cancelled, and what is
-held is paid. What an order has to leave (cash, inventory, limits) is `space.admission`; a
-venue that knows no limits of its own is one whose settings have none
-(`cash_buffer=0, limits=PositionLimits(D(10**9), D(10**9), D(1))`). Nothing here reads a clock, and
-nothing is safe to call from two threads at once.
+Markets step in the order in which they are listed. A market is active from its listing's first
+tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
+what is held is paid, at once or `settlement` ticks later. What an order has to leave (cash,
+inventory, limits) is `space.admission`; a venue that knows no limits of its own is one whose
+settings have none (`cash_buffer=0, limits=PositionLimits(D(10**9), D(10**9), D(1))`). Nothing here
+reads a clock, and nothing is safe to call from two threads at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -28,7 +28,7 @@ import numpy as np
 
 from event_contracts.simulation.kernel import is_yes_outcome, place, step
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.actions import INTENTS, SIDES
+from event_contracts.trading.actions import SIDES, intent_of
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
     Fill,
@@ -39,18 +39,25 @@ from event_contracts.trading.orders import (
     Quote,
     RestingOrder,
 )
-from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, POINT, SLOTS, WHOLE, Record
-from execution.journal.intents import Intent, Progress, State
+from event_contracts.trading.records import (
+    DOLLAR,
+    FILL,
+    MARKET,
+    ORDER,
+    POINT,
+    SLOTS,
+    WHOLE,
+    Record,
+    quote_of,
+    usd_of,
+)
+from event_contracts.trading.venue_orders import STATES, Status
+from execution.journal.intents import Intent, Progress
 from foundation.arrays import Records
 from foundation.errors import InputError, OrderRejected
 
-OrderState = Literal["resting", "executed", "canceled"]
-_STATES: Mapping[OrderState, State] = {
-    "resting": "working",
-    "executed": "filled",
-    "canceled": "canceled",
-}
-MarketState = Literal["unopened", "open", "settled"]
+# As Kalshi names them: closed once it has settled, determined a tick before it pays.
+MarketState = Literal["initialized", "active", "closed", "determined", "finalized"]
 
 _NO_ACTION = 0
 _EPOCH = np.datetime64("2026-01-01T00:00:00", "ns")
@@ -103,14 +110,20 @@ class PlacedOrder:
     remaining: contracts that can still trade; what netting or the end took neither rests nor fills.
     state: resting; executed, all of it traded; canceled, ended before that.
     fills: of it, in booking order.
+    expires: UTC; it does not meet a tick after that. None: it does not end by itself.
+    held_back: contracts beyond the order's that a fault keeps from trading; they end with it.
+    doomed: whether a fault ends it before the next tick.
     """
 
     order_id: str
     order: LimitOrder
     placed: int
     remaining: Decimal
-    state: OrderState = "resting"
+    state: Status = "resting"
     fills: list[BookedFill] = field(default_factory=list)
+    expires: np.datetime64 | None = None
+    held_back: Decimal = NOTHING
+    doomed: bool = False
 
     @property
     def client_order_id(self) -> str:
@@ -118,9 +131,19 @@ class PlacedOrder:
         return self.order.client_order_id
 
     @property
+    def count(self) -> Decimal:
+        """Contracts, those that are held back among them."""
+        return self.order.count + self.held_back
+
+    @property
     def filled(self) -> Decimal:
         """Contracts that have traded."""
         return sum((each.fill.count for each in self.fills), NOTHING)
+
+    @property
+    def waiting(self) -> Decimal:
+        """Contracts that can still trade, and those that are held back until it ends."""
+        return NOTHING if self.is_done else self.remaining + self.held_back
 
     @property
     def is_done(self) -> bool:
@@ -133,7 +156,7 @@ class PlacedOrder:
         filled = self.filled
         paid = sum((each.fill.price * each.fill.count for each in self.fills), NOTHING)
         return Progress(
-            _STATES[self.state], self.order_id, filled, paid / filled if filled else None
+            STATES[self.state], self.order_id, filled, paid / filled if filled else None
         )
 
     def is_of(self, intent: Intent) -> bool:
@@ -143,9 +166,10 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a market paid as it ended.
+    """What a market pays as it ends.
 
-    tick: the exchange's.
+    tick: the exchange's, at which it settled.
+    pays: the tick from which on what it pays is cash.
     outcome: the side that came true.
     held: contracts before it.
     payout: USD.
@@ -153,6 +177,7 @@ class Settlement:
 
     market: str
     tick: int
+    pays: int
     outcome: Outcome
     held: Holding
     payout: Decimal
@@ -165,13 +190,15 @@ class Exchange:
     space: of the settings; its admission is asked about every order.
     orders: every order that was taken, by its order_id, in the order in which they were placed.
     fills: of all markets, in booking order.
-    settlements: of the markets that have settled.
+    settlements: of the markets that have settled, paid or not.
 
     listings: markets with names of their own, one or more.
     settings: cash at the beginning, life of an order, limits, fees, tick between prices; its
         synthetic market, reward and features are not read.
     begins: UTC, the instant of tick 0.
     interval: between ticks.
+    settlement: ticks from the end of trading until a market pays. One before that its outcome is
+        known.
 
     Raises
     ------
@@ -186,6 +213,7 @@ class Exchange:
         settings: EpisodeSettings | None = None,
         begins: np.datetime64 = _EPOCH,
         interval: np.timedelta64 = _MINUTE,
+        settlement: int = 0,
     ) -> None:
         self.listings = {listing.ticker: listing for listing in listings}
         if not listings or len(self.listings) != len(listings):
@@ -200,6 +228,8 @@ class Exchange:
         self.space = self.settings.space()
         self._terms = self.settings.terms()[0]
         self._cash = self.settings.cash
+        self._delay = settlement
+        self._unpaid: dict[str, Settlement] = {}
         self._numbers = {ticker: k for k, ticker in enumerate(self.listings)}
         self._tapes = [np.ascontiguousarray(each.tape) for each in listings]
         self._markets = np.zeros(len(listings), MARKET)
@@ -220,13 +250,23 @@ class Exchange:
 
     @property
     def cash(self) -> Decimal:
-        """USD; resting orders are not deducted."""
+        """USD; resting orders are not deducted, and what is not paid yet is no cash."""
         return Decimal(self._cash) / DOLLAR
 
     @property
+    def payments(self) -> list[Settlement]:
+        """Settlements that have been paid."""
+        return [each for each in self.settlements if each.pays <= self.tick]
+
+    @property
+    def trades(self) -> bool:
+        """Whether a market has yet to settle."""
+        return len(self.settlements) < len(self.listings)
+
+    @property
     def is_over(self) -> bool:
-        """Whether every market has settled."""
-        return len(self.settlements) == len(self.listings)
+        """Whether every market has paid."""
+        return len(self.payments) == len(self.listings)
 
     @property
     def resting(self) -> tuple[RestingOrder, ...]:
@@ -234,36 +274,49 @@ class Exchange:
         placed = [self.orders[order_id] for order_id in self._open]
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
+    def pay_in(self, amount: Decimal) -> None:
+        """Book a deposit, USD, or a withdrawal below 0."""
+        self._cash += int(amount * DOLLAR)
+
     def market_state(self, market: str) -> MarketState:
-        """Whether a market trades."""
-        number = self._number(market)
-        if self.tick < self.listings[market].first:
-            return "unopened"
-        return "settled" if self._is_settled(number) else "open"
+        """How far the life of a market has come."""
+        if not self._is_settled(self._number(market)):
+            return "initialized" if self.tick < self.listings[market].first else "active"
+        left = self._settlement(market).pays - self.tick
+        if left <= 0:
+            return "finalized"
+        return "determined" if left == 1 else "closed"
+
+    def outcome(self, market: str) -> Outcome | None:
+        """What came true; nothing before a market is determined."""
+        known = self.market_state(market) in ("determined", "finalized")
+        return self._settlement(market).outcome if known else None
 
     def holding(self, market: str) -> Holding:
-        """What is held of a market."""
+        """What is held of a market; of one that has settled until it pays."""
         record = self._markets[self._number(market)]
+        if market in self._unpaid:
+            return self._unpaid[market].held
         return Holding(Decimal(int(record["yes"])), Decimal(int(record["no"])))
 
     def shown(self, market: str) -> Record:
         """The TICK that a market shows; the settlement row once it has settled."""
         number = self._number(market)
-        if self.market_state(market) == "unopened":
+        if self.market_state(market) == "initialized":
             raise InputError(f"{market}: opens at tick {self.listings[market].first}")
         return self._tapes[number][int(self._markets[number]["row"])]
 
     def quote(self, market: str) -> Quote:
         """The best prices of a market, as `shown` has them."""
-        tick = self.shown(market)
-        step_of_prices = Decimal(int(self._terms["tick"])) / WHOLE
-        return Quote(_usd(tick["bid"]), _usd(tick["ask"]), step_of_prices)
+        return quote_of(self.shown(market), usd_of(self._terms["tick"]))
 
     def view(self, market: str) -> MarketView:
-        """The account in front of a market; positions elsewhere at the middle of their quotes."""
+        """The account in front of a market.
+
+        Positions elsewhere are worth the middle of their quotes, or what is to be paid for them.
+        """
         held = self.holding(market)
-        number = self._number(market)
-        others = (other for other in self._numbers.values() if other != number)
+        others = (other for other in self.listings if other != market)
         elsewhere = Decimal(sum(map(self._worth, others))) / DOLLAR
         quote = self.quote(market)
         return MarketView(market, self.cash, held.yes, held.no, self.resting, quote, elsewhere)
@@ -280,8 +333,9 @@ class Exchange:
             not admitted, and one more than a market has room for.
         """
         number = self._number(order.market)
-        if self.market_state(order.market) != "open":
-            raise OrderRejected(f"{order.market}: {self.market_state(order.market)}, takes none")
+        state = self.market_state(order.market)
+        if state != "active":
+            raise OrderRejected(f"{order.market}: {state}, takes none")
         price = int(order.price * WHOLE)
         if price % int(self._terms["tick"]) or order.count % 1:
             raise OrderRejected(
@@ -299,9 +353,8 @@ class Exchange:
         placed = PlacedOrder(order_id, order, self.tick, order.count)
         self.orders[order_id] = placed
         self._open.append(order_id)
-        intent = INTENTS.index(f"{order.action}_{order.side}")
-        shown = self.shown(order.market)
-        place(record, self._orders[number], shown, intent, price, int(order.count))
+        slots, shown = self._orders[number], self.shown(order.market)
+        place(record, slots, shown, intent_of(order), price, int(order.count))
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -320,14 +373,24 @@ class Exchange:
         self._end(placed)
 
     def advance(self) -> None:
-        """Show the next tick of every open market, and let its orders meet it."""
+        """Show the next tick of every active market, and let its orders meet it."""
+        self._end_expired()
         self.tick += 1
-        worth = sum(map(self._worth, self._numbers.values()))
+        for market in [m for m, each in self._unpaid.items() if each.pays <= self.tick]:
+            self._cash += int(self._unpaid.pop(market).payout * DOLLAR)
+        worth = sum(map(self._worth, self.listings))
         for ticker, number in self._numbers.items():
             if self.tick > self.listings[ticker].first and not self._is_settled(number):
-                elsewhere = worth - self._worth(number)
+                elsewhere = worth - self._worth(ticker)
                 self._step(ticker, number, elsewhere)
-                worth = elsewhere + self._worth(number)
+                worth = elsewhere + self._worth(ticker)
+
+    def _end_expired(self) -> None:
+        """End orders that expire before the next tick, and those that a fault turns down."""
+        after = self.now + self.interval
+        for placed in [self.orders[order_id] for order_id in self._open]:
+            if placed.doomed or (placed.expires is not None and placed.expires < after):
+                self.cancel(placed.order_id)
 
     def _step(self, ticker: str, number: int, elsewhere: int) -> None:
         record = self._markets[number]
@@ -336,11 +399,15 @@ class Exchange:
         record["elsewhere"] = elsewhere
         tape = self._tapes[number]
         step(record, self._orders[number], self._fills, tape, self._terms, _NO_ACTION)
-        payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
-        self._cash = int(record["cash"])
         if self._is_settled(number):
             outcome: Outcome = "YES" if is_yes_outcome(tape[-1]) else "NO"
-            self.settlements.append(Settlement(ticker, self.tick, outcome, held, payout))
+            payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
+            pays = self.tick + self._delay
+            self.settlements.append(Settlement(ticker, self.tick, pays, outcome, held, payout))
+        if self._is_settled(number) and self._delay:
+            self._unpaid[ticker] = self.settlements[-1]
+        else:
+            self._cash = int(record["cash"])
         for row in self._fills[: int(record["fills"])]:
             self._book(ticker, row)
         self._read_slots(ticker)
@@ -364,7 +431,7 @@ class Exchange:
 
     def _end(self, placed: PlacedOrder) -> None:
         placed.remaining = NOTHING
-        placed.state = "executed" if placed.filled == placed.order.count else "canceled"
+        placed.state = "executed" if placed.filled == placed.count else "canceled"
         self._open.remove(placed.order_id)
 
     def _slots(self, ticker: str) -> dict[str, int]:
@@ -373,8 +440,11 @@ class Exchange:
         rows = self._orders[number, : int(self._markets[number]["resting"])]
         return {_order_id(ticker, row["number"]): slot for slot, row in enumerate(rows)}
 
-    def _worth(self, number: int) -> int:
-        """Millionths of a USD that a market's position is worth at the middle."""
+    def _worth(self, market: str) -> int:
+        """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
+        if market in self._unpaid:
+            return int(self._unpaid[market].payout * DOLLAR)
+        number = self._numbers[market]
         record = self._markets[number]
         yes, no = int(record["yes"]), int(record["no"])
         if not yes + no:
@@ -382,6 +452,9 @@ class Exchange:
         tick = self._tapes[number][int(record["row"])]
         quotes = int(tick["bid"]) + int(tick["ask"])
         return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
+
+    def _settlement(self, market: str) -> Settlement:
+        return next(each for each in self.settlements if each.market == market)
 
     def _is_settled(self, number: int) -> bool:
         record = self._markets[number]
@@ -398,13 +471,9 @@ def _order_id(market: str, number: int) -> str:
     return f"{market}-{int(number)}"
 
 
-def _usd(price: int) -> Decimal:
-    return Decimal(int(price)) / WHOLE
-
-
 def fill_of(row: Record, order_id: str, market: str) -> tuple[Fill, Decimal]:
     """A fill of the kernel in our words, and its fee, USD net of the rebate."""
     action, side = SIDES[int(row["intent"]) - 1]
-    price, count = _usd(row["price"]), Decimal(int(row["count"]))
+    price, count = usd_of(row["price"]), Decimal(int(row["count"]))
     fill = Fill(order_id, market, action, side, price, count, bool(row["maker"]))
     return fill, Decimal(int(row["fee"])) / DOLLAR

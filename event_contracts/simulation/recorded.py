@@ -21,7 +21,7 @@ happened.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,6 +115,20 @@ def recorded_markets(
     if not markets:
         raise InputError(f"recorded markets: {place} has no settled market in *{_QUOTES}")
     return markets
+
+
+def events_of(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
+    """The events of recorded markets, in their order, of which `count` leave some over.
+
+    Raises `InputError` with the setting's key where they do not.
+    """
+    events = list(dict.fromkeys(market.event for market in markets))
+    if count >= len(events):
+        raise InputError(
+            f"{key}: {count} of {len(events)} recorded events leave none to train on and to judge"
+            " with"
+        )
+    return events
 
 
 def data_folder() -> Path:

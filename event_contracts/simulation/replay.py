@@ -9,7 +9,6 @@ from decimal import Decimal
 import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.manager import SimulatedOrderManager
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.orders import LimitOrder
@@ -131,7 +130,6 @@ def replay(
     """
     settings = replace(settings, starting_cash=float(recording.cash))
     exchange = Exchange(recording.listings, settings, recording.begins, recording.interval)
-    manager = SimulatedOrderManager(exchange)
     due: dict[int, list[LimitOrder]] = {}
     for entry in recording.entries:
         if entry.order is not None and entry.sent:
@@ -142,16 +140,13 @@ def replay(
         for order in due.get(tick, []):
             count = order.count if fixed_size is None else Decimal(fixed_size)
             try:
-                manager.submit(replace(order, count=count))
+                exchange.submit(replace(order, count=count))
             except OrderRejected:
                 refused += 1
         if tick + 1 < recording.ticks:
-            manager.advance()
-    return Replay(_worth(exchange) - recording.cash, refused, _episodes(exchange))
-
-
-def _worth(exchange: Exchange) -> Decimal:
-    return worth(exchange.view(next(iter(exchange.listings))))
+            exchange.advance()
+    ended_with = worth(exchange.view(recording.listings[0].ticker))
+    return Replay(ended_with - recording.cash, refused, _episodes(exchange))
 
 
 def _episodes(exchange: Exchange) -> tuple[Episode, ...]:

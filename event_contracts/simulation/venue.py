@@ -1,39 +1,47 @@
-"""The practice venue of event contracts: one account's orders over the simulated exchange.
+"""What the practice venue takes, in Kalshi's words: its settings, requests of orders, refusals.
 
-An order waits until the clock's next tick and meets that: the answer to a new order says that
-nothing has filled. Orders with an expiration end before the first tick that comes after it. What a
-market has settled at is paid once it is finalized.
+There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
+YES. With `reduce_only` an order sells what is held; without it, it buys, and pairs with what is
+held of the other side are paid out. An order waits until the clock's next tick and meets that: the
+answer to a new order says that nothing has filled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from omegaconf import DictConfig
+from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
-from event_contracts.simulation.recorded import RecordedMarket, recorded_markets
+from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder
+from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
-from event_contracts.simulation.tickets import OrderRequest, Refused, Ticket
 from event_contracts.trading.actions import LIFE
 from event_contracts.trading.admission import PositionLimits
-from event_contracts.trading.fees import NOTHING, KalshiFees
-from event_contracts.trading.orders import FLAT, PAYOUT, Holding, LimitOrder, Outcome
-from event_contracts.trading.venue_orders import order_request
+from event_contracts.trading.fees import KalshiFees
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.venue_orders import (
+    BookSide,
+    a_traded_count,
+    an_order_price,
+    order_request,
+    own_terms,
+    yes_price,
+)
 from foundation.configuration import settings_of
 from foundation.errors import InputError, OrderRejected, refuse_outside
 from marketsimulator.settings import refuse_other_fees
 
 EVENT = "SIM"  # of synthetic markets
+LONGEST_ID = 64  # characters of a client_order_id
+LARGEST = 10**9  # contracts of an order
 _WITHOUT = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
-MarketStatus = Literal["initialized", "active", "closed", "determined", "finalized"]
-Level = tuple[Decimal, Decimal]  # USD, contracts
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,212 +120,178 @@ class KalshiVenueSettings:
             raise InputError(f"markets: {self.folder} has no {sorted(unknown)[0]}")
         chosen = [recorded[name] for name in self.markets or recorded]
         begins = min(each.times[0] for each in chosen)
-        return [_listing(each, int((each.times[0] - begins) / step)) for each in chosen]
+        return [
+            Listing(
+                each.market,
+                tape_of(each.session),
+                int((each.times[0] - begins) / step),
+                each.event,
+            )
+            for each in chosen
+        ]
+
+    def exchange(self, listings: Sequence[Listing], now: np.datetime64) -> Exchange:
+        """The exchange of these markets; now: UTC, the instant of its first tick."""
+        interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
+        begins = now.astype("datetime64[ns]")
+        return Exchange(listings, self.episode(), begins, interval, self.settlement)
 
     def _synthetic(self, number: int) -> Listing:
         tape = tape_of(synthetic_session((self.seed, number), self.market))
         return Listing(f"{EVENT}-{number + 1}", tape, event=EVENT)
 
 
-def _listing(recorded: RecordedMarket, first: int) -> Listing:
-    return Listing(recorded.market, tape_of(recorded.session), first, recorded.event)
+class Refused(Exception):
+    """A request the venue does not take.
 
-
-class KalshiVenue:
-    """The account's side of the exchange.
-
-    exchange: matching, cash and holdings.
-    paid_in: USD of deposits, less what was taken out.
-    tickets: orders by order_id, in the order in which they came.
-
-    settings: rules, and cash at the beginning.
-    listings: markets.
-    now: UTC, the instant of the first tick.
-
-    Raises
-    ------
-    Refused
-        in every method, for a ticker or an order that the venue does not know, or that has ended.
+    status: of HTTP.
+    code: a word for programs.
     """
 
-    def __init__(
-        self, settings: KalshiVenueSettings, listings: Sequence[Listing], now: np.datetime64
-    ) -> None:
-        self.settings = settings
-        interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
-        begins = now.astype("datetime64[ns]")
-        self.exchange = Exchange(listings, settings.episode(), begins, interval)
-        self.paid_in = NOTHING
-        self.tickets: dict[str, Ticket] = {}
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
-    @property
-    def now(self) -> np.datetime64:
-        """UTC, the instant of the tick that is shown."""
-        return self.exchange.now
 
-    @property
-    def payments(self) -> list[Settlement]:
-        """Settlements that have been paid, in that order."""
-        return [each for each in self.exchange.settlements if self.paid_at(each) <= self.now]
+def _count(value: object) -> Decimal:
+    """The markets here trade whole contracts."""
+    count = a_traded_count(value)
+    if count > LARGEST or count % 1:
+        raise ValueError(f"{value} is no whole number of contracts from 1 to {LARGEST}")
+    return count
 
-    @property
-    def is_over(self) -> bool:
-        """Whether every market has paid."""
-        return len(self.payments) == len(self.exchange.listings)
 
-    @property
-    def cash(self) -> Decimal:
-        """USD; resting orders are not deducted, and what is not paid yet is no cash."""
-        unpaid = sum((each.payout for each in self._unpaid.values()), NOTHING)
-        return self.exchange.cash + self.paid_in - unpaid
-
-    @property
-    def holdings(self) -> dict[str, Holding]:
-        """What is held, by market; of one that has settled until it pays."""
-        unpaid = self._unpaid
-        held = {
-            name: unpaid[name].held if name in unpaid else self.exchange.holding(name)
-            for name in self.exchange.listings
-        }
-        return {name: each for name, each in held.items() if each != FLAT}
-
-    @property
-    def _unpaid(self) -> dict[str, Settlement]:
-        settled = self.exchange.settlements
-        return {each.market: each for each in settled if self.paid_at(each) > self.now}
-
-    def paid_at(self, settlement: Settlement) -> np.datetime64:
-        """UTC, when a market that has settled is finalized and pays."""
-        return self.exchange.at(settlement.tick + self.settings.settlement)
-
-    def listing(self, ticker: str) -> Listing:
-        """A market."""
-        if ticker not in self.exchange.listings:
-            raise Refused(404, "not_found", f"market {ticker} not found")
-        return self.exchange.listings[ticker]
-
-    def status(self, ticker: str) -> MarketStatus:
-        """How far the life of a market has come."""
-        state = self.exchange.market_state(ticker)
-        if state != "settled":
-            return "active" if state == "open" else "initialized"
-        left = self._settlement(ticker).tick + self.settings.settlement - self.exchange.tick
-        if left <= 0:
-            return "finalized"
-        return "determined" if left == 1 else "closed"
-
-    def outcome(self, ticker: str) -> Outcome | None:
-        """What came true; nothing before a market is determined."""
-        if self.status(ticker) in ("determined", "finalized"):
-            return self._settlement(ticker).outcome
+def _instant(seconds: object) -> np.datetime64 | None:
+    if seconds is None:
         return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < 2**33:
+        raise ValueError("whole seconds since 1970 are required")
+    return np.datetime64(seconds * 10**9, "ns")
 
-    def best(self, ticker: str) -> tuple[Level, Level]:
-        """USD of YES and contracts of others that bid, and that ask.
 
-        Where nobody does they are $0, or $1, and nothing.
-        """
-        bid, ask = (NOTHING, NOTHING), (PAYOUT, NOTHING)
-        if self.status(ticker) == "active":
-            quote = self.exchange.quote(ticker)
-            tick = self.exchange.shown(ticker)
-            if quote.yes_bid > 0 and tick["bid_size"]:
-                bid = quote.yes_bid, Decimal(int(tick["bid_size"]))
-            if quote.yes_ask < PAYOUT and tick["ask_size"]:
-                ask = quote.yes_ask, Decimal(int(tick["ask_size"]))
-        return bid, ask
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """What a client asked for, checked as far as no market has to be known; by the API's names.
 
-    def submit(
-        self, request: OrderRequest, *, partial: bool = False, reject: bool = False
-    ) -> Ticket:
-        """Take an order.
+    ticker: of the market.
+    side: of the book of YES.
+    price: USD of YES.
+    count: contracts.
+    time_in_force, self_trade_prevention_type: the only ones that are known here.
+    client_order_id: the client's; empty where he gave none.
+    reduce_only: whether it may only sell what is held.
+    expiration_time: UTC, when it ends by itself; none where it does not.
+    """
 
-        partial: half of it may trade, the rest is cancelled. reject: it ends at the next tick.
+    ticker: Annotated[str, Field(strict=True, min_length=1)]
+    side: BookSide
+    price: Annotated[Decimal, PlainValidator(an_order_price)]
+    count: Annotated[Decimal, PlainValidator(_count)]
+    time_in_force: Literal["good_till_canceled"]
+    self_trade_prevention_type: Literal["taker_at_cross"]
+    client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] = ""
+    reduce_only: Annotated[bool, Strict()] = False
+    expiration_time: Annotated[np.datetime64 | None, PlainValidator(_instant)] = None
 
-        Raises `Refused` for a market that does not trade, a price between its steps, a used
-        client_order_id, and an order that cash or inventory do not cover.
-        """
-        self.listing(request.ticker)
-        if self.status(request.ticker) != "active":
-            raise Refused(409, "market_closed", f"{request.ticker} is not trading")
-        used = {ticket.request.client_order_id for ticket in self.tickets.values()} - {""}
-        if request.client_order_id in used and self.settings.reused_ids_refused:
-            raise Refused(409, "order_already_exists", "client_order_id has been used")
-        if request.expiration_time is not None and request.expiration_time <= self.now:
-            raise Refused(400, "invalid_parameters", "expiration_time has passed")
-        count = self._covered_count(request)
-        traded = max(count // 2, Decimal(1)) if partial else count
-        placed = self._place(request, traded)
-        name = request.client_order_id or f"venue-{len(self.tickets) + 1}"
-        ticket = Ticket(request, placed, name, held_back=count - traded, refused_later=reject)
-        self.tickets[ticket.order_id] = ticket
-        return ticket
+    # A field that is not known here would change what the order means.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    def ticket(self, order_id: str) -> Ticket:
-        """An order."""
-        if order_id not in self.tickets:
-            raise Refused(404, "not_found", f"order {order_id} not found")
-        return self.tickets[order_id]
-
-    def cancel(self, order_id: str) -> Decimal:
-        """Take an order out of the book; contracts that waited."""
-        ticket = self.ticket(order_id)
-        if ticket.status != "resting":
-            raise Refused(404, "not_found", f"order {order_id} is {ticket.status}")
-        reduced = ticket.waiting
-        self.exchange.cancel(order_id)
-        return reduced
-
-    def advance(self) -> None:
-        """Move the clock by a tick, and let orders meet it."""
-        for ticket in self.tickets.values():
-            expires = ticket.request.expiration_time
-            gone = expires is not None and expires < self.now + self.exchange.interval
-            if gone or ticket.refused_later:
-                self.exchange.cancel(ticket.order_id)
-        self.exchange.advance()
-
-    def _place(self, request: OrderRequest, count: Decimal) -> PlacedOrder:
-        order = request.limit_order(request.client_order_id or "venue", count)
-        if request.price % self.exchange.quote(request.ticker).tick:
-            raise Refused(
-                400, "invalid_price", f"price {request.price} is not on the market's ticks"
-            )
-        if order.action == "BUY":
-            self._refuse_uncovered(order)
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> OrderRequest:
+        """The request of a JSON object; `Refused` names the field that makes no sense."""
         try:
-            return self.exchange.submit(order)
-        except OrderRejected as error:
-            code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
-            raise Refused(400, code, str(error)) from error
+            return TypeAdapter(cls).validate_python(body)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            message = f"{problem['loc'][0]}: {problem['msg']}"
+            raise Refused(400, "invalid_parameters", message) from None
 
-    def _covered_count(self, request: OrderRequest) -> Decimal:
-        """Contracts of an order; one that may only reduce is cut to what no sale has reserved."""
-        if not request.reduce_only:
-            return request.count
-        view = self.exchange.view(request.ticker)
-        free = view.held(request.outcome) - view.resting_count("SELL", request.outcome)
-        if free <= 0:
-            raise Refused(400, "invalid_order", "reduce_only: there is no position to reduce")
-        return min(request.count, free)
+    def limit_order(self, name: str, count: Decimal) -> LimitOrder:
+        """The order in our words, under our id of it."""
+        action, side = own_terms(self.side, self.reduce_only)
+        return LimitOrder(name, self.ticker, action, side, yes_price(side, self.price), count)
 
-    def _refuse_uncovered(self, order: LimitOrder) -> None:
-        """Refuse a purchase that the account has no cash for."""
-        admission = self.exchange.space.admission
-        free = admission.free_cash(replace(self.exchange.view(order.market), cash=self.cash))
-        if admission.fees.most_cost(order.price, order.count) > free:
-            raise Refused(400, "insufficient_balance", "insufficient balance")
 
-    def _settlement(self, ticker: str) -> Settlement:
-        return next(each for each in self.exchange.settlements if each.market == ticker)
+def take(
+    exchange: Exchange,
+    request: OrderRequest,
+    *,
+    reused_ids_refused: bool = True,
+    partial: bool = False,
+    reject: bool = False,
+) -> PlacedOrder:
+    """Take an order.
+
+    partial: half of it may trade, the rest is cancelled. reject: it ends at the next tick.
+
+    Raises `Refused` for a market that does not trade, a price between its steps, a used
+    client_order_id, and an order that cash or inventory do not cover.
+    """
+    market = listing_of(exchange, request.ticker)
+    if exchange.market_state(market.ticker) != "active":
+        raise Refused(409, "market_closed", f"{market.ticker} is not trading")
+    name = request.client_order_id or f"venue-{len(exchange.orders) + 1}"
+    used = any(placed.client_order_id == name for placed in exchange.orders.values())
+    if used and reused_ids_refused:
+        raise Refused(409, "order_already_exists", "client_order_id has been used")
+    if request.expiration_time is not None and request.expiration_time <= exchange.now:
+        raise Refused(400, "invalid_parameters", "expiration_time has passed")
+    count = _covered_count(exchange, request)
+    traded = max(count // 2, Decimal(1)) if partial else count
+    order = request.limit_order(name, traded)
+    if order.action == "BUY":
+        _refuse_uncovered(exchange, order)
+    try:
+        placed = exchange.submit(order)
+    except OrderRejected as error:
+        code = "reduce_only" if order.action == "SELL" else "order_not_admitted"
+        raise Refused(400, code, str(error)) from error
+    placed.expires = request.expiration_time
+    placed.held_back = count - traded
+    placed.doomed = reject
+    return placed
+
+
+def listing_of(exchange: Exchange, ticker: str) -> Listing:
+    """A market, which `Refused` says is not there."""
+    if ticker not in exchange.listings:
+        raise Refused(404, "not_found", f"market {ticker} not found")
+    return exchange.listings[ticker]
+
+
+def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
+    """An order, which `Refused` says is not there."""
+    if order_id not in exchange.orders:
+        raise Refused(404, "not_found", f"order {order_id} not found")
+    return exchange.orders[order_id]
+
+
+def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
+    """Contracts of an order; one that may only reduce is cut to what no sale has reserved."""
+    if not request.reduce_only:
+        return request.count
+    _, side = own_terms(request.side, reduces=True)
+    view = exchange.view(request.ticker)
+    free = view.held(side) - view.resting_count("SELL", side)
+    if free <= 0:
+        raise Refused(400, "invalid_order", "reduce_only: there is no position to reduce")
+    return min(request.count, free)
+
+
+def _refuse_uncovered(exchange: Exchange, order: LimitOrder) -> None:
+    """Refuse a purchase that the account has no cash for."""
+    admission = exchange.space.admission
+    cost = admission.fees.most_cost(order.price, order.count)
+    if cost > admission.free_cash(exchange.view(order.market)):
+        raise Refused(400, "insufficient_balance", "insufficient balance")
 
 
 def rehearse() -> None:
     """Compile what a venue needs, once: a client's first request would wait for that."""
     session = synthetic_session(0, SyntheticMarket(steps=3))
-    venue = KalshiVenue(
-        KalshiVenueSettings(), [Listing("SIM", tape_of(session))], np.datetime64(0, "ns")
-    )
+    listings = [Listing("SIM", tape_of(session))]
+    exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
     order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1))
-    venue.submit(OrderRequest.of(order_request(order, np.datetime64("2100-01-01", "ns"))))
-    venue.advance()
+    take(exchange, OrderRequest.of(order_request(order, np.datetime64("2100-01-01", "ns"))))
+    exchange.advance()

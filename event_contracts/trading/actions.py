@@ -114,6 +114,11 @@ def process_action(
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
 
+def intent_of(order: LimitOrder) -> int:
+    """The number, 1 … 4, of the intent that an order carries out."""
+    return SIDES.index((order.action, order.side)) + 1
+
+
 def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
     """The price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO; one stands for all."""
     if isinstance(price_style, Mapping):

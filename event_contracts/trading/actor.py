@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
 
 from event_contracts.trading.action_log import ActionEntry, ActionLog, order_name
 from event_contracts.trading.actions import INTENTS, LIFE, LimitOrderActions, LimitOrderActionSpace
-from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Quote, other
+from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
 from event_contracts.trading.policies import Policy
-from event_contracts.trading.records import DOLLAR, WHOLE, MarketSpan, MarketUpdate
+from event_contracts.trading.records import DOLLAR, MarketSpan, MarketUpdate, quote_of
 from event_contracts.trading.sight import MarketMemory, Seen, worth
 from execution.journal.intents import Intent
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, refuse_outside
@@ -187,7 +186,7 @@ class ActorService:
             return entry
         self._notices.end_alert(_fate(market))
         # An order stands at the price that the policy saw, whatever the venue quotes by now.
-        view = replace(view, quote=_quote(update, view.quote.tick))
+        view = replace(view, quote=quote_of(update.tick, view.quote.tick))
         seen = memory.seen(view)
         chosen = int(self._policy.actions(seen.features[None], seen.allowed[None])[0])
         # What is masked does what HOLD does, as in the environment.
@@ -308,9 +307,3 @@ def _kind(market: str) -> str:
 
 def _fate(market: str) -> str:
     return f"kalshi fate {market}"
-
-
-def _quote(update: MarketUpdate, tick: Decimal) -> Quote:
-    """What an update shows; tick: USD between the market's prices."""
-    bid, ask = (Decimal(int(update.tick[side])) / WHOLE for side in ("bid", "ask"))
-    return Quote(bid, ask, tick)

@@ -6,11 +6,12 @@ $1 or nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.orders import MarketView, Outcome, Verb, other
+from event_contracts.trading.orders import MarketView, Outcome, RestingOrder, Verb, other
 from foundation.errors import InputError
 
 CASH_BUFFER = Decimal(50)  # USD
@@ -90,6 +91,12 @@ def held_value(held: Decimal, price: Decimal) -> Decimal:
     return held * price if held > 0 else -held * (1 - price)
 
 
+def reserved(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
+    """USD that the purchases among resting orders may take."""
+    purchases = [each for each in resting if each.order.action == "BUY"]
+    return sum((fees.most_cost(each.order.price, each.remaining) for each in purchases), NOTHING)
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """What an order has to leave: cash, inventory, and a position within its limits.
@@ -130,9 +137,7 @@ class Admission:
 
     def free_cash(self, view: MarketView) -> Decimal:
         """USD that resting purchases cannot take."""
-        purchases = [r for r in view.resting if r.order.action == "BUY"]
-        costs = [self.fees.most_cost(r.order.price, r.remaining) for r in purchases]
-        return view.cash - sum(costs, NOTHING)
+        return view.cash - reserved(view.resting, self.fees)
 
     def _refusal_of_sale(self, side: Outcome, count: Decimal, view: MarketView) -> str | None:
         held = view.held(side)

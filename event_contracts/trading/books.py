@@ -37,6 +37,7 @@ from event_contracts.trading.venue_orders import (
     VenueOrder,
     a_signed_count,
     awaited,
+    epoch_seconds,
     fixed_point,
     order_of,
 )
@@ -52,7 +53,6 @@ SMALLEST_FLOW = Decimal(1)  # USD
 ROUNDING = 2 * CENT
 BEGINNING = np.datetime64(0, "ns")
 OVERLAP = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
-_SECOND = np.timedelta64(1, "s")
 
 # The rules in force in a market at an instant.
 RulesOf = Callable[[str, np.datetime64], FeeRules]
@@ -346,7 +346,7 @@ def _read_positions(connection: KalshiConnection) -> dict[str, Decimal]:
 
 
 def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
-    query = {"min_ts": max(int((since - BEGINNING) // _SECOND), 0)}
+    query = {"min_ts": epoch_seconds(since)}
     fills = connection.pages("fills", FILLS, "fills", VenueFill.of, **query)
     # They are listed with the newest first; of one instant their order counts.
     fills = sorted(reversed(fills), key=lambda fill: fill.at)

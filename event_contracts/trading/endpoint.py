@@ -21,6 +21,10 @@ KEY_ID = "KALSHI_API_KEY_ID"
 PRIVATE_KEY = "KALSHI_PRIVATE_KEY"
 PRIVATE_KEY_PATH = "KALSHI_PRIVATE_KEY_PATH"
 ROOT = "/trade-api/v2"
+# Headers of a request: the key's id, milliseconds since 1970, and the signature.
+KEY = "KALSHI-ACCESS-KEY"
+TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
+SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
 HOSTS = {  # as published in autumn 2026
     "demo": "https://external-api.demo.kalshi.co",
     "live": "https://external-api.kalshi.com",
@@ -91,7 +95,7 @@ class KalshiKeys:
         return key
 
     def headers(self, method: str, path: str, at: int) -> dict[str, str]:
-        """What a request is signed with.
+        """What a request is signed with: RSA-PSS with SHA-256, in base64.
 
         path: from the root of the host; its query is not signed.
         at: milliseconds since 1970.
@@ -103,11 +107,8 @@ class KalshiKeys:
         digest = hashes.SHA256()
         scheme = padding.PSS(padding.MGF1(digest), salt_length=padding.PSS.DIGEST_LENGTH)
         signature = self.signing_key.sign(f"{at}{method}{bare}".encode(), scheme, digest)
-        return {
-            "KALSHI-ACCESS-KEY": self.key_id,
-            "KALSHI-ACCESS-TIMESTAMP": str(at),
-            "KALSHI-ACCESS-SIGNATURE": base64.b64encode(signature).decode(),
-        }
+        encoded = base64.b64encode(signature).decode()
+        return {KEY: self.key_id, TIMESTAMP: str(at), SIGNATURE: encoded}
 
     def sign(self, method: str, path: str) -> Mapping[str, str]:
         """What signs each attempt of a request anew, by this machine's clock."""

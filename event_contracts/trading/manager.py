@@ -21,7 +21,7 @@ from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.listings import Listing, bid_value, read_markets
 from event_contracts.trading.order_venue import OrderVenue
 from event_contracts.trading.orders import Holding, LimitOrder, MarketView, Receipt
-from event_contracts.trading.venue_orders import awaited, order_of
+from event_contracts.trading.venue_orders import awaited, epoch_seconds, order_of
 from execution.journal.intents import Intent, IntentBook
 from execution.posting import Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
@@ -91,8 +91,7 @@ class KalshiMultiMarketOrderManager:
 
     def expiry(self) -> np.datetime64:
         """When an order that is sent now ends at the venue, to the second before."""
-        ends = self.venue.now() + self._life
-        return np.datetime64(int(ends.astype("datetime64[s]").astype(np.int64)) * 10**9, "ns")
+        return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; one of its id that was sent before is that order.

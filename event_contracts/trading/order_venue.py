@@ -19,7 +19,12 @@ from event_contracts.trading.connection import (
     KalshiConnection,
     StatusAnswer,
 )
-from event_contracts.trading.venue_orders import VenueOrder, order_of, order_request
+from event_contracts.trading.venue_orders import (
+    VenueOrder,
+    epoch_seconds,
+    order_of,
+    order_request,
+)
 from execution.journal.intents import Intent
 from execution.posting import NoAnswer, OrderWithheld
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
@@ -74,8 +79,10 @@ class OrderVenue(KalshiConnection):
         if intent.progress.venue_id:
             return self.order(intent.progress.venue_id)
         what = f"order {client_order_id}"
-        since = int((intent.sent_at - SKEW).astype("datetime64[s]").astype(np.int64))
-        query = {"ticker": order_of(intent).market, "min_ts": max(since, 0)}
+        query = {
+            "ticker": order_of(intent).market,
+            "min_ts": epoch_seconds(intent.sent_at - SKEW),
+        }
         orders = self.pages(what, READS, "orders", VenueOrder.of, **query)
         found = [order for order in orders if order.is_of(intent)]
         if not found:

@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 
 from event_contracts.trading.orders import Fill, Outcome, other
+from execution.live.page_words import number
 
 FEWEST = 3  # orders of which a correlation says something: two always lie on a line
-NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +148,12 @@ class PositionSizeMetrics:
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
         return (
-            ("orders by size", ", ".join(shares) or NOTHING),
-            ("mean size of winning orders", _text(self.avg_winning_position_size, ".1f")),
-            ("mean size of losing orders", _text(self.avg_losing_position_size, ".1f")),
-            ("correlation of size and profit", _text(self.size_efficiency, "+.3f")),
-            ("largest position, contracts", _text(self.max_position_reached, ",g")),
-            ("changes of size an episode", _text(self.size_changes_per_episode, ".1f")),
+            ("orders by size", ", ".join(shares) or "–"),
+            ("mean size of winning orders", number(self.avg_winning_position_size, ".1f")),
+            ("mean size of losing orders", number(self.avg_losing_position_size, ".1f")),
+            ("correlation of size and profit", number(self.size_efficiency, "+.3f")),
+            ("largest position, contracts", number(self.max_position_reached, ",g")),
+            ("changes of size an episode", number(self.size_changes_per_episode, ".1f")),
         )
 
 
@@ -229,7 +229,3 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
     if np.ptp(sizes) == 0 or np.ptp(profits) == 0:
         return None
     return float(np.corrcoef(sizes, profits)[0, 1])
-
-
-def _text(value: float | None, style: str) -> str:
-    return NOTHING if value is None else f"{value:{style}}".replace("-", "−")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from event_contracts.trading.actions import INTENTS, LimitOrderActionSpace
+from event_contracts.trading.orders import Quote
 from foundation.arrays import Records
 from foundation.errors import InputError
 
@@ -156,6 +157,16 @@ class MarketUpdate:
     market: str
     at: np.datetime64
     tick: Record = field(repr=False)
+
+
+def usd_of(price: int) -> Decimal:
+    """USD of a price in ten-thousandths."""
+    return Decimal(int(price)) / WHOLE
+
+
+def quote_of(tick: Record, step: Decimal) -> Quote:
+    """The best prices that a row of TICK shows; step: USD between prices."""
+    return Quote(usd_of(tick["bid"]), usd_of(tick["ask"]), step)
 
 
 def terms_of(space: LimitOrderActionSpace, tick: Decimal) -> Records:

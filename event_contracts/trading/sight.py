@@ -8,11 +8,11 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 
-from event_contracts.trading.actions import ACTIONS, INTENTS, LimitOrderActionSpace
-from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.actions import ACTIONS, LimitOrderActionSpace, intent_of
+from event_contracts.trading.admission import reserved
 from event_contracts.trading.masks import masks
 from event_contracts.trading.observation import blank, observe
-from event_contracts.trading.orders import PAYOUT, MarketView, RestingOrder
+from event_contracts.trading.orders import PAYOUT, MarketView
 from event_contracts.trading.policies import Observations
 from event_contracts.trading.records import (
     DOLLAR,
@@ -110,9 +110,10 @@ class MarketMemory:
         Fractions of contracts that are held do not count, those that rest count as whole ones.
         """
         resting = [each for each in view.resting if each.order.market == view.market]
+        elsewhere = [each for each in view.resting if each.order.market != view.market]
         orders = np.zeros(max(len(resting), SLOTS), ORDER)
         for slot, each in zip(orders, resting, strict=False):
-            slot["intent"] = INTENTS.index(f"{each.order.action}_{each.order.side}")
+            slot["intent"] = intent_of(each.order)
             slot["price"] = int(each.order.price * WHOLE)
             slot["remaining"] = int(each.remaining.to_integral_value(ROUND_CEILING))
         record = self._market[0]
@@ -123,7 +124,7 @@ class MarketMemory:
         record["sent"] = self._sent[1] if self._sent[0] == self.row - 1 else 0
         record["resting"] = len(resting)
         record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
-        record["reserved"] = _millionths(reserved_elsewhere(view, self._fees), ROUND_CEILING)
+        record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms[0]
         terms["tick"] = int(view.quote.tick * WHOLE)
         features = blank(sizes=self._sizes)
@@ -134,16 +135,6 @@ class MarketMemory:
             # More orders than the environment knows, as others' may be: no action was learned here.
             allowed[1:] = False
         return Seen(features, allowed)
-
-
-def reserved_elsewhere(view: MarketView, fees: FeeRules) -> Decimal:
-    """USD that resting purchases in other markets than a view's may take."""
-
-    def is_elsewhere(each: RestingOrder) -> bool:
-        return each.order.market != view.market and each.order.action == "BUY"
-
-    costs = [fees.most_cost(r.order.price, r.remaining) for r in view.resting if is_elsewhere(r)]
-    return sum(costs, NOTHING)
 
 
 def worth(view: MarketView) -> Decimal:

@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from event_contracts.trading.position_sizes import (
-    NOTHING,
-    Episode,
-    PositionSizeMetrics,
-    sized_profits,
-)
+from event_contracts.trading.position_sizes import Episode, PositionSizeMetrics, sized_profits
+from execution.live.page_words import hour, usd
 from foundation.arrays import Array
 from foundation.charts import (
     WIDTH,
@@ -115,7 +110,7 @@ def _bars(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> tup
                 size=f"{size}",
                 orders=f"{count:,}",
                 share=f"{count / sum(counts.values()):.1%}",
-                profit=_usd(float(np.mean(earned))) if earned else NOTHING,
+                profit=usd(float(np.mean(earned)), "+,.2f") if earned else "–",
                 width=f"{100 * count / max(counts.values()):.2f}",
             )
         )
@@ -137,7 +132,7 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
         text,
         tuple(f"{tick:g}" for tick in across.ticks),
         up,
-        lambda value: f"${value:,.0f}".replace("$-", "−$"),
+        lambda value: usd(value, ",.0f"),
         Line(
             "an order",
             "second dots",
@@ -177,11 +172,7 @@ def _places(values: Array, across: Axis) -> Array:
     return np.asarray(WIDTH * (values - across.ticks[0]) / (across.ticks[-1] - across.ticks[0]))
 
 
-def _usd(value: float) -> str:
-    return f"{'−' if value < 0 else '+'}${abs(value):,.2f}"
-
-
 def _clock_text(value: float, clock: Clock) -> str:
     if clock == "steps":
         return f"step {value:.0f}"
-    return f"{pd.Timestamp(value, unit='s'):%d %b %H:%M} UTC"
+    return f"{hour(np.datetime64(round(value), 's'))} UTC"

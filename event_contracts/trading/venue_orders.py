@@ -40,7 +40,7 @@ from trainingdata.feed.fields import (
 
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
-_STATES: Mapping[Status, State] = {
+STATES: Mapping[Status, State] = {
     "resting": "working",
     "executed": "filled",
     "canceled": "canceled",
@@ -167,7 +167,7 @@ class VenueOrder(Entry):
     @property
     def progress(self) -> Progress:
         """What the book of intents keeps of it."""
-        return Progress(_STATES[self.status], self.order_id, self.filled)
+        return Progress(STATES[self.status], self.order_id, self.filled)
 
     @property
     def is_done(self) -> bool:
@@ -244,10 +244,15 @@ def order_request(order: LimitOrder, expires: np.datetime64) -> dict[str, Any]:
         "count": f"{order.count:.2f}",
         "price": f"{yes_price(order.side, order.price):.4f}",
         "time_in_force": "good_till_canceled",
-        "expiration_time": int(expires.astype("datetime64[s]").astype(np.int64)),
+        "expiration_time": epoch_seconds(expires),
         "self_trade_prevention_type": "taker_at_cross",
         "reduce_only": order.action == "SELL",
     }
+
+
+def epoch_seconds(at: np.datetime64) -> int:
+    """Whole seconds since 1970, as the venue counts time; 0 before that."""
+    return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
 def order_of(intent: Intent) -> LimitOrder:

@@ -11,7 +11,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
-from event_contracts.simulation.tickets import Ticket
+from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import LimitOrder, MarketView, other
@@ -25,7 +25,7 @@ VALUE = 500  # USD of a position
 SHARE = Decimal("0.25")  # of the portfolio
 MOVED = Decimal("1.1")  # by which a portfolio may have changed since it was looked at
 
-Tickets = Iterable[Ticket]
+Placed = Iterable[PlacedOrder]
 
 
 def book_of_orders(path: Path) -> dict[str, Intent]:
@@ -38,37 +38,37 @@ def book_of_orders(path: Path) -> dict[str, Intent]:
     return {each.client_order_id: each for each in intents}
 
 
-def ours(tickets: Tickets) -> list[Ticket]:
+def ours(placed: Placed) -> list[PlacedOrder]:
     """Orders that no person sent."""
-    return [each for each in tickets if not each.client_order_id.startswith(BY_HAND)]
+    return [each for each in placed if not each.client_order_id.startswith(BY_HAND)]
 
 
-def duplicates(sent: Iterable[str], tickets: Tickets, entries: Iterable[ActionEntry]) -> int:
+def duplicates(sent: Iterable[str], placed: Placed, entries: Iterable[ActionEntry]) -> int:
     """Ids that left twice, orders beyond the first of an id, and ticks with more than one order.
 
     sent: ids of the orders that left the process, in that order.
     """
-    there = [each.client_order_id for each in ours(tickets)]
+    there = [each.client_order_id for each in ours(placed)]
     decided = [(each.market, each.at) for each in entries if each.client_order_id]
     left = list(sent)
     return sum(len(each) - len(set(each)) for each in (left, there, decided))
 
 
-def lost(tickets: Tickets, book: Mapping[str, Intent]) -> int:
+def lost(placed: Placed, book: Mapping[str, Intent]) -> int:
     """Orders of ours that the book does not have as taken, and taken ones that never were."""
-    there = {each.client_order_id for each in ours(tickets)}
+    there = {each.client_order_id for each in ours(placed)}
     taken = {name for name, intent in book.items() if intent.taken}
     return len(there ^ taken)
 
 
-def differing_fills(tickets: Tickets, book: Mapping[str, Intent]) -> int:
+def differing_fills(placed: Placed, book: Mapping[str, Intent]) -> int:
     """Orders of which the book has another number of fills than the venue, or another end."""
     count = 0
-    for ticket in ours(tickets):
-        intent = book.get(ticket.client_order_id)
+    for each in ours(placed):
+        intent = book.get(each.client_order_id)
         if intent is not None:
-            filled = intent.progress.filled == ticket.filled
-            ended = (intent.state == "working") == (ticket.status == "resting")
+            filled = intent.progress.filled == each.filled
+            ended = (intent.state == "working") == (each.state == "resting")
             count += not (filled and ended)
     return count
 

@@ -99,7 +99,7 @@ class KalshiStand:
 
     def orders(self) -> Counter[str]:
         """How many orders the venue has of each id of ours."""
-        return Counter(t.client_order_id for t in self.practice.exchange.tickets.values())
+        return Counter(t.client_order_id for t in self.practice.exchange.orders.values())
 
     def posts(self) -> Counter[str]:
         """How often an order of each id was posted, done or not."""

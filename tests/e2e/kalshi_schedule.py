@@ -23,7 +23,7 @@ import requests
 
 from event_contracts import SyntheticMarket
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.tickets import OrderRequest
+from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.fees import FeeRules
 from execution.account_lock import JOURNAL, KILL_FILE
@@ -178,7 +178,7 @@ class KalshiTrading:
     def look(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
         counts = self.place.counts
-        tickets = list(self.here.exchange.tickets.values())
+        tickets = list(self.here.exchange.orders.values())
         book = checks.book_of_orders(self.journal)
         path = self.journal
         entries = ActionRecords(Database(path)).entries()
@@ -187,7 +187,7 @@ class KalshiTrading:
         counts["differing_fills"] += checks.differing_fills(tickets, book)
         counts["undetermined_at_the_end"] += sum(i.state in UNDETERMINED for i in book.values())
         counts["orders"] += len(checks.ours(tickets))
-        counts["fills"] += len(self.here.exchange.exchange.fills)
+        counts["fills"] += len(self.here.exchange.fills)
         counts["decisions"] += len(entries)
         counts.update(f"order {intent.state}" for intent in book.values())
         counts["markets settled"] += len(self.here.exchange.payments)
@@ -327,7 +327,7 @@ class KalshiTrading:
         self.sent.append(request.client_order_id)
         order = request.limit_order(request.client_order_id, request.count)
         with self._turn:
-            view = self.here.exchange.exchange.view(order.market)
+            view = self.here.exchange.view(order.market)
         if why := checks.breach(order, view, FeeRules()):
             self.place.counts["breaches"] += 1
             self.place.counts[f"breach: {why}"] += 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from event_contracts.compare import ComparisonSettings, compare
-from event_contracts.simulation.comparison_page import comparison_page
+from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from forecasting.evaluate import EvaluationSettings, evaluate, write_evaluation
@@ -109,7 +109,7 @@ def test_in_a_browser_no_table_of_a_comparison_is_cut_off_on_a_desk(tmp_path: Pa
     events = tmp_path / "events.html"
     market = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
     sizes = ComparisonSettings(episode=EpisodeSettings(market=market), sessions=25, runs=2)
-    events.write_text(comparison_page(compare(sizes)), encoding="utf-8")
+    events.write_text(report_of(compare(sizes)).page(), encoding="utf-8")
     with browsing(program) as page:
         for file in (runs, events):
             page.open(file.as_uri(), 1280)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.simulation.tickets import Ticket
+from event_contracts.simulation.exchange import PlacedOrder
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Quote, Verb
@@ -37,8 +37,8 @@ def traded() -> Iterator[KalshiStand]:
 
 
 @pytest.fixture
-def tickets(traded: KalshiStand) -> list[Ticket]:
-    return list(traded.practice.exchange.tickets.values())
+def placed(traded: KalshiStand) -> list[PlacedOrder]:
+    return list(traded.practice.exchange.orders.values())
 
 
 @pytest.fixture
@@ -53,46 +53,48 @@ def entry(name: str, at: np.datetime64 = AT) -> ActionEntry:
 
 
 def test_what_is_as_it_should_be_counts_as_nothing(
-    tickets: list[Ticket], book: dict[str, Intent]
+    placed: list[PlacedOrder], book: dict[str, Intent]
 ) -> None:
     assert {intent.state for intent in book.values()} == {"filled", "working"}
     entries = [entry("a"), entry("b", AT + np.timedelta64(1, "m"))]
-    assert checks.duplicates(["a", "b"], tickets, entries) == 0
-    assert checks.lost(tickets, book) == 0
-    assert checks.differing_fills(tickets, book) == 0
+    assert checks.duplicates(["a", "b"], placed, entries) == 0
+    assert checks.lost(placed, book) == 0
+    assert checks.differing_fills(placed, book) == 0
 
 
-def test_an_order_that_goes_out_again_is_a_duplicate(tickets: list[Ticket]) -> None:
-    assert checks.duplicates(["a", "b", "a"], tickets, []) == 1
-    again = replace(tickets[0])
-    assert checks.duplicates([], [*tickets, again], []) == 1
-    assert checks.duplicates([], tickets, [entry("a"), entry("c")]) == 1
+def test_an_order_that_goes_out_again_is_a_duplicate(placed: list[PlacedOrder]) -> None:
+    assert checks.duplicates(["a", "b", "a"], placed, []) == 1
+    again = replace(placed[0])
+    assert checks.duplicates([], [*placed, again], []) == 1
+    assert checks.duplicates([], placed, [entry("a"), entry("c")]) == 1
 
 
 def test_an_order_that_one_side_alone_knows_is_lost(
-    tickets: list[Ticket], book: dict[str, Intent]
+    placed: list[PlacedOrder], book: dict[str, Intent]
 ) -> None:
-    assert checks.lost(tickets, {"a": book["a"]}) == 1
-    assert checks.lost(tickets[:1], book) == 1
+    assert checks.lost(placed, {"a": book["a"]}) == 1
+    assert checks.lost(placed[:1], book) == 1
     never = replace(
         book["b"], state="never_taken", progress=replace(book["b"].progress, venue_id="")
     )
-    assert checks.lost(tickets, {**book, "b": never}) == 1
+    assert checks.lost(placed, {**book, "b": never}) == 1
 
 
 def test_fills_and_ends_that_the_book_has_otherwise_differ(
-    tickets: list[Ticket], book: dict[str, Intent]
+    placed: list[PlacedOrder], book: dict[str, Intent]
 ) -> None:
     less = replace(book["a"], progress=replace(book["a"].progress, filled=D(9)))
-    assert checks.differing_fills(tickets, {**book, "a": less}) == 1
+    assert checks.differing_fills(placed, {**book, "a": less}) == 1
     ended = replace(book["b"], state="canceled")
-    assert checks.differing_fills(tickets, {**book, "b": ended}) == 1
+    assert checks.differing_fills(placed, {**book, "b": ended}) == 1
 
 
-def test_a_persons_order_is_none_of_ours(tickets: list[Ticket], book: dict[str, Intent]) -> None:
-    person = replace(tickets[0], client_order_id="by-hand-1")
-    assert checks.lost([*tickets, person], book) == 0
-    assert checks.duplicates([], [*tickets, person, person], []) == 0
+def test_a_persons_order_is_none_of_ours(
+    placed: list[PlacedOrder], book: dict[str, Intent]
+) -> None:
+    person = replace(placed[0], order=replace(placed[0].order, client_order_id="by-hand-1"))
+    assert checks.lost([*placed, person], book) == 0
+    assert checks.duplicates([], [*placed, person, person], []) == 0
 
 
 @pytest.mark.parametrize(

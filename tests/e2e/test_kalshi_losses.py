@@ -134,7 +134,7 @@ class Process:
         service = self.service(action)
         tick = np.zeros(1, TICK)[0]
         for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
-            tick[name] = self.here.exchange.exchange.shown(RAIN)[name]
+            tick[name] = self.here.exchange.shown(RAIN)[name]
         # Every row is decided on once: the next one is a little ahead.
         row = len(self.ours.actions.ticks(RAIN))
         span = self.ours.actions.spans()[RAIN]
@@ -165,7 +165,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
 
 def pay_in(here: KalshiPractice, usd: int) -> None:
     """A deposit, or a withdrawal below 0, which no list of the venue says."""
-    here.exchange.paid_in += usd
+    here.exchange.pay_in(Decimal(usd))
 
 
 def journal() -> Path:
@@ -279,9 +279,9 @@ def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_kno
         now.mark()
         now.decide(BUY_YES_100)
         seen = {}
-        while here.exchange.status(RAIN) != "finalized":
+        while here.exchange.market_state(RAIN) != "finalized":
             now.advance(1)
-            seen[here.exchange.status(RAIN)] = now.marks()[-1]
+            seen[here.exchange.market_state(RAIN)] = now.marks()[-1]
         assert seen == {
             "active": (97.25, 0.0),
             "closed": (47.25 + 49.0, 0.0),
@@ -299,7 +299,7 @@ def test_the_last_bid_is_remembered_over_a_restart() -> None:
             now.decide(BUY_YES_100)
             now.advance(1)
         here.advance(5)
-        assert here.exchange.status(RAIN) == "closed"
+        assert here.exchange.market_state(RAIN) == "closed"
         with process(here) as now:
             now.mark()
             assert now.marks()[-1] == (96.25, 0.0)

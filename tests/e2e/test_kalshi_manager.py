@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from event_contracts.trading.admission import Admission
 from event_contracts.trading.books import BEGINNING, AccountBooks
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.orders import FLAT, LimitOrder, MarketView, Outcome, Verb
+from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, Verb
 from event_contracts.trading.venue_orders import order_request
 from execution.journal.intents import Intent
 from foundation.database import Database
@@ -73,7 +73,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     """What the manager says is what the venue knows, to the last digit."""
     truth = stand.practice.exchange
     view = manager.view("SIM-1")
-    held = truth.holdings.get("SIM-1", FLAT)
+    held = truth.holding("SIM-1")
     assert (view.cash, view.yes, view.no) == (truth.cash, held.yes, held.no)
     assert_explained(manager)
     return view
@@ -91,7 +91,7 @@ def test_all_four_kinds_of_orders_trade_and_the_books_stay_the_venues(stand: Kal
     assert view.no == 10
     manager.submit(order("o-4", str(view.quote.bid("NO") - D("0.10")), 3, "SELL", "NO"))
     assert traded(stand, manager).no == 7
-    fills = [booked.fill for booked in stand.practice.exchange.exchange.fills]
+    fills = [booked.fill for booked in stand.practice.exchange.fills]
     assert {(fill.action, fill.side) for fill in fills} == {
         ("BUY", "YES"),
         ("SELL", "YES"),
@@ -565,8 +565,8 @@ def check_ends(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> No
     assert set(stand.posts().values()) <= {1}
     assert set(stand.orders().values()) <= {1}
     shown = waiting(check_books(stand, manager))
-    tickets = stand.practice.exchange.tickets.values()
-    at_venue = {t.client_order_id for t in tickets if t.status == "resting"}
+    tickets = stand.practice.exchange.orders.values()
+    at_venue = {t.client_order_id for t in tickets if t.state == "resting"}
     assert at_venue <= set(shown)
     assert {stand.state(name) for name in set(shown) - at_venue} <= {"open"}
 

@@ -68,8 +68,8 @@ def by_hand(stand: KalshiStand, side: str, price: str, count: int) -> None:
 
 
 def resting(stand: KalshiStand) -> list[str]:
-    tickets = stand.practice.exchange.tickets.values()
-    return [t.client_order_id for t in tickets if t.status == "resting"]
+    tickets = stand.practice.exchange.orders.values()
+    return [t.client_order_id for t in tickets if t.state == "resting"]
 
 
 def cancels(stand: KalshiStand) -> int:

@@ -98,7 +98,7 @@ def test_a_dry_run_decides_and_sends_nothing(practice: KalshiPractice) -> None:
 
 def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
-    shown = practice.exchange.exchange.shown("RAIN")
+    shown = practice.exchange.shown("RAIN")
     own = float(shown["bid"] + shown["ask"]) / 2 / WHOLE
     own += 0.1 if own < 0.5 else -0.1
     rows = f"market,probability,until\nRAIN,{own:.4f},2099-01-01T00:00:00Z\n"
@@ -180,7 +180,7 @@ def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> Non
     at = sampler.tick_after(now)
     updates = {update.market: update for update in sampler.sample(at)}
     assert set(updates) == {"RAIN", "SNOW"}
-    tick = practice.exchange.exchange.shown("RAIN")
+    tick = practice.exchange.shown("RAIN")
     for name in ("bid", "ask", "bid_size", "ask_size"):
         assert updates["RAIN"].tick[name] == tick[name]
     closes = samples["RAIN"].closes
@@ -199,7 +199,7 @@ def test_a_lost_answer_keeps_its_market_and_nothing_is_sent_twice(
     shown = traded(practice, markets=("RAIN",), steps=4)
     names = [body["client_order_id"] for body in practice.posts()]
     assert len(names) == len(set(names))
-    landed = [t.client_order_id for t in practice.exchange.tickets.values()]
+    landed = [t.client_order_id for t in practice.exchange.orders.values()]
     assert len(landed) == len(set(landed))
     assert {entry.client_order_id for entry in shown if entry.answer.startswith("taken")} <= set(
         landed
@@ -237,7 +237,7 @@ def test_killed_with_an_order_in_flight_and_started_again_nothing_is_sent_twice(
     names = [body["client_order_id"] for body in practice.posts()]
     assert len(names) >= 3
     assert len(names) == len(set(names))
-    landed = [ticket.client_order_id for ticket in practice.exchange.tickets.values()]
+    landed = [ticket.client_order_id for ticket in practice.exchange.orders.values()]
     assert len(landed) == len(set(landed))
     book = IntentBook(Database(journals()[0]))
     for name in names:

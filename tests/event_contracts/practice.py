@@ -39,9 +39,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from event_contracts.simulation.app import KalshiServer, new_keys
-from event_contracts.simulation.exchange import Listing
+from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
-from event_contracts.simulation.venue import KalshiVenue, KalshiVenueSettings, rehearse
+from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds
@@ -63,7 +63,7 @@ class KalshiPractice:
     url: str
     key_id: str
     private_key: str
-    exchange: KalshiVenue
+    exchange: Exchange
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     def advance(self, steps: int = 1) -> dict[str, Any]:
@@ -163,9 +163,9 @@ def kalshi_practice(
     chosen = KalshiVenueSettings(**settings)
     listings = chosen.listings() if sessions is None else _listings(sessions)
     _rehearse_once()
-    venue = KalshiVenue(chosen, listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(venue, KEYS)
-    practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, venue)
+    exchange = chosen.exchange(listings, np.datetime64(time.time_ns(), "ns"))
+    server = KalshiServer(exchange, chosen, KEYS)
+    practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
     app = server.app()
 
     async def note(request: web.Request, _: web.StreamResponse) -> None:

@@ -185,7 +185,7 @@ def test_masks_over_several_markets_are_those_of_the_exact_account(
             view = manager.view(listing.ticker)
             step(service, exchange, listing.ticker)
             mine = [each for each in view.resting if each.order.market == listing.ticker]
-            if exchange.market_state(listing.ticker) == "open" and len(mine) < SLOTS:
+            if exchange.market_state(listing.ticker) == "active" and len(mine) < SLOTS:
                 assert watched.shown[-1][1] == exchange.space.action_masks(view).tolist()
                 compared += len(view.resting) > len(mine)
         manager.advance()
@@ -239,7 +239,7 @@ def test_killed_anywhere_and_begun_again_nothing_is_sent_twice(
         return manager, service_of(manager, exchange, policy, log)
 
     manager, service = begin()
-    while exchange.market_state(RAIN) == "open":
+    while exchange.market_state(RAIN) == "active":
         where = data.draw(st.sampled_from(["", "", "", "before", "within", "after", "between"]))
         manager.where = where
         exchange.kills = where == "within"

@@ -17,14 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from event_contracts.compare import ComparisonSettings, compare, held_out_sessions, main
-from event_contracts.simulation.comparison_page import (
-    HEADINGS,
-    cells,
-    comparison_json,
-    comparison_page,
-    notes,
-    sentences,
-)
+from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.trading.actions import POSITION_SIZES
@@ -90,28 +83,29 @@ def test_every_policy_plays_every_session_and_each_pair_is_answered(
 
 @pytest.mark.slow
 def test_the_same_settings_give_the_same_comparison() -> None:
-    first, second = (comparison_json(compare(SMALL)) for _ in range(2))
+    first, second = (report_of(compare(SMALL)).content for _ in range(2))
     assert first == second
-    moved = comparison_json(compare(replace(SMALL, seed=1)))
+    moved = report_of(compare(replace(SMALL, seed=1))).content
     assert moved["policies"] != first["policies"]
 
 
 def test_json_holds_every_figure_and_the_page_every_section(named: ComparisonSettings) -> None:
-    comparison = compare(named)
-    content = json.loads(json.dumps(comparison_json(comparison), allow_nan=False))
+    report = report_of(compare(named))
+    content = json.loads(json.dumps(report.content, allow_nan=False))
     assert [answer["verdict"] in ("yes", "no", "no power") for answer in content["answers"]]
     random = content["policies"]["random"]
     low, high = random["profit_usd"]["interval"]
     assert low < random["profit_usd"]["value"] < high
     assert random["total_profit_usd"] == pytest.approx(25 * random["profit_usd"]["value"])
     assert set(random["sizes"]["position_size_distribution"]) <= {str(s) for s in POSITION_SIZES}
-    page = comparison_page(comparison)
-    for standing in comparison.standings:
-        assert f"<h2>Sizes: {standing.name}</h2>" in page
-        assert len(cells(standing, comparison.cash)) == len(HEADINGS)
+    page = report.page()
+    for name, cells in report.rows.items():
+        assert f"<h2>Sizes: {name}</h2>" in page
+        assert len(cells) == len(report.heads)
     assert page.count("Size against profit") == page.count("Sizing over time") == 5
     assert page.count("No order was sent.") == 1
-    for sentence in sentences(comparison):
+    assert len(report.sentences) == 2
+    for sentence in report.sentences:
         assert re.search(r"\? (Yes|No|No power): USD an episode", sentence)
         assert html.escape(sentence).replace("&#x27;", "&#39;") in page
     assert not re.search("<script|http", page)
@@ -120,7 +114,7 @@ def test_json_holds_every_figure_and_the_page_every_section(named: ComparisonSet
 def test_few_groups_are_said_to_decide_nothing() -> None:
     comparison = compare(replace(SMALL, sessions=5))
     assert {answer.verdict for answer in comparison.answers.values()} == {"no power"}
-    assert "5 groups are fewer than 20" in " ".join(notes(comparison))
+    assert "5 groups are fewer than 20" in " ".join(report_of(comparison).notes)
 
 
 def recorded(folder: Path, events: int) -> Path:

@@ -43,7 +43,7 @@ def act(exchange: Exchange, space: LimitOrderActionSpace, rng: np.random.Generat
     """One random allowed action in each market that is open, then a tick."""
     manager = SimulatedOrderManager(exchange)
     for market in exchange.listings:
-        if exchange.market_state(market) != "open":
+        if exchange.market_state(market) != "active":
             continue
         allowed = np.flatnonzero(space.action_masks(manager.view(market)))
         mine = [r for r in exchange.resting if r.order.market == market]
@@ -60,7 +60,7 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
     quotes = {
         market: exchange.quote(market)
         for market in MARKETS
-        if exchange.market_state(market) != "unopened"
+        if exchange.market_state(market) != "initialized"
     }
     return {market: (quote.yes_bid + quote.yes_ask) / 2 for market, quote in quotes.items()}
 
@@ -179,7 +179,7 @@ def test_buffer_and_limits_hold_over_the_whole_account(seed: int, style: str, ca
             if end.tick == exchange.tick:
                 account = account.settled(end.market, end.outcome)
         for market in MARKETS:
-            if exchange.market_state(market) == "open":
+            if exchange.market_state(market) == "active":
                 view = exchange.view(market)
                 assert view.resting == exchange.resting
                 assert view.resting_count("SELL", "YES") <= view.yes
@@ -235,7 +235,7 @@ def test_cash_that_rests_in_one_market_is_not_free_in_another() -> None:
 @pytest.mark.parametrize(
     ("order", "says"),
     [
-        (LimitOrder("a", "SNOW", "BUY", "YES", D("0.40"), D(5)), "SNOW: unopened"),
+        (LimitOrder("a", "SNOW", "BUY", "YES", D("0.40"), D(5)), "SNOW: initialized"),
         (LimitOrder("a", "RAIN", "BUY", "YES", D("0.405"), D(5)), "between ticks or contracts"),
         (LimitOrder("a", "RAIN", "BUY", "YES", D("0.40"), D("0.5")), "between ticks or contracts"),
         (LimitOrder("a", "RAIN", "SELL", "YES", D("0.40"), D(5)), "0 held"),

@@ -150,23 +150,25 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     path, exchange, log = on_disk
     settings = paper_report.PaperReportSettings(str(path))
     report = paper_report.paper_report(settings)
+    found = report.content
     sent = [int(placed.order.count) for placed in exchange.orders.values()]
-    assert report.sizes == {size: sent.count(size) for size in sorted(set(sent))}
-    assert report.decisions == len(log.entries())
-    assert report.rejected == report.unknown == 0
+    assert found["sizes"] == {str(size): sent.count(size) for size in sorted(set(sent))}
+    assert found["decisions"] == len(log.entries())
+    assert found["rejected"] == found["unknown"] == 0
     bounded = 0
     for entry in log.entries():
         if entry.intent in ("BUY_YES", "BUY_NO") and entry.action % 5:
             bounded += not entry.allowed & (1 << (entry.action + 1))
-    assert report.bounded == bounded
-    assert report.as_decided.profit == worth(exchange.view("RAIN")) - 1000
-    assert report.difference == report.as_decided.profit - report.at_fixed_size.profit
+    assert found["bounded"] == bounded
+    profits = {name: D(found[name]["profit"]) for name in ("as_decided", "at_fixed_size")}
+    assert profits["as_decided"] == worth(exchange.view("RAIN")) - 1000
+    assert D(found["difference"]) == profits["as_decided"] - profits["at_fixed_size"]
     output = tmp_path / "report"
-    paper_report.write_paper_report(report, output)
-    said = json.loads((output / paper_report.FILE).read_text())
-    assert D(said["as_decided"]["profit"]) == report.as_decided.profit
+    report.write(output)
+    said = json.loads((output / "paper_report.json").read_text())
+    assert said == found
     assert said["at_fixed_size"]["position_sizes"]["position_size_distribution"].keys() <= {"10"}
-    page = (output / paper_report.PAGE).read_text()
+    page = (output / "paper_report.html").read_text()
     assert "fixed at 10" in page
     assert "Size against profit" in page
 
@@ -181,8 +183,8 @@ def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["paper_report", f"journal={path}", "output=report"])
     paper_report.main()
-    assert (tmp_path / "report" / paper_report.PAGE).is_file()
-    assert "as decided: " in capsys.readouterr().out
+    assert (tmp_path / "report" / "paper_report.html").is_file()
+    assert "as decided" in capsys.readouterr().out
     empty = tmp_path / "empty.sqlite"
     Database(empty).create("CREATE TABLE other (name TEXT) STRICT")
     monkeypatch.setattr(sys, "argv", ["paper_report", f"journal={empty}", "output=other"])

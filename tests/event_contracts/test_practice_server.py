@@ -245,7 +245,7 @@ def test_an_error_comes_before_or_after_the_order(
 ) -> None:
     practice.fault(kind, method="POST", path=ORDERS, status=status)
     assert create(practice).status_code == status
-    assert len(practice.exchange.tickets) == orders
+    assert len(practice.exchange.orders) == orders
 
 
 @pytest.mark.parametrize("kind", ["malformed", "html", "null", "empty", "trickle", "delay"])
@@ -254,7 +254,7 @@ def test_an_answer_is_nonsense_or_late_though_the_order_was_taken(
 ) -> None:
     practice.fault(kind, method="POST", path=ORDERS, seconds=0.0005)
     answer = create(practice)
-    assert len(practice.exchange.tickets) == 1
+    assert len(practice.exchange.orders) == 1
     if kind in ("trickle", "delay"):
         assert answer.json()["client_order_id"] == "a"
     elif kind in ("malformed", "html"):

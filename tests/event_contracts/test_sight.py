@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -9,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
 from event_contracts.trading.listings import Listing
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.orders import (
@@ -23,7 +23,7 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, MarketSpan, Record
 from event_contracts.trading.sampler import tick_of
-from event_contracts.trading.sight import MarketMemory, reserved_elsewhere, worth
+from event_contracts.trading.sight import MarketMemory, worth
 from foundation.errors import SenselessAnswer
 
 D = Decimal
@@ -117,11 +117,21 @@ def test_more_orders_than_the_environment_knows_leave_hold_alone() -> None:
     assert dict(zip(NAMES, looked.features.tolist(), strict=True))["bids"] == pytest.approx(9 / 500)
 
 
-def test_purchases_that_rest_elsewhere_take_cash_here() -> None:
-    elsewhere = resting("SNOW", "BUY", "YES", "100")
-    account = view(elsewhere, resting("SNOW", "SELL", "NO", "5"), elsewhere="7.50", yes="10")
-    fees = FeeRules()
-    assert reserved_elsewhere(account, fees) == fees.most_cost(D("0.40"), D(100))
+def test_each_purchase_that_rests_takes_cash_once_wherever_it_rests() -> None:
+    """Of $100 a purchase of 100 at $0.40 leaves $58.31, of which $50 stay: 10 at $0.42, not 20."""
+    seen = memory()
+    seen.show(T0, tick(4000, 4200))
+    here = resting("RAIN", "BUY", "NO", "100")
+    there = resting("SNOW", "BUY", "YES", "100")
+    sale = resting("SNOW", "SELL", "NO", "5")
+    for orders, largest in (((here,), 10), ((there, sale), 10), ((here, there), 0)):
+        allowed = seen.seen(replace(view(*orders), cash=D(100))).allowed
+        sizes = [size for k, size in enumerate(POSITION_SIZES) if allowed[1 + k]]
+        assert max(sizes, default=0) == largest
+
+
+def test_an_account_is_worth_its_cash_and_its_positions_here_and_elsewhere() -> None:
+    account = view(elsewhere="7.50", yes="10")
     assert worth(account) == D("1000") + D("7.50") + 10 * D("0.41")
 
 
