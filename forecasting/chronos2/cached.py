@@ -1,50 +1,39 @@
 """Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept.
 
-Where a cache can be read and not be written, as on a full disk, a table holds in memory what it
-lacks, up to `MOST_IN_MEMORY` forecasts.
+What cannot be written, as on a full disk, a table holds in memory, up to `MOST_IN_MEMORY`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Self
 
 import numpy as np
 
-from forecasting.cache_file import Unreadable
-from forecasting.chronos2.answers import Answers, answers_here
+from forecasting.chronos2.answers import Answer, Answers, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import ForecastTable, Progress, silent
 from forecasting.moments import log_moments
-from forecasting.store import (
-    LESSONS,
-    NOWHERE,
-    Locations,
-    Reader,
-    ReadOnly,
-    Shelf,
-    moments_at,
-)
+from forecasting.store import LESSONS, NOWHERE, SHAPES, Damaged, NotWritten, Portion, Shelf, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
-from foundation.errors import DataError, InputError
+from foundation.errors import InputError
 from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
-FILE_ROWS = 16_384  # forecasts a file holds at most: what a kill can cost
-MOST_IN_MEMORY = 131_072  # forecasts a table holds that its cache cannot: 264 MB
-MOST_WRITERS = 8  # threads that encode and write, one file each
+FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_IN_MEMORY = 131_072  # forecasts a table holds that its cache cannot: 290 MB
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,13 +43,11 @@ class CachedForecaster:
     forecaster: makes what is not there.
     folder: of the cache, with a shelf for each specification.
     answers: computes what is not there; the forecaster itself, in this process, by default.
-    reader: of the files; the tables of one forecaster share what it keeps in memory.
     """
 
     forecaster: Chronos2Forecaster
     folder: Path
     answers: Answers = answers_here
-    reader: Reader = field(default_factory=Reader)
 
     @property
     def name(self) -> str:
@@ -80,311 +67,211 @@ class CachedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast what the cache lacks, file by file; the table reads files when it is asked."""
+        """Forecast what the cache lacks, a portion at a time; the table reads what it is asked."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
-        memory = _Memory()
+        held = _HeldCount()
+        parts = [
+            _Part(self, windows, keys, profile, rows, held)
+            for profile, rows in self.forecaster.by_profile(bars.symbols, windows)
+            if len(rows)
+        ]
+        for part in parts:
+            part.complete(progress)
 
-        def completed(progress: Progress) -> list[_Part]:
-            parts = []
-            for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
-                if len(rows):
-                    parts.append(
-                        self._complete(bars.symbols, windows, keys, profile, rows, memory, progress)
-                    )
-            return parts
+        def read(what: str, numbers: Index) -> Array32:
+            out = np.empty((len(numbers), *SHAPES[what]), dtype=np.float32)
+            for part in parts:
+                chosen, places = part.among(numbers)
+                out[chosen] = part.read(what, places)
+            return out
 
-        kept = _KeptForecasts(self.reader, completed(progress), lambda: completed(silent))
-        specifications = [json.loads(part.shelf.specification) for part in kept.parts]
+        def moments(numbers: Index) -> tuple[Array32, Array32]:
+            both = read("moments", numbers)
+            return both[:, 0], both[:, 1]
+
         return ForecastTable.of(
             self.name,
             bars,
             windows,
-            kept.values,
-            source=source_of(specifications),
-            log_moments=kept.log_moments,
+            lambda numbers: read("quantiles", numbers),
+            source=source_of([json.loads(part.shelf.specification) for part in parts]),
+            log_moments=moments,
         )
 
-    def _complete(
-        self,
-        symbols: tuple[str, ...],
-        windows: Windows,
-        keys: Keys,
-        profile: Profile,
-        rows: Index,
-        memory: _Memory,
-        progress: Progress,
-    ) -> _Part:
-        """Where these windows' forecasts lie; missing ones are made.
+
+class _HeldCount:
+    """How many forecasts a table holds in memory, as its cache could not be written."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = Lock()
+
+    def add(self, count: int, error: NotWritten) -> None:
+        """Count some more.
 
         Raises
         ------
         InputError
-            where more is missing on a shelf that cannot be written than memory takes.
-        DataError
-            where what has just been written goes away.
+            where they are too many.
         """
-        shelf = self._shelf(profile)
-        shelf.touch()
+        with self._lock:
+            if not self._count:
+                log.warning("forecaster.cache: %s; it is held in memory, for this run alone", error)
+            self._count += count
+            if self._count > MOST_IN_MEMORY:
+                raise InputError(
+                    f"forecaster.cache: {error}; a run holds {MOST_IN_MEMORY:,} forecasts in memory"
+                    " at most: name another folder"
+                ) from error
 
-        def looked_for() -> tuple[Locations, Index]:
-            """Where they lie, and the numbers of those that are neither there nor in memory."""
-            found = shelf.find(windows.issued_at[rows], keys[rows])
-            return found, np.setdiff1d(rows[found.missing], memory.of(shelf).rows)
 
-        locations, missing = looked_for()
-        kept = len(rows) - len(missing)
-        of_cache = f"forecasts, {kept:,} of {len(rows):,} from cache"
-        work = f"{of_cache}, new ones" if kept else "forecasts"
-        if kept == len(rows):
-            progress(of_cache, kept, kept)
-        while len(missing):
-            looked_at = shelf
-            shelf = self._fill(
-                shelf,
-                symbols,
-                windows,
-                keys,
-                profile,
-                missing,
-                memory,
-                lambda _, done, total: progress(work, done, total),
-            )
-            locations, missing = looked_for()
-            if shelf == looked_at and len(missing):
-                raise DataError(
-                    f"{shelf.folder}: what was just written went away (prune?); run again"
-                )
-        return _Part(shelf, rows, locations, memory.of(shelf))
+class _Part:
+    """The windows of one profile, and where their forecasts lie.
 
-    def _fill(
+    rows: [n] their numbers among all windows, rising.
+    held: counts what lies in memory.
+    """
+
+    def __init__(
         self,
-        shelf: Shelf,
-        symbols: tuple[str, ...],
+        cached: CachedForecaster,
         windows: Windows,
         keys: Keys,
         profile: Profile,
-        missing: Index,
-        memory: _Memory,
-        progress: Progress,
-    ) -> Shelf:
-        """Compute these windows' forecasts and keep them; the shelf that they lie on in the end.
+        rows: Index,
+        held: _HeldCount,
+    ) -> None:
+        self._cached = cached
+        self._windows = windows
+        self._price = windows.price
+        self._keys = keys
+        self._profile = profile
+        self._rows = rows
+        self._held = held
+        specification = cached.forecaster.specification(profile)
+        self.shelf = Shelf.of(cached.folder, specification)
+        self._find()
 
-        What computes them says where its answers belong: it may have loaded weights that were
-        written over after `shelf` was looked at, or have had to compute otherwise than planned.
-        Then that is the wrong shelf: the right one is to be searched before more is computed.
-        """
-        names = np.array(symbols)
-        price = windows.price
-        portions = list(_files(windows, missing))
+    def _find(self) -> None:
+        """Look for the forecasts on the shelf."""
+        self.shelf.touch()
+        issued, keys = self._windows.issued_at[self._rows], self._keys[self._rows]
+        self._portions = self.shelf.portions(issued)
+        self._portion, self._row = located(self._portions, issued, keys)
 
-        def keep(on: Shelf, part: Index, values: Array32) -> None:
-            moments = np.stack(log_moments(values, price[part]), axis=1)
-            symbol = names[windows.symbol[part]]
+    def among(self, numbers: Index) -> tuple[Index, Index]:
+        """Which of some windows are of this part, and their places in it."""
+        place = np.minimum(np.searchsorted(self._rows, numbers), len(self._rows) - 1)
+        chosen = np.flatnonzero(self._rows[place] == numbers)
+        return chosen, place[chosen]
+
+    def read(self, what: str, places: Index) -> Array32:
+        """The moments [n, 2, H] or the quantiles [n, H, Q] of the windows in these places."""
+        portion, row = self._portion[places], self._row[places]
+        out = np.empty((len(places), *SHAPES[what]), dtype=np.float32)
+        for number in np.unique(portion).tolist():
+            chosen = portion == number
             try:
-                on.add(symbol, windows.issued_at[part], keys[part], values, moments)
-            except ReadOnly as error:
-                memory.take(on, _Held(part, values, moments), error)
-
-        making = self.answers(self.forecaster, windows, portions, profile, progress)
-        with _Writers() as writers, closing(making) as answers:
-            for answer in answers:
-                actual = Shelf.of(self.folder, answer.specification)
-                with suppress(ReadOnly):
-                    actual.open()
-                if len(answer.rows):
-                    writers.submit(keep, actual, answer.rows, answer.values)
-                if actual != shelf:
-                    return actual
-        return shelf
-
-    def _shelf(self, profile: Profile) -> Shelf:
-        return Shelf.of(self.folder, self.forecaster.specification(profile))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Held:
-    """Forecasts in memory.
-
-    rows: [m] numbers of their windows, rising.
-    values: [m, H, Q] quantiles.
-    moments: [m, 2, H] log moments.
-    """
-
-    rows: Index
-    values: Array32
-    moments: Array32
-
-
-_NOTHING = _Held(
-    np.empty(0, dtype=np.int64),
-    np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32),
-    np.empty((0, 2, HORIZON), dtype=np.float32),
-)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Part:
-    """Forecasts of one profile.
-
-    shelf: that they lie on.
-    rows: [n] numbers of their windows, rising.
-    locations: of them there.
-    held: those that are not there.
-    """
-
-    shelf: Shelf
-    rows: Index
-    locations: Locations
-    held: _Held
-
-    def values(self, reader: Reader, places: Index) -> Array32:
-        """Quantiles [n, H, Q] of the windows in these places among the rows."""
-        return self._both(places, self.held.values, lambda kept: reader.values(*kept))
-
-    def moments(self, places: Index) -> Array32:
-        """Log moments [n, 2, H] of these windows."""
-        return self._both(places, self.held.moments, lambda kept: moments_at(*kept))
-
-    def _both(
-        self, places: Index, held: Array32, read: Callable[[tuple[Locations, Index]], Array32]
-    ) -> Array32:
-        """What is read of those that are kept, with what is held of the others."""
-        absent = self.locations.file[places] == NOWHERE
-        if not absent.any():
-            return read((self.locations, places))
-        out = np.empty((len(places), *held.shape[1:]), dtype=np.float32)
-        out[~absent] = read((self.locations, places[~absent]))
-        out[absent] = held[np.searchsorted(self.held.rows, self.rows[places[absent]])]
+                values = self.shelf.read(self._portions[number], what)
+            except Damaged:
+                self._compute_again(number)
+                values = self._portions[number].held[what]
+            out[chosen] = values[row[chosen]]
         return out
 
+    def complete(self, progress: Progress) -> None:
+        """Compute and keep what lies nowhere yet."""
+        missing = np.flatnonzero(self._portion == NOWHERE)
+        count = len(self._rows)
+        of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
+        if not len(missing):
+            progress(of_cache, count, count)
+        work = "forecasts" if len(missing) == count else f"{of_cache}, new ones"
+        while len(missing):
+            self._refuse_a_wrong_name()
+            self._fill(self._rows[missing], lambda _, done, total: progress(work, done, total))
+            missing = np.flatnonzero(self._portion == NOWHERE)
 
-@dataclass(eq=False, slots=True)
-class _Memory:
-    """What a table holds because its cache cannot be written."""
-
-    _held: dict[Shelf, _Held] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
-
-    def of(self, shelf: Shelf) -> _Held:
-        """The forecasts that were made for a shelf."""
-        return self._held.get(shelf, _NOTHING)
-
-    def take(self, shelf: Shelf, more: _Held, error: ReadOnly) -> None:
-        """Hold forecasts made for a shelf that cannot be written, unless they are too many."""
-        with self._lock:
-            if sum(len(held.rows) for held in (*self._held.values(), more)) > MOST_IN_MEMORY:
+    def _refuse_a_wrong_name(self) -> None:
+        """Refuse a folder in which nothing can be kept, and nothing is."""
+        folder = self.shelf.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            if error.errno not in FULL and not self.shelf.years:
                 raise InputError(
-                    f"{error}; a run holds {MOST_IN_MEMORY:,} forecasts in memory at most: name"
-                    " another folder"
-                )
-            if not self._held:
-                log.warning("%s; what it lacks is held in memory, for this run alone", error)
-            before = self.of(shelf)
-            both = np.concatenate([before.rows, more.rows])
-            order = np.argsort(both)
-            self._held[shelf] = _Held(
-                both[order],
-                np.concatenate([before.values, more.values])[order],
-                np.concatenate([before.moments, more.moments])[order],
-            )
+                    f"forecaster.cache: {folder} cannot be written: {error.strerror}"
+                ) from error
 
+    def _fill(self, missing: Index, progress: Progress) -> None:
+        """Compute these windows' forecasts and keep them.
 
-@dataclass(eq=False, slots=True)
-class _KeptForecasts:
-    """The forecasts of a table, in files. A file that cannot be read is computed again.
-
-    reader: of the files.
-    parts: where their forecasts lie.
-    complete: makes what is missing, and says where all lie then.
-    """
-
-    reader: Reader
-    parts: list[_Part]
-    complete: Callable[[], list[_Part]]
-    _mended: set[Path] = field(default_factory=set)
-    _lock: Lock = field(default_factory=Lock)
-
-    def values(self, numbers: Index) -> Array32:
-        """Quantiles [n, H, Q] of windows with these numbers."""
-        return self._read(
-            numbers, _NOTHING.values, lambda part, places: part.values(self.reader, places)
-        )
-
-    def log_moments(self, numbers: Index) -> tuple[Array32, Array32]:
-        """Median and log variance [n, H] of windows with these numbers."""
-        moments = self._read(numbers, _NOTHING.moments, _Part.moments)
-        return moments[:, 0], moments[:, 1]
-
-    def _read(
-        self, numbers: Index, like: Array32, read: Callable[[_Part, Index], Array32]
-    ) -> Array32:
-        """What is read of the parts that hold these windows, shaped like something of them."""
-        while True:
-            parts = self.parts
-            try:
-                if len(parts) == 1:
-                    return read(parts[0], numbers)
-                out = np.empty((len(numbers), *like.shape[1:]), dtype=np.float32)
-                for part in parts:
-                    chosen, places = _of_part(part, numbers)
-                    out[chosen] = read(part, places)
-                return out
-            except Unreadable as error:
-                self._mend(error, parts)
-
-    def _mend(self, error: Unreadable, parts: list[_Part]) -> None:
-        """Compute again what a file of these parts held that cannot be read.
-
-        The error itself, where that was no help, or the file cannot be removed.
+        What computes them says where its answers belong: it may have loaded weights that were
+        written over after the shelf was looked at, or have had to compute otherwise than planned.
+        Then that is the wrong shelf: the right one is looked at before more is computed.
         """
-        with self._lock:
-            if self.parts is not parts:
-                return
-            if error.path in self._mended:
-                raise error
-            log.warning("%s; what it held is looked for, or computed, again", error)
-            try:
-                error.path.unlink(missing_ok=True)
-            except OSError:
-                raise error from None
-            self._mended.add(error.path)
-            self.parts = self.complete()
+        forecaster = self._cached.forecaster
+        portions = list(_portions(self._windows, missing))
+        making = self._cached.answers(forecaster, self._windows, portions, self._profile, progress)
+        keeping: Future[None] | None = None
+        with ThreadPoolExecutor(1) as thread, closing(making) as answers:
+            for answer in answers:
+                if keeping is not None:
+                    keeping.result()
+                actual = Shelf.of(self._cached.folder, answer.specification)
+                if actual.specification != self.shelf.specification:
+                    self._move_to(actual, answer)
+                    return
+                # The next ones are computed meanwhile.
+                keeping = thread.submit(self._keep, answer)
+            if keeping is not None:
+                keeping.result()
+
+    def _move_to(self, shelf: Shelf, answer: Answer) -> None:
+        """Go on with another shelf, on which an answer belongs."""
+        self.shelf = shelf
+        if len(answer.rows):
+            self._keep(answer)
+        self._find()
+
+    def _keep(self, answer: Answer) -> None:
+        rows = answer.rows
+        if not len(rows):
+            return
+        issued, keys = self._windows.issued_at[rows], self._keys[rows]
+        moments = np.stack(log_moments(answer.values, self._price[rows]), axis=1)
+        try:
+            portion = self.shelf.add(issued, keys, moments, answer.values)
+        except NotWritten as error:
+            self._held.add(len(rows), error)
+            held = {"moments": moments, "quantiles": answer.values}
+            portion = Portion(issued, keys, None, held)
+        places = np.searchsorted(self._rows, rows)
+        self._portion[places] = len(self._portions)
+        self._row[places] = np.arange(len(rows))
+        self._portions.append(portion)
+
+    def _compute_again(self, number: int) -> None:
+        """Have in memory what a portion held that cannot be read."""
+        lost = self._portions[number]
+        places = np.flatnonzero(self._portion == number)
+        rows = self._rows[places]
+        values = self._cached.forecaster.answer(self._windows, rows, self._profile)
+        held = {
+            what: np.full((len(lost.key), *shape), np.nan, dtype=np.float32)
+            for what, shape in SHAPES.items()
+        }
+        held["quantiles"][self._row[places]] = values
+        moments = np.stack(log_moments(values, self._price[rows]), axis=1)
+        held["moments"][self._row[places]] = moments
+        self._portions[number] = Portion(lost.issued_at, lost.key, None, held)
 
 
-def _of_part(part: _Part, numbers: Index) -> tuple[Index, Index]:
-    """(which of these windows a part holds, their places in it)."""
-    place = np.minimum(np.searchsorted(part.rows, numbers), len(part.rows) - 1)
-    chosen = np.flatnonzero(part.rows[place] == numbers)
-    return chosen, place[chosen]
-
-
-class _Writers:
-    """Threads that keep forecasts while the next ones are computed; a few at a time wait."""
-
-    def __init__(self) -> None:
-        self._count = min(os.cpu_count() or 1, MOST_WRITERS)
-        self._pool = ThreadPoolExecutor(self._count)
-        self._pending: deque[Future[None]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._pool:
-            while self._pending:
-                self._pending.popleft().result()
-
-    def submit(self, keep: Callable[..., None], *arguments: object) -> None:
-        """Keep something in a thread; what failed before is raised."""
-        # What waits is in memory: a device that is faster than the disk must wait for it.
-        while len(self._pending) > self._count:
-            self._pending.popleft().result()
-        self._pending.append(self._pool.submit(keep, *arguments))
-
-
-def _files(windows: Windows, rows: Index) -> Iterator[Index]:
-    """The rows in the portions in which they are written: by month, then instant, then symbol."""
+def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
+    """The rows as they are written together: by month, then instant, then symbol."""
     months = windows.issued_at[rows].astype("datetime64[M]")
     order = rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))]
     bounds = np.cumsum(np.unique(months, return_counts=True)[1])

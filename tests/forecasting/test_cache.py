@@ -6,21 +6,21 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
 
-from forecasting import cache, cache_file, store
+from forecasting import cache, store
 from forecasting.cache import prune, shelf_rows
-from forecasting.cache_file import is_damaged, read_values
 from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2 import cached
 from forecasting.chronos2.cached import CachedForecaster
@@ -28,16 +28,13 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.moments import log_moments
-from forecasting.store import LESSONS, Reader, Shelf
+from forecasting.store import LESSONS, NOWHERE, Portion, Shelf, located, shelves
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Instants
-from foundation.errors import DataError, InputError
+from foundation.errors import InputError
 from tests.commands import Started, run_command
+from tests.forecasting.kept import changed, content, files
 from trainingdata.bars import CLOSE, Bars
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.parquet"))}
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -77,7 +74,7 @@ def test_what_was_forecast_is_read_and_is_the_same(
     assert len(part.windows) == len(rows)
 
 
-def test_a_new_hour_adds_one_small_file(
+def test_a_new_hour_adds_one_small_portion(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-300]
@@ -90,7 +87,7 @@ def test_a_new_hour_adds_one_small_file(
     new = set(content(tmp_path)) - set(before)
     assert len(new) == 1
     assert asked == [int(market.mask[:, -1].sum())]
-    assert len(content(tmp_path)[new.pop()]) < 40_000
+    assert sum(map(len, content(tmp_path)[new.pop()])) < 40_000
 
 
 @pytest.mark.first_example
@@ -127,9 +124,10 @@ def test_everything_a_forecast_depends_on_is_part_of_its_address(
     else:
         given = {"dtype": "bf16", "context_length": 64, "augmentation": "log"}
         profile = Profile(**{change: given[change]})  # type: ignore[arg-type]
-    table = CachedForecaster(Chronos2Forecaster(profile, group=group), tmp_path).forecast(
-        other, since
-    )  # type: ignore[arg-type]
+    table = CachedForecaster(
+        Chronos2Forecaster(profile, group=group),  # type: ignore[arg-type]
+        tmp_path,
+    ).forecast(other, since)
     if change == "close":
         mine = other.real_bars(0)[0][-30:]
         assert 0 < sum(asked) < len(table.windows)
@@ -192,7 +190,7 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
         while process.running and len(content(killed)) < wanted and time.monotonic() < deadline:
             time.sleep(0.002)
         process.kill()
-        assert not any(is_damaged(p) for p in killed.rglob("*.parquet"))
+        assert sum(shelf.mend() for shelf in shelves(killed)) == 0
     run_command(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path).check_returncode()
     assert content(killed) == content(whole)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
@@ -206,13 +204,12 @@ def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     ]
     assert [process.wait().returncode for process in both] == [0, 0]
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
-    assert not any(is_damaged(p) for p in (tmp_path / "shared").rglob("*.parquet"))
-    assert not list((tmp_path / "shared").rglob("*.part"))
+    assert sum(shelf.mend() for shelf in shelves(tmp_path / "shared")) == 0
 
 
 @pytest.fixture
 def kept(tmp_path: Path, market: Bars) -> Path:
-    """A cache with the files of two months, the later one in two."""
+    """A cache with portions of two months, the later one in two."""
     for end in (len(market.times) - 200, len(market.times)):
         CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
             market.between(0, end), market.times[-700]
@@ -220,69 +217,68 @@ def kept(tmp_path: Path, market: Bars) -> Path:
     return tmp_path
 
 
-def test_a_damaged_file_is_never_believed(
-    kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.first_example
+@pytest.mark.parametrize("what", ["cut", "garbage", "empty", "other"])
+def test_a_file_that_is_damaged_or_of_another_shelf_is_never_believed(
+    what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700]).values
-    path = sorted(kept.rglob("*.parquet"))[0]
+    [path] = files(kept)
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    if what == "other":
+        changed(path, "UPDATE shelf SET specification = '{}'")
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * 9999}.get(what, b""))
     asked = counting(monkeypatch)
-    again = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
-    assert sum(asked) > 0
-    np.testing.assert_allclose(again.values, first, rtol=2e-7)
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 3] ^= 0xFF
-    path.write_bytes(bytes(damaged))
-    assert is_damaged(path)
-    with pytest.raises(DataError, match=r"damaged: .*prune"):
-        read_values(path)
+    for computed in (True, False):
+        table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-700])
+        np.testing.assert_allclose(table.values, first, rtol=2e-7)
+        assert (sum(asked) > 0) is computed
+        asked.clear()
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("what", ["values", "log_moments", "gone"])
+@pytest.mark.parametrize("what", ["issues", "moments", "quantiles", "gone"])
 def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goes_on(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-700]
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
-    medians, log_variances = first.log_moments(np.arange(len(first.windows)))  # type: ignore[misc]
-    path = max(kept.rglob("*.parquet"), key=lambda file: file.stat().st_size)
-    spoilt = bytearray(path.read_bytes())
-    place = column_begin(path, "log_moments") + 200 if what == "log_moments" else len(spoilt) // 3
-    spoilt[place] ^= 0xFF
-    lost = cache_file.count(path)
+    every = np.arange(len(first.windows))
+    values = first.values
+    medians, log_variances = first.log_moments(every)  # type: ignore[misc]
+    [path] = files(kept)
+    before = content(kept)
     table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
-    path.unlink()
-    if what != "gone":
-        path.write_bytes(bytes(spoilt))
+    largest = "number = (SELECT number FROM portions ORDER BY length(issues) DESC LIMIT 1)"
+    if what == "gone":
+        changed(path, f"DELETE FROM portions WHERE {largest}")
+    else:
+        with closing(sqlite3.connect(path)) as file, file:
+            query = f"SELECT number, {what} FROM portions WHERE {largest}"
+            [(number, blob)] = file.execute(query).fetchall()
+            spoilt = bytearray(blob)
+            spoilt[len(spoilt) // 3] ^= 0x55
+            change = f"UPDATE portions SET {what} = ? WHERE number = ?"
+            file.execute(change, (bytes(spoilt), number))
     asked = counting(monkeypatch)
-    every = np.arange(len(table.windows))
-    if what != "log_moments":
-        np.testing.assert_allclose(table.values, first.values, rtol=2e-7)
-    again = table.log_moments(every)  # type: ignore[misc]
-    np.testing.assert_allclose(again[0], medians, atol=3e-7)
-    np.testing.assert_allclose(again[1], log_variances, atol=1e-4)
-    assert sum(asked) == lost < len(every)
-    assert not is_damaged(path)
-
-
-def column_begin(path: Path, name: str) -> int:
-    """Where a column's first page lies in a file."""
-    group = parquet.read_metadata(path).row_group(0)
-    columns = [group.column(k) for k in range(group.num_columns)]
-    (found,) = (c for c in columns if c.path_in_schema.startswith(name))
-    return int(found.data_page_offset)
+    for again in (table, CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)):
+        np.testing.assert_allclose(again.values, values, rtol=2e-7)
+        moments = again.log_moments(every)  # type: ignore[misc]
+        np.testing.assert_allclose(moments[0], medians, atol=3e-7)
+        np.testing.assert_allclose(moments[1], log_variances, atol=1e-4)
+    assert 0 < sum(asked) <= 2 * len(every)
+    CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
+    assert content(kept).keys() == before.keys(), "it is kept again"
 
 
 def unwritable(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """From now on every write fails so."""
+    """From now on every folder refuses to be made so."""
 
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    for name in ("touch", "mkdir", "write_bytes", "unlink", "replace"):
-        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
 
 
 @pytest.mark.first_example
@@ -323,74 +319,64 @@ def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
 
 def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path, market: Bars) -> None:
     (row,) = shelf_rows(kept)
-    assert row["files"] > row["months"] > 1
+    assert row["portions"] > row["months"] > 1
     before = content(kept)
-    sample = sorted(kept.rglob("*.parquet"))[0]
-    unfinished, fresh = (sample.with_name(f".{x}.parquet.1.part") for x in "xy")
-    broken = sample.with_name("0" * 32 + ".parquet")
     lessons = [kept / LESSONS / code / f"{code}.npz" for code in (folder_of_code(), "other")]
-    for path in (unfinished, fresh, broken, *lessons):
+    for path in lessons:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    os.utime(unfinished, (0, 0))
-    done = {"shelves": 0, "lessons": 1, "damaged": 1, "unfinished": 1}
+    done = {"shelves": 0, "lessons": 1, "damaged": 0}
     assert prune(kept, unused_days=1.0) == done
     assert content(kept) == before
-    assert (fresh.exists(), [path.exists() for path in lessons]) == (True, [True, False])
-    assert prune(kept, unused_days=0.0) == {**done, "shelves": 1, "damaged": 0, "unfinished": 0}
+    assert [path.exists() for path in lessons] == [True, False]
+    [path] = files(kept)
+    changed(path, "UPDATE portions SET moments = x'00' WHERE number = 1")
+    assert prune(kept)["damaged"] == 1
+    assert len(content(kept)) == len(before) - 1
+    path.write_bytes(b"no file of ours")
+    assert prune(kept)["damaged"] == 1
+    assert files(kept) == []
+    CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-3])
+    assert prune(kept, unused_days=0.0) == {**done, "shelves": 1}
     assert list(shelf_rows(kept)) == []
 
 
-def put(shelf: Shelf, stamps: Instants, keys: Keys, values: Array32) -> Path:
+def put(shelf: Shelf, stamps: Instants, keys: Keys, values: Array32) -> Portion:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
-    return shelf.add(np.repeat("A", len(keys)), stamps, keys, values, moments)
+    return shelf.add(stamps, keys, moments, values)
 
 
-def test_same_windows_of_other_weights_are_refused_though_their_keys_fit(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
+    tmp_path: Path,
 ) -> None:
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
     keys = np.arange(4, dtype=np.uint64)
     values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
     here, there = (Shelf.of(tmp_path, {"weights": weights}) for weights in "ab")
-    file = put(here, stamps, keys, values)
-    assert len(here.find(stamps, keys).missing) == 0
-    copy = there.folder / file.parent.name / file.name
-    copy.parent.mkdir(parents=True)
-    shutil.copy(file, copy)
-    assert len(there.find(stamps, keys).missing) == 4
-    assert f"it belongs on the shelf {here.folder.name}" in caplog.text
-    assert put(there, stamps, keys, values).name != file.name
-    table = parquet.read_table(file)
-    parquet.write_table(table.replace_schema_metadata(None), file)
-    assert is_damaged(file), "it names no specification"
-    forged = {b"specification": there.specification.encode()}
-    parquet.write_table(table.replace_schema_metadata(forged), copy)
-    assert is_damaged(copy), "its name is of another specification"
+    put(here, stamps, keys, values)
+    assert there.portions(stamps) == []
+    there.folder.mkdir()
+    shutil.copy(here.folder / "2024.sqlite", there.folder)
+    assert there.portions(stamps) == []
+    put(there, stamps, keys, 2 * values)
+    assert [len(shelf.portions(stamps)) for shelf in (here, there)] == [1, 1]
+    np.testing.assert_array_equal(there.read(there.portions(stamps)[0], "quantiles"), 2 * values)
 
 
-def test_a_reader_keeps_no_more_than_it_may(
+def test_a_shelf_keeps_no_more_in_memory_than_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = Shelf.of(tmp_path, {"a": 1})
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
     values = np.random.default_rng(0).random((30, HORIZON, len(LEVELS)), dtype=np.float32)
     keys = np.arange(30, dtype=np.uint64)
-    for part in np.split(np.arange(30), 3):
-        put(shelf, stamps[part], keys[part], values[part])
-    monkeypatch.setattr(store, "READER_BYTES", 2 * values[:10].nbytes)
-    reader = Reader()
-    found = shelf.find(stamps, keys)
-    np.testing.assert_array_equal(reader.values(found, np.arange(30)), values)
-    assert len(reader.recent) == 2
-
-
-def test_what_a_run_computes_lies_in_files_and_not_in_memory(tmp_path: Path, market: Bars) -> None:
-    forecaster = CachedForecaster(Chronos2Forecaster(), tmp_path)
-    table = forecaster.forecast(market, market.times[-700])
-    assert forecaster.reader.recent == {}
-    table.at(market.times[-1])
-    assert len(forecaster.reader.recent) == 1
+    portions = [put(shelf, stamps[r], keys[r], values[r]) for r in np.split(np.arange(30), 3)]
+    assert put(shelf, stamps[:10], keys[:10], values[:10]).place == portions[0].place
+    monkeypatch.setattr(store, "IN_MEMORY", 2 * values[:10].nbytes)
+    for _ in range(2):
+        read = [shelf.read(portion, "quantiles") for portion in portions]
+        np.testing.assert_array_equal(np.concatenate(read), values)
+    assert len(shelf._recent) == 2
 
 
 @pytest.mark.parametrize(
@@ -430,18 +416,13 @@ def test_cache_commands_answer(
             return int(end.code or 0), capsys.readouterr().out
         return 0, capsys.readouterr().out
 
-    count = len(list(kept.rglob("*.parquet")))
+    count = len(content(kept))
     code, text = run("list")
     assert code == 0
     for word in ("none", "fp32", f" {count} ", "forecasts"):
         assert word in text
-    assert run("verify") == (0, f"{count} files, 0 damaged\n")
-    (sorted(kept.rglob("*.parquet"))[0]).write_bytes(b"PAR1")
-    code, text = run("verify")
-    assert code == 1
-    assert f"{count} files, 1 damaged; prune removes them\n" in text
-    assert "1 damaged" in run("prune")[1]
-    assert run("verify")[0] == 0
+    changed(files(kept)[0], "UPDATE portions SET quantiles = x'00' WHERE number = 1")
+    assert run("prune") == (0, "0 shelves, 0 lessons, 1 damaged\n")
     assert "0 shelves" in run("prune", "--unused-days", "1")[1]
     assert "1 shelf, 0 lessons, 0 damaged" in run("prune", "--unused-days", "0")[1]
 
@@ -482,15 +463,15 @@ def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not() -> None:
     assert specification("bf16") == specification("bf16", device="cpu", compile=False)
 
 
-@given(seed=st.integers(0, 2**16), files=st.integers(1, 4))
-def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, files: int) -> None:
-    """In files of different lengths, found where it lies; one that shares its key or its
+@given(seed=st.integers(0, 2**16), count=st.integers(1, 4))
+def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, count: int) -> None:
+    """In portions of different lengths, found where it lies; one that shares its key or its
     instant with another is not found.
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf.of(Path(folder), {"a": 1})
-        counts = rng.integers(1, 6, files)
+        counts = rng.integers(1, 6, count)
         total = int(counts.sum())
         keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))
         stamps = np.datetime64("2024-01-01", "ns") + rng.integers(0, 600, total) * np.timedelta64(
@@ -502,8 +483,12 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, file
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
             put(shelf, stamps[part], keys[part], values[part])
         order = rng.permutation(total)
-        found = shelf.find(stamps[order], keys[order])
-        assert found.missing.tolist() == []
-        np.testing.assert_array_equal(Reader().values(found, np.arange(total))[:, 0, 0], order)
-        assert len(shelf.find(stamps, keys + np.uint64(1)).missing) == total
-        assert len(shelf.find(stamps + np.timedelta64(1, "h"), keys).missing) == total
+        portions = shelf.portions(stamps)
+        portion, row = located(portions, stamps[order], keys[order])
+        read = [
+            shelf.read(portions[p], "quantiles")[r, 0, 0] for p, r in zip(portion, row, strict=True)
+        ]
+        np.testing.assert_array_equal(read, order)
+        hour = np.timedelta64(1, "h")
+        for others in ((stamps, keys + np.uint64(1)), (stamps + hour, keys)):
+            assert (located(portions, *others)[0] == NOWHERE).all()

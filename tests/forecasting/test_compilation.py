@@ -33,6 +33,7 @@ from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.windows import Windows
 from foundation.errors import InputError
+from tests.forecasting.kept import specifications
 from trainingdata.bars import Bars
 
 CPU = torch.device("cpu")
@@ -343,11 +344,8 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         monkeypatch.setattr(engines, "engine", cache(built))
         cached = CachedForecaster(Chronos2Forecaster(profile, 32), tmp_path)
         table = cached.forecast(market, market.times[first])
-        (shelf,) = {p.parent.parent for p in tmp_path.rglob("*.parquet")}
-        assert (
-            '"computed": "cpu, eager, 8 windows a pass"'
-            in (shelf / "specification.json").read_text()
-        )
+        [specification] = specifications(tmp_path)
+        assert '"computed": "cpu, eager, 8 windows a pass"' in specification
         assert len(table.values) > 100
     plain = Chronos2Forecaster(profile, 8)
     monkeypatch.setattr(engines, "engine", lambda *_: pytest.fail("all of it is there"))

@@ -26,6 +26,7 @@ from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
+from tests.forecasting.kept import content
 from trainingdata.bars import Bars
 
 # Ray leaves processes to themselves that it has started.
@@ -85,10 +86,6 @@ class Homeless(Chronos2Forecaster):
         raise InputError("forecaster.model: there is no such folder")
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.parquet"))}
-
-
 @pytest.fixture(scope="module")
 def two_actors() -> Iterator[RayAnswers]:
     """A Ray of this machine's own, with room for two."""
@@ -102,7 +99,7 @@ def two_actors() -> Iterator[RayAnswers]:
 
 
 @pytest.fixture(scope="module")
-def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, tuple[bytes, ...]]:
     folder = tmp_path_factory.mktemp("local")
     threads = torch.get_num_threads()
     torch.set_num_threads(RaySettings().cores)
@@ -115,7 +112,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 @pytest.mark.slow
 def test_what_ray_computes_is_kept_in_the_same_bytes_and_found_by_a_local_run(
-    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     CachedForecaster(Chronos2Forecaster(), tmp_path, two_actors).forecast(market, market.times[0])
     assert content(tmp_path) == local
@@ -128,7 +125,7 @@ def test_what_ray_computes_is_kept_in_the_same_bytes_and_found_by_a_local_run(
 
 @pytest.mark.slow
 def test_a_portion_whose_actor_is_killed_is_answered_by_another(
-    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -141,7 +138,7 @@ def test_a_portion_whose_actor_is_killed_is_answered_by_another(
 
 @pytest.mark.slow
 def test_a_portion_that_no_actor_survives_ends_with_one_line_and_the_rest_is_kept(
-    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -166,7 +163,7 @@ def test_a_portion_that_no_actor_survives_ends_with_one_line_and_the_rest_is_kep
 
 @pytest.mark.slow
 def test_an_interrupted_driver_goes_on_from_what_is_kept(
-    two_actors: RayAnswers, local: dict[str, bytes], market: Bars, tmp_path: Path
+    two_actors: RayAnswers, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     answered: set[int] = set()
 
@@ -293,11 +290,11 @@ def test_ray_computes_only_what_is_kept() -> None:
 
 def test_portions_come_in_the_order_that_a_local_run_keeps_them_in(market: Bars) -> None:
     from forecasting.chronos2.answers import answers_here
-    from forecasting.chronos2.cached import _files
+    from forecasting.chronos2.cached import _portions
 
     forecaster = Chronos2Forecaster()
     windows = forecaster.windows(market, market.times[-200])
-    portions = list(_files(windows, np.arange(len(windows))))
+    portions = list(_portions(windows, np.arange(len(windows))))
     first, *others = answers_here(forecaster, windows, portions, Profile(), silent)
     assert len(first.rows) == 0
     assert [len(answer.values) for answer in others] == [len(rows) for rows in portions]
