@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -313,18 +313,15 @@ def run_summary(settings: SpreadSettings, runs: list[SpreadRun]) -> dict[str, An
 
 def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
     """The figures of one run: of the shared account, by strategy within it, of each one alone."""
-    days = run.days
-
-    def costs_of(trades: Sequence[SpreadTrade]) -> dict[str, float]:
-        return cost_figures(trades, days, settings.costs, settings.quoted)
+    days, costs = run.days, settings.costs
 
     def figures_of(account: SpreadAccount) -> dict[str, Any]:
-        return {**account_figures(account, days), "costs": costs_of(account.trades)}
+        return {**account_figures(account, days), "costs": cost_figures(account.trades, costs)}
 
     parts = {}
     for name in run.alone:
         part = [trade for trade in run.together.trades if trade.spread.strategy == name]
-        parts[name] = {**trade_figures(part), "costs": costs_of(part)}
+        parts[name] = {**trade_figures(part), "costs": cost_figures(part, costs)}
     return {
         "first": str(days.dates[0]),
         "last": str(days.dates[-1]),

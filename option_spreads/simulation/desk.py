@@ -30,7 +30,7 @@ from foundation.errors import OrderRejected
 from marketsimulator.settings import OptionTerms, VenueSettings
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
-from option_spreads.simulation.pricing import Smile, bid_and_ask
+from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
 from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
@@ -161,15 +161,9 @@ class OptionDesk:
             years = self._years(contract.expiry, now)
             if years is None or contract.root != self.root:
                 continue
-            prices = bid_and_ask(
-                float(contract.strike),
-                index,
-                years,
-                vix,
-                self._terms.smile,
-                self._terms.slippage,
-                call=contract.call,
-            )
+            strike = float(contract.strike)
+            value = option_value(strike, index, years, vix, self._terms.smile, call=contract.call)
+            prices = bid_and_ask(value, self._terms.slippage)
             bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
             quotes[contract] = Quote(bid, ask)
         return quotes
