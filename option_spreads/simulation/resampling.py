@@ -124,6 +124,12 @@ class AccountPaths:
     wins: Units
     at_cap: Units
 
+    @property
+    def course(self) -> Array:
+        """Balances from the beginning on, [R, D + 1], USD."""
+        begins = np.full((len(self.balances), 1), self.start)
+        return np.concatenate([begins, self.balances], axis=1)
+
 
 def account_paths(
     results: Units,
