@@ -118,8 +118,8 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
 
 
 def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
-    # Two sets of draws at a time, and the balances of three sets with those of one in units.
-    needed = settings.runs * settings.days * (2 * 4 * most + 4 * 8)
+    # Two sets of draws at a time, and the balances of three sets.
+    needed = settings.runs * settings.days * (2 * 4 * most + 3 * 8)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise InputError(

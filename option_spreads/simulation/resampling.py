@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist
 from typing import NamedTuple
@@ -95,8 +94,7 @@ def whole_units(amount: Fraction) -> int:
     return round(amount * UNIT)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class AccountPaths:
+class AccountPaths(NamedTuple):
     """R runs of D days.
 
     start: balance that each began with, USD.
@@ -130,6 +128,11 @@ class AccountPaths:
         begins = np.full((len(self.balances), 1), self.start)
         return np.concatenate([begins, self.balances], axis=1)
 
+    def of_runs(self, rows: slice) -> AccountPaths:
+        """Some of the runs, in the same arrays."""
+        arrays = {name: getattr(self, name)[rows] for name in self._fields if name != "start"}
+        return self._replace(**arrays)
+
 
 def account_paths(
     results: Units,
@@ -148,32 +151,29 @@ def account_paths(
     if overlaps is None:
         overlaps = np.zeros(len(results), dtype=np.int64)
     runs, days, _ = draws.shape
-    balances = np.empty((runs, days), dtype=np.int64)
-    figures = np.empty((runs, 9))
+    paths = AccountPaths(
+        start=rules.start / UNIT,
+        balances=np.empty((runs, days)),
+        drawdown=np.empty(runs),
+        largest_fall=np.empty(runs),
+        days_under_water=np.empty(runs, dtype=np.int64),
+        halted=np.empty(runs, dtype=np.bool_),
+        recovered=np.empty(runs, dtype=np.bool_),
+        contracts=np.empty(runs, dtype=np.int64),
+        trades=np.empty(runs, dtype=np.int64),
+        wins=np.empty(runs, dtype=np.int64),
+        at_cap=np.empty(runs, dtype=np.int64),
+    )
 
     def follow(rows: slice) -> None:
-        _follow(results, risks, overlaps, draws[rows], rules, balances[rows], figures[rows])
+        _follow(results, risks, overlaps, draws[rows], rules, paths.of_runs(rows))
 
     # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
     ends = [runs * k // threads for k in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(follow, map(slice, ends[:-1], ends[1:])))
-    drawdown, fall, days_under_water, halted, recovered, *counts = figures.T
-    contracts, trades, wins, at_cap = (count.astype(np.int64) for count in counts)
-    return AccountPaths(
-        start=rules.start / UNIT,
-        balances=balances / UNIT,
-        drawdown=drawdown,
-        largest_fall=fall / UNIT,
-        days_under_water=days_under_water.astype(np.int64),
-        halted=halted > 0,
-        recovered=recovered > 0,
-        contracts=contracts,
-        trades=trades,
-        wins=wins,
-        at_cap=at_cap,
-    )
+    return paths
 
 
 @inlined
@@ -242,14 +242,9 @@ def _follow(
     overlaps: Units,
     draws: Index,
     rules: ResamplingRules,
-    balances: Units,
-    figures: Array,
+    paths: AccountPaths,
 ) -> None:
-    """Follow every run, and write balances [R, D] and figures [R, 9].
-
-    The figures of a run are its drawdown, its largest fall in units, days under water, halted,
-    recovered, contracts, trades, wins and trades at the cap.
-    """
+    """Follow every run, and write what became of it into the arrays of its paths."""
     # The last trades lie in a ring. One that leaves the window is taken off the sums; those of
     # gains and losses are whole numbers, so that nothing is lost by it.
     ring = np.zeros(rules.window, dtype=np.int64)
@@ -332,17 +327,17 @@ def _follow(
                 trades_of_day[decided] = k
                 sizes[decided] = size
                 decided += 1
-            balances[r, d] = balance
+            paths.balances[r, d] = balance / UNIT
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
             longest = max(longest, below_peak)
-        figures[r, 0] = drawdown
-        figures[r, 1] = fall
-        figures[r, 2] = longest
+        paths.drawdown[r] = drawdown
+        paths.largest_fall[r] = fall / UNIT
+        paths.days_under_water[r] = longest
         # Also one that the last trade of all brought.
-        figures[r, 3] = 1.0 if halted or balance < rules.floor or stopped else 0.0
-        figures[r, 4] = 1.0 if balance >= high else 0.0
-        figures[r, 5] = total
-        figures[r, 6] = trades
-        figures[r, 7] = winners
-        figures[r, 8] = at_cap
+        paths.halted[r] = halted or balance < rules.floor or stopped
+        paths.recovered[r] = balance >= high
+        paths.contracts[r] = total
+        paths.trades[r] = trades
+        paths.wins[r] = winners
+        paths.at_cap[r] = at_cap
