@@ -44,7 +44,7 @@ from foundation.errors import DataError, InputError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pictures import balances_figure, write_picture
@@ -172,9 +172,7 @@ class SpreadSettings:
     sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
     def __post_init__(self) -> None:
-        names = self.names
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
+        strategies_of(self.strategies)
         if not self.years or len(set(self.years)) != len(self.years):
             raise InputError(f"years: {list(self.years)} names none, or one twice")
         for years in self.years:
@@ -205,7 +203,7 @@ class SpreadSettings:
     @property
     def names(self) -> tuple[str, ...]:
         """The strategies by their whole names."""
-        return tuple(strategy_of(name, "strategies") for name in self.strategies)
+        return strategies_of(self.strategies)
 
     @property
     def quoted(self) -> Smile:
