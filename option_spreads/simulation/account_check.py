@@ -254,7 +254,7 @@ def _results_of_runs(
     lead[:history] = np.arange(len(learned) - history, len(learned))
     days = np.broadcast_to(lead.reshape(past, a_day), (settings.runs, past, a_day))
     paths = account_paths(
-        sample.results - whole_units(Fraction(str(rules.FEE_PER_CONTRACT))),
+        sample.results,
         sample.risks,
         np.concatenate([days, draws], axis=1),
         ResamplingRules.of(rules)._replace(

@@ -35,6 +35,7 @@ class ResamplingRules(NamedTuple):
     stopped: whether a drawdown halt is in force then.
     past: days that a run begins with whose trades are over: the statistics have them, no balance.
     floor: balance below which nothing is traded, units.
+    fee: of a contract, which no result holds yet, units.
     window: trades that the statistics rest on.
     bootstrap: trades before the statistics count.
     prior: Kelly's fraction until then; NaN for one contract.
@@ -52,6 +53,7 @@ class ResamplingRules(NamedTuple):
     stopped: bool
     past: int
     floor: int
+    fee: int
     window: int
     bootstrap: int
     prior: float
@@ -76,6 +78,7 @@ class ResamplingRules(NamedTuple):
             past=0,
             # A balance of whole units lies below a sum where it lies below the next whole unit.
             floor=math.ceil(settings.floor * UNIT),
+            fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
             window=settings.ROLLING_WINDOW,
             bootstrap=settings.BOOTSTRAP_TRADES,
             prior=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
@@ -141,7 +144,7 @@ def account_paths(
     rules: ResamplingRules,
     overlaps: Units | None = None,
 ) -> AccountPaths:
-    """Runs along draws [R, D, P] of trades [N]: results and risks per contract, in units.
+    """Runs along draws [R, D, P] of trades [N]: results without fees and risks a contract, units.
 
     A draw below 0 is no trade, and the day is over.
 
@@ -150,6 +153,7 @@ def account_paths(
     """
     if overlaps is None:
         overlaps = np.zeros(len(results), dtype=np.int64)
+    net = results - rules.fee
     runs, days, _ = draws.shape
     paths = AccountPaths(
         start=rules.start / UNIT,
@@ -166,7 +170,7 @@ def account_paths(
     )
 
     def follow(rows: slice) -> None:
-        _follow(results, risks, overlaps, draws[rows], rules, paths.of_runs(rows))
+        _follow(net, risks, overlaps, draws[rows], rules, paths.of_runs(rows))
 
     # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
