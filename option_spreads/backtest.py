@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ from foundation.errors import DataError, InputError, refuse_outside
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pictures import balances_figure, write_picture
@@ -172,9 +172,7 @@ class SpreadSettings:
     sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
     def __post_init__(self) -> None:
-        names = self.names
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
+        strategies_of(self.strategies)
         if not self.years or len(set(self.years)) != len(self.years):
             raise InputError(f"years: {list(self.years)} names none, or one twice")
         for years in self.years:
@@ -205,7 +203,7 @@ class SpreadSettings:
     @property
     def names(self) -> tuple[str, ...]:
         """The strategies by their whole names."""
-        return tuple(strategy_of(name, "strategies") for name in self.strategies)
+        return strategies_of(self.strategies)
 
     @property
     def quoted(self) -> Smile:
@@ -313,18 +311,15 @@ def run_summary(settings: SpreadSettings, runs: list[SpreadRun]) -> dict[str, An
 
 def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
     """The figures of one run: of the shared account, by strategy within it, of each one alone."""
-    days = run.days
-
-    def costs_of(trades: Sequence[SpreadTrade]) -> dict[str, float]:
-        return cost_figures(trades, days, settings.costs, settings.quoted)
+    days, costs = run.days, settings.costs
 
     def figures_of(account: SpreadAccount) -> dict[str, Any]:
-        return {**account_figures(account, days), "costs": costs_of(account.trades)}
+        return {**account_figures(account, days), "costs": cost_figures(account.trades, costs)}
 
     parts = {}
     for name in run.alone:
         part = [trade for trade in run.together.trades if trade.spread.strategy == name]
-        parts[name] = {**trade_figures(part), "costs": costs_of(part)}
+        parts[name] = {**trade_figures(part), "costs": cost_figures(part, costs)}
     return {
         "first": str(days.dates[0]),
         "last": str(days.dates[-1]),

@@ -60,6 +60,7 @@ from option_spreads.simulation.resampled_accounts import (
     stress_chance,
 )
 from option_spreads.simulation.resampling import UNIT, AccountPaths
+from option_spreads.simulation.spread_report import figure_table
 from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
 
 
@@ -123,12 +124,9 @@ def _print_figures(content: Mapping[str, Any], output: Path) -> None:
         f" {counted(content['trades']['n'], 'trade')},"
         f" seed {content['seed']}"
     )
-    columns = [_figure_texts(content[name], content["above"]) for name in sets]
-    table = Table("", *sets, title=title)
-    for label in columns[0]:
-        table.add_row(label, *(column[label] for column in columns))
+    above = content["above"]
     console = terminal()
-    console.print(table)
+    console.print(figure_table(title, {name: _figure_texts(content[name], above) for name in sets}))
     console.print(content["limits_of_resampling"], highlight=False)
     for warning in content["warnings"]:
         console.print(f"Warning: {warning}", highlight=False, markup=False)

@@ -33,7 +33,6 @@ from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys, say_unread_address
 from trainingdata.feed.market_data import MarketData
-from trainingdata.volatility_index import volatility_index
 
 
 def sell(words: Sequence[str], keys: Keys) -> None:
@@ -49,7 +48,7 @@ def sell(words: Sequence[str], keys: Keys) -> None:
     """
     selling = SellingSettings.of(composed_config("sell_spreads", list(words)))
     # A file that cannot be read is no reason to wait for the venue.
-    volatility_index(selling.vix, "vix")
+    selling.volatility()
     say_unread_address(keys, selling.broker)
     settings = LiveSettings(
         broker=selling.broker,

@@ -10,10 +10,10 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from execution.live.page_words import day, percent, usd
 from execution.live.templates import PAGE, SCRIPT, STYLE, TEMPLATE
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array
 from foundation.charts import (
     CHART_STYLE,
     WIDTH,
@@ -58,6 +58,13 @@ OWNER_ALONE = 0o600
 REST = 20.0  # times as long as a page took to write, before the next one is
 SHOWN = 20  # orders and alerts
 OVER = tuple(state for state in STATES if state not in WAITING)
+
+# What a page keeps of a mark: its instant, USD that the account was worth and that were paid in
+# less taken out since the mark before, the index of linked returns, 0 once everything was lost, and
+# the share lost since the index's peak, 0 … 1.
+CURVE = np.dtype(
+    [("at", "datetime64[ns]")] + [(name, "f8") for name in ("equity", "flows", "index", "drawdown")]
+)
 
 
 class Bounds(NamedTuple):
@@ -186,8 +193,7 @@ class StatusPage:
     def _page(self, folder: Path, change: Change) -> str:
         book = self._account.book
         mark = self._journal.last_mark()
-        since = self._curve.last_at
-        self._curve.extend(self._journal.marks(since))
+        self._curve = self._curve.extended(self._journal.marks(self._curve.last_at))
         halts = self._account.halts.standing()
         unknown = len(book.undetermined())
         passes = latest_passes(self._account.database, 2)
@@ -284,72 +290,65 @@ def what(intent: Intent) -> str:
     return text if limit is None else f"{text}, limit {page_words.price(limit)}"
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class Curve:
     """The marks of an account, oldest first, as far as they were read.
 
-    at: [T] their instants.
-    equity: [T] USD.
-    flows: [T] USD paid in less taken out since the mark before.
-    index: [T] of linked returns, 0 once everything was lost.
-    drawdowns: [T] share lost since the index's peak, 0 … 1.
+    marks: [T] `CURVE`.
     earned_today: share, on the New York date of the last mark.
     """
 
-    def __init__(self) -> None:
-        self.at: Instants = np.array([], dtype="datetime64[ns]")
-        self.equity: Array = np.array([])
-        self.flows: Array = np.array([])
-        self.index: Array = np.array([])
-        self.drawdowns: Array = np.array([])
-        self.earned_today = 0.0
+    marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, CURVE))
+    earned_today: float = 0.0
 
     @property
     def last_at(self) -> np.datetime64:
         """The last mark's instant, from which on marks may be new."""
-        return self.at[-1] if len(self.at) else np.datetime64(0, "ns")
+        return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
-    def extend(self, marks: Sequence[AccountMark]) -> None:
-        """Add marks from `last_at` on; of one instant the last word counts."""
+    def extended(self, marks: Sequence[AccountMark]) -> Curve:
+        """The curve with the marks from `last_at` on; of one instant the last word counts."""
+        if not marks:
+            return self
         points = [mark.point for mark in marks]
-        at = np.array([mark.at for mark in marks], dtype="datetime64[ns]")
-        self.at = np.append(self.at[:-1], at)
-        self.equity = np.append(self.equity[:-1], [mark.equity for mark in marks])
-        self.flows = np.append(self.flows[:-1], [mark.flows for mark in marks])
-        self.index = np.append(self.index[:-1], [float(point.index) for point in points])
-        lost = [float(point.drawdown) for point in points]
-        self.drawdowns = np.append(self.drawdowns[:-1], lost)
-        self.earned_today = -float(points[-1].daily_loss) if points else self.earned_today
+        rows = [
+            (mark.at, mark.equity, mark.flows, float(point.index), float(point.drawdown))
+            for mark, point in zip(marks, points, strict=True)
+        ]
+        known = np.append(self.marks[:-1], np.array(rows, CURVE))
+        return Curve(known, -float(points[-1].daily_loss))
 
     @property
     def paid_in(self) -> float:
         """USD paid in less taken out since the first mark."""
-        return float(self.flows[1:].sum())
+        return float(self.marks["flows"][1:].sum())
 
     @property
     def earned(self) -> float:
         """USD since the first mark; what was paid in or taken out is no part of it."""
-        return float(self.equity[-1] - self.equity[0]) - self.paid_in
+        equity = self.marks["equity"]
+        return float(equity[-1] - equity[0]) - self.paid_in
 
     @property
     def share_earned(self) -> float:
         """Linked return since the first mark; NaN where everything was lost meanwhile."""
         # Nothing leads back from 0: the index has then begun anew.
-        return float(self.index[-1] / self.index[0] - 1.0) if np.all(self.index > 0) else math.nan
+        index = self.marks["index"]
+        return float(index[-1] / index[0] - 1.0) if np.all(index > 0) else math.nan
 
     def charts(self, limit: float) -> list[Chart]:
         """Equity beside what was paid in, and the drawdown; none before the second mark.
 
         limit: drawdown at which the account halts.
         """
-        if len(self.at) < 2:
+        if len(self.marks) < 2:
             return []
-        paid = self.equity[0] + np.append(0.0, np.cumsum(self.flows[1:]))
-        lost = -self.drawdowns
+        equity, lost = self.marks["equity"], -self.marks["drawdown"]
+        paid = equity[0] + np.append(0.0, np.cumsum(self.marks["flows"][1:]))
+        halts = np.full(len(lost), -limit)
         return [
-            self._chart("Equity", self.equity, "equity", paid, "paid in", usd),
-            self._chart(
-                "Drawdown", lost, "below the peak", np.full(len(lost), -limit), "halts", percent
-            ),
+            self._chart("Equity", equity, "equity", paid, "paid in", usd),
+            self._chart("Drawdown", lost, "below the peak", halts, "halts", percent),
         ]
 
     def _chart(
@@ -365,12 +364,13 @@ class Curve:
         both = np.append(values, beside)
         axis = axis_of(float(both.min()), float(both.max()))
         kept = thinned(values)
-        seconds = (self.at[kept] - self.at[0]) / np.timedelta64(1, "s")
+        at = self.marks["at"]
+        seconds = (at[kept] - at[0]) / np.timedelta64(1, "s")
         places = np.asarray(WIDTH * seconds / max(seconds[-1], 1.0))
-        first, last = pd.Timestamp(self.at[0]), pd.Timestamp(self.at[-1])
+        first, last = pd.Timestamp(at[0]), pd.Timestamp(at[-1])
         style = "%d %b %H:%M" if last - first < pd.Timedelta(days=4) else "%d %b %Y"
         return chart_of(
-            f"{title} from {day(self.at[0])} to {day(self.at[-1])}: {text(values[0])} to"
+            f"{title} from {day(at[0])} to {day(at[-1])}: {text(values[0])} to"
             f" {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}.",
             tuple(f"{each:{style}}" for each in (first, first + (last - first) / 2, last)),
             axis,

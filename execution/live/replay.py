@@ -12,7 +12,7 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,23 +195,24 @@ def _make_passes(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Pro
             return
 
 
+@dataclass(frozen=True, slots=True)
 class Records:
     """The run that a replay has made by now, as the account's journal has it, and its files.
 
+    live: the account.
     forecaster: its name.
     config: all settings, as YAML.
     output: folder of the files.
     """
 
-    def __init__(self, live: LiveAccount, forecaster: str, config: str, output: Path) -> None:
-        self._live = live
-        self._database = live.account.database
-        self._forecaster = forecaster
-        self._config = config
-        self._output = output
+    live: LiveAccount
+    forecaster: str
+    config: str
+    output: Path
 
     def run(self) -> Run:
         """Decisions, orders and fills."""
+        database = self.live.account.database
         decisions = [
             Decision(
                 at=row.at,
@@ -219,18 +220,18 @@ class Records:
                 equity=row.equity,
                 stock_ceiling=row.stock_ceiling,
                 choices=tuple(row.choices.values()),
-                orders=tuple(intent.single for intent in self._live.book.of_decision(row.name)),
+                orders=tuple(intent.single for intent in self.live.book.of_decision(row.name)),
                 failure=row.failure,
             )
-            for row in decisions_of(self._database, TRADE, ALL_TIME)
+            for row in decisions_of(database, TRADE, ALL_TIME)
         ]
         fills = [
             # The venue books fees apart from fills.
             Fill(row.order, row.symbol, row.quantity, float(row.price), 0.0, row.at)
-            for row in fills_of(self._database, ALL_TIME)
+            for row in fills_of(database, ALL_TIME)
             if is_symbol(row.symbol)
         ]
-        return Run(self._forecaster, decisions, fills, [], {})
+        return Run(self.forecaster, decisions, fills, [], {})
 
     def write(self, clock: WaitingClock, why: str) -> str:
         """Write the files, say what a backtest would not have, and return a line of JSON.
@@ -238,10 +239,10 @@ class Records:
         why: it is not the end of the server's bars; empty where it is.
         """
         try:
-            self._live.read_activities()
+            self.live.read_activities()
         except BrokerError as error:  # what it listed last counts
             log.warning("%s", error)
-        marks = self._live.account.journal(TRADE).marks(ALL_TIME)
+        marks = self.live.account.journal(TRADE).marks(ALL_TIME)
         if not marks:
             return ""
         run = self.run()
@@ -250,8 +251,8 @@ class Records:
             columns=["at", "cash", "equity"],
         )
         equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
-        kept_back = [each for each in self._live.book.in_states(KEPT_BACK) if each.job == TRADE]
-        halts = self._live.halts.standing()
+        kept_back = [each for each in self.live.book.in_states(KEPT_BACK) if each.job == TRADE]
+        halts = self.live.halts.standing()
         figures = {
             "instants": len(marks),
             "fills": len(run.fills),
@@ -264,13 +265,13 @@ class Records:
             "instants_left_out": clock.passed + 1 - len(marks),
             "not_sent": len(kept_back),
             "halted": [str(halt) for halt in halts],
-            "account": self._live.account.name,
+            "account": self.live.account.name,
         }
         files: dict[str, Callable[[Path], object]] = {
             "equity.parquet": equity.to_parquet,
-            "config.yaml": lambda path: path.write_text(self._config, encoding="utf-8"),
+            "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8"),
         }
-        write_run({**writers_of(run), **files}, self._output, REPLAY_FILE, figures)
+        write_run({**writers_of(run), **files}, self.output, REPLAY_FILE, figures)
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
             say_aside(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from execution.option_orders import Contract, SpreadOrder, SpreadVenue, contract_of
+from execution.option_orders import Contract, Quote, SpreadOrder, contract_of
 from foundation.errors import InputError, OrderRejected
 from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
@@ -29,7 +29,7 @@ from trainingdata.bars import Bars
 from trainingdata.volatility_index import volatility_index
 
 
-class Desk(SpreadVenue, Protocol):
+class Desk(Protocol):
     """Trades the options on a stock; a product registers what makes one.
 
     tickets: orders by client_order_id, in the order they came.
@@ -38,6 +38,14 @@ class Desk(SpreadVenue, Protocol):
 
     tickets: dict[str, SpreadTicket]
     reserved: Decimal
+
+    def held(self) -> Mapping[Contract, int]:
+        """Options held, below 0 where they are owed."""
+        ...
+
+    def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
+        """Quotes of options; an option without one is left out."""
+        ...
 
     def value(self) -> Decimal:
         """What closing all positions would bring in, USD, below 0 where it would cost."""

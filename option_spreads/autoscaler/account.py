@@ -10,6 +10,7 @@ an unreadable balance for the starting one, and traded on.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -300,12 +301,9 @@ class AccountFiles:
         flush_to_disk(self.folder)
 
     def _set_balance_aside(self) -> Path:
-        """Move the balance file out of the way, under a name that nothing has yet."""
+        """Move the balance file out of the way."""
         path = self.folder / BALANCE
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        number = 0
-        while (aside := self.folder / f"{BALANCE}.aside-{stamp}-{number}").exists():
-            number += 1
+        aside = name_aside(path)
         if path.exists():
             path.replace(aside)
         return aside
@@ -314,6 +312,13 @@ class AccountFiles:
         """USD: what the account began with, and every P/L and deposit of the rows."""
         flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
+
+
+def name_aside(path: Path) -> Path:
+    """A name for a file that is set aside, which nothing has yet."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = (path.with_name(f"{path.name}.aside-{stamp}-{k}") for k in itertools.count())
+    return next(name for name in names if not name.exists())
 
 
 def balance_text(balance: Decimal, rows: Sequence[Row]) -> str:

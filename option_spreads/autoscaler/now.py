@@ -16,9 +16,9 @@ from option_spreads.autoscaler.account import AccountFiles, AccountState, Unknow
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     ContractCount,
+    Drawdown,
     Statistics,
     contracts_for,
-    drawdown_in_force,
     kelly_name,
 )
 
@@ -145,7 +145,7 @@ def size_contracts(
     """
     window = state.results[-settings.ROLLING_WINDOW :]
     statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)
-    fall = drawdown_in_force(state.balances(settings.STARTING_CAPITAL), settings)
+    fall = Drawdown.along(state.balances(settings.STARTING_CAPITAL), settings).in_force
     risk = Fraction(str(max_risk_per_contract))
     closed = len(state.results)
     count = contracts_for(state.certain_balance, statistics, closed, risk, settings, fall)

@@ -310,6 +310,14 @@ class Drawdown:
     peak: Fraction
     in_force: float = 0.0
 
+    @classmethod
+    def along(cls, balances: Sequence[Fraction], settings: AutoscalingSettings) -> Drawdown:
+        """Where the last of a path of balances stands."""
+        drawdown = cls(balances[0])
+        for balance in balances:
+            drawdown = drawdown.after(balance, settings)
+        return drawdown
+
     def after(self, balance: Fraction, settings: AutoscalingSettings) -> Drawdown:
         """The same once the balance has moved.
 
@@ -324,14 +332,6 @@ class Drawdown:
         begins = fall >= halt
         goes_on = self.in_force > 0 and fall > settings.resume
         return Drawdown(peak, fall if begins or goes_on else 0.0)
-
-
-def drawdown_in_force(balances: Sequence[Fraction], settings: AutoscalingSettings) -> float:
-    """The fall from the peak at the end of a path of balances, USD, where it halts, else 0."""
-    drawdown = Drawdown(balances[0])
-    for balance in balances:
-        drawdown = drawdown.after(balance, settings)
-    return drawdown.in_force
 
 
 def strategy_of(word: str, key: str = "strategy") -> str:
@@ -351,6 +351,14 @@ def strategy_of(word: str, key: str = "strategy") -> str:
     if name not in WIDTHS:
         raise InputError(f"{key}: {word!r} is none of {', '.join([*WIDTHS, *SHORT_NAMES])}")
     return name
+
+
+def strategies_of(words: Sequence[str]) -> tuple[str, ...]:
+    """The names of what the setting `strategies` names: at least one, none twice."""
+    names = tuple(strategy_of(word, "strategies") for word in words)
+    if not names or len(set(names)) != len(names):
+        raise InputError(f"strategies: {list(words)} names none, or one twice")
+    return names
 
 
 def max_risk(

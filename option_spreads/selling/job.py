@@ -30,7 +30,6 @@ from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_t
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
 from trainingdata.feed.endpoint import Keys
-from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class SpreadJob:
         self._seller = SpreadSeller(
             venue,
             settings,
-            lambda: volatility_index(settings.vix, "vix"),
+            settings.volatility,
             live.notices,
             self._reconcile,
         )
@@ -268,7 +267,7 @@ def open_job(
         )
     # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
     # because it grows by a close a day.
-    volatility_index(settings.vix, "vix")
+    settings.volatility()
     # Two sellers on one folder would write over each other's state, also with two accounts.
     lock = FileLock(files.folder / ".seller.lock", timeout=0)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
 
@@ -18,7 +18,7 @@ from foundation.errors import InputError
 from foundation.notices import Notices
 from option_spreads.autoscaler.now import contracts_now
 from option_spreads.autoscaler.rules import ContractCount, max_risk
-from option_spreads.selling.rules import Spread, SpreadRules, legs_of
+from option_spreads.selling.rules import Spread, SpreadRules, legs_of, minute_of
 from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
 from trainingdata.instants import NEW_YORK
@@ -27,27 +27,21 @@ from trainingdata.volatility_index import within_day
 
 log = logging.getLogger(__name__)
 
-MINUTE = np.timedelta64(1, "m")
 
-
+@dataclass(frozen=True, slots=True)
 class SpreadOffers:
     """What the entries of one account offer.
 
+    venue: that quotes the options.
+    settings: of the account.
     vix: gives the closes of the volatility index by date, read anew at every call.
     notices: told of what keeps an entry from being sized.
     """
 
-    def __init__(
-        self,
-        venue: SpreadVenue,
-        settings: SellingSettings,
-        vix: Callable[[], pd.Series],
-        notices: Notices,
-    ) -> None:
-        self._venue = venue
-        self._settings = settings
-        self._vix = vix
-        self._notices = notices
+    venue: SpreadVenue
+    settings: SellingSettings
+    vix: Callable[[], pd.Series]
+    notices: Notices
 
     def offer(
         self,
@@ -62,19 +56,19 @@ class SpreadOffers:
         name: of the entry, which becomes the id of the trade.
         spreads: the open ones, whose collateral comes off the balance.
         """
-        settings = self._settings
+        settings = self.settings
         closes = self._previous_closes(session)
         if closes is None:
             return None
-        index = self._venue.index()
+        index = self.venue.index()
         previous_vix, previous_index = closes
         vix = float(within_day(previous_vix, index, previous_index, settings.response))
-        deviation = settings.implied.deviation(index, vix, float((now - session.opens) / MINUTE))
+        deviation = settings.implied.deviation(index, vix, minute_of(session, now))
         spread = rules.spread(index, vix, deviation)
         if spread is None:
             log.info("%s: no entry at a volatility index of %.2f", name, vix)
             return None
-        legs = legs_of(spread, settings.root, _date(session.date))
+        legs = legs_of(spread, settings.root, session.date.astype(object))
         prices = self._prices(legs, name)
         if prices is None:
             return None
@@ -83,7 +77,7 @@ class SpreadOffers:
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, settings.sizing.CONDOR_RISK)
-        size = contracts_now(settings.sizing, MODE, risk, self._notices)
+        size = contracts_now(settings.sizing, MODE, risk, self.notices)
         if size.number == 0 or size.balance is None:
             return None
         rest = size.balance - Fraction(collateral(spreads))
@@ -120,15 +114,15 @@ class SpreadOffers:
             text = "%s: the balance without the collateral of open spreads, %s, covers no contract"
             log.warning(text, name, dollars_text(rest))
             return 0
-        power = self._venue.buying_power()
+        power = self.venue.buying_power()
         if power is None:
             return count
         count = min(count, spread.covered(power))
         if count:
-            self._notices.end_alert("buying_power")
+            self.notices.end_alert("buying_power")
         else:
             text = f"{name}: nothing is sold: ${power} of buying power cover no contract"
-            self._notices.alert("buying_power", text)
+            self.notices.alert("buying_power", text)
         return count
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
@@ -137,7 +131,7 @@ class SpreadOffers:
         None, and a warning, where a leg has no quote.
         """
         options = [leg.contract for leg in legs]
-        quotes = self._venue.quotes(options)
+        quotes = self.venue.quotes(options)
         credit = net_price(legs, quotes)
         closing_price = net_price([leg.closing for leg in legs], quotes)
         if credit is None or closing_price is None:
@@ -155,15 +149,15 @@ class SpreadOffers:
         before = session.before
         kind = f"volatility {session.date}"
         try:
-            volatility = self._vix().get(pd.Timestamp(before))
+            volatility = self.vix().get(pd.Timestamp(before))
         except InputError as error:
-            self._notices.alert(kind, f"nothing is sold: {error}")
+            self.notices.alert(kind, f"nothing is sold: {error}")
             return None
-        index = self._venue.close_of(_date(before))
+        index = self.venue.close_of(before.astype(object))
         if volatility is None or index is None:
             what = "the volatility index" if volatility is None else "the index"
             text = f"nothing is sold: the close of {what} on {before} is not known"
-            self._notices.alert(kind, text)
+            self.notices.alert(kind, text)
             return None
         return float(volatility), index
 
@@ -171,10 +165,6 @@ class SpreadOffers:
 def new_york_text(at: np.datetime64) -> str:
     """An instant in New York time, as the account's files write it."""
     return f"{pd.Timestamp(at, tz='UTC').tz_convert(NEW_YORK):%Y-%m-%d %H:%M}"
-
-
-def _date(day: np.datetime64) -> date:
-    return date.fromisoformat(str(day))
 
 
 def _size_text(size: ContractCount, risk: float) -> str:

@@ -423,6 +423,11 @@ def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
     )
 
 
+def minute_of(session: Session, at: np.datetime64) -> float:
+    """Minutes after a session's open."""
+    return float((at - session.opens) / np.timedelta64(1, "m"))
+
+
 def cutoff_of(root: str) -> float:
     """Minutes before the close from which on the broker takes no order for options that expire.
 

@@ -21,8 +21,8 @@ from execution.option_orders import Contract, NeverSent, SpreadFill, SpreadVenue
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import BookedOtherwise, UnknownState
-from option_spreads.selling.offers import MINUTE, SpreadOffers, new_york_text
-from option_spreads.selling.rules import SpreadRules
+from option_spreads.selling.offers import SpreadOffers, new_york_text
+from option_spreads.selling.rules import SpreadRules, minute_of
 from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import (
     FILE,
@@ -282,7 +282,7 @@ class SpreadSeller:
             spread = replace(spread, why="flattened")
         if not spread.why:
             rules = self._settings.rules_of(spread.strategy)
-            minute = float((now - session.opens) / MINUTE)
+            minute = minute_of(session, now)
             leaving = rules.must_leave(minute)
             price = self._price(spread, needed=not leaving)
             if price is not None:
@@ -411,9 +411,8 @@ class SpreadSeller:
         self._save(self._state.without(name))
 
     def _holdings_agree(self, session: Session) -> bool:
-        """Whether the venue holds what the state says."""
-        today = session.date.astype(object)
-        root = self._settings.root
+        """Whether the venue holds what the state says, of options that have not expired."""
+        root, today = self._settings.root, session.date.astype(object)
         agree = self._holdings_match(lambda each: each.root == root and each.expiry >= today)
         if agree:
             self._notices.end_alert("positions")
@@ -436,19 +435,13 @@ class SpreadSeller:
         cutoff = self._settings.ordered_until(session)
         if not session.whole or now >= cutoff:
             return
-        minute = float((now - session.opens) / MINUTE)
-        today = session.date.astype(object)
-        day = f"{today:%Y%m%d}"
-        root = self._settings.root
+        minute = minute_of(session, now)
+        day = f"{session.date.astype(object):%Y%m%d}"
         for entry in rules.entries:
             name = f"{rules.strategy}-{day}-{entry:03d}"
             last = min(entry + self._settings.window, rules.latest)
             due = entry <= minute < last and name not in self._state.tried
-            if (
-                not due
-                or self._state.is_pending(now)
-                or not self._holdings_match(lambda each: each.root == root and each.expiry == today)
-            ):
+            if not due or self._state.is_pending(now) or not self._holdings_agree(session):
                 continue
             # An entry is dealt with once, whatever comes of it: its name is the id of its order,
             # and no id is sent twice.

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 from omegaconf import DictConfig
 
 from foundation.configuration import settings_with_inner
 from foundation.errors import InputError, refuse_outside
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.now import account_files
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategy_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import (
     SESSION,
     Implied,
@@ -25,7 +26,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import Session
 from trainingdata.source import Feed
-from trainingdata.volatility_index import RESPONSE
+from trainingdata.volatility_index import RESPONSE, volatility_index
 
 MODE = "PAPER"  # which of an account's files are used; with real money nothing is sold
 
@@ -81,9 +82,7 @@ class SellingSettings:
     sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
 
     def __post_init__(self) -> None:
-        names = [strategy_of(name, "strategies") for name in self.strategies]
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"strategies: {list(self.strategies)} names none, or one twice")
+        strategies_of(self.strategies)
         if instrument(self.underlying).kind is not Kind.STOCK:
             raise InputError(f"underlying: {self.underlying} is no stock")
         refuse_outside(
@@ -150,7 +149,7 @@ class SellingSettings:
     @property
     def strategy_rules(self) -> tuple[SpreadRules, ...]:
         """The rules of each strategy, the same but for its name."""
-        return tuple(replace(self.rules, strategy=strategy_of(name)) for name in self.strategies)
+        return tuple(replace(self.rules, strategy=name) for name in strategies_of(self.strategies))
 
     def rules_of(self, strategy: str) -> SpreadRules:
         """The rules of a strategy; the first ones for a strategy that is sold no more."""
@@ -160,6 +159,10 @@ class SellingSettings:
     def ordered_until(self, session: Session) -> np.datetime64:
         """Instant from which on nothing is ordered of options that expire with a session."""
         return taken_until(session, self.cutoff_minutes)
+
+    def volatility(self) -> pd.Series:
+        """The closes that `trainingdata.volatility_index` reads, as the file has them now."""
+        return volatility_index(self.vix, "vix")
 
     @property
     def account(self) -> AccountFiles:

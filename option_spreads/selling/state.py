@@ -6,7 +6,6 @@ became of the order; the file, what of that is in the numbers of the spread.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections import Counter
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from execution.journal.rows import Real, Whole
 from execution.option_orders import (
     SHARES,
     Contract,
@@ -30,7 +30,7 @@ from execution.option_orders import (
 from foundation.decimals import is_bounded, plain_number
 from foundation.errors import InputError
 from foundation.files import put_whole
-from option_spreads.autoscaler.account import UnknownState
+from option_spreads.autoscaler.account import UnknownState, name_aside
 from option_spreads.autoscaler.trades import ClosedTrade
 from option_spreads.selling.rules import Exit, Spread, SpreadCosts, StrikeLeg
 from trainingdata.sessions import Session, session_of
@@ -43,10 +43,8 @@ def _plain(value: object) -> object:
     return plain_number(value) if isinstance(value, str) else value
 
 
-# Numbers of the file: those in quotes in plain digits, the others never in quotes.
+# In quotes in plain digits; what is whole or real in the file is never in quotes.
 Price = Annotated[Decimal, BeforeValidator(_plain)]
-Whole = Annotated[int, Field(strict=True)]
-Real = Annotated[float, Field(strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,13 +324,12 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
 
 
 def set_state_aside(folder: Path) -> None:
-    """Keep a file that cannot be read under a name that nothing has yet.
+    """Keep a file that cannot be read under a name of its own.
 
     It stays where it is until it is replaced; only a folder in its place is moved away.
     """
     path = folder / FILE
-    names = (path.with_name(f"{FILE}.aside-{number}") for number in itertools.count())
-    aside = next(name for name in names if not name.exists())
+    aside = name_aside(path)
     try:
         if path.is_dir():
             path.replace(aside)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -229,11 +230,9 @@ def _results_of_runs(
     learned: the trades that are resampled, the account's own at the end.
     """
     rules = settings.rules
-    drawdown = Drawdown(Fraction(str(rules.STARTING_CAPITAL)))
-    balance = drawdown.peak
-    for flow in before:
-        balance += flow.amount
-        drawdown = drawdown.after(balance, rules)
+    start = Fraction(str(rules.STARTING_CAPITAL))
+    balances = list(accumulate((flow.amount for flow in before), initial=start))
+    drawdown = Drawdown.along(balances, rules)
     needed = max(rules.ROLLING_WINDOW, rules.BOOTSTRAP_TRADES)
     history = min(sum(flow.size > 0 for flow in before), needed)
     sample = sample_of(learned)
@@ -255,11 +254,11 @@ def _results_of_runs(
     lead[:history] = np.arange(len(learned) - history, len(learned))
     days = np.broadcast_to(lead.reshape(past, a_day), (settings.runs, past, a_day))
     paths = account_paths(
-        sample.results - whole_units(Fraction(str(rules.FEE_PER_CONTRACT))),
+        sample.results,
         sample.risks,
         np.concatenate([days, draws], axis=1),
         ResamplingRules.of(rules)._replace(
-            start=whole_units(balance),
+            start=whole_units(balances[-1]),
             peak=whole_units(drawdown.peak),
             stopped=drawdown.in_force > 0,
             past=past,

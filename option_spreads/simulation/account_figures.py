@@ -26,9 +26,8 @@ def summary(runs: AccountPaths, above: float | None = None) -> dict[str, Any]:
     """
     final = runs.balances[:, -1]
     start = runs.start
-    begins = np.full((len(final), 1), start)
-    balances = np.concatenate([begins, runs.balances], axis=1)
-    ratios = sortino(np.diff(balances, axis=1), balances[:, :-1])
+    course = runs.course
+    ratios = sortino(np.diff(course, axis=1), course[:, :-1])
     defined = ratios[np.isfinite(ratios)]
     trades = int(runs.trades.sum())
     return {

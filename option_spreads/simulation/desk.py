@@ -18,10 +18,8 @@ import numpy as np
 from execution.option_orders import (
     SHARES,
     Contract,
-    NeverSent,
     OptionLeg,
     Quote,
-    SpreadFill,
     SpreadOrder,
     largest_loss,
     net_price,
@@ -30,7 +28,7 @@ from foundation.errors import OrderRejected
 from marketsimulator.settings import OptionTerms, VenueSettings
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
-from option_spreads.simulation.pricing import Smile, bid_and_ask
+from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
 from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
@@ -78,9 +76,10 @@ class IndexMarket(Protocol):
 
 
 class OptionDesk:
-    """Quotes, orders and positions; a `SpreadVenue` whose orders fill at once or not at all.
+    """Quotes, orders and positions.
 
     root: of its options' symbols.
+    market: the index, its volatility index and the clock.
     tickets: orders by client_order_id, in the order they came.
     positions: contracts held, below 0 where they are owed.
     reserved: USD set aside for what the positions can lose at most.
@@ -99,7 +98,6 @@ class OptionDesk:
         """A desk without positions.
 
         root: of the options that it trades, as SPXW.
-        market: the index, its volatility index and the clock.
         terms: what options are quoted at.
         free_cash: what may be reserved, USD.
         cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
@@ -111,7 +109,7 @@ class OptionDesk:
         self.positions = Counter[Contract]()
         self.reserved = Decimal(0)
         self._working = set[str]()
-        self._market = market
+        self.market = market
         self._terms = terms
         self._free_cash = free_cash
         self._cash_flow = cash_flow
@@ -119,40 +117,19 @@ class OptionDesk:
 
     def now(self) -> np.datetime64:
         """Where the market's clock stands."""
-        return self._market.now()
-
-    def index(self) -> float:
-        """The index now.
-
-        Raises
-        ------
-        OrderRejected
-            where it does not trade.
-        """
-        index = self._market.index()
-        if index is None:
-            raise OrderRejected(f"{self.root} does not trade now")
-        return index
-
-    def close_of(self, day: date) -> float | None:
-        """The index at the close of a session."""
-        return self._market.close_of(day)
+        return self.market.now()
 
     def held(self) -> dict[Contract, int]:
         """Options held, below 0 where they are owed."""
         return {contract: count for contract, count in self.positions.items() if count}
-
-    def buying_power(self) -> Decimal | None:
-        """None: whoever trades here counts what there is."""
-        return None
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
         """Quotes while the underlying trades; options that are not traded or expired have none."""
         requested = list(contracts)
         if not requested:
             return {}
-        index = self._market.index()
-        vix = self._market.volatility()
+        index = self.market.index()
+        vix = self.market.volatility()
         if index is None or vix is None:
             return {}
         now = self.now()
@@ -161,15 +138,9 @@ class OptionDesk:
             years = self._years(contract.expiry, now)
             if years is None or contract.root != self.root:
                 continue
-            prices = bid_and_ask(
-                float(contract.strike),
-                index,
-                years,
-                vix,
-                self._terms.smile,
-                self._terms.slippage,
-                call=contract.call,
-            )
+            strike = float(contract.strike)
+            value = option_value(strike, index, years, vix, self._terms.smile, call=contract.call)
+            prices = bid_and_ask(value, self._terms.slippage)
             bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
             quotes[contract] = Quote(bid, ask)
         return quotes
@@ -220,21 +191,6 @@ class OptionDesk:
         ticket = SpreadTicket(order, now, status="rejected", closed_at=now)
         self.tickets[order.client_order_id] = ticket
 
-    def submit(self, order: SpreadOrder) -> SpreadFill:
-        """Send an order; what it does not do at once is cancelled."""
-        self.send(order)
-        self.cancel(order.client_order_id)
-        return self.tickets[order.client_order_id].fill
-
-    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
-        """What became of an order, which is ended if it still works: all that is sent arrives."""
-        del again
-        self.cancel(client_order_id)
-        ticket = self.tickets.get(client_order_id)
-        if ticket is None:
-            raise NeverSent(f"{client_order_id}: it was never sent")
-        return ticket.fill
-
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works; others are left alone."""
         ticket = self.tickets.get(client_order_id)
@@ -262,7 +218,7 @@ class OptionDesk:
             if session is None or now < session.closes:
                 continue
             # The close may become known after the session has ended: the position waits for it.
-            index = self._market.close_of(contract.expiry)
+            index = self.market.close_of(contract.expiry)
             if index is None:
                 continue
             strike = float(contract.strike)

@@ -16,6 +16,7 @@ from option_spreads.simulation.resampling import AccountPaths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 BINS = 60
@@ -41,7 +42,6 @@ def runs_figure(
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
     figure = Figure(figsize=(15, 0.7 + 3.4 * len(sets)), layout="constrained")
     _title(figure, heading, 14)
@@ -58,19 +58,15 @@ def runs_figure(
         row[0].set(title=f"{words}: final balance", ylabel="runs")
         row[1].set(title=f"{words}: balance by day")
         row[2].set(title=f"{words}: largest drawdown")
-        # Runs, days and whole dollars: a tick between two of them would be labelled as another.
-        for panel in (row[0].yaxis, row[2].yaxis, row[1].xaxis):
-            panel.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            panel.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        row[0].xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        row[1].yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        row[0].xaxis.set_major_formatter(StrMethodFormatter("${x:,.0f}"))
-        row[1].yaxis.set_major_formatter(StrMethodFormatter("${x:,.0f}"))
-        row[2].xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share)))
+        for axis in (row[0].yaxis, row[2].yaxis, row[1].xaxis):
+            _whole_numbers(axis)
+        _whole_numbers(row[0].xaxis, "$", parts=5)
+        _whole_numbers(row[1].yaxis, "$")
+        _percent(row[2].xaxis)
         for panel in row:
             panel.tick_params(labelbottom=True, labelleft=True)
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
+            _finish(panel)
+            _legend(panel)
     axes[-1][0].set_xlabel("USD")
     axes[-1][1].set_xlabel("trading days")
     axes[-1][2].set_xlabel("of a run, below its peak until then")
@@ -93,7 +89,6 @@ def balances_figure(
     marks: numbers of sessions after which figures are given as well.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     _title(figure, heading, 12)
@@ -112,15 +107,37 @@ def balances_figure(
     for panel in (upper, lower):
         for mark in marks:
             panel.axvline(days[mark], color=BLACK, linestyle=":", linewidth=1.0)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(x=0)
+        _finish(panel)
     upper.set(title="balance at the end of each session")
-    upper.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    upper.yaxis.set_major_formatter(StrMethodFormatter("${x:,.0f}"))
-    upper.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
+    _whole_numbers(upper.yaxis, "$")
+    _legend(upper)
     lower.set(title="below its peak until then")
-    lower.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share)))
+    _percent(lower.yaxis)
     return figure
+
+
+def _whole_numbers(axis: Axis, unit: str = "", parts: int = 10) -> None:
+    """Runs, days or whole dollars: a tick between two of them would be labelled as another."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axis.set_major_locator(MaxNLocator(parts, integer=True, min_n_ticks=1))
+    axis.set_major_formatter(StrMethodFormatter(f"{unit}{{x:,.0f}}"))
+
+
+def _percent(axis: Axis) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda share, _: percent_text(share)))
+
+
+def _finish(panel: Axes) -> None:
+    """No frame above and at the right, and lines from edge to edge."""
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.margins(x=0)
+
+
+def _legend(panel: Axes) -> None:
+    panel.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
 
 
 def percent_text(share: float) -> str:
@@ -149,23 +166,18 @@ def _draw_final(panel: Axes, runs: AccountPaths, edges: Array, floor: float) -> 
     panel.hist(np.clip(final, edges[0], edges[-1]), bins=edges.tolist(), color=BLUE, alpha=0.55)
     for value, color, style, label in _levels(runs, floor, float(np.median(final))):
         panel.axvline(value, color=color, linestyle=style, linewidth=1.4, label=label)
-    beyond = int((final > edges[-1]).sum())
-    panel.margins(x=0)
-    if beyond:
+    if beyond := int((final > edges[-1]).sum()):
         panel.plot([], [], " ", label=f"last bar holds {beyond:,} beyond it")
 
 
 def _draw_balances(panel: Axes, runs: AccountPaths, floor: float) -> None:
     days = np.arange(runs.balances.shape[1] + 1)
-    begins = np.full((len(runs.balances), 1), runs.start)
-    balances = np.concatenate([begins, runs.balances], axis=1)
-    low, lower, median, upper, high = np.percentile(balances, (5, 25, 50, 75, 95), axis=0)
+    low, lower, median, upper, high = np.percentile(runs.course, (5, 25, 50, 75, 95), axis=0)
     panel.fill_between(days, low, high, color=BLUE, alpha=0.18, linewidth=0, label="5 to 95 %")
     panel.fill_between(days, lower, upper, color=BLUE, alpha=0.38, linewidth=0, label="25 to 75 %")
     panel.plot(days, median, color=ORANGE, linewidth=1.6, label="median")
     for value, color, style, label in _levels(runs, floor, None):
         panel.axhline(value, color=color, linestyle=style, linewidth=1.4, label=label)
-    panel.margins(x=0)
 
 
 def _draw_falls(panel: Axes, runs: AccountPaths, edges: Array, halt: float | None) -> None:
@@ -178,7 +190,6 @@ def _draw_falls(panel: Axes, runs: AccountPaths, edges: Array, halt: float | Non
     )
     if halt is not None:
         panel.axvline(halt, color=RED, linestyle="--", linewidth=1.4, label=f"halt {halt:.0%}")
-    panel.margins(x=0)
 
 
 def _levels(

@@ -114,24 +114,22 @@ def black_scholes(
     return np.asarray(np.where(alive, value, np.maximum(side * (s - k), 0.0)))
 
 
-def bid_and_ask(
-    strike: float,
-    spot: Numbers,
-    years: Numbers,
-    index: Numbers,
-    smile: Smile,
-    slippage: float = 0.0,
-    *,
-    call: bool,
-) -> tuple[Array, Array]:
+def option_value(
+    strike: float, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, *, call: bool
+) -> Array:
+    """What an option is worth, points.
+
+    index: the volatility index, points; the rest as in `black_scholes`.
+    """
+    volatility = smile.volatility(index, spot, strike, years)
+    return black_scholes(spot, strike, years, volatility, call=call)
+
+
+def bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
     """Prices at which an option sells and buys, points: its value less and plus `slippage`.
 
-    Both are rounded to the cent against the trader; no bid is below 0. index: the volatility index,
-    points; the rest as in `black_scholes`.
+    Both are rounded to the cent against the trader; no bid is below 0.
     """
-    value = black_scholes(
-        spot, strike, years, smile.volatility(index, spot, strike, years), call=call
-    )
     bid = np.floor((value - slippage) * 100 + ROUNDING) / 100
     return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - ROUNDING) / 100
 
@@ -143,21 +141,20 @@ def spread_prices(
     index: Numbers,
     smile: Smile,
     slippage: float = 0.0,
-) -> tuple[Array, Array]:
-    """Points that selling a spread earns, and that buying it back costs.
+) -> tuple[Array, Array, Array]:
+    """Points that a spread is worth, that selling it earns, and that buying it back costs.
 
     The cost may exceed the spread's width, by what getting out costs. Arguments as in
-    `bid_and_ask`.
+    `option_value` and `bid_and_ask`.
     """
-    shape = np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape
-    credit = np.zeros(shape)
-    cost = np.zeros(shape)
+    worth, credit, cost = np.zeros(
+        (3, *np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape)
+    )
     for leg in spread.legs:
-        bid, ask = bid_and_ask(leg.strike, spot, years, index, smile, slippage, call=leg.call)
+        value = option_value(leg.strike, spot, years, index, smile, call=leg.call)
+        bid, ask = bid_and_ask(value, slippage)
         if leg.sold:
-            credit = credit + bid
-            cost = cost + ask
+            worth, credit, cost = worth + value, credit + bid, cost + ask
         else:
-            credit = credit - ask
-            cost = cost - bid
-    return np.asarray(np.round(credit, 2)), np.asarray(np.round(cost, 2))
+            worth, credit, cost = worth - value, credit - ask, cost - bid
+    return np.asarray(worth), np.asarray(np.round(credit, 2)), np.asarray(np.round(cost, 2))

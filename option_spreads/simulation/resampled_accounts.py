@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 from omegaconf import DictConfig
@@ -15,12 +14,7 @@ from foundation.counts import counted
 from foundation.errors import InputError, refuse_outside
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
-from option_spreads.simulation.resampling import (
-    AccountPaths,
-    ResamplingRules,
-    account_paths,
-    whole_units,
-)
+from option_spreads.simulation.resampling import AccountPaths, ResamplingRules, account_paths
 from option_spreads.simulation.trade_sample import TradeSample
 
 
@@ -98,9 +92,8 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
     rules = ResamplingRules.of(settings.rules)
-    fee = whole_units(Fraction(str(settings.rules.FEE_PER_CONTRACT)))
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
-    results = np.concatenate([sample.results, -sample.risks]) - fee
+    results = np.concatenate([sample.results, -sample.risks])
     risks = np.concatenate([sample.risks, sample.risks])
     overlaps = np.concatenate([sample.overlaps, sample.overlaps])
     shape = n, settings.runs, settings.days, a_day, settings.seed
@@ -118,8 +111,8 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
 
 
 def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
-    # Two sets of draws at a time, and the balances of three sets with those of one in units.
-    needed = settings.runs * settings.days * (2 * 4 * most + 4 * 8)
+    # Two sets of draws at a time, and the balances of three sets.
+    needed = settings.runs * settings.days * (2 * 4 * most + 3 * 8)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise InputError(

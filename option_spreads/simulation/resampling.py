@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist
 from typing import NamedTuple
@@ -36,6 +35,7 @@ class ResamplingRules(NamedTuple):
     stopped: whether a drawdown halt is in force then.
     past: days that a run begins with whose trades are over: the statistics have them, no balance.
     floor: balance below which nothing is traded, units.
+    fee: of a contract, which no result holds yet, units.
     window: trades that the statistics rest on.
     bootstrap: trades before the statistics count.
     prior: Kelly's fraction until then; NaN for one contract.
@@ -53,6 +53,7 @@ class ResamplingRules(NamedTuple):
     stopped: bool
     past: int
     floor: int
+    fee: int
     window: int
     bootstrap: int
     prior: float
@@ -77,6 +78,7 @@ class ResamplingRules(NamedTuple):
             past=0,
             # A balance of whole units lies below a sum where it lies below the next whole unit.
             floor=math.ceil(settings.floor * UNIT),
+            fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
             window=settings.ROLLING_WINDOW,
             bootstrap=settings.BOOTSTRAP_TRADES,
             prior=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
@@ -95,8 +97,7 @@ def whole_units(amount: Fraction) -> int:
     return round(amount * UNIT)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class AccountPaths:
+class AccountPaths(NamedTuple):
     """R runs of D days.
 
     start: balance that each began with, USD.
@@ -124,6 +125,17 @@ class AccountPaths:
     wins: Units
     at_cap: Units
 
+    @property
+    def course(self) -> Array:
+        """Balances from the beginning on, [R, D + 1], USD."""
+        begins = np.full((len(self.balances), 1), self.start)
+        return np.concatenate([begins, self.balances], axis=1)
+
+    def of_runs(self, rows: slice) -> AccountPaths:
+        """Some of the runs, in the same arrays."""
+        arrays = {name: getattr(self, name)[rows] for name in self._fields if name != "start"}
+        return self._replace(**arrays)
+
 
 def account_paths(
     results: Units,
@@ -132,7 +144,7 @@ def account_paths(
     rules: ResamplingRules,
     overlaps: Units | None = None,
 ) -> AccountPaths:
-    """Runs along draws [R, D, P] of trades [N]: results and risks per contract, in units.
+    """Runs along draws [R, D, P] of trades [N]: results without fees and risks a contract, units.
 
     A draw below 0 is no trade, and the day is over.
 
@@ -141,33 +153,31 @@ def account_paths(
     """
     if overlaps is None:
         overlaps = np.zeros(len(results), dtype=np.int64)
+    net = results - rules.fee
     runs, days, _ = draws.shape
-    balances = np.empty((runs, days), dtype=np.int64)
-    figures = np.empty((runs, 9))
+    paths = AccountPaths(
+        start=rules.start / UNIT,
+        balances=np.empty((runs, days)),
+        drawdown=np.empty(runs),
+        largest_fall=np.empty(runs),
+        days_under_water=np.empty(runs, dtype=np.int64),
+        halted=np.empty(runs, dtype=np.bool_),
+        recovered=np.empty(runs, dtype=np.bool_),
+        contracts=np.empty(runs, dtype=np.int64),
+        trades=np.empty(runs, dtype=np.int64),
+        wins=np.empty(runs, dtype=np.int64),
+        at_cap=np.empty(runs, dtype=np.int64),
+    )
 
     def follow(rows: slice) -> None:
-        _follow(results, risks, overlaps, draws[rows], rules, balances[rows], figures[rows])
+        _follow(net, risks, overlaps, draws[rows], rules, paths.of_runs(rows))
 
     # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
     ends = [runs * k // threads for k in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(follow, map(slice, ends[:-1], ends[1:])))
-    drawdown, fall, days_under_water, halted, recovered, *counts = figures.T
-    contracts, trades, wins, at_cap = (count.astype(np.int64) for count in counts)
-    return AccountPaths(
-        start=rules.start / UNIT,
-        balances=balances / UNIT,
-        drawdown=drawdown,
-        largest_fall=fall / UNIT,
-        days_under_water=days_under_water.astype(np.int64),
-        halted=halted > 0,
-        recovered=recovered > 0,
-        contracts=contracts,
-        trades=trades,
-        wins=wins,
-        at_cap=at_cap,
-    )
+    return paths
 
 
 @inlined
@@ -236,14 +246,9 @@ def _follow(
     overlaps: Units,
     draws: Index,
     rules: ResamplingRules,
-    balances: Units,
-    figures: Array,
+    paths: AccountPaths,
 ) -> None:
-    """Follow every run, and write balances [R, D] and figures [R, 9].
-
-    The figures of a run are its drawdown, its largest fall in units, days under water, halted,
-    recovered, contracts, trades, wins and trades at the cap.
-    """
+    """Follow every run, and write what became of it into the arrays of its paths."""
     # The last trades lie in a ring. One that leaves the window is taken off the sums; those of
     # gains and losses are whole numbers, so that nothing is lost by it.
     ring = np.zeros(rules.window, dtype=np.int64)
@@ -326,17 +331,17 @@ def _follow(
                 trades_of_day[decided] = k
                 sizes[decided] = size
                 decided += 1
-            balances[r, d] = balance
+            paths.balances[r, d] = balance / UNIT
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
             longest = max(longest, below_peak)
-        figures[r, 0] = drawdown
-        figures[r, 1] = fall
-        figures[r, 2] = longest
+        paths.drawdown[r] = drawdown
+        paths.largest_fall[r] = fall / UNIT
+        paths.days_under_water[r] = longest
         # Also one that the last trade of all brought.
-        figures[r, 3] = 1.0 if halted or balance < rules.floor or stopped else 0.0
-        figures[r, 4] = 1.0 if balance >= high else 0.0
-        figures[r, 5] = total
-        figures[r, 6] = trades
-        figures[r, 7] = winners
-        figures[r, 8] = at_cap
+        paths.halted[r] = halted or balance < rules.floor or stopped
+        paths.recovered[r] = balance >= high
+        paths.contracts[r] = total
+        paths.trades[r] = trades
+        paths.wins[r] = winners
+        paths.at_cap[r] = at_cap

@@ -24,7 +24,6 @@ from typing import Literal
 import numpy as np
 
 from execution.option_orders import SHARES
-from foundation.arrays import Array
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRisk,
@@ -63,6 +62,8 @@ class SpreadTrade:
     result: USD a contract, all costs in it.
     exit: why it ended.
     contracts: how many, 0 before it is sized.
+    slippage: points by which its prices were worse than the model's values, whole cents against the
+        trader among it.
     """
 
     day: int
@@ -73,6 +74,7 @@ class SpreadTrade:
     result: Fraction
     exit: Exit
     contracts: int = 0
+    slippage: float = 0.0
 
     @property
     def orders(self) -> int:
@@ -130,14 +132,14 @@ def sell_spread(
     path = days.spot[day, entry_row:]
     vix = days.vix[day, entry_row:]
     minutes = days.minutes[entry_row:]
-    years = years_left(minutes, smile)
+    years = smile.implied.years(SESSION - minutes)
     spot = float(path[0])
     vix_at_entry = float(vix[0])
     deviation = smile.implied.deviation(spot, vix_at_entry, float(minutes[0]))
     spread = rules.spread(spot, vix_at_entry, deviation)
     if spread is None:
         return None
-    credits, closing_costs = spread_prices(spread, path, years, vix, smile, costs.slippage)
+    values, credits, closing_costs = spread_prices(spread, path, years, vix, smile, costs.slippage)
     credit = float(credits[0])
     if not rules.sells_for(credit, spread):
         return None
@@ -147,19 +149,25 @@ def sell_spread(
     # bought back pays the price of that point and the fees of a second order.
     orders = 2
     payment = float(closing_costs[step])
+    slippage = float(values[0]) - credit + payment - float(values[step])
     if reason is None:
         reason = "settled" if settlement > 0 else "expired"
         orders = 1
         payment = settlement
+        slippage = float(values[0]) - credit
     # Results are exact fractions: a whole number of contracts must not hang on a rounding.
     gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES
     fees = Fraction(costs.fees(spread, orders))
-    return SpreadTrade(day, entry_row, entry_row + step, spread, credit, gain - fees, reason)
-
-
-def years_left(minutes: Array, smile: Smile) -> Array:
-    """Years of variance from minutes after 09:30 to the close."""
-    return smile.implied.years(SESSION - minutes)
+    return SpreadTrade(
+        day,
+        entry_row,
+        entry_row + step,
+        spread,
+        credit,
+        gain - fees,
+        reason,
+        slippage=slippage,
+    )
 
 
 def offered_spreads(

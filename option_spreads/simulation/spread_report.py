@@ -89,6 +89,14 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
     return csv_of(list(COLUMNS), rows)
 
 
+def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    """A row for each figure; columns: the texts of the same figures by their label."""
+    table = Table("", *columns, title=title)
+    for label in next(iter(columns.values())):
+        table.add_row(label, *(texts[label] for texts in columns.values()))
+    return table
+
+
 def _clock_text(minutes: float) -> str:
     """Time of day in New York, so many minutes after the open."""
     hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
@@ -106,11 +114,7 @@ def _span_parts(
     alone = span["strategies"]
     several = len(alone) > 1
     accounts = {TOGETHER: span["account"], **alone} if several else alone
-    columns = [_figure_texts(figures) for figures in accounts.values()]
-    table = Table("", *accounts, title=title)
-    for label in columns[0]:
-        table.add_row(label, *(column[label] for column in columns))
-    yield table
+    yield figure_table(title, {name: _figure_texts(each) for name, each in accounts.items()})
     if several:
         yield _shares_table(span["account"]["by_strategy"])
     yield Text(_unsold_text(span["account"]))

@@ -4,15 +4,18 @@ that is moved by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from execution.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder
+from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.rules import AutoscalingSettings
@@ -80,6 +83,46 @@ class PathMarket:
             yield self.at
 
 
+@dataclass(frozen=True)
+class DeskVenue:
+    """A desk as the venue of a seller: what is sent fills at once or not at all."""
+
+    desk: OptionDesk
+
+    def now(self) -> np.datetime64:
+        return self.desk.market.now()
+
+    def index(self) -> float:
+        index = self.desk.market.index()
+        if index is None:
+            raise OrderRejected(f"{self.desk.root} does not trade now")
+        return index
+
+    def close_of(self, day: date) -> float | None:
+        return self.desk.market.close_of(day)
+
+    def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
+        return self.desk.quotes(contracts)
+
+    def held(self) -> Mapping[Contract, int]:
+        return self.desk.held()
+
+    def buying_power(self) -> Decimal | None:
+        return None
+
+    def submit(self, order: SpreadOrder) -> SpreadFill:
+        self.desk.send(order)
+        self.desk.cancel(order.client_order_id)
+        return self.desk.tickets[order.client_order_id].fill
+
+    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+        """All that is sent arrives: nothing is sent again."""
+        self.desk.cancel(client_order_id)
+        if client_order_id not in self.desk.tickets:
+            raise NeverSent(f"{client_order_id}: it was never sent")
+        return self.desk.tickets[client_order_id].fill
+
+
 @dataclass
 class Practising:
     """A seller, the desk it sells at, and its account's folder."""
@@ -91,9 +134,14 @@ class Practising:
     folder: Path
     notices: Notices
 
+    @property
+    def venue(self) -> DeskVenue:
+        """The desk, to a seller."""
+        return DeskVenue(self.desk)
+
     def seller(self, venue: Any = None) -> SpreadSeller:
         """A seller at the desk, or at a venue in front of it."""
-        return SpreadSeller(venue or self.desk, self.settings, lambda: self.vix, self.notices)
+        return SpreadSeller(venue or self.venue, self.settings, lambda: self.vix, self.notices)
 
     def rows(self) -> pd.DataFrame:
         return pd.read_csv(self.folder / "trades.csv", dtype=str, keep_default_na=False)
@@ -106,7 +154,7 @@ class InFront:
     here: Practising
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.here.desk, name)
+        return getattr(self.here.venue, name)
 
 
 def practising_seller(

@@ -200,7 +200,7 @@ class SellingSchedule:
         counts["lost"] += checks.lost_orders(tickets, book, known)
         counts["lost"] += checks.lost_holdings(self.desk.held(), spreads, tickets, self._now)
         counts["differing_fills"] += checks.unbooked(
-            tickets, rows, self._settings.costs, self.desk.close_of
+            tickets, rows, self._settings.costs, self.desk.market.close_of
         )
         counts["differing_fills"] += not self._money_agrees(rows)
         # An order that is written down as working belongs to a spread that is still followed.

@@ -69,7 +69,7 @@ class Funded(InFront):
         intent = Intent(order, now, part="reduction" if order.reduces else "opening")
         if why := guard(intent, now, None):
             raise OrderRejected(why)
-        return self.here.desk.submit(order)
+        return self.here.venue.submit(order)
 
 
 def sold_live(here: Practising, max_position: float, folder: Path, beyond: int = 0) -> list[Row]:

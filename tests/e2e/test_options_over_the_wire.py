@@ -66,6 +66,7 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, Practice, Start, environment, trading
+from tests.e2e.selling import DeskVenue
 from tests.passing import HURRIED
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -378,7 +379,8 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
         settings = selling(f"AUTOSCALING_DATA_DIR={folder}", *words)
         AccountFiles(folder / "paper", 20_000.0).initialise()
         closes = pd.read_parquet(vix).set_index("timestamp")["close"].tz_localize(None)
-        venue: SpreadVenue = spreads(here) if wired else here.venue.options.desks[UNDER]
+        desk = here.venue.options.desks[UNDER]
+        venue: SpreadVenue = spreads(here) if wired else DeskVenue(desk)
         seller = SpreadSeller(venue, settings, lambda closes=closes: closes, Notices(None, None))
         while here.advance()["moved"]:
             seller.step()

@@ -37,7 +37,6 @@ class Sold:
 
     def counts(self) -> Counter[str]:
         """What must never be, counted."""
-        desk = self.here.desk
         known = {row["Trade_ID"] for row in self.rows} | {each.trade_id for each in self.spreads}
         counts: Counter[str] = Counter()
         counts["duplicates"] = selling_checks.economic_duplicates(self.tickets)
@@ -46,7 +45,7 @@ class Sold:
             self.held, self.spreads, self.tickets, self.now
         )
         counts["differing_fills"] = selling_checks.unbooked(
-            self.tickets, self.rows, COSTS, desk.close_of
+            self.tickets, self.rows, COSTS, self.here.market.close_of
         )
         counts["breaches"] = selling_checks.oversized(self.tickets, self.allowed)
         counts["breaches"] += selling_checks.overheld(self.held, self.tickets, self.allowed)

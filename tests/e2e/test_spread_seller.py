@@ -165,7 +165,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
     here.desk._cash_flow = flows.append
     rng = np.random.default_rng(seed)
     killed = 0
-    perilous = Perilous(here.desk, rng, danger=0.02, lost=0.02)
+    perilous = Perilous(here.venue, rng, danger=0.02, lost=0.02)
     seller = SpreadSeller(perilous, here.settings, lambda: here.vix, here.notices)
     for _ in here.market.points():
         here.desk.advance()
@@ -238,7 +238,7 @@ def test_what_cannot_be_bought_back_is_tried_again_until_it_is(
         def submit(self, order: SpreadOrder) -> SpreadFill:
             if not self.open:
                 raise OrderRejected("halted")
-            return here.desk.submit(order)
+            return here.venue.submit(order)
 
     venue = Shut(here)
     seller = here.seller(venue)
@@ -373,13 +373,13 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
             sent.append(order.client_order_id)
             if self.silent:
                 raise OutcomeUnknown("silence")
-            return here.desk.submit(order)
+            return here.venue.submit(order)
 
         def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
             if self.silent:
                 raise OutcomeUnknown("the venue does not say what became of it")
             try:
-                return here.desk.resume(client_order_id, again=again)
+                return here.venue.resume(client_order_id, again=again)
             except NeverSent:
                 raise OrderRejected("it never reached the venue") from None
 
@@ -430,7 +430,7 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
         def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
             if client_order_id == "late":
                 raise OutcomeUnknown("silence")
-            return here.desk.resume(client_order_id, again=again)
+            return here.venue.resume(client_order_id, again=again)
 
     seller = here.seller(Silent(here))
     _to(here, 0, 30)
@@ -671,7 +671,7 @@ def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: P
 
         def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
             asked.append(again)
-            return here.desk.resume(client_order_id, again=again)
+            return here.venue.resume(client_order_id, again=again)
 
     _to(here, 0, 30)
     seller = here.seller(Resting(here))
@@ -713,13 +713,13 @@ class Swallowing(InFront):
         if order.least_credit is None and self.down:
             self.meant = order
             raise OutcomeUnknown("502")
-        return self.here.desk.submit(order)
+        return self.here.venue.submit(order)
 
     def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
         if not again:
             raise OutcomeUnknown(f"{client_order_id}: the venue does not say what became of it")
         self.posts += 1
-        return self.here.desk.submit(self.meant)
+        return self.here.venue.submit(self.meant)
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
@@ -831,7 +831,7 @@ class Unquoted(InFront):
         for each in requested:
             if each.call in self.without:
                 raise BrokerError(f"the quote of {'a call' if each.call else 'a put'} is nonsense")
-        return self.here.desk.quotes(requested)
+        return self.here.venue.quotes(requested)
 
 
 def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
@@ -1004,7 +1004,7 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     class Noting(InFront):
         def submit(self, order: SpreadOrder) -> SpreadFill:
             sent.append(order)
-            return here.desk.submit(order)
+            return here.venue.submit(order)
 
     seller = here.seller(Noting(here))
     _to(here, 0, 345)
@@ -1026,7 +1026,7 @@ def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_late
     class Noting(InFront):
         def submit(self, order: SpreadOrder) -> SpreadFill:
             sent.append(order)
-            return here.desk.submit(order)
+            return here.venue.submit(order)
 
     _to(here, 0, 260)
     here.seller(Noting(here)).step()

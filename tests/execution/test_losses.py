@@ -480,9 +480,10 @@ def test_the_page_counts_what_was_lost_as_the_halts_do() -> None:
     ]
     curve = Curve()
     for k in range(len(points)):
-        curve.extend(marks[max(k - 1, 0) : k + 1])
-    assert curve.index.tolist() == pytest.approx([100.0, 150.0, 120.0, 0.0, 50.0])
-    assert curve.drawdowns.tolist() == pytest.approx([float(each.drawdown) for each in points])
-    assert curve.drawdowns[3] == 1.0
+        curve = curve.extended(marks[max(k - 1, 0) : k + 1])
+    assert curve.marks["index"].tolist() == pytest.approx([100.0, 150.0, 120.0, 0.0, 50.0])
+    drawdowns = curve.marks["drawdown"].tolist()
+    assert drawdowns == pytest.approx([float(each.drawdown) for each in points])
+    assert drawdowns[3] == 1.0
     assert np.isnan(curve.share_earned)
     assert curve.earned_today == pytest.approx(0.25), "in the index that has begun anew"

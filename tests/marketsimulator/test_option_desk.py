@@ -120,7 +120,7 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
     market = Market()
     flows = list[Decimal]()
     desk = OptionDesk("SPXW", market, QuotedTerms(), cash_flow=flows.append)
-    credit = desk.submit(spread("a", 2)).credit
+    credit = desk.send(spread("a", 2)).fill.credit
     assert flows == [credit * 200 - 1000]
     assert desk.reserved == 1000
     market.at = "2024-04-02T20:00"
@@ -134,7 +134,7 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
 def test_a_close_that_is_not_known_settles_nothing_yet() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedTerms())
-    desk.submit(spread("a"))
+    desk.send(spread("a"))
     market.at = "2024-04-02T20:00"
     desk.advance()
     assert desk.held()
@@ -147,13 +147,13 @@ def test_what_nobody_could_cover_or_pay_is_refused() -> None:
         "n", (OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")), 1
     )
     with pytest.raises(OrderRejected, match="nothing covers"):
-        desk.submit(naked)
+        desk.send(naked)
     with pytest.raises(OrderRejected, match="buying power"):
-        desk.submit(spread("two", 2))
-    desk.submit(spread("one", 1))
+        desk.send(spread("two", 2))
+    desk.send(spread("one", 1))
     with pytest.raises(OrderRejected, match="unique"):
-        desk.submit(spread("one", 1))
-    assert desk.submit(spread("back", 1, back=True)).contracts == 1
+        desk.send(spread("one", 1))
+    assert desk.send(spread("back", 1, back=True)).filled == 1
 
 
 def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
@@ -238,11 +238,11 @@ def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
         market.at = str(np.datetime64(f"{day}T{new_york}") + np.timedelta64(4, "h"))
 
     at(last)
-    assert desk.submit(SpreadOrder("intime", legs, 2)).contracts == 2
+    assert desk.send(SpreadOrder("intime", legs, 2)).filled == 2
     if first_refused is None:
         return
     at(first_refused)
     for name, refused in (("opening", legs), ("closing", back)):
         with pytest.raises(OrderRejected, match="expires today, and orders for it are taken no m"):
-            desk.submit(SpreadOrder(name, refused, 1))
-    assert desk.submit(SpreadOrder("later", later, 1)).contracts == 1
+            desk.send(SpreadOrder(name, refused, 1))
+    assert desk.send(SpreadOrder("later", later, 1)).filled == 1

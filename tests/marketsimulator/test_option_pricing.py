@@ -71,14 +71,16 @@ def test_a_spread_costs_between_nothing_and_its_width(
     for strategy in ("CALL", "PUT", "IRON_CONDOR", "OTM-SS"):
         spread = spread_of(strategy, spot, distance=distance, width=width)
         assert spread.width == width
-        credit, asked = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
+        worth, credit, asked = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0))
         assert (
             -0.01 * len(spread.legs) - 1e-9
             <= credit
             <= asked
             <= width + 0.01 * len(spread.legs) + 1e-9
         )
-        worse, dearer = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
+        assert credit <= worth + 1e-9
+        assert worth <= asked + 1e-9
+        _, worse, dearer = spread_prices(spread, spot, t, vix, Smile(slope=0.0, wing=0.0), 0.05)
         assert worse <= credit
         assert asked <= dearer <= width + 0.06 * len(spread.legs) + 1e-9
         shorts = [leg for leg in spread.legs if leg.sold]
@@ -93,8 +95,8 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     below = min(max(4980 - settled, 0), 5)
     owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
     assert spread.settles_at(settled) == pytest.approx(owed, abs=1e-9)
-    assert float(spread_prices(spread, settled, 0.0, 20.0, Smile())[1]) == pytest.approx(
-        owed, abs=0.03
+    assert float(spread_prices(spread, settled, 0.0, 20.0, Smile())[0]) == pytest.approx(
+        owed, abs=1e-9
     )
 
 

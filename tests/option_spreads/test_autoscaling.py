@@ -16,9 +16,9 @@ from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountState
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
+    Drawdown,
     Statistics,
     contracts_for,
-    drawdown_in_force,
     max_risk,
     recommended_cap,
 )
@@ -170,19 +170,19 @@ def test_a_drawdown_is_that_of_the_balance_that_is_certain(read: str) -> None:
     settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.05)
     path = state.balances(100)
     assert path[-1] == state.certain_balance == 95
-    assert drawdown_in_force(path, settings) == pytest.approx(0.05)
+    assert Drawdown.along(path, settings).in_force == pytest.approx(0.05)
 
 
 def test_a_drawdown_halts_until_it_has_healed() -> None:
     settings = AutoscalingSettings(DRAWDOWN_HALT_PCT=0.2, DRAWDOWN_RESUME_PCT=0.1)
     path = [Fraction(x) for x in (100, 120, 97)]
-    assert drawdown_in_force(path, settings) == 0
-    assert drawdown_in_force([*path, Fraction(96)], settings) == pytest.approx(0.2)
-    assert drawdown_in_force([*path, Fraction(96), Fraction(107)], settings) > 0, (
+    assert Drawdown.along(path, settings).in_force == 0
+    assert Drawdown.along([*path, Fraction(96)], settings).in_force == pytest.approx(0.2)
+    assert Drawdown.along([*path, Fraction(96), Fraction(107)], settings).in_force > 0, (
         "still more than a tenth below 120"
     )
-    assert drawdown_in_force([*path, Fraction(96), Fraction(108)], settings) == 0
-    assert drawdown_in_force([*path, Fraction(96)], AutoscalingSettings()) == 0
+    assert Drawdown.along([*path, Fraction(96), Fraction(108)], settings).in_force == 0
+    assert Drawdown.along([*path, Fraction(96)], AutoscalingSettings()).in_force == 0
     halted = contracts_for(
         Fraction(96_000), Statistics.of(results(50, "9", 1, "1")), 51, RISK, settings, 0.2
     )

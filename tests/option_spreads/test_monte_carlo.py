@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
+    Drawdown,
     Statistics,
     contracts_for,
-    drawdown_in_force,
 )
 from option_spreads.monte_carlo import write_results
 from option_spreads.simulation.account_figures import doubts, summary
@@ -82,7 +82,7 @@ def exactly(
             while len(waiting) > overlaps[k]:
                 book(*waiting.pop(0))
             window = Statistics.of(history[-rules.ROLLING_WINDOW :])
-            fall = drawdown_in_force(path, rules)
+            fall = Drawdown.along(path, rules).in_force
             sized = contracts_for(
                 path[-1], window, len(history), Fraction(int(risks[k]), UNIT), rules, fall
             )
@@ -94,7 +94,7 @@ def exactly(
         for each in waiting:
             book(*each)
         days.append(path[-1])
-    fall = drawdown_in_force(path, rules)
+    fall = Drawdown.along(path, rules).in_force
     last = contracts_for(path[-1], Statistics.of([]), 0, Fraction(1), rules, fall)
     return days, halted or last.halted, total
 

@@ -191,14 +191,14 @@ def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid
     rules = [SpreadRules(strategy="PUT", credit_least=0.0, leave_at=350, **held)]
     costs = SpreadCosts(0.05, 0.4, 0.3)
     paid = sold(days, rules, costs, Smile(), sizing)
-    told = cost_figures(paid, days, costs, Smile())
+    told = cost_figures(paid, costs)
     # Two legs, sold and bought back: 4 x 0.40 and 4 x 0.30 a contract.
     assert told["commission"] == pytest.approx(1.6 * len(paid))
     assert told["fee"] == pytest.approx(1.2 * len(paid))
     assert told["total"] == pytest.approx(told["slippage"] + 2.8 * len(paid))
     # Without costs the same spreads are sold and left at the same points, at whole cents.
     free = sold(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
-    rest = cost_figures(free, days, SpreadCosts(0, 0, 0), Smile())
+    rest = cost_figures(free, SpreadCosts(0, 0, 0))
     assert 0 < rest["slippage"] <= 4 * len(free)
     assert rest["commission"] == rest["fee"] == 0
     difference = float(sum(t.total for t in free) - sum(t.total for t in paid))
@@ -211,11 +211,11 @@ def test_what_is_held_to_the_close_pays_for_one_order() -> None:
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
         orders = 1 if trade.exit in ("expired", "settled") else 2
-        told = cost_figures([replace(trade, contracts=2)], days, costs, Smile())
+        told = cost_figures([replace(trade, contracts=2)], costs)
         assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
         assert 0 < told["slippage"] <= 2 * 12 * orders
     assert {trade.exit for trade in trades} >= {"expired"}
-    assert set(cost_figures([], days, costs, Smile()).values()) == {0.0}
+    assert set(cost_figures([], costs).values()) == {0.0}
 
 
 def test_the_profit_factor_and_losing_days_by_hand() -> None:
