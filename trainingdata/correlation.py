@@ -356,7 +356,9 @@ def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, coun
 
     Σ variance of a sample covariance / Σ its squared distance from the identity, over the counted
     pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
-    matrices", section 3.2, with each pair's own rows; where no row is missing it is theirs.
+    matrices", section 3.2, with each pair's own rows; where no row is missing it is theirs, and
+    scikit-learn's to 1e-15. Its function knows no missing rows: with 2 % of them at zero, the
+    synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079 instead of 0.071.
     """
     if not counted.any():
         return 0.0
