@@ -48,7 +48,7 @@ NIGHT = "15:30 to 10:30"
 LAST_DECISION = (
     5  # place in the day of the bar that a stock's last decision of a full session is on
 )
-Baseline = Literal["ewma", "mix", "garch", "historical"]
+Baseline = Literal["ewma", "mix", "garch", "historical", "gradient"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class EvaluationSettings:
     start: str | None = None
     end: str | None = None
     steps: tuple[int, ...] = (1, 2, 3, 6, 12, 24)
-    against: tuple[Baseline, ...] = ("ewma", "mix", "garch", "historical")
+    against: tuple[Baseline, ...] = ("ewma", "mix", "garch", "historical", "gradient")
     raw: bool = True
     output: str = "outputs/evaluation"
     data: DataSettings = field(default_factory=DataSettings)

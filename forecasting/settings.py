@@ -24,6 +24,7 @@ from forecasting.chronos2.profile import (
 )
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
+from forecasting.gradient import Gradient
 from forecasting.own_forecaster import KEY, OwnForecaster
 from forecasting.store import DEFAULT
 from foundation.errors import InputError, did_you_mean
@@ -57,6 +58,7 @@ class ForecasterSettings:
     calibrated: corrected by what came true, per-symbol settings read. Without it the raw model on
         the last `context_length` closes.
     calibration: how.
+    gradient: the trees of `gradient`.
     """
 
     kind: str = "chronos2"
@@ -74,6 +76,7 @@ class ForecasterSettings:
     per_symbol: str | None = None
     calibrated: bool = True
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    gradient: Gradient = field(default_factory=Gradient)
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
@@ -154,6 +157,10 @@ def _garch(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     return Garch()
 
 
+def _gradient(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+    return settings.gradient
+
+
 def _oracle(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     return Oracle(RandomWalk(context_length=settings.context_length))
 
@@ -190,6 +197,7 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
     "mix": _mix,
     "historical": _historical,
     "garch": _garch,
+    "gradient": _gradient,
     "oracle": _oracle,
     "file": _file,
 }

@@ -24,9 +24,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from execution.records import Run
-from execution.trader import Decider
+from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
@@ -45,6 +45,7 @@ from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.correlation import KeptCorrelations
 from trainingdata.coverage import print_coverage
 from trainingdata.instants import utc_text
 
@@ -79,10 +80,12 @@ def run_backtest(
     show(bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(bars.symbols)
-    main = _run_configured(settings, forecaster, bars, begin, progress, logging.INFO)
+    correlations = KeptCorrelations(settings.correlation.source())
+    trader = replace(settings.trader(forecaster), correlations=correlations)
+    main = _run_configured(settings, trader, bars, begin, progress, logging.INFO)
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     deciders: list[tuple[str, Decider]] = [
-        (RANDOM_WALK, settings.trader_with_beliefs(settings.trader(walk), bars, begin)),
+        (RANDOM_WALK, settings.trader_with_beliefs(replace(trader, forecaster=walk), bars, begin)),
         (BUY_AND_HOLD, BuyAndHold(settings.orders)),
     ]
     comparisons = [
@@ -94,7 +97,8 @@ def run_backtest(
         without_edge = settings.without_edge()
         panel, first = without_edge.panel()
         rebuilt = without_edge.forecaster.build(panel.symbols)
-        placebo = _run_configured(without_edge, rebuilt, panel, first, progress, logging.DEBUG)
+        trader = without_edge.trader(rebuilt)
+        placebo = _run_configured(without_edge, trader, panel, first, progress, logging.DEBUG)
     seconds = time.monotonic() - began
     results = Results(settings, bars, begin, main, tuple(comparisons), seconds, placebo)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
@@ -102,16 +106,13 @@ def run_backtest(
 
 def _run_configured(
     settings: BacktestSettings,
-    forecaster: Forecaster,
+    trader: Trader,
     bars: Bars,
     begin: int,
     progress: Progress,
     level: int,
 ) -> Run:
-    """The settings' trader over the bars from instant number `begin` on, logged at `level`.
-
-    forecaster: the settings' own.
-    """
+    """The settings' trader over the bars from instant number `begin` on, logged at `level`."""
     context = settings.forecaster.context_length
     if bars.mask.sum(axis=1).max() < context:
         first, last = settings.span(bars)
@@ -119,8 +120,9 @@ def _run_configured(
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {context} bars of its own by then"
         )
-    trader = settings.trader_with_beliefs(settings.trader(forecaster), bars, begin, progress)
-    return simulate_trading(settings, bars, begin, forecaster.name, trader, progress, level)
+    name = trader.forecaster.name
+    trader = settings.trader_with_beliefs(trader, bars, begin, progress)
+    return simulate_trading(settings, bars, begin, name, trader, progress, level)
 
 
 def run_command(

@@ -45,6 +45,7 @@ from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
     hourly_returns,
+    repaired,
     session_returns,
 )
 from trainingdata.instants import Unzoned, instant, utc_text
@@ -73,7 +74,7 @@ def build(bars: Bars, estimator: CorrelationEstimator, threshold: float) -> Buil
     threshold: correlation from which symbols, on average over a cluster, belong together.
     """
     raw, boundary = estimator.estimate(bars)
-    matrix = estimator.matrix_at_end(bars)
+    matrix = repaired(bars.symbols, raw, boundary)
     recent = bars.until(boundary)
     daily = session_returns(recent, boundary, estimator.session_window)
     hourly = _hourly_by_symbol(recent, estimator)

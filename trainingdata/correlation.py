@@ -7,13 +7,13 @@ understate it. Estimates change once a day, at 16:00.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Instants, Mask
+from foundation.arrays import Array, Array32, Instants, Mask
 from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, four_pm, new_york_date
@@ -53,7 +53,7 @@ class CorrelationMatrix:
             raise ValueError("values must be finite and symmetric")
         if not np.allclose(np.diag(self.values), 1.0):
             raise ValueError("values must have a unit diagonal")
-        if np.linalg.eigvalsh(self.values)[0] <= 0:
+        if not _has_cholesky(self.values):
             raise ValueError("values must be positive definite")
 
 
@@ -62,6 +62,10 @@ class CorrelationSource(Protocol):
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """The matrix for the panel's symbols as of its last instant."""
+        ...
+
+    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
+        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
         ...
 
     @property
@@ -110,14 +114,28 @@ class CorrelationEstimator:
 
         It is a function of the bars up to then: nothing that came later changes it.
         """
-        values, boundary = self.estimate(bars)
-        rounded = positive_definite(values).astype(np.float32).astype(np.float64)
-        return CorrelationMatrix(bars.symbols, rounded, boundary)
+        return repaired(bars.symbols, *self.estimate(bars))
 
-    def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
+    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
+        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
+        marks = None
+        if len(instants) and bars.crypto.any() and not bars.crypto.all():
+            marks = session_closes(bars, last_four_pm(instants[-1]))
+        size = len(bars.symbols)
+        matrices = np.empty((len(instants), size, size), dtype=np.float32)
+        for day, now in enumerate(instants):
+            known = bars.until(now)
+            matrices[day] = repaired(bars.symbols, *self.estimate(known, marks)).values
+        return matrices
+
+    def estimate(
+        self, bars: Bars, marks: tuple[Instants, Array] | None = None
+    ) -> tuple[Array, np.datetime64]:
         """The estimate [S, S] before its repair, and the 16:00 it belongs to.
 
         Before its repair it may have negative eigenvalues.
+
+        marks: `session_closes` of a panel that goes on after this one, where they are known.
         """
         boundary = last_four_pm(bars.now)
         edges = (boundary - self._calendar_reach, boundary + np.timedelta64(1, "ns"))
@@ -134,7 +152,11 @@ class CorrelationEstimator:
                 returns = hourly_returns(recent, members, self.hourly_window)
                 values[block] = _mixed_with_prior(returns, values[block], self.hourly_window)
             if crypto.any() and not crypto.all():
-                daily = session_returns(recent, boundary, self.session_window)
+                if marks is None:
+                    marks = session_closes(recent, boundary)
+                days, closes = marks
+                seen = (days >= recent.times[0]) & (days <= boundary)
+                daily = np.diff(np.log(closes[seen][-(self.session_window + 1) :]), axis=0)
                 joint = _mixed_with_prior(daily, values, self.session_window)
                 values[across] = joint[across]
         return values, boundary
@@ -149,10 +171,48 @@ def correlations_over(
     """
     boundaries = last_four_pms(instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
-    matrices = np.empty((len(first), len(bars.symbols), len(bars.symbols)), dtype=np.float32)
-    for k, row in enumerate(first):
-        matrices[k] = estimator.matrix_at_end(bars.until(instants[row])).values
-    return number.astype(np.int64), matrices
+    return number.astype(np.int64), estimator.matrices_at(bars, instants[first])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KeptCorrelations:
+    """A source whose history of matrices is estimated once for all that look at one panel.
+
+    Panels are parts of one history: two that end at the same instant hold the same bars.
+
+    source: of the matrices.
+    """
+
+    source: CorrelationSource
+    _kept: dict[np.datetime64, tuple[Instants, Array32]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    @property
+    def within(self) -> tuple[float, float]:
+        """Prior correlations within stocks and within coins."""
+        return self.source.within
+
+    def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
+        """The matrix for the panel's symbols as of its last instant."""
+        return self.source.matrix_at_end(bars)
+
+    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
+        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
+        boundaries = last_four_pms(instants)
+        held, matrices = self._kept.get(bars.now, (None, None))
+        if held is None or matrices is None or not np.isin(boundaries, held).all():
+            held, matrices = boundaries, self.source.matrices_at(bars, instants)
+            self._kept[bars.now] = held, matrices
+        if np.array_equal(held, boundaries):
+            return matrices
+        return matrices[np.searchsorted(held, boundaries)]
+
+
+def repaired(symbols: tuple[str, ...], values: Array, as_of: np.datetime64) -> CorrelationMatrix:
+    """An estimate [S, S] made positive definite, in values that a float32 holds."""
+    rounded = positive_definite(values).astype(np.float32).astype(np.float64)
+    return CorrelationMatrix(symbols, rounded, as_of)
 
 
 def positive_definite(values: Array) -> Array:
@@ -162,14 +222,24 @@ def positive_definite(values: Array) -> Array:
     different clocks and pairs on different rows need not be positive definite together.
     """
     symmetric = (values + values.T) / 2
-    eigenvalues, vectors = np.linalg.eigh(symmetric)
-    if eigenvalues[0] >= SMALLEST_EIGENVALUE:
+    # Cholesky's factor exists where all eigenvalues are above the floor, at a tenth of their price.
+    if _has_cholesky(symmetric - SMALLEST_EIGENVALUE * np.eye(len(symmetric))):
         return np.asarray(symmetric)
+    eigenvalues, vectors = np.linalg.eigh(symmetric)
     raised = (vectors * np.maximum(eigenvalues, SMALLEST_EIGENVALUE)) @ vectors.T
     root = np.sqrt(np.diag(raised))
     scaled = raised / root[:, None] / root[None, :]
     np.fill_diagonal(scaled, 1.0)
     return np.asarray((scaled + scaled.T) / 2)
+
+
+def _has_cholesky(values: Array) -> bool:
+    """Whether a symmetric matrix [S, S] is positive definite."""
+    try:
+        np.linalg.cholesky(values)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> Array:
@@ -178,7 +248,7 @@ def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> A
     NaN where the bar at either end is missing: a missing bar is no return of zero.
     """
     rows = np.flatnonzero(bars.mask[members].any(axis=0))[-(window + 1) :]
-    closes = bars.values[members][:, rows, CLOSE].T
+    closes = bars.values[members, rows[:, None], CLOSE]
     return np.diff(np.log(closes), axis=0)
 
 
@@ -225,9 +295,10 @@ def _mixed_with_prior(returns: Array, prior: Array, window: int) -> Array:
     present = np.isfinite(returns)
     standard = _standardised(returns, present)
     shared = present.T.astype(float) @ present
-    sample = _pairwise_correlation(standard, present, shared)
+    products = standard.T @ standard
+    sample = _pairwise_correlation(standard, products, present, shared)
     counted = _intensity_pairs(returns, shared, np.isfinite(sample), window)
-    sample *= 1 - _ledoit_wolf_intensity(standard, shared, counted)
+    sample *= 1 - _ledoit_wolf_intensity(standard, products, shared, counted)
     estimated = np.isfinite(sample)
     trust = np.where(estimated, shared / window, 0.0)
     mixed = trust * np.where(estimated, sample, 0.0) + (1 - trust) * prior
@@ -247,8 +318,8 @@ def _standardised(returns: Array, present: Mask) -> Array:
     return np.asarray(centred / np.where(deviation > STILL, deviation, np.inf))
 
 
-def _pairwise_correlation(standard: Array, present: Mask, shared: Array) -> Array:
-    """Sample correlation [M, M] over the rows a pair shares.
+def _pairwise_correlation(standard: Array, products: Array, present: Mask, shared: Array) -> Array:
+    """Sample correlation [M, M] over the rows a pair shares, from returns and their products.
 
     NaN where these are too few, or where one of the two does not move in them.
     """
@@ -256,7 +327,7 @@ def _pairwise_correlation(standard: Array, present: Mask, shared: Array) -> Arra
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (standard.T @ weight) / shared
         variance = (standard**2).T @ weight / shared - mean**2
-        cross = (standard.T @ standard) / shared - mean * mean.T
+        cross = products / shared - mean * mean.T
         moves = variance > SMALLEST_SHARE_OF_VARIANCE
         estimable = moves & moves.T & (shared >= FEWEST_ROWS)
         return np.where(estimable, np.clip(cross / np.sqrt(variance * variance.T), -1, 1), np.nan)
@@ -280,17 +351,19 @@ def _intensity_pairs(returns: Array, shared: Array, estimated: Mask, window: int
     return np.asarray(counted)
 
 
-def _ledoit_wolf_intensity(standard: Array, shared: Array, counted: Mask) -> float:
+def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, counted: Mask) -> float:
     """Shrinkage intensity, 0 … 1: how much of the distance from the identity is noise.
 
     Σ variance of a sample covariance / Σ its squared distance from the identity, over the counted
     pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
-    matrices", section 3.2, with each pair's own rows; where no row is missing it is theirs.
+    matrices", section 3.2, with each pair's own rows; where no row is missing it is theirs, and
+    scikit-learn's to 1e-15. Its function knows no missing rows: with 2 % of them at zero, the
+    synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079 instead of 0.071.
     """
     if not counted.any():
         return 0.0
     rows = np.where(counted, shared, 1.0)
-    covariance = (standard.T @ standard) / rows
+    covariance = products / rows
     square = standard**2
     variance = ((square.T @ square) / rows - covariance**2) / rows
     distance = (covariance - np.eye(len(counted))) ** 2

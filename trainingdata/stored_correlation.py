@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
 from foundation.files import write_whole
 from trainingdata.bars import Bars
@@ -156,6 +157,14 @@ class StoredCorrelation:
         rows = [self.matrix.symbols.index(symbol) for symbol in bars.symbols]
         values = self.matrix.values[np.ix_(rows, rows)]
         return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
+
+    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
+        """The same part [D, S, S] at each of these instants; it has to be known at the first."""
+        size = len(bars.symbols)
+        if not len(instants):
+            return np.empty((0, size, size), dtype=np.float32)
+        values = self.matrix_at_end(bars.until(instants[0])).values.astype(np.float32)
+        return np.broadcast_to(values, (len(instants), size, size)).copy()
 
 
 @dataclass(frozen=True, slots=True)

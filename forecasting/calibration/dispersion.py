@@ -17,7 +17,6 @@ from forecasting.calibration.tallies import (
     group_logs,
     levels,
     medians_by_symbol,
-    normal_equations,
     quantiles,
     regimes,
 )
@@ -168,18 +167,29 @@ def _regression_weights(sample: DispersionSample, target: Array) -> Array:
 
     The ridge draws towards the classical averages alone.
     """
+    import sklearn
+    from sklearn.linear_model import Ridge
+
     classical = np.append(np.full(len(SPANS), 1 / len(SPANS)), 0.0)
-    count, mean, gram, product = normal_equations(sample.past, sample.base, target)
-    # Forecasts of several steps overlap, so as many rows say less: the prior counts for more.
-    weight = PRIOR_ROWS * STEPS
-    prior = PRIOR_SUM[:, None] * classical
-    ridge = weight[:, None, None] * np.eye(len(classical))
-    slopes = np.linalg.solve(gram + ridge, (product + weight[:, None] * prior)[..., None])[..., 0]
-    intercept = mean[:, -1] - (mean[:, :-1] * slopes).sum(axis=1)
-    # Without rows there is no mean to return to, and the prior weights add up to one.
-    some = count > 0
-    weights = np.where(some[:, None], slopes, classical)
-    return np.concatenate([np.where(some, intercept, 0.0)[None], weights.T])
+    weights = np.zeros((1 + len(classical), HORIZON))
+    inputs = np.empty((len(target), len(classical)), order="F")
+    inputs[:, :-1] = sample.past
+    # What is finite is known: looked at 24 times, the checks took longer than the fits.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        for h, step in enumerate(STEPS):
+            known = np.isfinite(target[:, h])
+            if not known.any():
+                # There is no mean to return to, and the prior weights add up to one.
+                weights[1:, h] = classical
+                continue
+            inputs[:, -1] = sample.base[:, h]
+            rows = inputs[known]
+            prior = PRIOR_SUM[h] * classical
+            # Forecasts of several steps overlap, so as many rows say less: the prior counts more.
+            ridge = Ridge(alpha=PRIOR_ROWS * step, solver="cholesky")
+            ridge.fit(rows, target[known, h] - rows @ prior)
+            weights[:, h] = np.append(ridge.intercept_, ridge.coef_ + prior)
+    return weights
 
 
 def _upper_half(size: Array, instant: Index) -> Array:

@@ -22,14 +22,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from forecasting.calibration.contents import LOOK_BACK, ClassContents
-from forecasting.calibration.history import ClassHistory, class_sample
+from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptLessons
-from forecasting.calibration.lesson import Lesson, learn
-from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
+from forecasting.calibration.lesson import Lesson, fit
+from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress, silent
 from forecasting.windows import Windows, last_before
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
@@ -40,7 +41,7 @@ from trainingdata.sessions import last_fridays
 # source of the base forecasts, digest of the bars, own bars before its window that it looks back on
 _Key = tuple[str, str, int]
 _Week = tuple[Index, np.datetime64]  # numbers of windows, the Friday they learn by
-# where the lesson is kept, the lesson, the deviations and centres of the week's windows
+# where the lesson is kept, the lesson, the centres and deviations of the week's windows
 _Taught = tuple[_Key, Lesson, Array, Array]
 
 MAX_LESSONS = 64  # kept in memory
@@ -94,58 +95,53 @@ class CalibratedForecaster:
         raw = self._raw(bars, contents, since, progress)
         look_back = max(LOOK_BACK, int(raw.windows.lengths.max(initial=0)))
         windows = raw.windows.part(_answered(raw.windows, since))
-        centre = np.full((len(windows), HORIZON), np.nan, dtype=np.float32)
-        deviation = np.full((len(windows), HORIZON), np.nan, dtype=np.float32)
-        # What all windows of a class and week share is kept once: shapes alone would otherwise take
-        # two kilobytes a window, and a history of years would not fit into memory.
-        lesson_of = np.zeros(len(windows), dtype=np.int64)
+        count = len(windows)
         lessons: list[Lesson] = []
+        moves = _Moves(
+            windows.price,
+            np.full((count, HORIZON), np.nan, dtype=np.float32),
+            np.full((count, HORIZON), np.nan, dtype=np.float32),
+            np.zeros(count, dtype=np.int64),
+            lessons,
+        )
         for kind, content in contents:
             history = ClassHistory.of(kind, bars, raw)
             weeks = _weeks(windows, history.members)
-
-            def taught(
-                week: _Week,
-                kind: Kind = kind,
-                content: ClassContents = content,
-                history: ClassHistory = history,
-            ) -> _Taught:
-                rows, friday = week
-                digest = content.key(friday, self.settings.window, look_back)
-                key = raw.source, digest, look_back
-                lesson = self._lesson(key, kind, history, friday)
-                member = np.searchsorted(history.members, windows.symbol[rows])
-                sample, median = class_sample(
-                    history, lesson.begin, member, windows.last[rows], lesson.pattern
-                )
-                return key, lesson, lesson.dispersion.deviation(sample), lesson.slopes * median
-
+            taught = partial(self._taught, raw.source, look_back, kind, content, history, windows)
             together = zip(weeks, _together(taught, weeks), strict=True)
-            for done, ((rows, _), (key, lesson, width, middle)) in enumerate(together):
+            for done, ((rows, _), (key, lesson, centre, deviation)) in enumerate(together):
                 self._remember(key, lesson)
-                deviation[rows] = width
-                centre[rows] = middle
-                lesson_of[rows] = len(lessons)
+                moves.centre[rows] = centre
+                moves.deviation[rows] = deviation
+                moves.lesson_of[rows] = len(lessons)
                 lessons.append(lesson)
                 progress(f"calibration, {kind.value}", done + 1, len(weeks))
-        price = windows.price
-        shapes = np.array([lesson.dispersion.shape for lesson in lessons], dtype=np.float32)
-        shapes = shapes.reshape(-1, HORIZON, len(LEVELS))
-
-        def answer(numbers: Index) -> Array32:
-            shape = shapes[lesson_of[numbers]]
-            move = centre[numbers, :, None] + deviation[numbers, :, None] * shape
-            return np.asarray(price[numbers, None, None] * np.exp(move), dtype=np.float32)
-
         return ForecastTable.of(
             self.name,
             bars,
             windows,
-            answer,
-            persistence=np.array([lesson.persistence for lesson in lessons])[lesson_of],
-            worth=np.array([lesson.slopes[0] for lesson in lessons])[lesson_of],
-            skill=np.array([lesson.skill for lesson in lessons])[lesson_of],
+            moves.quantiles,
+            persistence=np.array([lesson.persistence for lesson in lessons])[moves.lesson_of],
+            worth=np.array([lesson.slopes[0] for lesson in lessons])[moves.lesson_of],
+            skill=np.array([lesson.skill for lesson in lessons])[moves.lesson_of],
         )
+
+    def _taught(
+        self,
+        source: str,
+        look_back: int,
+        kind: Kind,
+        content: ClassContents,
+        history: ClassHistory,
+        windows: Windows,
+        week: _Week,
+    ) -> _Taught:
+        """A week's lesson, and what it makes of the week's windows."""
+        rows, friday = week
+        key = source, content.key(friday, self.settings.window, look_back), look_back
+        lesson = self._lesson(key, kind, history, friday)
+        member = np.searchsorted(history.members, windows.symbol[rows])
+        return key, lesson, *lesson.apply(history, member, windows.last[rows])
 
     def _raw(
         self,
@@ -176,7 +172,7 @@ class CalibratedForecaster:
         name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
         lesson = kept.get(name) if kept else None
         if lesson is None:
-            lesson = learn(kind, history, week, self.settings.window, self.settings.confidence)
+            lesson = fit(kind, history, week, self.settings.window, self.settings.confidence)
             if kept:
                 kept.put(name, lesson)
         return lesson
@@ -220,6 +216,33 @@ class CalibratedForecaster:
                 end = int(np.searchsorted(times, week, side="right"))
                 begin[s] = times[max(end - self.settings.window, 0)]
         return begin
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Moves:
+    """What calibrated quantiles are made of. N windows, W lessons.
+
+    price: [N] last close of each window, in USD.
+    centre, deviation: [N, H] of the log return after each step.
+    lesson_of: [N] number of each window's lesson.
+    lessons: [W] whose shapes the windows of a class and week share: kept for each window, they
+        would take two kilobytes of it, and a history of years would not fit into memory.
+    """
+
+    price: Array
+    centre: Array32
+    deviation: Array32
+    lesson_of: Index
+    lessons: list[Lesson]
+
+    def quantiles(self, numbers: Index) -> Array32:
+        """Quantiles [n, H, Q] in USD of windows with these numbers."""
+        of_lesson, place = np.unique(self.lesson_of[numbers], return_inverse=True)
+        shapes = [self.lessons[k].dispersion.shape for k in of_lesson]
+        shape = np.array(shapes, dtype=np.float32)[place]
+        move = self.centre[numbers, :, None] + self.deviation[numbers, :, None] * shape
+        price = self.price[numbers, None, None]
+        return np.asarray(price * np.exp(move), dtype=np.float32)
 
 
 def _classes(bars: Bars) -> list[tuple[Kind, Index]]:

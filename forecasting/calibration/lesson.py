@@ -47,8 +47,17 @@ class Lesson:
     persistence: float
     skill: float
 
+    def apply(self, history: ClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
+        """(centre, deviation) of the log return after each step, each [n, H].
 
-def learn(
+        member, last: [n] each forecast's symbol within the class, rising, and the own bar at which
+        it is issued, rising within a symbol.
+        """
+        sample, median = class_sample(history, self.begin, member, last, self.pattern)
+        return self.slopes * median, self.dispersion.deviation(sample)
+
+
+def fit(
     kind: Kind, history: ClassHistory, week: np.datetime64, window: int, confidence: float
 ) -> Lesson:
     """What a class knows at the beginning of a week.

@@ -42,59 +42,6 @@ def regimes(level: Array, symbol: Index, median_level: Array, edges: Array) -> I
     return out
 
 
-def normal_equations(past: Array, base: Array, target: Array) -> tuple[Index, Array, Array, Array]:
-    """Sums of a regression of targets [n, H], NaN where unknown, on K averages and the base.
-
-    Returns count [H], means [H, K + 2] of the regressors and then the target, and of what deviates
-    from them the products [H, K + 1, K + 1] of regressors and [H, K + 1] with the target.
-    """
-    count, mean = _means(past, base, target)
-    gram, product = _products(past, base, target, mean)
-    return count, mean, gram, product
-
-
-@compiled
-def _means(past: Array, base: Array, target: Array) -> tuple[Index, Array]:
-    """How many targets are known [H], and means [H, K + 2] over them."""
-    averages = past.shape[1]
-    count = np.zeros(target.shape[1], dtype=np.int64)
-    mean = np.zeros((target.shape[1], averages + 2))
-    for row in range(len(target)):
-        for h in range(target.shape[1]):
-            if np.isfinite(target[row, h]):
-                count[h] += 1
-                for k in range(averages):
-                    mean[h, k] += past[row, k]
-                mean[h, averages] += base[row, h]
-                mean[h, averages + 1] += target[row, h]
-    for h in range(target.shape[1]):
-        mean[h] /= max(count[h], 1)
-    return count, mean
-
-
-@compiled
-def _products(past: Array, base: Array, target: Array, mean: Array) -> tuple[Array, Array]:
-    """Products [H, K + 1, K + 1] and [H, K + 1] of what deviates from means [H, K + 2]."""
-    steps = target.shape[1]
-    averages = past.shape[1]
-    size = averages + 1
-    gram = np.zeros((steps, size, size))
-    product = np.zeros((steps, size))
-    away = np.empty(size)
-    for row in range(len(target)):
-        for h in range(steps):
-            if np.isfinite(target[row, h]):
-                for k in range(averages):
-                    away[k] = past[row, k] - mean[h, k]
-                away[averages] = base[row, h] - mean[h, averages]
-                left = target[row, h] - mean[h, size]
-                for j in range(size):
-                    product[h, j] += away[j] * left
-                    for k in range(size):
-                        gram[h, j, k] += away[j] * away[k]
-    return gram, product
-
-
 @compiled
 def medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
     """Median of values [n, H] of each symbol [S, H]; that of all for one that has none."""

@@ -538,13 +538,13 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
     known = []
     horizons: dict[int, list[int]] = {}
     begins = []
-    learned = calibration.learn
+    learned = calibration.fit
 
     def seen(history: Any, member: Any, last: Any, ends: Any) -> Any:
         known.append((get_ident(), ends))
         return outcomes(history, member, last, ends)
 
-    def learn(kind: Kind, history: Any, week: np.datetime64, window: int, confidence: float) -> Any:
+    def fit(kind: Kind, history: Any, week: np.datetime64, window: int, confidence: float) -> Any:
         first = len(known)
         lesson = learned(kind, history, week, window, confidence)
         parts = np.split(history.times, history.begin[1:-1])
@@ -563,7 +563,7 @@ def test_a_week_learns_from_all_that_was_known_when_it_began_and_from_overlappin
         return 0.0
 
     monkeypatch.setattr(lessons, "outcomes", seen)
-    monkeypatch.setattr(calibration, "learn", learn)
+    monkeypatch.setattr(calibration, "fit", fit)
     monkeypatch.setattr(lessons, "worth", valued)
     CalibratedForecaster(RandomWalk(), CalibrationSettings(window=150)).forecast(
         market, market.times[-30]
@@ -629,7 +629,7 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
     assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
     np.testing.assert_allclose(history.first_step[known], (centre / spread)[rows][known], rtol=1e-3)
     week = last_fridays(market.times[-1:])[0]
-    factor = lessons.learn(Kind.STOCK, history, week, 10_000, 3.0).pattern.factor
+    factor = lessons.fit(Kind.STOCK, history, week, 10_000, 3.0).pattern.factor
     begun = history.times <= week
     place = bar_slots(Kind.STOCK, history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
@@ -713,13 +713,13 @@ def test_a_lesson_is_learned_once_ever_and_a_damaged_one_again(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[np.datetime64] = []
-    real = calibration.learn
+    real = calibration.fit
 
-    def learn(kind: Kind, history: Any, week: np.datetime64, *rest: Any) -> Any:
+    def fit(kind: Kind, history: Any, week: np.datetime64, *rest: Any) -> Any:
         learned.append(week)
         return real(kind, history, week, *rest)
 
-    monkeypatch.setattr(calibration, "learn", learn)
+    monkeypatch.setattr(calibration, "fit", fit)
 
     def forecast(source: str = "weights", confidence: float = 3.0) -> np.ndarray:
         settings = CalibrationSettings(window=150, confidence=confidence)

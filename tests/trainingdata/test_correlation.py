@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
+from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
     SMALLEST_EIGENVALUE,
     CorrelationEstimator,
     CorrelationMatrix,
+    KeptCorrelations,
     correlations_over,
     hourly_returns,
     positive_definite,
@@ -88,6 +91,44 @@ def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
         np.testing.assert_array_equal(
             matrices[number], estimator.matrix_at_end(market.until(now)).values
         )
+
+
+@dataclass(frozen=True)
+class Counting(CorrelationEstimator):
+    """An estimator that counts the days it was asked for."""
+
+    days: list[int] = field(default_factory=list)
+
+    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
+        self.days.append(len(instants))
+        return super().matrices_at(bars, instants)
+
+
+def test_a_kept_history_is_estimated_once_and_answers_as_its_source(market: Bars) -> None:
+    source = Counting()
+    kept = KeptCorrelations(source)
+    later, earlier = market.times[900:1300:7], market.times[1000:1100]
+    days = len(correlations_over(kept, market, later)[1])
+    for instants in (later, earlier):
+        for held, plain in zip(
+            correlations_over(kept, market, instants),
+            correlations_over(CorrelationEstimator(), market, instants),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(held, plain)
+    assert source.days == [days]
+
+
+def test_a_kept_history_is_estimated_anew_for_other_days_and_another_end(market: Bars) -> None:
+    kept = KeptCorrelations(CorrelationEstimator())
+    correlations_over(kept, market, market.times[900:950])
+    for bars, instants in (
+        (market, market.times[940:1100]),
+        (market.until(market.times[1300]), market.times[900:950]),
+    ):
+        _, matrices = correlations_over(kept, bars, instants)
+        _, expected = correlations_over(CorrelationEstimator(), bars, instants)
+        np.testing.assert_array_equal(matrices, expected)
 
 
 def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
