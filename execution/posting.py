@@ -400,10 +400,10 @@ class Outbox(Generic[Placed]):
         name = intent.client_order_id
         try:
             answer = asked(intent)
+            if not isinstance(answer, Unseen) and not answer.is_of(intent):
+                answer = self._looked_again(intent, answer)
             if isinstance(answer, Unseen):
                 raise self._unknown(intent, answer)
-            if not answer.is_of(intent):
-                raise OrderRejected(f"{name}: the venue has another order of this id")
         except OrderRejected as error:
             self.book.settle(name, _REFUSED.get(type(error), "rejected"), str(error))
             raise
@@ -411,6 +411,25 @@ class Outbox(Generic[Placed]):
             self.book.settle(name, "open", str(error))
             raise
         return self.noted(answer)
+
+    def _looked_again(self, intent: Intent, other: Placed) -> Placed | Unseen:
+        """What a second look says, where a first answer was of another order than was meant.
+
+        One answer could be wrong, and what was taken would be followed by nobody.
+
+        Raises
+        ------
+        OrderRejected
+            where both are of the same other order.
+        """
+        name = intent.client_order_id
+        log.warning("%s: the venue describes another order than was sent; asked again", name)
+        again = self._look(name, LOOK_DELAYS)
+        if isinstance(again, Unseen) or again.is_of(intent):
+            return again
+        if again.progress.venue_id == other.progress.venue_id:
+            raise OrderRejected(f"{name}: the venue has another order of this id")
+        return Unseen.SILENT
 
     def _unknown(self, intent: Intent, unseen: Unseen) -> OrderRejected | OutcomeUnknown:
         """What is to be said of an intent that the venue was asked for and does not show."""

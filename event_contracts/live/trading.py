@@ -123,8 +123,14 @@ class KalshiJob:
         Raises `BrokerError` for a venue that does not answer; what works there ends by itself.
         """
         now = self.account.account.now()
+        troubles = []
         for market in self.sampler.spans:
-            self.manager.withdraw(market, now)
+            try:
+                self.manager.withdraw(market, now)
+            except BrokerError as error:
+                troubles.append(f"{market}: {error}")
+        if troubles:
+            raise BrokerError("; ".join(troubles))
         held = self.manager.reading().books.positions if flatten else {}
         return [f"{count:f} {market}" for market, count in held.items()]
 

@@ -33,7 +33,7 @@ EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody t
 
 OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
 BUSY = 429
-NOT_UNDERSTOOD = (408, 425)  # statuses below 500 that do not say what became of a request
+NOT_UNDERSTOOD = (408, 409, 425)  # statuses below 500 that do not say what became of a request
 
 
 class OrderVenue(VenueConnection):

@@ -13,8 +13,6 @@ from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Broker, place
 from execution.journal.decisions import Journal
-from execution.journal.linked_returns import Point
-from execution.journal.marks import AccountMark, exposure_line
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.belief import BarBelief, histories_gone
@@ -28,23 +26,20 @@ from execution.live.cycle import (
     next_instant,
 )
 from execution.live.guards import why_stopped
-from execution.live.night import NightWatch, flattening_orders, is_stock
+from execution.live.marking import read_and_mark
+from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
-from execution.orders import Account, strategy_of
+from execution.orders import Account, Order, strategy_of
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
-from sizing.limits import Limits
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
-from trainingdata.instants import compact_text, new_york_date, utc_text
-from trainingdata.sessions import session_of
+from trainingdata.instants import compact_text
 
 log = logging.getLogger("live")
-
-READINGS = 3  # of an account while something is paid in or out
 
 
 class TradingJob:
@@ -271,47 +266,43 @@ class TradingJob:
     def finish(self, *, flatten: bool) -> list[str]:
         """As `Job.finish`."""
         self.broker.follow()
-        working = self._live.book.in_states(("working",))
-        names = [intent.client_order_id for intent in working if intent.job == TRADE]
-        if names:
-            log.warning("cancelling %s", " ".join(names))
-            self.broker.cancel(names)
-        if not flatten:
-            return []
-        account = self.broker.account()
-        orders = flattening_orders(
-            account,
-            self._settings.order_name,
-            self._settings.tradable_symbols,
-            self._settings.orders,
-        )
-        name = f"{TRADE}-flat-{compact_text(account.as_of)}"
-        self._night.send(orders, account, name)
-        left = self.broker.account().positions
-        ours = sorted(self._settings.tradable_symbols)
-        return [f"{left[symbol]:f} {symbol}" for symbol in ours if left.get(symbol)]
+        stuck, troubles = self._cancel_ours()
+        left: list[str] = []
+        if flatten:
+            account = self.broker.account()
+            # What an order that works on may still trade is not sold a second time.
+            orders = flattening_orders(
+                account,
+                self._settings.order_name,
+                self._settings.tradable_symbols - stuck,
+                self._settings.orders,
+            )
+            name = f"{TRADE}-flat-{compact_text(account.as_of)}"
+            self._night.send(orders, account, name)
+            held = self.broker.account().positions
+            ours = sorted(self._settings.tradable_symbols)
+            left = [f"{held[symbol]:f} {symbol}" for symbol in ours if held.get(symbol)]
+        if troubles:
+            held_on = f"; NOT closed: {', '.join(left)}" if left else ""
+            raise BrokerError(f"{'; '.join(troubles)}{held_on}")
+        return left
+
+    def _cancel_ours(self) -> tuple[set[str], list[str]]:
+        """Cancel what works; symbols of what does not end, and why, an order each."""
+        stuck, troubles = set(), []
+        for intent in self._live.book.in_states(("working",)):
+            if intent.job != TRADE or not isinstance(intent.order, Order):
+                continue
+            log.warning("cancelling %s", intent.client_order_id)
+            try:
+                self.broker.cancel([intent.client_order_id])
+            except BrokerError as error:
+                stuck.add(intent.order.symbol)
+                troubles.append(str(error))
+        return stuck, troubles
 
     def _read_and_mark(self) -> Account:
-        """The account, and what was paid in and out by then, written down as what it is worth.
-
-        What was paid in between the two would count as profit, what was taken out as a loss.
-        """
-        for _ in range(READINGS):
-            before = self._live.flows()
-            account = self.broker.account()
-            self._live.read_activities()
-            if self._live.flows() == before:
-                break
-        self._mark(account)
-        return account
-
-    def _mark(self, account: Account) -> None:
-        """Write down what the account is worth, in the words that operators search for."""
-        flows = self._live.flows() - self._journal.flows_before(account.as_of)
-        mark = mark_of(account, self._settings.limits, flows)
-        point = self._live.mark(self._journal, mark)
-        log.info("%s %s", utc_text(mark.at), exposure_line(mark))
-        log.info("%s %s", utc_text(mark.at), profit_line(point))
+        return read_and_mark(self._live, self.broker.account, self._journal, self._settings.limits)
 
 
 def sent_cycle(
@@ -358,33 +349,3 @@ def _sent(cycle: Cycle, broker: Broker, journal: Journal, look: Look, seconds: f
         raise
     journal.end(name, NOT_REDUCED)
     return replace(cycle, fills=tuple(fills), name=name)
-
-
-def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:
-    """The mark of an account as it was read.
-
-    flows: USD paid in less taken out since the mark before.
-    """
-    values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
-    stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
-    coin = sum(abs(value) for symbol, value in values.items() if not is_stock(symbol))
-    session = session_of(new_york_date(np.array([account.as_of]))[0])
-    night = session is None or not session.opens <= account.as_of < session.closes
-    granted = limits.with_account_leverage(account.leverage)
-    return AccountMark(
-        at=account.as_of,
-        equity=account.equity,
-        cash=account.cash,
-        gross_stock=stock,
-        gross_crypto=coin,
-        stock_ceiling=granted.stock_ceiling(overnight=night, equity=account.equity),
-        flows=flows,
-        positions=values,
-    )
-
-
-def profit_line(point: Point) -> str:
-    """What was earned on the New York date of the last mark; deposits are no profit."""
-    # A loss of less than is shown is no loss of nothing.
-    earned = round(-float(point.daily_loss), 4) + 0.0
-    return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"

@@ -15,8 +15,9 @@ from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD
 from execution.journal.intents import Intent
 from execution.live.account import AnotherAccount, LiveAccount
-from execution.live.accounts import SPREADS
+from execution.live.accounts import SPREADS, TRADE
 from execution.live.lines import say
+from execution.live.marking import read_and_mark
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.posting import Guard
@@ -29,10 +30,12 @@ from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
+from sizing.limits import Limits
 from trainingdata.feed.endpoint import Keys
 
 log = logging.getLogger(__name__)
 
+MARKED_EVERY = np.timedelta64(1, "m")
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
 
 _OPEN_SPREADS = """
@@ -93,6 +96,7 @@ class SpreadJob:
 
     live: the account, whose journal, guards and notices it shares.
     over: whether the loop ends, as its other job has made all its passes.
+    limits: by which the account is marked; none where another job marks it.
     """
 
     name = SPREADS
@@ -103,8 +107,12 @@ class SpreadJob:
         keys: Keys,
         live: LiveAccount,
         over: Callable[[], bool],
+        limits: Limits | None,
     ) -> None:
         self._over = over
+        self._limits = limits
+        self._journal = live.account.journal(SPREADS)
+        self._marked_at: np.datetime64 | None = None
         self._settings = settings
         self._live = live
         self._broker = AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe)
@@ -146,9 +154,18 @@ class SpreadJob:
         return self._risk_of([e for e in self._seller.spreads if e.stage != "opening"])
 
     def _reconcile(self) -> None:
-        """Compare what is held with what was done here, and have what is odd told and set aside."""
+        """Compare what is held with what was done here, and have what is odd told and set aside.
+
+        Where no pass does it, the account is marked: what it has lost halts it.
+        """
         self._live.reconcile()
-        self._broker.account()
+        now = self._live.connection.estimated_now()
+        marked = self._marked_at is not None and now < self._marked_at + MARKED_EVERY
+        if self._limits is not None and not marked:
+            read_and_mark(self._live, self._broker.account, self._journal, self._limits)
+            self._marked_at = now
+        else:
+            self._broker.account()
 
     def _sight(self) -> Sight:
         return replace(self._live.sight(self._broker.account(), ()), at_risk=self._secured())
@@ -275,7 +292,8 @@ def open_job(
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        job = SpreadJob(settings, keys, live, over)
+        limits = None if TRADE in live_settings.jobs else live_settings.limits
+        job = SpreadJob(settings, keys, live, over, limits)
         yield job
         job.finish(flatten=False)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -16,6 +16,7 @@ from alpaca.trading.requests import MarketOrderRequest
 
 from execution.account_lock import JOURNAL
 from execution.journal.intents import STATES, Intent
+from execution.live.accounts import TRADE
 from execution.orders import Order, OrderTerms
 from execution.sight import Sight
 from foundation.database import Database
@@ -323,6 +324,27 @@ def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> Non
         trading(here).post("/orders", {**order, **terms})
         desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
+
+
+def test_an_order_that_cannot_be_cancelled_keeps_no_other_symbol_from_being_closed(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desk_at(here, tmp_path, *PLAIN) as desk:
+        held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
+        stuck = next(iter(held))
+        order = Order("stuck", stuck, "buy", Decimal(1), "so", tif="gtc", limit_price=1.0)
+        sent = Intent(order, desk.live.connection.now(), state="working", job=TRADE)
+        desk.live.book.begin(sent)
+        monkeypatch.setattr(desk.broker, "cancel", refused)
+        desk.stop.flattening = True
+        with pytest.raises(BrokerError, match=f"503; NOT closed: .*{stuck}$"):
+            desk.job.finish(flatten=True)
+        left = {s for s, q in here.venue.broker.account().positions.items() if q}
+        assert left == {stuck} < {*held}
+
+
+def refused(names: Iterable[str]) -> dict[str, Decimal]:
+    raise BrokerError("503")
 
 
 def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(

@@ -56,6 +56,7 @@ from execution.option_orders import (
 from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.database import Database
+from foundation.database import rows_of as database_rows
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
@@ -638,6 +639,11 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     sell([*words, *folders, "looks=1"], KEYS)
     assert len(here.posts) == 1
     assert [each.stage for each in read_state(tmp_path / "paper").spreads] == ["open"]
+    # Nobody else marks the account, and what it loses is to halt it.
+    [journal] = (tmp_path / "live").glob("*/journal.sqlite")
+    [(equity,)] = database_rows(journal, "SELECT equity FROM marks")
+    assert equity > 0
+    assert "has marked the account yet" not in (journal.parent / "status.html").read_text()
 
 
 def test_keys_that_open_no_account_and_a_venue_that_is_not_there_end_a_counted_run(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark, exposure_line
-from execution.live.trading import mark_of, profit_line
+from execution.live.marking import mark_of, profit_line
 from execution.orders import Account
 from sizing.limits import Limits
 

@@ -200,6 +200,7 @@ def test_an_open_fate_is_looked_up_by_its_id(
         ([status(404)], status(403)),
         ([status(404)], status(504)),
         ([status(500)], lost()),
+        ([status(409)], lost()),
         ([lost()], lost()),
         ([None], lost()),
         ([[]], lost()),
@@ -542,6 +543,20 @@ def test_another_order_under_a_used_id_is_refused_and_never_taken_for_it(
     if "symbol" not in terms:
         with pytest.raises(OrderRejected, match="the venue has another order of this id"):
             desk.post(replace(ORDER, **terms))
+
+
+def test_one_answer_about_another_order_loses_none_that_was_taken() -> None:
+    """Were it believed, what was taken would be followed by nobody."""
+    about = {"state": "filled", "side": "buy", "symbol": "NVDA", "filled_qty": "10"}
+    odd = taken(**about, qty="11")
+    right = taken(**about, qty="10", filled_avg_price="100")
+    desk, _ = outbox_at(Venue(post=[lost()], get=[odd, right]))
+    assert desk.post(ORDER).progress.state == "filled"
+    other = {**odd, "id": "another"}
+    desk, _ = outbox_at(Venue(post=[lost()], get=[odd, other]))
+    with pytest.raises(OutcomeUnknown):
+        desk.post(ORDER)
+    assert desk.is_undetermined(ORDER.client_order_id)
 
 
 def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() -> None:
