@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from forecasting.forecast import HORIZON, LEVELS
 from forecasting.moments import log_moments
 from forecasting.store import LESSONS, Reader, Shelf
 from forecasting.windows import Keys, Windows
-from foundation.arrays import Array32, Instants
+from foundation.arrays import Array32, Index, Instants
 from foundation.errors import DataError, InputError
 from tests.commands import Started, run_command
 from trainingdata.bars import CLOSE, Bars
@@ -43,15 +44,15 @@ def content(folder: Path) -> dict[str, bytes]:
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows the network is asked for, call by call."""
     asked: list[int] = []
-    real = Chronos2Forecaster.answer
+    real = Chronos2Forecaster.answers
 
-    def answer(
-        self: Chronos2Forecaster, windows: Windows, rows: np.ndarray, *rest: object
-    ) -> np.ndarray:
-        asked.append(len(rows))
-        return real(self, windows, rows, *rest)  # type: ignore[arg-type]
+    def answers(
+        self: Chronos2Forecaster, windows: Windows, portions: Sequence[Index], *rest: object
+    ) -> Iterator[Array32]:
+        asked.append(sum(map(len, portions)))
+        return real(self, windows, portions, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Chronos2Forecaster, "answer", answer)
+    monkeypatch.setattr(Chronos2Forecaster, "answers", answers)
     return asked
 
 
