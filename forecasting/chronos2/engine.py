@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -193,15 +192,17 @@ class Engine:
         for portion in portions:
             out = np.empty((len(portion), *answers.shape[1:]), dtype=np.float32)
             filled = 0
-            while filled < len(out):
-                if not len(answers):
-                    answers = next(passes)[: len(rows) - read]
-                    read += len(answers)
-                    progress("forecasts", total - len(rows) + read, total)
-                count = min(len(answers), len(out) - filled)
-                out[filled : filled + count] = answers[:count]
-                answers = answers[count:]
-                filled += count
+            # What a program allows between two portions is its own affair.
+            with multiplying(self.dtype), torch.inference_mode():
+                while filled < len(out):
+                    if not len(answers):
+                        answers = next(passes)[: len(rows) - read]
+                        read += len(answers)
+                        progress("forecasts", total - len(rows) + read, total)
+                    count = min(len(answers), len(out) - filled)
+                    out[filled : filled + count] = answers[:count]
+                    answers = answers[count:]
+                    filled += count
             yield out
 
     def _passes(
@@ -215,12 +216,10 @@ class Engine:
         kind = torch.float32 if augmentation == "none" else torch.float64
         back = Return(self.device, (size, HORIZON, len(LEVELS)))
         waiting: list[Arrival] = []
-        with self._computing():
-            history = History.of(windows, rows, kind, self.device)
+        history = History.of(windows, rows, kind, self.device)
         for first in range(0, len(rows), size):
-            with self._computing():
-                context = history.contexts(rows[first : first + size], size, repeat=group == 1)
-                waiting.append(self._begun(back, context, augmentation, group))
+            context = history.contexts(rows[first : first + size], size, repeat=group == 1)
+            waiting.append(self._begun(back, context, augmentation, group))
             # One pass is always under way: the device computes it while the one before is read and
             # the next is prepared.
             if len(waiting) > 1:
@@ -252,11 +251,6 @@ class Engine:
                 f" finite{cure}"
             )
         return answers
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        with multiplying(self.dtype), torch.inference_mode():
-            yield
 
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:

@@ -16,9 +16,10 @@ from torch.nn import functional
 from forecasting.chronos2 import layer as layers
 from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
 from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.train import initialise, small_model
+from forecasting.train import small_model
 
 CPU = torch.device("cpu")
 

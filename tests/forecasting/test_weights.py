@@ -20,8 +20,9 @@ from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.profile import Profile
-from forecasting.train import initialise, small_model
+from forecasting.train import small_model
 from foundation.errors import InputError
 from tests.commands import run_command
 from trainingdata.bars import Bars
