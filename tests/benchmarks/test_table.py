@@ -63,7 +63,9 @@ def test_a_figure_is_measured_in_a_process_with_a_limit_of_its_own() -> None:
     assert row["windows"] == 4
     assert row["note"].endswith(" ms a call")
     assert figures.answered(words[0], 0.2, *words[2:]) == "not within 0 s"
-    assert "FileNotFoundError" in figures.answered(words[0], 120, "few", "/none/such", "fp32", "4")
+    assert "is no folder and no hub id" in figures.answered(
+        words[0], 120, "few", "/none/such", "fp32", "4"
+    )
 
 
 def test_what_is_asked_stands_beside_what_is_measured() -> None:
