@@ -5,7 +5,6 @@ python3 python3-venv), or name one: make PYTHON=/path/to/python
 BIN := $(VENV)/bin
 WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
-MINUTES ?= 8
 SEED ?= $(shell date -u +%Y%m%d)
 MONEY := 'money_property and not slow and not long and not gpu and not bench'
 # Libraries are installed without bytecode, which the first import writes: without it each takes seconds, every time.
@@ -49,14 +48,17 @@ promises: $(VENV)/.installed          ## write docs/promises.yaml anew: what a v
 	$(BIN)/python -m docs.promises
 
 # On a bare machine with CUDA: PYTHON has torch, and whatever else lacks lies as wheels in $(WHEELS); no index is asked.
-gpu:                                  ## the tests and the measurements that need CUDA, in one go; its table: outputs/gpu.md
+# Of its own conftest files pytest reads those of the benchmarks alone: the others import what is not brought along.
+GPU_TESTS = HF_HUB_OFFLINE=1 COMMIT=$(COMMIT) PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) timeout $(1)m $(PYTHON) -m pytest -m gpu -s \
+	--durations 0 --confcutdir tests/benchmarks
+gpu:                                  ## the measurements and the tests that need CUDA, in one go; its table: outputs/gpu.md
 	@$(PYTHON) tests/benchmarks/bare_machine.py cuda
 	@rm -rf .gpu && mkdir -p .gpu outputs
 	@if ls $(WHEELS)/*.whl >/dev/null 2>&1; then \
 		$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --target .gpu $(WHEELS)/*.whl; fi
 	@PYTHONPATH=$(CURDIR)/.gpu $(PYTHON) tests/benchmarks/bare_machine.py packages
-	COMMIT=$(COMMIT) PYTHONPATH=$(CURDIR)/.gpu:$(CURDIR) timeout $(MINUTES)m $(PYTHON) -m pytest -m gpu -s --durations 0 \
-		tests/forecasting/test_gpu.py tests/benchmarks/test_forecasting_speed.py
+	@failed=0; $(call GPU_TESTS,5) tests/benchmarks/test_forecasting_speed.py || failed=$$?; \
+	$(call GPU_TESTS,3) tests/forecasting/test_gpu.py || failed=$$?; exit $$failed
 
 wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for Python 3.12, into $(WHEELS)
 	mkdir -p $(WHEELS) && rm -f $(WHEELS)/*.whl
@@ -64,6 +66,7 @@ wheels: $(VENV)/.installed-dev        ## what `make gpu` needs beside torch, for
 	$(BIN)/pip download --disable-pip-version-check --quiet --no-deps --only-binary :all: --implementation cp \
 		--python-version 3.12 $(foreach n,28 27 26 24 17 12 5,--platform manylinux_2_$(n)_x86_64) \
 		--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
+	@$(BIN)/python tests/benchmarks/bare_machine.py weigh $(WHEELS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -d $(VENV) || test -n "$(PYTHON)" || { echo "$(NO_PYTHON)" >&2; exit 2; }

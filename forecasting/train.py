@@ -21,7 +21,6 @@ if __name__ == "__main__":
 
 import json
 import logging
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ import numpy as np
 import torch
 
 from forecasting.baseline import RandomWalk
-from forecasting.chronos2.learning import cosine, pinball
+from forecasting.chronos2.learning import cosine, initialise, pinball
 from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.command import Parser, one_line_errors
@@ -85,33 +84,6 @@ def small_model() -> Chronos2Model:
     )
     config.architectures = ["Chronos2Model"]
     return Chronos2Model(config)
-
-
-def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
-    """Initialise by fan-in, smaller where residuals add up; the output begins at a normal's.
-
-    The library leaves a model that is made from its configuration unusable.
-    """
-    # Under transformers 5 the base class leaves every Linear at N(0, factor), whatever its width.
-    depth = len(model.encoder.block)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            torch.nn.init.constant_(parameter, 1.0 if "layer_norm" in name else 0.0)
-            continue
-        deviation = parameter.shape[-1] ** -0.5
-        if name.endswith(("self_attention.o.weight", "mlp.wo.weight")):
-            deviation /= math.sqrt(2 * depth)
-        elif name.endswith("self_attention.q.weight"):
-            # The attention's scale is 1: the 1/√d of the usual one goes into the query.
-            deviation /= math.sqrt(model.config.d_kv)
-        elif name.startswith("output_patch_embedding"):
-            deviation *= 0.1
-        with torch.no_grad():
-            parameter.normal_(0.0, deviation, generator=generator)
-    normal = torch.special.ndtri(torch.tensor(LEVELS))
-    with torch.no_grad():
-        bias = torch.asinh(0.5 * normal).repeat_interleave(model.chronos_config.output_patch_size)
-        model.output_patch_embedding.output_layer.bias.copy_(bias)
 
 
 def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float = 2e-3) -> None:

@@ -58,12 +58,6 @@ def answers_here(
     total = sum(map(len, portions))
     engine = forecaster.engine(profile.for_job(total))
     yield Answer.empty(forecaster.specification(profile, engine))
-    done = 0
-    for rows in portions:
-
-        def report(what: str, count: int, _: int, before: int = done) -> None:
-            progress(what, before + count, total)
-
-        values = forecaster.answer(windows, rows, profile, report, engine)
-        yield Answer(rows, values, forecaster.specification(profile, engine))
-        done += len(rows)
+    values = forecaster.answers(windows, portions, profile, progress, engine)
+    for rows, part in zip(portions, values, strict=True):
+        yield Answer(rows, part, forecaster.specification(profile, engine))

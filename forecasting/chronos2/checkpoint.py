@@ -13,7 +13,6 @@ from typing import Any
 
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
-from foundation.files import file_digest
 
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS = "model.safetensors"
@@ -39,7 +38,6 @@ class Checkpoint:
     max_steps: that one forward pass answers.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
     standard: whether its layers are those of `forecasting.chronos2.network`.
-    config: what is written in its `config.json`, which says all this.
     """
 
     folder: Path
@@ -52,7 +50,6 @@ class Checkpoint:
     max_steps: int
     levels: tuple[int, ...]
     standard: bool
-    config: bytes
 
     @property
     def rebuilt(self) -> bool:
@@ -77,16 +74,31 @@ class Checkpoint:
         except OSError as error:
             raise _unreadable(self.folder, error) from error
 
-    def contents(self) -> dict[str, bytes]:
-        """What lies in its files now, by name.
-
-        The library maps weights from their file into memory, and would compute with what is written
-        into the file later; with these bytes it does not.
-        """
+    def contents(self) -> Contents:
+        """What lies in its files now, read once."""
         try:
-            return {path.name: path.read_bytes() for path in _files(self.folder)}
+            files = {path.name: path.read_bytes() for path in _files(self.folder)}
         except OSError as error:
             raise _unreadable(self.folder, error) from error
+        described = _described(self.folder, self.name, files["config.json"])
+        return Contents(described, files, digest_of(files))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Contents:
+    """A checkpoint's files as they were read: what is digested is what is loaded.
+
+    The library maps weights from their file into memory, and would compute with what is written
+    into the file later; with these bytes it does not.
+
+    checkpoint: what their configuration says.
+    files: the bytes of each, by name.
+    digest: of them, see `Checkpoint.digest`.
+    """
+
+    checkpoint: Checkpoint
+    files: Mapping[str, bytes]
+    digest: str
 
 
 def checkpoint(model: str) -> Checkpoint:
@@ -101,8 +113,22 @@ def checkpoint(model: str) -> Checkpoint:
         naming what is missing or does not fit.
     """
     folder = _folder(model)
+    name = folder.name if Path(model).expanduser().is_dir() else model
     try:
         written = (folder / "config.json").read_bytes()
+    except OSError as error:
+        raise _not_chronos(name, error) from error
+    found = _described(folder, name, written)
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(
+            f"forecaster.model: {name} cannot be loaded as Chronos-2: no {WEIGHTS} in {folder}"
+        )
+    return found
+
+
+def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
+    """The checkpoint that a `config.json` describes."""
+    try:
         config: dict[str, Any] = json.loads(written)
         architectures = config["architectures"]
         chronos = config["chronos_config"]
@@ -113,27 +139,20 @@ def checkpoint(model: str) -> Checkpoint:
         inner = int(config["d_ff"])
         attention = int(config["num_heads"]) * int(config["d_kv"])
         max_steps = patch * int(chronos.get("max_output_patches", 1))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"forecaster.model: {model} cannot be loaded as Chronos-2: config.json: {reason}"
-        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_chronos(name, error) from error
     if architectures != [ARCHITECTURE]:
         raise InputError(
-            f"forecaster.model: {model} cannot be loaded as Chronos-2: config.json: architectures"
+            f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: architectures"
             f" is {architectures!r}, [{ARCHITECTURE!r}] is needed"
-        )
-    if not list(folder.glob("*.safetensors")):
-        raise InputError(
-            f"forecaster.model: {model} cannot be loaded as Chronos-2: no {WEIGHTS} in {folder}"
         )
     missing = [q for q in LEVELS if q not in levels]
     if missing:
-        raise InputError(f"forecaster.model: {model} does not forecast level {missing[0]}")
+        raise InputError(f"forecaster.model: {name} does not forecast level {missing[0]}")
     has_register = bool(chronos.get("use_reg_token", False))
     return Checkpoint(
         folder=folder,
-        name=folder.name if Path(model).expanduser().is_dir() else model,
+        name=name,
         context=context,
         patch=patch,
         width=width,
@@ -142,21 +161,21 @@ def checkpoint(model: str) -> Checkpoint:
         max_steps=max_steps,
         levels=tuple(levels.index(q) for q in LEVELS),
         standard=chronos.get("input_patch_stride", patch) == patch and has_register,
-        config=written,
     )
 
 
-def digest_of(contents: Mapping[str, bytes]) -> str:
-    """The digest of a checkpoint with these files."""
-    digests = {name: hashlib.sha256(content).digest() for name, content in contents.items()}
-    return _joined_digest(digests)
+def _not_chronos(name: str, error: Exception) -> InputError:
+    reason = f"{type(error).__name__}: {error}"
+    return InputError(
+        f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: {reason}"
+    )
 
 
-def _joined_digest(digests: Mapping[str, bytes]) -> str:
+def digest_of(files: Mapping[str, bytes]) -> str:
     """SHA-256 of files' names and of the digests of their contents, in hex."""
     total = hashlib.sha256()
-    for name, digest in digests.items():
-        total.update(name.encode() + digest)
+    for name, content in files.items():
+        total.update(name.encode() + hashlib.sha256(content).digest())
     return total.hexdigest()
 
 
@@ -198,7 +217,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _digest_of_files(stamps: tuple[Stamp, ...]) -> str:
-    return _joined_digest({path.name: bytes.fromhex(file_digest(path)) for path, *_ in stamps})
+    return digest_of({path.name: path.read_bytes() for path, *_ in stamps})
 
 
 _remembered_digest = lru_cache(maxsize=64)(_digest_of_files)

@@ -1,43 +1,37 @@
-"""`torch.compile` of a network's layers: few shapes, and its failures as one exception.
+"""`torch.compile` of a network's layers, and CUDA graphs of passes of few windows.
 
 All layers of a network have the same shapes, so what one is compiled to computes all of them, but
 for the last, of which only the future's tokens go on. Compiling a layer takes a fraction of what
-the whole network does. CUDA graphs would want the whole, and spare a device the launches of its
-kernels, which are hidden where a pass takes thousands of windows; few windows are not compiled.
+the whole network does. A CUDA graph spares the launches of kernels. They are hidden where a pass
+takes thousands of windows; few windows are not compiled, and wait for nothing else.
 
-A graph holds for one length of context. Contexts are therefore padded with missing bars to one of
-few lengths, after they have been standardised: padding is not attended to and positions count from
-the end, so a forecast does not depend on it. B windows, L bars, H steps, Q levels.
+B windows a pass, L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import re
 import sys
 import warnings
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch.nn import functional
 
-from forecasting.chronos2.network import RunLayer, in_prices, run_layer, standardised
+from forecasting.chronos2.network import RunLayer, run_layer
 from forecasting.chronos2.profile import Dtype
 from foundation.activity import doing
 
+log = logging.getLogger(__name__)
+
 Network = Callable[..., torch.Tensor]
 
-# Patches a context is padded to: up to eight each number of them, from there three an octave, so
-# that at most 30 % is added. Thirteen is among them: 100 bars, the default, in patches of 8.
-SIZES: tuple[int, ...] = (
-    *range(1, 8),
-    *(step * 2**octave for octave in range(12) for step in (8, 10, 13)),
-)
-# Graphs dynamo may keep of a layer, two for each shape of a network: every size of context, alone
-# and in a few sizes of groups. Its own limit is 8, and a fifth length would end in an error.
+# Graphs dynamo may keep of a layer, two for each shape of a pass: a length of context, alone or in
+# groups of one size. Its own limit is 8, and a fifth length would end in an error.
 GRAPHS = 256
+GRAPHED = 512  # windows a pass at most that a CUDA graph is made of
+SHAPES = 8  # of passes, each with a graph of its own and the memory of its states
 
 EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
@@ -47,16 +41,11 @@ class CompilationError(Exception):
 
 
 class Compiled:
-    """A network whose layers run as `torch.compile` makes them.
+    """A network whose layers run as `torch.compile` makes them."""
 
-    network: `Network.in_deviations`. patch: bars a patch of its contexts.
-    """
-
-    def __init__(self, network: Network, patch: int) -> None:
+    def __init__(self, network: Network) -> None:
         self._network = network
-        self._patch = patch
         self._run: RunLayer | None = None
-        self._shapes: set[tuple[object, ...]] = set()
 
     def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
         """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
@@ -67,50 +56,81 @@ class Compiled:
             where it cannot be compiled; memory that runs out comes as torch says it.
         """
         with _without_advice():
+            from torch._dynamo import config
             from torch._dynamo.exc import FailOnRecompileLimitHit
 
-        padding = graph_length(context.shape[1], self._patch) - context.shape[1]
-        located, loc, scale = standardised(context)
-        located = functional.pad(located, (padding, 0), value=math.nan)
-        try:
-            y = self._graph(located, group, complete and padding < self._patch)
-            return in_prices(y, loc, scale)
         # Dynamo's and inductor's exceptions are RuntimeErrors, but for the limit of graphs; a
         # compiler or a folder that is not there is an OSError, a missing Triton an ImportError, and
         # some of it asserts. What the network itself raises is raised again without compilation.
-        except (
-            RuntimeError,
-            FailOnRecompileLimitHit,
-            OSError,
-            ImportError,
-            AssertionError,
-        ) as error:
+        failures = (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError)
+        try:
+            with _without_advice(), config.patch(recompile_limit=GRAPHS):
+                if self._run is not None:
+                    return self._network(context, group=group, complete=complete, run=self._run)
+                self._run = torch.compile(run_layer, dynamic=False, fullgraph=True)
+                with doing("compiling the network"):
+                    return self._network(context, group=group, complete=complete, run=self._run)
+        except failures as error:
             if out_of_memory(error):
                 raise
             raise CompilationError(reason_of(error)) from error
 
-    def _graph(self, located: torch.Tensor, group: int, complete: bool) -> torch.Tensor:
-        """Quantiles in deviations; what is compiled for them is said while it is."""
-        shape = (*located.shape, group, complete)
-        if shape in self._shapes:
-            return self._deviations(located, group, complete)
-        with doing("compiling the network"):
-            y = self._deviations(located, group, complete)
-        self._shapes.add(shape)
-        return y
 
-    def _deviations(self, located: torch.Tensor, group: int, complete: bool) -> torch.Tensor:
-        from torch._dynamo import config
+class Graphed:
+    """A network on CUDA whose passes of few windows are replayed: the same kernels, one launch.
 
-        with _without_advice(), config.patch(recompile_limit=GRAPHS):
-            if self._run is None:
-                self._run = torch.compile(run_layer, dynamic=False, fullgraph=True)
-            return self._network(located, group=group, complete=complete, run=self._run)
+    network: contexts [B, L], group, complete → quantiles [B, H, Q].
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        # None: a shape that was met once. Making a graph takes as long as several passes.
+        self._graphs: dict[tuple[object, ...], _Graph | None] = {}
+        self._most = SHAPES
+
+    def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
+        """What the network answers."""
+        shape = (*context.shape, group, complete)
+        graph = self._graphs.get(shape)
+        if graph is not None:
+            return graph.replay(context)
+        if shape in self._graphs:
+            try:
+                graph = _Graph(self._network, context, group=group, complete=complete)
+            except RuntimeError as error:
+                log.warning("no CUDA graph could be made, going on without: %s", reason_of(error))
+                self._graphs.clear()
+                self._most = 0
+            else:
+                self._graphs[shape] = graph
+                return graph.replay(context)
+        elif len(context) <= GRAPHED and len(self._graphs) < self._most:
+            self._graphs[shape] = None
+        return self._network(context, group=group, complete=complete)
 
 
-def graph_length(length: int, patch: int) -> int:
-    """Bars that a context of `length` bars is padded to."""
-    return SIZES[bisect_left(SIZES, math.ceil(length / patch))] * patch
+class _Graph:
+    """One pass of a network, from memory that is written over with each context."""
+
+    def __init__(self, network: Network, context: torch.Tensor, **how: object) -> None:
+        self._context = context.clone()
+        device = context.device
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        # What libraries set up for a stream is no part of a graph: a pass goes before.
+        with torch.cuda.device(device), torch.cuda.stream(stream):
+            network(self._context, **how)
+            self._graph = torch.cuda.CUDAGraph()
+            # Another thread may ask for memory meanwhile.
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                self._answer = network(self._context, **how)
+        torch.cuda.current_stream(device).wait_stream(stream)
+
+    def replay(self, context: torch.Tensor) -> torch.Tensor:
+        """What the network answers to another context of the same shape."""
+        self._context.copy_(context)
+        self._graph.replay()
+        return self._answer.clone()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -5,16 +5,21 @@ L bars, T tokens, H steps, Q levels.
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from functools import cache
 
 import torch
 
 from forecasting.chronos2.checkpoint import Checkpoint
+from forecasting.chronos2.compilation import reason_of
 from forecasting.chronos2.profile import Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.counts import counted
 from foundation.errors import InputError
+
+log = logging.getLogger(__name__)
 
 ON_CPU = 64  # windows a pass on a CPU: more fall out of its caches
 # On CUDA. A file of 16,384 forecasts is then at least four passes, of which one is copied back
@@ -34,13 +39,18 @@ def device_of(device: Device) -> str:
     """
     if device == "cpu":
         return device
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda" if count else "cpu"
+    count = _gpus()
     if not count:
-        raise InputError(
-            f"forecaster.device: {device} was asked for and this machine has none; use cpu or auto"
-        )
+        reason = _why_no_gpu()
+        if device != "auto":
+            raise InputError(
+                f"forecaster.device: {device} was asked for and this machine has none that torch"
+                f" can use ({reason}); use cpu or auto"
+            )
+        _say_why_cpu(reason)
+        return "cpu"
+    if device == "auto":
+        return "cuda"
     number = int(device.partition(":")[2] or 0)
     if number >= count:
         raise InputError(
@@ -50,14 +60,34 @@ def device_of(device: Device) -> str:
     return device
 
 
-def kind_of(place: str) -> str:
-    """`cpu` or `cuda`, whichever of several GPUs it is."""
-    return torch.device(place).type
+def _gpus() -> int:
+    """GPUs that torch can use."""
+    # Of an old driver it warns, each time, and where warnings are errors that would be one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _why_no_gpu() -> str:
+    """What torch says where it cannot use CUDA: of an old driver its version, and what it needs."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        sentence = reason_of(error).partition(". ")[0].rstrip(".")
+        built = torch.version.cuda
+        built_for = f"; torch {torch.__version__} is built for CUDA {built}" if built else ""
+        return f"{sentence}{built_for}"
+    return "it shows none"
+
+
+@cache
+def _say_why_cpu(reason: str) -> None:
+    log.info("forecaster.device=auto: the CPU computes: %s", reason)
 
 
 def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:
     """Windows of `length` bars a pass on a device, where no number is configured."""
-    if kind_of(place) == "cpu":
+    if place == "cpu":
         return ON_CPU
     return fitting_batch_size(bytes_a_window(checkpoint, length, dtype), free_memory(place))
 

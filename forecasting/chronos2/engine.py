@@ -1,7 +1,7 @@
-"""A Chronos-2 checkpoint on a device, answering whole histories in batches of one shape.
+"""A Chronos-2 checkpoint on a device, answering whole histories in passes of one shape.
 
 The part of the history that is needed lies on the device once, windows are views into it, and the
-last batch is padded. Answers come back once a batch, while the next batch is already under way.
+last pass is padded. Answers come back once a pass, while the next is already under way.
 
 An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as
 short as bf16 and TF32, how it computes. Both can differ from what was planned: weights are written
@@ -11,7 +11,7 @@ over, a compilation fails, memory runs out. B windows a pass, L bars, n windows,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -20,22 +20,21 @@ import numpy as np
 import torch
 
 from forecasting.chronos2.augmentation import Augmentation, augment, restore
-from forecasting.chronos2.checkpoint import Checkpoint, digest_of
+from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import (
     CompilationError,
     Compiled,
+    Graphed,
     multiplying,
     out_of_memory,
     release,
 )
-from forecasting.chronos2.devices import default_batch_size, device_of, kind_of
-from forecasting.chronos2.library import library_network, load
-from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Compile, Dtype, Profile, no_tf32
-from forecasting.chronos2.transfer import Arrival, Return
+from forecasting.chronos2.devices import default_batch_size, device_of
+from forecasting.chronos2.library import Loaded, loaded
+from forecasting.chronos2.profile import Dtype, Profile, no_tf32
+from forecasting.chronos2.transfer import Arrival, History, Return
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
-from foundation.activity import doing
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
 
@@ -77,38 +76,46 @@ class Engine:
     def quantiles(
         self,
         windows: Windows,
-        rows: Index,
+        portions: Sequence[Index],
         augmentation: Augmentation,
         *,
         group: int,
         progress: Progress,
-    ) -> Array32:
-        """Quantiles [n, H, Q] in USD of windows that are equally long.
+    ) -> Iterator[Array32]:
+        """Quantiles [n, H, Q] in USD of each portion of windows that are equally long.
+
+        Portions are one stream of passes: what is done with one is done beside the passes of the
+        next. When a portion is given, the engine says how it was computed.
 
         Parameters
         ----------
-        windows, rows
-            the history, and the numbers [n] of its windows that are forecast.
+        windows, portions
+            the history, and for each portion the numbers [n] of its windows.
         augmentation
             of each window before the network.
         group
             1, or how many consecutive rows attend to each other; -1 among them stands for no
             member.
         progress
-            is told of every batch.
+            is told of every pass.
 
         Raises
         ------
         InputError
-            where memory does not suffice for a single group, or compilation was demanded and fails.
+            where memory does not suffice for a single group, compilation was demanded and fails, or
+            an answer is not finite.
         """
-        # Where memory runs out or a compilation fails on the way, all are computed anew: one answer
-        # comes from one way of computing, and its address names it.
-        while True:
-            size = self._windows_a_pass(len(rows), group)
+        total = sum(map(len, portions))
+        given = 0
+        while given < len(portions):
+            left = portions[given:]
+            # Where memory runs out or a compilation fails on the way, a portion is computed anew:
+            # its answers come from one way of computing, and its address names it.
             try:
-                with multiplying(self.dtype):
-                    return self._pass(windows, rows, augmentation, size, group, progress)
+                for values in self._portions(windows, left, augmentation, group, total, progress):
+                    given += 1
+                    yield values
+                return
             except CompilationError as error:
                 reason = str(error)
             except RuntimeError as error:
@@ -120,7 +127,9 @@ class Engine:
             if reason:
                 self._go_on_without_compilation(reason)
             else:
-                self._go_on_with_less_memory(size, group)
+                self._go_on_with_less_memory(
+                    self._windows_a_pass(sum(map(len, left)), group), group
+                )
 
     def _windows_a_pass(self, count: int, group: int) -> int:
         """Windows, padding included, that each pass of a call for `count` of them takes."""
@@ -166,71 +175,82 @@ class Engine:
         )
         release(self.device)
 
-    def _pass(
+    def _portions(
         self,
         windows: Windows,
-        rows: Index,
+        portions: Sequence[Index],
         augmentation: Augmentation,
-        size: int,
         group: int,
+        total: int,
         progress: Progress,
-    ) -> Array32:
-        present = rows >= 0
-        numbers = rows[present]
-        symbol = windows.symbol[numbers]
-        last = windows.last[numbers]
-        length = int(windows.lengths[symbol[0]]) if len(numbers) else 1
-        # Of each symbol only the bars from its first window to its last go to the device. A stretch
-        # of missing bars at the end is the window of rows that stand for no member.
-        begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
-        end = np.zeros(len(windows.closes), dtype=np.int64)
-        np.minimum.at(begin, symbol, last - length + 1)
-        np.maximum.at(end, symbol, last + 1)
-        closes = []
-        for history, first, stop in zip(windows.closes, begin, end, strict=True):
-            closes.append(history[first:stop])
-        closes.append(np.full(length, np.nan))
-        offsets = np.cumsum([0, *(len(part) for part in closes)])
+    ) -> Iterator[Array32]:
+        """The answers of each portion in turn; of `total` windows, these are the last."""
+        rows = np.concatenate(portions)
+        passes = self._passes(windows, rows, augmentation, group)
+        answers = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
+        read = 0
+        for portion in portions:
+            out = np.empty((len(portion), *answers.shape[1:]), dtype=np.float32)
+            filled = 0
+            # What a program allows between two portions is its own affair.
+            with multiplying(self.dtype), torch.inference_mode():
+                while filled < len(out):
+                    if not len(answers):
+                        answers = next(passes)[: len(rows) - read]
+                        read += len(answers)
+                        progress("forecasts", total - len(rows) + read, total)
+                    count = min(len(answers), len(out) - filled)
+                    out[filled : filled + count] = answers[:count]
+                    answers = answers[count:]
+                    filled += count
+            yield out
+
+    def _passes(
+        self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
+    ) -> Iterator[Array32]:
+        """Answers [B, H, Q] of each pass, in the order of the rows; valid until the next is asked
+        for.
+        """
+        size = self._windows_a_pass(len(rows), group)
         # A trend that is taken out and put back in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
-        panel = torch.from_numpy(np.concatenate(closes)).to(self.device, kind)
-        views = panel.unfold(0, length, 1)
-        starts = np.full(len(rows), offsets[-2])
-        starts[present] = (offsets[:-2] - begin)[symbol] + last - length + 1
-        out = np.empty((len(rows), HORIZON, len(LEVELS)), dtype=np.float32)
-        done = 0
-        with torch.inference_mode():
-            for arrived, count in self._batches(views, starts, size, augmentation, group):
-                out[done : done + count] = arrived()[:count]
-                done += count
-                progress("forecasts", done, len(rows))
-        return out
-
-    def _batches(
-        self, views: torch.Tensor, starts: Index, size: int, augmentation: Augmentation, group: int
-    ) -> Iterator[tuple[Arrival, int]]:
-        """(answers [B, H, Q], how many of them count) of each batch, in the order of `starts`."""
-        complete = group == 1
-        batches = range(0, len(starts), size)
-        # Every batch has one shape: a graph needs it, and a forecast then does not depend on how
-        # full its batch is. Rows that pad the last repeat a window, or are empty in groups.
-        padding = starts[batches[-1]] if complete and batches else views.shape[0] - 1
-        padded = np.full(len(batches) * size, padding)
-        padded[: len(starts)] = starts
-        numbers = torch.from_numpy(padded).to(self.device)
         back = Return(self.device, (size, HORIZON, len(LEVELS)))
-        waiting: list[tuple[Arrival, int]] = []
-        for first in batches:
-            context = views.index_select(0, numbers[first : first + size])
-            transformed, trend = augment(context, augmentation)
-            answer = self.network(transformed.float(), group=group, complete=complete)
-            if augmentation != "none":
-                answer = restore(answer.double(), augmentation, trend, views.shape[1]).float()
-            waiting.append((back.send(answer), min(size, len(starts) - first)))
-            # One batch is always in flight: the device computes it while the one before is read.
+        waiting: list[Arrival] = []
+        history = History.of(windows, rows, kind, self.device)
+        for first in range(0, len(rows), size):
+            context = history.contexts(rows[first : first + size], size, repeat=group == 1)
+            waiting.append(self._begun(back, context, augmentation, group))
+            # One pass is always under way: the device computes it while the one before is read and
+            # the next is prepared.
             if len(waiting) > 1:
-                yield waiting.pop(0)
-        yield from waiting
+                yield self._checked(waiting.pop(0))
+        for arrival in waiting:
+            yield self._checked(arrival)
+
+    def _begun(
+        self, back: Return, context: torch.Tensor, augmentation: Augmentation, group: int
+    ) -> Arrival:
+        """Begin a pass over contexts [B, L], and the way back of its answers."""
+        transformed, trend = augment(context, augmentation)
+        # Every pass has one shape: a graph needs it, and a forecast then does not depend on how
+        # full its pass is.
+        answer = self.network(transformed.float(), group=group, complete=group == 1)
+        if augmentation != "none":
+            answer = restore(answer.double(), augmentation, trend, context.shape[1]).float()
+        # Levels are sorted, NaN behind all. What stands for no member has no last bar.
+        ends = answer[..., :: len(LEVELS) - 1].flatten(1)
+        finite = ends.isfinite().all(dim=1) | context[:, -1].isnan()
+        return back.send(answer, finite.all())
+
+    def _checked(self, arrival: Arrival) -> Array32:
+        answers, finite = arrival()
+        if not finite:
+            cure = "" if self.dtype == "fp32" else "; use fp32"
+            raise InputError(
+                f"forecaster.dtype: {self.dtype} on {self.device.type} answers what is not"
+                f" finite{cure}"
+            )
+        return answers
 
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
@@ -243,74 +263,50 @@ def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> 
     Raises
     ------
     InputError
-        where the device is not there or cannot compute so, and the weights do not load or are being
-        written over.
+        where the device is not there or cannot compute so, and the weights do not load.
     """
-    place = device_of(profile.device)
+    place, way, size = _plan(checkpoint, profile, batch_size)
+    device = torch.device(place)
     dtype = profile.dtype
-    if dtype == "tf32" and kind_of(place) == "cpu":
+    if dtype == "tf32" and device.type == "cpu":
         raise no_tf32()
-    size = batch_size or default_batch_size(checkpoint, place, profile.context_length, dtype)
-    compile = profile.compile if way_of(place, profile.compile) == "compiled" else False
-    return _cached_engine(checkpoint, checkpoint.digest, place, dtype, compile, size)
-
-
-@lru_cache(maxsize=8)
-def _cached_engine(
-    checkpoint: Checkpoint,
-    digest: str,
-    place: str,
-    dtype: Dtype,
-    compile: Compile,
-    batch_size: int,
-) -> Engine:
-    device = torch.device(place)
-    packed = compile is False and device.type == "cpu"
-    network = _cached_network(checkpoint, digest, place, dtype, packed)
-    if not isinstance(network, Network):
-        return Engine(network, device, batch_size, digest, way="library", dtype=dtype)
-    if compile is False:
-        return Engine(network, device, batch_size, digest, dtype=dtype)
-    fallback = network if compile == "auto" else None
-    compiled = Compiled(network.in_deviations, checkpoint.patch)
-    return Engine(compiled, device, batch_size, digest, "compiled", fallback, dtype)
-
-
-# A call that raises is not kept: the next one tries anew. Engines that compute in different ways
-# share a network.
-@lru_cache(maxsize=4)
-def _cached_network(
-    checkpoint: Checkpoint, digest: str, place: str, dtype: Dtype, packed: bool
-) -> Callable[..., torch.Tensor]:
-    device = torch.device(place)
-    levels = checkpoint.levels
-    with doing("loading the checkpoint"):
-        contents = checkpoint.contents()
-        if (digest_of(contents), contents["config.json"]) != (digest, checkpoint.config):
-            raise InputError(
-                f"forecaster.model: {checkpoint.folder} is being written over; run again when that"
-                " has ended"
-            )
-        pipeline = load(checkpoint, contents, device)
-        if not checkpoint.rebuilt:
-            return library_network(pipeline, checkpoint)
-        return Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed).eval()
-
-
-def way_of(place: str, compile: Compile) -> Way:
-    """How a network is to be computed: `auto` compiles on CUDA."""
-    on_cuda = kind_of(place) == "cuda"
-    return "compiled" if compile is True or (compile == "auto" and on_cuda) else "eager"
+    # An engine that may fall back is another one than that which must compile.
+    strict = way == "compiled" and profile.compile is True
+    source = loaded(checkpoint, device, dtype, packed=way == "eager" and place == "cpu")
+    return _kept_engine(source, device, dtype, way, strict, size)
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
     """What `Engine.computation` will say if nothing fails; nothing is loaded for it."""
+    place, way, size = _plan(checkpoint, profile, batch_size)
+    return _computation_text(torch.device(place).type, way, size)
+
+
+def _plan(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> tuple[str, Way, int]:
+    """Where, how and in passes of how many windows a profile's forecasts are computed."""
     place = device_of(profile.device)
-    way = way_of(place, profile.compile) if checkpoint.rebuilt else "library"
     size = batch_size or default_batch_size(
         checkpoint, place, profile.context_length, profile.dtype
     )
-    return _computation_text(kind_of(place), way, size)
+    if not checkpoint.rebuilt:
+        return place, "library", size
+    on_cuda = place != "cpu"
+    compiled = profile.compile is True or (profile.compile == "auto" and on_cuda)
+    return place, "compiled" if compiled else "eager", size
+
+
+@lru_cache(maxsize=8)
+def _kept_engine(
+    source: Loaded, device: torch.device, dtype: Dtype, way: Way, strict: bool, batch_size: int
+) -> Engine:
+    network = source.network
+    fallback = None
+    if way == "compiled":
+        network = Compiled(source.network)
+        fallback = None if strict else source.network
+    elif way == "eager" and device.type == "cuda":
+        network = Graphed(source.network)
+    return Engine(network, device, batch_size, source.digest, way, fallback, dtype)
 
 
 def _computation_text(kind: str, way: Way, batch_size: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
@@ -184,23 +184,29 @@ class Chronos2Forecaster:
         by: the engine to use; none for the profile's own.
         """
         engine = by or self.engine(profile.for_job(len(rows)))
-        if self.group == "none" or not len(rows):
-            return engine.quantiles(windows, rows, profile.augmentation, group=1, progress=progress)
-        # A group has a place for every symbol, -1 where it has no bar: all batches have one shape.
-        instants, place = np.unique(windows.issued_at[rows], return_inverse=True)
-        members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
-        numbers = np.flatnonzero(np.isin(windows.issued_at, instants))
-        instant = np.searchsorted(instants, windows.issued_at[numbers])
-        members[instant, windows.symbol[numbers]] = numbers
-        joint = engine.quantiles(
-            windows,
-            members.ravel(),
-            profile.augmentation,
-            group=members.shape[1],
-            progress=progress,
-        )
-        by_instant = joint.reshape(*members.shape, *joint.shape[1:])
-        return by_instant[place, windows.symbol[rows]]
+        (values,) = self.answers(windows, [rows], profile, progress, engine)
+        return values
+
+    def answers(
+        self,
+        windows: Windows,
+        portions: Sequence[Index],
+        profile: Profile,
+        progress: Progress,
+        by: Engine,
+    ) -> Iterator[Array32]:
+        """Quantiles [n, H, Q] in USD of each portion of windows, from one stream of passes."""
+        kind = profile.augmentation
+        if self.group == "none":
+            yield from by.quantiles(windows, portions, kind, group=1, progress=progress)
+            return
+        members = [_members(windows, rows) for rows in portions]
+        flat = [each.ravel() for each in members]
+        size = len(windows.closes)
+        joint = by.quantiles(windows, flat, kind, group=size, progress=progress)
+        for rows, each, values in zip(portions, members, joint, strict=True):
+            _, place = np.unique(windows.issued_at[rows], return_inverse=True)
+            yield values.reshape(*each.shape, *values.shape[1:])[place, windows.symbol[rows]]
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
@@ -277,7 +283,8 @@ class Chronos2Forecaster:
         # All 24 steps are computed: with another number step 1 would answer otherwise. Nothing of
         # it is kept, so that it needs no way of computing that an address names.
         engine = self._engine_of_few(profile)
-        joint = engine.quantiles(windows, four, profile.augmentation, group=4, progress=silent)
+        kind = profile.augmentation
+        (joint,) = engine.quantiles(windows, [four], kind, group=len(four), progress=silent)
         if coherent:
             # Levels of four series need not be: at each, low becomes the smallest of the four and
             # high the largest. Open and close stay as they are. joint is [4, H, Q].
@@ -298,6 +305,17 @@ class Chronos2Forecaster:
         from forecasting.chronos2.engine import planned_computation
 
         return planned_computation(_checkpoint(profile), profile, self.batch_size)
+
+
+def _members(windows: Windows, rows: Index) -> Index:
+    """The windows [n, S] at each instant of these: a place for every symbol, -1 without a bar."""
+    # All passes then have one shape.
+    instants = np.unique(windows.issued_at[rows])
+    members = np.full((len(instants), len(windows.closes)), -1, dtype=np.int64)
+    numbers = np.flatnonzero(np.isin(windows.issued_at, instants))
+    instant = np.searchsorted(instants, windows.issued_at[numbers])
+    members[instant, windows.symbol[numbers]] = numbers
+    return members
 
 
 def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:

@@ -7,11 +7,13 @@ output; q, k and v are queries, keys and values.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+BLOCKS = 65_535  # of a CUDA grid's second and third dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,35 @@ class Form:
     dtype: torch.dtype
     device: torch.device
     packed: bool
+
+
+class Masks(NamedTuple):
+    """Additive masks, lowest where a token is not attended to.
+
+    No row of an attention is closed whole: the softmax over nothing is a matter of the kernel, and
+    some answer NaN. What would be is open instead, because nothing that counts reads its answer.
+
+    time: [B, T] tokens of a window, for the tokens of that window.
+    group: [B, T] tokens of a window, for those of its group at the same place.
+    """
+
+    time: Tensor
+    group: Tensor
+
+    @classmethod
+    def of(cls, patches: Tensor, ahead: int, group: int, dtype: torch.dtype) -> Masks:
+        """Masks of padding, and of windows without any bar.
+
+        patches: [B, context patches] whether any bar of a patch is there. ahead: tokens behind the
+        context, which are there where any patch is.
+        """
+        member = patches.any(dim=-1, keepdim=True)
+        tokens = torch.cat([patches, member.expand(-1, ahead)], dim=1)
+        blocks = tokens.view(-1, group, tokens.shape[1])
+        among = (blocks | ~blocks.any(dim=1, keepdim=True)).view_as(tokens)
+        lowest = torch.finfo(dtype).min
+        time, within = (torch.where(t, 0.0, lowest).to(dtype) for t in (tokens | ~member, among))
+        return cls(time, within)
 
 
 class Linear(nn.Module):
@@ -125,7 +156,7 @@ class Layer(nn.Module):
         turn: Tensor,
         first: int,
         group: int,
-        padding: Tensor | None,
+        masks: Masks | None,
         epsilon: float,
     ) -> Tensor:
         """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
@@ -136,8 +167,8 @@ class Layer(nn.Module):
             rotation of each token, see `rotated`.
         group
             consecutive rows that attend to each other.
-        padding
-            additive mask [B, T], lowest where a token is padding; none where nothing is.
+        masks
+            of what is not attended to; none where all is.
         epsilon
             added to a mean square before its root.
         """
@@ -157,14 +188,16 @@ class Layer(nn.Module):
             q = qk[:, :, 0]
             k = qk[:, :, 1]
             v = qkv[:, :, 2]
-        mask = None if padding is None else padding[:, None, None]
+        mask = None if masks is None else masks.time[:, None, None]
         h = self.out(attended(q, k, v, mask), residual=h[:, first:])
-        h = self._within_groups(h, group, None if padding is None else padding[:, first:], epsilon)
+        h = self._within_groups(
+            h, group, None if masks is None else masks.group[:, first:], epsilon
+        )
         x = self.wide(normed(h, epsilon), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
     def _within_groups(
-        self, h: Tensor, group: int, padding: Tensor | None, epsilon: float
+        self, h: Tensor, group: int, closed: Tensor | None, epsilon: float
     ) -> Tensor:
         """Attention between the series of one group, token by token; h [B, T, d]."""
         x = normed(h, epsilon)
@@ -177,8 +210,8 @@ class Layer(nn.Module):
         qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
         q, k, v = qkv.unbind(2)
         mask = None
-        if padding is not None:
-            mask = padding.view(blocks, group, tokens).mT.reshape(blocks * tokens, 1, 1, group)
+        if closed is not None:
+            mask = closed.view(blocks, group, tokens).mT.reshape(blocks * tokens, 1, 1, group)
         mixed = attended(q, k, v, mask).view(blocks, tokens, group, -1)
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, -1)
         return self.group_out(mixed, residual=h)
@@ -205,6 +238,20 @@ def rotated(x: Tensor, turn: Tensor) -> Tensor:
 
 def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k + mask) v of [B, T, heads, width], heads side by side: [B, T, heads * width]."""
+    # Every series and head is a block of a CUDA kernel's grid, which has room for so many: groups
+    # attend token by token, and soon have more.
+    most = max(BLOCKS // q.shape[2], 1)
+    if len(q) <= most:
+        return _attended_at_once(q, k, v, mask)
+    answers = []
+    for first in range(0, len(q), most):
+        part = slice(first, first + most)
+        closed = None if mask is None else mask[part]
+        answers.append(_attended_at_once(q[part], k[part], v[part], closed))
+    return torch.cat(answers)
+
+
+def _attended_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     # Chronos-2 scales by one, not by the root of the width.
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)

@@ -9,25 +9,73 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from forecasting.chronos2.checkpoint import Checkpoint
+from forecasting.chronos2.checkpoint import Checkpoint, Contents
 from forecasting.chronos2.compilation import out_of_memory, reason_of
+from forecasting.chronos2.network import Network
+from forecasting.chronos2.profile import Dtype
 from forecasting.forecast import HORIZON
+from foundation.activity import doing
 from foundation.counts import counted
 from foundation.errors import InputError
 
 if TYPE_CHECKING:
     from chronos import Chronos2Pipeline
 
+KEPT = 4  # networks of a process; engines that compute in different ways share them
 
-def load(
-    checkpoint: Checkpoint, contents: Mapping[str, bytes], device: torch.device
-) -> Chronos2Pipeline:
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Loaded:
+    """A network on a device, and the contents of the checkpoint that it was loaded from.
+
+    network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
+        float32; a `Network`, or the library's own.
+    checkpoint: what its configuration says.
+    digest: of its contents.
+    """
+
+    network: Callable[..., Tensor]
+    checkpoint: Checkpoint
+    digest: str
+
+
+_kept: OrderedDict[tuple[str, torch.device, Dtype, bool], Loaded] = OrderedDict()
+
+
+def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool) -> Loaded:
+    """A network with the weights that lie in the checkpoint now; kept for the next call.
+
+    packed: whether its matrices are packed for a CPU.
+    """
+    found = _kept.get((checkpoint.digest, device, dtype, packed))
+    if found is not None:
+        return found
+    with doing("loading the checkpoint"):
+        contents = checkpoint.contents()
+        checkpoint = contents.checkpoint
+        pipeline = load(contents, device)
+        network: Callable[..., Tensor] = library_network(pipeline, checkpoint)
+        if checkpoint.rebuilt:
+            levels = checkpoint.levels
+            rebuilt = Network(pipeline.model, HORIZON, levels, dtype, device, packed=packed)
+            network = rebuilt.eval()
+    # It is named by what was read, whatever lay there when somebody looked before.
+    found = Loaded(network, checkpoint, contents.digest)
+    _kept[contents.digest, device, dtype, packed] = found
+    while len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return found
+
+
+def load(contents: Contents, device: torch.device) -> Chronos2Pipeline:
     """The library's pipeline on the contents of a checkpoint, from safetensors only.
 
     Raises
@@ -46,14 +94,15 @@ def load(
     logging.getLogger("chronos").setLevel(logging.WARNING)
     # The library draws what it misses at random and only warns: that is refused below instead.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    name_of_model = contents.checkpoint.name
     try:
         weights: dict[str, Tensor] = {}
-        for name, content in contents.items():
+        for name, content in contents.files.items():
             if name.endswith(".safetensors"):
                 weights |= tensors_of(content)
         model, loaded = Chronos2Model.from_pretrained(
             None,
-            config=Chronos2Model.config_class.from_dict(json.loads(contents["config.json"])),
+            config=Chronos2Model.config_class.from_dict(json.loads(contents.files["config.json"])),
             state_dict=weights,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -70,18 +119,18 @@ def load(
     ) as error:
         if out_of_memory(error):
             raise InputError(
-                f"forecaster.device: {device.type} has too little memory for {checkpoint.name}"
+                f"forecaster.device: {device.type} has too little memory for {name_of_model}"
             ) from error
         reason = reason_of(error)
         raise InputError(
-            f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: {reason}"
+            f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: {reason}"
         ) from error
     # Answers that are not finite would be blamed on the bars later.
     loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
     for kind in ("missing", "unexpected", "mismatched", "not finite"):
         if tensors := loaded[f"{kind}_keys"]:
             raise InputError(
-                f"forecaster.model: {checkpoint.name} cannot be loaded as Chronos-2: "
+                f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
                 f"{counted(len(tensors), 'tensor')} {kind}: {_named(tensors)}"
             )
     return Chronos2Pipeline(model=model)

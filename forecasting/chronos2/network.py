@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecasting.chronos2.layer import Form, Layer, Linear, normed
+from forecasting.chronos2.layer import Form, Layer, Linear, Masks, normed
 from forecasting.chronos2.profile import Dtype
 
 if TYPE_CHECKING:
@@ -107,7 +107,14 @@ class Network(nn.Module):
         self.register_buffer("tail", tail.to(device, form.dtype))
         self.register_buffer("frequency", frequency.to(device, torch.float32))
 
-    def forward(self, context: Tensor, *, group: int = 1, complete: bool = False) -> Tensor:
+    def forward(
+        self,
+        context: Tensor,
+        *,
+        group: int = 1,
+        complete: bool = False,
+        run: RunLayer = run_layer,
+    ) -> Tensor:
         """Sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 
         Parameters
@@ -118,32 +125,18 @@ class Network(nn.Module):
             consecutive rows that attend to each other; a row without any bar stands for no member.
         complete
             promises that no context holds NaN, which saves the masks.
+        run
+            computes a layer; `run_layer`, or what it is compiled to.
         """
         located, loc, scale = standardised(context)
-        return in_prices(self.in_deviations(located, group=group, complete=complete), loc, scale)
-
-    def in_deviations(
-        self,
-        located: Tensor,
-        *,
-        group: int = 1,
-        complete: bool = False,
-        run: RunLayer = run_layer,
-    ) -> Tensor:
-        """Quantiles [B, H, Q] of standardised contexts [B, L], in deviations, not sorted.
-
-        Leading NaN beyond what fills a patch changes them by rounding, where `complete` is not
-        promised.
-
-        run: computes a layer; `run_layer`, or what it is compiled to.
-        """
         batch, length = located.shape
         patches = math.ceil(length / self.patch)
         x = torch.arcsinh(located) if self.arcsinh else located
         x = functional.pad(x.to(self.dtype), (patches * self.patch - length, 0), value=math.nan)
         x = x.view(batch, patches, self.patch)
         observed = ~x.isnan()
-        padding = None if complete else self._padding_mask(observed)
+        ahead = 1 + self.future_patches
+        masks = None if complete else Masks.of(observed.any(dim=-1), ahead, group, self.dtype)
         time = torch.arange(-patches * self.patch, 0, device=x.device) / self.time_scale
         time = time.to(self.dtype).view(1, patches, self.patch).expand(batch, -1, -1)
         values = torch.where(observed, x, 0.0)
@@ -152,16 +145,17 @@ class Network(nn.Module):
         h = torch.cat([self._embedded(features), tail], dim=1)
         turn = self._turn(h)
         for layer in self.layers[:-1]:
-            h = run(layer, h, turn, 0, group, padding, self.epsilon)
+            h = run(layer, h, turn, 0, group, masks, self.epsilon)
         # Of the last layer only the future patches are read: [B, future patches, d].
-        h = run(self.layers[-1], h, turn, patches + 1, group, padding, self.epsilon)
+        h = run(self.layers[-1], h, turn, patches + 1, group, masks, self.epsilon)
         x = normed(h, self.epsilon)
         hidden = self.head(x, relu=self.relu)
         if not self.relu:
             hidden = self.activation(hidden)
         y = self.head_out(hidden, residual=self.head_skip(x))
         y = y.view(batch, self.future_patches * self.patch, self.levels)[:, : self.steps].float()
-        return torch.sinh(y) if self.arcsinh else y
+        y = torch.sinh(y) if self.arcsinh else y
+        return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
 
     def _embedded(self, features: Tensor) -> Tensor:
         """Tokens [B, T, d] of times, values and whether they are observed, [B, T, 3P]."""
@@ -170,13 +164,6 @@ class Network(nn.Module):
         skip = projected[..., self.embed_width :]
         hidden = functional.relu(hidden) if self.relu else self.activation(hidden)
         return self.embed_out(hidden, residual=skip)
-
-    def _padding_mask(self, observed: Tensor) -> Tensor:
-        """Additive mask [B, T]: padding is not attended to, nor anything of a row without a bar."""
-        patches = observed.any(dim=-1)
-        member = patches.any(dim=-1, keepdim=True)
-        tokens = torch.cat([patches, member.expand(-1, 1 + self.future_patches)], dim=1)
-        return torch.where(tokens, 0.0, torch.finfo(self.dtype).min).to(self.dtype)
 
     def _turn(self, h: Tensor) -> Tensor:
         """Rotation of each token: complex [T, width/2], or (cosine, sine) [T, width/2, 2].
@@ -207,8 +194,3 @@ def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
     scale = torch.where(scale == 0, ZERO_DEVIATION, scale)
     return (context - loc) / scale, loc, scale
-
-
-def in_prices(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """Sorted quantiles [B, H, Q] in USD of those in deviations [B, H, Q] from means [B, 1]."""
-    return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values

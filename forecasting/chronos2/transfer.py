@@ -1,20 +1,75 @@
-"""Answers on their way back from a device, while it computes the next ones.
+"""A call's bars on their way to a device, and its answers on their way back while it computes.
 
-B windows a pass, H steps, Q levels.
+B windows a pass, L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from foundation.arrays import Array32
+from forecasting.windows import Windows
+from foundation.arrays import Array32, Index
 
 BUFFERS = 2  # one that is read while the other is filled
 
-# Waits for an answer [B, H, Q], which is valid until the next but one is sent.
-Arrival = Callable[[], Array32]
+# Waits for an answer [B, H, Q], which is valid until the next but one is sent, and for whether what
+# it was sent with holds.
+Arrival = Callable[[], tuple[Array32, bool]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class History:
+    """The bars that a call needs, on its device once: windows are views into them.
+
+    windows: the history they were taken from.
+    views: [bars - L + 1, L] every stretch of L bars; the last is one of missing bars.
+    offsets: [S] where the bar number 0 of a symbol would stand, less L - 1.
+    """
+
+    windows: Windows
+    views: torch.Tensor
+    offsets: Index
+
+    @classmethod
+    def of(cls, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device) -> History:
+        """What these windows see, all equally long; -1 among their numbers stands for none.
+
+        kind: of the numbers on the device.
+        """
+        numbers = rows[rows >= 0]
+        symbol = windows.symbol[numbers]
+        last = windows.last[numbers]
+        length = int(windows.lengths[symbol[0]]) if len(numbers) else 1
+        # Of each symbol only the bars from its first window to its last go to the device.
+        begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
+        end = np.zeros(len(windows.closes), dtype=np.int64)
+        np.minimum.at(begin, symbol, last - length + 1)
+        np.maximum.at(end, symbol, last + 1)
+        closes = []
+        for history, first, stop in zip(windows.closes, begin, end, strict=True):
+            closes.append(history[first:stop])
+        sizes = [len(part) for part in closes]
+        closes.append(np.full(length, np.nan))
+        bars = sent(torch.from_numpy(np.concatenate(closes)).to(kind), device)
+        offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
+        return cls(windows, bars.unfold(0, length, 1), offsets)
+
+    def contexts(self, rows: Index, size: int, *, repeat: bool) -> torch.Tensor:
+        """[size, L] of these windows, fewer than that or as many.
+
+        repeat: the last window fills what is left, instead of missing bars.
+        """
+        starts = np.full(size, len(self.views) - 1)
+        numbers = np.flatnonzero(rows >= 0)
+        chosen = rows[numbers]
+        starts[numbers] = self.offsets[self.windows.symbol[chosen]] + self.windows.last[chosen]
+        if repeat:
+            starts[len(rows) :] = starts[len(rows) - 1]
+        return self.views.index_select(0, sent(torch.from_numpy(starts), self.views.device))
 
 
 class Return:
@@ -27,36 +82,45 @@ class Return:
     def __init__(self, device: torch.device, shape: tuple[int, ...]) -> None:
         self._device = device
         self._sent = 0
-        self._buffers: list[torch.Tensor] = []
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._buffers = [pinned(shape) for _ in range(BUFFERS)]
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def send(self, answer: torch.Tensor) -> Arrival:
-        """Begin to copy an answer; what waits for it.
+    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> Arrival:
+        """Begin to copy an answer, and one truth about it; what waits for both.
 
         An answer that was sent two before must have been read.
         """
         if self._stream is None:
-            return answer.numpy
-        buffer = self._buffers[self._sent % BUFFERS]
+            return lambda: (answer.numpy(), bool(holds))
+        values, truth = self._buffers[self._sent % BUFFERS]
         self._sent += 1
         # The copy begins when the answer has been computed, and the device goes on meanwhile.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            buffer.copy_(answer, non_blocking=True)
+            values.copy_(answer, non_blocking=True)
+            truth.copy_(holds, non_blocking=True)
             copied = self._stream.record_event()
 
-        def arrived() -> Array32:
+        def arrived() -> tuple[Array32, bool]:
             copied.synchronize()
-            return buffer.numpy()
+            return values.numpy(), bool(truth)
 
-        # The allocator must not give the answer's memory to the next pass while it is copied.
+        # The allocator must not give their memory to the next pass while they are copied.
         answer.record_stream(self._stream)
+        holds.record_stream(self._stream)
         return arrived
 
 
-def pinned(shape: tuple[int, ...]) -> torch.Tensor:
-    """Memory [B, H, Q] float32 of the host that a device copies into by itself."""
-    return torch.empty(shape, pin_memory=True)
+def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same on a device. A GPU fetches them when it comes to it, and the host does not wait."""
+    if device.type == "cpu":
+        return numbers
+    return numbers.pin_memory().to(device, non_blocking=True)
+
+
+def pinned(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Memory of the host that a device copies into by itself: [B, H, Q] float32, and a truth."""
+    return torch.empty(shape, pin_memory=True), torch.empty((), dtype=torch.bool, pin_memory=True)

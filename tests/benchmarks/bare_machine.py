@@ -1,15 +1,19 @@
 """What `make gpu` asks of a machine that has Python, torch and CUDA, and no package index.
 
-python tests/benchmarks/bare_machine.py cuda       exit code 2 and one line where there is no CUDA
-python tests/benchmarks/bare_machine.py packages   exit code 2 and one line where a package lacks
-python tests/benchmarks/bare_machine.py pins       the packages to bring along, as installed here
+python tests/benchmarks/bare_machine.py cuda           exit code 2 where there is no CUDA
+python tests/benchmarks/bare_machine.py packages       exit code 2 where a package lacks
+python tests/benchmarks/bare_machine.py pins           the packages to bring along, as here
+python tests/benchmarks/bare_machine.py weigh FOLDER   exit code 2 where wheels are too heavy
 """
 
 from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
+# The library and what the network stands on; pandas is the library's own need, pydantic that of the
+# settings. No compiler, no Parquet, no SciPy.
 NEEDED = (
     "chronos-forecasting",
     "transformers",
@@ -17,18 +21,13 @@ NEEDED = (
     "safetensors",
     "numpy",
     "pandas",
-    "pyarrow",
-    "scipy",
-    "exchange_calendars",
-    "tzdata",
-    "filelock",
     "pydantic",
-    "PyYAML",
-    "rich",
+    "tzdata",
     "pytest",
-    "hypothesis",
 )
-THERE = "torch"  # with all it needs
+# torch is there with all it needs; a faster download is no use without a network.
+LEFT_OUT = ("torch", "hf-xet")
+MOST = 60e6  # bytes of all wheels together
 
 
 def check_cuda() -> None:
@@ -61,23 +60,39 @@ def check_packages() -> None:
 
 def pins(python: str = "3.12") -> list[str]:
     """Every package that is needed, torch and what it alone needs left out, as `name==version`."""
+    return [f"{name}=={version(name)}" for name in closure(NEEDED, LEFT_OUT, python)]
+
+
+def closure(names: tuple[str, ...], left_out: tuple[str, ...], python: str) -> list[str]:
+    """These packages and all they need, without those that are left out."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     place = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     place |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
-    found: dict[str, str] = {}
-    waiting = [canonicalize_name(name) for name in NEEDED]
+    found: set[str] = set()
+    waiting = [canonicalize_name(name) for name in names]
     while waiting:
         name = waiting.pop()
-        if name in found or name == THERE:
+        if name in found or name in left_out:
             continue
-        found[name] = version(name)
+        found.add(name)
         for line in requires(name) or []:
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate(place):
                 waiting.append(canonicalize_name(needed.name))
-    return sorted(f"{name}=={there}" for name, there in found.items())
+    return sorted(found)
+
+
+def weigh(folder: Path) -> None:
+    """Say what wheels come to, the heaviest first, and refuse more than can be brought along."""
+    sizes = {path.name.split("-")[0]: path.stat().st_size for path in folder.glob("*.whl")}
+    total = sum(sizes.values())
+    heaviest = sorted(sizes.items(), key=lambda each: -each[1])[:6]
+    said = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in heaviest)
+    print(f"{len(sizes)} wheels, {total / 1e6:.1f} MB: {said}, …")
+    if total > MOST:
+        stop(f"{total / 1e6:.1f} MB of wheels are more than {MOST / 1e6:.0f}")
 
 
 def stop(why: str) -> None:
@@ -86,6 +101,12 @@ def stop(why: str) -> None:
 
 
 if __name__ == "__main__":
-    {"cuda": check_cuda, "packages": check_packages, "pins": lambda: print("\n".join(pins()))}[
-        sys.argv[1]
-    ]()
+    match sys.argv[1:]:
+        case ["cuda"]:
+            check_cuda()
+        case ["packages"]:
+            check_packages()
+        case ["pins"]:
+            print("\n".join(pins()))
+        case ["weigh", folder]:
+            weigh(Path(folder))

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,17 +13,20 @@ import pytest
 import torch
 
 Seconds = Callable[..., float]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 HEAD = """# Forecasts on a GPU
 
 {device}, {cores} CPU cores, {machine}; Python {python}, torch {torch} (CUDA {cuda}),
 chronos-forecasting {chronos}; commit {commit}, {date}. Medians of three runs after one warm-up of
-the same work, which compiles; the first call, compilation included, has a column of its own. The
-pipeline is `Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same run.
-Errors: differences from the same windows' answers by {reference}, in a window's deviation.
+the same work; the first call, compilation included, has a column of its own. The pipeline is
+`Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same process. The roofline is what
+the device multiplies at most in that dtype, by its data sheet; memory is the most that torch held
+of the device. Errors: differences from the same windows' answers by {reference}, in a window's
+deviation.
 
-| what | first call, s | windows/s | pipeline (batch) | ratio | largest error | mean error | asked |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| what | first, s | windows/s | pipeline (batch) | ratio | roofline | GiB | largest | mean | asked |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -73,17 +74,7 @@ def table(pytestconfig: pytest.Config) -> Table:
 
 @pytest.fixture
 def seconds() -> Seconds:
-    """Median seconds of `runs` calls after one warm-up, the GPU waited for where there is one."""
+    """Median seconds of some calls after one warm-up."""
+    from tests.benchmarks.forecast_speed import seconds
 
-    def measure(work: Callable[[], object], runs: int = 3) -> float:
-        work()
-        taken = []
-        for _ in range(runs):
-            began = time.perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - began)
-        return statistics.median(taken)
-
-    return measure
+    return seconds

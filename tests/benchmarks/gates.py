@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.forecast import HORIZON
 
-# Dense TFLOP/s of the matrix units by the makers' data sheets, in bf16; TF32 has half of it.
-PEAKS = {"H100 PCIe": 756, "H100": 989, "H200": 989, "A100": 312}
+# Dense TFLOP/s by the makers' data sheets: of the matrix units in bf16, of which TF32 has half, and
+# in fp32, which does not use them.
+PEAKS = {"H100 PCIe": (756, 51), "H100": (989, 67), "H200": (989, 67), "A100": (312, 19.5)}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ SERIES = {
     ("shipped", "fp32"): Gate("k series/s", 500),
 }
 RATIO = Gate("× the pipeline", 10)
-SHARE = Gate("% of the matrix units", 35)
+SHARE = Gate("% of the roofline", 35)
 WARM = Gate("s from a warm start", 3, below=True)
 
 
@@ -61,11 +62,11 @@ def flops_a_window(checkpoint: Checkpoint, layers: int, length: int) -> float:
 
 
 def peak_of(device: str, dtype: str) -> float | None:
-    """FLOP/s of a GPU's matrix units in a dtype; none where it is not known, or does not use them.
+    """FLOP/s of a GPU at most in a dtype; none where it is not known.
 
     device: its name, as its driver says it.
     """
-    peak = next((peak for name, peak in PEAKS.items() if name in device), None)
-    if peak is None or dtype == "fp32":
+    peaks = next((peaks for name, peaks in PEAKS.items() if name in device), None)
+    if peaks is None:
         return None
-    return 1e12 * peak * (1.0 if dtype == "bf16" else 0.5)
+    return 1e12 * {"bf16": peaks[0], "tf32": peaks[0] / 2, "fp32": peaks[1]}[dtype]

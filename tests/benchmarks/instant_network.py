@@ -12,6 +12,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,9 +39,22 @@ class InstantEngine:
     seconds: float = field(default=0.0)
 
     def quantiles(
-        self, windows: Windows, rows: Index, augmentation: str, group: int, progress: Any
-    ) -> Array32:
-        """[n, H, Q] in USD."""
+        self,
+        windows: Windows,
+        portions: Sequence[Index],
+        augmentation: str,
+        group: int,
+        progress: Any,
+    ) -> Iterator[Array32]:
+        """[n, H, Q] in USD of each portion."""
+        total = sum(map(len, portions))
+        done = 0
+        for rows in portions:
+            done += len(rows)
+            yield self._of(windows, rows)
+            progress("forecasts", done, total)
+
+    def _of(self, windows: Windows, rows: Index) -> Array32:
         began = time.perf_counter()
         symbol, last = windows.symbol[rows], windows.last[rows]
         price = np.empty(len(rows), dtype=np.float32)
@@ -49,7 +63,6 @@ class InstantEngine:
             price[chosen] = windows.closes[s][last[chosen]]
         out = price[:, None, None] * CURVE
         self.seconds += time.perf_counter() - began
-        progress("forecasts", len(rows), len(rows))
         return out
 
 

@@ -17,7 +17,7 @@ import torch
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
-from trainingdata.synthetic import SyntheticMarket
+from tests.benchmarks.forecast_speed import walks
 
 LIBRARIES = ("chronos", "torch._inductor.compile_fx", "forecasting.chronos2.engine")
 
@@ -29,8 +29,7 @@ def main() -> None:
         import_module(name)
     profile = Profile(model=model, dtype=dtype, compile=True)  # type: ignore[arg-type]
     forecaster = Chronos2Forecaster(profile)
-    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08").bars()
-    windows = forecaster.windows(bars, bars.times[-100])
+    windows = walks(8, 60)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     began = time.perf_counter()

@@ -332,7 +332,7 @@ def test_an_order_that_cannot_be_cancelled_keeps_no_other_symbol_from_being_clos
     with desk_at(here, tmp_path, *PLAIN) as desk:
         held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
         stuck = next(iter(held))
-        order = Order("stuck", stuck, "buy", Decimal(1), "so", tif="gtc", limit_price=1.0)
+        order = Order("stuck", stuck, "buy", Decimal(1), "so")
         sent = Intent(order, desk.live.connection.now(), state="working", job=TRADE)
         desk.live.book.begin(sent)
         monkeypatch.setattr(desk.broker, "cancel", refused)

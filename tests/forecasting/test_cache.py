@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from forecasting.forecast import HORIZON, LEVELS
 from forecasting.moments import log_moments
 from forecasting.store import LESSONS, NOWHERE, Portion, Shelf, located, shelves
 from forecasting.windows import Keys, Windows
-from foundation.arrays import Array32, Instants
+from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
 from tests.commands import Started, run_command
 from tests.forecasting.kept import changed, content, files
@@ -40,15 +41,15 @@ from trainingdata.bars import CLOSE, Bars
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows the network is asked for, call by call."""
     asked: list[int] = []
-    real = Chronos2Forecaster.answer
+    real = Chronos2Forecaster.answers
 
-    def answer(
-        self: Chronos2Forecaster, windows: Windows, rows: np.ndarray, *rest: object
-    ) -> np.ndarray:
-        asked.append(len(rows))
-        return real(self, windows, rows, *rest)  # type: ignore[arg-type]
+    def answers(
+        self: Chronos2Forecaster, windows: Windows, portions: Sequence[Index], *rest: object
+    ) -> Iterator[Array32]:
+        asked.append(sum(map(len, portions)))
+        return real(self, windows, portions, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Chronos2Forecaster, "answer", answer)
+    monkeypatch.setattr(Chronos2Forecaster, "answers", answers)
     return asked
 
 

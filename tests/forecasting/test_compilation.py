@@ -5,26 +5,23 @@ one line where it matters.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch._dynamo import exc as dynamo
 from torch._inductor import exc as inductor
 
-from forecasting.chronos2 import devices
+from forecasting.chronos2 import compilation, devices
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2.compilation import Compiled, graph_length
+from forecasting.chronos2.compilation import Compiled, Graphed
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.library import load
@@ -37,14 +34,13 @@ from tests.forecasting.kept import specifications
 from trainingdata.bars import Bars
 
 CPU = torch.device("cpu")
-PATCH = 8
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
     """The shipped network as it is compiled."""
     shipped = checkpoint(str(SHIPPED))
-    model = load(shipped, shipped.contents(), CPU).model
+    model = load(shipped.contents(), CPU).model
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
 
@@ -64,14 +60,19 @@ def walks(symbols: int, length: int, windows: int) -> Windows:
 def answer(
     engine: Engine, windows: Windows, augmentation: Any = "none", group: int = 1
 ) -> np.ndarray:
-    return engine.quantiles(
-        windows, np.arange(len(windows)), augmentation, group=group, progress=silent
-    )
+    return answer_of(engine, windows, np.arange(len(windows)), group, augmentation)
+
+
+def answer_of(
+    engine: Engine, windows: Windows, rows: np.ndarray, group: int, augmentation: Any = "none"
+) -> np.ndarray:
+    (values,) = engine.quantiles(windows, [rows], augmentation, group=group, progress=silent)
+    return values
 
 
 def compiled(network: Network, batch_size: int = 4) -> Engine:
     """As it is on a GPU by default."""
-    call = Compiled(network.in_deviations, PATCH)
+    call = Compiled(network)
     return Engine(call, CPU, batch_size, "", "compiled", network)
 
 
@@ -87,36 +88,6 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 # ----- lengths -----
-
-
-@given(length=st.integers(1, 8192), patch=st.sampled_from([8, 16]))
-def test_a_length_is_padded_to_one_of_few_and_by_little(length: int, patch: int) -> None:
-    whole = graph_length(length, patch)
-    assert whole >= length
-    assert whole % patch == 0
-    assert whole <= 1.3 * patch * math.ceil(length / patch)
-    assert graph_length(whole, patch) == whole
-
-
-def test_lengths_are_few_and_the_default_gets_no_patch_of_nothing() -> None:
-    assert len({graph_length(length, 8) for length in range(3, 8193)}) == 29
-    assert graph_length(100, 8) == 104
-
-
-@pytest.mark.parametrize(
-    ("length", "group", "augmentation"),
-    [(3, 1, "none"), (100, 1, "none"), (112, 3, "none"), (301, 3, "none"), (140, 1, "log_detrend")],
-)
-def test_a_padded_context_answers_as_the_context_itself(
-    length: int, group: int, augmentation: Any, network: Network, uncompiled: None
-) -> None:
-    windows = walks(3, length, 8)
-    rows = np.arange(len(windows)).reshape(3, 8).T.ravel()  # members of one instant side by side
-    engines = compiled(network, 6), Engine(network, CPU, 6, "")
-    ours, theirs = (
-        e.quantiles(windows, rows, augmentation, group=group, progress=silent) for e in engines
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=4e-6)
 
 
 @pytest.mark.slow
@@ -206,13 +177,13 @@ def test_compilation_that_was_demanded_fails_in_one_line(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(FAILURES["wrapped"]))
-    engines._cached_engine.cache_clear()
+    engines._kept_engine.cache_clear()
     forecaster = Chronos2Forecaster(Profile(compile=True, device="cpu"))
     with pytest.raises(
         InputError, match=r"torch\.compile failed: RuntimeError: no compiler; set it to false$"
     ):
         forecaster.forecast(market, market.times[-1])
-    engines._cached_engine.cache_clear()
+    engines._kept_engine.cache_clear()
 
 
 def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
@@ -221,7 +192,7 @@ def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
     def wrong(context: torch.Tensor, **options: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
-    engine = Engine(Compiled(wrong, PATCH), CPU, 4, "", "compiled", wrong)
+    engine = Engine(Compiled(wrong), CPU, 4, "", "compiled", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         answer(engine, walks(1, 20, 4))
 
@@ -247,6 +218,61 @@ def test_a_machine_without_a_compiler_is_met_as_simulated(
     torch.compiler.reset()
     assert len(warned(caplog)) == 1
     assert "InvalidCxxCompiler" in warned(caplog)[0]
+
+
+# ----- graphs of few windows -----
+
+
+class Replayed:
+    """In the place of a CUDA graph, which needs a GPU: `tests/forecasting/test_gpu.py`."""
+
+    made: ClassVar[list[tuple[int, ...]]] = []
+
+    def __init__(
+        self, network: Callable[..., torch.Tensor], context: torch.Tensor, **how: Any
+    ) -> None:
+        if len(context) == 7:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        Replayed.made.append(tuple(context.shape))
+
+    def replay(self, context: torch.Tensor) -> torch.Tensor:
+        return -context
+
+
+@pytest.fixture
+def graphed(monkeypatch: pytest.MonkeyPatch) -> Graphed:
+    Replayed.made.clear()
+    monkeypatch.setattr(compilation, "_Graph", Replayed)
+    return Graphed(lambda context, **how: context)
+
+
+def passed(network: Graphed, size: int, length: int = 3) -> float:
+    """-1 where a pass was replayed, 1 where it was not."""
+    return float(network(torch.ones(size, length), group=1, complete=True)[0, 0])
+
+
+def test_a_small_pass_is_replayed_from_its_second_call_on_and_a_large_one_never(
+    graphed: Graphed,
+) -> None:
+    assert [passed(graphed, 64) for _ in range(3)] == [1, -1, -1]
+    assert [passed(graphed, compilation.GRAPHED + 1) for _ in range(3)] == [1, 1, 1]
+    assert Replayed.made == [(64, 3)]
+
+
+def test_graphs_are_few(graphed: Graphed) -> None:
+    for length in range(20):
+        assert passed(graphed, 64, length + 1) == 1
+    replayed = [passed(graphed, 64, length + 1) < 0 for length in range(20)]
+    assert replayed == [True] * compilation.SHAPES + [False] * (20 - compilation.SHAPES)
+
+
+def test_a_graph_that_cannot_be_made_is_said_once_and_costs_no_answer(
+    graphed: Graphed, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [passed(graphed, 7) for _ in range(4)] == [1] * 4
+    assert [passed(graphed, 64) for _ in range(3)] == [1] * 3, "nor is another tried"
+    (line,) = warned(caplog)
+    assert line.endswith("going on without: operation not permitted when stream is capturing")
 
 
 # ----- memory -----
@@ -279,7 +305,7 @@ def small(
 def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
     kind: str, network: Network, uncompiled: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    call = Compiled(small(network.in_deviations, 5, MEMORY[kind]), PATCH)
+    call = Compiled(small(network, 5, MEMORY[kind]))
     engine = Engine(call, CPU, 32, "", "compiled", network)
     windows = walks(2, 64, 20)
     for _ in range(2):
@@ -312,15 +338,15 @@ def test_a_group_is_never_split(network: Network) -> None:
     windows = walks(3, 64, 8)
     rows = np.arange(24).reshape(3, 8).T.ravel()
     engine = Engine(small(network, 4, MEMORY["torch's"]), CPU, 24, "")
-    ours = engine.quantiles(windows, rows, "none", group=3, progress=silent)
-    theirs = Engine(network, CPU, 24, "").quantiles(windows, rows, "none", group=3, progress=silent)
+    ours = answer_of(engine, windows, rows, 3)
+    theirs = answer_of(Engine(network, CPU, 24, ""), windows, rows, 3)
     np.testing.assert_allclose(ours, theirs, rtol=4e-6)
     engine = Engine(small(network, 2, MEMORY["torch's"]), CPU, 24, "")
     with pytest.raises(
         InputError,
         match=r"^forecaster\.device: cpu has too little memory for a group of 3 windows$",
     ):
-        engine.quantiles(windows, rows, "none", group=3, progress=silent)
+        answer_of(engine, windows, rows, 3)
 
 
 @pytest.mark.slow

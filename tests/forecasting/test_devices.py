@@ -4,6 +4,7 @@ machine without a GPU can tell.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,49 @@ def test_a_gpu_is_named_by_its_number(two_gpus: None) -> None:
         r" which is cuda:1$",
     ):
         Chronos2Forecaster(Profile(device="cuda:2"))
+
+
+OLD_DRIVER = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU"
+    " driver by downloading and installing a new version."
+)
+
+
+@pytest.fixture
+def old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise RuntimeError(OLD_DRIVER)
+
+    def unavailable() -> bool:
+        warnings.warn(f"CUDA initialization: {OLD_DRIVER}", UserWarning, stacklevel=2)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "init", refused)
+    monkeypatch.setattr(torch.cuda, "is_available", unavailable)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    devices._say_why_cpu.cache_clear()
+
+
+def test_an_old_driver_is_named_with_its_version(old_driver: None) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^forecaster\.device: cuda was asked for and this machine has none that torch can"
+        r" use \(The NVIDIA driver on your system is too old \(found version 11040\); torch \S+ is"
+        r" built for CUDA 12\.8\); use cpu or auto$",
+    ):
+        device_of("cuda")
+
+
+def test_auto_says_once_why_it_took_the_cpu(
+    old_driver: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "forecasting")
+    assert [device_of("auto") for _ in range(3)] == ["cpu"] * 3
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "forecaster.device=auto: the CPU computes: The NVIDIA driver on your system is too old"
+        " (found version 11040)"
+    )
 
 
 def test_tf32_on_a_cpu_is_refused_where_it_would_be_computed(market: Bars) -> None:
@@ -153,17 +197,23 @@ def walk(windows: int, length: int = 40) -> Windows:
     return Windows((closes,), np.array([length]), np.zeros_like(last), last, stamps)
 
 
+def last_prices(context: torch.Tensor, **options: Any) -> torch.Tensor:
+    """A network that answers each window's last price at every step and level."""
+    return context[:, -1, None, None].expand(-1, HORIZON, len(LEVELS)).clone()
+
+
 def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[int]:
     """Windows of each pass of a call for `count`."""
     seen: list[int] = []
 
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
         seen.append(len(context))
-        return context[:, -1, None, None].expand(-1, HORIZON, len(LEVELS)).clone()
+        return last_prices(context)
 
     windows = walk(count)
     engine = Engine(network, CPU, batch_size, "", **how)
-    answer = engine.quantiles(windows, np.arange(count), "none", group=group, progress=silent)
+    rows = [np.arange(count)]
+    (answer,) = engine.quantiles(windows, rows, "none", group=group, progress=silent)
     np.testing.assert_array_equal(answer[:, 5, 10], windows.price.astype(np.float32))
     return seen
 
@@ -198,7 +248,9 @@ def test_small_passes_change_a_forecast_by_rounding() -> None:
 
     def answer(rows: int, batch_size: int) -> np.ndarray:
         engine = Engine(network, CPU, batch_size, "")
-        return engine.quantiles(windows, np.arange(rows), "none", group=1, progress=silent)
+        numbers = [np.arange(rows)]
+        (values,) = engine.quantiles(windows, numbers, "none", group=1, progress=silent)
+        return values
 
     np.testing.assert_allclose(answer(60, 1024), answer(70, 1024)[:60], rtol=4e-6)
     np.testing.assert_allclose(answer(70, 1024), answer(70, 16), rtol=4e-6)
@@ -212,6 +264,81 @@ def test_few_in_fp32_do_not_wait_for_a_compilation_unless_it_is_demanded() -> No
         assert profile.for_job(few) == profile
 
 
+# ----- one stream of passes -----
+
+
+def test_portions_are_one_stream_of_passes() -> None:
+    """Four portions of 5, 0, 9 and 2 windows are two passes of eight, and when a portion is given
+    the pass behind its last one is under way.
+    """
+    begun: list[int] = []
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        begun.append(len(context))
+        return last_prices(context)
+
+    windows = walk(24)
+    portions = np.split(np.arange(24)[::-1], [5, 5, 14])
+    said: list[tuple[int, int]] = []
+    engine = Engine(network, CPU, 8, "")
+    under_way = []
+    stream = engine.quantiles(
+        windows, portions, "none", group=1, progress=lambda _, *counts: said.append(counts)
+    )
+    for portion, values in zip(portions, stream, strict=True):
+        under_way.append(len(begun))
+        assert values.shape == (len(portion), HORIZON, len(LEVELS))
+        np.testing.assert_array_equal(values[:, 0, 0], windows.price[portion].astype(np.float32))
+    assert under_way == [2, 2, 3, 3]
+    assert said == [(8, 24), (16, 24), (24, 24)]
+
+
+def test_where_memory_runs_out_each_portion_names_how_it_was_computed() -> None:
+    calls = 0
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls >= 4 and len(context) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return last_prices(context) + len(context)
+
+    windows = walk(30)
+    portions = np.split(np.arange(30), [10, 20])
+    engine = Engine(network, CPU, 8, "")
+    given = []
+    for portion, values in zip(
+        portions, engine.quantiles(windows, portions, "none", group=1, progress=silent), strict=True
+    ):
+        (size,) = np.unique(np.round(values[:, 0, 0] - windows.price[portion]))
+        assert engine.computation == f"cpu, eager, {size:.0f} windows a pass"
+        given.append(size)
+    assert given == [8, 2, 2]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_an_answer_that_is_not_finite_is_refused_and_nobody_of_a_group_is_not(
+    number: float,
+) -> None:
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        answer = last_prices(context)
+        answer[2, 3, -1] = number
+        return answer
+
+    windows = walk(8)
+    for dtype, cure in (("fp32", ""), ("bf16", "; use fp32")):
+        engine = Engine(network, CPU, 4, "", dtype=dtype)  # type: ignore[arg-type]
+        with pytest.raises(
+            InputError, match=rf"^forecaster\.dtype: {dtype} on cpu .*finite{cure}$"
+        ):
+            next(engine.quantiles(windows, [np.arange(8)], "none", group=1, progress=silent))
+        groups = np.array([0, 1, -1, 3])
+        (values,) = engine.quantiles(windows, [groups], "none", group=4, progress=silent)
+        np.testing.assert_array_equal(
+            values[[0, 1, 3], 0, 0], windows.price[[0, 1, 3]].astype(np.float32)
+        )
+
+
 # ----- there and back -----
 
 
@@ -222,11 +349,11 @@ class TwoBuffers:
         self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(transfer.BUFFERS)]
         self.sent = 0
 
-    def send(self, answer: torch.Tensor) -> transfer.Arrival:
+    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> transfer.Arrival:
         buffer = self.buffers[self.sent % transfer.BUFFERS]
         self.sent += 1
         np.copyto(buffer, answer.numpy())
-        return lambda: buffer
+        return lambda: (buffer, bool(holds))
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 50])

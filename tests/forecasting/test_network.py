@@ -11,12 +11,15 @@ import torch
 from chronos import Chronos2Pipeline
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from forecasting.chronos2 import layer as layers
 from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
 from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.train import initialise, small_model
+from forecasting.train import small_model
 
 CPU = torch.device("cpu")
 
@@ -105,6 +108,56 @@ def test_a_member_that_is_not_there_changes_nothing_for_the_others(
     with torch.inference_mode():
         theirs = expected(model, context, torch.arange(12) // 3)
         assert largest(network(padded, group=4)[places], theirs, context) < 1e-4
+
+
+def test_no_row_of_an_attention_is_masked_whole(
+    both: tuple[Any, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kernel answers to a softmax over nothing is its own affair; NaN is among it. Windows
+    without a bar, groups of them, and patches that lack in every window of a group.
+    """
+    _, network = both
+    real = functional.scaled_dot_product_attention
+    closed = []
+
+    def checked(q: torch.Tensor, *rest: Any, attn_mask: torch.Tensor, **how: Any) -> torch.Tensor:
+        open_keys = attn_mask == 0
+        assert open_keys.any(dim=-1).all()
+        closed.append(not bool(open_keys.all()))
+        return real(q, *rest, attn_mask=attn_mask, **how)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", checked)
+    context = contexts(6, 16, 104)
+    context[4:8] = torch.nan
+    context[9] = torch.nan
+    context[8:12, :30] = torch.nan
+    for group in (1, 4):
+        with torch.inference_mode():
+            assert torch.isfinite(network(context, group=group)).all()
+    assert closed.count(True) > len(closed) / 2
+
+
+def test_more_attentions_than_a_grid_holds_are_computed_in_parts(
+    both: tuple[Any, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, network = both
+    context = contexts(7, 16, 100)
+    with torch.inference_mode():
+        whole = [network(context, group=group) for group in (1, 4)]
+        real = functional.scaled_dot_product_attention
+        sizes = []
+
+        def noted(q: torch.Tensor, *rest: Any, **how: Any) -> torch.Tensor:
+            sizes.append(len(q) * q.shape[1])
+            return real(q, *rest, **how)
+
+        monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
+        monkeypatch.setattr(layers, "BLOCKS", 23)
+        for group, expected_answer in zip((1, 4), whole, strict=True):
+            torch.testing.assert_close(
+                network(context, group=group), expected_answer, rtol=2e-6, atol=0
+            )
+    assert 4 < max(sizes) <= 23
 
 
 def test_leaving_the_masks_out_changes_nothing_where_nothing_is_missing(

@@ -1,0 +1,183 @@
+"""Forecasts a second beside the library's pipeline in the same run, an error figure beside each.
+
+    python -m tests.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT
+
+WHAT is `many` windows, compiled where that pays; or `few`, as a live decision asks for them. The
+last line of the output is a row of the table, in JSON. A process of its own holds one model in one
+dtype: what it takes of memory, and how long, is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.profile import Profile
+from forecasting.forecast import HORIZON, LEVELS
+from forecasting.windows import Windows
+from tests.benchmarks import gates
+
+LENGTH = 100  # bars a window
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured.
+
+    windows: that were forecast. first: seconds of the first call, compilation included.
+    ours, pipeline: windows a second. batch: of the pipeline at its best. share: % of what the
+    device multiplies at most; none where that is not known. memory: GiB of the device at most.
+    largest, mean: error in a window's deviation.
+    """
+
+    what: str
+    windows: int
+    first: float
+    ours: float
+    pipeline: float
+    batch: int
+    share: float | None
+    memory: float
+    largest: float
+    mean: float
+    note: str = ""
+
+
+def walks(symbols: int, each: int, length: int = LENGTH) -> Windows:
+    """Random walks: `each` windows of every symbol, at the same instants."""
+    rng = np.random.default_rng(0)
+    steps = rng.normal(0, 0.01, (symbols, each + length - 1))
+    last = np.tile(np.arange(each) + length - 1, symbols)
+    stamps = np.datetime64("2024-01-01", "ns") + last * np.timedelta64(1, "h")
+    closes = tuple(100 * np.exp(np.cumsum(steps, axis=1)))
+    lengths = np.full(symbols, length)
+    return Windows(closes, lengths, np.repeat(np.arange(symbols), each), last, stamps)
+
+
+def seconds(work: Callable[[], object], runs: int = 3) -> float:
+    """Median seconds of `runs` calls after one warm-up, the GPU waited for where there is one."""
+    work()
+    taken = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def beside_the_pipeline(
+    model: str, dtype: str, count: int, sizes: tuple[int, ...], peers: int, checked: int, **how: Any
+) -> Row:
+    """Ours and the pipeline's at its best batch size.
+
+    peers, checked: how many windows the pipeline answers, and how many are compared.
+    """
+    from chronos import Chronos2Pipeline
+
+    gpu = torch.cuda.is_available()
+    profile = Profile(model=model, dtype=dtype, **how)  # type: ignore[arg-type]
+    forecaster = Chronos2Forecaster(profile)
+    windows = walks(min(count, 500), -(-count // min(count, 500)))
+    rows = np.arange(count)
+    engine = forecaster.engine(profile.for_job(count))
+
+    def ours() -> np.ndarray:
+        return forecaster.answer(windows, rows, profile, by=engine)
+
+    began = time.perf_counter()
+    ours()
+    first = time.perf_counter() - began
+    taken = seconds(ours)
+    memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
+    pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
+    shared = rows[:: -(-count // peers)]
+    contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(shared)]
+
+    def peer(size: int) -> float:
+        return seconds(
+            lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size), runs=1
+        )
+
+    best, size = min((peer(size), size) for size in sizes)
+    check = rows[:: -(-count // checked)]
+    exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
+    answers = forecaster.answer(windows, check, profile, by=engine)
+    error = np.abs(answers - exact) / windows.contexts(check).std(axis=1)[:, None, None]
+    share = None
+    if gpu and (peak := gates.peak_of(torch.cuda.get_device_name(), dtype)):
+        layers = len(pipeline.model.encoder.block)
+        work = gates.flops_a_window(checkpoint(model), layers, LENGTH) * count / taken
+        share = 100 * work / peak
+    name = "shipped" if Path(model) == SHIPPED else "120 M"
+    return Row(
+        what=f"{name}, {dtype}",
+        windows=count,
+        first=first,
+        ours=count / taken,
+        pipeline=len(shared) / best,
+        batch=size,
+        share=share,
+        memory=memory,
+        largest=float(error.max()),
+        mean=float(error.max(axis=(1, 2)).mean()),
+        note=engine.computation,
+    )
+
+
+def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
+    """fp32 answers, not compiled."""
+    profile = Profile(model=model, device="cpu", compile=False)
+    return Chronos2Forecaster(profile).answer(windows, rows, profile)
+
+
+def by(pipeline: Any, windows: Windows, rows: np.ndarray) -> np.ndarray:
+    """The pipeline's own answers."""
+    contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(rows)]
+    raw = pipeline.predict_quantiles(
+        contexts, prediction_length=HORIZON, quantile_levels=list(LEVELS)
+    )[0]
+    return np.sort(np.stack([q[0].cpu().numpy() for q in raw]), axis=-1)
+
+
+def few(model: str, dtype: str, count: int) -> Row:
+    """A live decision: milliseconds a call, and what they would be without a CUDA graph."""
+    row = beside_the_pipeline(model, dtype, count, (count,), count, count)
+    note = f"{1e3 * count / row.ours:.2f} ms a call"
+    if torch.cuda.is_available():
+        from forecasting.chronos2 import compilation
+
+        compilation.GRAPHED = 0
+        forecaster = Chronos2Forecaster(Profile(model=model), batch_size=513)  # a new engine
+        windows = walks(count, 1)
+        plain = seconds(lambda: forecaster.answer(windows, np.arange(count), forecaster.profile))
+        note += f", {1e3 * plain:.2f} without a graph"
+    return Row(**{**asdict(row), "note": note})
+
+
+def main() -> None:
+    """Print a row."""
+    what, model, dtype, count = sys.argv[1:]
+    gpu = torch.cuda.is_available()
+    if what == "few":
+        row = few(model, dtype, int(count))
+    else:
+        sizes = (512, 2048) if gpu else (16, 64)
+        row = beside_the_pipeline(model, dtype, int(count), sizes, 8192, 200)
+    sys.stdout.write(f"{json.dumps(asdict(row))}\n")
+
+
+if __name__ == "__main__":
+    main()
