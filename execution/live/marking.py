@@ -43,12 +43,16 @@ def read_and_mark(
         live.read_activities()
         if live.flows() == before:
             break
+    write_down(live, account, journal, limits)
+    return account
+
+
+def write_down(live: LiveAccount, account: Account, journal: Journal, limits: Limits) -> None:
+    """Mark an account as it was read, in the words that operators search for."""
     mark = mark_of(account, limits, live.flows() - journal.flows_before(account.as_of))
     point = live.mark(journal, mark)
-    # In the words that operators search for.
     log.info("%s %s", utc_text(mark.at), exposure_line(mark))
     log.info("%s %s", utc_text(mark.at), profit_line(point))
-    return account
 
 
 def mark_of(account: Account, limits: Limits, flows: float) -> AccountMark:

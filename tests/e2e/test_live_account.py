@@ -27,14 +27,17 @@ from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import Stop
+from execution.live.marking import write_down
 from execution.live.open_account import OpenAccount
 from execution.live.templates import PAGE
 from execution.live.trading import TradingJob
+from execution.orders import Account
 from foundation.clock import system_clock
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.files import put_whole
 from foundation.notices import Notices
+from sizing.limits import Limits
 from tests.commands import Started
 from tests.e2e.practice import (
     KEYS,
@@ -88,6 +91,10 @@ class Desk:
             patience=0.0,
         )
         return cls(here, live, job.broker, job, cycles, stop)
+
+    def mark(self, account: Account) -> None:
+        """Mark an account as if it had been read so."""
+        write_down(self.live, account, self.live.account.journal(TRADE), Limits())
 
 
 @pytest.fixture
@@ -248,7 +255,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     held = dict(here.venue.broker.account().positions)
     account = desk.broker.account()
     later = account.as_of + np.timedelta64(1, "m")
-    desk.job._mark(replace(account, cash=account.cash - 5_000, as_of=later))
+    desk.mark(replace(account, cash=account.cash - 5_000, as_of=later))
     (halt,) = desk.live.halts.standing()
     assert halt.kind == "daily_loss"
     here.advance(SECOND)

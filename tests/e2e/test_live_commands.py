@@ -352,7 +352,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
         """The halts that stand once so much of the first equity is left."""
         at = first.as_of + np.timedelta64(minutes, "m")
         lost = (1 - share) * first.equity
-        desk.job._mark(replace(first, cash=first.cash - lost, as_of=at))
+        desk.mark(replace(first, cash=first.cash - lost, as_of=at))
         return {halt.kind for halt in desk.live.halts.standing()}
 
     losses = {"daily_loss", "drawdown"}
