@@ -13,8 +13,11 @@ from execution.account_lock import JOURNAL
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.intents import WAITING
+from execution.journal.marks import AccountMark, MarkBook
 from execution.journal.next_pass import next_pass_of
 from execution.live.__main__ import clear
+from execution.live.guards import GuardSettings
+from execution.live.losses import write_mark
 from execution.orders import Account
 from foundation.database import Database, rows_of
 from foundation.errors import InputError
@@ -203,7 +206,7 @@ def seller_of_one_entry(
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("stopped", ["", "positions", "drawdown"])
+@pytest.mark.parametrize("stopped", ["", "positions", "journal"])
 def test_halts_stop_the_seller_too(
     practice: Start, vix: Path, tmp_path: Path, stopped: str
 ) -> None:
@@ -223,6 +226,24 @@ def test_halts_stop_the_seller_too(
         assert stopped in why
         ((text,),) = rows_of(folder / JOURNAL, "SELECT text FROM notices WHERE kind = 'withheld'")
         assert text.endswith(f"-060 is not sold: {why}")
+
+
+def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    here, words = seller_of_one_entry(practice, vix, tmp_path)
+    folder = tmp_path / "live" / here.venue.record.account_id
+    folder.mkdir(parents=True)
+    database = Database(folder / JOURNAL)
+    before = NOW - np.timedelta64(3, "D")
+    mark = AccountMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
+    halts = Halts(database, EventLog(database))
+    write_mark(MarkBook(database), halts, mark, GuardSettings())
+    database.close()
+    sell(words, KEYS)
+    assert not here.posts
+    standing = rows_of(folder / JOURNAL, "SELECT kind FROM halts WHERE cleared_at IS NULL")
+    assert ("drawdown",) in standing
 
 
 @pytest.mark.parametrize(
