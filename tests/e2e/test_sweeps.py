@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import run_command
+from tests.forecasting.kept import content
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = [
@@ -111,7 +112,7 @@ def test_sweeps_and_forecasts_are_run_by_a_ray_cluster_at_an_address(
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr
-        kept = {p.name: p.read_bytes() for p in sorted((tmp_path / name).rglob("*-*/*.parquet"))}
+        kept = content(tmp_path / name)
         assert kept
         files.append((output.read_bytes(), kept))
     assert files[0] == files[1]
@@ -134,7 +135,7 @@ def test_an_address_where_nobody_answers_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: ray.address: nothing answers at 127.0.0.1:{port} (")
-    assert not list(tmp_path.rglob("*.parquet"))
+    assert content(tmp_path) == {}
 
 
 @pytest.mark.slow
