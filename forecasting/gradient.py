@@ -163,7 +163,7 @@ def _predicted(
     # Fernández-Val and Galichon 2010).
     ordered = np.sort(unit, axis=-1).reshape(len(rows), HORIZON, len(LEVELS))
     width = scale[:, None] * np.sqrt(np.arange(1, HORIZON + 1))
-    price = windows.contexts(rows)[:, -1, None, None]
+    price = windows.part(rows).price[:, None, None]
     return np.asarray(price * np.exp(width[:, :, None] * ordered), dtype=np.float32)
 
 

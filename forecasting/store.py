@@ -125,12 +125,12 @@ class Shelf:
         """What was issued in the months of these instants."""
         found = []
         for month in np.unique(issued_at.astype("datetime64[M]")).astype(str).tolist():
+            year = int(month[:4])
             query = "SELECT number, issues FROM portions WHERE month = ? ORDER BY number"
-            for number, blob in self._asked(int(month[:4]), query, month):
+            for number, blob in self._asked(year, query, month):
                 with suppress(Damaged):
-                    issues = np.frombuffer(self._whole(int(month[:4]), number, blob), _ISSUE)
-                    place = (int(month[:4]), number)
-                    found.append(Portion(issues["issued_at"], issues["key"], place))
+                    issues = np.frombuffer(self._whole(year, number, blob), _ISSUE)
+                    found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
         return found
 
     def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> Portion:
@@ -145,10 +145,11 @@ class Shelf:
         issues["issued_at"], issues["key"] = issued_at, keys
         name = hashlib.blake2b(issues.tobytes(), digest_size=16).digest()
         month = str(issued_at[0].astype("datetime64[M]"))
+        year = int(month[:4])
         blobs = map(_sealed, (issues, moments, quantiles))
         with self._lock:
             try:
-                with self._begun(int(month[:4])) as file:
+                with self._begun(year) as file:
                     file.execute(
                         "INSERT OR IGNORE INTO portions (name, month, issues, moments, quantiles)"
                         " VALUES (?, ?, ?, ?, ?)",
@@ -159,7 +160,7 @@ class Shelf:
             except (sqlite3.Error, OSError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise NotWritten(f"{self.folder} cannot be written: {why}") from error
-        return Portion(issues["issued_at"], issues["key"], (int(month[:4]), number))
+        return Portion(issues["issued_at"], issues["key"], (year, number))
 
     def read(self, portion: Portion, part: str) -> Array32:
         """The moments [n, 2, H] or the quantiles [n, H, Q] of a portion.

@@ -242,13 +242,12 @@ class _Part:
         if not len(rows):
             return
         issued, keys = self._windows.issued_at[rows], self._keys[rows]
-        moments = np.stack(log_moments(answer.values, self._price[rows]), axis=1)
+        parts = self._parts(rows, answer.values)
         try:
-            portion = self.shelf.add(issued, keys, moments, answer.values)
+            portion = self.shelf.add(issued, keys, **parts)
         except NotWritten as error:
             self._held.add(len(rows), error)
-            held = {"moments": moments, "quantiles": answer.values}
-            portion = Portion(issued, keys, None, held)
+            portion = Portion(issued, keys, None, parts)
         places = np.searchsorted(self._rows, rows)
         self._portion[places] = len(self._portions)
         self._row[places] = np.arange(len(rows))
@@ -260,14 +259,16 @@ class _Part:
         places = np.flatnonzero(self._portion == number)
         rows = self._rows[places]
         values = self._cached.forecaster.answer(self._windows, rows, self._profile)
-        held = {
-            what: np.full((len(lost.key), *shape), np.nan, dtype=np.float32)
-            for what, shape in SHAPES.items()
-        }
-        held["quantiles"][self._row[places]] = values
-        moments = np.stack(log_moments(values, self._price[rows]), axis=1)
-        held["moments"][self._row[places]] = moments
+        held = {}
+        for what, part in self._parts(rows, values).items():
+            held[what] = np.full((len(lost.key), *SHAPES[what]), np.nan, dtype=np.float32)
+            held[what][self._row[places]] = part
         self._portions[number] = Portion(lost.issued_at, lost.key, None, held)
+
+    def _parts(self, rows: Index, quantiles: Array32) -> dict[str, Array32]:
+        """What is kept of these windows' forecasts: quantiles [n, H, Q] and their log moments."""
+        moments = np.stack(log_moments(quantiles, self._price[rows]), axis=1)
+        return {"moments": moments, "quantiles": quantiles}
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
