@@ -139,9 +139,9 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     book = IntentBook(Database(path))
     assert not book.undetermined()
     assert {intent.job for intent in book.select("1 = 1")} == {"kalshi"}
-    report = paper_report.paper_report(paper_report.PaperReportSettings(str(path)))
-    assert report.decisions == len(shown)
-    assert sum(report.sizes.values()) == sum(entry.sent > 0 for entry in entries)
+    told = paper_report.paper_report(paper_report.PaperReportSettings(str(path))).content
+    assert told["decisions"] == len(shown)
+    assert sum(told["sizes"].values()) == sum(entry.sent > 0 for entry in entries)
 
 
 def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
@@ -164,9 +164,10 @@ def test_a_market_that_settles_ends_the_trading(
     last = records.ticks("RAIN")[-1]
     assert records.spans()["RAIN"].row(last.at) == records.spans()["RAIN"].rows - 1
     assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
-    report = paper_report.paper_report(paper_report.PaperReportSettings(str(path)))
-    assert report.decisions == len(shown) >= 3
-    assert report.as_decided.orders + report.as_decided.refused == sum(e.sent > 0 for e in shown)
+    told = paper_report.paper_report(paper_report.PaperReportSettings(str(path))).content
+    assert told["decisions"] == len(shown) >= 3
+    decided = told["as_decided"]
+    assert decided["orders"] + decided["refused"] == sum(entry.sent > 0 for entry in shown)
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
