@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -34,8 +34,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from execution.account_lock import JOURNAL, KILL_FILE, is_there
+from execution.alpaca.account import Reading
 from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.connection import VenueConnection
 from execution.decision import Choice, Decision, keep_unsolved
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
+from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
 from execution.live.cycle import NOTHING_CLOSED, OLDEST_BAR, Cycle, decided_cycle, next_instant
 from execution.live.lines import say, say_aside
@@ -195,15 +201,50 @@ def at_venue(config: DictConfig) -> None:
             if loop is not None:
                 loop.run()
     else:
-        broker = AlpacaBroker(settings.broker, keys, terms=settings.orders)
-        cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
-        noted(cycle)
-        with printing():
-            show(cycle)
-            show_undecided(cycle, settings)
-        if cycle.decision is None:
-            instant = next_instant(cycle.account.as_of, settings.symbols)
-            say(f"Ask again at {utc_text(instant)}.")
+        _show_preview(settings, keys, feed, trader, noted)
+
+
+def _show_preview(
+    settings: LiveSettings,
+    keys: Keys,
+    feed: BarFeed,
+    trader: Trader,
+    noted: Callable[[Cycle], None],
+) -> None:
+    """Print what would be decided at the venue now, and what keeps a loop from sending it."""
+    stops, set_aside = _stopped(settings, VenueConnection(settings.broker, keys).account_id())
+
+    def without_odd(reading: Reading) -> Account:
+        account = reading.account
+        return replace(account, undetermined=account.undetermined | set_aside)
+
+    broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, believe=without_odd)
+    cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
+    noted(cycle)
+    with printing():
+        show(cycle)
+        show_undecided(cycle, settings)
+    for line in stops:
+        say(line)
+    if cycle.decision is None:
+        instant = next_instant(cycle.account.as_of, settings.symbols)
+        say(f"Ask again at {utc_text(instant)}.")
+
+
+def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
+    """What keeps a loop on an account from sending orders, and symbols that it leaves alone."""
+    journal = Path(settings.folder) / account / JOURNAL
+    kill_file = journal.parent / KILL_FILE
+    lines = [f"A loop sends nothing: {kill_file} is there."] if is_there(kill_file) else []
+    if not journal.is_file():
+        return lines, frozenset()
+    with as_it_is_today(journal) as database:
+        halts = Halts(database, EventLog(database))
+        lines += [
+            f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"
+            for halt in halts.standing()
+        ]
+        return lines, halts.set_aside()
 
 
 def _say_at_first(cycle: Cycle, settings: LiveSettings) -> None:

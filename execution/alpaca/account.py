@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from execution.alpaca.fields import AccountFacts, Clock, OrderEntry
+from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position
 from execution.alpaca.holdings import (
+    Holdings,
+    has_price,
     holdings_of,
     refuse_other_equity,
     refuse_other_sums,
@@ -32,7 +34,7 @@ from execution.orders import (
     coin_bids,
 )
 from foundation.decimals import INFINITE
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, in_one_line
 from trainingdata.instruments import foreign_symbol
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class Answers:
     undetermined: orders that may be on their way.
     again: whether the answers before these did not go together: prices that have moved between
         these are no reason to refuse them as well.
+    last_prices: USD that symbols traded at last, asked for those that these answers price nowhere.
+    ours: whether an order is of ours, by its id: another one that makes no sense is set aside.
     """
 
     facts: Entry
@@ -61,19 +65,23 @@ class Answers:
     clock: Entry
     undetermined: Sequence[Intent] = ()
     again: bool = False
+    last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {}
+    ours: Callable[[str], bool] = lambda name: True
 
 
 @dataclass(frozen=True, slots=True)
-class OptionOrder:
-    """An open order of options, of one or of several legs.
+class OtherOrder:
+    """An open order that is not among an account's: of options, or one that makes no sense.
 
-    root: of its options; empty where no leg of it says one.
+    place: the symbol that it is in, or what options are on.
     at_risk: USD that what is left of it could lose; infinite where nothing bounds that.
+    why: what of it is not understood; empty for one that is.
     """
 
     client_order_id: str
-    root: str
+    place: str
     at_risk: Decimal
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,8 @@ class Reading:
     multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not believed.
     is_open: whether the venue says that the exchange is open; none where it does not.
     again: whether it was read once more, as the reading before was not believed.
-    option_orders: open orders of options, which are not among the account's.
+    other_orders: open orders that are not among the account's.
+    unpriced: signed quantities that are held and not among the account's, of what has no price.
     """
 
     account: Account
@@ -93,7 +102,8 @@ class Reading:
     multiplier: Decimal
     is_open: bool | None
     again: bool
-    option_orders: tuple[OptionOrder, ...] = ()
+    other_orders: tuple[OtherOrder, ...] = ()
+    unpriced: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 class Unbelieved(BrokerError):
@@ -112,19 +122,10 @@ class UnbelievedMarks(Unbelieved):
 
 
 def reading_of(answers: Answers) -> Reading:
-    """What the venue's answers say; errors are those of `account_of`."""
-    return Reading(
-        account_of(answers),
-        AccountFacts.cash.of(answers.facts),
-        AccountFacts.multiplier.of(answers.facts),
-        Clock.is_open.of(answers.clock),
-        answers.again,
-        tuple(_option_order(entry) for entry in answers.orders if _is_of_options(entry)),
-    )
+    """What the venue's answers say.
 
-
-def account_of(answers: Answers) -> Account:
-    """The account that the venue's answers describe.
+    An order of somebody else's that makes no sense is not among the account's, nor is a position of
+    which nothing says a price.
 
     Raises
     ------
@@ -132,17 +133,68 @@ def account_of(answers: Answers) -> Account:
         for a field that is missing or not understood, an account that is not in US dollars, and
         answers that contradict each other.
     BrokerError
-        for an order without what it needs.
+        for an order of ours without what it needs.
+    """
+    understood, others = [], []
+    for entry in answers.orders:
+        try:
+            others += _looked_at(entry)
+            understood.append(entry)
+        except BrokerError as error:
+            name = _identity(entry)
+            if answers.ours(name):
+                raise
+            place = symbol_held(str(entry.get("symbol") or ""))
+            others.append(OtherOrder(name, place, INFINITE, in_one_line(str(error))))
+    nowhere = _without_prices(answers.positions, understood)
+    last = answers.last_prices(nowhere) if nowhere else {}
+    holdings = holdings_of(answers.positions, last)
+    return Reading(
+        _account_of(replace(answers, orders=understood), holdings, last, others),
+        AccountFacts.cash.of(answers.facts),
+        AccountFacts.multiplier.of(answers.facts),
+        Clock.is_open.of(answers.clock),
+        answers.again,
+        tuple(others),
+        holdings.unpriced,
+    )
+
+
+def _looked_at(entry: Entry) -> list[OtherOrder]:
+    """An open order where it is none of the account's; errors are those of `reading_of`."""
+    if _is_of_options(entry):
+        return [_option_order(entry)]
+    open_orders(entry, {_dollars_of(entry): 1.0} if _has_no_price(entry, {}) else {})
+    return []
+
+
+def _without_prices(positions: Sequence[Entry], orders: Sequence[Entry]) -> set[str]:
+    """Symbols of positions that say no price, and of orders by value of what is not held."""
+    said = {symbol_held(Position.symbol.of(each)): has_price(each) for each in positions}
+    held = {symbol: 1.0 for symbol, is_said in said.items() if is_said}
+    by_value = [entry for entry in orders if _has_no_price(entry, held)]
+    return {*said} - {*held} | {symbol_held(OrderEntry.leg_symbol.of(each)) for each in by_value}
+
+
+def _account_of(
+    answers: Answers,
+    holdings: Holdings,
+    last: Mapping[str, float],
+    others: Sequence[OtherOrder],
+) -> Account:
+    """The account that the venue's answers describe; orders are those that are understood.
+
+    last: USD that symbols traded at last, of those that the answers give no price of.
+    others: orders that are not among the account's.
     """
     facts, orders, again = answers.facts, answers.orders, answers.again
     AccountFacts.currency.of(facts)
-    holdings = holdings_of(answers.positions)
     refuse_other_sums(facts, holdings, again=again)
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
     covered = min(holdings.owed, holdings.options)
     cash = float(AccountFacts.cash.of(facts)) - holdings.owed + covered
-    listed = {OrderEntry.client_order_id.of(entry) for entry in orders}
+    listed = {_identity(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [
         intent.order
@@ -151,11 +203,13 @@ def account_of(answers: Answers) -> Account:
     ]
     # What is ordered by value and has no price is counted in dollars, at a price of one: it is
     # gross all the same, and no price of its symbol is made up.
-    priceless = [entry for entry in orders if _has_no_price(entry, holdings.prices)]
-    prices = {**holdings.prices, **{_dollars_of(entry): 1.0 for entry in priceless}}
+    prices = {**last, **holdings.prices}
+    priceless = [entry for entry in orders if _has_no_price(entry, prices)]
+    prices |= {_dollars_of(entry): 1.0 for entry in priceless}
     listed_orders = [order for entry in orders for order in open_orders(entry, prices)]
     working = (*listed_orders, *waiting)
-    set_aside = _set_aside(orders, working, prices)
+    # What others' orders have taken off cash already is not known of all of them.
+    set_aside = INFINITE if others else _set_aside(working, prices)
     refuse_other_equity(facts, holdings, set_aside, again=again)
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
@@ -180,7 +234,8 @@ def account_of(answers: Answers) -> Account:
         blocked=_is_blocked(facts),
         coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
         undetermined=frozenset(order.symbol for order in waiting)
-        | {symbol_held(OrderEntry.leg_symbol.of(entry)) for entry in priceless},
+        | {symbol_held(OrderEntry.leg_symbol.of(entry)) for entry in priceless}
+        | {*holdings.unpriced},
     )
     return _with_held_back(account, holdings.available)
 
@@ -236,12 +291,8 @@ def _dollars_of(entry: Entry) -> str:
     return foreign_symbol(f"{OrderEntry.side.of(entry)} {symbol} USD")
 
 
-def _set_aside(
-    entries: Sequence[Entry], open_orders: Sequence[Order], prices: Mapping[str, float]
-) -> Decimal:
+def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
     """USD that open purchases may have taken off cash; infinite where one has no price."""
-    if any(map(_is_of_options, entries)):
-        return INFINITE
     total = Decimal(0)
     for order in open_orders:
         price = order.limit_price or order.stop_price or prices.get(order.symbol)
@@ -276,13 +327,15 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
         return []
     named_type = OrderEntry.type.of(entry)
     kind: OrderType = next((kind for kind in ORDER_TYPES if kind == named_type), "market")
-    if "limit" in kind and limit is None:
-        raise BrokerError(f"order {entry.get('client_order_id')}: limit_price is missing")
-    if kind in ("stop", "stop_limit") and stop is None:
-        raise BrokerError(f"order {entry.get('client_order_id')}: stop_price is missing")
     trail_price = _price(OrderEntry.trail_price.of(entry))
     trail_percent = _price(OrderEntry.trail_percent.of(entry))
-    if kind == "trailing_stop" and (trail_price is None) == (trail_percent is None):
+    unsaid = {
+        "limit": limit is None,
+        "stop": stop is None,
+        "stop_limit": limit is None or stop is None,
+        "trailing_stop": (trail_price is None) == (trail_percent is None),
+    }
+    if unsaid.get(kind):
         # Nothing says where it trades, so it counts as one that may trade at once.
         kind = "market"
     named_force = OrderEntry.time_in_force.of(entry)
@@ -303,8 +356,9 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
 
 
 def _identity(entry: Entry) -> str:
-    """Its id; those that others have given may hold anything, and are never asked for here."""
-    return NO_IDENTITY.sub("_", OrderEntry.client_order_id.of(entry))[:128]
+    """Its id, ours or the venue's; those that others have given may hold anything."""
+    name = OrderEntry.any_id.of(entry) or OrderEntry.venue_id.of(entry) or "without an id"
+    return NO_IDENTITY.sub("_", name)[:128]
 
 
 def _is_of_options(entry: Entry) -> bool:
@@ -313,7 +367,7 @@ def _is_of_options(entry: Entry) -> bool:
     return name is None or is_option(name)
 
 
-def _option_order(entry: Entry) -> OptionOrder:
+def _option_order(entry: Entry) -> OtherOrder:
     """An open order of options, by what is left of each of its legs."""
     legs = [entry] if OrderEntry.symbol.of(entry) else list(OrderEntry.legs.of(entry))
     options: defaultdict[Contract, Decimal] = defaultdict(Decimal)
@@ -337,7 +391,7 @@ def _option_order(entry: Entry) -> OptionOrder:
         ordered = OrderEntry.qty.of(entry) or Decimal(0)
         left = max(ordered - OrderEntry.filled_qty.of(entry), Decimal(0))
         risk += max(limit, Decimal(0)) * SHARES * left
-    return OptionOrder(_identity(entry), " ".join(roots), risk)
+    return OtherOrder(_identity(entry), f"options on {' '.join(roots)}".rstrip(), risk)
 
 
 def _loss_of(options: Mapping[Contract, Decimal | int]) -> Decimal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from itertools import chain, repeat
@@ -50,6 +50,7 @@ class AlpacaBroker:
     guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
     collateral: USD that secure open spreads now, which buy neither stock nor coin.
+    last_prices: USD that symbols traded at last, of those that the venue's answers price nowhere.
     believe: looks at every reading of the account, and returns the account as it is to be dealt
         with; it raises `SenselessAnswer` where the account is to be read once more, and
         `Unbelieved` where that was done.
@@ -72,11 +73,13 @@ class AlpacaBroker:
         guard: Guard = unguarded,
         job: str = "",
         collateral: Callable[[], float] = lambda: 0.0,
+        last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {},
         believe: Callable[[Reading], Account] = lambda reading: reading.account,
     ) -> None:
         self._venue = OrderVenue(settings, keys, time, self._price_of)
         self._outbox = Outbox(self._venue, book, guard, job)
         self._believe = believe
+        self._last_prices = last_prices
         self._time = time
         self._patience = patience
         self._collateral = collateral
@@ -128,7 +131,18 @@ class AlpacaBroker:
         positions = entries(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        reading = reading_of(Answers(facts, positions, orders, clock, undetermined, again))
+        book = self._outbox.book
+        answers = Answers(
+            facts,
+            positions,
+            orders,
+            clock,
+            undetermined,
+            again,
+            self._last_prices,
+            lambda name: book.get(name) is not None,
+        )
+        reading = reading_of(answers)
         account = replace(reading.account, as_of=self._venue.noted(clock))
         account = self._believe(replace(reading, account=account))
         return account.secured(self._collateral())
@@ -137,7 +151,7 @@ class AlpacaBroker:
         """Write down orders of a strategy that work at the venue and are not in the book."""
         with self._venue.translated_errors("open orders"):
             for entry in self._venue.open_entries():
-                name = OrderEntry.client_order_id.of(entry)
+                name = OrderEntry.any_id.of(entry) or ""
                 if strategy_of(name) != strategy or self._outbox.book.get(name) is not None:
                     continue
                 log.warning("%s works at the venue and is not in the book: it is now", name)

@@ -83,15 +83,24 @@ class Position:
     available = maybe("qty_available", exact, "all that is held may be sold")
 
 
+def a_side(value: Any) -> str:
+    """Buy or sell, short sales and orders by tick among them (Alpaca, "Orders": `side`)."""
+    if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
+        raise ValueError("not buy or sell")
+    return said
+
+
 class OrderEntry:
     """An order, wherever it is named."""
 
     id = Needed("id", words)
     client_order_id = Needed("client_order_id", words)
+    any_id = maybe("client_order_id", words)
+    venue_id = maybe("id", words)
     status = Needed("status", words)
     symbol = maybe("symbol", words)
     leg_symbol = Needed("symbol", words)
-    qty = maybe("qty", positive)
+    qty = maybe("qty", not_negative)
     whole_qty = Needed("qty", positive)
     notional = maybe("notional", positive)
     filled_qty = Optional("filled_qty", not_negative, NOTHING)
@@ -103,9 +112,9 @@ class OrderEntry:
     leg_price = Needed("filled_avg_price", not_negative)
     filled_at = maybe("filled_at", an_instant)
     updated_at = Needed("updated_at", an_instant)
-    side = Needed("side", one_of("buy", "sell"))
+    side = Needed("side", a_side)
     # An order of several legs has none of its own.
-    traded_side = maybe("side", one_of("buy", "sell"))
+    traded_side = maybe("side", a_side)
     type = maybe("type", words)
     time_in_force = maybe("time_in_force", words)
     limit_price = maybe("limit_price", positive)

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts, Position
-from execution.option_orders import is_option
+from execution.option_orders import SHARES, is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import entries
@@ -82,6 +83,8 @@ class Holdings:
     short_proceeds: USD that shorts were sold for.
     owed: USD that buying back options would cost. options: USD that bought ones are worth.
     longs, shorts: USD by asset class as the venue values them, options among them, none below 0.
+    unpriced: signed quantities, not among the others, of what nothing gives a price above 0 of.
+    unsaid: sides, `long` and `short`, of which what one position is worth is not said at all.
     """
 
     quantities: Mapping[str, Decimal]
@@ -92,6 +95,8 @@ class Holdings:
     options: float
     longs: Mapping[str, Decimal]
     shorts: Mapping[str, Decimal]
+    unpriced: Mapping[str, Decimal]
+    unsaid: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -106,8 +111,18 @@ class _Sums:
         side[kind] = side.get(kind, Decimal(0)) + abs(worth)
 
 
-def holdings_of(positions: Sequence[Entry]) -> Holdings:
+def has_price(position: Entry) -> bool:
+    """Whether a position says what one of it is worth, or was."""
+    values = (Position.price, Position.market_value, Position.last_price, Position.entry_price)
+    return any(value.of(position) for value in values)
+
+
+def holdings_of(
+    positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
+) -> Holdings:
     """What the entries of /positions add up to.
+
+    trades: USD that symbols traded at last, of positions that say no price.
 
     Raises
     ------
@@ -121,23 +136,32 @@ def holdings_of(positions: Sequence[Entry]) -> Holdings:
     quantities: dict[str, Decimal] = {}
     prices: dict[str, float] = {}
     available: dict[str, Decimal] = {}
+    unpriced: dict[str, Decimal] = {}
+    unsaid = set()
     for position in positions:
         _refuse_contradicting_signs(position)
-        value = Position.market_value.of(position)
         kind = _asset_class(position)
+        quantity = Position.qty.of(position)
+        said = (Position.price.of(position), Position.market_value.of(position))
         if kind == OPTIONS:
+            name = Position.symbol.of(position)
+            value = _worth_of_option(position)
             if value:
                 sums.add(kind, value)
-            owed += _owed(position)
-            if Position.qty.of(position) > 0:
-                options += float(value or 0)
+                owed += max(-float(value), 0.0)
+                options += max(float(value), 0.0)
+            elif quantity < 0 and said == (None, None):
+                unpriced[name] = quantity
+                unsaid.add("short")
             continue
         symbol = _position_symbol(position)
-        quantity = Position.qty.of(position)
-        price = _mark(position, symbol)
+        price = _mark(position, symbol, trades.get(symbol))
         _add_worth(sums, kind, position, quantity * Decimal(repr(price)))
+        if quantity and not price:
+            unpriced[symbol] = unpriced.get(symbol, Decimal(0)) + quantity
+            if said == (None, None):
+                unsaid.add("long" if quantity > 0 else "short")
         if not price:
-            log.warning("%s is worth nothing, and is left out", symbol)
             continue
         quantities[symbol] = quantities.get(symbol, Decimal(0)) + quantity
         prices[symbol] = price
@@ -156,6 +180,8 @@ def holdings_of(positions: Sequence[Entry]) -> Holdings:
         options=options,
         longs=sums.longs,
         shorts=sums.shorts,
+        unpriced=unpriced,
+        unsaid=frozenset(unsaid),
     )
 
 
@@ -179,11 +205,12 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
     """
     short = AccountFacts.short_value.of(facts)
     differences = []
-    for name, stated, worth in (
-        (AccountFacts.long_value.name, AccountFacts.long_value.of(facts), holdings.longs),
-        (AccountFacts.short_value.name, None if short is None else abs(short), holdings.shorts),
+    long = AccountFacts.long_value.of(facts)
+    for side, name, stated, worth in (
+        ("long", AccountFacts.long_value.name, long, holdings.longs),
+        ("short", AccountFacts.short_value.name, short and abs(short), holdings.shorts),
     ):
-        if stated is None:
+        if stated is None or side in holdings.unsaid:
             continue
         apart = min(abs(listed - stated) for listed in _possible_sums(worth))
         if apart <= CLOSE * stated + ROUNDING:
@@ -207,7 +234,7 @@ def refuse_other_equity(
     Parameters
     ----------
     facts: the answer to /account; one without equity or one of the sums is not checked.
-    holdings: the answer to /positions.
+    holdings: the answer to /positions; where what one is worth is not said, nothing is checked.
     set_aside: USD, infinite where unknown, that open purchases may have taken off cash already.
     again: whether the answers before these did not go together: less cash than equity implies is
         accepted then, with a line in the log.
@@ -220,7 +247,7 @@ def refuse_other_equity(
     equity = AccountFacts.equity.of(facts)
     long = AccountFacts.long_value.of(facts)
     short = AccountFacts.short_value.of(facts)
-    if equity is None or long is None or short is None:
+    if equity is None or long is None or short is None or holdings.unsaid:
         return
     cash = AccountFacts.cash.of(facts)
     # By Alpaca's reference equity is cash + long_market_value + short_market_value. What is not in
@@ -292,15 +319,20 @@ def _add_worth(sums: _Sums, kind: str, position: Entry, at_last_mark: Decimal) -
         sums.add(kind, Position.qty.of(position) * (price or 0) if value is None else value)
 
 
-def _owed(option: Entry) -> float:
-    """USD that an option which was sold would cost to buy back; 0 for one that was bought."""
-    if Position.qty.of(option) >= 0:
-        return 0.0
+def _worth_of_option(option: Entry) -> Decimal:
+    """USD that an option is worth, below 0 for one that is owed; 0 where nothing says it.
+
+    One that is owed is worth what its last price says where the venue gives no value.
+    """
     value = Position.market_value.of(option)
-    if value is None:
-        name = Position.symbol.of(option)
-        raise SenselessAnswer(f"{name} is owed, and market_value is missing")
-    return -float(value)
+    quantity = Position.qty.of(option)
+    if value is not None or quantity > 0:
+        return value or Decimal(0)
+    for price in (Position.price, Position.last_price, Position.entry_price):
+        if mark := price.of(option):
+            log.warning("%s has no value: its %s counts", Position.symbol.of(option), price.name)
+            return quantity * SHARES * mark
+    return Decimal(0)
 
 
 def _position_symbol(position: Entry) -> str:
@@ -311,8 +343,11 @@ def _position_symbol(position: Entry) -> str:
     return symbol_held(name) if ours else foreign_symbol(name)
 
 
-def _mark(position: Entry, symbol: str) -> float:
-    """The last price that the venue gives for a position, USD; 0 for what is worth nothing."""
+def _mark(position: Entry, symbol: str, traded: float | None) -> float:
+    """The last price that the venue gives for a position, USD; 0 where nothing says one above 0.
+
+    traded: USD, of its last trade.
+    """
     quantity = Position.qty.of(position)
     value = Position.market_value.of(position)
     if price := Position.price.of(position):
@@ -330,12 +365,11 @@ def _mark(position: Entry, symbol: str) -> float:
         ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
         ("that of the day before counts", Position.last_price.of(position)),
         ("what it was bought at counts", Position.entry_price.of(position)),
+        ("its last trade counts", traded),
     ):
         if mark:
             log.warning("%s has no price: %s", symbol, what)
             return float(mark)
-    if Position.price.of(position) is None and value is None:
-        raise SenselessAnswer(f"the position in {symbol} has no price at all")
     return 0.0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.alpaca.account import (
     MOST_LENT,
-    OptionOrder,
+    OtherOrder,
     Reading,
     Unbelieved,
     UnbelievedMarks,
@@ -31,7 +31,7 @@ from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards
-from execution.live.holdings import OVERLAP, Difference, HoldingsBook, at_stake
+from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Stake, at_stake
 from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
@@ -91,7 +91,8 @@ class LiveAccount:
         self._equity: Decimal | None = None  # USD, of the last reading that was believed
         self._marks = MarkBelief(last_trades)
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
-        self._at_stake = NONE  # USD that these may come to
+        self._at_stake = Stake()  # what these may come to
+        self._cleared: set[str] = set()  # causes that were cleared before that look
 
     def refuse_another_account(self) -> None:
         """Refuse a venue whose account is another one than at the start.
@@ -111,12 +112,21 @@ class LiveAccount:
                 " stays as it is; start this again to trade the new account"
             )
 
-    def sight(self, account: Account, symbols: Iterable[str], *, needed: bool = True) -> Sight:
+    def sight(
+        self,
+        account: Account,
+        symbols: Iterable[str],
+        *,
+        needed: bool = True,
+        at_risk: Mapping[str, float] | None = None,
+    ) -> Sight:
         """What guards judge orders of some symbols by: the account, and their last trades.
 
-        What others wait for there counts as what it would cost.
+        What others wait for there counts as what it would cost, and odd options as what they could
+        lose.
 
         needed: whether they may not be judged without last trades; what only reduces may.
+        at_risk: USD that spreads can lose, by root; none asks for it.
         """
         names = sorted(set(symbols))
         try:
@@ -127,7 +137,27 @@ class LiveAccount:
                 raise
             log.warning("judged without last trades: %s", error)
             trades = {}
-        return Sight(account, trades, self.at_risk())
+        risks = dict(self.at_risk() if at_risk is None else at_risk)
+        for root, stake in self._at_stake.options.items():
+            # What nobody can bound halts the account.
+            if stake < INFINITE:
+                risks[root] = risks.get(root, 0.0) + float(stake)
+        return Sight(account, trades, risks)
+
+    def last_prices(self, symbols: Iterable[str]) -> dict[str, float]:
+        """USD that stocks and coins traded at last; of none where the feed does not answer."""
+        names = sorted(filter(is_symbol, symbols))
+        try:
+            trades = self._last_trades(names) if names else {}
+        except BrokerError as error:
+            log.warning("no last trades: %s", error)
+            trades = {}
+        return {symbol: trade.price for symbol, trade in trades.items()}
+
+    def ours_of(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """The part of each position that is as it should be; what is odd is somebody else's."""
+        odd = self._odd or {}
+        return {s: _common(q, odd[s].expected) if s in odd else q for s, q in positions.items()}
 
     def reconcile(self) -> None:
         """Compare what the account holds with what it should hold by our own doing.
@@ -136,6 +166,7 @@ class LiveAccount:
         """
         if not self._holdings.ground.begun:
             self._begin()
+        self._cleared = {*map(self.halts.cleared_cause, ODD)}
         found: Mapping[str, Difference] = {}
         late = ""
         for _ in self._time.tries(MORE_READINGS):
@@ -162,19 +193,15 @@ class LiveAccount:
             quantity, worth = held.get(symbol, NOTHING)
             if quantity and worth:
                 units[symbol] = worth / abs(quantity)
-        gone = sorted(filter(is_symbol, {*symbols} - {*units}))
-        try:
-            trades = self._last_trades(gone) if gone else {}
-        except BrokerError as error:
-            log.warning("what is odd is reckoned without last trades: %s", error)
-            trades = {}
-        return {**units, **{s: Decimal(repr(trade.price)) for s, trade in trades.items()}}
+        last = self.last_prices({*symbols} - {*units})
+        return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
 
-    def _without_odd(self, account: Account, options: Sequence[OptionOrder]) -> Account:
+    def _without_odd(self, account: Account, besides: Sequence[OtherOrder]) -> Account:
         """The account, in which what is odd is set aside: positions that differ, orders of nobody.
 
         Beyond a share of equity it halts the account until all of it is settled. What a person has
-        cleared is as it should be from then on: once, and for what the halt named.
+        cleared is as it should be from then on: once, for what the halt named, and where it was
+        still so when holdings were compared after that.
         """
         if self._odd is None:
             return account
@@ -185,18 +212,20 @@ class LiveAccount:
             name, symbol = order.client_order_id, order.symbol
             whys.setdefault(symbol, []).append(f"order {name} in {symbol} is nobody's here")
             causes.setdefault(symbol, []).append(name)
-        stake = self._at_stake + self._worth_of(orders, account)
-        others = self._holdings.unknown(options)
-        stake += _name_option_orders(others, whys, causes)
+        stake = self._at_stake.total + self._worth_of(orders, account)
+        others = self._holdings.unknown(besides)
+        stake += _name_others(others, whys, causes)
         line = "; ".join(why for _, each in sorted(whys.items()) for why in each)
         cause = json.dumps(causes, sort_keys=True)
-        if whys and cause in map(self.halts.cleared_cause, ODD):
+        if whys and cause in {*map(self.halts.cleared_cause, ODD)} - self._cleared:
+            return replace(account, undetermined=account.undetermined | {*whys})
+        if whys and cause in self._cleared:
             log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
             surpluses = {symbol: each.surplus for symbol, each in self._odd.items()}
             names = [order.client_order_id for order in orders]
             names += [order.client_order_id for order in others]
             self._holdings.accept(surpluses, names)
-            self._odd, self._at_stake, whys = {}, NONE, {}
+            self._odd, self._at_stake, whys = {}, Stake(), {}
         if not whys:
             self._end_odd()
             return account
@@ -259,16 +288,19 @@ class LiveAccount:
             self.read_activities()
             why = self._why_unexplained(reading.cash, equity, bids)
         now = self._holdings.cash_reading(reading.cash)
-        marks = _doubts(doubted, reading.account.prices)
+        marks = _doubts(doubted, reading.account.prices, reading.unpriced)
         if not reading.again and (odd := why or marks):
             raise SenselessAnswer(odd)
-        account = self._without_odd(account, reading.option_orders)
+        account = self._without_odd(account, reading.other_orders)
         if why and not self._is_cleared(now, equity):
             late = self._holdings.unlisted(self._read_at)
             if not late:
                 self.account.halt("cash", why, cause=now.cause)
             raise Unbelieved(late or why, account)
         self.notices.tell("marks", marks)
+        held = [f"{plain(q)} {symbol}" for symbol, q in sorted(reading.unpriced.items()) if q > 0]
+        text = f"nothing says a price of {', '.join(held)}: it counts as nothing and is left alone"
+        self.notices.tell("unpriced", text if held else "")
         if marks:
             raise UnbelievedMarks(marks, account)
         self._end_listed_halt(now, equity)
@@ -415,12 +447,27 @@ class LiveAccount:
         return float(self._holdings.listed.transferred(ALL_TIME))
 
 
-def _doubts(doubted: Mapping[str, float], marks: Mapping[str, float]) -> str:
-    """Why marks are not believed; doubted: USD by symbol that each was last at, NaN for unknown."""
+def _common(held: Decimal, expected: Decimal) -> Decimal:
+    """What two quantities, signed, have in common."""
+    return min(held, expected, key=abs) if held * expected > 0 else NONE
+
+
+def _doubts(
+    doubted: Mapping[str, float], marks: Mapping[str, float], unpriced: Mapping[str, Decimal]
+) -> str:
+    """Why marks are not believed.
+
+    doubted: USD by symbol that each was last at, NaN for unknown.
+    unpriced: signed quantities without a price: nobody knows what those cost that are owed.
+    """
     whys = []
     for symbol, price in sorted(doubted.items()):
         last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
         whys.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
+    owed = [symbol for symbol, quantity in sorted(unpriced.items()) if quantity < 0]
+    whys += [
+        f"nothing says what {plain(-unpriced[s])} {s}, which are owed, would cost" for s in owed
+    ]
     return "; ".join(whys)
 
 
@@ -433,18 +480,17 @@ def _worth_of(order: Order, market: Decimal | None) -> Decimal:
     return order.qty * max(*own, NONE if market is None else market, NONE)
 
 
-def _name_option_orders(
-    orders: Iterable[OptionOrder], whys: dict[str, list[str]], causes: dict[str, list[str]]
+def _name_others(
+    orders: Iterable[OtherOrder], whys: dict[str, list[str]], causes: dict[str, list[str]]
 ) -> Decimal:
-    """Add orders of options that are nobody's here to what is odd; USD that they could lose.
+    """Add orders that are nobody's here to what is odd; USD that they could lose.
 
-    They are beside the stock that they are on, which is traded on.
+    Those of options are beside the stock that they are on, which is traded on.
     """
     for order in orders:
-        what = f"options on {order.root}".rstrip()
-        name = order.client_order_id
-        whys.setdefault(what, []).append(f"order {name} in {what} is nobody's here")
-        causes.setdefault(what, []).append(name)
+        why = f"order {order.client_order_id} in {order.place} is nobody's here"
+        whys.setdefault(order.place, []).append(f"{why}: {order.why}" if order.why else why)
+        causes.setdefault(order.place, []).append(order.client_order_id)
     return total(order.at_risk for order in orders)
 
 

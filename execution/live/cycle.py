@@ -70,6 +70,7 @@ def decided_cycle(
     time: Time = OURS,
     belief: BarBelief | None = None,
     decided: Callable[[np.datetime64], bool] = lambda at: False,
+    again: Callable[[], Account] | None = None,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
@@ -77,6 +78,7 @@ def decided_cycle(
     time: by which bars that are late are waited for.
     belief: which bars were not believed in the passes before; none remembers nothing.
     decided: whether an instant was decided before, and is not to be decided again.
+    again: reads the account once more after bars were waited for; none asks the broker.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def decided_cycle(
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
     bars = settings.view(settings.with_increments(bars))
     if waited:
-        account = broker.account()
+        account = (again or broker.account)()
     if rules is not None:
         bars = rules.applied(bars, account.as_of, increments=settings.increments == "broker")
     idle = _idle_reason(account, bars)

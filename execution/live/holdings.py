@@ -15,11 +15,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from execution.alpaca.account import OptionOrder
+from execution.alpaca.account import OtherOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import FILLS_UNCOUNTED, NONE, ExpectedBook, Owned
@@ -48,7 +49,7 @@ TWICE = 2  # times the mean price of its order, or half of it, beyond which a tr
 OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 
 
-SomeOrder = TypeVar("SomeOrder", Order, OptionOrder)
+SomeOrder = TypeVar("SomeOrder", Order, OtherOrder)
 
 
 class Room(NamedTuple):
@@ -243,7 +244,8 @@ class HoldingsBook:
             name, filled = intent.client_order_id, intent.progress.filled
             news = EXACT.subtract(filled, self._expected.counted(name) or NONE)
             for symbol, change in changes_of(intent, news).items():
-                expected[symbol] = expected[symbol].changed(change, fee_of(symbol, change))
+                owned = expected[symbol]
+                expected[symbol] = owned.changed(change, fee_of(symbol, change, owned))
             self._expected.count_orders("client_order_id = ?", name)
 
     def _uncounted(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
@@ -320,33 +322,60 @@ def rooms_of(waiting: Iterable[Intent]) -> defaultdict[str, Room]:
     return rooms
 
 
-def fee_of(symbol: str, change: Decimal) -> Decimal:
-    """How much of a change the venue may keep: of a purchase of coins it does."""
-    bought = change > 0 and is_symbol(symbol) and is_coin(symbol)
-    return EXACT.multiply(change, COIN_FEE) if bought else NONE
+def fee_of(symbol: str, change: Decimal, owned: Owned) -> Decimal:
+    """How much of a change the venue may keep: of a purchase of coins it does.
+
+    Beside what may be kept of earlier ones it is no more than that share of what was held at once:
+    where no fee is taken in coin, the room for one does not grow with what is bought and sold.
+    """
+    if not (change > 0 and is_symbol(symbol) and is_coin(symbol)):
+        return NONE
+    largest = max(abs(owned.quantity), abs(EXACT.add(owned.quantity, change)))
+    room = EXACT.subtract(EXACT.multiply(largest, COIN_FEE), owned.fee)
+    return max(min(EXACT.multiply(change, COIN_FEE), room), NONE)
+
+
+class Stake(NamedTuple):
+    """USD that what is held beyond what should be may come to; infinite where nobody knows.
+
+    stocks: of stocks and coins. options: by root, what they may lose, at least what they are worth.
+    """
+
+    stocks: Decimal = NONE
+    options: Mapping[str, Decimal] = MappingProxyType({})
+
+    @property
+    def total(self) -> Decimal:
+        """Of all of it."""
+        return self.stocks + sum(self.options.values())
 
 
 def at_stake(
     surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
-) -> Decimal:
-    """USD that what is held beyond what should be may come to; infinite where nobody knows.
+) -> Stake:
+    """What is held beyond what should be may come to so much.
 
-    Of options that expire together it is what they may lose, and at least what they are worth.
+    More of something than should be, of which nothing says a price, counts nowhere as worth
+    anything: it puts nothing at stake.
 
     surpluses: signed quantities by symbol. units: USD of one share, coin or contract, by symbol.
     marked: USD of positions when the account was marked last, signed: what has no price now.
     """
     stake = NONE
     options: dict[Contract, Decimal] = {}
+    by_root: defaultdict[str, Decimal] = defaultdict(Decimal)
     for symbol, surplus in surpluses.items():
         if is_option(symbol):
             options[contract_of(symbol)] = surplus
         elif symbol in units:
             stake += abs(surplus) * units[symbol]
-        else:
-            stake += Decimal(repr(abs(marked.get(symbol, 0.0)))) or INFINITE
+        elif last := marked.get(symbol):
+            stake += Decimal(repr(abs(last)))
+        elif surplus < 0:
+            stake = INFINITE
     for together in expiring_together(options):
         loss = largest_loss(together)
         worth = total(abs(n) * units.get(each.symbol, NONE) for each, n in together.items())
-        stake += INFINITE if loss is None else max(loss, worth)
-    return stake
+        root = next(iter(together)).root
+        by_root[root] += INFINITE if loss is None else max(loss, worth)
+    return Stake(stake, by_root)

@@ -115,7 +115,7 @@ def _holds_what_it_should(
         owned = Owned(decision.positions.get(symbol, NONE))
         for intent in intents:
             change = changes_of(intent, intent.progress.filled).get(symbol, NONE)
-            owned = owned.changed(change, fee_of(symbol, change))
+            owned = owned.changed(change, fee_of(symbol, change, owned))
         surplus = account.positions.get(symbol, NONE) - owned.quantity
         if not Room(below=owned.fee).holds(surplus):
             return False

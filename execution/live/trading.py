@@ -77,6 +77,7 @@ class TradingJob:
             guard=live.guards,
             job=TRADE,
             collateral=lambda: sum(live.at_risk().values()),
+            last_prices=live.last_prices,
             believe=live.believe,
         )
         self._feed = feed
@@ -218,7 +219,13 @@ class TradingJob:
             time=self._connection.time,
             belief=self._belief,
             decided=self._journal.decided,
+            again=self._compared_account,
         )
+
+    def _compared_account(self) -> Account:
+        """The account, whose holdings are compared once more first."""
+        self._live.reconcile()
+        return self.broker.account()
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
         """Have a person told of symbols whose last bars are not believed."""
@@ -270,6 +277,7 @@ class TradingJob:
         left: list[str] = []
         if flatten:
             account = self.broker.account()
+            account = replace(account, positions=self._live.ours_of(account.positions))
             # What an order that works on may still trade is not sold a second time.
             orders = flattening_orders(
                 account,

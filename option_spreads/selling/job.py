@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
-from execution.journal.events import HELD
+from execution.journal.events import HELD, EventLog
 from execution.journal.intents import Intent
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
@@ -29,7 +30,7 @@ from foundation.page import render_page
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.selling.state import OpenSpread, collateral
+from option_spreads.selling.state import OpenSpread, collateral, read_state
 from sizing.limits import Limits
 from trainingdata.feed.endpoint import Keys
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 MARKED_EVERY = np.timedelta64(1, "m")
 CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
+FOLDER = "spreads folder"  # whose files say what is open, in the journal
 
 _OPEN_SPREADS = """
 {% from "sheet" import box %}
@@ -115,7 +117,13 @@ class SpreadJob:
         self._marked_at: np.datetime64 | None = None
         self._settings = settings
         self._live = live
-        self._broker = AlpacaBroker(settings.broker, keys, book=live.book, believe=live.believe)
+        self._broker = AlpacaBroker(
+            settings.broker,
+            keys,
+            book=live.book,
+            last_prices=live.last_prices,
+            believe=live.believe,
+        )
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -168,7 +176,7 @@ class SpreadJob:
             self._broker.account()
 
     def _sight(self) -> Sight:
-        return replace(self._live.sight(self._broker.account(), ()), at_risk=self._secured())
+        return self._live.sight(self._broker.account(), (), at_risk=self._secured())
 
     def _risk_of(self, spreads: Sequence[OpenSpread]) -> Mapping[str, float]:
         return {self._settings.root: float(collateral(spreads))} if spreads else {}
@@ -223,12 +231,14 @@ class SpreadJob:
         return trouble
 
     def _noted_lines(self) -> list[str]:
-        """What is open, a line each, which the journal then says too."""
+        """What is open, a line each, which the journal then says too, and of which folder it is."""
         lines = [str(spread) for spread in self._seller.spreads]
         # Before it has looked nobody knows what is open.
         if self._seller.has_read and lines != self._noted:
             self._noted = lines
-            self._live.account.events.append(HELD, SPREADS, lines)
+            events = self._live.account.events
+            events.append(HELD, SPREADS, lines)
+            events.append(HELD, FOLDER, [str(self._settings.account.folder.resolve())])
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
@@ -257,6 +267,29 @@ class SpreadJob:
         return [each.trade_id for each in self._seller.spreads]
 
 
+def refuse_another_folder(folder: Path, events: EventLog) -> None:
+    """Refuse files that know nothing of a spread which other files have open in the same account.
+
+    Nobody would look at its stops.
+
+    events: of the account's journal.
+
+    Raises
+    ------
+    InputError
+        naming the other folder, and the spreads.
+    """
+    known = {spread.trade_id for spread in read_state(folder).spreads}
+    for other in events.last_held(FOLDER):
+        lost = [line for line in events.last_held(SPREADS) if line.partition(":")[0] not in known]
+        if lost and Path(other) != folder.resolve():
+            raise InputError(
+                f"{folder}: of spreads that are open in this account it knows nothing"
+                f" ({'; '.join(lost)}); they are of {other}: name that with AUTOSCALING_DATA_DIR"
+                " until they are closed and booked"
+            )
+
+
 @contextmanager
 def open_job(
     live_settings: LiveSettings,
@@ -277,6 +310,7 @@ def open_job(
     selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
     files = settings.account
+    refuse_another_folder(files.folder, live.account.events)
     if files.empty:
         raise InputError(
             f"{files.folder}: there is no account; `python -m option_spreads.contracts init` begins"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import subprocess
@@ -17,10 +18,14 @@ import pytest
 import requests
 
 import trade_stock_e2e
+from execution.account_lock import JOURNAL, KILL_FILE
+from execution.journal.events import EventLog
+from execution.journal.halts import Halts
 from execution.live.cycle import next_instant
 from execution.venue_rules import VenueRules
 from foundation.clock import Time
 from foundation.compose import composed_config
+from foundation.database import Database
 from foundation.errors import BrokerError, DataError
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -568,6 +573,26 @@ def test_a_preview_sends_nothing_whatever_else_is_asked_for(
     assert "Ask again" not in done.stdout
     assert "start: not used; the venue's clock says when.\n" in done.stderr
     assert here.posts == []
+
+
+def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_set_aside(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    folder = tmp_path / "data" / "live" / here.venue.record.account_id
+    folder.mkdir(parents=True)
+    (folder / KILL_FILE).touch()
+    with Database(folder / JOURNAL) as database:
+        cause = json.dumps({"SYA": ["3"]})
+        halts = Halts(database, EventLog(database))
+        halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)
+    words = ("preview", "symbols=[SYA,SYB]", "sizing.strategy=equal_weight")
+    said = previewed(here, tmp_path, *words).stdout
+    assert "SYA is not decided: what is held and open of it is not certain." in said
+    assert f"A loop sends nothing: {folder.relative_to(tmp_path) / KILL_FILE} is there." in said
+    assert "A loop is halted, symbols: symbols since" in said
+    assert "SYA is 3 at the venue" in said
 
 
 def test_a_preview_names_a_reason_for_each_symbol_that_it_drops(

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from execution.account_lock import JOURNAL
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
+from execution.live.holdings import Stake
 from execution.orders import Order
 from foundation.clock import system_clock
 from foundation.database import Database
@@ -265,3 +267,175 @@ def test_positions_that_are_gone_stop_everything(practice: Start, tmp_path: Path
         here.advance(PASSES[1])
         desk.job.step()
         assert halted_by(desk) == [], "what is there again settles it"
+
+
+UNPRICED = dict.fromkeys(
+    ("current_price", "market_value", "lastday_price", "avg_entry_price", "cost_basis")
+)
+WORTHLESS = {**UNPRICED, "current_price": "0", "market_value": "0"}
+
+
+def without_price(symbol: str, fields: dict[str, Any]) -> Told:
+    """What the venue says of a position, without a word of what it is worth."""
+
+    def changed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, **fields} if row["symbol"] == symbol else row for row in rows]
+
+    return Told(POSITIONS, changed, 10**6)
+
+
+@pytest.mark.parametrize("fields", [UNPRICED, WORTHLESS])
+def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
+    practice: Start, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    odd = without_price("SYA", fields)
+    odd.answers = 0
+    with changed_answers(here, odd) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk.job.step()
+        here.advance(PASSES[0])
+        before = here.venue.broker.account()
+        odd.answers = 10**6
+        desk.job.step()
+        account = desk.cycles[-1].account
+        assert desk.cycles[-1].decision is not None
+        assert account.positions["SYA"] == before.positions["SYA"]
+        assert account.equity == pytest.approx(before.equity, rel=1e-3)
+        assert halted_by(desk) == []
+
+
+def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the feed know no last trade of what is odd either."""
+    ask = desk.live._last_trades
+    feed = lambda symbols: ask([symbol for symbol in symbols if symbol != "SYC"])  # noqa: E731
+    monkeypatch.setattr(desk.live, "_last_trades", feed)
+
+
+def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought_elsewhere(here)
+    with changed_answers(here, without_price("SYC", UNPRICED)) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        unpriced_anywhere(desk, monkeypatch)
+        desk.job.step()
+        assert ordered(desk) == {"SYA", "SYB"}
+        assert halted_by(desk) == []
+        assert told(desk) == [
+            "nothing says a price of 3 SYC: it counts as nothing and is left alone"
+        ]
+
+
+def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_rest_is_closed(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = without_price("SYC", UNPRICED)
+    odd.answers = 0
+    with changed_answers(here, odd) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk.job.step()
+        sold = {"symbol": "SYC", "qty": "3", "side": "sell", "client_order_id": "by-hand"}
+        trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
+        here.advance(PASSES[0])
+        unpriced_anywhere(desk, monkeypatch)
+        odd.answers = 10**6
+        desk.job.step()
+        cycle = desk.cycles[-1]
+        assert cycle.decision is None
+        assert "nothing says what 3 SYC, which are owed, would cost" in cycle.idle
+        desk.stop.flattening = True
+        assert desk.job.finish(flatten=True) == []
+    assert {*here.venue.broker.account().positions} == {"SYC"}
+
+
+def strange_order(fields: dict[str, Any]) -> Told:
+    """An order of nobody here among the open ones, with fields that nobody understands."""
+    order = {"id": "v-1", "client_order_id": "odd", "symbol": "SYC", "side": "buy", "qty": "3"}
+    order |= {"type": "market", "time_in_force": "day", "status": "new", "filled_qty": "0"}
+    return Told("/v2/orders", lambda rows: [*rows, {**order, **fields}], 10**6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"side": "sell_short"}, "symbols"),
+        ({"type": "limit", "limit_price": None}, "symbols"),
+        ({"client_order_id": None}, "symbols"),
+        ({"qty": None, "notional": "300"}, "symbols"),
+        ({"side": "cross"}, "positions"),
+        ({"qty": None}, "positions"),
+    ],
+)
+def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_pass(
+    here: Practice, tmp_path: Path, fields: dict[str, Any], kind: str
+) -> None:
+    with changed_answers(here, strange_order(fields)) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk.job.step()
+        assert halted_by(desk) == [kind]
+        (text,) = told(desk)
+        assert "in SYC is nobody's here" in text
+        if kind == "symbols":
+            assert ordered(desk) == {"SYA", "SYB"}
+            return
+        assert desk.cycles[-1].decision is None
+        clear(tmp_path / JOURNAL, "positions", "a person")
+        here.advance(PASSES[0])
+        desk.job.step()
+        assert ordered(desk) == {"SYA", "SYB"}
+        assert halted_by(desk) == []
+
+
+def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_else(
+    desk: Desk, here: Practice, tmp_path: Path
+) -> None:
+    bought_by_hand(here)
+    desk.job.step()
+    assert halted_by(desk) == ["symbols"]
+    sold = {"symbol": "SYA", "qty": "3", "side": "sell", "client_order_id": "back"}
+    trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
+    clear(tmp_path / JOURNAL, "symbols", "a person")
+    desk.job._read_and_mark()
+    assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
+    here.advance(PASSES[1])
+    desk.job.step()
+    assert halted_by(desk) == []
+    assert "SYA" in ordered(desk), "what was bought is gone, and nothing was taken over of it"
+    here.advance(PASSES[2])
+    desk.job.step()
+    assert halted_by(desk) == []
+
+
+def test_a_trade_by_hand_while_bars_are_waited_for_is_seen_before_anything_is_decided(
+    desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late_bars(*_: object) -> tuple[object, bool]:
+        bought_by_hand(here)
+        return desk.job._feed.bars(here.venue.now), True
+
+    monkeypatch.setattr("execution.live.cycle._await_bars", late_bars)
+    desk.job.step()
+    assert halted_by(desk) == ["symbols"]
+    decision = desk.cycles[-1].decision
+    assert decision is not None
+    assert [choice.symbol for choice in decision.choices] == ["SYB"]
+
+
+def test_flattening_sells_what_is_ours_of_a_symbol_that_is_set_aside(
+    desk: Desk, here: Practice
+) -> None:
+    bought_by_hand(here)
+    desk.job.step()
+    desk.stop.flattening = True
+    assert desk.job.finish(flatten=True) == ["3 SYA"]
+    assert here.venue.broker.account().positions == {"SYA": 3}
+
+
+def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
+    desk.live._at_stake = Stake(options={"SYC": Decimal(700), "SYD": Decimal("Infinity")})
+    desk.live.at_risk = lambda: {"SYC": 200.0}
+    sight = desk.live.sight(desk.broker.account(), ())
+    assert sight.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
+    assert desk.live.sight(sight.account, (), at_risk={}).at_risk == {"SYC": 700.0}

@@ -23,6 +23,7 @@ from foundation.database import Database, rows_of
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
+from option_spreads.selling.job import FOLDER
 from option_spreads.selling.state import OpenSpread, collateral, read_state
 from tests.commands import Started
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, buy, environment, trading
@@ -78,6 +79,9 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     assert {part for _, part, _ in sold} <= {"opening", "reduction"}
     assert all(reason for _, _, reason in sold)
     assert rows_of(path, "SELECT kind FROM halts") == []
+    with Database(path) as database:
+        folder = tmp_path / "data" / "autoscaling" / "paper"
+        assert EventLog(database).last_held(FOLDER) == [str(folder)]
     assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
     assert next_pass_of(path) is None, "all its passes were made"
 

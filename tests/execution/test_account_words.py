@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
@@ -26,7 +27,7 @@ from alpaca.trading.requests import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import Answers, account_of, reading_of
+from execution.alpaca.account import Answers, Reading, reading_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.holdings import Holding, held_in
 from execution.alpaca.order_requests import order_request
@@ -34,6 +35,7 @@ from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.intents import Intent
 from execution.option_orders import is_option
 from execution.orders import Account, Order, Side
+from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_order_shapes as shapes
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -49,9 +51,8 @@ def read(
     positions: list[dict[str, Any]] | None = None,
     orders: list[dict[str, Any]] | None = None,
 ) -> Account:
-    return account_of(
-        Answers({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
-    )  # type: ignore[arg-type]
+    answers = Answers({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
+    return reading_of(answers).account
 
 
 def held(symbol: str, qty: str, price: str = "10", **more: Any) -> dict[str, Any]:
@@ -89,15 +90,15 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     for facts in ({}, {"cash": None}, {"cash": ""}):
         with pytest.raises(BrokerError, match="cash is missing"):
-            account_of(Answers(facts, [], [], CLOCK))
+            reading_of(Answers(facts, [], [], CLOCK))
     for cash in ("much", "nan", "Infinity", "1e9999999", "1e-9999999", True, [], {}):
         with pytest.raises(BrokerError, match=r"cash is .*not a number"):
-            account_of(Answers({"cash": cash}, [], [], CLOCK))
+            reading_of(Answers({"cash": cash}, [], [], CLOCK))
     for time in ("2024-03-05T12:30:20", "soon", 5, "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z"):
         with pytest.raises(BrokerError, match="timestamp is"):
-            account_of(Answers({"cash": "1"}, [], [], {"timestamp": time}))
+            reading_of(Answers({"cash": "1"}, [], [], {"timestamp": time}))
     with pytest.raises(BrokerError, match="timestamp is missing"):
-        account_of(Answers({"cash": "1"}, [], [], {}))
+        reading_of(Answers({"cash": "1"}, [], [], {}))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -136,9 +137,8 @@ def test_what_options_owe_is_taken_off_cash_and_what_they_are_worth_is_not_cash_
     assert read(None, [option]).cash == 879.5
     assert read(None, [{**option, "asset_class": None}]).cash == 879.5
     assert read(None, [{**option, "market_value": "300", "qty": "1"}]).cash == 1000.0
-    for value, why in ((None, "is owed, and market_value is"), ("300", "qty -1, market_value 300")):
-        with pytest.raises(BrokerError, match=f"SPY240920C00560000:? {why}"):
-            read(None, [{**option, "market_value": value}])
+    with pytest.raises(BrokerError, match="SPY240920C00560000: qty -1, market_value 300"):
+        read(None, [{**option, "market_value": "300"}])
     assert read(None, [{**option, "market_value": None, "qty": "1"}]).cash == 1000.0
     assert read(None, [option]).positions == {}
 
@@ -212,12 +212,93 @@ def test_without_a_price_the_last_one_the_venue_knows_is_taken(
     assert read(None, [held("NVDA", "-2", **more)]).prices == {"NVDA": price}
 
 
-def test_what_has_no_price_at_all_is_named_and_what_is_worth_nothing_left_out() -> None:
-    bare = {"symbol": "NVDA", "qty": "3"}
-    with pytest.raises(BrokerError, match="the position in NVDA has no price at all"):
-        read(None, [bare])
-    worthless = {**bare, "current_price": "0", "market_value": "0", "avg_entry_price": "0"}
-    assert read(None, [worthless]).positions == {}
+NOTHING_SAID = {"symbol": "NVDA", "qty": "3"}
+WORTH_NOTHING = {"current_price": "0", "market_value": "0", "avg_entry_price": "0"}
+LONG = {"equity": "1050", "long_market_value": "50", "short_market_value": "0"}
+
+
+def of_a_feed(positions: list[dict[str, Any]], facts: Mapping[str, str], **last: float) -> Reading:
+    answers = Answers({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=lambda _: last)
+    return reading_of(answers)
+
+
+@pytest.mark.parametrize("bare", [NOTHING_SAID, {**NOTHING_SAID, **WORTH_NOTHING}])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_what_has_no_price_is_set_aside_and_counts_at_its_last_trade_where_there_is_one(
+    bare: dict[str, Any], sign: str
+) -> None:
+    odd = {**bare, "qty": f"{sign}3"}
+    reading = of_a_feed([odd, held("SPY", "1", "50")], {})
+    assert reading.unpriced == {"NVDA": Decimal(f"{sign}3")}
+    assert dict(reading.account.positions) == {"SPY": 1}
+    assert reading.account.undetermined == {"NVDA"}, "nothing is ordered of it"
+    if "market_value" not in bare:
+        traded = of_a_feed([odd, held("SPY", "1", "50")], {}, NVDA=20.0)
+        assert (traded.unpriced, traded.account.undetermined) == ({}, frozenset())
+        assert dict(traded.account.positions) == {"SPY": 1, "NVDA": int(f"{sign}3")}
+        assert traded.account.equity == 1050 + int(f"{sign}60")
+
+
+def test_sums_are_held_to_positions_but_on_the_side_of_which_one_is_not_priced() -> None:
+    spy = held("SPY", "1", "50")
+    off = {**LONG, "long_market_value": "90", "equity": "1090"}
+    for positions in ([spy], [spy, {**NOTHING_SAID, **WORTH_NOTHING}]):
+        assert of_a_feed(positions, LONG).account.equity == 1050
+        with pytest.raises(SenselessAnswer, match="long_market_value says"):
+            of_a_feed(positions, off)
+    assert of_a_feed([spy, NOTHING_SAID], off).account.equity == 1050
+    short = {**LONG, "short_market_value": "-40", "equity": "1010"}
+    with pytest.raises(SenselessAnswer, match="short_market_value says"):
+        of_a_feed([spy, NOTHING_SAID], short)
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "why"),
+    [
+        ({"side": "cross"}, "NVDA", "side is not buy or sell"),
+        ({"qty": None}, "NVDA", "neither qty nor notional"),
+        ({"qty": "-4"}, "NVDA", "qty is below 0"),
+        ({"limit_price": "soon"}, "NVDA", "limit_price is not a number"),
+        ({"symbol": 5}, "?5", "symbol is not a text"),
+        ({"symbol": "BTC/USD", "side": None}, "BTCUSD", "side is missing"),
+        (
+            {"symbol": "SPY240920P00560000", "side": "cross"},
+            "SPY240920P00560000",
+            "side is not buy or sell",
+        ),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
+    more: dict[str, Any], place: str, why: str
+) -> None:
+    sound, odd = open_order(), open_order(client_order_id="odd", **more)
+    answers = Answers({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
+    with pytest.raises(BrokerError, match=why):
+        reading_of(answers)
+    reading = reading_of(replace(answers, ours=lambda name: name == "o-1"))
+    assert [order.client_order_id for order in reading.account.open_orders] == ["o-1"]
+    (other,) = reading.other_orders
+    assert (other.client_order_id, other.place, other.at_risk) == ("odd", place, INFINITE)
+    assert why in other.why
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"side": "sell_short"}, ("o-1", "sell", Decimal(10), "market")),
+        ({"side": "buy_minus"}, ("o-1", "buy", Decimal(10), "market")),
+        ({"type": "limit"}, ("o-1", "buy", Decimal(10), "market")),
+        ({"type": "stop_limit", "stop_price": "3"}, ("o-1", "buy", Decimal(10), "market")),
+        ({"client_order_id": None, "id": "v-7"}, ("v-7", "buy", Decimal(10), "market")),
+        ({"client_order_id": None}, ("without_an_id", "buy", Decimal(10), "market")),
+    ],
+)
+def test_an_order_of_somebody_else_is_read_as_far_as_it_can_be(
+    more: dict[str, Any], expected: tuple[str, str, Decimal, str]
+) -> None:
+    order = left(**more)
+    assert (order.client_order_id, order.side, order.qty, order.type) == expected
+    assert read(None, None, [open_order(qty="0")]).open_orders == ()
 
 
 def test_orders_of_others_count_whatever_they_are_called() -> None:
@@ -420,12 +501,12 @@ def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        account_of(Answers(less, [], [], CLOCK))
-    assert account_of(Answers(less, [], [], CLOCK, again=True)).equity == 95_000.0
+        reading_of(Answers(less, [], [], CLOCK))
+    assert reading_of(Answers(less, [], [], CLOCK, again=True)).account.equity == 95_000.0
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        account_of(Answers(more, [], [], CLOCK, again=True))
+        reading_of(Answers(more, [], [], CLOCK, again=True))
 
 
 def test_of_what_something_else_holds_a_part_back_nothing_is_ordered() -> None:
@@ -628,12 +709,14 @@ def test_an_open_order_of_options_is_read_with_what_it_could_lose(
     facts = {"cash": "1000", "currency": "USD", "multiplier": "1"}
     reading = reading_of(Answers(facts, [], [entry], CLOCK))
     assert reading.account.open_orders == ()
-    (found,) = reading.option_orders
-    assert (found.client_order_id, found.root, float(found.at_risk)) == ("o-1", root, risk)
+    (found,) = reading.other_orders
+    place = f"options on {root}".rstrip()
+    assert (found.client_order_id, found.place, float(found.at_risk)) == ("o-1", place, risk)
 
 
 @pytest.mark.parametrize("symbol", ["NVDA", "BTC/USD", "BRK B"])
 def test_what_is_ordered_by_value_and_has_no_price_counts_in_dollars(symbol: str) -> None:
+    """But what traded is counted in its symbol."""
     order = open_order(symbol=symbol, qty=None, notional="100", filled_qty="200")
     both = [order, {**order, "client_order_id": "o-2", "side": "sell", "notional": "30"}]
     account = read(None, [held("SPY", "1", "50")], both)
@@ -645,6 +728,10 @@ def test_what_is_ordered_by_value_and_has_no_price_counts_in_dollars(symbol: str
     assert account.undetermined == {name}, "nothing is ordered of it"
     assert name not in account.prices
     assert account.equity == 1050.0
+    whole = {**order, "filled_qty": None}
+    answers = Answers({"cash": "1000"}, [], [whole], CLOCK, last_prices=lambda _: {name: 20.0})
+    traded = reading_of(answers).account
+    assert (traded.exposure, traded.undetermined) == ({name: 5}, frozenset())
 
 
 def test_an_order_by_value_of_what_is_held_leaves_its_symbol_free() -> None:
@@ -711,9 +798,11 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
     assert stops_need == {option: Holding(Decimal(-1), Decimal(50))}, "no odd stock is in its way"
 
 
-def test_an_option_of_which_none_is_held_owes_nothing() -> None:
-    """Of one that is owed the venue has to say what it is worth."""
-    option = "SPY240315P00500000"
-    assert read(positions=[{"symbol": option, "qty": "0"}]).cash == 1000
-    with pytest.raises(SenselessAnswer, match="is owed, and market_value is missing"):
-        read(positions=[{"symbol": option, "qty": "-1"}])
+def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> None:
+    option = {"symbol": "SPY240315P00500000", "qty": "-1"}
+    assert read(positions=[{**option, "qty": "0"}]).cash == 1000
+    for name in ("current_price", "lastday_price", "avg_entry_price"):
+        assert read(positions=[{**option, name: "2"}]).cash == 800
+    reading = of_a_feed([option], {})
+    assert reading.unpriced == {option["symbol"]: Decimal(-1)}
+    assert reading.account.cash == 1000

@@ -238,6 +238,18 @@ def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
     assert not books.found(BTCUSD="0.999", NVDA="8"), "its listing comes later"
 
 
+def test_where_no_fee_is_taken_in_coin_the_room_for_it_does_not_grow_with_trading() -> None:
+    books = Books.begun({"NVDA": "4"})
+    for number in range(20):
+        books.order(f"b{number}", "BTCUSD", "0.5", "0.5", "filled")
+        assert not books.found(BTCUSD="0.5", NVDA="4")
+        books.order(f"s{number}", "BTCUSD", "-0.5", "-0.5", "filled")
+        assert not books.found(NVDA="4")
+    books.order("last", "BTCUSD", "0.5", "0.5", "filled")
+    assert list(books.found(BTCUSD="0.494", NVDA="4")) == ["BTCUSD"]
+    assert not books.found(BTCUSD="0.495", NVDA="4")
+
+
 def test_a_fee_that_is_taken_with_its_listing_is_explained() -> None:
     books = Books.begun({"BTCUSD": "1"})
     books.holdings.add([booking("f", "coin fee", quantity="-0.03", symbol="BTCUSD")], BEGUN)
@@ -403,21 +415,22 @@ def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
 def test_what_is_odd_may_come_to_what_it_is_worth_now_or_was_or_to_all_there_is() -> None:
     units = {"NVDA": Decimal(100), "SPY": Decimal(50)}
     odd = {"NVDA": Decimal(3), "SPY": Decimal(-2)}
-    assert at_stake(odd, units, {}) == 400
-    assert at_stake({"NVDA": Decimal(-10)}, units, {"NVDA": 5.0}) == 1000, "all was sold"
-    assert at_stake({"AAPL": Decimal(-10)}, units, {"AAPL": -1200.5}) == Decimal("1200.5")
-    assert at_stake({"AAPL": Decimal(1)}, units, {}) == Decimal("Infinity")
+    assert at_stake(odd, units, {}).total == 400
+    assert at_stake({"NVDA": Decimal(-10)}, units, {"NVDA": 5.0}).total == 1000, "all was sold"
+    assert at_stake({"AAPL": Decimal(-10)}, units, {"AAPL": -1200.5}).total == Decimal("1200.5")
+    assert at_stake({"AAPL": Decimal(-1)}, units, {}).total == Decimal("Infinity")
+    assert at_stake({"AAPL": Decimal(1)}, units, {}).total == 0, "it counts as nothing anywhere"
 
 
 def test_odd_options_may_come_to_what_they_lose_together_and_to_what_they_are_worth() -> None:
     short, long = "SPY240315P00500000", "SPY240315P00495000"
-    assert at_stake({short: Decimal(-2)}, {}, {}) == 100_000
+    assert at_stake({short: Decimal(-2)}, {}, {}).total == 100_000
     spread = {short: Decimal(-2), long: Decimal(2)}
-    assert at_stake(spread, {short: Decimal(130), long: Decimal(110)}, {}) == 1000
-    assert at_stake({long: Decimal(2)}, {long: Decimal(300)}, {}) == 600
-    assert at_stake({"SPY240315C00500000": Decimal(-1)}, {}, {}) == Decimal("Infinity")
+    assert at_stake(spread, {short: Decimal(130), long: Decimal(110)}, {}).total == 1000
+    assert at_stake({long: Decimal(2)}, {long: Decimal(300)}, {}).total == 600
+    assert at_stake({"SPY240315C00500000": Decimal(-1)}, {}, {}).total == Decimal("Infinity")
     other_day = {short: Decimal(-2), "SPY240316P00495000": Decimal(2)}
-    assert at_stake(other_day, {}, {}) == 100_000, "they protect each other nowhere"
+    assert at_stake(other_day, {}, {}).total == 100_000, "they protect each other nowhere"
 
 
 def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
