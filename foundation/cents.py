@@ -22,10 +22,7 @@ def cents_that_add_up(
 
     Each is rounded down; the cents that are then missing go to the largest remainders.
 
-    Raises
-    ------
-    ValueError
-        where the parts are further from the total than rounding can be.
+    Raises ValueError where the parts are further from the total than rounding can be.
     """
     exact = {name: 100 * as_written(usd) for name, usd in parts.items()}
     whole = {name: math.floor(cents) for name, cents in exact.items()}
@@ -49,10 +46,7 @@ def table_that_adds_up(
     Columns are rounded first. Rows that then have a cent too many give it to rows that lack one, in
     a column in which both have something, or one of them: nothing in all rows stays nothing.
 
-    Raises
-    ------
-    ValueError
-        where the cells are further from the totals than rounding can be.
+    Raises ValueError where the cells are further from the totals than rounding can be.
     """
     if sum(rows.values()) != sum(columns.values()):
         raise ValueError(

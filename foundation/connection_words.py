@@ -25,11 +25,8 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
     request: whom it asks, and for what.
     redact: takes secrets out of a text.
 
-    Raises
-    ------
-    BrokerError
-        saying what was requested of whom, and what came back; `AnswerRefused` for a
-        `SenselessAnswer`.
+    Raises BrokerError saying what was requested of whom, and what came back; `AnswerRefused` for a
+    `SenselessAnswer`.
     """
 
     def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:

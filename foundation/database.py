@@ -37,10 +37,7 @@ class Database:
 
     path: of the file; none keeps everything in memory.
 
-    Raises
-    ------
-    DatabaseFailed
-        here and in every method, for a file that cannot be read or written.
+    Raises DatabaseFailed here and in every method, for a file that cannot be read or written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -125,12 +122,8 @@ def refuse_spoilt(path: Path) -> None:
 
     What a killed process has not committed is taken back first.
 
-    Raises
-    ------
-    Damaged
-        saying what SQLite says of it.
-    DatabaseFailed
-        for a file that cannot be read now, which says nothing of what is in it.
+    Raises Damaged saying what SQLite says of it; DatabaseFailed for a file that cannot be read now,
+    which says nothing of what is in it.
     """
     with damage_named(), closing(Database(path)) as database:
         said = database.rows("PRAGMA integrity_check")
@@ -155,10 +148,7 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
     A file whose process was killed within a commit is read from a copy, in which that was taken
     back.
 
-    Raises
-    ------
-    DatabaseFailed
-        for a file that is not there, or cannot be read.
+    Raises DatabaseFailed for a file that is not there, or cannot be read.
     """
     try:
         return _rows(path, query, values)
@@ -176,10 +166,7 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
 def copied(path: Path, folder: Path) -> Path:
     """A copy of a file in another folder, in which what a killed process has begun is taken back.
 
-    Raises
-    ------
-    DatabaseFailed
-        for a file that cannot be read.
+    Raises DatabaseFailed for a file that cannot be read.
     """
     copy = folder / path.name
     try:
@@ -199,10 +186,7 @@ def copied(path: Path, folder: Path) -> Path:
 def rows_of_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
     """What a query finds in a table of a file; nothing where the table is not there.
 
-    Raises
-    ------
-    DatabaseFailed
-        for a file that cannot be read.
+    Raises DatabaseFailed for a file that cannot be read.
     """
     # A process may have been killed before it made the table.
     tables = rows_of(path, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))

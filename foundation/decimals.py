@@ -31,10 +31,8 @@ def is_bounded(number: Decimal) -> bool:
 def plain_number(text: str) -> Decimal:
     """The number that a text is, in digits 0 to 9, with a point and an exponent or without.
 
-    Raises
-    ------
-    ValueError
-        for anything else, `1_000` and full-width digits among it: what is a slip may not be money.
+    Raises ValueError for anything else, `1_000` and full-width digits among it: what is a slip may
+    not be money.
     """
     if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text[:50]!r} is no number")
@@ -51,10 +49,7 @@ def exact_number(value: object, name: str) -> Fraction:
 
     name: of the argument, for messages.
 
-    Raises
-    ------
-    InputError
-        for what is no number, true and false among it, and for one without measure.
+    Raises InputError for what is no number, true and false among it, and for one without measure.
     """
     # A bool is an integer for Python, and numpy's is none.
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):

@@ -30,23 +30,14 @@ def check_output(
     One process at a time holds a folder: two that wrote it would leave a mixture. It is made, and
     held until `release_outputs`, or the end of the process.
 
-    Parameters
-    ----------
-    folder
-        that a command writes into.
-    mark
-        pattern of a file that each run of the command leaves: a folder that holds one, with what
+    folder: that a command writes into.
+    mark: pattern of a file that each run of the command leaves: a folder that holds one, with what
         the command writes there, is an earlier run's, and written again. Any other has to be empty.
         None: whatever it holds stays.
-    overwrite
-        whether a folder that holds something else is written to all the same.
-    word
-        by which a user says so, for the message.
+    overwrite: whether a folder that holds something else is written to all the same.
+    word: by which a user says so, for the message.
 
-    Raises
-    ------
-    InputError
-        naming what is in the way.
+    Raises InputError naming what is in the way.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
@@ -122,10 +113,8 @@ def refuse_mixture(folder: Path, name: str) -> None:
 
     name: of the setting, for messages.
 
-    Raises
-    ------
-    InputError
-        naming a file of another run; also where a run was ended while it put its files in place.
+    Raises InputError naming a file of another run; also where a run was ended while it put its
+    files in place.
     """
     if _is_unfinished(folder):
         raise InputError(
@@ -166,24 +155,14 @@ def check_file(
 ) -> None:
     """Refuse a file that cannot be written, before any work is done for it.
 
-    Parameters
-    ----------
-    path
-        that a command writes.
-    name
-        of the setting, for messages.
-    is_ours
-        whether a file that is there was written by the command, and may be written again; None: any
-        may.
-    overwrite
-        whether any other is written again all the same.
-    word
-        by which a user says so, for the message.
+    path: that a command writes.
+    name: of the setting, for messages.
+    is_ours: whether a file that is there was written by the command, and may be written again;
+        None: any may.
+    overwrite: whether any other is written again all the same.
+    word: by which a user says so, for the message.
 
-    Raises
-    ------
-    InputError
-        naming what is in the way.
+    Raises InputError naming what is in the way.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")
@@ -270,10 +249,7 @@ def write_whole(
     output: the folder.
     name: of the setting, for messages.
 
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
+    Raises InputError if the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -299,10 +275,7 @@ def write_run(
 
     mark: the summary's file, one of `RUN_MARKS`.
 
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
+    Raises InputError if the folder cannot be written.
     """
     digests: dict[str, str] = {}
 

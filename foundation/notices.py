@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -131,12 +130,7 @@ class Notices:
     def __enter__(self) -> Notices:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         end = self._time.elapsed() + PARTING
         self.flush(PARTING)
         with self._changed:
@@ -205,7 +199,13 @@ class Notices:
 
     def _deliver(self) -> None:
         """Send what waits, until the context or the process ends."""
-        session = _session()
+        from requests import Session
+
+        from foundation.transport import Pace, Transport
+
+        session = Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, Transport(PATIENCE, DEADLINE, 1, Pace(None)))
         while True:
             with self._changed:
                 if self._ended:
@@ -252,17 +252,6 @@ class Notices:
             log.warning("%s: alerts cannot be kept: %s", self._path, error)
 
 
-def _session() -> Session:
-    from requests import Session
-
-    from foundation.transport import Pace, Transport
-
-    session = Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, Transport(PATIENCE, DEADLINE, 1, Pace(None)))
-    return session
-
-
 def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:
     """Whether an address took a notice."""
     from requests import RequestException
@@ -283,10 +272,7 @@ def check_url(name: str, url: str | None) -> None:
 
     name: of the setting.
 
-    Raises
-    ------
-    InputError
-        naming the setting.
+    Raises InputError naming the setting.
     """
     try:
         parts = urlsplit(url or "http://none")

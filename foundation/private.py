@@ -23,10 +23,7 @@ def keep_private(folder: Path) -> None:
     Links stay as they are, and so does what belongs to somebody else, which is said.
     Everything in it is looked at, at every start: 10,000 files take a fifth of a second.
 
-    Raises
-    ------
-    OSError
-        for a folder that cannot be made.
+    Raises OSError for a folder that cannot be made.
     """
     folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
     paths = [folder, *folder.rglob("*")]

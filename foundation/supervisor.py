@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ SOCKET = "NOTIFY_SOCKET"
 WATCHDOG = "WATCHDOG_USEC"
 WATCHDOG_PROCESS = "WATCHDOG_PID"
 PATIENCE = 1.0  # seconds that a message may take where nobody reads
-LONGEST_ADDRESS = 107  # bytes, those of a socket's name in Linux
-_FIELD = re.compile(r"[A-Z][A-Z_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,50 +27,34 @@ class Supervisor:
     """Whoever supervises this process, or nobody.
 
     address: of its socket, a path or an abstract name that begins with `@`; empty for nobody.
-    watchdog: seconds between two signs of life; none where nobody waits for them.
-
-    Raises
-    ------
-    InputError
-        for an address that is no socket's, and seconds that are not above 0.
+    watchdog: seconds between two signs of life, half of those after which a silent process is
+        ended; none where nobody waits for them, or waits for those of another process.
     """
 
     address: str = ""
     watchdog: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.address and self.address[0] not in "/@":
-            raise InputError(f"{SOCKET}: {self.address!r} is no path and no name after an @")
-        if len(os.fsencode(self.address)) > LONGEST_ADDRESS:
-            raise InputError(f"{SOCKET}: {self.address!r} is longer than a socket's name may be")
-        if self.watchdog is not None and not self.watchdog > 0:
-            raise InputError(f"watchdog: {self.watchdog} is not above 0 seconds")
-
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Supervisor:
         """The one that an environment names.
 
-        Raises
-        ------
-        InputError
-            naming the variable and what is wrong with it.
+        Raises InputError naming the variable and what is wrong with it.
         """
-        return cls(environment.get(SOCKET, ""), watchdog_seconds(environment))
+        address = environment.get(SOCKET, "")
+        if address and address[0] not in "/@":
+            raise InputError(f"{SOCKET}: {address!r} is no path and no name after an @")
+        process = _whole(environment, WATCHDOG_PROCESS)
+        microseconds = _whole(environment, WATCHDOG)
+        if microseconds is None or process not in (None, os.getpid()):
+            return cls(address)
+        return cls(address, microseconds / 2e6)
 
     def notify(self, **fields: object) -> None:
         """Tell it something, as `notify(READY=1, STATUS="waits for 15:30")`.
 
         A message that does not get through is logged and ends nothing: a supervisor that does not
         hear from the process starts it again.
-
-        Raises
-        ------
-        ValueError
-            for a field that is not upper-case letters and underscores.
         """
-        for name in fields:
-            if not _FIELD.fullmatch(name):
-                raise ValueError(f"field {name!r} is not upper-case letters and underscores")
         if not self.address:
             return
         # A field ends with its line: a value of several lines would be several fields.
@@ -87,23 +68,6 @@ class Supervisor:
                 channel.sendto("\n".join(lines).encode(errors="replace"), address)
         except OSError as error:
             log.warning("%s does not hear: %s", SOCKET, error.strerror or error)
-
-
-def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
-    """Seconds between two signs of life: half of those after which a silent process is ended.
-
-    None where nobody waits for them, or waits for those of another process.
-
-    Raises
-    ------
-    InputError
-        for a variable that is no number above 0.
-    """
-    process = _whole(environment, WATCHDOG_PROCESS)
-    microseconds = _whole(environment, WATCHDOG)
-    if microseconds is None or process not in (None, os.getpid()):
-        return None
-    return microseconds / 2e6
 
 
 def _whole(environment: Mapping[str, str], name: str) -> int | None:

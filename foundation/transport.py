@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from functools import cache
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,12 +59,7 @@ class Watch:
         self._start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
     def _start(self) -> None:
@@ -187,7 +181,7 @@ class _Repeats(Retry):
         response: Any = None,
         error: Exception | None = None,
         _pool: Any = None,
-        _stacktrace: TracebackType | None = None,
+        _stacktrace: Any = None,
     ) -> _Repeats:
         watch = _WATCH.get()
         if watch is not None and watch.over:
@@ -264,10 +258,8 @@ class Transport(HTTPAdapter):
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
         """Send a request and read all of its answer.
 
-        Raises
-        ------
-        RequestException
-            for no whole answer before the deadline, and for an answer that leads elsewhere.
+        Raises RequestException for no whole answer before the deadline, and for an answer that
+        leads elsewhere.
         """
         self._pace.wait(request.method or "", request.path_url)
         seconds = min(self._deadline, _time_left())
@@ -352,10 +344,7 @@ class Pace:
     def wait(self, method: str = "", path: str = "") -> None:
         """Wait as long as it takes, and count one request, of a method and a path.
 
-        Raises
-        ------
-        ReadTimeout
-            at once where it takes longer than the time limit leaves.
+        Raises ReadTimeout at once where it takes longer than the time limit leaves.
         """
         while True:
             with self._lock:

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.correlation import KeptCorrelations
 from trainingdata.instants import utc_text
 
 CUTS = 8  # instants at which the future is changed
@@ -93,11 +94,13 @@ class Setup:
     settings: of a backtest.
     bars: up to the end of the run.
     first: number of the instant that the run begins at.
+    correlations: of these bars, estimated once for all that is forecast.
     """
 
     settings: BacktestSettings
     bars: Bars
     first: int
+    correlations: KeptCorrelations
 
     @classmethod
     def of(cls, settings: BacktestSettings) -> Setup:
@@ -111,11 +114,11 @@ class Setup:
         bars, begin = settings.panel()
         if len(bars.times) - begin < 2:
             raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
-        return cls(settings, bars, begin)
+        return cls(settings, bars, begin, KeptCorrelations(settings.correlation.source()))
 
     def belief_table(self, forecaster: Forecaster, progress: Progress = silent) -> BeliefTable:
         """What a trader with this forecaster believes over the run."""
-        trader = self.settings.trader(forecaster)
+        trader = replace(self.settings.trader(forecaster), correlations=self.correlations)
         return self.settings.belief_table(trader, self.bars, self.first, progress)
 
     def configured_forecaster(self) -> Forecaster:

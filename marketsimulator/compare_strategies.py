@@ -58,6 +58,7 @@ from marketsimulator.results.variant_table import (
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.correlation import KeptCorrelations
 from trainingdata.coverage import print_coverage
 
 STRATEGY = "sizing.strategy"
@@ -158,11 +159,12 @@ def _run_variants(
 ) -> tuple[list[dict[str, Any]], Array, Array]:
     """The table's rows [V], equity [V, N] in USD and daily returns [V, D] of every variant."""
     traders: dict[str, Trader] = {}
+    correlations: dict[str, KeptCorrelations] = {}
     rows = []
     curves = []
     returns = []
     for (variation, variant), name in zip(variants, names, strict=True):
-        trader = _variant_trader(variant, bars, traders, progress)
+        trader = _variant_trader(variant, bars, traders, correlations, progress)
         run = simulate_trading(variant, bars, begin, name, trader, level=logging.DEBUG)
         results = Results(variant, bars, begin, run, (), 0.0)
         at, equity = run.curve()
@@ -182,14 +184,23 @@ def _run_variants(
 
 
 def _variant_trader(
-    variant: BacktestSettings, bars: Bars, traders: dict[str, Trader], progress: Progress
+    variant: BacktestSettings,
+    bars: Bars,
+    traders: dict[str, Trader],
+    correlations: dict[str, KeptCorrelations],
+    progress: Progress,
 ) -> Trader:
     """The variant's trader, with beliefs from `traders` where a variant before has the same.
 
     Beliefs depend on the bars, the forecaster, the correlation, the volatility rule and the blocks
-    of time, and on nothing else: what was forecast for one variant is not forecast again.
+    of time, and on nothing else: what was forecast for one variant is not forecast again, nor is a
+    correlation estimated twice.
     """
+    name = repr(variant.correlation)
+    if name not in correlations:
+        correlations[name] = KeptCorrelations(variant.correlation.source())
     trader = variant.trader(variant.forecaster.build(bars.symbols))
+    trader = replace(trader, correlations=correlations[name])
     rule = variant.sizing.volatility
     sources = variant.forecaster, variant.correlation, rule, trader.blocks
     key = repr((*sources, variant.data, variant.symbols))

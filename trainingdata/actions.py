@@ -48,10 +48,7 @@ class Action:
 def read_actions(path: Path) -> tuple[Action, ...]:
     """The actions of a file, in time order.
 
-    Raises
-    ------
-    DataError
-        naming the file, the row and what is wrong with it.
+    Raises DataError naming the file, the row and what is wrong with it.
     """
     try:
         if path.suffix.lower() == ".parquet":

@@ -38,11 +38,8 @@ _TETHERS = "quoted in USDT, which is taken for USD"
 def find_files(places: Sequence[Path], symbols: Sequence[str] | None) -> dict[str, Path]:
     """The bar file of each symbol in folders and among files; of all when `symbols` is None.
 
-    Raises
-    ------
-    DataError
-        for a place that is none, a symbol without a file, or two files for one symbol (both are
-        named).
+    Raises DataError for a place that is none, a symbol without a file, or two files for one symbol
+    (both are named).
     """
     names = None if symbols is None else symbols_of(symbols)
     files: dict[str, Path] = {}
@@ -123,11 +120,8 @@ def read_bars(
     places: folders of bar files, and single ones.
     unzoned: what stamps without a zone mean.
 
-    Raises
-    ------
-    DataError
-        for anything in a file that cannot be trusted, and for a symbol without a bar between start
-        and end.
+    Raises DataError for anything in a file that cannot be trusted, and for a symbol without a bar
+    between start and end.
     """
     files = find_files(places, symbols)
     # A file of several symbols is read once.

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Index, Instants, first_row
+from foundation.arrays import Array, Instants, first_row
 from foundation.counts import counted
 from foundation.errors import DataError
-from trainingdata.bars import FIELDS, Origin, check_bars, regular_bars
+from trainingdata.bars import FIELDS, Origin, check_bars, regular_bars, row_fault
 from trainingdata.heads import Head
 from trainingdata.instants import Unzoned, cell_text, instants_of_column
 from trainingdata.instruments import Instrument, Kind
@@ -36,10 +36,7 @@ def bars_of_rows(
     path: where they are from, for messages.
     unzoned: what stamps without a zone mean where the head does not say it.
 
-    Raises
-    ------
-    DataError
-        for anything in them that cannot be trusted.
+    Raises DataError for anything in them that cannot be trusted.
     """
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
@@ -102,26 +99,26 @@ def _counted(column: pd.Series, head: Head, path: str) -> tuple[Instants, str]:
     """Instants [N] of counts since 1970 in the units of the head, and the unit in words."""
     numbers = pd.to_numeric(column, errors="coerce")
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers
-    instants: Index = np.full(len(column), np.iinfo(np.int64).min)  # NaT
+    times: Instants = np.full(len(column), np.datetime64("NaT", "ns"))
     unit = head.epochs[0].unit
     for epoch in head.epochs:
         first, last = epoch.bounds
         fits = (exact.between(first, last, inclusive="left") & (exact % 1 == 0)).fillna(False)
         rows = fits.to_numpy(dtype=bool)
         if rows.any():
-            counts: Index = np.asarray(exact[rows], dtype=np.int64)
-            instants[rows] = counts * (10**9 // epoch.per_second)
+            counts = np.asarray(exact[rows], dtype=np.int64)
+            times[rows] = counts.astype(f"datetime64[{epoch.unit}]")
             unit = epoch.unit
-    times = instants.view("datetime64[ns]")
-    wrong = np.isnat(times)
-    if wrong.any():
-        row = first_row(wrong)
+    if np.isnat(times).any():
+        row = first_row(np.isnat(times))
         units = " or ".join(
             f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in head.epochs
         )
-        raise DataError(
-            f"{path}: row {row + 1}: {column.name} {cell_text(column.iloc[row])} is no count of"
-            f" {units} since 1970, as {head.vendor} writes it"
+        raise row_fault(
+            path,
+            row,
+            f"{column.name} {cell_text(column.iloc[row])} is no count of {units} since 1970, as"
+            f" {head.vendor} writes it",
         )
     return times, f"UTC, epoch {unit}"
 
@@ -167,9 +164,11 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
         # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
             row = 0 if finite.all() else first_row(~finite)
-            raise DataError(
-                f"{path}: row {row + 1}: {field} is {cell_text(frame[name].iloc[row])}, not a"
-                " number; write plain numbers, 1234.5, and leave a row out where there was no trade"
+            raise row_fault(
+                path,
+                row,
+                f"{field} is {cell_text(frame[name].iloc[row])}, not a number; write plain"
+                " numbers, 1234.5, and leave a row out where there was no trade",
             )
         columns.append(column)
     return np.stack(columns, axis=1)

@@ -12,17 +12,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from foundation.arrays import first_row
 from foundation.errors import DataError, InputError
+from trainingdata.bars import row_fault
 from trainingdata.heads import HEADS, Head, head_of
 from trainingdata.instruments import data_symbol
 
 _PRICE, _TICKER = "Price", "Ticker"  # of yfinance's first two lines
 _NAMING = {_PRICE, *(head.symbol for head in HEADS if head.symbol)}
 _SURPLUS = "\0surplus"
+_PLAIN: dict[str, Any] = {
+    "keep_default_na": False,
+    "na_values": [""],
+    "quoting": csv.QUOTE_NONE,
+    "low_memory": False,
+}
 _TOO_WIDE = re.compile(r"line (\d+), saw (\d+)")
 
 
@@ -42,17 +50,14 @@ class BarTable:
     def spellings(self) -> dict[str, str]:
         """The symbols that a column names, and how it spells them; none without such a column.
 
-        Raises
-        ------
-        DataError
-            for a row that names none, and one symbol in two spellings.
+        Raises DataError for a row that names none, and one symbol in two spellings.
         """
         if self.head.symbol not in self.frame.columns:
             return {}
         column = self.frame[self.head.symbol]
         if column.isna().any():
-            row = first_row(column.isna().to_numpy(bool)) + 1
-            raise DataError(f"{self.path}: row {row}: {self.head.symbol} is empty")
+            row = first_row(column.isna().to_numpy(bool))
+            raise row_fault(self.path, row, f"{self.head.symbol} is empty")
         cells = sorted(column.astype(str).unique())
         spelled = {_symbol_in(cell, self.head): cell for cell in cells}
         for cell in cells:
@@ -109,10 +114,8 @@ def _columns(path: Path) -> list[str]:
 def read_table(path: Path) -> BarTable:
     """The table of a file.
 
-    Raises
-    ------
-    DataError
-        for a file that cannot be read, and one in which it is unclear what a row holds.
+    Raises DataError for a file that cannot be read, and one in which it is unclear what a row
+    holds.
     """
     try:
         if path.suffix.lower() != ".parquet":
@@ -137,7 +140,7 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     if not any(names):
         raise DataError(f"{path}: the file is empty, or begins with an empty line")
     if names[0] == _PRICE:
-        return _of_yfinance(names, rest, path)
+        return _of_yfinance(text, path)
     head = head_of(names, path)
     body, columns = (text, head.columns) if head.headless else (rest, names)
     # What is a date may not be taken for a number.
@@ -164,29 +167,20 @@ def _cells(line: bytes) -> list[str]:
     return line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n").split(",")
 
 
-def _of_yfinance(names: list[str], rest: bytes, path: str) -> BarTable:
+def _of_yfinance(text: bytes, path: str) -> BarTable:
     """The table that `yfinance.download` writes: a line of fields, one of tickers, one of stamps.
 
-    Its columns stand side by side; here the tickers' rows stand one after the other.
+    Its columns stand side by side; here each row is of one ticker.
     """
-    second, _, rest = rest.partition(b"\n")
-    third, _, body = rest.partition(b"\n")
-    tickers = _cells(second)
-    stamp = _cells(third)[0]
-    if tickers[0] != _TICKER or len(tickers) != len(names):
+    try:
+        wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_PLAIN)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: cannot be read: {error}".rstrip()) from error
+    if list(wide.columns.names) != [_PRICE, _TICKER]:
         raise DataError(f"{path}: a line of fields (Price,…) has to be followed by one of tickers")
-    columns = [stamp, *(f"{name}\0{ticker}" for name, ticker in zip(names, tickers, strict=True))]
-    columns.remove(f"{_PRICE}\0{_TICKER}")
-    head = head_of([stamp, *dict.fromkeys(names[1:]), _TICKER], path)
-    frame = _frame(body, columns, (stamp,), path)
-    parts = []
-    for ticker in dict.fromkeys(tickers[1:]):
-        own = {column: column.partition("\0")[0] for column in columns if column.endswith(ticker)}
-        part = frame[[stamp, *own]].rename(columns=own)
-        # A row is there for every ticker, also where only another one traded.
-        part = part[part[list(own.values())].notna().any(axis=1)]
-        parts.append(part.assign(**{_TICKER: ticker}))
-    return BarTable(path, head, pd.concat(parts))
+    # A row is there for every ticker, also where only another one traded.
+    frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
+    return BarTable(path, head_of(list(frame.columns), path), frame)
 
 
 def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
@@ -194,24 +188,18 @@ def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) ->
 
     text: columns that are kept as text.
 
-    Raises
-    ------
-    DataError
-        for a row with more cells than headings.
+    Raises DataError for a row with more cells than headings.
     """
     if not body.strip():
         return pd.DataFrame(columns=pd.Index(names))
     try:
-        frame = pd.read_csv(
+        frame: pd.DataFrame = pd.read_csv(
             io.BytesIO(body),
             header=None,
             names=[*names, _SURPLUS],
             index_col=False,
             dtype=dict.fromkeys(text, str),
-            keep_default_na=False,
-            na_values=[""],
-            quoting=csv.QUOTE_NONE,
-            low_memory=False,
+            **_PLAIN,
         )
     except pd.errors.ParserError as error:
         found = _TOO_WIDE.search(str(error))

@@ -5,20 +5,16 @@ The panel marks a bar at the instant it became **known**; what is missing is mas
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask, first_row
-from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.sessions import in_session, known_at, stock_grid
-
-log = logging.getLogger(__name__)
 
 FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
@@ -228,16 +224,12 @@ def panel(tables: Iterable[tuple[Instrument, Instants, Array]], source: str) -> 
 def regular_bars(
     starts: Instants, values: Array, item: Instrument, path: str
 ) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] of bars that start at `starts`.
+    """Known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
 
     Bars outside regular New York hours are left out. path: where they are from, for messages.
 
-    Raises
-    ------
-    DataError
-        for anything in them that cannot be trusted.
+    Raises DataError for a start that is on another grid, and where no bar is left.
     """
-    check_bars(starts, values, path)
     ends = known_at(item.kind, starts)
     irregular = np.isnat(ends)
     # Feeds bring hours before and after the session: those are dropped. A start within the session
@@ -245,19 +237,10 @@ def regular_bars(
     misplaced = irregular & in_session(starts) if item.kind is Kind.STOCK else irregular
     if misplaced.any():
         row = first_row(misplaced)
-        raise DataError(
-            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of an hourly bar"
-            f" {_grid_advice(item, starts[row])}"
-        )
+        place = f"{utc_text(starts[row])} is no start of an hourly bar"
+        raise row_fault(path, row, f"{place} {_grid_advice(item, starts[row])}")
     if irregular.all():
         raise no_regular_hour(starts, path)
-    if irregular.any():
-        log.warning(
-            "%s: left out: %s outside regular New York hours, first %s",
-            path,
-            counted(int(irregular.sum()), "row"),
-            utc_text(starts[irregular][0]),
-        )
     return ends[~irregular], values[~irregular]
 
 
@@ -284,61 +267,39 @@ def _grid_advice(item: Instrument, start: np.datetime64) -> str:
     )
 
 
+def row_fault(path: str, row: int, what: str) -> DataError:
+    """What is wrong with a row of a file, counted from 0; path: where it is from."""
+    return DataError(f"{path}: row {row + 1}: {what}")
+
+
 def check_bars(starts: Instants, values: Array, path: str) -> None:
     """Refuse starts that do not increase, prices outside their range and volumes below zero.
 
-    Raises
-    ------
-    DataError
-        naming the row.
+    Raises DataError naming the row.
     """
     # An empty timestamp compares false with everything: without this it would pass for increasing.
     if np.isnat(starts).any():
-        raise DataError(f"{path}: row {first_row(np.isnat(starts)) + 1}: timestamp is empty")
-    step = np.diff(starts)
-    if (step <= np.timedelta64(0)).any():
-        row = first_row(step <= np.timedelta64(0)) + 1
-        word = "repeats" if step[row - 1] == np.timedelta64(0) else "is earlier than the row before"
-        stamp = utc_text(starts[row])
-        raise DataError(
-            f"{path}: row {row + 1}: timestamp {stamp} {word}; rows must increase in time"
-        )
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise DataError(
-            f"{path}: row {row + 1}: {FIELDS[column]} is {values[row, column]}, not a number"
-        )
-    low = values[:, :VOLUME] <= 0
-    if low.any():
-        row, column = np.argwhere(low)[0]
-        raise DataError(
-            f"{path}: row {row + 1}: {FIELDS[column]} is {values[row, column]:g}, a price must be"
-            " above 0"
-        )
-    if (values[:, VOLUME] < 0).any():
-        row = first_row(values[:, VOLUME] < 0)
-        raise DataError(f"{path}: row {row + 1}: volume is {values[row, VOLUME]:g}, below 0")
-    crossed = values[:, HIGH] < values[:, LOW]
-    if crossed.any():
-        row = first_row(crossed)
-        raise DataError(
-            f"{path}: row {row + 1}: high {values[row, HIGH]:g} is below low {values[row, LOW]:g}"
-        )
-    _check_range(values, path)
-
-
-def _check_range(values: Array, path: str) -> None:
-    """Refuse an open or close outside low … high: orders fill inside that range."""
-    ends = values[:, [OPEN, CLOSE]]
-    above = ends > values[:, HIGH, None] * (1 + ROUNDING)
-    below = ends < values[:, LOW, None] * (1 - ROUNDING)
-    if not (above | below).any():
-        return
-    row, column = np.argwhere(above | below)[0]
-    end = (OPEN, CLOSE)[column]
-    side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
-    price = values[row, end]
-    bound = values[row, edge]
-    raise DataError(
-        f"{path}: row {row + 1}: {FIELDS[end]} {price:.10g} is {side} {FIELDS[edge]} {bound:.10g}"
-    )
+        raise row_fault(path, first_row(np.isnat(starts)), "timestamp is empty")
+    steps = np.diff(starts)
+    if (steps <= np.timedelta64(0)).any():
+        row = first_row(steps <= np.timedelta64(0)) + 1
+        word = "is earlier than the row before" if steps[row - 1] else "repeats"
+        stamp = f"timestamp {utc_text(starts[row])}"
+        raise row_fault(path, row, f"{stamp} {word}; rows must increase in time")
+    for cells, words in (
+        (~np.isfinite(values), "not a number"),
+        (values[:, :VOLUME] <= 0, "a price must be above 0"),
+        (values < 0, "below 0"),
+    ):
+        if cells.any():
+            row, column = np.argwhere(cells)[0]
+            raise row_fault(path, row, f"{FIELDS[column]} is {values[row, column]:g}, {words}")
+    # Orders fill inside low … high: no open or close may lie outside.
+    inner = (HIGH, OPEN, CLOSE)
+    above = values[:, inner] > values[:, HIGH, None] * (1 + ROUNDING)
+    below = values[:, inner] < values[:, LOW, None] * (1 - ROUNDING)
+    if (above | below).any():
+        row, column = np.argwhere(above | below)[0]
+        side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
+        price = f"{FIELDS[inner[column]]} {values[row, inner[column]]:.10g}"
+        raise row_fault(path, row, f"{price} is {side} {FIELDS[edge]} {values[row, edge]:.10g}")

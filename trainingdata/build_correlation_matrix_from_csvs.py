@@ -69,7 +69,7 @@ class BuiltMatrix:
 
 
 def build(bars: Bars, estimator: CorrelationEstimator, threshold: float) -> BuiltMatrix:
-    """The matrix as of the last 16:00 New York at or before the panel's end, and its facts.
+    """The matrix as of the last 16:00 New York at or before the panel's end, and facts about it.
 
     threshold: correlation from which symbols, on average over a cluster, belong together.
     """
@@ -77,12 +77,14 @@ def build(bars: Bars, estimator: CorrelationEstimator, threshold: float) -> Buil
     matrix = repaired(bars.symbols, raw, boundary)
     recent = bars.until(boundary)
     daily = session_returns(recent, boundary, estimator.session_window)
-    hourly = _hourly_by_symbol(recent, estimator)
     quality = {}
     volatility = {}
-    for s, symbol in enumerate(bars.symbols):
-        quality[symbol] = _quality(recent, s, hourly[s], daily[:, s])
-        volatility[symbol] = _volatility(hourly[s], daily[:, s])
+    for members in (np.flatnonzero(~bars.crypto), np.flatnonzero(bars.crypto)):
+        if len(members):
+            hourly = hourly_returns(recent, members, estimator.hourly_window)
+            for k, s in enumerate(members.tolist()):
+                quality[bars.symbols[s]] = _quality(recent, s, hourly[:, k], daily[:, s])
+                volatility[bars.symbols[s]] = _volatility(hourly[:, k], daily[:, s])
     facts = {
         "source": bars.source,
         "session_window": estimator.session_window,
@@ -92,9 +94,8 @@ def build(bars: Bars, estimator: CorrelationEstimator, threshold: float) -> Buil
         "repaired": bool(np.abs(raw - matrix.values).max() > 1e-6),
         "threshold": threshold,
         "clusters": clusters(matrix, threshold),
-        "pairs": _pairs(matrix, threshold),
-        "quality": quality,
-        "volatility": volatility,
+        "quality": {symbol: quality[symbol] for symbol in bars.symbols},
+        "volatility": {symbol: volatility[symbol] for symbol in bars.symbols},
     }
     return BuiltMatrix(matrix, facts)
 
@@ -115,27 +116,6 @@ def clusters(matrix: CorrelationMatrix, threshold: float) -> list[list[str]]:
     for symbol, label in zip(matrix.symbols, labels, strict=True):
         groups.setdefault(int(label), []).append(symbol)
     return sorted(groups.values(), key=lambda group: (-len(group), group))
-
-
-def _hourly_by_symbol(bars: Bars, estimator: CorrelationEstimator) -> dict[int, Array]:
-    """Hourly returns [N] of every symbol by its number, on the clock of its class."""
-    hourly = {}
-    for members in (np.flatnonzero(~bars.crypto), np.flatnonzero(bars.crypto)):
-        if len(members):
-            returns = hourly_returns(bars, members, estimator.hourly_window)
-            hourly.update({int(s): returns[:, k] for k, s in enumerate(members)})
-    return hourly
-
-
-def _pairs(matrix: CorrelationMatrix, threshold: float) -> list[dict[str, Any]]:
-    """Every pair at or beyond the threshold, the closest first."""
-    pairs: list[dict[str, Any]] = []
-    for i, first in enumerate(matrix.symbols):
-        for j, second in enumerate(matrix.symbols[:i]):
-            correlation = float(matrix.values[i, j])
-            if abs(correlation) >= threshold:
-                pairs.append({"symbols": [first, second], "correlation": correlation})
-    return sorted(pairs, key=lambda pair: -abs(pair["correlation"]))
 
 
 def _quality(bars: Bars, s: int, hourly: Array, daily: Array) -> dict[str, Any]:

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from foundation.arrays import Array, Index, Instants
 from foundation.terminal import terminal
 from trainingdata.bars import CLOSE, Bars, Origin
-from trainingdata.instants import HOUR, instant, utc_text
-from trainingdata.instruments import Kind
-from trainingdata.sessions import following_bar_ends, started_at, stock_grid
+from trainingdata.instants import instant, utc_text
+from trainingdata.sessions import bars_ended, nth_bar_end_after, started_at
 
 # Share of its price by which a bar's close differs from the one before it in a jump: a split that
 # the prices are not adjusted for, a wrong row, or news.
@@ -34,8 +32,7 @@ class Coverage:
     """What was read of a symbol.
 
     symbol: as everything here spells it.
-    first: start of its first bar.
-    last: start of its last bar.
+    first, last: starts of its first and its last bar.
     bars: number of its bars.
     gaps: number of stretches between them in which the calendar has bars that are missing.
     missing: number of these bars.
@@ -64,54 +61,38 @@ class Coverage:
 def coverage(bars: Bars) -> tuple[Coverage, ...]:
     """A row for each symbol of a panel that has bars."""
     rows = []
+    # What is left out no file lacks.
     in_files = bars.with_unread()
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
-        if len(times):
-            origin = bars.origins[s] if bars.origins else None
-            listed, _ = in_files.real_bars(s)
-            rows.append(_row(item.symbol, item.kind, listed, times, values[:, CLOSE], origin))
+        if not len(times):
+            continue
+        listed, _ = in_files.real_bars(s)
+        missing = np.diff(bars_ended(item.kind, listed)) - 1
+        gap = int(missing.argmax()) if missing.any() else None
+        starts = started_at(item.kind, times)
+        changes = np.append(0.0, values[1:, CLOSE] / values[:-1, CLOSE] - 1)
+        largest = int(np.abs(changes).argmax())
+        after = None
+        if gap is not None:
+            end = nth_bar_end_after(item.kind, listed[gap : gap + 1], 1)
+            after = started_at(item.kind, end)[0]
+        row = Coverage(
+            symbol=item.symbol,
+            first=starts[0],
+            last=starts[-1],
+            bars=len(times),
+            gaps=int((missing > 0).sum()),
+            missing=int(missing.sum()),
+            longest=0 if gap is None else int(missing[gap]),
+            longest_at=after,
+            jumps=int((np.abs(changes) > JUMP).sum()),
+            largest=float(changes[largest]),
+            largest_at=starts[largest],
+            origin=bars.origins[s] if bars.origins else None,
+        )
+        rows.append(row)
     return tuple(rows)
-
-
-def _row(
-    symbol: str,
-    kind: Kind,
-    listed: Instants,
-    times: Instants,
-    closes: Array,
-    origin: Origin | None,
-) -> Coverage:
-    """Of a symbol's bars; listed: instants of those that are left out too, which no file lacks."""
-    missing = np.diff(_bar_numbers(kind, listed)) - 1
-    gap = int(missing.argmax()) if len(missing) and missing.max() > 0 else None
-    starts = started_at(kind, times)
-    after = None
-    if gap is not None:
-        after = started_at(kind, following_bar_ends(kind, listed[gap : gap + 1], 1)[0])[0]
-    changes = np.append(0.0, closes[1:] / closes[:-1] - 1)
-    largest = int(np.abs(changes).argmax())
-    return Coverage(
-        symbol,
-        starts[0],
-        starts[-1],
-        len(times),
-        int((missing > 0).sum()),
-        int(missing.sum()),
-        0 if gap is None else int(missing[gap]),
-        after,
-        int((np.abs(changes) > JUMP).sum()),
-        float(changes[largest]),
-        starts[largest],
-        origin,
-    )
-
-
-def _bar_numbers(kind: Kind, times: Instants) -> Index:
-    """The number of each bar on its calendar, [N]."""
-    if kind is Kind.CRYPTO:
-        return np.asarray((times - np.datetime64(0, "h")) // HOUR, dtype=np.int64)
-    return np.asarray(np.searchsorted(stock_grid().ends, times), dtype=np.int64)
 
 
 def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
@@ -121,45 +102,29 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
     """
     begins: dict[str, list[str]] = {}
     ends: dict[str, list[str]] = {}
+    inside = []
     for s, item in enumerate(bars.instruments):
-        times = bars.real_bars(s)[0]
+        times, _ = bars.real_bars(s)
         if not len(times):
             continue
-        first, last = times[0], times[-1]
-        if start and _has_bars(item.kind, instant(start, name="start"), first):
-            begins.setdefault(utc_text(started_at(item.kind, times[:1])[0]), []).append(item.symbol)
-        until = instant(end, name="end", end_of_day=True) if end else last
-        if _has_bars(item.kind, last + np.timedelta64(1, "ns"), until + np.timedelta64(1, "ns")):
-            ends.setdefault(utc_text(started_at(item.kind, times[-1:])[0]), []).append(item.symbol)
+        first, last = map(utc_text, started_at(item.kind, times[[0, -1]]))
+        numbers = bars_ended(item.kind, times)
+        if start:
+            before = instant(start, name="start") - np.timedelta64(1, "ns")
+            least = bars_ended(item.kind, np.array([before]))[0] + 1
+            if least < numbers[0]:
+                begins.setdefault(first, []).append(item.symbol)
+            lacking = numbers[1:] - np.maximum(numbers[:-1] + 1, least)
+            if count := int(np.maximum(lacking, 0).sum()):
+                inside.append(f"{item.symbol} {count:,}")
+        until = np.array([instant(end, name="end", end_of_day=True)]) if end else times[-1:]
+        if bars_ended(item.kind, until)[0] > numbers[-1]:
+            ends.setdefault(last, []).append(item.symbol)
     lines = [f"start: asked from {start}; {_first(s)} from {at} on" for at, s in begins.items()]
     lines += [f"end: asked until {end}; {_first(s)} up to {at} only" for at, s in ends.items()]
-    inside = _lacking(bars, start) if start else {}
     if inside:
-        counts = ", ".join(f"{symbol} {count:,}" for symbol, count in inside.items())
-        lines.append(f"bars that are missing from {start} on: {counts}")
+        lines.append(f"bars that are missing from {start} on: {', '.join(inside)}")
     return tuple(lines)
-
-
-def _lacking(bars: Bars, start: str) -> dict[str, int]:
-    """Number of bars that are missing between bars of a symbol, from a start on."""
-    counts = {}
-    for s, item in enumerate(bars.instruments):
-        times = bars.real_bars(s)[0]
-        numbers = _bar_numbers(item.kind, times)
-        least = _bar_numbers(item.kind, np.array([instant(start, name="start")]))[0]
-        missing = numbers[1:] - np.maximum(numbers[:-1] + 1, least)
-        if (count := int(missing[numbers[1:] >= least].sum())) > 0:
-            counts[item.symbol] = count
-    return counts
-
-
-def _has_bars(kind: Kind, first: np.datetime64, end: np.datetime64) -> bool:
-    """Whether the calendar has bars that become known from `first` to before `end`."""
-    if kind is Kind.CRYPTO:
-        hour = first.astype("datetime64[h]").astype("datetime64[ns]")
-        return bool((hour if hour >= first else hour + HOUR) < end)
-    grid = stock_grid().ends
-    return bool(np.searchsorted(grid, first) < np.searchsorted(grid, end))
 
 
 def _first(symbols: list[str]) -> str:

@@ -72,15 +72,9 @@ def download(
 
     A file is never half-written.
 
-    Raises
-    ------
-    DataError
-        for bars that cannot be trusted, or a symbol that the venue has none of.
-    BrokerError
-        for a venue that does not answer, or refuses; what was written stays, and a later run goes
-        on from there.
-    InputError
-        for a folder that cannot be written.
+    Raises DataError for bars that cannot be trusted, or a symbol that the venue has none of;
+    BrokerError for a venue that does not answer, or refuses; what was written stays, and a later
+    run goes on from there; InputError for a folder that cannot be written.
     """
     counts = {}
     names = dict.fromkeys(instrument(symbol).symbol for symbol in symbols)

@@ -32,15 +32,10 @@ class Epoch:
     until: str = "2200-01-01"
 
     @property
-    def per_second(self) -> int:
-        """Counts in a second."""
-        return {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[self.unit]
-
-    @property
     def bounds(self) -> tuple[int, int]:
         """The first count of `since` and of `until`."""
-        days = np.array([self.since, self.until], dtype="datetime64[s]").astype(int)
-        return int(days[0]) * self.per_second, int(days[1]) * self.per_second
+        counts = np.array([self.since, self.until], dtype=f"datetime64[{self.unit}]").astype(int)
+        return int(counts[0]), int(counts[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +134,15 @@ HEADS = (
 )
 
 
-def head_of(names: Sequence[str], path: str, heads: Sequence[Head] = HEADS) -> Head:
+def head_of(names: Sequence[str], path: str) -> Head:
     """The head under which a file is read.
 
     names: its headings, or the cells of its first line.
     path: of the file, for messages.
 
-    Raises
-    ------
-    DataError
-        for a column that is there twice, and headings that are no vendor's.
+    Raises DataError for a column that is there twice, and headings that are no vendor's.
     """
-    found = next((head for head in heads if head.fits(names)), None)
+    found = next((head for head in HEADS if head.fits(names)), None)
     if found is not None:
         doubled = next((name for name in names if names.count(name) > 1), None)
         if doubled is not None and not found.headless:
@@ -158,7 +150,7 @@ def head_of(names: Sequence[str], path: str, heads: Sequence[Head] = HEADS) -> H
         return found
     known = "; ".join(
         f"{head.vendor} {','.join((*head.stamp, *head.fields))}"
-        for head in heads
+        for head in HEADS
         if not head.headless
     )
     raise DataError(

@@ -75,10 +75,7 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
 
     A date is its midnight; with `end_of_day` its last nanosecond, because ends are inclusive.
 
-    Raises
-    ------
-    InputError
-        naming `name`, if the text is neither.
+    Raises InputError naming `name`, if the text is neither.
     """
     written = str(text).strip()
     # Of other forms, 2/10/2024 may be a day in February or in October.
@@ -114,10 +111,8 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
 def date_of(text: str) -> np.datetime64:
     """The date that a text names as YYYY-MM-DD.
 
-    Raises
-    ------
-    ValueError
-        for any other text: NumPy takes 2024, today and 20240610, a year, for dates as well.
+    Raises ValueError for any other text: NumPy takes 2024, today and 20240610, a year, for dates as
+    well.
     """
     if not _DATE.fullmatch(text):
         raise ValueError(f"{text!r} is no date (YYYY-MM-DD)")
@@ -143,10 +138,7 @@ def instants_of_column(
     before: how many rows of the file precede these.
     unzoned: what those without a zone mean.
 
-    Raises
-    ------
-    DataError
-        naming the first row without an instant, or without a zone.
+    Raises DataError naming the first row without an instant, or without a zone.
     """
 
     def fault(row: int, what: str) -> DataError:

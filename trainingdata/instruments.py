@@ -82,10 +82,7 @@ def venue_spelling(symbol: str) -> str:
 def is_coin(symbol: str) -> bool:
     """Whether a symbol is one of a coin.
 
-    Raises
-    ------
-    InputError
-        for a text that names neither a stock nor a coin.
+    Raises InputError for a text that names neither a stock nor a coin.
     """
     return instrument(symbol).kind is Kind.CRYPTO
 
@@ -101,10 +98,7 @@ def foreign_symbol(name: str) -> str:
 def symbols_of(words: Iterable[str]) -> list[str]:
     """The symbols that the words of a setting name, each once; a word may hold several, by commas.
 
-    Raises
-    ------
-    InputError
-        for a part that names none.
+    Raises InputError for a part that names none.
     """
     parts: list[str] = []
     for word in words:
@@ -118,10 +112,8 @@ def data_symbol(text: str) -> str:
     A price in tethers is taken for one in dollars. That holds for bars alone: at a venue a pair
     against the tether is another instrument.
 
-    Raises
-    ------
-    InputError
-        if the text names neither a stock nor a coin, or a coin against something else.
+    Raises InputError if the text names neither a stock nor a coin, or a coin against something
+    else.
     """
     if reason := no_dollar_pair(text):
         raise InputError(f"symbols: {reason}")
@@ -168,10 +160,7 @@ def instrument(symbol: str) -> Instrument:
     `BTCUSD`, `BTC/USD` and `BTC-USD` are one coin, `NVDA` and `BRK.B` stocks, `?037833100` is
     foreign.
 
-    Raises
-    ------
-    InputError
-        if the text is neither.
+    Raises InputError if the text is neither.
     """
     name = symbol.strip().upper()
     if _COIN.fullmatch(name):

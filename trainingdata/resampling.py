@@ -11,7 +11,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, first_row
 from foundation.errors import DataError
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hour
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hour, row_fault
 from trainingdata.instants import HOUR, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import stock_grid
@@ -64,19 +64,19 @@ def hours_of(starts: Instants, values: Array, kind: Kind, minutes: int, path: st
     A part that is missing within the file had no trade, as at the vendors that leave such parts
     out: its hour is whole without it. An hour in which the file begins or ends is not.
 
-    Raises
-    ------
-    DataError
-        for a start that is none of a bar of that length, and where no whole hour is left.
+    Raises DataError for a start that is none of a bar of that length, and where no whole hour is
+    left.
     """
     step = minutes * _MINUTE
     hour_starts = starts.astype("datetime64[h]").astype("datetime64[ns]")
     misplaced = (starts - hour_starts) % step != np.timedelta64(0)
     if misplaced.any():
         row = first_row(misplaced)
-        raise DataError(
-            f"{path}: row {row + 1}: {utc_text(starts[row])} is no start of a {minutes}-minute bar,"
-            " which most rows are; give bars of one length"
+        raise row_fault(
+            path,
+            row,
+            f"{utc_text(starts[row])} is no start of a {minutes}-minute bar, which most rows are;"
+            " give bars of one length",
         )
     ends: Instants = np.asarray(hour_starts + HOUR)
     within = np.ones(len(starts), dtype=bool)

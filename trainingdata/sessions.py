@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Index, Instants, first_row
 from foundation.errors import InputError
 from trainingdata.instants import (
     DAY,
@@ -37,6 +37,7 @@ BARS_A_YEAR = {Kind.STOCK: 252 * 7, Kind.CRYPTO: 8766}
 BARS_A_DAY = {Kind.STOCK: 7, Kind.CRYPTO: 24}
 PLACES = {Kind.STOCK: 7, Kind.CRYPTO: 48}  # that `bar_slots` tells apart
 _NEVER = np.datetime64("NaT", "ns")
+_EPOCH = np.datetime64(0, "ns")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,12 +108,27 @@ def started_at(kind: Kind, ends: Instants) -> Instants:
     return np.where(grid.ends[k] == ends, grid.starts[k], _NEVER)
 
 
+def bars_ended(kind: Kind, instants: Instants) -> Index:
+    """How many bars of the calendar have ended by each instant, [N]."""
+    if kind is Kind.CRYPTO:
+        return np.asarray((instants - _EPOCH) // HOUR, dtype=np.int64)
+    return np.asarray(np.searchsorted(stock_grid().ends, instants, side="right"), dtype=np.int64)
+
+
+def _end_of(kind: Kind, numbers: Index, instants: Instants) -> Instants:
+    """When the bars of these numbers, counted from 1, end; they follow some instants."""
+    if kind is Kind.CRYPTO:
+        return np.asarray(_EPOCH + numbers * HOUR)
+    ends = stock_grid().ends
+    if numbers.size and numbers.max() > len(ends):
+        raise beyond_calendar(instants.max())
+    return np.asarray(ends[numbers - 1])
+
+
 def last_known(kind: Kind, now: np.datetime64) -> np.datetime64:
     """When the last bar that can be known at `now` became so."""
-    if kind is Kind.CRYPTO:
-        return hour_begun(now)
-    ends = stock_grid().ends
-    return np.datetime64(ends[int(np.searchsorted(ends, now, side="right")) - 1])
+    at = np.array([now])
+    return np.datetime64(_end_of(kind, bars_ended(kind, at), at)[0])
 
 
 def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
@@ -175,9 +191,9 @@ def bar_position(kind: Kind, instants: Instants) -> Array:
     The count stands still while the market is shut.
     """
     if kind is Kind.CRYPTO:
-        return np.asarray((instants - np.datetime64(0, "h")) / HOUR)
+        return np.asarray((instants - _EPOCH) / HOUR)
     grid = stock_grid()
-    done = np.searchsorted(grid.ends, instants, side="right")
+    done = bars_ended(kind, instants)
     k = np.minimum(done, len(grid.starts) - 1)
     share = (instants - grid.starts[k]) / (grid.ends[k] - grid.starts[k])
     return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(grid.starts)))
@@ -239,25 +255,13 @@ def bar_slots(kind: Kind, instants: Instants, ahead: int) -> npt.NDArray[np.int8
 
 def following_bar_ends(kind: Kind, instants: Instants, ahead: int) -> Instants:
     """When the `ahead` bars after those that end at each instant become known, [N, ahead]."""
-    steps = np.arange(1, 1 + ahead)
-    if kind is Kind.CRYPTO:
-        return np.asarray(instants[:, None] + steps * HOUR)
-    grid = stock_grid()
-    k = np.searchsorted(grid.ends, instants)
-    if len(k) and k.max() + ahead >= len(grid.ends):
-        raise beyond_calendar(instants.max())
-    return np.asarray(grid.ends[k[:, None] + steps])
+    numbers = bars_ended(kind, instants)[:, None] + np.arange(1, 1 + ahead)
+    return _end_of(kind, numbers, instants)
 
 
 def nth_bar_end_after(kind: Kind, instants: Instants, ahead: int) -> Instants:
     """When the `ahead`-th bar of the calendar that ends after each instant becomes known, [N]."""
-    if kind is Kind.CRYPTO:
-        return np.asarray(instants.astype("datetime64[h]").astype("datetime64[ns]") + ahead * HOUR)
-    ends = stock_grid().ends
-    k = np.searchsorted(ends, instants, side="right") + ahead - 1
-    if len(k) and k.max() >= len(ends):
-        raise beyond_calendar(instants.max())
-    return np.asarray(ends[k])
+    return _end_of(kind, bars_ended(kind, instants) + ahead, instants)
 
 
 def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
@@ -338,16 +342,12 @@ def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[n
 
 def last_four_pm(now: np.datetime64) -> np.datetime64:
     """The last 16:00 New York at or before `now`, on any calendar day."""
-    marks = _all_four_pms()
-    k = int(np.searchsorted(marks, now, side="right"))
-    if not 0 < k < len(marks):
-        raise beyond_calendar(now)
-    return np.datetime64(marks[k - 1])
+    return np.datetime64(last_four_pms(np.array([now]))[0])
 
 
 def last_four_pms(instants: Instants) -> Instants:
     """The last 16:00 New York at or before each instant, [N]."""
-    return np.array([last_four_pm(now) for now in instants], dtype="datetime64[ns]")
+    return _last_of(_all_four_pms(), instants)
 
 
 def last_fridays(instants: Instants) -> Instants:
@@ -357,10 +357,16 @@ def last_fridays(instants: Instants) -> Instants:
     """
     marks = _all_four_pms()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
-    k = np.searchsorted(fridays, instants, side="right") - 1
-    if len(k) and k.min() < 0:
-        raise beyond_calendar(instants.min())
-    return np.asarray(fridays[k])
+    return _last_of(fridays, instants)
+
+
+def _last_of(marks: Instants, instants: Instants) -> Instants:
+    """The last mark at or before each instant, [N]; there is one after it as well."""
+    k = np.searchsorted(marks, instants, side="right")
+    beyond = (k == 0) | (k == len(marks))
+    if beyond.any():
+        raise beyond_calendar(instants[first_row(beyond)])
+    return np.asarray(marks[k - 1])
 
 
 @cache

@@ -12,12 +12,12 @@ import numpy as np
 from foundation.errors import DataError, InputError, nearest_or_all
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, Doubt, panel
 from trainingdata.confirmation import doubts_of, unconfirmed, without
 from trainingdata.instants import Unzoned, instant, utc_text
 from trainingdata.instruments import Kind, symbols_of
 from trainingdata.sessions import started_at
-from trainingdata.splits import SplitLike, Unconfirmed, unconfirmed_actions, unlike_trading
+from trainingdata.splits import unconfirmed_actions, unlike_trading
 from trainingdata.synthetic import SyntheticMarket
 
 Adjustment = Literal["split", "all", "raw"]
@@ -76,10 +76,7 @@ class DataSettings:
         symbols: several in one word stand between commas; none means all there are.
         zone_flag: by which a user names the zone, for messages.
 
-        Raises
-        ------
-        InputError
-            for settings or files that cannot be used.
+        Raises InputError for settings or files that cannot be used.
         """
         names = symbols_of(symbols) or None
         first = instant(start, name="start") if start else None
@@ -96,10 +93,7 @@ class DataSettings:
     def _doubted(self, bars: Bars) -> Bars:
         """The bars that others confirm, with every doubt of them in their origins.
 
-        Raises
-        ------
-        DataError
-            for a jump by the ratio of a split that was not accepted.
+        Raises DataError for a jump by the ratio of a split that was not accepted.
         """
         splits = self.splits()
         raw = self.adjustment == "raw"
@@ -113,7 +107,7 @@ class DataSettings:
             return bars
         origins = []
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
-            jumps = [one.doubt for one in found if one.symbol == item.symbol]
+            jumps = [one for one in found if one.symbol == item.symbol]
             times, values = adjusted.real_bars(s)
             starts = started_at(item.kind, times)
             doubts = doubts_of(item.symbol, starts, values, unread[s, bars.mask[s]], jumps)
@@ -121,9 +115,9 @@ class DataSettings:
             origins.append(replace(origin, doubts=doubts, unread=rows))
         return without(replace(bars, origins=tuple(origins)), unread)
 
-    def _refuse_unless_accepted(self, jumps: Sequence[SplitLike | Unconfirmed]) -> None:
+    def _refuse_unless_accepted(self, jumps: Sequence[Doubt]) -> None:
         if jumps and not self.accept_jumps:
-            one = jumps[0].doubt
+            one = jumps[0]
             more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
             raise DataError(
                 f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
@@ -133,10 +127,7 @@ class DataSettings:
     def adjusted(self, bars: Bars) -> Bars:
         """Raw prices, adjusted for the splits that are known at the panel's end.
 
-        Raises
-        ------
-        DataError
-            for a split that the prices contradict, unless jumps are accepted.
+        Raises DataError for a split that the prices contradict, unless jumps are accepted.
         """
         listed = self.corporate_actions()
         splits = _splits_of(listed)
@@ -149,10 +140,7 @@ class DataSettings:
     def bars_up_to(self, symbols: Sequence[str], now: np.datetime64) -> Bars:
         """Bars of files that were known at an instant, of symbols that have one.
 
-        Raises
-        ------
-        InputError
-            for files that cannot be used.
+        Raises InputError for files that cannot be used.
         """
         folders = [Path(folder).expanduser() for folder in self.dir]
         return read_bars(folders, symbols, end=now, unzoned=self._unzoned())
@@ -160,10 +148,7 @@ class DataSettings:
     def corporate_actions(self) -> tuple[Action, ...]:
         """Dividends and splits to apply to positions in these prices.
 
-        Raises
-        ------
-        InputError
-            for a file that cannot be used, or prices that hold dividends already.
+        Raises InputError for a file that cannot be used, or prices that hold dividends already.
         """
         if self.actions is not None and self.adjustment == "all":
             raise InputError(
@@ -239,10 +224,7 @@ def load_bars(
         whether jumps that look like a split go on, among the panel's `doubts`; else they are
         refused.
 
-    Raises
-    ------
-    InputError
-        for folders, files, symbols or dates that cannot be used, naming them.
+    Raises InputError for folders, files, symbols or dates that cannot be used, naming them.
     """
     if not folders:
         raise InputError("load_bars: no folder is given")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import groupby
@@ -30,77 +30,40 @@ RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
 _LOGS = np.log([float(ratio) for ratio in RATIOS])
 
 
-@dataclass(frozen=True, slots=True)
-class SplitLike:
-    """A jump from one bar to the next.
-
-    symbol: whose.
-    at: start of the bar after it.
-    ratio: new shares for one old share that it looks like.
-    before, after: closes around it, USD.
-    """
-
-    symbol: str
-    at: np.datetime64
-    ratio: Fraction
-    before: float
-    after: float
-
-    @property
-    def doubt(self) -> Doubt:
-        """The same as what it means for figures."""
-        ratio = f"{self.ratio.numerator}:{self.ratio.denominator}"
-        return Doubt(
-            self.symbol,
-            self.at,
-            f"looks like a split of {ratio} that the prices are not adjusted for"
-            f" ({self.after:,.2f} after {self.before:,.2f})",
-            f"what is held over it books {self.after / self.before - 1:+.0%} that nobody earned",
-            "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
-            " in data.actions",
-            jump=True,
-        )
+def _split_like(
+    symbol: str, at: np.datetime64, ratio: Fraction, before: float, after: float
+) -> Doubt:
+    """A jump between closes, USD, as of a split: new shares for one old share."""
+    return Doubt(
+        symbol,
+        at,
+        f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
+        f" adjusted for ({after:,.2f} after {before:,.2f})",
+        f"what is held over it books {after / before - 1:+.0%} that nobody earned",
+        "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
+        " in data.actions",
+        jump=True,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """A dividend, a split or both of a file that the prices around it do not show.
-
-    action: of the file.
-    at: start of the first bar after it.
-    before, after: closes around it, USD.
-    """
-
-    action: Action
-    at: np.datetime64
-    before: float
-    after: float
-
-    @property
-    def symbol(self) -> str:
-        """Whose."""
-        return self.action.symbol
-
-    @property
-    def doubt(self) -> Doubt:
-        """The same as what it means for figures."""
-        action = self.action
-        parts = [f"dividend of {action.dividend:,.2f}"] if action.dividend else []
-        parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
-        booked = (self.after * action.ratio + action.dividend) / self.before - 1
-        return Doubt(
-            self.symbol,
-            self.at,
-            f"the prices do not show the {' and '.join(parts)} of data.actions"
-            f" ({self.after:,.2f} after {self.before:,.2f})",
-            f"what is held over it books {booked:+.0%} that nobody earned",
-            "mend its row there or take it out",
-        )
+def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -> Doubt:
+    """A dividend, a split or both of a file that the closes around them, USD, do not show."""
+    parts = [f"dividend of {action.dividend:,.2f}"] if action.dividend else []
+    parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
+    booked = (after * action.ratio + action.dividend) / before - 1
+    return Doubt(
+        action.symbol,
+        at,
+        f"the prices do not show the {' and '.join(parts)} of data.actions ({after:,.2f} after"
+        f" {before:,.2f})",
+        f"what is held over it books {booked:+.0%} that nobody earned",
+        "mend its row there or take it out",
+    )
 
 
 def unlike_trading(
     bars: Bars, actions: Sequence[Action] = (), *, raw: bool = False
-) -> tuple[SplitLike | Unconfirmed, ...]:
+) -> tuple[Doubt, ...]:
     """Whatever of a symbol's prices, or of a file's actions, the other contradicts.
 
     Every jump that looks like a split and stays, by symbol and time, and then what a file
@@ -109,7 +72,7 @@ def unlike_trading(
     actions: of a file, in time order.
     raw: whether the prices are not adjusted for splits: one of the file is no doubt of theirs then.
     """
-    found: list[SplitLike | Unconfirmed] = []
+    found: list[Doubt] = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)
         starts = started_at(item.kind, times)
@@ -121,9 +84,7 @@ def unlike_trading(
     return *found, *(one for one in against if (one.symbol, one.at) not in seen)
 
 
-def unconfirmed_actions(
-    bars: Bars, actions: Sequence[Action], *, raw: bool
-) -> list[SplitLike | Unconfirmed]:
+def unconfirmed_actions(bars: Bars, actions: Sequence[Action], *, raw: bool) -> list[Doubt]:
     """What a file lists and the prices do not show, or where they are adjusted for it, show.
 
     Only what moves a price by more than `GAP` can be told from the news of a night. Special
@@ -140,7 +101,7 @@ def unconfirmed_actions(
         times, values = bars.real_bars(s)
         return started_at(bars.instruments[s].kind, times), values
 
-    found: list[SplitLike | Unconfirmed] = []
+    found: list[Doubt] = []
     for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "opens")):
         if symbol not in places:
             continue
@@ -156,9 +117,9 @@ def unconfirmed_actions(
 
 def _of_symbol(
     symbol: str, starts: Instants, values: Array, known: Sequence[np.datetime64]
-) -> list[SplitLike]:
+) -> list[Doubt]:
     closes = values[:, CLOSE]
-    found: list[SplitLike] = []
+    found: list[Doubt] = []
     back = 0
     for k in np.flatnonzero(np.abs(closes[1:] / closes[:-1] - 1) > BEYOND).tolist():
         if k < back or any(starts[k] < opens <= starts[k + 1] for opens in known):
@@ -168,7 +129,7 @@ def _of_symbol(
             back = place
         elif ratio := _ratio(values, k):
             at = np.datetime64(starts[k + 1])
-            found.append(SplitLike(symbol, at, ratio, float(closes[k]), float(closes[k + 1])))
+            found.append(_split_like(symbol, at, ratio, float(closes[k]), float(closes[k + 1])))
     return found
 
 
@@ -178,9 +139,7 @@ def _together(actions: Sequence[Action]) -> Action:
     return replace(actions[0], ratio=ratio, dividend=sum(action.dividend for action in actions))
 
 
-def _unconfirmed(
-    listed: Action, at: np.datetime64, around: Array, raw: bool
-) -> Iterator[SplitLike | Unconfirmed]:
+def _unconfirmed(listed: Action, at: np.datetime64, around: Array, raw: bool) -> Iterator[Doubt]:
     """What of a session's actions the bars [2, 5] before and after it contradict."""
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
@@ -193,9 +152,9 @@ def _unconfirmed(
         from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
     if not raw and listed.ratio != 1.0 and apart.min() > GAP >= from_split.max():
         ratio = Fraction(listed.ratio).limit_denominator(1000)
-        yield SplitLike(listed.symbol, at, ratio, before, after)
+        yield _split_like(listed.symbol, at, ratio, before, after)
     elif size > GAP and apart.min() > GAP:
-        yield Unconfirmed(listed if raw else replace(listed, ratio=1.0), at, before, after)
+        yield _not_shown(listed if raw else replace(listed, ratio=1.0), at, before, after)
 
 
 def _ratio(values: Array, k: int) -> Fraction | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,7 @@ def write_correlation(
 
     facts: what is known about the matrix, for the JSON beside it.
 
-    Raises
-    ------
-    InputError
-        for a path that cannot be written, or whose ending asks for a pickle.
+    Raises InputError for a path that cannot be written, or whose ending asks for a pickle.
     """
     refuse_pickle(path, "--output")
     table, notes = table_and_notes(path)
@@ -59,10 +55,7 @@ def write_correlation(
 def read_correlation(path: Path) -> CorrelationMatrix:
     """The matrix of `NAME.parquet` and the `NAME.json` beside it.
 
-    Raises
-    ------
-    InputError
-        for files that are not there, hold no correlation matrix, or are pickles.
+    Raises InputError for files that are not there, hold no correlation matrix, or are pickles.
     """
     refuse_pickle(path, "correlation.file")
     table, notes = table_and_notes(path)
@@ -95,28 +88,13 @@ def refuse_pickle(path: Path, name: str) -> None:
 
     name: of the setting, for the message.
 
-    Raises
-    ------
-    InputError
-        with the command that turns a trusted one into something safe.
+    Raises InputError saying how a matrix is made that is none.
     """
-    if path.suffix.lower() not in PICKLES:
-        return
-    stem = str(path.with_suffix(""))
-    # A pickle says nothing of when its matrix was known: that is when the file was written.
-    built = datetime.now(UTC)
-    if path.is_file():
-        built = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    facts = json.dumps({"as_of": f"{built:%Y-%m-%dT%H:%MZ}"})
-    convert = (
-        f'python -c \'import pandas; pandas.DataFrame(pandas.read_pickle("{path}"))'
-        f".to_parquet(\"{stem}.parquet\")' && echo '{facts}' > {stem}.json"
-    )
-    raise InputError(
-        f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix"
-        " anew with trainingdata/build_correlation_matrix_from_csvs.py, or, if you trust the file,"
-        f" convert it once: {convert}"
-    )
+    if path.suffix.lower() in PICKLES:
+        raise InputError(
+            f"{name}: {path} is a pickle, which can execute code when it is read; build the matrix"
+            " anew with trainingdata/build_correlation_matrix_from_csvs.py, which writes Parquet"
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -136,10 +114,8 @@ class StoredCorrelation:
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """The part of the matrix that the panel's symbols are in.
 
-        Raises
-        ------
-        InputError
-            where the panel ends before the matrix could be known, or has a symbol that it lacks.
+        Raises InputError where the panel ends before the matrix could be known, or has a symbol
+        that it lacks.
         """
         if self.matrix.as_of > bars.now:
             as_of = utc_text(self.matrix.as_of)
@@ -181,10 +157,7 @@ class CorrelationSettings(CorrelationEstimator):
     def source(self) -> CorrelationSource:
         """What answers with a matrix.
 
-        Raises
-        ------
-        InputError
-            for a file that cannot be used.
+        Raises InputError for a file that cannot be used.
         """
         if self.file is None:
             return self

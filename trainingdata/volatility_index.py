@@ -31,10 +31,7 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     path: a Parquet file with `timestamp` and `close`.
     key: of the setting that names it, for messages.
 
-    Raises
-    ------
-    DataError
-        for a file that cannot be read, or says something else.
+    Raises DataError for a file that cannot be read, or says something else.
     """
     try:
         table = pd.read_parquet(Path(path).expanduser())
@@ -75,16 +72,10 @@ def within_day(
 
     It moves by `response` against the index: before · (index / close) ^ -response.
 
-    Parameters
-    ----------
-    before
-        the volatility index at its close before, points.
-    index
-        the index now.
-    close
-        the index at its close before, in the units of `index`.
-    response
-        log of the volatility index per log of the index lost.
+    before: the volatility index at its close before, points.
+    index: the index now.
+    close: the index at its close before, in the units of `index`.
+    response: log of the volatility index per log of the index lost.
     """
     return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)
 

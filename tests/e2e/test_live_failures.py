@@ -191,11 +191,11 @@ def test_a_latest_price_that_is_hours_old_or_none_is_not_decided_on(
     now = here.venue.now
     assert set(data.prices(["SYA", "SYB"], now)) == {"SYA", "SYB"}
     assert data.prices(["SYA", "SYB"], now + np.timedelta64(3, "h")) == {}
-    assert "SYA: its latest price is of 2024-02-20T14:30:00Z" in caplog.text
+    assert "SYA: its latest price is of 2024-02-20T14:30Z" in caplog.text
     bar = {"t": "2024-02-20T15:00:00Z", "o": 1, "h": 1, "l": 1, "v": 1}
     for wrong in ({"c": 0}, {"c": "nan"}, {"c": "much"}, {}, {"c": 1, "t": "soon"}):
         monkeypatch.setattr(
-            data, "_latest_stocks", lambda _, wrong=wrong: {"SYA": {**bar, **wrong}}
+            data, "_asked", lambda _, items, wrong=wrong: [(items[0], {**bar, **wrong})]
         )
         with pytest.raises(BrokerError, match="latest bars of SYA: the answer makes no sense"):
             data.prices(["SYA"], now)

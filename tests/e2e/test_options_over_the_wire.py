@@ -308,7 +308,7 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
     still = here.venue.now - np.timedelta64(1, "h")
     trade = {"t": f"{still}Z", "p": 100.0}
     monkeypatch.setattr(
-        mine._data._stocks, "get_stock_latest_trade", lambda request: {UNDER: trade}
+        mine._data._bars._stocks, "get_stock_latest_trade", lambda request: {UNDER: trade}
     )
     with pytest.raises(BrokerError, match=r"the last trade of SYC: .*it is of .*, and now it is"):
         mine.index()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainingdata.bars import (
     Bars,
     check_bars,
     closes_of,
+    panel,
     regular_bars,
 )
 from trainingdata.instruments import instrument
@@ -118,14 +120,12 @@ def test_no_number_below_its_least_or_without_an_end_passes(
 
 
 @given(st.integers(1, ROWS - 1), st.integers(0, 5))
-def test_starts_that_do_not_increase_are_refused_whoever_hands_them_over(
-    row: int, hours_back: int
-) -> None:
+def test_starts_that_do_not_increase_are_refused(row: int, hours_back: int) -> None:
     starts = starts_of_a_day()
     starts[row] = starts[row - 1] - np.timedelta64(hours_back, "h")
     word = "is earlier" if hours_back else "repeats"
     with pytest.raises(DataError, match=rf"AAA: row {row + 1}: timestamp .* {word}"):
-        regular_bars(starts, coherent(0), instrument("AAA"), "AAA")
+        check_bars(starts, coherent(0), "AAA")
 
 
 @pytest.mark.parametrize("row", [0, 3, ROWS - 1])
@@ -199,34 +199,6 @@ def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     assert known.real_bars(1)[0].tolist() == known.times[1:].tolist()
 
 
-def test_a_range_of_a_file_holds_its_end_and_all_history_before_its_start(tmp_path: Path) -> None:
-    """Bars are dated by when they became known: the first of the day at 14:30."""
-    frame = pd.DataFrame(coherent(0), columns=list(FIELDS))
-    frame.insert(0, "timestamp", pd.to_datetime(starts_of_a_day()).tz_localize("UTC"))
-    frame.to_parquet(tmp_path / "aaa.parquet")
-
-    def read(start: str | None, end: str | None) -> Bars:
-        first, last = (
-            None if text is None else np.datetime64(f"2024-10-01T{text}", "ns")
-            for text in (start, end)
-        )
-        return read_bars([tmp_path], ["aaa"], start=first, end=last)
-
-    assert len(read(None, None).times) == ROWS
-    assert len(read("20:00", None).times) == ROWS, "history before the start is kept"
-    assert len(read(None, "15:30").times) == 2
-    assert len(read("15:30", "15:30").times) == 2
-    assert len(read(None, "15:29").times) == 1
-    for start, end in (("20:01", None), (None, "14:29"), ("14:31", "15:29")):
-        with pytest.raises(
-            DataError,
-            match=r"AAA has no bars between .* "
-            r"the file holds those that start from 2024-10-01T13:30Z to 2024-10-01T19:30Z, and a"
-            r" bar counts at its end$",
-        ):
-            read(start, end)
-
-
 def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -255,6 +227,10 @@ def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour(
 
 def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
     good = panel_of([[1.0, 2.0]])
+    with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
+        replace(good, values=good.values[:, :1])
+    with pytest.raises(DataError, match="none were asked for"):
+        panel([], "test")
     with pytest.raises(ValueError, match=r"mask must have shape \[S, T\] = \(1, 2\), got \(2, 2\)"):
         Bars(good.instruments, good.times, good.values, np.ones((2, 2), dtype=bool), "test")
     with pytest.raises(ValueError, match="a panel needs at least one instant"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +81,10 @@ def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
 def test_bars_after_it_change_nothing(folder: Path, market: Bars, tmp_path: Path) -> None:
     """As of an instant: what came later cannot be in it."""
     early = market.until(np.datetime64("2024-02-20T21:00", "ns"))
-    there, here = (build(bars, ESTIMATOR, 0.7) for bars in (early, early))
-    assert there.facts == here.facts
+    here = build(early, ESTIMATOR, 0.7).matrix
     words = ["--input", str(folder), "--lookback", "24", "--as-of", "2024-02-20"]
     assert command(*words, "--output", "a", cwd=tmp_path).returncode == 0
-    np.testing.assert_array_equal(read_correlation(tmp_path / "a").values, here.matrix.values)
+    np.testing.assert_array_equal(read_correlation(tmp_path / "a").values, here.values)
 
 
 def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars) -> None:
@@ -97,9 +95,8 @@ def test_quality_counts_what_is_missing_unmoved_and_without_volume(market: Bars)
     mask[0, rows[:10]] = False
     values[0, rows[-5:], :4] = values[0, rows[-6], 3]
     values[0, rows[-3:], 4] = 0
-    facts = build(
-        Bars(market.instruments, market.times, values, mask, "test"), ESTIMATOR, 0.7
-    ).facts
+    holed_bars = Bars(market.instruments, market.times, values, mask, "test")
+    facts = build(holed_bars, ESTIMATOR, 0.7).facts
     holed = facts["quality"]["SYA"]
     whole = facts["quality"]["SYB"]
     assert holed["hourly_missing"] == pytest.approx(0.11, abs=0.02)
@@ -138,23 +135,6 @@ def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> Non
     )
     with pytest.raises(InputError, match=r"the matrix has no SYB, it has SYA"):
         without.matrix_at_end(market)
-
-
-def test_the_way_out_of_a_pickle_leads_to_files_that_can_be_read(
-    tmp_path: Path, market: Bars
-) -> None:
-    matrix = ESTIMATOR.matrix_at_end(market)
-    symbols = list(matrix.symbols)
-    pd.DataFrame(matrix.values, index=symbols, columns=symbols).to_pickle(tmp_path / "old.pkl")
-    with pytest.raises(InputError) as refused:
-        read_correlation(tmp_path / "old.pkl")
-    way = (
-        str(refused.value)
-        .split("convert it once: ")[1]
-        .replace("python -c", f"{sys.executable} -c", 1)
-    )
-    subprocess.run(way, shell=True, check=True, cwd=tmp_path)
-    np.testing.assert_array_equal(read_correlation(tmp_path / "old").values, matrix.values)
 
 
 def test_files_that_are_no_matrix_are_written_over_only_when_told(
@@ -205,17 +185,14 @@ def test_naive_stamps_are_read_by_the_zone_that_a_flag_names(folder: Path, tmp_p
     np.testing.assert_array_equal(matrix.values, expected.values)
 
 
-def test_a_pickle_is_refused_with_the_reason_and_a_way_out(tmp_path: Path, folder: Path) -> None:
+def test_a_pickle_is_refused_with_the_reason(tmp_path: Path, folder: Path) -> None:
     """Nothing is read that could execute code."""
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
     for attempt in (
         lambda: read_correlation(tmp_path / "matrix.pkl"),
         lambda: CorrelationSettings(file=str(tmp_path / "matrix.pkl")).source(),
     ):
-        with pytest.raises(
-            InputError,
-            match=r"can execute code when it is read; build the matrix anew .* python -c",
-        ):
+        with pytest.raises(InputError, match=r"can execute code when it is read; build the matrix"):
             attempt()
     done = command("--input", str(folder), "--output", "matrix.pkl", cwd=tmp_path)
     assert done.returncode == 2

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf
 
-from foundation.arrays import Array32, Instants
+from foundation.arrays import Array32, Instants, Mask
 from foundation.errors import InputError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
@@ -131,16 +131,18 @@ def test_a_kept_history_is_estimated_anew_for_other_days_and_another_end(market:
         np.testing.assert_array_equal(matrices, expected)
 
 
+def with_mask(bars: Bars, mask: Mask) -> Bars:
+    return replace(bars, values=np.where(mask[:, :, None], bars.values, np.nan), mask=mask)
+
+
 def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
     """Hiding one bar in seven of a symbol must not pull its correlation towards zero."""
     estimator = CorrelationEstimator(hourly_window=200)
     mask = market.mask.copy()
     own = np.flatnonzero(mask[0])
     mask[0, own[::7]] = False
-    values = np.where(mask[:, :, None], market.values, np.nan)
-    sparse = Bars(market.instruments, market.times, values, mask, "test")
     whole = estimator.matrix_at_end(market).values[0, 1]
-    thinned = estimator.matrix_at_end(sparse).values[0, 1]
+    thinned = estimator.matrix_at_end(with_mask(market, mask)).values[0, 1]
     assert thinned > 0.6 * whole
 
 
@@ -204,29 +206,16 @@ def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
     np.testing.assert_allclose(session_returns(bars, boundary, 3), expected, rtol=1e-12)
     mask = bars.mask.copy()
     mask[1, (bars.times > marks[1] - np.timedelta64(24, "h")) & (bars.times <= marks[1])] = False
-    holed = Bars(
-        bars.instruments, bars.times, np.where(mask[:, :, None], bars.values, np.nan), mask, "test"
-    )
-    found = session_returns(holed, boundary, 3)
+    found = session_returns(with_mask(bars, mask), boundary, 3)
     np.testing.assert_array_equal(np.isnan(found), [[False, True], [False, True], [False, False]])
     just = mask.copy()
     just[1, np.searchsorted(bars.times, marks[1] - np.timedelta64(23, "h"))] = True
-    kept = Bars(
-        bars.instruments, bars.times, np.where(just[:, :, None], bars.values, np.nan), just, "test"
-    )
-    assert np.isfinite(session_returns(kept, boundary, 3)).all(), "a bar of that day is its price"
+    kept = session_returns(with_mask(bars, just), boundary, 3)
+    assert np.isfinite(kept).all(), "a bar of that day is its price"
     first = mask.copy()
     first[0, bars.times < marks[0]] = False
-    late = Bars(
-        bars.instruments,
-        bars.times,
-        np.where(first[:, :, None], bars.values, np.nan),
-        first,
-        "test",
-    )
-    assert np.isfinite(session_returns(late, boundary, 3)[:, 0]).all(), (
-        "its first bar is one as well"
-    )
+    late = session_returns(with_mask(bars, first), boundary, 3)
+    assert np.isfinite(late[:, 0]).all(), "its first bar is one as well"
 
 
 @pytest.mark.parametrize(

@@ -401,15 +401,6 @@ def test_rows_outside_sessions_of_which_none_opens_or_closes_are_counted(
     assert says in refusal(path, NEW_YORK)
 
 
-def test_an_hour_that_the_clock_shows_twice_or_never_is_refused_where_the_order_does_not_tell(
-    tmp_path: Path,
-) -> None:
-    for day, hours in (("11-03", (0, 1, 2)), ("03-10", (1, 2, 3))):
-        rows = [f"2024-{day} 0{hour}:00,5,5,5,5,1" for hour in hours]
-        path = put(tmp_path, text(rows), "AAAUSD.csv")
-        assert f"is there twice or never on the clock of {NEW_YORK}" in refusal(path, NEW_YORK)
-
-
 @pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])
 def test_a_zone_that_is_none_or_has_no_summer_is_refused_by_name(zone: str) -> None:
     with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):

@@ -36,14 +36,29 @@ def by_hand(
 
 
 def test_an_hour_is_its_first_open_extremes_last_close_and_whole_volume() -> None:
+    rows = [[10, 12, 9, 11, 1], [11, 15, 11, 14, 2], [14, 14, 8, 9, 3], [9, 10, 9, 10, 4]]
     starts = starts_at("13:30", "13:45", "14:00", "14:15")
-    values = np.array(
-        [[10, 12, 9, 11, 1], [11, 15, 11, 14, 2], [14, 14, 8, 9, 3], [9, 10, 9, 10, 4]], dtype=float
-    )
-    hours = hours_of(starts, values, Kind.STOCK, 15, "AAA")
-    assert hours.times.tolist() == starts_at("14:30").tolist()
+    hours = hours_of(starts, np.array(rows, dtype=float), Kind.STOCK, 15, "AAA")
     assert hours.values.tolist() == [[10, 15, 8, 10, 10]]
-    assert (hours.outside, hours.cut, hours.lacking) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "starts", "ends", "outside", "cut", "lacking"),
+    [
+        (15, "13:30 13:45 14:00 14:15", "14:30", 0, 0, 0),
+        # The hours in which the file begins and ends; the part of 15:10 had no trade.
+        (10, "13:40 14:30 14:40 14:50 15:00 15:20 15:30", "15:30", 0, 2, 1),
+        # The half hour before the close is whole, what lies after it is none of the session's.
+        (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
+    ],
+)
+def test_whole_hours_are_made_and_the_rest_is_counted(
+    minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
+) -> None:
+    at = starts_at(*starts.split())
+    hours = hours_of(at, parts(len(at)), Kind.STOCK, minutes, "AAA")
+    assert hours.times.tolist() == starts_at(*ends.split()).tolist()
+    assert (hours.outside, hours.cut, hours.lacking) == (outside, cut, lacking)
 
 
 @given(
@@ -87,21 +102,6 @@ def test_hours_are_those_of_a_slow_loop_whatever_parts_are_missing(
         == np.array([end for end, _ in expected], dtype="datetime64[ns]").tolist()
     )
     assert hours.values.tolist() == [bar for _, bar in expected]
-
-
-def test_an_hour_in_which_the_file_begins_or_ends_is_left_out_and_counted() -> None:
-    starts = starts_at("13:40", *(f"14:{m}" for m in (30, 40, 50)), "15:00", "15:20", "15:30")
-    hours = hours_of(starts, parts(7), Kind.STOCK, 10, "AAA")
-    assert hours.times.tolist() == starts_at("15:30").tolist()
-    assert hours.cut == 2
-    assert hours.lacking == 1, "the part of 15:10 had no trade"
-
-
-def test_the_half_hour_before_the_close_is_whole_and_what_lies_after_it_is_left_out() -> None:
-    starts = starts_at("18:30", "19:00", "19:30", "20:00", "20:30")
-    hours = hours_of(starts, parts(5), Kind.STOCK, 30, "AAA")
-    assert hours.times.tolist() == starts_at("19:30", "20:00").tolist()
-    assert (hours.outside, hours.cut, hours.lacking) == (2, 0, 0)
 
 
 def test_a_shortened_session_ends_with_its_own_close() -> None:

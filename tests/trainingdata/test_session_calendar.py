@@ -178,23 +178,6 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
     assert holding_end(Kind.CRYPTO, at64(at), "session") == at64(hour + 24 * HOUR)
 
 
-def test_a_session_long_interval_late_in_the_day_by_hand() -> None:
-    """From 15:30 to 15:30; from a half-day's last decision to its counterpart; into a half-day,
-    to its last.
-    """
-    stock = Kind.STOCK
-    for now, end in (
-        ("2024-10-01T19:30", "2024-10-02T19:30"),
-        ("2024-10-01T19:45", "2024-10-02T19:30"),
-        ("2024-10-01T23:00", "2024-10-02T19:30"),
-        ("2024-10-04T19:30", "2024-10-07T19:30"),
-        ("2024-11-29T17:30", "2024-12-02T17:30"),
-        ("2024-11-27T19:30", "2024-11-29T17:30"),
-        ("2024-11-27T16:30", "2024-11-29T16:30"),
-    ):
-        assert holding_end(stock, np.datetime64(now, "ns"), "session") == np.datetime64(end, "ns")
-
-
 @given(moments())
 def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_a_half_day(
     at: datetime,

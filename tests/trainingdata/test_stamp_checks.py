@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.arrays import Instants
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError
 from trainingdata.instants import Unzoned, instants_of_column
 from trainingdata.instruments import Kind
 from trainingdata.sessions import stock_grid
@@ -186,16 +186,6 @@ def test_a_cell_that_says_no_instant_for_certain_is_refused_by_its_row(
 ) -> None:
     with pytest.raises(DataError, match=f"^a.csv: {says}"):
         read(cells, zone, dtype)
-
-
-def test_a_zone_is_utc_or_a_place() -> None:
-    for zone in (None, "UTC", NEW_YORK):
-        assert Unzoned(zone).zone == zone
-    for zone in ("EST", "Etc/Nowhere", "../UTC", "America"):
-        with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):
-            Unzoned(zone, "data.zone")
-    assert "data.zone" in Unzoned(None, "data.zone").advice
-    assert not Unzoned().advice
 
 
 @pytest.mark.parametrize(("hours", "says"), [(-1, "1 h too early"), (2, "2 h too late")])

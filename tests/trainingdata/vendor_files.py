@@ -63,7 +63,8 @@ def frame_of(head: Head, bars: pd.DataFrame, *symbols: str, typed: bool = False)
     if head.epochs:
         nanoseconds = stamps.dt.as_unit("ns").astype("int64")
         late = (stamps >= head.epochs[-1].since) if len(head.epochs) > 1 else stamps.notna()
-        counts = [nanoseconds // (10**9 // epoch.per_second) for epoch in head.epochs]
+        per_count = {"ms": 10**6, "us": 10**3, "ns": 1}
+        counts = [nanoseconds // per_count[epoch.unit] for epoch in head.epochs]
         data[head.stamp[0]] = counts[-1].where(late, counts[0])
     elif head.zone:
         parts = (head.form or "%Y-%m-%d %H:%M:%S").split()

@@ -48,12 +48,8 @@ class BarFeed:
         whose older bars have changed since, as by a split, is requested anew; where its history is
         not there any more, its bars end where they ended.
 
-        Raises
-        ------
-        DataError
-            for bars that cannot be trusted, or none at all.
-        BrokerError
-            for a venue that does not answer, or refuses.
+        Raises DataError for bars that cannot be trusted, or none at all; BrokerError for a venue
+        that does not answer, or refuses.
         """
         since = history_start(now, self._days)
         self._forget_before(since)

@@ -53,10 +53,7 @@ class Keys:
     def of(cls, environment: Mapping[str, str]) -> Keys:
         """The keys in an environment.
 
-        Raises
-        ------
-        InputError
-            naming the variable that is missing, or that holds what no key does.
+        Raises InputError naming the variable that is missing, or that holds what no key does.
         """
         missing = [name for name in (KEY, SECRET) if not environment.get(name, "").strip()]
         if missing:
@@ -209,11 +206,8 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
 
     request: what is requested, for the message.
 
-    Raises
-    ------
-    BrokerError
-        saying what was requested of whom, and what came back; `AccessRefused` where keys open
-        nothing, `AnswerRefused` for a `SenselessAnswer`.
+    Raises BrokerError saying what was requested of whom, and what came back; `AccessRefused` where
+    keys open nothing, `AnswerRefused` for a `SenselessAnswer`.
     """
     from alpaca.common.exceptions import APIError
 

@@ -42,10 +42,7 @@ class Needed(Generic[T]):
     def of(self, entry: Mapping[str, Any]) -> T:
         """What the field says.
 
-        Raises
-        ------
-        SenselessAnswer
-            for a field that is missing, empty, or not understood.
+        Raises SenselessAnswer for a field that is missing, empty, or not understood.
         """
         value = entry.get(self.name)
         if value is None or value == "":
@@ -71,10 +68,7 @@ class Optional(Generic[T]):
     def of(self, entry: Mapping[str, Any]) -> T:
         """What the field says, or what its absence means.
 
-        Raises
-        ------
-        SenselessAnswer
-            for a value that is not understood.
+        Raises SenselessAnswer for a value that is not understood.
         """
         value = entry.get(self.name)
         if value is None or value == "":
@@ -87,10 +81,7 @@ class Optional(Generic[T]):
 def as_mapping(answer: Any) -> Mapping[str, Any]:
     """An answer that has fields.
 
-    Raises
-    ------
-    SenselessAnswer
-        for any other.
+    Raises SenselessAnswer for any other.
     """
     if not isinstance(answer, Mapping):
         raise SenselessAnswer(f"it is {answer!r}")

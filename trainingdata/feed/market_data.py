@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Table = tuple[Instrument, Instants, Array]
 Rows = list[dict[str, Any]]
+Latest = TypeVar("Latest")
 
 OLDEST_PRICE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
@@ -50,6 +51,11 @@ class LastTrade:
             raise ValueError(f"the last trade was at {self.price}, which is no price")
         if np.isnat(self.at):
             raise ValueError("the last trade has no instant")
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> LastTrade:
+        """What a row of the venue's answer says."""
+        return cls(float(TradeEntry.price.of(row)), TradeEntry.at.of(row))
 
 
 class MarketData:
@@ -89,48 +95,23 @@ class MarketData:
         A symbol of which the venue has no bar is left out, and so is one whose latest bar began
         more than two hours before `now`, or after it: its price is no latest one.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or refuses.
+        Raises BrokerError for a venue that does not answer, or refuses.
         """
         closes: dict[str, float] = {}
-        stocks, coins = self._by_kind(symbols)
-        for items, request in ((stocks, self._latest_stocks), (coins, self._latest_coins)):
-            if not items:
-                continue
-            names = {venue_spelling(item.symbol): item.symbol for item in items}
-            with translated_errors(f"latest bars of {_names(items)}", self._settings, self._keys):
-                for symbol, bar in request(names).items():
-                    starts, values = _arrays([bar])
-                    if not 0 < values[0, CLOSE] < np.inf:
-                        raise ValueError(f"a price of {symbol} is {bar['c']!r}")
-                    if abs(now - starts[0]) > OLDEST_PRICE:
-                        log.warning("%s: its latest price is of %s", symbol, bar["t"])
-                        continue
-                    closes[symbol] = float(values[0, CLOSE])
+        for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
+            start, close = bar
+            if abs(now - start) > OLDEST_PRICE:
+                log.warning("%s: its latest price is of %s", symbol, utc_text(start))
+            else:
+                closes[symbol] = close
         return closes
 
     def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
         """The last trade of each symbol that has one.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, or refuses.
+        Raises BrokerError for a venue that does not answer, or refuses.
         """
-        trades: dict[str, LastTrade] = {}
-        stocks, coins = self._by_kind(symbols)
-        for items, request in ((stocks, self._stock_trades), (coins, self._coin_trades)):
-            if not items:
-                continue
-            names = {venue_spelling(item.symbol): item.symbol for item in items}
-            with translated_errors(f"last trades of {_names(items)}", self._settings, self._keys):
-                for name, entry in request(list(names)).items():
-                    if name in names:
-                        price = float(TradeEntry.price.of(entry))
-                        trades[names[name]] = LastTrade(price, TradeEntry.at.of(entry))
-        return trades
+        return dict(self._latest("latest trade", symbols, LastTrade.of))
 
     def tables(
         self,
@@ -147,20 +128,13 @@ class MarketData:
         grace: an hour that closed no longer than this ago, and whose last half is not there, is
         left out: it may still come.
 
-        Raises
-        ------
-        DataError
-            for bars that cannot be trusted.
-        BrokerError
-            for a venue that does not answer, or refuses.
+        Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
+        answer, or refuses.
         """
-        stocks, coins = self._by_kind(symbols)
         tables = []
-        for items, request in ((stocks, self._half_hours), (coins, self._hours)):
-            if not items:
-                continue
+        for items in self._by_kind(symbols):
             with translated_errors(f"bars of {_names(items)}", self._settings, self._keys):
-                rows_by_item = request(items, _moment(since), _moment(now))
+                rows_by_item = self._bars(items, _moment(since), _moment(now))
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
                 times, values = _known_bars(item, starts, values, now, grace)
@@ -171,12 +145,8 @@ class MarketData:
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
         """Hourly bars that begin from `since` on and were known at `now`, as a panel.
 
-        Raises
-        ------
-        DataError
-            for bars that cannot be trusted, and where no symbol has one.
-        BrokerError
-            for a venue that does not answer, or refuses.
+        Raises DataError for bars that cannot be trusted, and where no symbol has one; BrokerError
+        for a venue that does not answer, or refuses.
         """
         tables = self.tables(symbols, since, now)
         if not tables:
@@ -186,8 +156,8 @@ class MarketData:
             )
         return panel(tables, f"bars of {self._settings.url_override or 'Alpaca'}")
 
-    def _by_kind(self, symbols: Sequence[str]) -> tuple[list[Instrument], list[Instrument]]:
-        """Stocks and coins, each once."""
+    def _by_kind(self, symbols: Sequence[str]) -> list[list[Instrument]]:
+        """Stocks and coins, each once, where there are any."""
         items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
         stocks = [item for item in items if item.kind is Kind.STOCK]
         coins = [item for item in items if item.kind is Kind.CRYPTO]
@@ -196,71 +166,61 @@ class MarketData:
                 f"{KEY}: not set in the environment; bars of {stocks[0].symbol} need {KEY} and"
                 f" {SECRET}"
             )
-        return stocks, coins
+        return [items for items in (stocks, coins) if items]
 
-    def _latest_stocks(self, names: dict[str, str]) -> dict[str, Any]:
+    def _latest(
+        self, what: str, symbols: Sequence[str], of: Callable[[Any], Latest]
+    ) -> list[tuple[str, Latest]]:
+        """What the latest bar or trade of each symbol says, where the venue has one."""
+        found: list[tuple[str, Latest]] = []
+        for items in self._by_kind(symbols):
+            with translated_errors(f"{what}s of {_names(items)}", self._settings, self._keys):
+                answer = self._asked(what.replace(" ", "_"), items)
+                found += [(item.symbol, of(row)) for item, row in answer]
+        return found
+
+    def _asked(
+        self, what: str, items: Sequence[Instrument], **options: Any
+    ) -> list[tuple[Instrument, Any]]:
+        """What the venue answers about each of some stocks, or coins; `bars`, or `latest_trade`."""
+        from alpaca.data import requests
         from alpaca.data.enums import DataFeed
-        from alpaca.data.requests import StockLatestBarRequest
 
-        request = StockLatestBarRequest(symbol_or_symbols=list(names), feed=DataFeed(self._feed))
-        answer = self._stocks.get_stock_latest_bar(request)
-        return {names[name]: bar for name, bar in answer.items() if name in names}
+        stocks = items[0].kind is Kind.STOCK
+        kind, client = ("stock", self._stocks) if stocks else ("crypto", self._coins)
+        form = getattr(requests, f"{kind}_{what}_request".title().replace("_", ""))
+        if stocks:
+            options["feed"] = DataFeed(self._feed)
+        names = {venue_spelling(item.symbol): item for item in items}
+        request = form(symbol_or_symbols=list(names), **options)
+        answer = getattr(client, f"get_{kind}_{what}")(request)
+        return [(item, answer[name]) for name, item in names.items() if name in answer]
 
-    def _latest_coins(self, names: dict[str, str]) -> dict[str, Any]:
-        from alpaca.data.requests import CryptoLatestBarRequest
-
-        request = CryptoLatestBarRequest(symbol_or_symbols=list(names))
-        answer = self._coins.get_crypto_latest_bar(request)
-        return {names[name]: bar for name, bar in answer.items() if name in names}
-
-    def _stock_trades(self, names: list[str]) -> Any:
-        from alpaca.data.enums import DataFeed
-        from alpaca.data.requests import StockLatestTradeRequest
-
-        request = StockLatestTradeRequest(symbol_or_symbols=names, feed=DataFeed(self._feed))
-        return self._stocks.get_stock_latest_trade(request)
-
-    def _coin_trades(self, names: list[str]) -> Any:
-        from alpaca.data.requests import CryptoLatestTradeRequest
-
-        request = CryptoLatestTradeRequest(symbol_or_symbols=names)
-        return self._coins.get_crypto_latest_trade(request)
-
-    def _half_hours(
+    def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, Rows]]:
+        """Half-hours of stocks, hours of coins."""
         from alpaca.data.enums import Adjustment as Adjusted
-        from alpaca.data.enums import DataFeed
-        from alpaca.data.requests import StockBarsRequest
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
-        request = StockBarsRequest(
-            symbol_or_symbols=[item.symbol for item in items],
-            timeframe=TimeFrame(30, TimeFrameUnit.Minute),
-            start=start,
-            end=end,
-            adjustment=Adjusted(self._adjustment),
-            feed=DataFeed(self._feed),
+        if items[0].kind is Kind.CRYPTO:
+            return self._asked("bars", items, timeframe=TimeFrame.Hour, start=start, end=end)
+        adjustment = Adjusted(self._adjustment)
+        half_hours = TimeFrame(30, TimeFrameUnit.Minute)
+        return self._asked(
+            "bars", items, timeframe=half_hours, start=start, end=end, adjustment=adjustment
         )
-        answer = self._stocks.get_stock_bars(request)
-        return [(item, answer.get(item.symbol, [])) for item in items]
-
-    def _hours(
-        self, items: Sequence[Instrument], start: datetime, end: datetime
-    ) -> list[tuple[Instrument, Rows]]:
-        from alpaca.data.requests import CryptoBarsRequest
-        from alpaca.data.timeframe import TimeFrame
-
-        names = {item: venue_spelling(item.symbol) for item in items}
-        request = CryptoBarsRequest(
-            symbol_or_symbols=list(names.values()), timeframe=TimeFrame.Hour, start=start, end=end
-        )
-        answer = self._coins.get_crypto_bars(request)
-        return [(item, answer.get(name, [])) for item, name in names.items()]
 
 
 def _names(items: Sequence[Instrument]) -> str:
     return ", ".join(item.symbol for item in items)
+
+
+def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
+    starts, values = _arrays([row])
+    if not 0 < values[0, CLOSE] < np.inf:
+        raise ValueError(f"a price is {row['c']!r}")
+    return starts[0], float(values[0, CLOSE])
 
 
 def _arrays(rows: Rows) -> tuple[Instants, Array]:
@@ -275,8 +235,8 @@ def _known_bars(
 ) -> tuple[Instants, Array]:
     """Known-at instants [N] and values [N, 5] of an instrument's hours that were known at `now`."""
     source = f"bars of {item.symbol}"
+    check_bars(starts, values, source)
     if item.kind is Kind.STOCK:
-        check_bars(starts, values, source)
         starts, values = _regular_hours(starts, values, now - grace)
     if not len(starts):
         return starts, values

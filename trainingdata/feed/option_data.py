@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 
 from foundation.errors import SenselessAnswer
 from trainingdata.bars import CLOSE
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
-from trainingdata.feed.fields import QuoteEntry, TradeEntry
+from trainingdata.feed.fields import QuoteEntry
 from trainingdata.feed.market_data import MarketData
 from trainingdata.feed.pages import checked_pages
 from trainingdata.instants import utc_text
@@ -40,53 +39,42 @@ class OptionData:
     def __init__(
         self, settings: BrokerSettings, keys: Keys, feed: Feed, underlying: str, scale: float
     ) -> None:
-        from alpaca.data.historical import OptionHistoricalDataClient, StockHistoricalDataClient
+        from alpaca.data.historical import OptionHistoricalDataClient
 
         self._settings = settings
         self._keys = keys
-        self._feed = feed
         self._underlying = underlying
         self._scale = scale
-        options: dict[str, Any] = {"raw_data": True, "url_override": settings.address}
-        contracts = OptionHistoricalDataClient(keys.key, keys.secret, **options)
-        self._options = checked_pages(settings.secure_client(contracts))
-        stocks = StockHistoricalDataClient(keys.key, keys.secret, **options)
-        self._stocks = checked_pages(settings.secure_client(stocks))
+        client = OptionHistoricalDataClient(
+            keys.key, keys.secret, raw_data=True, url_override=settings.address
+        )
+        self._options = checked_pages(settings.secure_client(client))
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
     def index(self, now: np.datetime64) -> float:
         """The last trade of the stock, times the scale, points.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer, has no trade, or none of the minutes before `now`.
+        Raises BrokerError for a venue that does not answer, has no trade, or none of the minutes
+        before `now`.
         """
-        from alpaca.data.enums import DataFeed
-        from alpaca.data.requests import StockLatestTradeRequest
-
+        trade = self._bars.last_trades([self._underlying]).get(self._underlying)
         with translated_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
-            request = StockLatestTradeRequest(
-                symbol_or_symbols=self._underlying, feed=DataFeed(self._feed)
-            )
-            trade = self._stocks.get_stock_latest_trade(request)[self._underlying]
-            at = TradeEntry.at.of(trade)
-            if now - at > OLDEST_TRADE:
-                raise SenselessAnswer(f"it is of {utc_text(at)}, and now it is {utc_text(now)}")
-            return float(TradeEntry.price.of(trade)) * self._scale
+            if trade is None:
+                raise SenselessAnswer("there is none")
+            if now - trade.at > OLDEST_TRADE:
+                raise SenselessAnswer(
+                    f"it is of {utc_text(trade.at)}, and now it is {utc_text(now)}"
+                )
+            return trade.price * self._scale
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
         """The stock's last close of a session, times the scale, points.
 
         None where there is no such session, or where its end is not known.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
-        DataError
-            for bars that cannot be trusted.
+        Raises BrokerError for a venue that does not answer; DataError for bars that cannot be
+        trusted.
         """
         session = session_of(np.datetime64(day, "D"))
         if session is None or now < session.closes:
@@ -107,10 +95,7 @@ class OptionData:
         An option without a quote is left out, and so is one whose quote is more than 20 minutes
         older than `now`, or does not say when it was.
 
-        Raises
-        ------
-        BrokerError
-            for a venue that does not answer.
+        Raises BrokerError for a venue that does not answer.
         """
         from alpaca.data.requests import OptionLatestQuoteRequest
 
