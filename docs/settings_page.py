@@ -1,4 +1,4 @@
-"""Write docs/SETTINGS.md: every key of every configuration, from the code and the YAML themselves.
+"""Write docs/SETTINGS.md: every key of every configuration, from the classes and the YAML.
 
 make settings-page
 """
@@ -6,12 +6,12 @@ make settings-page
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from omegaconf import OmegaConf
 
 from event_contracts.compare import ComparisonSettings
 from event_contracts.live.settings import KalshiTradingSettings
@@ -21,8 +21,8 @@ from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
-from foundation.compose import CONFIGS, composed_config
-from foundation.settings_page import HEAD, Row, field_types, rows_of
+from foundation.compose import CONFIGS
+from foundation.settings_page import bases_of, classes_of, own_keys, table_of
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings
@@ -57,88 +57,67 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
 
 INTRODUCTION = """# Settings
 
-Made by `make settings-page` from `configs/*.yaml` and the settings classes: change those, not this
-page. A setting is a word `key=value` on a command's line, such as `sizing.fraction=0.25`; one that
-its file does not have is written `+key=value`, and a list in quotes, `'symbols=[NVDA,AAPL]'`.
+Made by `make settings-page` from the settings classes and `configs/*.yaml`: change those, not this
+page. A setting is a word `key=value` on a command's line, such as `sizing.fraction=0.25`; a list
+stands in quotes, `'symbols=[NVDA,AAPL]'`, one that its file does not have is written `+key=value`.
 
-*Bounds* are what the class takes with all other keys at their defaults; a key without them may
-still be refused by what it belongs to, as its meaning says. What a meaning calls none is `null`,
-`$NAME` is a variable of the environment, TIME the start of the run. A key whose type is empty is
-`null` unless it is given."""
+First the configurations, each with the classes that its keys are of, then every class once. A
+default is the class's; what a configuration's file says instead stands below its table, where
+`${oc.env:NAME,…}` is a variable of the environment. None is `null`."""
 
 
 def page() -> str:
     """The page as it should be now."""
-    parts = [INTRODUCTION, _contents()]
-    for name in CLASSES:
-        parts.append(_section(name))
-        if name == "backtest":
-            parts.append(_forecasters())
+    own = {kinds[0] for kinds in CLASSES.values()}
+    parts = [INTRODUCTION, *(_section(name) for name in CLASSES), "# Classes"]
+    for name, kind in sorted(_all_classes().items()):
+        if kind not in own:
+            about = cast(str, kind.__doc__).splitlines()[0]
+            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
     return "\n\n".join(parts) + "\n"
 
 
-def _contents() -> str:
-    return "Configurations: " + ", ".join(f"[{name}](#{name})" for name in CLASSES) + "."
+def key_count() -> int:
+    """Keys of all tables: those of each class once, and those that a file alone has."""
+    in_classes = sum(len(own_keys(kind)) for kind in _all_classes().values())
+    return in_classes + sum(len(_beside(name)) for name in CLASSES)
+
+
+def _all_classes() -> dict[str, type[Any]]:
+    every = (kind for kinds in CLASSES.values() for kind in kinds)
+    return {name: each for kind in every for name, each in classes_of(kind).items()}
+
+
+def _bases_text(bases: Iterable[type[Any]]) -> str:
+    words = [f"[{each.__name__}](#{each.__name__.lower()})" for each in bases]
+    return f" Every key of {' and '.join(words)} is one here too." if words else ""
 
 
 def _section(name: str) -> str:
-    """A configuration: what its file says it is for, and its keys but for those of its base."""
-    lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
-    about = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        about.append(line.removeprefix("# "))
-    rows = _rows(name)
-    for base in _bases(name):
-        there = {row.line for row in _rows(base)}
-        rows = [row for row in rows if row.line not in there]
-        about.append(f"Every key of [{base}](#{base}) that is not below is one here too.")
-    return "\n".join([f"## {name}", "", *about, "", HEAD, *(row.line for row in rows)])
-
-
-def _bases(name: str) -> list[str]:
-    """The configurations whose keys this one has as well."""
-    listed = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["defaults"]
-    bases = [word for word in listed if isinstance(word, str) and word in CLASSES]
-    contracts = AutoscalingSettings in CLASSES[name] and name != "autoscaling"
-    return [*bases, "autoscaling"] if contracts else bases
-
-
-def _forecasters() -> str:
-    """What `forecaster=NAME` changes of the keys of a forecaster."""
-    usual = {row.line for row in _rows("backtest")}
-    files = (CONFIGS / "forecaster").glob("*.yaml")
-    names = sorted(path.stem for path in files if path.stem != "base")
-    lines = ["### forecaster=NAME", ""]
-    lines.append(f"NAME is one of {', '.join(f'`{name}`' for name in names)}, or `module:Class`,")
-    lines += ["for which `plugin` stands. Keys that are not those of the default:", ""]
-    lines += [f"| NAME {HEAD.splitlines()[0]}", f"| --- {HEAD.splitlines()[1]}"]
-    for name in names:
-        for row in _rows("backtest", f"forecaster={name}"):
-            own = row.key.startswith("forecaster.") and row.key != "forecaster.kind"
-            if own and row.line not in usual:
-                lines.append(f"| `{name}` {row.line}")
-    return "\n".join(lines)
-
-
-def _rows(name: str, *overrides: str) -> list[Row]:
-    """A row for each key of a configuration."""
-    config = composed_config(name, list(overrides))
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
-    owners = tuple(kind() for kind in CLASSES[name])
-    return list(rows_of(values, owners, _comments(name)))
-
-
-def _comments(name: str) -> dict[str, str]:
-    """What a configuration's file says behind its top keys, and those it extends of other keys."""
-    inherited: dict[str, str] = {}
-    for base in _bases(name):
-        inherited |= _comments(base)
-    fields = {key for kind in CLASSES[name] for key in field_types(kind)}
+    """A configuration: what its file says it is for, its keys, and those its file alone has."""
     text = (CONFIGS / f"{name}.yaml").read_text()
-    own = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    return {key: said for key, said in inherited.items() if key not in fields} | own
+    about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    first, *others = CLASSES[name]
+    earliest = next(each for each in CLASSES if CLASSES[each][0] is first)
+    parts = [f"## {name}"]
+    if earliest == name:
+        mark = f'<a id="{first.__name__.lower()}"></a>'
+        bases = dict.fromkeys((*bases_of(first), *others))
+        parts += [f"{mark}{about}{_bases_text(bases)}", table_of(first)]
+    else:
+        parts.append(f"{about} Its keys are those of [{earliest}](#{earliest}).")
+    beside = [f"- `{key}`: {said}" for key, said in _beside(name).items()]
+    return "\n\n".join([*parts, *(["\n".join(beside)] if beside else [])])
+
+
+def _beside(name: str) -> dict[str, str]:
+    """The keys that a file has beside those of its classes, and what it says of them."""
+    known = {field.name for kind in CLASSES[name] for field in fields(kind)}
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
+    listed = yaml.safe_load(text)
+    own = [key for key in listed if key not in known and key not in ("defaults", "hydra")]
+    return {key: said[key] for key in own if key in said}
 
 
 def main() -> None:

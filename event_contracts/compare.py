@@ -12,6 +12,7 @@ same is asked of Kelly, which needs no training.
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command(
@@ -22,7 +23,7 @@ if __name__ == "__main__":
         needs={"gymnasium": "rl"},
     )
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from forecasting.forecast import Progress, silent
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from foundation.files import check_file, file_digest
 from foundation.progress import ProgressBar
 from marketsimulator.results.trials import check_ledger
@@ -50,49 +51,29 @@ VARIABLE = "variable"
 KELLY = "kelly"
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class ComparisonSettings:
-    """Settings of configs/kalshi_compare.yaml.
+    """Settings of configs/kalshi_compare.yaml."""
 
-    variable: checkpoints trained with all sizes, one for each seed of training.
-    fixed: checkpoints trained with one size, as many.
-    fixed_size: contracts, the one size.
-    kelly_fraction: of full Kelly, above 0, at most 10.
-    episode: money, orders and fees of every session, and the synthetic market.
-    recorded: whether recorded sessions judge in place of synthetic ones.
-    folder: of recorded files; none for the project's own.
-    judge_events: last recorded events, whose markets judge, 1 … 1,000,000.
-    sessions: synthetic ones, 1 … 1,000,000.
-    runs: of the random policy, each with its own seed, 1 … 1,000.
-    seed: of synthetic sessions, random choices and intervals, from 0.
-    trials: the trial ledger; none keeps the comparison out of it.
-    output: folder for the results.
-    """
-
-    variable: tuple[str, ...] = ()
-    fixed: tuple[str, ...] = ()
-    fixed_size: int = 10
-    kelly_fraction: float = 0.5
-    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
-    recorded: bool = False
-    folder: str | None = None
-    judge_events: int = 4
-    sessions: int = 200
-    runs: int = 3
-    seed: int = 0
-    trials: str | None = None
-    output: str = "outputs/kalshi-compare"
+    variable: tuple[str, ...] = setting(
+        (), "checkpoints trained with all sizes, one for each seed of training"
+    )
+    fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
+    fixed_size: int = setting(10, "contracts, the one size")
+    kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
+    episode: EpisodeSettings = setting(
+        EpisodeSettings(), "money, orders and fees of every session, and the synthetic market"
+    )
+    recorded: bool = setting(False, "whether recorded sessions judge in place of synthetic ones")
+    folder: str | None = setting(None, "of recorded files; none for the project's own")
+    judge_events: int = setting(4, "last recorded events, whose markets judge", ge=1, le=1_000_000)
+    sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
+    runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
+    seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
+    trials: str | None = setting(None, "the trial ledger; none keeps the comparison out of it")
+    output: str = setting("outputs/kalshi-compare", "folder for the results")
 
     def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            "",
-            kelly_fraction=(0.001, 10),
-            judge_events=(1, 1_000_000),
-            sessions=(1, 1_000_000),
-            runs=(1, 1_000),
-            seed=(0, 2**63),
-        )
         if self.episode.fixed_size is not None:
             raise InputError(
                 f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
@@ -111,7 +92,7 @@ class ComparisonSettings:
     @classmethod
     def of(cls, config: DictConfig) -> ComparisonSettings:
         """The checked settings of a composed configuration."""
-        return settings_of(cls, config, lists=("variable", "fixed"))
+        return settings_of(cls, config)
 
     @property
     def fixed_name(self) -> str:

@@ -11,6 +11,7 @@ the limits and the fees that were traded with; `episode.life` the steps that an 
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command(
@@ -23,7 +24,6 @@ if __name__ == "__main__":
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -49,25 +49,24 @@ NAME = "paper_report"  # of the report's files
 HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class PaperReportSettings:
-    """What is reported.
+    """What is reported."""
 
-    journal: of the account.
-    fixed_size: contracts of every order of the other run, from 1 up to the limit of a market.
-    episode: limits, fees and the life of an order; cash, sizes and prices are the journal's.
-    output: folder of the JSON file and the page.
-    """
-
-    journal: str = "journal.sqlite"
-    fixed_size: int = 10
-    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
-    output: str = "outputs/kalshi-paper"
+    journal: str = setting("journal.sqlite", "of the account")
+    fixed_size: int = setting(
+        10, "contracts of every order of the other run, from 1 up to the limit of a market", ge=1
+    )
+    episode: EpisodeSettings = setting(
+        EpisodeSettings(),
+        "limits, fees and the life of an order; cash, sizes and prices are the journal's",
+    )
+    output: str = setting("outputs/kalshi-paper", "folder of the JSON file and the page")
 
     def __post_init__(self) -> None:
         most = int(self.episode.limits.contracts)
-        if not 1 <= self.fixed_size <= most:
-            raise InputError(f"fixed_size: {self.fixed_size} is outside 1 … {most} contracts")
+        if self.fixed_size > most:
+            raise InputError(f"fixed_size: {self.fixed_size} is above {most} contracts")
         if not Path(self.journal).suffix:
             raise InputError(f"journal: {self.journal} names no file")
 

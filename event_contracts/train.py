@@ -10,6 +10,7 @@ with figures of every update, and a folder for TensorBoard. A run that was stopp
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command(
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     )
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_of
 from foundation.counts import counted
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from foundation.files import check_file, check_output
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
@@ -50,49 +51,36 @@ BOARD = "tensorboard"
 MOST_STEPS = 10_000_000  # of an update
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class TrainingSettings:
-    """What a network is trained on, and for how long.
+    """What a network is trained on, and for how long."""
 
-    steps: over all markets, in all, those of a resumed run among them; in whole rounds of `markets`
-        times `learner.rollout`.
-    markets: played at once, 1 … 100,000.
-    seed: of networks, choices and synthetic markets, from 0.
-    episode: money, orders, rewards, and the synthetic market.
-    recorded: whether recorded sessions are played in place of synthetic ones.
-    folder: of recorded files; none for the project's own.
-    train_events: first events that are trained on; the others are held out.
-    resume: checkpoint to go on from.
-    every: steps between checkpoints.
-    threads: of torch, 1 … 256.
-    learner: of the learning.
-    output: folder.
-    """
-
-    steps: int = 5_000_000
-    markets: int = 256
-    seed: int = 0
-    episode: EpisodeSettings = field(default_factory=EpisodeSettings)
-    recorded: bool = False
-    folder: str | None = None
-    train_events: int = 9
-    resume: str | None = None
-    every: int = 500_000
-    threads: int = 1
-    learner: LearnerSettings = field(default_factory=LearnerSettings)
-    output: str = "outputs/kalshi-train"
+    steps: int = setting(
+        5_000_000,
+        "over all markets, in all, those of a resumed run among them; in whole rounds of "
+        "`markets` times `learner.rollout`",
+        ge=1,
+        le=10**12,
+    )
+    markets: int = setting(256, "played at once", ge=1, le=100_000)
+    seed: int = setting(0, "of networks, choices and synthetic markets", ge=0, lt=2**32)
+    episode: EpisodeSettings = setting(
+        EpisodeSettings(), "money, orders, rewards, and the synthetic market"
+    )
+    recorded: bool = setting(
+        False, "whether recorded sessions are played in place of synthetic ones"
+    )
+    folder: str | None = setting(None, "of recorded files; none for the project's own")
+    train_events: int = setting(
+        9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
+    )
+    resume: str | None = setting(None, "checkpoint to go on from")
+    every: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
+    threads: int = setting(1, "of torch", ge=1, le=256)
+    learner: LearnerSettings = setting(LearnerSettings(), "of the learning")
+    output: str = setting("outputs/kalshi-train", "folder")
 
     def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            "",
-            steps=(1, 10**12),
-            markets=(1, 100_000),
-            seed=(0, 2**32 - 1),
-            train_events=(1, 1_000_000),
-            every=(1, 10**12),
-            threads=(1, 256),
-        )
         if self.round_steps > MOST_STEPS:
             raise InputError(
                 f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"

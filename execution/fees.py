@@ -2,83 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.errors import InputError
+from foundation.settings import about, setting, settings_class
 from trainingdata.instants import date_of
 
 BASIS_POINT = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("fees")
 class DatedRate:
-    """A rate in force from a New York date, inclusive, until the next one.
+    """A rate in force from a New York date, inclusive, until the next one."""
 
-    since: the date, YYYY-MM-DD.
-    rate: in the unit of its table, 0 to 10.
-    cap: USD that a trade pays at most.
-    """
-
-    since: str
-    rate: float
-    cap: float = float("inf")
+    since: Annotated[str, about("the date, YYYY-MM-DD")]
+    # The SEC publishes its rate in USD a million, brokers interest in percent: neither is meant.
+    rate: Annotated[float, about("in the unit of its table", ge=0, lt=10)]
+    cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
 
     def __post_init__(self) -> None:
         try:
             date_of(self.since)
         except ValueError as error:
             raise InputError(f"fees: since {error}") from None
-        # SEC's rate is published in USD a million, interest in percent: neither is meant.
-        if not (0 <= self.rate < 10 and self.cap >= 0):
-            raise InputError(
-                f"fees: rate {self.rate} since {self.since} is outside 0 … 10, or cap {self.cap}"
-                " negative"
-            )
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("fees.crypto_tiers")
 class CryptoTier:
-    """The coin venue's fees from a 30-day volume on; they are taken in what is received.
+    """The coin venue's fees from a 30-day volume on; they are taken in what is received."""
 
-    volume: USD in 30 days.
-    maker: fraction of what an order trades that waited.
-    taker: fraction of what an order trades that did not.
-    """
-
-    volume: float
-    maker: float
-    taker: float
-
-    def __post_init__(self) -> None:
-        if not (self.volume >= 0 and 0 <= self.maker < 1 and 0 <= self.taker < 1):
-            raise InputError(
-                f"fees.crypto_tiers: {self.volume}, {self.maker}, {self.taker} is no volume with"
-                " two fractions"
-            )
+    volume: Annotated[float, about("USD in 30 days", ge=0)]
+    maker: Annotated[float, about("fraction of what an order trades that waited", ge=0, lt=1)]
+    taker: Annotated[float, about("fraction of what an order trades that did not", ge=0, lt=1)]
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("fees")
 class FeeSchedule:
-    """Regulatory fees on stocks by date, the coin venue's fees by volume, and commissions.
+    """Regulatory fees on stocks by date, the coin venue's fees by volume, and commissions."""
 
-    sec_per_dollar: SEC section 31, USD per USD of sales.
-    taf_per_share: FINRA trading activity fee, USD per share sold.
-    cat_per_share: consolidated audit trail, USD per share, both sides.
-    crypto_tiers: of the coin venue, from volume 0 up.
-    commission_bps: basis points of any trade, 0 to 5000.
-    commission_per_share: USD, 0 to 5000.
-    """
-
-    sec_per_dollar: tuple[DatedRate, ...] = ()
-    taf_per_share: tuple[DatedRate, ...] = ()
-    cat_per_share: tuple[DatedRate, ...] = ()
-    crypto_tiers: tuple[CryptoTier, ...] = (CryptoTier(0.0, 0.0015, 0.0025),)
-    commission_bps: float = 0.0
-    commission_per_share: float = 0.0
+    sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31, USD per USD of sales")
+    taf_per_share: tuple[DatedRate, ...] = setting(
+        (), "FINRA trading activity fee, USD per share sold"
+    )
+    cat_per_share: tuple[DatedRate, ...] = setting(
+        (), "consolidated audit trail, USD per share, both sides"
+    )
+    crypto_tiers: tuple[CryptoTier, ...] = setting(
+        (CryptoTier(0.0, 0.0015, 0.0025),), "of the coin venue, from volume 0 up"
+    )
+    commission_bps: float = setting(0.0, "basis points of any trade", ge=0, lt=5000)
+    commission_per_share: float = setting(0.0, "USD", ge=0, lt=5000)
 
     def __post_init__(self) -> None:
         for name in ("sec_per_dollar", "taf_per_share", "cat_per_share"):
@@ -90,9 +67,6 @@ class FeeSchedule:
             raise InputError(
                 f"fees.crypto_tiers: volumes must begin at 0 and increase, got {volumes}"
             )
-        for name in ("commission_bps", "commission_per_share"):
-            if not 0 <= getattr(self, name) < 5_000:
-                raise InputError(f"fees.{name}: {getattr(self, name)} is outside 0 … 5000")
 
     @property
     def crypto_taker(self) -> float:
@@ -100,33 +74,30 @@ class FeeSchedule:
         return self.crypto_tiers[0].taker
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("costs")
 class TradingCosts:
     """What a market order pays beside fees, by class: basis points of price, and market impact.
 
-    A decision reckons with the basis points. Each field is between 0 and 5000.
-
-    stock_half_spread_bps: half of what lies between bid and ask.
-    stock_slippage_bps: what the price moves until the order arrives.
-    stock_impact: the coefficient of the square-root law (Almgren et al. 2005; Tóth et al. 2011): a
-        trade also pays impact · volatility of a bar · √(its share of the bar's volume) of price;
-        0 leaves it out, about 1 is usual.
-    crypto_half_spread_bps: as for stocks.
-    crypto_slippage_bps: as for stocks.
-    crypto_impact: as for stocks.
+    A decision reckons with the basis points.
     """
 
-    stock_half_spread_bps: float = 1.0
-    stock_slippage_bps: float = 1.0
-    stock_impact: float = 0.0
-    crypto_half_spread_bps: float = 2.0
-    crypto_slippage_bps: float = 1.0
-    crypto_impact: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not 0 <= getattr(self, name) < 5_000:
-                raise InputError(f"costs.{name}: {getattr(self, name)} is outside 0 … 5000")
+    stock_half_spread_bps: float = setting(
+        1.0, "half of what lies between bid and ask", ge=0, lt=5000
+    )
+    stock_slippage_bps: float = setting(
+        1.0, "what the price moves until the order arrives", ge=0, lt=5000
+    )
+    stock_impact: float = setting(
+        0.0,
+        "the coefficient of the square-root law (Almgren et al. 2005; Tóth et al. 2011): a "
+        "trade also pays impact · volatility of a bar · √(its share of the bar's volume) of "
+        "price; 0 leaves it out, about 1 is usual",
+        ge=0,
+        lt=5000,
+    )
+    crypto_half_spread_bps: float = setting(2.0, "as for stocks", ge=0, lt=5000)
+    crypto_slippage_bps: float = setting(1.0, "as for stocks", ge=0, lt=5000)
+    crypto_impact: float = setting(0.0, "as for stocks", ge=0, lt=5000)
 
     def impact(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """[S] coefficient of the square-root law."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from execution.fees import DatedRate, rates_on
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
+from foundation.settings import about, setting, settings_class
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
@@ -16,63 +16,59 @@ from trainingdata.instruments import instrument
 DAYS_A_YEAR = 360.0
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("margin")
 class SymbolRate:
-    """A rate of one symbol: a fraction of its value, 0 to 10, a year where it is interest."""
+    """A rate of one symbol."""
 
-    symbol: str
-    rate: float
+    symbol: Annotated[str, about("of a stock or a coin")]
+    rate: Annotated[
+        float, about("a fraction of its value, a year where it is interest", ge=0, lt=10)
+    ]
 
     def __post_init__(self) -> None:
         instrument(self.symbol)
-        if not 0 <= self.rate < 10:
-            raise InputError(f"margin: rate {self.rate} of {self.symbol} is outside 0 … 10")
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("margin")
 class MarginTerms:
-    """What the broker lends, and for how much; interest is simple: yearly rate / 360 a night.
+    """What the broker lends, and for how much; interest is simple: yearly rate / 360 a night."""
 
-    regime: `current` applies today's rules to every date, `dated` the pattern-day-trader rule
-        before 2026-06-04.
-    leverage: what the broker lends intraday, stock gross over equity, at least 1, from
-        margin_equity up; 1× below it. `Limits` is what the trader allows itself within that.
-    margin_equity: USD of equity from which the broker lends.
-    order_margin: market buys and short sales are checked at so many times their price, 1 to 2.
-    interest_rate: on the debit carried overnight, 0 to 10, where interest_rates says nothing.
-    interest_rates: the same by date.
-    debit: `trade` counts today's trades, `settlement` only those that have settled.
-    short_proceeds: what a short was sold for is `held` against it, or `credited` against the debit.
-    cash_rate: earned by idle cash, 0 to 10.
-    borrow_rate: of a short's value, 0 to 10.
-    borrow_rates: the same by symbol.
-    requirements: maintenance by symbol, a fraction of market value, where it is above the
-        ordinary: 0.5 for a 2× fund, 0.75 for a 3× one.
-    """
-
-    regime: Literal["current", "dated"] = "current"
-    leverage: float = 4.0
-    margin_equity: float = 2000.0
-    order_margin: float = 1.03
-    interest_rate: float = 0.065
-    interest_rates: tuple[DatedRate, ...] = ()
-    debit: Literal["trade", "settlement"] = "trade"
-    short_proceeds: Literal["held", "credited"] = "held"
-    cash_rate: float = 0.0
-    borrow_rate: float = 0.0
-    borrow_rates: tuple[SymbolRate, ...] = ()
-    requirements: tuple[SymbolRate, ...] = ()
+    regime: Literal["current", "dated"] = setting(
+        "current",
+        "`current` applies today's rules to every date, `dated` the pattern-day-trader rule "
+        "before 2026-06-04",
+    )
+    leverage: float = setting(
+        4.0,
+        "what the broker lends intraday, stock gross over equity, from margin_equity up; 1× "
+        "below it. `Limits` is what the trader allows itself within that",
+        ge=1,
+        le=10,
+    )
+    margin_equity: float = setting(2000.0, "USD of equity from which the broker lends", ge=0)
+    order_margin: float = setting(
+        1.03, "market buys and short sales are checked at so many times their price", ge=1, le=2
+    )
+    interest_rate: float = setting(
+        0.065, "on the debit carried overnight, where interest_rates says nothing", ge=0, lt=10
+    )
+    interest_rates: tuple[DatedRate, ...] = setting((), "the same by date")
+    debit: Literal["trade", "settlement"] = setting(
+        "trade", "`trade` counts today's trades, `settlement` only those that have settled"
+    )
+    short_proceeds: Literal["held", "credited"] = setting(
+        "held", "what a short was sold for is `held` against it, or `credited` against the debit"
+    )
+    cash_rate: float = setting(0.0, "earned by idle cash", ge=0, lt=10)
+    borrow_rate: float = setting(0.0, "of a short's value", ge=0, lt=10)
+    borrow_rates: tuple[SymbolRate, ...] = setting((), "the same by symbol")
+    requirements: tuple[SymbolRate, ...] = setting(
+        (),
+        "maintenance by symbol, a fraction of market value, where it is above the ordinary: "
+        "0.5 for a 2× fund, 0.75 for a 3× one",
+    )
 
     def __post_init__(self) -> None:
-        if not 1 <= self.leverage < float("inf"):
-            raise InputError(f"margin.leverage: {self.leverage} is below 1")
-        if not self.margin_equity >= 0:
-            raise InputError(f"margin.margin_equity: {self.margin_equity} is negative")
-        if not 1 <= self.order_margin <= 2:
-            raise InputError(f"margin.order_margin: {self.order_margin} is outside 1 … 2")
-        for name in ("interest_rate", "cash_rate", "borrow_rate"):
-            if not 0 <= getattr(self, name) < 10:
-                raise InputError(f"margin.{name}: {getattr(self, name)} is outside 0 … 10")
         dates = [rate.since for rate in self.interest_rates]
         if dates != sorted(set(dates)):
             raise InputError(f"margin.interest_rates: dates must increase, got {', '.join(dates)}")

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -116,27 +117,19 @@ class Order:
         return self.qty if self.side == "buy" else -self.qty
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("orders")
 class OrderTerms:
-    """What an order may be worth.
+    """What an order may be worth."""
 
-    smallest_fraction: USD, a fraction of a share at least.
-    largest_coin: USD, an order of coins at most.
-    room: 0 to 1, safety margin below largest_coin of an order that goes in parts: the price may
-        rise until it arrives.
-    """
-
-    smallest_fraction: float = 1.0
-    largest_coin: float = 200_000.0
-    room: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.smallest_fraction < float("inf"):
-            raise InputError(f"orders.smallest_fraction: {self.smallest_fraction} is negative")
-        if not self.largest_coin > 0:
-            raise InputError(f"orders.largest_coin: {self.largest_coin} is not above 0")
-        if not 0 <= self.room < 1:
-            raise InputError(f"orders.room: {self.room} is outside 0 … 1")
+    smallest_fraction: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
+    largest_coin: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
+    room: float = setting(
+        0.05,
+        "safety margin below largest_coin of an order that goes in parts: the price "
+        "may rise until it arrives",
+        ge=0,
+        lt=1,
+    )
 
     @property
     def largest_value(self) -> float:

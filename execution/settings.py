@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from dataclasses import replace
 from typing import Literal
 
 from execution.beliefs import BeliefTable, joined_beliefs
@@ -16,6 +15,7 @@ from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
 from forecasting.settings import ForecasterSettings
 from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from trainingdata.actions import Action, spans_without_split
@@ -24,79 +24,45 @@ from trainingdata.instruments import BILLIONTH, Kind, instrument
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
-# Multiples of equity that no broker lends: 4 is a stock account's within a day.
-MOST_OF_EQUITY = {
-    "limits.symbol_cap": 4.0,
-    "limits.intraday_leverage": 10.0,
-    "limits.overnight_leverage": 10.0,
-    "margin.leverage": 10.0,
-}
 
-
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class TradingSettings:
-    """Data, forecaster, sizing and costs of a trader.
+    """Data, forecaster, sizing and costs of a trader."""
 
-    symbols: of the panel; none means every symbol the data holds.
-    start: New York date, inclusive, or an instant with a zone.
-    end: the same.
-    capital: USD of an account that no venue keeps, above 0 and below 1e12.
-    seed: of whatever is drawn at random.
-    strategy: the name orders carry, 1 to 64 letters, digits, '.', '_' or '-'.
-    increments: thousandths of a coin (`original`), or the billionths in which the venue counts
-        (`broker`); whole shares in both.
-    data: where bars come from.
-    forecaster: what forecasts.
-    sizing: how much.
-    prior: the stated premiums, and how far a plan looks.
-    limits: of weights.
-    correlation: where matrices come from.
-    costs: beside fees.
-    fees: of a trade.
-    margin: what borrowing costs.
-    orders: what an order may be worth.
-    """
-
-    symbols: tuple[str, ...] = ()
-    start: str | None = None
-    end: str | None = None
-    capital: float = 100_000.0
-    seed: int = 0
-    strategy: str = "kelly_50"
-    increments: Literal["original", "broker"] = "original"
-    data: DataSettings = field(default_factory=DataSettings)
-    forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
-    sizing: SizingSettings = field(default_factory=SizingSettings)
-    prior: PriorSettings = field(default_factory=PriorSettings)
-    limits: Limits = field(default_factory=Limits)
-    correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
-    costs: TradingCosts = field(default_factory=TradingCosts)
-    fees: FeeSchedule = field(default_factory=FeeSchedule)
-    margin: MarginTerms = field(default_factory=MarginTerms)
-    orders: OrderTerms = field(default_factory=OrderTerms)
+    symbols: tuple[str, ...] = setting((), "of the panel; none means every symbol the data holds")
+    start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
+    end: str | None = setting(None, "the same")
+    capital: float = setting(100_000.0, "USD of an account that no venue keeps", gt=0, lt=1e12)
+    seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
+    strategy: str | None = setting(
+        None, "the name orders carry, letters, digits, '.', '_' or '-'; none: sizing.strategy"
+    )
+    increments: Literal["original", "broker"] = setting(
+        "original",
+        "thousandths of a coin (`original`), or the billionths in which the venue counts "
+        "(`broker`); whole shares in both",
+    )
+    data: DataSettings = setting(DataSettings(), "where bars come from")
+    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+    sizing: SizingSettings = setting(SizingSettings(), "how much")
+    prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")
+    limits: Limits = setting(Limits(), "of weights")
+    correlation: CorrelationSettings = setting(CorrelationSettings(), "where matrices come from")
+    costs: TradingCosts = setting(TradingCosts(), "beside fees")
+    fees: FeeSchedule = setting(FeeSchedule(), "of a trade")
+    margin: MarginTerms = setting(MarginTerms(), "what borrowing costs")
+    orders: OrderTerms = setting(OrderTerms(), "what an order may be worth")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_name):
             raise InputError(
-                f"strategy: {self.strategy!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
+                f"strategy: {self.order_name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
             )
-        if not 0 < self.capital < 1e12:
-            raise InputError(
-                f"capital: {self.capital:g} USD; an amount above 0, and below 1e12, is needed"
-            )
-        # Who writes 60 means a percentage, and would have no limit at all.
-        for key, most in MOST_OF_EQUITY.items():
-            value = attrgetter(key)(self)
-            if value > most:
-                raise InputError(
-                    f"{key}: {value:g} is {value:g} times the account's equity, and more than"
-                    f" {most:g} is refused; 0.6 is 60 % of it"
-                )
 
     @property
     def order_name(self) -> str:
-        """The name orders carry: the strategy's, with a point for the colon of a plug-in's."""
-        return self.strategy.replace(":", ".")
+        """The name orders carry."""
+        return self.sizing.strategy if self.strategy is None else self.strategy
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.
@@ -123,6 +89,7 @@ class TradingSettings:
         """
         self.data.corporate_actions()
         self.forecaster.check()
+        self.sizing.chosen_strategy()
         self.correlation.source()
 
     def unused_rows(self, symbols: Collection[str]) -> list[str]:

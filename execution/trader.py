@@ -25,6 +25,8 @@ from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from foundation.arrays import Array
 from foundation.errors import InputError
+from foundation.plugin import is_own
+from foundation.settings import setting, settings_class
 from sizing.allocation import Strategy, affordable
 from sizing.kelly import Drawdown, SizingProblem, SolverFailed
 from sizing.limits import Limits
@@ -46,50 +48,45 @@ class Decider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("sizing")
 class SizingSettings:
-    """How much.
+    """How much."""
 
-    strategy: one of `sizing.strategies`; docs/STUDIES.md says why the default is half-Kelly.
-    fraction: of full Kelly, 0 to 1, instead of the one in a Kelly strategy's name.
-    drawdown: chooses the fraction: wealth falls by its `depth` with its `probability` at most.
-    volatility: the rule that reads sigma from quantiles.
-    holding: a `plan`, or one interval, `next` or `session`.
-    signal_bars: own bars after which a plan's second block ends, 1 to the forecast's horizon;
-        a forecast is worth something until then.
-    enhanced: false sizes by the legacy rule whatever the strategy.
-    risk_multiplier: the legacy rule's factor for stocks, up to 10.
-    fallback: what answers when sizing cannot, `none` or `legacy`.
-    position: the weight that `fixed_fraction` takes, up to 10.
-    target_volatility: a year, of `vol_target`, up to 10.
-    band: relative to where a weight belongs, 0 to 1; strategies that hold a pattern leave a weight
-        alone within it.
-    """
-
-    strategy: str = "kelly_50"
-    fraction: float | None = None
-    drawdown: Drawdown | None = None
-    volatility: Volatility = "quantile"
-    holding: Holding = "plan"
-    signal_bars: int = 3
-    enhanced: bool = True
-    risk_multiplier: float = 1.0
-    fallback: Fallback = "none"
-    position: float = 0.1
-    target_volatility: float = 0.15
-    band: float = 0.25
+    strategy: str = setting(
+        "kelly_50", "one of `sizing.strategies`; docs/STUDIES.md says why the default is half-Kelly"
+    )
+    fraction: float | None = setting(
+        None, "of full Kelly, instead of the one in a Kelly strategy's name"
+    )
+    drawdown: Drawdown | None = setting(
+        None, "chooses the fraction: wealth falls by its `depth` with its `probability` at most"
+    )
+    volatility: Volatility = setting("quantile", "the rule that reads sigma from quantiles")
+    holding: Holding = setting("plan", "a `plan`, or one interval, `next` or `session`")
+    signal_bars: int = setting(
+        3,
+        "own bars after which a plan's second block ends; a forecast is worth something until then",
+        ge=1,
+        le=HORIZON,
+    )
+    enhanced: bool = setting(True, "false sizes by the legacy rule whatever the strategy")
+    risk_multiplier: float = setting(1.0, "the legacy rule's factor for stocks", gt=0, le=10)
+    fallback: Fallback = setting("none", "what answers when sizing cannot, `none` or `legacy`")
+    position: float = setting(0.1, "the weight that `fixed_fraction` takes", gt=0, le=10)
+    target_volatility: float = setting(0.15, "a year, of `vol_target`", gt=0, le=10)
+    band: float = setting(
+        0.25,
+        "relative to where a weight belongs; strategies that hold a pattern leave a weight "
+        "alone within it",
+        ge=0,
+        lt=1,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("risk_multiplier", "position", "target_volatility"):
-            if not 0 < getattr(self, name) <= 10:
-                raise InputError(f"sizing.{name}: {getattr(self, name)} is outside 0 … 10")
-        if not 0 <= self.band < 1:
-            raise InputError(f"sizing.band: {self.band} is outside 0 … 1")
-        if not 1 <= self.signal_bars <= HORIZON:
-            raise InputError(f"sizing.signal_bars: {self.signal_bars} is outside 1 … {HORIZON}")
         if self.drawdown is not None:
             self._check_drawdown()
-        self.chosen_strategy()
+        if not is_own(self.strategy):  # that is loaded when a run asks for it
+            self.chosen_strategy()
 
     def _check_drawdown(self) -> None:
         """Refuse a bound beside a stated fraction, and for what holds no fraction of Kelly."""
@@ -98,7 +95,7 @@ class SizingSettings:
                 "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"
                 " one; name one of the two"
             )
-        rule = named(self.strategy)
+        rule = None if is_own(self.strategy) else named(self.strategy)
         if not (self.enhanced and isinstance(rule, Kelly) and rule.multiplier == 1.0):
             name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
             raise InputError(

@@ -16,6 +16,7 @@ ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.c
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command("forecasting.batch", __doc__, settings="batch", hydra=True)
@@ -24,7 +25,6 @@ import logging
 import re
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -54,30 +54,32 @@ Launcher = Literal["local", "ray"]
 _SHAPE_WORD = re.compile(r"^output\.shape=")
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class BatchSettings:
-    """What is forecast, from which bars and by what.
+    """What is forecast, from which bars and by what."""
 
-    symbols: none means every symbol the data holds.
-    start, end: New York dates, both inclusive, or instants with a zone; forecasts issued between
-        them are computed.
-    output: Parquet or CSV file, or a folder of a Parquet file a month; none fills the cache only.
-    shape: `long`, a row a level, or `wide`, a column a level.
-    launcher: `local` computes in this process, `ray` on a Ray cluster.
-    ray: which one, and what an actor has of it.
-    data: where bars come from.
-    forecaster: what forecasts them.
-    """
-
-    symbols: tuple[str, ...] = ()
-    start: str | None = None
-    end: str | None = None
-    output: str | None = None
-    shape: Shape = "long"
-    launcher: Launcher = "local"
-    ray: RaySettings = field(default_factory=RaySettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
+    symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
+    start: str | None = setting(
+        None,
+        "New York dates, both inclusive, or instants with a zone; forecasts issued between "
+        "them are computed",
+    )
+    end: str | None = setting(
+        None,
+        "New York dates, both inclusive, or instants with a zone; forecasts issued between "
+        "them are computed",
+    )
+    output: str | None = setting(
+        None,
+        "Parquet or CSV file, or a folder of a Parquet file a month; none fills the cache only",
+    )
+    shape: Shape = setting("long", "`long`, a row a level, or `wide`, a column a level")
+    launcher: Launcher = setting(
+        "local", "`local` computes in this process, `ray` on a Ray cluster"
+    )
+    ray: RaySettings = setting(RaySettings(), "which one, and what an actor has of it")
+    data: DataSettings = setting(DataSettings(), "where bars come from")
+    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts them")
 
     def __post_init__(self) -> None:
         if self.output is not None:
@@ -101,7 +103,7 @@ class BatchSettings:
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
         """The checked settings of a composed configuration."""
-        return settings_of(cls, config, lists=("symbols", "data.dir"))
+        return settings_of(cls, config)
 
 
 def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:

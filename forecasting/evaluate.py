@@ -10,6 +10,7 @@ them issue.
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command("forecasting.evaluate", __doc__, settings="evaluate", hydra=True)
@@ -17,7 +18,7 @@ if __name__ == "__main__":
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,29 +52,22 @@ LAST_DECISION = (
 Baseline = Literal["ewma", "mix", "garch", "historical", "gradient"]
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class EvaluationSettings:
-    """What is scored, on which bars and beside what.
+    """What is scored, on which bars and beside what."""
 
-    symbols: none means every symbol the data holds.
-    start, end: New York dates, both inclusive, or instants with a zone.
-    steps: that are scored, 1 … 24.
-    against: baselines that it is compared with, uncalibrated.
-    raw: whether the forecaster is also scored without calibration.
-    output: folder of figures and page.
-    data: where bars come from.
-    forecaster: what is scored.
-    """
-
-    symbols: tuple[str, ...] = ()
-    start: str | None = None
-    end: str | None = None
-    steps: tuple[int, ...] = (1, 2, 3, 6, 12, 24)
-    against: tuple[Baseline, ...] = ("ewma", "mix", "garch", "historical", "gradient")
-    raw: bool = True
-    output: str = "outputs/evaluation"
-    data: DataSettings = field(default_factory=DataSettings)
-    forecaster: ForecasterSettings = field(default_factory=ForecasterSettings)
+    symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
+    start: str | None = setting(None, "New York dates, both inclusive, or instants with a zone")
+    end: str | None = setting(None, "New York dates, both inclusive, or instants with a zone")
+    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
+    against: tuple[Baseline, ...] = setting(
+        ("ewma", "mix", "garch", "historical", "gradient"),
+        "baselines that it is compared with, uncalibrated",
+    )
+    raw: bool = setting(True, "whether the forecaster is also scored without calibration")
+    output: str = setting("outputs/evaluation", "folder of figures and page")
+    data: DataSettings = setting(DataSettings(), "where bars come from")
+    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what is scored")
 
     def __post_init__(self) -> None:
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
@@ -83,7 +77,7 @@ class EvaluationSettings:
     @classmethod
     def of(cls, config: DictConfig) -> EvaluationSettings:
         """The checked settings of a composed configuration."""
-        return settings_of(cls, config, lists=("symbols", "data.dir", "against"))
+        return settings_of(cls, config)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -8,7 +8,6 @@ volatilities of several spans, the hour of day and the step. N windows, H steps,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
-from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY
 from trainingdata.instruments import Kind
@@ -36,33 +35,18 @@ STANDING_STILL = 1e-7  # deviation a bar that stands for a smaller one
 WEEK = 7 * DAY
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("forecaster.gradient")
 class Gradient:
-    """Histogram gradient boosting of quantiles (Friedman 2001, Ke and others 2017), by class.
+    """Histogram gradient boosting of quantiles (Friedman 2001, Ke and others 2017), by class."""
 
-    window: own bars of each symbol that it is fitted on, at least 500.
-    weeks: between two fits, on Fridays at 16:00 New York that no run's start moves, at least 1.
-    trees: of each level, at least 1.
-    leaves: of a tree at most, at least 2.
-    rate: what a tree counts for, above 0 and at most 1.
-    seed: of the fits, at least 0.
-    """
-
-    window: int = 3000
-    weeks: int = 4
-    trees: int = 40
-    leaves: int = 8
-    rate: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for key, least in (("window", 500), ("weeks", 1), ("trees", 1), ("leaves", 2), ("seed", 0)):
-            if getattr(self, key) < least:
-                raise InputError(
-                    f"forecaster.gradient.{key}: {getattr(self, key)} is below {least}"
-                )
-        if not 0 < self.rate <= 1:
-            raise InputError(f"forecaster.gradient.rate: {self.rate} is not above 0 and at most 1")
+    window: int = setting(3000, "own bars of each symbol that it is fitted on", ge=500)
+    weeks: int = setting(
+        4, "between two fits, on Fridays at 16:00 New York that no run's start moves", ge=1
+    )
+    trees: int = setting(40, "of each level", ge=1)
+    leaves: int = setting(8, "of a tree at most", ge=2)
+    rate: float = setting(0.1, "what a tree counts for", gt=0, le=1)
+    seed: int = setting(0, "of the fits", ge=0)
 
     @property
     def name(self) -> str:

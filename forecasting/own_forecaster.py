@@ -9,11 +9,12 @@ import numpy as np
 from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError, in_one_line
-from foundation.plugin import own_code
+from foundation.plugin import TARGET, own_code
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 
-KEY = "forecaster.kind"  # names a forecaster of one's own
+SLOT = "forecaster"  # the group that names one
+KEY = f"{SLOT}.{TARGET}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class OwnForecaster:
     @property
     def name(self) -> str:
         """What reports call it."""
-        with own_code(KEY, self.origin):
+        with own_code(SLOT, self.origin):
             return str(self.inner.name)
 
     def forecast(
@@ -43,7 +44,7 @@ class OwnForecaster:
         InputError
             naming the forecaster and what its table or its values lack.
         """
-        with own_code(KEY, self.origin):
+        with own_code(SLOT, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         if not _is_of(table, bars):
             said = in_one_line(repr(table), 80)
@@ -53,7 +54,7 @@ class OwnForecaster:
             )
 
         def answer(rows: Index) -> Array32:
-            with own_code(KEY, self.origin):
+            with own_code(SLOT, self.origin):
                 values = np.asarray(table.answer(rows))
             return _quantiles(self.origin, values, table, rows)
 

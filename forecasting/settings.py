@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,73 +25,78 @@ from forecasting.chronos2.profile import (
 from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.gradient import Gradient
-from forecasting.own_forecaster import KEY, OwnForecaster
+from forecasting.own_forecaster import SLOT, OwnForecaster
 from forecasting.store import DEFAULT
-from foundation.errors import InputError, did_you_mean
-from foundation.plugin import called, is_plugin, load_plugin, own_code
+from foundation.errors import InputError, none_of
+from foundation.plugin import called, is_own, load_own, own_code
+from foundation.settings import setting, settings_class
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("forecaster")
 class ForecasterSettings:
-    """Which forecaster, and its arguments, where it has them.
+    """Which forecaster, and its arguments, where it has them."""
 
-    kind: a name of `FORECASTERS`, or `module:Class` for one's own (`forecasting.Forecaster`).
-        ewma and mix are random walks with EWMA variance, half of it plain in a mix.
-    arguments: of one's own class, by name.
-    path: file of forecasts that `file` answers from; `forecasting.from_file` has its format.
-    model: checkpoint folder of Chronos-2; none for the shipped one.
-    context_length: own bars that a forecast sees.
-    augmentation: how a window is transformed before the model sees it.
-    batch_size: windows a pass at most; none: 64 on a CPU, on CUDA 64 … 4,096 by the model, the
-        context and the free memory.
-    device: auto is CUDA where there is one; cpu, cuda, or cuda:N for one of several GPUs.
-    dtype: of matrices. tf32 is fp32 multiplied with 10 bits of a factor's 23, on CUDA alone.
-    compile: auto compiles for jobs of 100,000 windows and more on CUDA, and in tf32 and bf16 there
-        for all, and goes on without where that fails; true fails then.
-    group: which symbols of an instant are forecast together.
-    cache: folder that Chronos-2's forecasts are kept in; none to keep nothing.
-    per_symbol: folder of per-symbol settings; none for the project's own.
-    calibrated: corrected by what came true, per-symbol settings read. Without it the raw model on
-        the last `context_length` closes.
-    calibration: how.
-    gradient: the trees of `gradient`.
-    """
-
-    kind: str = "chronos2"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    path: str | None = None
-    model: str | None = None
-    context_length: int = 100
-    augmentation: Augmentation = "none"
-    batch_size: int | None = None
-    device: Device = "auto"
-    dtype: Dtype = "fp32"
-    compile: Compile = "auto"
-    group: Group = "none"
-    cache: str | None = str(DEFAULT)
-    per_symbol: str | None = None
-    calibrated: bool = True
-    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
-    gradient: Gradient = field(default_factory=Gradient)
+    kind: str = setting(
+        "chronos2",
+        "chosen by forecaster=NAME, or by _target_ for a class of one's own "
+        "(`forecasting.Forecaster`); ewma and mix are random walks with EWMA variance, half "
+        "of it plain in a mix",
+    )
+    arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
+    path: str | None = setting(
+        None, "file of forecasts that `file` answers from; `forecasting.from_file` has its format"
+    )
+    model: str | None = setting(None, "checkpoint folder of Chronos-2; none for the shipped one")
+    context_length: int = setting(100, "own bars that a forecast sees")
+    augmentation: Augmentation = setting(
+        "none", "how a window is transformed before the model sees it"
+    )
+    batch_size: int | None = setting(
+        None,
+        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 4,096 by the model, the "
+        "context and the free memory",
+    )
+    device: Device = setting(
+        "auto", "auto is CUDA where there is one; cpu, cuda, or cuda:N for one of several GPUs"
+    )
+    dtype: Dtype = setting(
+        "fp32", "of matrices. tf32 is fp32 multiplied with 10 bits of a factor's 23, on CUDA alone"
+    )
+    compile: Compile = setting(
+        "auto",
+        "auto compiles for jobs of 100,000 windows and more on CUDA, and in tf32 and bf16 "
+        "there for all, and goes on without where that fails; true fails then",
+    )
+    group: Group = setting("none", "which symbols of an instant are forecast together")
+    cache: str | None = setting(
+        str(DEFAULT), "folder that Chronos-2's forecasts are kept in; none to keep nothing"
+    )
+    per_symbol: str | None = setting(
+        None, "folder of per-symbol settings; none for the project's own"
+    )
+    calibrated: bool = setting(
+        True,
+        "corrected by what came true, per-symbol settings read. Without it the raw model on "
+        "the last `context_length` closes",
+    )
+    calibration: CalibrationSettings = setting(CalibrationSettings(), "how")
+    gradient: Gradient = setting(Gradient(), "the trees of `gradient`")
 
     def __post_init__(self) -> None:
-        if self.kind not in FORECASTERS and not is_plugin(self.kind):
-            raise InputError(
-                f"forecaster.kind: {self.kind!r} is none of {', '.join(FORECASTERS)}, nor"
-                f" module:Class{did_you_mean(self.kind, FORECASTERS)}"
-            )
+        if self.kind not in FORECASTERS and not is_own(self.kind):
+            raise none_of("forecaster.kind", self.kind, FORECASTERS)
         check_device("forecaster.device", self.device)
-        if self.arguments and not is_plugin(self.kind):
-            raise InputError(f"forecaster.arguments: {self.kind} takes none, module:Class does")
+        if self.arguments and not is_own(self.kind):
+            raise InputError(f"forecaster.arguments: {self.kind} has none; code of your own has")
 
     @property
     def own_bars(self) -> int:
         """Of a symbol that a forecast sees; 0 where it is a file's, or a class of one's own."""
-        return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
+        return 0 if self.kind == "file" or is_own(self.kind) else self.context_length
 
     @property
     def keeps(self) -> bool:
@@ -127,16 +132,16 @@ class ForecasterSettings:
         InputError
             naming the setting and what it names.
         """
-        if is_plugin(self.kind):
-            load_plugin(KEY, self.kind)
+        if is_own(self.kind):
+            load_own(SLOT, self.kind)
         else:
             self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
-        if is_plugin(self.kind):
-            make = load_plugin(KEY, self.kind)
+        if is_own(self.kind):
+            make = load_own(SLOT, self.kind)
             origin = called(self.kind, self.arguments)
-            with own_code(KEY, origin):
+            with own_code(SLOT, origin):
                 return OwnForecaster(make(**self.arguments), origin)
         return FORECASTERS[self.kind](self, symbols)
 

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
 from pydantic import TypeAdapter, ValidationError
 
-from foundation.errors import InputError, none_of, unknown_setting
+from foundation.errors import InputError, unknown_setting
 from foundation.files import check_output
+from foundation.plugin import put_own_code
+from foundation.settings import refusal
 
 Settings = TypeVar("Settings")
 
 OVERWRITE_KEY = "overwrite"
-# What pydantic calls wrong, by what a person calls it.
-_KINDS = {
-    "float_parsing": "no number",
-    "float_type": "no number",
-    "int_parsing": "no whole number",
-    "int_type": "no whole number",
-    "int_from_float": "no whole number",
-    "bool_parsing": "neither true nor false",
-    "bool_type": "neither true nor false",
-    "tuple_type": "no list, [A,B]",
-    "dataclass_type": "no group of settings; name one of its keys",
-}
-_MAPPINGS = (Mapping, dict)
-_LISTS = (tuple, list)
-_NUMBERS = ("float_parsing", "float_type", "int_parsing", "int_type")
-_COMPACT_DATE = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
 _NO_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
@@ -65,10 +49,8 @@ def _variable(name: str, *default: object) -> str | None:
 OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
-def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str] = ()) -> Settings:
+def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
     """The checked settings of a composed configuration.
-
-    lists: keys where one word stands for a list of one.
 
     Raises
     ------
@@ -84,16 +66,11 @@ def settings_of(kind: type[Settings], config: DictConfig, *, lists: Iterable[str
         raise InputError(_unresolved_text(error)) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
-    _refuse_unknown(plain, kind)
-    for key in lists:
-        _wrap_in_list(plain, key)
-    _refuse_infinite(plain, "")
-    _refuse_truth(plain, kind)
-    _refuse_underscores(plain, kind, config)
+    put_own_code(plain)
     try:
         return _validated(kind, plain)
     except ValidationError as error:
-        reason = _first_problem(error)
+        reason = str(refusal(error, kind))
         raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
 
 
@@ -111,12 +88,7 @@ def _unresolved_text(error: OmegaConfBaseException) -> str:
 
 
 def settings_with_inner(
-    kind: type[Settings],
-    name: str,
-    inner: type[Any],
-    config: DictConfig,
-    *,
-    lists: Iterable[str] = (),
+    kind: type[Settings], name: str, inner: type[Any], config: DictConfig
 ) -> Settings:
     """The checked settings of a configuration whose keys for one field stand among the others.
 
@@ -130,8 +102,6 @@ def settings_with_inner(
         class of that field.
     config
         the composed configuration.
-    lists
-        keys where one word stands for a list of one.
 
     Raises
     ------
@@ -141,7 +111,7 @@ def settings_with_inner(
     names = {field.name for field in fields(inner)}
     others = OmegaConf.masked_copy(config, [str(key) for key in config if key not in names])
     field_settings = settings_of(inner, OmegaConf.masked_copy(config, sorted(names)))
-    settings: Any = settings_of(kind, others, lists=lists)
+    settings: Any = settings_of(kind, others)
     return cast(Settings, replace(settings, **{name: field_settings}))
 
 
@@ -229,136 +199,4 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     try:
         return _validated(type(settings), plain)
     except ValidationError as error:
-        raise InputError(_first_problem(error)) from error
-
-
-def _wrap_in_list(settings: Any, key: str) -> None:
-    """Make the one word that a key has a list of it, in place.
-
-    Raises
-    ------
-    InputError
-        for TRUE, NAN and other words, of symbols perhaps, that YAML takes for something else.
-    """
-    group, _, name = key.rpartition(".")
-    part = settings.get(group) if group else settings
-    value = part.get(name) if isinstance(part, dict) else None
-    if isinstance(value, str):
-        part[name] = [value]
-    for word in value if isinstance(value, list) else [value]:
-        if isinstance(word, bool) or (isinstance(word, float) and not math.isfinite(word)):
-            quoted = f'"{str(word).upper()}"'
-            raise InputError(
-                f"{key}: {str(word).lower()} is read as a value and not as a word; in quotes it is"
-                f" one, '{key}=[{quoted}]'"
-            )
-
-
-def _parts(value: Any, kind: Any) -> list[tuple[str, Any, Any]]:
-    """The fields, values or elements of what is configured: name, value and kind, None if any."""
-    kinds = _alternatives(kind)
-    if isinstance(value, dict):
-        known = _kinds_of_fields(kinds)
-        others = next((get_args(each)[1] for each in kinds if get_origin(each) in _MAPPINGS), None)
-        return [(str(name), inner, known.get(name, others)) for name, inner in value.items()]
-    if isinstance(value, list):
-        element = next((get_args(each)[0] for each in kinds if get_origin(each) in _LISTS), None)
-        return [(str(number), inner, element) for number, inner in enumerate(value)]
-    return []
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _kinds_of_fields(kinds: Iterable[Any]) -> dict[str, Any]:
-    """The fields of the settings classes among kinds; none where no class says them."""
-    known: dict[str, Any] = {}
-    for each in kinds:
-        if is_dataclass(each):
-            hints = get_type_hints(each)
-            known |= {field.name: hints[field.name] for field in fields(each)}
-    return known
-
-
-def _refuse_unknown(values: Any, kind: Any, place: str = "") -> None:
-    # A mapping (the arguments of a plug-in) takes any key; what no class describes does, too.
-    known = _kinds_of_fields(_alternatives(kind))
-    for name, inner, its_kind in _parts(values, kind):
-        if known and name not in known and isinstance(values, dict):
-            raise unknown_setting(f"{place}{name}", known)
-        _refuse_unknown(inner, its_kind, f"{place}{name}.")
-
-
-def _refuse_infinite(values: Any, place: str) -> None:
-    """Refuse nan and inf in words: no setting means either, and their checks speak of bounds."""
-    for name, inner, _ in _parts(values, None):
-        if isinstance(inner, float) and not math.isfinite(inner):
-            word = "no number" if math.isnan(inner) else "infinite"
-            raise InputError(f"{place}{name}: {inner} is {word}; an ordinary number is needed")
-        _refuse_infinite(inner, f"{place}{name}.")
-
-
-def _refuse_truth(values: Any, kind: Any, place: str = "") -> None:
-    """Refuse true and false where a number is meant: pydantic takes them for 1 and 0."""
-    for name, inner, its_kind in _parts(values, kind):
-        if isinstance(inner, bool) and _is_numeric(its_kind, bool):
-            raise InputError(f"{place}{name}: {str(inner).lower()} is no number")
-        _refuse_truth(inner, its_kind, f"{place}{name}.")
-
-
-def _refuse_underscores(values: Any, kind: Any, config: DictConfig, place: str = "") -> None:
-    """Refuse a number in words, as the environment has them, of the form 1_000.
-
-    pydantic reads it as 1000; where a slip of the hand put the line it is another number.
-    """
-    for name, inner, its_kind in _parts(values, kind):
-        if isinstance(inner, str) and "_" in inner and _is_numeric(its_kind, str):
-            raise InputError(
-                f"{place}{name}: {inner!r} is no number, write it without underscores"
-                f"{_variable_text(config, f'{place}{name}')}"
-            )
-        _refuse_underscores(inner, its_kind, config, f"{place}{name}.")
-
-
-def _is_numeric(kind: Any, other: type) -> bool:
-    """Whether a setting of a kind takes a number, and nothing of the other type."""
-    kinds = _alternatives(kind)
-    return other not in kinds and not {int, float}.isdisjoint(kinds)
-
-
-def _first_problem(error: ValidationError) -> str:
-    """One line for the first thing that is wrong."""
-    problem = error.errors()[0]
-    # A check of a settings class names the key itself; pydantic's own message does not.
-    reason = problem.get("ctx", {}).get("error")
-    if isinstance(reason, InputError):
-        return str(reason)
-    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-    value: Any = problem.get("input")
-    if isinstance(value, list) and problem["type"] in _NUMBERS:
-        text = ",".join(map(str, value))
-        return f"{place}: {text} is a list; one number is needed, without commas"
-    if problem["type"] == "string_type":
-        return f"{place}: {_no_word_text(place, value)}"
-    if problem["type"] == "dataclass_type" and place.rpartition(".")[2].isdigit():
-        return f"{place}: {value!r} is no group of settings; write {{key: value}} in its place"
-    if kind := _KINDS.get(problem["type"]):
-        return f"{place}: {value!r} is {kind}"
-    if problem["type"] == "literal_error":
-        known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
-        return str(none_of(place, value, known))
-    return f"{place}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
-
-
-def _no_word_text(place: str, value: object) -> str:
-    """What is said of a value where a word is needed."""
-    if isinstance(value, list | dict):
-        return f"{value!r} is a list; one word is needed"
-    if place.rpartition(".")[2] in ("start", "end"):
-        date = _COMPACT_DATE.fullmatch(str(value))
-        example = "-".join(date.groups()) if date else "YYYY-MM-DD"
-        return f"{value} is no date; write {place}={example}"
-    if value is None:
-        return "null is no word, and one is needed"
-    return f"{value} is read as a number; a word is needed, in quotes where it is made of digits"
+        raise refusal(error, type(settings)) from error

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from decimal import Decimal
 from difflib import get_close_matches
 from functools import cache
-from numbers import Real
 
 # What turns the text around it (Unicode 16, section 23.2), and what ends a line or a paragraph.
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -127,23 +125,3 @@ def unknown_setting(place: str, known: Iterable[str]) -> InputError:
     group, dot, key = place.rpartition(".")
     hint = nearest_or_all(key, known, f"{group}{dot}")
     return InputError(f"{place}: there is no such setting{hint}")
-
-
-def refuse_outside(settings: object, group: str = "", **bounds: tuple[float, float]) -> None:
-    """Refuse a field that is not within its bounds, the bounds included.
-
-    group: of the settings, in front of the field's name.
-
-    Raises
-    ------
-    InputError
-        naming the field, the value and the bounds; also for a field that is no number.
-    """
-    prefix = f"{group}." if group else ""
-    for name, (low, high) in bounds.items():
-        value = getattr(settings, name)
-        is_number = isinstance(value, Real | Decimal)
-        if not is_number:
-            raise InputError(f"{prefix}{name}: {value!r} is no number")
-        if not low <= value <= high:
-            raise InputError(f"{prefix}{name}: {value} is outside {low:g} … {high:g}")

@@ -38,6 +38,23 @@ def one_line_refusals() -> Iterator[None]:
 
 
 @contextmanager
+def unchecked_help() -> Iterator[None]:
+    """Keep argparse from checking help texts when a flag is added.
+
+    argparse of Python 3.14 does, and one of Hydra's is no text until it is shown.
+    """
+    check = getattr(ArgumentParser, "_check_help", None)
+    if check is None:
+        yield
+        return
+    ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        ArgumentParser._check_help = check  # type: ignore[attr-defined]
+
+
+@contextmanager
 def checked_files(shipped: Path) -> Iterator[None]:
     """Have each YAML file of a user's own checked before Hydra reads it (`check_config_file`).
 

@@ -1,4 +1,8 @@
-"""Code of a user's own, named as `module:name` where a setting names one of the system's."""
+"""Code of a user's own, which a group of settings names by `_target_`, as Hydra's groups do.
+
+It is imported where the words of this command, or a file of settings that they name, have named it
+so, and nowhere else: no folder of results, journal or interpolation makes anything run.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,114 @@ from typing import Any
 from foundation.errors import BrokerError, DataError, InputError, in_one_line
 from foundation.files import file_digest
 
-NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+TARGET = "_target_"
+# The groups in which a part is chosen, and the key of each that names what is chosen.
+SLOTS = {"forecaster": "kind", "sizing": "strategy", "correlation": "kind", "fees": ""}
+_HYDRAS = (TARGET, "_partial_", "_args_", "_recursive_", "_convert_")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_named: set[str] = set()
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is one of a user's own code, `module.name`."""
+    return _DOTTED.fullmatch(name) is not None
+
+
+def allow(name: str) -> None:
+    """Let code of a user's own be imported in this process, `module.name`."""
+    _named.add(name)
+
+
+def allow_named(values: Any) -> None:
+    """Let what settings name be imported: those of a command's own words, not yet resolved."""
+    if isinstance(values, Mapping):
+        name = values.get(TARGET)
+        if isinstance(name, str) and is_own(name):
+            allow(name)
+    for part in _parts(values).values():
+        allow_named(part)
+
+
+def put_own_code(values: dict[str, Any]) -> None:
+    """Put what `_target_` names in its group's place, in settings as plain mappings.
+
+    Of fees it is a function without arguments, and they are what it answers.
+
+    Raises
+    ------
+    InputError
+        for what this command's words have not named, and for a key of Hydra's anywhere else.
+    """
+    for group, key in SLOTS.items():
+        part = values.get(group)
+        if not isinstance(part, dict) or (name := part.pop(TARGET, None)) is None:
+            continue
+        _refuse_unnamed(group, name)
+        if key:
+            part[key] = name
+        else:
+            make = load_own(group, name)
+            with own_code(group, name):
+                values[group] = make()
+    _refuse_elsewhere(values, "")
+
+
+def _parts(values: Any) -> dict[str, Any]:
+    if isinstance(values, Mapping):
+        return {str(name): part for name, part in values.items()}
+    return {str(k): part for k, part in enumerate(values)} if isinstance(values, list) else {}
+
+
+def _refuse_elsewhere(values: Any, place: str) -> None:
+    for name, part in _parts(values).items():
+        if name in _HYDRAS:
+            raise InputError(
+                f"{place}{name}: code of your own is named by {TARGET}, and in"
+                f" {', '.join(SLOTS)} alone"
+            )
+        _refuse_elsewhere(part, f"{place}{name}.")
+
+
+def _refuse_unnamed(group: str, name: object) -> None:
+    if not (isinstance(name, str) and is_own(name)):
+        raise InputError(f"{group}.{TARGET}: {name!r} is no module.name")
+    if name not in _named:
+        raise InputError(
+            f"{group}.{TARGET}: {name} is not run unless the words of this command name it,"
+            f" +{group}.{TARGET}={name}"
+        )
+
+
+def load_own(group: str, name: str) -> Any:
+    """What `module.name` names, from the environment or the working folder.
+
+    group: whose `_target_` it is.
+
+    Raises
+    ------
+    InputError
+        where this command's words have not named it, where there is no such module, where importing
+        it fails, or where it has no such name.
+    """
+    _refuse_unnamed(group, name)
+    module, _, attribute = name.rpartition(".")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {in_one_line(str(error))}"
+        raise InputError(
+            f"{group}.{TARGET}: {name} cannot be loaded from {folder} or the environment: {said}"
+        ) from error
 
 
 @contextmanager
-def own_code(key: str, name: str) -> Iterator[None]:
-    """Run code of a user's own: what it raises is an error of the setting that names it.
+def own_code(group: str, name: str) -> Iterator[None]:
+    """Run code of a user's own: what it raises is an error of the group that names it.
 
-    key: the setting; name: what it names, or that as it was called (`called`).
+    name: what the group's `_target_` names, or that as it was called (`called`).
 
     Raises
     ------
@@ -37,7 +141,8 @@ def own_code(key: str, name: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         said = f"{type(error).__name__}: {in_one_line(str(error))}"
-        raise InputError(f"{key}: {name} fails in {_place(error, name)}: {said}") from error
+        place = _place(error, name)
+        raise InputError(f"{group}.{TARGET}: {name} fails in {place}: {said}") from error
 
 
 def called(name: str, arguments: Mapping[str, Any]) -> str:
@@ -48,38 +153,15 @@ def called(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{name}({words})"
 
 
-def is_plugin(name: str) -> bool:
-    """Whether a name is of the form `module:name`."""
-    return NAMED.fullmatch(name) is not None
+def own_digest(name: str) -> str:
+    """Digest of the source of the module that `module.name` is in; empty where it has none.
 
-
-def load_plugin(key: str, name: str) -> Any:
-    """What `module:name` names, from the environment or the working folder.
-
-    key: the setting that names it, for the message.
-
-    Raises
-    ------
-    InputError
-        where there is no such module, where importing it fails, or where it has no such name.
+    It is empty, too, for what may not be imported: to find a module its package is.
     """
-    module, _, attribute = name.partition(":")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    if name not in _named:
+        return ""
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {in_one_line(str(error))}"
-        raise InputError(
-            f"{key}: {name} cannot be loaded from {folder} or the environment: {said}"
-        ) from error
-
-
-def plugin_digest(name: str) -> str:
-    """Digest of the source of the module that `module:name` names; empty where it has none."""
-    try:
-        spec = importlib.util.find_spec(name.partition(":")[0])
+        spec = importlib.util.find_spec(name.rpartition(".")[0])
         origin = None if spec is None else spec.origin
         return "" if origin is None else file_digest(Path(origin))
     except (ImportError, ValueError, OSError):
@@ -92,7 +174,8 @@ def _place(error: BaseException, name: str) -> str:
     Where that module has no line in it, it is the very last one.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    home = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    module = name.partition("(")[0].rpartition(".")[0]
+    home = getattr(sys.modules.get(module), "__file__", None)
     own = [frame for frame in frames if frame.filename == home]
     last = (own or frames)[-1]
     return f"{Path(last.filename).name} line {last.lineno}"

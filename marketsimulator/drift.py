@@ -199,7 +199,7 @@ def _refuse_other_names(record: LiveRecord, settings: BacktestSettings) -> None:
     }
     if names and settings.order_name not in names:
         raise InputError(
-            f"strategy: {settings.strategy} has no order in the journal, which has those of"
+            f"strategy: {settings.order_name} has no order in the journal, which has those of"
             f" {', '.join(sorted(names))}"
         )
 

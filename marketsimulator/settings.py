@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from execution.fees import FeeSchedule
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from foundation.registry import registered, registered_module
+from foundation.settings import setting, settings_class
 from marketsimulator.account.book import Book, hold, new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
@@ -62,52 +63,44 @@ def _refuse_twice(words: Sequence[str]) -> None:
         seen.add(symbol)
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("options")
 class OptionTerms:
-    """Options that a practice venue trades; a desk that is registered adds how they are quoted.
+    """Options that a practice venue trades; a desk that is registered adds how they are quoted."""
 
-    vix: a daily file of the volatility index; none: no options.
-    symbols: stocks they are on.
-    slippage: points between the middle and what a leg is quoted at, 0 to 1,000.
-    response: by which volatility moves against its index within a day, -20 to 20; see `within_day`.
-    """
-
-    vix: str | None = None
-    symbols: tuple[str, ...] = ("SPY",)
-    slippage: float = 0.05
-    response: float = RESPONSE
-
-    def __post_init__(self) -> None:
-        refuse_outside(self, "options", slippage=(0, 1e3), response=(-20, 20))
+    vix: str | None = setting(None, "a daily file of the volatility index; none: no options")
+    symbols: tuple[str, ...] = setting(("SPY",), "stocks they are on")
+    slippage: float = setting(
+        0.05, "points between the middle and what a leg is quoted at", ge=0, le=1e3
+    )
+    response: float = setting(
+        RESPONSE,
+        "by which volatility moves against its index within a day; see `within_day`",
+        ge=-20,
+        le=20,
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class BacktestSettings(TradingSettings):
-    """A backtest from top to bottom.
+    """A backtest from top to bottom."""
 
-    days: calendar days up to the last bar all symbols share, in the place of start and end.
-    output: folder of the results.
-    trials: the trial ledger, an SQLite file; none keeps the run out of it.
-    placebo: also run the same synthetic market with data.edge=0.
-    fills: how much of an order fills.
-    """
-
-    days: int | None = None
-    output: str = "outputs/backtest"
-    trials: str | None = None
-    placebo: bool = False
-    fills: FillTerms = field(default_factory=FillTerms)
+    days: int | None = setting(
+        None,
+        "calendar days up to the last bar all symbols share, in the place of start and end",
+        ge=1,
+    )
+    output: str = setting("outputs/backtest", "folder of the results")
+    trials: str | None = setting(
+        None, "the trial ledger, an SQLite file; none keeps the run out of it"
+    )
+    placebo: bool = setting(False, "also run the same synthetic market with data.edge=0")
+    fills: FillTerms = setting(FillTerms(), "how much of an order fills")
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
-        for key, seed in (("seed", self.seed), ("data.seed", self.data.seed)):
-            if not 0 <= seed < 2**63:
-                raise InputError(f"{key}: {seed} is outside 0 … 2^63")
         _refuse_twice(self.symbols)
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
-        if self.days is not None and self.days < 1:
-            raise InputError(f"days: {self.days} is below 1")
         if self.placebo and (self.data.dir or not self.data.edge):
             raise InputError(
                 "placebo: only a synthetic market with an edge (data.edge above 0) can be run"
@@ -124,7 +117,7 @@ class BacktestSettings(TradingSettings):
             naming the key, the value and what was expected.
         """
         refuse_other_fees(config, FeeSchedule, STOCK_FEES)
-        return settings_of(cls, config, lists=("symbols", "data.dir"))
+        return settings_of(cls, config)
 
     def panel(self) -> tuple[Bars, int]:
         """The bars up to the end of the run, and the number of the instant it begins at.
@@ -183,14 +176,11 @@ class BacktestSettings(TradingSettings):
         return first, np.datetime64(last)
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class VenueSettings(BacktestSettings):
-    """A practice venue: the bars, costs and margin of a backtest, and options.
+    """A practice venue: the bars, costs and margin of a backtest, and options."""
 
-    options: that are traded on its stocks.
-    """
-
-    options: OptionTerms = field(default_factory=OptionTerms)
+    options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
 
     @classmethod
     def of(cls, config: DictConfig) -> VenueSettings:
@@ -202,4 +192,4 @@ class VenueSettings(BacktestSettings):
             naming the key, the value and what was expected.
         """
         refuse_other_fees(config, FeeSchedule, STOCK_FEES)
-        return settings_of(cls, config, lists=("symbols", "data.dir", "options.symbols"))
+        return settings_of(cls, config)

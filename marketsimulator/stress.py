@@ -15,6 +15,7 @@ stress.html and stress.json are left in RUN, of an account in outputs/stress-TIM
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command("marketsimulator.stress", __doc__, settings="stress", private=True)
@@ -22,7 +23,7 @@ if __name__ == "__main__":
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -51,26 +52,24 @@ from trainingdata.feed.endpoint import BrokerSettings, Keys
 JSON, PAGE = "stress.json", "stress.html"
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class StressSettings:
-    """What is put under stress.
+    """What is put under stress."""
 
-    account: `venue` for the account at the venue; none for the run that is named.
-    at: of a run: `end`, `worst` for the most leverage, a New York date or an instant with a zone.
-    only: names of scenarios; none means all.
-    output: folder; none means that of the run, or outputs/stress-TIME of an account.
-    broker: how the venue is reached.
-    scenarios: what may happen.
-    own: scenarios of the user's.
-    """
-
-    account: Literal["venue"] | None = None
-    at: str = "end"
-    only: tuple[str, ...] = ()
-    output: str | None = None
-    broker: BrokerSettings = field(default_factory=BrokerSettings)
-    scenarios: tuple[Scenario, ...] = ()
-    own: tuple[Scenario, ...] = ()
+    account: Literal["venue"] | None = setting(
+        None, "`venue` for the account at the venue; none for the run that is named"
+    )
+    at: str = setting(
+        "end",
+        "of a run: `end`, `worst` for the most leverage, a New York date or an instant with a zone",
+    )
+    only: tuple[str, ...] = setting((), "names of scenarios; none means all")
+    output: str | None = setting(
+        None, "folder; none means that of the run, or outputs/stress-TIME of an account"
+    )
+    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
+    scenarios: tuple[Scenario, ...] = setting((), "what may happen")
+    own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
 
     @classmethod
     def of(cls, config: DictConfig) -> StressSettings:
@@ -82,7 +81,7 @@ class StressSettings:
             naming the key, the value and what was expected.
         """
         names = [each.name for each in fields(cls)]
-        return settings_of(cls, OmegaConf.masked_copy(config, names), lists=("only",))
+        return settings_of(cls, OmegaConf.masked_copy(config, names))
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:

@@ -14,6 +14,7 @@ profits are that model's, not fills.
 from __future__ import annotations
 
 from foundation.opening import open_command
+from foundation.settings import setting, settings_class
 
 if __name__ == "__main__":
     open_command(
@@ -27,20 +28,20 @@ if __name__ == "__main__":
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from foundation.clock import system_clock
 from foundation.command import log_to_file, one_line_errors
 from foundation.compose import hydra_command
 from foundation.configuration import output_of, settings_with_inner
 from foundation.counts import counted
-from foundation.errors import DataError, InputError, refuse_outside
+from foundation.errors import DataError, InputError
 from foundation.files import write_whole
 from foundation.progress import ProgressBar
 from foundation.terminal import terminal
@@ -84,30 +85,26 @@ SIMULATED_NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("bars")
 class BarsSettings:
-    """An index from hourly bars.
+    """An index from hourly bars."""
 
-    dir: folders of hourly bars; none means the model.
-    zone: of stamps that say none, as America/New_York; none: those are refused.
-    symbol: whose bars they are.
-    scale: of its prices, above 0; 10 reads SPY as the S&P 500.
-    vix: a daily file of the volatility index.
-    response: log of the volatility index per log of the index lost within a day, -20 … 20.
-    """
-
-    dir: tuple[str, ...] = ()
-    zone: str | None = None
-    symbol: str = "SPY"
-    scale: float = 10.0
-    vix: str | None = None
-    response: float = RESPONSE
+    dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
+    zone: str | None = setting(
+        None, "of stamps that say none, as America/New_York; none: those are refused"
+    )
+    symbol: str = setting("SPY", "whose bars they are")
+    scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
+    vix: str | None = setting(None, "a daily file of the volatility index")
+    response: float = setting(
+        RESPONSE,
+        "log of the volatility index per log of the index lost within a day",
+        ge=-20,
+        le=20,
+    )
 
     def __post_init__(self) -> None:
         Unzoned(self.zone, "bars.zone")
-        refuse_outside(self, "bars", response=(-20, 20))
-        if not 0 < self.scale < 1e6:
-            raise InputError(f"bars.scale: {self.scale} is not above 0")
         if self.vix is not None and not self.dir:
             raise InputError(
                 "bars.vix: it goes with bars, and none are named; name their folder, too,"
@@ -137,39 +134,42 @@ class BarsSettings:
         return bars
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class SpreadSettings:
-    """Settings of configs/spreads.yaml.
+    """Settings of configs/spreads.yaml."""
 
-    strategies: names, none twice, sold from one account; each is also given one to itself.
-    years: of 252 sessions, each 1 … 100; of several, figures after each of them in one run. One
-        number says nothing of bars, which are traded as far as they go.
-    max_position: collateral of all open spreads, in multiples of the balance, beyond which nothing
-        is sold, as `guards.max_position` of a live account, 0.01 … 10; beyond 1 the balance itself
-        is the bound.
-    start: first date of a simulated index.
-    seed: of the simulated index, 0 … 2^63.
-    output: folder for the results.
-    bars: an index from files, instead of the model.
-    index: the model.
-    rules: what is sold, and when it is bought back.
-    costs: of an order, by leg.
-    smile: implied volatility by strike; of a simulated index its level and session alone count.
-    sizing: the autoscaler's, which stand beside the others under its usual names.
-    """
-
-    strategies: tuple[str, ...] = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
-    years: tuple[int, ...] = (1,)
-    max_position: float = MAX_POSITION
-    start: str = "2024-01-02"
-    seed: int = 0
-    output: str = "outputs/spreads"
-    bars: BarsSettings = field(default_factory=BarsSettings)
-    index: IndexModel = field(default_factory=IndexModel)
-    rules: SpreadRules = field(default_factory=SpreadRules)
-    costs: SpreadCosts = field(default_factory=SpreadCosts)
-    smile: Smile = field(default_factory=Smile)
-    sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
+    strategies: tuple[str, ...] = setting(
+        ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"),
+        "names, none twice, sold from one account; each is also given one to itself",
+    )
+    years: tuple[int, ...] = setting(
+        (1,),
+        "of 252 sessions, each 1 … 100; of several, figures after each of them in one run. "
+        "One number says nothing of bars, which are traded as far as they go",
+    )
+    max_position: float = setting(
+        MAX_POSITION,
+        "collateral of all open spreads, in multiples of the balance, beyond which nothing "
+        "is sold, as `guards.max_position` of a live account; beyond 1 the balance itself "
+        "is the bound",
+        ge=0.01,
+        le=10,
+    )
+    start: str = setting("2024-01-02", "first date of a simulated index")
+    seed: int = setting(0, "of the simulated index", ge=0, lt=2**63)
+    output: str = setting("outputs/spreads", "folder for the results")
+    bars: BarsSettings = setting(BarsSettings(), "an index from files, instead of the model")
+    index: IndexModel = setting(IndexModel(), "the model")
+    rules: SpreadRules = setting(SpreadRules(), "what is sold, and when it is bought back")
+    costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
+    smile: Smile = setting(
+        Smile(),
+        "implied volatility by strike; of a simulated index its level and session alone count",
+    )
+    sizing: AutoscalingSettings = setting(
+        AutoscalingSettings(),
+        "the autoscaler's, which stand beside the others under its usual names",
+    )
 
     def __post_init__(self) -> None:
         strategies_of(self.strategies)
@@ -178,9 +178,6 @@ class SpreadSettings:
         for years in self.years:
             if not 1 <= years <= 100:
                 raise InputError(f"years: {years} is outside 1 … 100")
-        refuse_outside(self, max_position=(0.01, 10))
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
         instant(self.start, name="start")
         self.rules.refuse_late_entries()
 
@@ -193,12 +190,7 @@ class SpreadSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        years = config.get("years")
-        if years is not None and not OmegaConf.is_list(years):
-            config = cast(DictConfig, OmegaConf.merge(config, {"years": [years]}))
-        return settings_with_inner(
-            cls, "sizing", AutoscalingSettings, config, lists=("strategies", "bars.dir")
-        )
+        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from foundation.arrays import Array
 from foundation.compiled import compiled
 from foundation.errors import InputError
+from foundation.settings import about, settings_class
 from sizing.solver.active_set import INFEASIBLE, SOLVED
 from sizing.solver.cholesky import factored_solve
 from sizing.solver.multi_period import LaterBlocks, no_later_blocks, optimal_weights
@@ -132,23 +133,12 @@ def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> 
     return np.asarray(fraction * np.linalg.lstsq(covariance, mu, rcond=None)[0])
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("sizing.drawdown")
 class Drawdown:
-    """Wealth is ever to fall by a share of what it was with some probability at most.
+    """Wealth is ever to fall by a share of what it was with some probability at most."""
 
-    depth: the share that is lost, above 0 and below 1.
-    probability: that it ever is, above 0 and below 1.
-    """
-
-    depth: float
-    probability: float
-
-    def __post_init__(self) -> None:
-        for name in ("depth", "probability"):
-            if not 0 < getattr(self, name) < 1:
-                raise InputError(
-                    f"sizing.drawdown.{name}: {getattr(self, name):g} is not above 0 and below 1"
-                )
+    depth: Annotated[float, about("the share that is lost", gt=0, lt=1)]
+    probability: Annotated[float, about("that it ever is", gt=0, lt=1)]
 
     @property
     def fraction(self) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from foundation.arrays import Array, Mask
 from foundation.compiled import compiled, inlined
-from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from sizing.increments import whole_steps
 
 CENT = 0.01  # USD
@@ -25,40 +25,24 @@ class Ceiling:
     limit: float
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("limits")
 class Limits:
-    """Ceilings in multiples of equity.
+    """Ceilings in multiples of equity."""
 
-    symbol_cap: of one symbol, held and open, above 0.
-    intraday_leverage: of stock gross while the market stays open, above 0.
-    overnight_leverage: of stock gross into the night, above 0.
-    overnight_buffer: share of overnight_leverage kept free for what prices do until the close,
-        0 … 1.
-    crypto_leverage: of all coins, bought with cash that is not borrowed, 0 … 1.
-    margin_equity: USD below which stocks are held 1×, and not short, at least 0.
-    """
-
-    symbol_cap: float = 0.6
-    intraday_leverage: float = 4.0
-    overnight_leverage: float = 2.0
-    overnight_buffer: float = 0.02
-    crypto_leverage: float = 1.0
-    margin_equity: float = 2000.0
-
-    def __post_init__(self) -> None:
-        for name in ("symbol_cap", "intraday_leverage", "overnight_leverage"):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise InputError(f"limits.{name}: {value} is not above 0")
-        if not 0 <= self.overnight_buffer < 1:
-            raise InputError(f"limits.overnight_buffer: {self.overnight_buffer} is outside 0 … 1")
-        if not 0 <= self.crypto_leverage <= 1:
-            raise InputError(
-                f"limits.crypto_leverage: {self.crypto_leverage} is outside 0 … 1; coins are not"
-                " marginable"
-            )
-        if not self.margin_equity >= 0:
-            raise InputError(f"limits.margin_equity: {self.margin_equity} is negative")
+    symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
+    intraday_leverage: float = setting(
+        4.0, "of stock gross while the market stays open", gt=0, le=10
+    )
+    overnight_leverage: float = setting(2.0, "of stock gross into the night", gt=0, le=10)
+    overnight_buffer: float = setting(
+        0.02, "share of overnight_leverage kept free for what prices do until the close", ge=0, lt=1
+    )
+    crypto_leverage: float = setting(
+        1.0, "of all coins, bought with cash that is not borrowed", ge=0, le=1
+    )
+    margin_equity: float = setting(
+        2000.0, "USD below which stocks are held 1×, and not short", ge=0
+    )
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Stock gross exposure allowed, in multiples of equity.

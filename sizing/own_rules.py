@@ -10,12 +10,13 @@ import numpy as np
 
 from foundation.arrays import Array, first_row
 from foundation.errors import InputError, in_one_line
-from foundation.plugin import own_code
+from foundation.plugin import TARGET, own_code
 from sizing.kelly import SolverFailed
 from sizing.situation import Situation
 from trainingdata.instants import utc_text
 
-OWN = "sizing.strategy"  # names a rule of one's own
+SLOT = "sizing"  # the group that names one
+OWN = f"{SLOT}.{TARGET}"
 MOST = 1e6  # of equity: where a rule asks for more, limits need not know how much
 
 
@@ -27,7 +28,7 @@ def own_rule(name: str, rule: Callable[[Situation], object]) -> Callable[[Situat
 
     def weights(s: Situation) -> Array:
         unsolved: SolverFailed | None = None
-        with own_code(OWN, name):
+        with own_code(SLOT, name):
             try:
                 answer = rule(deepcopy(s))
             except SolverFailed as error:

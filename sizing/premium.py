@@ -16,34 +16,24 @@ nothing about it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Mask
 from foundation.compiled import compiled
-from foundation.errors import refuse_outside
+from foundation.settings import setting, settings_class
 
 PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("prior")
 class PriorSettings:
-    """What is believed before any forecast has proven itself.
+    """What is believed before any forecast has proven itself."""
 
-    stock_sharpe: Sharpe ratio a year of the diversified stock market, 0 … 2.
-    crypto_sharpe: the same of coins, 0 … 2.
-    horizon_days: how far a plan looks, in calendar days, 1 … 365.
-    """
-
-    stock_sharpe: float = 0.3
-    crypto_sharpe: float = 0.0
-    horizon_days: int = 28
-
-    def __post_init__(self) -> None:
-        refuse_outside(
-            self, "prior", stock_sharpe=(0, 2), crypto_sharpe=(0, 2), horizon_days=(1, 365)
-        )
+    stock_sharpe: float = setting(
+        0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2
+    )
+    crypto_sharpe: float = setting(0.0, "the same of coins", ge=0, le=2)
+    horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
 
     def sharpe(self, crypto: Mask) -> Array:
         """[S] the Sharpe ratio of each symbol's class."""

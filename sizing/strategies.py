@@ -19,10 +19,10 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.errors import InputError, did_you_mean
-from foundation.plugin import is_plugin, load_plugin
+from foundation.plugin import is_own, load_own
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.limits import Limits
-from sizing.own_rules import OWN, own_rule
+from sizing.own_rules import OWN, SLOT, own_rule
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 from sizing.spans import of_first_block, spanned_kelly
@@ -318,7 +318,7 @@ def named(
     """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand
     there; `premium_50` is half-Kelly on the premium alone, without a forecast.
 
-    `module:name` is a rule of one's own: a function of a `Situation` that returns the wanted
+    `module.name` is a rule of one's own: a function of a `Situation` that returns the wanted
     weights [S]. It counts as reading forecasts and looks at the configured holding interval, and
     its weights are put under the limits.
 
@@ -344,14 +344,14 @@ def named(
         times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
         share = float(kelly[2]) / 100 if fraction is None else fraction
         return Kelly(share, times, kelly[1].lower() == "kelly")
-    if name not in STRATEGIES and not is_plugin(name):
+    if name not in STRATEGIES and not is_own(name):
         raise InputError(
             f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and"
-            f" a percentage, or module:function){did_you_mean(name, NAMES)}"
+            f" a percentage, or sizing._target_=module.function){did_you_mean(name, NAMES)}"
         )
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
-    if is_plugin(name):
+    if is_own(name):
         return _own_strategy(name, band)
     return STRATEGIES[name](PatternSettings(size, deviation, band, risk_multiplier))
 
@@ -366,8 +366,8 @@ def with_fraction(name: str, fraction: float | None) -> str:
 
 @cache
 def _own_strategy(name: str, band: float) -> Strategy:
-    """The strategy that `module:name` stands for: one for all decisions of a process."""
-    rule = load_plugin(OWN, name)
+    """The strategy that `module.name` stands for: one for all decisions of a process."""
+    rule = load_own(SLOT, name)
     if isinstance(rule, type) or not callable(rule):
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
         raise InputError(f"{OWN}: {name} is no function of a Situation but {kind}")

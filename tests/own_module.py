@@ -6,14 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from foundation import plugin
+
+
+class Everything(set[str]):
+    """Names that are all allowed."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
 
 def own_module(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a module with this code in a folder, which becomes the working folder.
 
-    A module is imported once for its name: each folder's has another one.
+    A module is imported once for its name: each folder's has another one. What it holds may be
+    imported as if a command's words had named it.
     """
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(plugin, "_named", Everything())
     name = f"own_{folder.name.replace('-', '_')}"
     (folder / f"{name}.py").write_text(code)
     return name

@@ -8,13 +8,13 @@ understate it. Estimates change once a day, at 16:00.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array, Array32, Instants, Mask
-from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import last_four_pm, last_four_pms, sessions_between
@@ -57,6 +57,7 @@ class CorrelationMatrix:
             raise ValueError("values must be positive definite")
 
 
+@runtime_checkable
 class CorrelationSource(Protocol):
     """Anything that answers with the correlation known at the end of a panel."""
 
@@ -74,30 +75,15 @@ class CorrelationSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("correlation")
 class CorrelationEstimator:
-    """Ledoit-Wolf on a window per block, leaning on a prior in proportion to what the window lacks.
+    """Ledoit-Wolf on a window a block, leaning on a prior in proportion to what a window lacks."""
 
-    hourly_window: hourly returns within a class, at least 2.
-    session_window: 16:00-16:00 returns between the classes, at least 2.
-    within_stocks: prior correlation between stocks, 0 … 1.
-    within_crypto: prior correlation between coins, 0 … 1.
-    across: prior correlation between a stock and a coin, 0 … 1.
-    """
-
-    hourly_window: int = 500
-    session_window: int = 120
-    within_stocks: float = WITHIN_STOCKS
-    within_crypto: float = WITHIN_CRYPTO
-    across: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name in ("hourly_window", "session_window"):
-            if getattr(self, name) < 2:
-                raise InputError(f"correlation.{name}: {getattr(self, name)} is below 2")
-        for name in ("within_stocks", "within_crypto", "across"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"correlation.{name}: {getattr(self, name)} is outside 0 … 1")
+    hourly_window: int = setting(500, "hourly returns within a class", ge=2)
+    session_window: int = setting(120, "16:00-16:00 returns between the classes", ge=2)
+    within_stocks: float = setting(WITHIN_STOCKS, "prior correlation between stocks", ge=0, lt=1)
+    within_crypto: float = setting(WITHIN_CRYPTO, "prior correlation between coins", ge=0, lt=1)
+    across: float = setting(0.2, "prior correlation between a stock and a coin", ge=0, lt=1)
 
     @property
     def within(self) -> tuple[float, float]:

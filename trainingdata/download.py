@@ -172,7 +172,7 @@ def main() -> None:
     with one_line_errors("what was written stays; run again to go on") as folders:
         config = composed_config("live", words)
         broker = settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker)
-        source = settings_of(DataSettings, config.data, lists=("dir",))
+        source = settings_of(DataSettings, config.data)
         start = instant(flags.start, name="--start")
         now = system_clock()
         end = now

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from foundation.errors import DataError, InputError, nearest_or_all
+from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars, Doubt, panel
@@ -25,34 +26,37 @@ Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("data")
 class DataSettings:
-    """Where a run's bars come from, and what their prices are adjusted for.
+    """Where a run's bars come from, and what their prices are adjusted for."""
 
-    dir: folders of bar files, or files; none means the synthetic market.
-    zone: of stamps that say none, as America/New_York; none: those are refused.
-    actions: a file of dividends and splits; none means that nothing is applied.
-    adjustment: of the prices. `split`: for splits, dividends are booked as cash; `all`: for both,
-        nothing is booked; `raw`: for neither, both are booked.
-    accept_jumps: a jump of a file's prices that looks like a split they are not adjusted for, and
-        an action that they do not show, is named as a doubt; without it the bars are refused.
-    feed: of the venue's stock bars, `iex` (free keys) or `sip` (paid).
-    seed: of the synthetic market's draws, at least 0.
-    edge: information coefficient of the synthetic market at one bar, 0 … 0.5.
-    start: New York date on which the synthetic market begins.
-    end: New York date on which it ends, inclusive.
-    """
-
-    dir: tuple[str, ...] = ()
-    zone: str | None = None
-    actions: str | None = None
-    adjustment: Adjustment = "split"
-    accept_jumps: bool = False
-    feed: Feed = "iex"
-    seed: int = 0
-    edge: float = 0.15
-    start: str = "2023-01-02"
-    end: str = "2024-06-28"
+    dir: tuple[str, ...] = setting(
+        (), "folders of bar files, or files; none means the synthetic market"
+    )
+    zone: str | None = setting(
+        None, "of stamps that say none, as America/New_York; none: those are refused"
+    )
+    actions: str | None = setting(
+        None, "a file of dividends and splits; none means that nothing is applied"
+    )
+    adjustment: Adjustment = setting(
+        "split",
+        "of the prices. `split`: for splits, dividends are booked as cash; `all`: for both, "
+        "nothing is booked; `raw`: for neither, both are booked",
+    )
+    accept_jumps: bool = setting(
+        False,
+        "a jump of a file's prices that looks like a split they are not adjusted for, and "
+        "an action that they do not show, is named as a doubt; without it the bars are "
+        "refused",
+    )
+    feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
+    seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)
+    edge: float = setting(
+        0.15, "information coefficient of the synthetic market at one bar", ge=0, le=0.5
+    )
+    start: str = setting("2023-01-02", "New York date on which the synthetic market begins")
+    end: str = setting("2024-06-28", "New York date on which it ends, inclusive")
 
     def __post_init__(self) -> None:
         if not all(place.strip() for place in self.dir):

@@ -9,14 +9,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array32, Instants
-from foundation.errors import InputError
+from foundation.errors import InputError, in_one_line, none_of
 from foundation.files import write_whole
+from foundation.plugin import TARGET, called, is_own, load_own, own_code
+from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
     WITHIN_CRYPTO,
@@ -143,22 +145,48 @@ class StoredCorrelation:
         return np.broadcast_to(values, (len(instants), size, size)).copy()
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("correlation")
 class CorrelationSettings(CorrelationEstimator):
     """Where correlations come from: an estimate with these windows and priors, or a file.
 
     The other fields are the estimator's own.
-
-    file: path of a matrix built before, which is used instead of estimating one.
     """
 
-    file: str | None = None
+    kind: str = setting(
+        "estimate", "of these windows and priors, or by _target_ a `CorrelationSource` of one's own"
+    )
+    arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
+    file: str | None = setting(
+        None, "path of a matrix built before, which is used instead of estimating one"
+    )
+
+    def __post_init__(self) -> None:
+        if self.kind != "estimate" and not is_own(self.kind):
+            raise none_of("correlation.kind", self.kind, ("estimate",))
+        if is_own(self.kind) and self.file is not None:
+            raise InputError(f"correlation.file: {self.kind} reads none; leave it, or {TARGET}")
 
     def source(self) -> CorrelationSource:
         """What answers with a matrix.
 
         Raises InputError for a file that cannot be used.
         """
+        if is_own(self.kind):
+            return self._own()
         if self.file is None:
             return self
         return StoredCorrelation(read_correlation(Path(self.file).expanduser()))
+
+    def _own(self) -> CorrelationSource:
+        make = load_own("correlation", self.kind)
+        name = called(self.kind, self.arguments)
+        with own_code("correlation", name):
+            made = make(**self.arguments)
+            is_source = isinstance(made, CorrelationSource)
+        if not is_source:
+            said = in_one_line(repr(made), 80)
+            raise InputError(
+                f"correlation.{TARGET}: {name}: matrix_at_end, matrices_at and within are needed;"
+                f" it answered {said}"
+            )
+        return cast(CorrelationSource, made)

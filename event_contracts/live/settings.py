@@ -4,7 +4,7 @@ last word before an order is sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,42 +21,38 @@ from execution.journal.intents import Intent, IntentBook
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.sight import Sight
 from foundation.configuration import settings_of
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from foundation.notices import check_url
+from foundation.settings import setting, settings_class
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("guards")
 class KalshiGuardSettings:
     """Bounds of what may be sent; reductions are refused by the kill file and halts alone.
 
     A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
     quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
     openings for the day, and two of them, 44 %, until a person or a recovery ends that.
-
-    max_order: USD, price times contracts of one order that opens, 1 … 1e6.
-    max_orders_per_hour: orders sent in an hour, of all jobs, after which none opens, 1 … 100,000.
-    daily_loss: share of the day's first equity whose loss halts openings, 0.001 … 1.
-    drawdown: share of the highest equity whose loss halts openings, 0.001 … 1.
-    resume: share of the drawdown limit to which the loss comes back before its halt ends by
-        itself, 0 … 0.9.
     """
 
-    max_order: float = 100.0
-    max_orders_per_hour: int = 500
-    daily_loss: float = 0.20
-    drawdown: float = 0.40
-    resume: float = 0.5
-
-    def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            "guards",
-            max_order=(1, 1e6),
-            max_orders_per_hour=(1, 100_000),
-            daily_loss=(0.001, 1),
-            drawdown=(0.001, 1),
-            resume=(0, 0.9),
-        )
+    max_order: float = setting(
+        100.0, "USD, price times contracts of one order that opens", ge=1, le=1e6
+    )
+    max_orders_per_hour: int = setting(
+        500, "orders sent in an hour, of all jobs, after which none opens", ge=1, le=100_000
+    )
+    daily_loss: float = setting(
+        0.20, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+    )
+    drawdown: float = setting(
+        0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+    )
+    resume: float = setting(
+        0.5,
+        "share of the drawdown limit to which the loss comes back before its halt ends by itself",
+        ge=0,
+        le=0.9,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,61 +86,47 @@ class KalshiGuard:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class KalshiTradingSettings(OrderSettings):
-    """An account, its markets, and who sizes its orders.
+    """An account, its markets, and who sizes its orders."""
 
-    mode: `dry` shows decisions and sends nothing; `paper` sends to the demo account; `live` sends
-        with real money, and needs confirm_live too.
-    confirm_live: beside mode=live.
-    markets: tickers.
-    policy: path of a checkpoint, or `kelly`, `random` or `nothing`.
-    kelly_fraction: of full Kelly, above 0.
-    seed: of the random policy, from 0.
-    estimates: file of one's own probabilities (`event_contracts.trading.sampler`); none has none.
-    interval: seconds between ticks, those that the policy was trained with, 0.1 … 86,400.
-    steps: ticks to work on; none goes on until every market has settled.
-    halt_after: ticks in a row that fail, after which no more are made, 1 … 1000.
-    fees: by date.
-    actor: how the service works.
-    guards: bounds that no order goes beyond.
-    broker: how the venue is reached; its mode follows from this one.
-    healthcheck_url: asked every five minutes while ticks come.
-    alert_url: told of whatever needs a person.
-    folder: where each account has a folder with its journal.
-    """
-
-    mode: Literal["dry", "paper", "live"] = "paper"
-    confirm_live: bool = False
-    markets: tuple[str, ...] = ()
-    policy: str = "nothing"
-    kelly_fraction: float = 0.5
-    seed: int = 0
-    estimates: str | None = None
-    interval: float = 300.0
-    steps: int | None = None
-    halt_after: int = 3
-    fees: KalshiFees = field(default_factory=KalshiFees)
-    actor: ActorSettings = field(default_factory=ActorSettings)
-    guards: KalshiGuardSettings = field(default_factory=KalshiGuardSettings)
-    broker: KalshiSettings = field(default_factory=KalshiSettings)
-    healthcheck_url: str | None = field(default=None, repr=False)
-    alert_url: str | None = field(default=None, repr=False)
-    folder: str = "data/kalshi-live"
+    mode: Literal["dry", "paper", "live"] = setting(
+        "paper",
+        "`dry` shows decisions and sends nothing; `paper` sends to the demo account; `live` "
+        "sends with real money, and needs confirm_live too",
+    )
+    confirm_live: bool = setting(False, "beside mode=live")
+    markets: tuple[str, ...] = setting((), "tickers")
+    policy: str = setting("nothing", "path of a checkpoint, or `kelly`, `random` or `nothing`")
+    kelly_fraction: float = setting(0.5, "of full Kelly", ge=1e-6, le=10)
+    seed: int = setting(0, "of the random policy", ge=0, lt=2**63)
+    estimates: str | None = setting(
+        None, "file of one's own probabilities (`event_contracts.trading.sampler`); none has none"
+    )
+    interval: float = setting(
+        300.0, "seconds between ticks, those that the policy was trained with", ge=0.1, le=86_400
+    )
+    steps: int | None = setting(
+        None, "ticks to work on; none goes on until every market has settled", ge=1
+    )
+    halt_after: int = setting(
+        3, "ticks in a row that fail, after which no more are made", ge=1, le=1000
+    )
+    fees: KalshiFees = setting(KalshiFees(), "by date")
+    actor: ActorSettings = setting(ActorSettings(), "how the service works")
+    guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
+    broker: KalshiSettings = setting(
+        KalshiSettings(), "how the venue is reached; its mode follows from this one"
+    )
+    healthcheck_url: str | None = setting(
+        None, "asked every five minutes while ticks come", hidden=True
+    )
+    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
+    folder: str = setting("data/kalshi-live", "where each account has a folder with its journal")
 
     def __post_init__(self) -> None:
         if len(set(self.markets)) != len(self.markets):
             raise InputError(f"markets: {list(self.markets)} names one twice")
-        refuse_outside(
-            self,
-            interval=(0.1, 86_400),
-            kelly_fraction=(1e-6, 10),
-            seed=(0, 2**63),
-            halt_after=(1, 1000),
-            life=(1, 1_000_000),
-        )
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps: {self.steps} is below 1")
         if self.broker.mode != "demo" or self.broker.confirm_live:
             raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
         if not self.folder.strip():
@@ -157,7 +139,7 @@ class KalshiTradingSettings(OrderSettings):
     @classmethod
     def of(cls, config: DictConfig) -> KalshiTradingSettings:
         """The checked settings of a composed configuration."""
-        settings = settings_of(cls, config, lists=("markets",))
+        settings = settings_of(cls, config)
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
         return settings

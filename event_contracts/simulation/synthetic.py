@@ -43,7 +43,8 @@ from event_contracts.simulation.sessions import (
 )
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 
 Seed = int | Sequence[int]
 
@@ -61,63 +62,38 @@ WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # what the uniform draw
 OUTCOME = WIDTH  # of the last row, which needs no width
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("market")
 class SyntheticMarket:
-    """Parameters of the market.
+    """Parameters of the market."""
 
-    steps: of a session, which has one row more, 1 … 100,000.
-    level: probability that the log-odds revert to, 0.001 … 0.999.
-    start_deviation: of the first row's log-odds around it, 0 … 10.
-    reversion: pull back to it, a session, 0 … 1,000.
-    volatility: deviation of the log-odds that a session adds without the pull, 0 … 100.
-    tick: USD between prices, a whole share of a dollar.
-    width: mean of the quote, ticks, 1 … 20.
-    depth: mean contracts at the top, 1 … 1,000,000.
-    lot: contracts of a market order, 1 … 10,000.
-    informed: orders that a step expects for each tick that the price moves beyond a quote, 0 … 100.
-    noise: orders that a step expects on each side which know nothing, 0 … 20.
-    edge: deviation of the mispricing, USD, 0 … 0.25.
-    memory: share of the mispricing that a step keeps, 0 … 0.9999.
-    estimate_noise: deviation of the estimate around the fair price, USD, 0 … 0.5.
-    """
-
-    steps: int = 300
-    level: float = 0.5
-    start_deviation: float = 4.0
-    reversion: float = 1.0
-    volatility: float = 4.0
-    tick: float = TICK
-    width: float = 2.0
-    depth: float = 100.0
-    lot: int = 20
-    informed: float = 1.0
-    noise: float = 0.0
-    edge: float = 0.0
-    memory: float = 0.95
-    estimate_noise: float = 0.0
+    steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
+    level: float = setting(0.5, "probability that the log-odds revert to", ge=0.001, le=0.999)
+    start_deviation: float = setting(4.0, "of the first row's log-odds around it", ge=0, le=10)
+    reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000)
+    volatility: float = setting(
+        4.0, "deviation of the log-odds that a session adds without the pull", ge=0, le=100
+    )
+    tick: float = setting(TICK, "USD between prices, a whole share of a dollar")
+    width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
+    depth: float = setting(100.0, "mean contracts at the top", ge=1, le=1e6)
+    lot: int = setting(20, "contracts of a market order", ge=1, le=10_000)
+    informed: float = setting(
+        1.0,
+        "orders that a step expects for each tick that the price moves beyond a quote",
+        ge=0,
+        le=100,
+    )
+    noise: float = setting(
+        0.0, "orders that a step expects on each side which know nothing", ge=0, le=20
+    )
+    edge: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
+    memory: float = setting(0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999)
+    estimate_noise: float = setting(
+        0.0, "deviation of the estimate around the fair price, USD", ge=0, le=0.5
+    )
 
     def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            "market",
-            steps=(1, 100_000),
-            level=(0.001, 0.999),
-            start_deviation=(0, 10),
-            reversion=(0, 1000),
-            volatility=(0, 100),
-            width=(1, 20),
-            depth=(1, 1e6),
-            lot=(1, 10_000),
-            informed=(0, 100),
-            noise=(0, 20),
-            edge=(0, 0.25),
-            memory=(0, 0.9999),
-            estimate_noise=(0, 0.5),
-        )
         ticks_in_a_dollar(self.tick)
-        for name in ("steps", "lot"):
-            if getattr(self, name) != int(getattr(self, name)):
-                raise InputError(f"market.{name}: {getattr(self, name)} is no whole number")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,7 +9,7 @@ answer to a new order says that nothing has filled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -35,7 +35,8 @@ from event_contracts.trading.venue_orders import (
     yes_price,
 )
 from foundation.configuration import settings_of
-from foundation.errors import InputError, OrderRejected, refuse_outside
+from foundation.errors import InputError, OrderRejected
+from foundation.settings import setting, settings_class
 from marketsimulator.settings import refuse_other_fees
 
 EVENT = "SIM"  # of synthetic markets
@@ -44,50 +45,48 @@ LARGEST = 10**9  # contracts of an order
 _WITHOUT = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class KalshiVenueSettings:
-    """A practice venue of event contracts: its markets, the account, the rules.
+    """A practice venue of event contracts: its markets, the account, the rules."""
 
-    folder: of recorded files, see `recorded`; none: synthetic markets.
-    markets: tickers of the recorded markets that are played; none: all.
-    synthetic: how many synthetic markets, SIM-1, SIM-2, …, are played, 1 … 200.
-    seed: of the synthetic markets.
-    market: parameters of the synthetic markets.
-    interval: seconds between ticks, 1 … 86,400.
-    starting_cash: USD, in whole cents, above 0, 1,000,000 at most.
-    life: ticks after which a resting order ends, 1 … 1,000,000; as long as the environments' unless
-        it is set. Kalshi's own orders wait until they are cancelled.
-    limited: whether the venue holds orders to the buffer and the limits of the environments, and
-        cancels what is about to break them. Kalshi itself does neither.
-    settlement: ticks from the end of trading until a market is finalized and pays, 0 … 10,000. One
-        before that it is determined; 0 does all at once.
-    reused_ids_refused: whether an order is refused whose client_order_id has been used. Kalshi does
-        not say what becomes of one.
-    fees: rates and rounding by date; those of `as_of` hold.
-    """
-
-    folder: str | None = None
-    markets: tuple[str, ...] = ()
-    synthetic: int = 2
-    seed: int = 0
-    market: SyntheticMarket = field(default_factory=SyntheticMarket)
-    interval: int = 60
-    starting_cash: float = 1000.0
-    life: int = LIFE
-    limited: bool = False
-    settlement: int = 0
-    reused_ids_refused: bool = True
-    fees: KalshiFees = field(default_factory=KalshiFees)
+    folder: str | None = setting(None, "of recorded files, see `recorded`; none: synthetic markets")
+    markets: tuple[str, ...] = setting(
+        (), "tickers of the recorded markets that are played; none: all"
+    )
+    synthetic: int = setting(
+        2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
+    )
+    seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
+    market: SyntheticMarket = setting(SyntheticMarket(), "parameters of the synthetic markets")
+    interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
+    starting_cash: float = setting(1000.0, "USD, in whole cents")
+    life: int = setting(
+        LIFE,
+        "ticks after which a resting order ends; as long as the environments' unless it is "
+        "set. Kalshi's own orders wait until they are cancelled",
+        ge=1,
+        le=1_000_000,
+    )
+    limited: bool = setting(
+        False,
+        "whether the venue holds orders to the buffer and the limits of the environments, "
+        "and cancels what is about to break them. Kalshi itself does neither",
+    )
+    settlement: int = setting(
+        0,
+        "ticks from the end of trading until a market is finalized and pays. One before "
+        "that it is determined; 0 does all at once",
+        ge=0,
+        le=10_000,
+    )
+    reused_ids_refused: bool = setting(
+        True,
+        "whether an order is refused whose client_order_id has been used. Kalshi does not "
+        "say what becomes of one",
+    )
+    fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
 
     def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            synthetic=(1, 200),
-            seed=(0, 2**62),
-            interval=(1, 86_400),
-            life=(1, 1e6),
-            settlement=(0, 10_000),
-        )
         if self.markets and self.folder is None:
             raise InputError("markets: tickers are of recorded markets; name their folder, too")
         self.episode()
@@ -96,7 +95,7 @@ class KalshiVenueSettings:
     def of(cls, config: DictConfig) -> KalshiVenueSettings:
         """The checked settings of a composed configuration."""
         refuse_other_fees(config, KalshiFees, "event contracts are traded for fees=kalshi")
-        return settings_of(cls, config, lists=("markets",))
+        return settings_of(cls, config)
 
     def episode(self) -> EpisodeSettings:
         """Cash, fees and limits as the exchange has them."""

@@ -33,6 +33,7 @@ from event_contracts.trading.orders import (
 )
 from foundation.arrays import Mask
 from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from gymnasium.spaces import Discrete
@@ -147,29 +148,25 @@ class Execution:
         return int(self.order.count) if self.order else 0
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class OrderSettings:
-    """Orders of whoever trades event contracts.
+    """Orders of whoever trades event contracts."""
 
-    price_style: passive joins the side's own queue, mid is half-way, aggressive takes what the
-        other side offers; one for all, or one for each of BUY_YES, SELL_YES, BUY_NO, SELL_NO.
-    position_sizes: contracts of each of the five sizes, increasing.
-    fixed_size: the one size of them that is allowed; none allows all.
-    limits: on the position of a market.
-    cash_buffer: USD that no purchase may touch.
-    life: ticks that an order rests, above 0: those that a policy was trained with.
-    """
-
-    price_style: PriceStyle | Mapping[str, PriceStyle] = "aggressive"
-    position_sizes: tuple[int, ...] = POSITION_SIZES
-    fixed_size: int | None = None
-    limits: PositionLimits = field(default_factory=PositionLimits)
-    cash_buffer: float = float(CASH_BUFFER)
-    life: int = LIFE
-
-    def __post_init__(self) -> None:
-        if self.life < 1:
-            raise InputError(f"life: {self.life} steps are below 1")
+    price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
+        "aggressive",
+        "passive joins the side's own queue, mid is half-way, aggressive takes what the "
+        "other side offers; one for all, or one for each of BUY_YES, SELL_YES, BUY_NO, "
+        "SELL_NO",
+    )
+    position_sizes: tuple[int, ...] = setting(
+        POSITION_SIZES, "contracts of each of the five sizes, increasing"
+    )
+    fixed_size: int | None = setting(None, "the one size of them that is allowed; none allows all")
+    limits: PositionLimits = setting(PositionLimits(), "on the position of a market")
+    cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch")
+    life: int = setting(
+        LIFE, "ticks that an order rests: those that a policy was trained with", ge=1, le=1_000_000
+    )
 
     def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
         """The actions; fees: in force."""
@@ -191,7 +188,6 @@ class LimitOrderActionSpace(OrderSettings):
     admission: Admission = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        OrderSettings.__post_init__(self)
         sizes = tuple(self.position_sizes)
         object.__setattr__(self, "position_sizes", sizes)
         increasing = sizes == tuple(sorted(set(sizes))) and all(n == int(n) for n in sizes)

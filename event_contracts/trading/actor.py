@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,9 @@ from event_contracts.trading.policies import Policy
 from event_contracts.trading.records import DOLLAR, MarketSpan, MarketUpdate, quote_of
 from event_contracts.trading.sight import MarketMemory, Seen, worth
 from execution.journal.intents import Intent
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, refuse_outside
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
+from foundation.settings import setting, settings_class
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +51,15 @@ class TradingManager(OrderManager, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("actor")
 class ActorSettings:
-    """How the service works.
+    """How the service works."""
 
-    decision_seconds: after a tick, for which it may be decided on, 1 … 3600.
-    failures: in a row, after which a market is left alone, 1 … 1000.
-    rest: seconds for which it is, 1 … 86,400; then it is tried once.
-    """
-
-    decision_seconds: float = 60.0
-    failures: int = 3
-    rest: float = 300.0
-
-    def __post_init__(self) -> None:
-        refuse_outside(
-            self, "actor", decision_seconds=(1, 3600), failures=(1, 1000), rest=(1, 86_400)
-        )
+    decision_seconds: float = setting(
+        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
+    )
+    failures: int = setting(3, "in a row, after which a market is left alone", ge=1, le=1000)
+    rest: float = setting(300.0, "seconds for which it is; then it is tried once", ge=1, le=86_400)
 
 
 class ActorService:

@@ -13,34 +13,20 @@ from decimal import Decimal
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import MarketView, Outcome, RestingOrder, Verb, other
 from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 
 CASH_BUFFER = Decimal(50)  # USD
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("limits")
 class PositionLimits:
-    """Ceilings on the position of one market.
+    """Ceilings on the position of one market."""
 
-    contracts: of one side, above 0.
-    value: USD of the position at the order's price, above 0.
-    share: of the portfolio that the position may be, above 0, at most 1.
-    """
-
-    contracts: Decimal = Decimal(500)
-    value: Decimal = Decimal(500)
-    share: Decimal = Decimal("0.25")
-
-    def __post_init__(self) -> None:
-        for name in ("contracts", "value", "share"):
-            given = getattr(self, name)
-            if not isinstance(given, Decimal):
-                object.__setattr__(self, name, Decimal(str(given)))
-        for name in ("contracts", "value"):
-            limit = getattr(self, name)
-            if not (limit.is_finite() and limit > 0):
-                raise InputError(f"position_limits.{name}: {limit} is not above 0")
-        if not (self.share.is_finite() and 0 < self.share <= 1):
-            raise InputError(f"position_limits.share: {self.share} is outside 0 … 1")
+    contracts: Decimal = setting(Decimal(500), "of one side", gt=0)
+    value: Decimal = setting(Decimal(500), "USD of the position at the order's price", gt=0)
+    share: Decimal = setting(
+        Decimal("0.25"), "of the portfolio that the position may be", gt=0, le=1
+    )
 
     def validate_order(
         self,

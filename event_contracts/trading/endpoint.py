@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from foundation.redaction import redacted
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -122,43 +123,32 @@ class KalshiKeys:
         return redacted(text, {"[key]": self.key_id})
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("broker")
 class KalshiSettings:
-    """Where the account is, and how long anything may take.
+    """Where the account is, and how long anything may take."""
 
-    mode: demo has an account without money; live needs confirm_live too.
-    confirm_live: beside mode=live: orders go out with real money.
-    url_override: an address on this machine; none means the venue's own.
-    connect_timeout: seconds to connect, 0.01 … 600.
-    read_timeout: seconds to wait for the next bytes of an answer, 0.01 … 600.
-    deadline: seconds that a request may take, repeats included, 0.01 … 600.
-    attempts: of a read, 1 … 10.
-    landing_seconds: after its end until which an order that the venue does not know may still
-        reach it, 60 … 172,800; the venue refuses stale signatures, from which age on is not
-        published.
-    """
-
-    mode: Mode = "demo"
-    confirm_live: bool = False
-    url_override: str | None = None
-    connect_timeout: float = 5.0
-    read_timeout: float = 20.0
-    deadline: float = 30.0
-    attempts: int = 4
-    landing_seconds: float = 3600.0
+    mode: Mode = setting("demo", "demo has an account without money; live needs confirm_live too")
+    confirm_live: bool = setting(False, "beside mode=live: orders go out with real money")
+    url_override: str | None = setting(
+        None, "an address on this machine; none means the venue's own"
+    )
+    connect_timeout: float = setting(5.0, "seconds to connect", ge=0.01, le=600)
+    read_timeout: float = setting(
+        20.0, "seconds to wait for the next bytes of an answer", ge=0.01, le=600
+    )
+    deadline: float = setting(
+        30.0, "seconds that a request may take, repeats included", ge=0.01, le=600
+    )
+    attempts: int = setting(4, "of a read", ge=1, le=10)
+    landing_seconds: float = setting(
+        3600.0,
+        "after its end until which an order that the venue does not know may still reach "
+        "it; the venue refuses stale signatures, from which age on is not published",
+        ge=60,
+        le=172_800,
+    )
 
     def __post_init__(self) -> None:
-        if self.mode not in HOSTS:
-            raise InputError(f"broker.mode: {self.mode!r} is neither demo nor live")
-        refuse_outside(
-            self,
-            "broker",
-            connect_timeout=(0.01, 600),
-            read_timeout=(0.01, 600),
-            deadline=(0.01, 600),
-            attempts=(1, 10),
-            landing_seconds=(60, 172_800),
-        )
         if self.url_override is not None:
             _check_address(self.url_override)
         elif self.mode == "live" and self.confirm_live is not True:

@@ -35,6 +35,7 @@ import numpy as np
 from event_contracts.trading.orders import PAYOUT
 from execution.fees import DatedRate, rates_on
 from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 
 NOTHING = Decimal(0)
 _FIRST = "1900-01-01"
@@ -85,23 +86,27 @@ class FeeRules:
         return price * count + fee + count * self.fee_step + self.balance_step
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("fees")
 class KalshiFees:
-    """Rates and rounding by date, `configs/fees/kalshi.yaml`.
+    """Rates and rounding by date, `configs/fees/kalshi.yaml`."""
 
-    taker: fee rate of what trades at once, by date.
-    maker: fee rate of what waited in the book, by date.
-    fee_step: USD that fees are rounded up to, by date.
-    balance_step: USD that changes of the balance are rounded down to, by date.
-    as_of: date, YYYY-MM-DD, whose rules hold where a market has no date of its own (a synthetic
-        one).
-    """
-
-    taker: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.07),)
-    maker: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.0175),)
-    fee_step: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.0001),)
-    balance_step: tuple[DatedRate, ...] = (DatedRate(_FIRST, 0.01),)
-    as_of: str = "2026-11-20"
+    taker: tuple[DatedRate, ...] = setting(
+        (DatedRate(_FIRST, 0.07),), "fee rate of what trades at once, by date"
+    )
+    maker: tuple[DatedRate, ...] = setting(
+        (DatedRate(_FIRST, 0.0175),), "fee rate of what waited in the book, by date"
+    )
+    fee_step: tuple[DatedRate, ...] = setting(
+        (DatedRate(_FIRST, 0.0001),), "USD that fees are rounded up to, by date"
+    )
+    balance_step: tuple[DatedRate, ...] = setting(
+        (DatedRate(_FIRST, 0.01),), "USD that changes of the balance are rounded down to, by date"
+    )
+    as_of: str = setting(
+        "2026-11-20",
+        "date, YYYY-MM-DD, whose rules hold where a market has no date of its own (a "
+        "synthetic one)",
+    )
 
     def __post_init__(self) -> None:
         for name in ("taker", "maker", "fee_step", "balance_step"):

@@ -8,7 +8,6 @@ own. Only a limit price that makes no sense keeps a reduction back.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from execution.live.loop import Stop
 from execution.option_orders import SpreadOrder
 from execution.orders import Order
 from execution.sight import GuardedOrder, PriceUnseen, Sight
-from foundation.errors import refuse_outside
+from foundation.settings import setting, settings_class
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
 from trainingdata.instruments import Kind, instrument
@@ -32,50 +31,48 @@ REDUCING = ("reduction", "night")
 SECOND = np.timedelta64(1, "s")
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("guards")
 class GuardSettings:
-    """Bounds of what a live account may do; names are keys of the YAML below `guards`.
+    """Bounds of what a live account may do; names are keys of the YAML below `guards`."""
 
-    max_order: USD, value of one order that opens, 1 to 1e9.
-    max_position: of one symbol once the order has filled, in multiples of equity, of what spreads
-        can lose in multiples of the balance that they are sized from where that is less, 0.01 to
-        10.
-    max_gross: of all positions then, in multiples of equity, 0.01 to 10.
-    max_orders_per_hour: orders sent in an hour, of all jobs, after which none opens, 1 to 100,000.
-    collar: share of the last trade that a limit may be beyond it on the paying side, and that the
-        last trade may be away from the price a market order was sized at, 0.001 to 1.
-    quote_age: seconds, age of a last trade from which on its symbol opens nothing while its market
-        is open, 1 to 86,400.
-    daily_loss: share of the day's first equity whose loss halts openings, 0.001 to 1.
-    drawdown: share of the highest equity whose loss halts openings, 0.001 to 1.
-    resume: share of the drawdown limit to which the loss comes back before its halt ends by
-        itself, 0 to 0.9.
-    """
-
-    max_order: float = 1_000_000.0
-    max_position: float = 0.75
-    max_gross: float = 4.2
-    max_orders_per_hour: int = 200
-    collar: float = 0.10
-    quote_age: float = 900.0
-    daily_loss: float = 0.10
-    drawdown: float = 0.30
-    resume: float = 0.5
-
-    def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            "guards",
-            max_order=(1, 1e9),
-            max_position=(0.01, 10),
-            max_gross=(0.01, 10),
-            max_orders_per_hour=(1, 100_000),
-            collar=(0.001, 1),
-            quote_age=(1, 86_400),
-            daily_loss=(0.001, 1),
-            drawdown=(0.001, 1),
-            resume=(0, 0.9),
-        )
+    max_order: float = setting(1_000_000.0, "USD, value of one order that opens", ge=1, le=1e9)
+    max_position: float = setting(
+        0.75,
+        "of one symbol once the order has filled, in multiples of equity, of what spreads "
+        "can lose in multiples of the balance that they are sized from where that is less",
+        ge=0.01,
+        le=10,
+    )
+    max_gross: float = setting(4.2, "of all positions then, in multiples of equity", ge=0.01, le=10)
+    max_orders_per_hour: int = setting(
+        200, "orders sent in an hour, of all jobs, after which none opens", ge=1, le=100_000
+    )
+    collar: float = setting(
+        0.10,
+        "share of the last trade that a limit may be beyond it on the paying side, and that "
+        "the last trade may be away from the price a market order was sized at",
+        ge=0.001,
+        le=1,
+    )
+    quote_age: float = setting(
+        900.0,
+        "seconds, age of a last trade from which on its symbol opens nothing while its "
+        "market is open",
+        ge=1,
+        le=86_400,
+    )
+    daily_loss: float = setting(
+        0.10, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+    )
+    drawdown: float = setting(
+        0.30, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+    )
+    resume: float = setting(
+        0.5,
+        "share of the drawdown limit to which the loss comes back before its halt ends by itself",
+        ge=0,
+        le=0.9,
+    )
 
 
 class Guards:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,58 +11,63 @@ from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
-from foundation.errors import InputError, none_of, refuse_outside
+from foundation.errors import InputError, none_of
 from foundation.notices import check_url
 from foundation.registry import registered
+from foundation.settings import setting, settings_class
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import instrument
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("account")
 class AccountSettings:
-    """The account that is traded.
+    """The account that is traded."""
 
-    source: `venue`, or `described` by `capital` and `positions` for a dry pass over files.
-    foreign: positions and orders that are not ours to trade, as in other symbols: `ignore` counts
-        them in every limit and leaves them alone, `refuse` sends nothing while there are any.
-    """
+    source: Literal["described", "venue"] = setting(
+        "described",
+        "`venue`, or `described` by `capital` and `positions` for a dry pass over files",
+    )
+    foreign: Literal["ignore", "refuse"] = setting(
+        "ignore",
+        "positions and orders that are not ours to trade, as in other symbols: `ignore` "
+        "counts them in every limit and leaves them alone, `refuse` sends nothing while "
+        "there are any",
+    )
 
-    source: Literal["described", "venue"] = "described"
-    foreign: Literal["ignore", "refuse"] = "ignore"
 
-
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class LiveSettings(TradingSettings):
-    """A trader with an account at a venue.
+    """A trader with an account at a venue."""
 
-    broker: how the venue is reached.
-    account: which account, and what to do about what is not ours in it.
-    guards: bounds that no order of any job goes beyond.
-    history_days: calendar days of bars that a decision is made from, 30 to 4000.
-    bar_patience: seconds that a pass waits for bars that have closed and are not there, 0 to 600.
-    decision_seconds: for which a decision may be sent, 1 to 3600; what is left of it then is not.
-    halt_after: passes in a row that fail, after which no more are made, 1 to 1000.
-    flatten_at_stop: whether a loop that is told to stop also closes what it holds.
-    healthcheck_url: asked every five minutes while the loop makes progress.
-    alert_url: told of whatever needs a person.
-    folder: where each account has a folder with its journal.
-    jobs: of the process, `trade` and `spreads`, one or both.
-    spreads: overrides of configs/sell_spreads.yaml for the job `spreads`.
-    """
-
-    broker: BrokerSettings = field(default_factory=BrokerSettings)
-    account: AccountSettings = field(default_factory=AccountSettings)
-    guards: GuardSettings = field(default_factory=GuardSettings)
-    history_days: int = 730
-    bar_patience: float = 20.0
-    decision_seconds: float = 300.0
-    halt_after: int = 3
-    flatten_at_stop: bool = False
-    healthcheck_url: str | None = field(default=None, repr=False)
-    alert_url: str | None = field(default=None, repr=False)
-    folder: str = "data/live"
-    jobs: tuple[str, ...] = (TRADE,)
-    spreads: tuple[str, ...] = ()
+    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
+    account: AccountSettings = setting(
+        AccountSettings(), "which account, and what to do about what is not ours in it"
+    )
+    guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
+    history_days: int = setting(
+        730, "calendar days of bars that a decision is made from", ge=30, le=4000
+    )
+    bar_patience: float = setting(
+        20.0, "seconds that a pass waits for bars that have closed and are not there", ge=0, le=600
+    )
+    decision_seconds: float = setting(
+        300.0, "for which a decision may be sent; what is left of it then is not", ge=1, le=3600
+    )
+    halt_after: int = setting(
+        3, "passes in a row that fail, after which no more are made", ge=1, le=1000
+    )
+    flatten_at_stop: bool = setting(
+        False, "whether a loop that is told to stop also closes what it holds"
+    )
+    healthcheck_url: str | None = setting(
+        None, "asked every five minutes while the loop makes progress", hidden=True
+    )
+    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
+    folder: str = setting("data/live", "where each account has a folder with its journal")
+    jobs: tuple[str, ...] = setting((TRADE,), "of the process, `trade` and `spreads`, one or both")
+    spreads: tuple[str, ...] = setting(
+        (), "overrides of configs/sell_spreads.yaml for the job `spreads`"
+    )
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
@@ -71,13 +76,6 @@ class LiveSettings(TradingSettings):
                 raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
-        refuse_outside(
-            self,
-            history_days=(30, 4000),
-            bar_patience=(0, 600),
-            decision_seconds=(1, 3600),
-            halt_after=(1, 1000),
-        )
         for name in ("healthcheck_url", "alert_url"):
             check_url(name, getattr(self, name))
 
@@ -125,5 +123,4 @@ class LiveSettings(TradingSettings):
         return settings_of(
             cls,
             OmegaConf.masked_copy(config, names),
-            lists=("symbols", "data.dir", "jobs", "spreads"),
         )

@@ -33,7 +33,7 @@ from forecasting.calibration.lesson import Lesson, fit
 from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress, silent
 from forecasting.windows import Windows, last_before
 from foundation.arrays import Array, Array32, Index, Instants
-from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
@@ -47,22 +47,14 @@ _Taught = tuple[_Key, Lesson, Array, Array]
 MAX_LESSONS = 64  # kept in memory
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("forecaster.calibration")
 class CalibrationSettings:
-    """How much is learned from, and how sure a centre must be.
+    """How much is learned from, and how sure a centre must be."""
 
-    window: own bars of each symbol that are learned from, at least 100.
-    confidence: standard errors by which a centre's worth must exceed zero to count, at least 0.
-    """
-
-    window: int = 3000
-    confidence: float = 3.0
-
-    def __post_init__(self) -> None:
-        if self.window < 100:
-            raise InputError(f"forecaster.calibration.window: {self.window} is below 100")
-        if self.confidence < 0:
-            raise InputError(f"forecaster.calibration.confidence: {self.confidence} is below 0")
+    window: int = setting(3000, "own bars of each symbol that are learned from", ge=100)
+    confidence: float = setting(
+        3.0, "standard errors by which a centre's worth must exceed zero to count", ge=0
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)

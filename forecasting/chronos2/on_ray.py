@@ -29,7 +29,8 @@ from foundation import VERSION
 from foundation.activity import doing
 from foundation.arrays import Array32, Index
 from foundation.counts import counted
-from foundation.errors import InputError, in_one_line, refuse_outside
+from foundation.errors import InputError, in_one_line
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from forecasting.chronos2.engine import Engine
@@ -46,22 +47,21 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("ray")
 class RaySettings:
-    """Where actors run, and what each of them has.
+    """Where actors run, and what each of them has."""
 
-    address: `host:port` of a Ray cluster that this machine is part of, or `auto` for the one it
-        belongs to; none starts Ray on this machine, for this command alone.
-    cores: processor cores an actor.
-    gpus: GPUs an actor, where the cluster has any; 0 leaves them alone.
-    """
-
-    address: str | None = None
-    cores: int = 1
-    gpus: int = 1
+    address: str | None = setting(
+        None,
+        "`host:port` of a Ray cluster that this machine is part of, or `auto` for the one "
+        "it belongs to; none starts Ray on this machine, for this command alone",
+    )
+    cores: int = setting(1, "processor cores an actor", ge=1, le=1024)
+    gpus: int = setting(
+        1, "GPUs an actor, where the cluster has any; 0 leaves them alone", ge=0, le=64
+    )
 
     def __post_init__(self) -> None:
-        refuse_outside(self, "ray", cores=(1, 1024), gpus=(0, 64))
         if self.address is not None and self.address != "auto":
             host, _, port = self.address.rpartition(":")
             if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,34 +10,33 @@ import numpy as np
 from execution.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
 from execution.lending import MarginTerms, SymbolRate
 from foundation.arrays import Array, Instants, Records
-from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from marketsimulator.account.book import DAY, HOLDING
 from trainingdata.instruments import Instrument, Kind, instrument
 
 PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14, FINRA notice 26-10
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("fills")
 class FillTerms:
-    """How much of an order fills.
+    """How much of an order fills."""
 
-    volume_share: part of a bar's volume that one account may trade, above 0, at most 1; null for
-        no bound, and then bars without volume fill too.
-    coverage: share of the market's volume that the bars show, above 0, at most 1; IEX about 0.03.
-    remainder: what a bar leaves of a market order is cancelled, or carried to the next bar.
-    shortfall: an order beyond buying power is cut to it, or refused.
-    """
-
-    volume_share: float | None = 0.1
-    coverage: float = 1.0
-    remainder: Literal["cancel", "carry"] = "cancel"
-    shortfall: Literal["cut", "refuse"] = "cut"
-
-    def __post_init__(self) -> None:
-        if self.volume_share is not None and not 0 < self.volume_share <= 1:
-            raise InputError(f"fills.volume_share: {self.volume_share} is outside 0 … 1")
-        if not 0 < self.coverage <= 1:
-            raise InputError(f"fills.coverage: {self.coverage} is outside 0 … 1")
+    volume_share: float | None = setting(
+        0.1,
+        "part of a bar's volume that one account may trade; null for no bound, and then "
+        "bars without volume fill too",
+        gt=0,
+        le=1,
+    )
+    coverage: float = setting(
+        1.0, "share of the market's volume that the bars show; IEX about 0.03", gt=0, le=1
+    )
+    remainder: Literal["cancel", "carry"] = setting(
+        "cancel", "what a bar leaves of a market order is cancelled, or carried to the next bar"
+    )
+    shortfall: Literal["cut", "refuse"] = setting(
+        "cut", "an order beyond buying power is cut to it, or refused"
+    )
 
 
 def holdings_of(

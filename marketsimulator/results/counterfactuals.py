@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -91,8 +91,7 @@ def shuffled_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
 
 def with_scaled_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
     """The settings with every cost `scale` times what it is."""
-    costs = settings.costs
-    scaled = {f"costs.{name}": scale * getattr(costs, name) for name in costs.__slots__}
+    scaled = {f"costs.{name}": scale * cost for name, cost in asdict(settings.costs).items()}
     return replace(
         with_changes(settings, scaled),
         fees=_scaled_fees(settings.fees, scale),

@@ -11,7 +11,7 @@ from execution.decision import Choice
 from execution.records import Run
 from foundation.cents import to_cents, usd_text
 from foundation.counts import counted
-from foundation.plugin import is_plugin
+from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
 from trainingdata.bars import Bars
@@ -205,7 +205,7 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol ever decided."]
-    if is_plugin(strategy):
+    if is_own(strategy):
         return [_own_no_trade_remark(run, choices, strategy)]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{_edge(best) * 1e4:.2f} bp ({best.symbol})"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
-from foundation.errors import InputError, nearest_or_all, refuse_outside
+from foundation.errors import InputError, nearest_or_all
+from foundation.settings import about, setting, settings_class
 from marketsimulator.results.stress_book import HeldBook
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import session_returns
@@ -23,36 +25,44 @@ _WHOLE_LOSS = -1.0
 _LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("scenarios")
 class Scenario:
-    """What may happen to a book between two prices.
+    """What may happen to a book between two prices."""
 
-    name: of the scenario.
-    source: where its moves are from and of which date, or that they are an assumption.
-    day: New York date of a session; a symbol's own bars decide where there are any of that day.
-    stocks: move of every stock, a fraction above -1, 20 at most.
-    shorts: the same of every stock that is held short, in the place of `stocks`; none: as `stocks`.
-    coins: the same of every coin.
-    symbols: moves of single symbols, in the place of their class's.
-    against: whether these moves are of what is held long, and what is short moves the other way.
-    halted: a stock that trades no more and keeps its last price, or `largest`; none: everything
-        trades.
-    correlation: between any two symbols as the whole book moves, at least 0, below 1; none: moves
-        are those above.
-    deviations: of the book a day that it then loses, above 0, 20 at most.
-    """
-
-    name: str
-    source: str
-    day: str | None = None
-    stocks: float = 0.0
-    shorts: float | None = None
-    coins: float = 0.0
-    symbols: Mapping[str, float] = field(default_factory=dict)
-    against: bool = False
-    halted: str | None = None
-    correlation: float | None = None
-    deviations: float | None = None
+    name: Annotated[str, about("of the scenario")]
+    source: Annotated[
+        str, about("where its moves are from and of which date, or that they are an assumption")
+    ]
+    day: str | None = setting(
+        None,
+        "New York date of a session; a symbol's own bars decide where there are any of that day",
+    )
+    stocks: float = setting(0.0, "move of every stock, a fraction above -1, 20 at most")
+    shorts: float | None = setting(
+        None,
+        "the same of every stock that is held short, in the place of `stocks`; none: as `stocks`",
+    )
+    coins: float = setting(0.0, "the same of every coin")
+    symbols: Mapping[str, float] = setting(
+        {}, "moves of single symbols, in the place of their class's"
+    )
+    against: bool = setting(
+        False, "whether these moves are of what is held long, and what is short moves the other way"
+    )
+    halted: str | None = setting(
+        None,
+        "a stock that trades no more and keeps its last price, or `largest`; none: "
+        "everything trades",
+    )
+    correlation: float | None = setting(
+        None,
+        "between any two symbols as the whole book moves; none: moves are those above",
+        ge=0,
+        le=0.999,
+    )
+    deviations: float | None = setting(
+        None, "of the book a day that it then loses, 20 at most", gt=0, le=20
+    )
 
     def __post_init__(self) -> None:
         for key in ("name", "source"):
@@ -101,15 +111,8 @@ class Scenario:
             raise InputError(
                 f"scenarios: {self.name}: correlation and deviations go together; give both"
             )
-        if self.correlation is None or self.deviations is None:
-            return
-        refuse_outside(self, f"scenarios: {self.name}", correlation=(0, 0.999))
-        if not 0 < self.deviations <= 20:
-            raise InputError(
-                f"scenarios: {self.name}: deviations: {self.deviations:g} is outside 0 … 20"
-            )
         own = (self.stocks, self.shorts, self.coins, self.symbols, self.day, self.against)
-        if any(own):
+        if self.correlation is not None and any(own):
             raise InputError(
                 f"scenarios: {self.name}: with a correlation the moves follow from the book; leave"
                 " day, stocks, shorts, coins, symbols and against"

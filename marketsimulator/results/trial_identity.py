@@ -18,7 +18,7 @@ import numpy as np
 from execution.trader import SizingSettings
 from forecasting.from_file import content_digest
 from forecasting.settings import ForecasterSettings
-from foundation.plugin import is_plugin, plugin_digest
+from foundation.plugin import is_own, own_digest
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.strategies import Kelly, Legacy, WeightPattern
@@ -51,7 +51,11 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         "data": _prices(settings.data),
         "sizing": _sizing(settings.sizing),
         "forecaster": _forecaster(settings.forecaster),
-        "correlation": {**variant["correlation"], "file": _matrix(settings.correlation.file)},
+        "correlation": {
+            **variant["correlation"],
+            "kind": _code(settings.correlation.kind),
+            "file": _matrix(settings.correlation.file),
+        },
     }
 
 
@@ -94,7 +98,7 @@ def _forecaster(forecaster: ForecasterSettings) -> dict[str, Any]:
     """What forecasts, by what its kind reads; where and how fast it computes is left out."""
     kind = forecaster.kind
     variant: dict[str, Any] = {"kind": _code(kind)}
-    if is_plugin(kind):
+    if is_own(kind):
         variant["arguments"] = dict(forecaster.arguments)
     elif kind not in WITHOUT_CONTEXT:
         variant["context_length"] = forecaster.context_length
@@ -110,7 +114,7 @@ def _forecaster(forecaster: ForecasterSettings) -> dict[str, Any]:
 
 def _code(name: str) -> str | list[str]:
     """A name; of code of one's own what it does, whatever its module is called."""
-    return [name.partition(":")[2], plugin_digest(name)] if is_plugin(name) else name
+    return [name.rpartition(".")[2], own_digest(name)] if is_own(name) else name
 
 
 def _matrix(path: str | None) -> list[str | None] | None:

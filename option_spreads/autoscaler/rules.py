@@ -20,8 +20,9 @@ from typing import Literal
 from execution.option_orders import SHARES
 from foundation.counts import dollars_text
 from foundation.decimals import exact_number
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
 from foundation.notices import check_url
+from foundation.settings import setting, settings_class
 
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
@@ -51,72 +52,72 @@ WIDTHS = {
 SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class AutoscalingSettings:
-    """The settings of configs/autoscaling.yaml, under the names they have in the environment.
+    """The settings of configs/autoscaling.yaml, under the names they have in the environment."""
 
-    STARTING_CAPITAL: USD the account began with, 1 … 1e12.
-    MAX_CONTRACTS: of one position, whatever Kelly says, 1 … 10,000; in the environment it may be
-        called MAX_CONTRACTS_PER_TRADE.
-    BOOTSTRAP_TRADES: closed trades before their statistics count, 0 … 100,000.
-    BOOTSTRAP_MODE: until then `one_contract`, or Kelly on a `prior`.
-    ROLLING_WINDOW: last closed trades that statistics are of, 1 … 100,000.
-    SAFETY_HALT_PCT: share of STARTING_CAPITAL below which nothing is ordered, 0 … 1.
-    AUTOSCALING_ENABLED: false: one contract.
-    NEGATIVE_KELLY_CONTRACTS: contracts where trades have lost, 0 or 1.
-    CONDOR_RISK: of a condor of width 5, by `formula` or by the earlier system's `table`.
-    AUTOSCALING_DATA_DIR: folder with paper/ and live/ below it.
-    FEE_PER_CONTRACT: USD taken off every result that does not hold it yet, 0 … 1e6.
-    KELLY_FRACTION: share of Kelly's fraction that is sized, above 0, 1 at most; 1 is full Kelly.
-    KELLY_CONFIDENCE: probability with which the sized Kelly fraction is exceeded, from 0.5 to below
-        1; none: the estimate itself is sized.
-    DRAWDOWN_HALT_PCT: fall from the peak balance from which nothing is ordered, above 0, 1 at most;
-        none: never.
-    DRAWDOWN_RESUME_PCT: fall at which orders go on, 0 to below DRAWDOWN_HALT_PCT; none: half of it.
-    HEALTHCHECK_URL: asked every five minutes by the monitor.
-    ALERT_URL: receives alerts of halts and of unknown state.
-    """
-
-    STARTING_CAPITAL: float = 20_000.0
-    MAX_CONTRACTS: int = 3
-    BOOTSTRAP_TRADES: int = 10
-    BOOTSTRAP_MODE: Bootstrap = "one_contract"
-    ROLLING_WINDOW: int = 50
-    SAFETY_HALT_PCT: float = 0.5
-    AUTOSCALING_ENABLED: bool = True
-    NEGATIVE_KELLY_CONTRACTS: int = 1
-    CONDOR_RISK: CondorRisk = "formula"
-    AUTOSCALING_DATA_DIR: str = "data/autoscaling"
-    FEE_PER_CONTRACT: float = 0.0
-    KELLY_FRACTION: float = 0.5
-    KELLY_CONFIDENCE: float | None = None
-    DRAWDOWN_HALT_PCT: float | None = None
-    DRAWDOWN_RESUME_PCT: float | None = None
-    HEALTHCHECK_URL: str | None = None
-    ALERT_URL: str | None = None
+    STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
+    MAX_CONTRACTS: int = setting(
+        3,
+        "of one position, whatever Kelly says; in the environment it may be called "
+        "MAX_CONTRACTS_PER_TRADE",
+        ge=1,
+        le=10_000,
+    )
+    BOOTSTRAP_TRADES: int = setting(
+        10, "closed trades before their statistics count", ge=0, le=100_000
+    )
+    BOOTSTRAP_MODE: Bootstrap = setting(
+        "one_contract", "until then `one_contract`, or Kelly on a `prior`"
+    )
+    ROLLING_WINDOW: int = setting(50, "last closed trades that statistics are of", ge=1, le=100_000)
+    SAFETY_HALT_PCT: float = setting(
+        0.5, "share of STARTING_CAPITAL below which nothing is ordered", ge=0, le=1
+    )
+    AUTOSCALING_ENABLED: bool = setting(True, "false: one contract")
+    NEGATIVE_KELLY_CONTRACTS: int = setting(
+        1, "contracts where trades have lost, 0 or 1", ge=0, le=1
+    )
+    CONDOR_RISK: CondorRisk = setting(
+        "formula", "of a condor of width 5, by `formula` or by the earlier system's `table`"
+    )
+    AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
+    FEE_PER_CONTRACT: float = setting(
+        0.0, "USD taken off every result that does not hold it yet", ge=0, le=1e6
+    )
+    KELLY_FRACTION: float = setting(
+        0.5, "share of Kelly's fraction that is sized; 1 is full Kelly", gt=0, le=1
+    )
+    KELLY_CONFIDENCE: float | None = setting(
+        None,
+        "probability with which the sized Kelly fraction is exceeded; none: "
+        "the estimate itself is sized",
+        ge=0.5,
+        lt=1,
+    )
+    DRAWDOWN_HALT_PCT: float | None = setting(
+        None,
+        "fall from the peak balance from which nothing is ordered; none: never",
+        gt=0,
+        le=1,
+    )
+    DRAWDOWN_RESUME_PCT: float | None = setting(
+        None,
+        "fall at which orders go on, below DRAWDOWN_HALT_PCT; none: half of it",
+        ge=0,
+        lt=1,
+    )
+    HEALTHCHECK_URL: str | None = setting(
+        None, "asked every five minutes by the monitor", hidden=True
+    )
+    ALERT_URL: str | None = setting(
+        None, "receives alerts of halts and of unknown state", hidden=True
+    )
 
     def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            STARTING_CAPITAL=(1, 1e12),
-            MAX_CONTRACTS=(1, 10_000),
-            BOOTSTRAP_TRADES=(0, 100_000),
-            ROLLING_WINDOW=(1, 100_000),
-            SAFETY_HALT_PCT=(0, 1),
-            NEGATIVE_KELLY_CONTRACTS=(0, 1),
-            FEE_PER_CONTRACT=(0, 1e6),
-            KELLY_FRACTION=(0, 1),
-        )
         check_url("HEALTHCHECK_URL", self.HEALTHCHECK_URL)
         check_url("ALERT_URL", self.ALERT_URL)
         halt, resume = self.DRAWDOWN_HALT_PCT, self.DRAWDOWN_RESUME_PCT
-        shares = {"KELLY_CONFIDENCE": 0.5, "DRAWDOWN_HALT_PCT": 0.0, "DRAWDOWN_RESUME_PCT": 0.0}
-        for name, least in shares.items():
-            if getattr(self, name) is not None:
-                refuse_outside(self, "", **{name: (least, 1)})
-        for name, end in (("KELLY_FRACTION", 0), ("KELLY_CONFIDENCE", 1), ("DRAWDOWN_HALT_PCT", 0)):
-            if getattr(self, name) == end:
-                raise InputError(f"{name}: {end} itself is none")
         if resume is not None and (halt is None or resume >= halt):
             raise InputError(
                 f"DRAWDOWN_RESUME_PCT: {resume} is not below DRAWDOWN_HALT_PCT, {halt}"

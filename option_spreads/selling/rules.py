@@ -18,7 +18,8 @@ import numpy as np
 from execution.option_orders import SHARES, Contract, OptionLeg
 from execution.orders import Side
 from foundation.arrays import Array
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.rules import WIDTHS, strategy_of
 from trainingdata.sessions import Session
 
@@ -194,20 +195,20 @@ def variance_left(minutes: Number) -> Number:
     return left
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("implied")
 class Implied:
-    """How far options imply that an index moves: at the money, and within a session.
+    """How far options imply that an index moves: at the money, and within a session."""
 
-    level: volatility at the money, as a multiple of the volatility index, 0 to 10.
-    session: share of a day's variance between open and close, 0 to 1; a same-day option is exposed
-        to nothing else.
-    """
-
-    level: float = LEVEL
-    session: float = SESSION_SHARE
-
-    def __post_init__(self) -> None:
-        refuse_outside(self, "implied", level=(0, 10), session=(0, 1))
+    level: float = setting(
+        LEVEL, "volatility at the money, as a multiple of the volatility index", ge=0, le=10
+    )
+    session: float = setting(
+        SESSION_SHARE,
+        "share of a day's variance between open and close; a same-day option is exposed to "
+        "nothing else",
+        ge=0,
+        le=1,
+    )
 
     def session_days(self, minutes: Number) -> Number:
         """Days of variance that the last minutes of a session hold."""
@@ -229,47 +230,67 @@ class Implied:
         return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("rules")
 class SpreadRules:
-    """When a strategy sells a spread, and when it buys the spread back.
+    """When a strategy sells a spread, and when it buys the spread back."""
 
-    strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
-    distance: from the index to the short strikes, deviations to the close, 0 to 100; none takes the
-        strategy's own.
-    width: between the strikes of a side, points, above 0 and below 10,000; none takes the
-        strategy's own.
-    step: between listed strikes, points, 0.01 to 1,000.
-    entries: times of sale, minutes after 09:30, at least one, each 0 to 389.
-    vix_least: volatility index below which nothing is sold, points.
-    vix_most: volatility index above which nothing is sold, points.
-    credit_least: credit below which nothing is sold, points, 0 to 10,000.
-    stop_multiple: loss at which a spread is bought back, as a multiple of its credit, above 0; none
-        switches it off. The nearer of the two stops counts.
-    stop_usd: the same loss in USD a contract, above 0; none switches it off.
-    target: profit at which a spread is bought back, share of its credit; none switches it off.
-    trail_from: profit that arms a trailing stop, share of the credit; none switches it off.
-    trail_back: what an armed trailing stop lets the best profit give back, share of the credit.
-    holds: pairs of a minute after 09:30 and a share of the credit; from that minute on, a profit
-        of that share is held to the close with the stops left on.
-    leave_at: minute after 09:30 from which on everything is bought back, for options that deliver
-        shares; none holds to settlement in cash.
-    """
-
-    strategy: str = "PUT"
-    distance: float | None = None
-    width: float | None = None
-    step: float = 5.0
-    entries: tuple[int, ...] = (30, 120, 210)
-    vix_least: float = 0.0
-    vix_most: float = 35.0
-    credit_least: float = 0.1
-    stop_multiple: float | None = 2.0
-    stop_usd: float | None = 150.0
-    target: float | None = 0.75
-    trail_from: float | None = 0.4
-    trail_back: float = 0.2
-    holds: tuple[tuple[float, float], ...] = ((240, 0.6), (300, 0.45), (345, 0.3))
-    leave_at: float | None = None
+    strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED")
+    distance: float | None = setting(
+        None,
+        "from the index to the short strikes, deviations to the close; none takes the "
+        "strategy's own",
+        ge=0,
+        lt=100,
+    )
+    width: float | None = setting(
+        None, "between the strikes of a side, points; none takes the strategy's own", gt=0, lt=1e4
+    )
+    step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
+    entries: tuple[int, ...] = setting(
+        (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389"
+    )
+    vix_least: float = setting(0.0, "volatility index below which nothing is sold, points")
+    vix_most: float = setting(35.0, "volatility index above which nothing is sold, points")
+    credit_least: float = setting(0.1, "credit below which nothing is sold, points", ge=0, le=1e4)
+    stop_multiple: float | None = setting(
+        2.0,
+        "loss at which a spread is bought back, as a multiple of its credit; none switches "
+        "it off. The nearer of the two stops counts",
+        gt=0,
+    )
+    stop_usd: float | None = setting(
+        150.0, "the same loss in USD a contract; none switches it off", gt=0
+    )
+    target: float | None = setting(
+        0.75,
+        "profit at which a spread is bought back, share of its credit; none switches it off",
+        gt=0,
+        le=1,
+    )
+    trail_from: float | None = setting(
+        0.4,
+        "profit that arms a trailing stop, share of the credit; none switches it off",
+        gt=0,
+        le=1,
+    )
+    trail_back: float = setting(
+        0.2,
+        "what an armed trailing stop lets the best profit give back, share of the credit",
+        gt=0,
+        le=1,
+    )
+    holds: tuple[tuple[float, float], ...] = setting(
+        ((240, 0.6), (300, 0.45), (345, 0.3)),
+        "pairs of a minute after 09:30 and a share of the credit; from that minute on, a "
+        "profit of that share is held to the close with the stops left on",
+    )
+    leave_at: float | None = setting(
+        None,
+        "minute after 09:30 from which on everything is bought back, for options that "
+        "deliver shares; none holds to settlement in cash",
+        gt=0,
+        lt=SESSION,
+    )
 
     def __post_init__(self) -> None:
         if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
@@ -281,17 +302,6 @@ class SpreadRules:
             raise InputError(
                 f"rules.distance, width: {distance} deviations and {width} points fit no spread"
             )
-        refuse_outside(self, "rules", step=(0.01, 1e3), credit_least=(0, 1e4))
-        for name in ("stop_multiple", "stop_usd"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"rules.{name}: {value} is not above 0")
-        for name in ("target", "trail_from", "trail_back"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise InputError(f"rules.{name}: {value} is outside 0 … 1")
-        if self.leave_at is not None and not 0 < self.leave_at < SESSION:
-            raise InputError(f"rules.leave_at: {self.leave_at} is outside 0 … {SESSION} minutes")
         minutes = [minute for minute, _ in self.holds]
         possible = all(0 <= minute <= SESSION and 0 < profit <= 1 for minute, profit in self.holds)
         if minutes != sorted(minutes) or not possible:
@@ -393,21 +403,18 @@ class SpreadRules:
         return min(limits, default=math.inf)
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("costs")
 class SpreadCosts:
-    """What trading a spread costs. What settles in cash pays no fees a second time.
+    """What trading a spread costs. What settles in cash pays no fees a second time."""
 
-    slippage: points a leg between the mid and what is paid, where prices are simulated, 0 to 1,000.
-    commission: of the broker, USD a contract, leg and order, 0 to 1,000.
-    fee: of exchange and OCC, USD a contract, leg and order, 0 to 1,000.
-    """
-
-    slippage: float = 0.05
-    commission: float = 0.65
-    fee: float = 0.65
-
-    def __post_init__(self) -> None:
-        refuse_outside(self, "costs", slippage=(0, 1e3), commission=(0, 1e3), fee=(0, 1e3))
+    slippage: float = setting(
+        0.05,
+        "points a leg between the mid and what is paid, where prices are simulated",
+        ge=0,
+        le=1e3,
+    )
+    commission: float = setting(0.65, "of the broker, USD a contract, leg and order", ge=0, le=1e3)
+    fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
         """Commission and fees of so many orders, USD a contract."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
 from foundation.configuration import settings_with_inner
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.now import account_files
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
@@ -31,70 +32,72 @@ from trainingdata.volatility_index import RESPONSE, volatility_index
 MODE = "PAPER"  # which of an account's files are used; with real money nothing is sold
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class SellingSettings:
-    """Settings of configs/sell_spreads.yaml.
+    """Settings of configs/sell_spreads.yaml."""
 
-    strategies: sold at every entry, at least one, none twice; CALL, PUT, IRON_CONDOR or
-        OTM_SINGLE_SIDED.
-    underlying: stock whose last trade, times `scale`, is the index.
-    scale: 1 for options on the stock itself, 10 for options on the S&P 500 beside SPY, 0.001 to
-        1,000.
-    root: of the options' symbols, as SPY or SPXW.
-    delivers: whether its options deliver shares when they expire in the money; none says that those
-        on the stock itself do.
-    feed: of the stock's prices, `iex` or `sip`.
-    vix: Parquet file of the volatility index's daily closes.
-    response: log of the volatility index per log of the index lost within a day, -20 to 20.
-    cutoff: minutes before the close, half-days included, from which on nothing is ordered of
-        options that expire that day, 0 to 389; none takes Alpaca's, as read on 2026-11-23: 30 for
-        SPY and QQQ (15:30), 45 for other stocks (15:15), 0 for options on an index.
-    window: minutes after an entry's time in which it may still be sold, 0.1 to 60.
-    interval: seconds of the venue's clock between two looks, 0 to 3,600.
-    patience: seconds after which an order that still works is cancelled, 0 to 600.
-    looks: how many, at least one; none goes on until interrupted.
-    folder: where the orders of an account are written down before they are sent.
-    rules: of every strategy, when it sells and buys back.
-    costs: USD booked with every trade; prices are the venue's, so slippage is not among them.
-    implied: how far the options imply that the index moves.
-    broker: where the account is; paper accounts and practice servers only.
-    sizing: of the autoscaler, whose keys stand beside the others.
-    """
-
-    strategies: tuple[str, ...] = ("PUT",)
-    underlying: str = "SPY"
-    scale: float = 1.0
-    root: str = "SPY"
-    delivers: bool | None = None
-    feed: Feed = "iex"
-    vix: str = ""
-    response: float = RESPONSE
-    cutoff: float | None = None
-    window: float = 5.0
-    interval: float = 15.0
-    patience: float = 10.0
-    looks: int | None = None
-    folder: str = "data/live"
-    rules: SpreadRules = field(default_factory=lambda: SpreadRules(leave_at=350))
-    costs: SpreadCosts = field(default_factory=SpreadCosts)
-    implied: Implied = field(default_factory=Implied)
-    broker: BrokerSettings = field(default_factory=BrokerSettings)
-    sizing: AutoscalingSettings = field(default_factory=AutoscalingSettings)
+    strategies: tuple[str, ...] = setting(
+        ("PUT",), "sold at every entry, none twice; CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED"
+    )
+    underlying: str = setting("SPY", "stock whose last trade, times `scale`, is the index")
+    scale: float = setting(
+        1.0,
+        "1 for options on the stock itself, 10 for options on the S&P 500 beside SPY",
+        ge=1e-3,
+        le=1e3,
+    )
+    root: str = setting("SPY", "of the options' symbols, as SPY or SPXW")
+    delivers: bool | None = setting(
+        None,
+        "whether its options deliver shares when they expire in the money; none says that "
+        "those on the stock itself do",
+    )
+    feed: Feed = setting("iex", "of the stock's prices, `iex` or `sip`")
+    vix: str = setting("", "Parquet file of the volatility index's daily closes")
+    response: float = setting(
+        RESPONSE,
+        "log of the volatility index per log of the index lost within a day",
+        ge=-20,
+        le=20,
+    )
+    cutoff: float | None = setting(
+        None,
+        "minutes before the close, half-days included, from which on nothing is ordered of "
+        "options that expire that day; none takes Alpaca's, as read on 2026-11-23: 30 for "
+        "SPY and QQQ (15:30), 45 for other stocks (15:15), 0 for options on an index",
+        ge=0,
+        lt=SESSION,
+    )
+    window: float = setting(
+        5.0, "minutes after an entry's time in which it may still be sold", ge=0.1, le=60
+    )
+    interval: float = setting(15.0, "seconds of the venue's clock between two looks", ge=0, le=3600)
+    patience: float = setting(
+        10.0, "seconds after which an order that still works is cancelled", ge=0, le=600
+    )
+    looks: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
+    folder: str = setting(
+        "data/live", "where the orders of an account are written down before they are sent"
+    )
+    rules: SpreadRules = setting(
+        SpreadRules(leave_at=350), "of every strategy, when it sells and buys back"
+    )
+    costs: SpreadCosts = setting(
+        SpreadCosts(),
+        "USD booked with every trade; prices are the venue's, so slippage is not among them",
+    )
+    implied: Implied = setting(Implied(), "how far the options imply that the index moves")
+    broker: BrokerSettings = setting(
+        BrokerSettings(), "where the account is; paper accounts and practice servers only"
+    )
+    sizing: AutoscalingSettings = setting(
+        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others"
+    )
 
     def __post_init__(self) -> None:
         strategies_of(self.strategies)
         if instrument(self.underlying).kind is not Kind.STOCK:
             raise InputError(f"underlying: {self.underlying} is no stock")
-        refuse_outside(
-            self,
-            scale=(1e-3, 1e3),
-            response=(-20, 20),
-            window=(0.1, 60),
-            interval=(0, 3600),
-            patience=(0, 600),
-        )
-        if self.cutoff is not None:
-            refuse_outside(self, cutoff=(0, SESSION - 1))
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
         if self.delivers_shares and self.rules.leave_at is None:
             raise InputError(
@@ -103,8 +106,6 @@ class SellingSettings:
             )
         self._refuse_late_exit()
         self.rules.refuse_late_entries(SESSION - self.cutoff_minutes)
-        if self.looks is not None and self.looks < 1:
-            raise InputError(f"looks: {self.looks} is below 1")
         if not self.broker.paper:
             raise InputError(
                 "broker.paper: spreads are sold on paper accounts and practice servers only"
@@ -132,9 +133,7 @@ class SellingSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        return settings_with_inner(
-            cls, "sizing", AutoscalingSettings, config, lists=("strategies",)
-        )
+        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
     @property
     def cutoff_minutes(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Protocol
@@ -25,6 +25,7 @@ from execution.option_orders import (
     net_price,
 )
 from foundation.errors import OrderRejected
+from foundation.settings import setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
@@ -35,24 +36,18 @@ DAYS_AHEAD = 10  # sessions for which there are options
 MINUTE = np.timedelta64(1, "m")
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("options")
 class QuotedTerms(OptionTerms):
-    """Options that a practice venue trades, and how it quotes them.
+    """Options that a practice venue trades, and how it quotes them."""
 
-    smile: of implied volatility over strikes.
-    """
-
-    smile: Smile = field(default_factory=Smile)
+    smile: Smile = setting(Smile(), "of implied volatility over strikes")
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class PracticeSettings(VenueSettings):
-    """A practice venue: the bars, costs and margin of a backtest, and quoted options.
+    """A practice venue: the bars, costs and margin of a backtest, and quoted options."""
 
-    options: that are traded on its stocks.
-    """
-
-    options: QuotedTerms = field(default_factory=QuotedTerms)
+    options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")
 
 
 class IndexMarket(Protocol):

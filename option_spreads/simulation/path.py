@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from foundation.arrays import Array
-from foundation.errors import DataError, InputError, refuse_outside
+from foundation.errors import DataError, InputError
+from foundation.settings import setting, settings_class
 from option_spreads.selling.rules import SESSION, TRADING_DAYS, variance_left
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
@@ -56,7 +57,7 @@ class IndexDays:
             raise ValueError("index and volatility index are above 0")
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("index")
 class IndexModel:
     """An index that moves as its options say, and a volatility index that reverts to a mean.
 
@@ -66,52 +67,41 @@ class IndexModel:
     The volatility index stands from open to close, and falls raise it for the next session. At a
     premium of 0 prices are mean payoffs at every time, so that a spread earns what it costs in the
     mean, wherever and whenever it is sold and bought back, by any rule.
-
-    start: the index before the first session, points, 1 to 1e6.
-    vix: mean of the volatility index, points, 1 to 200.
-    reversion: speed at which log volatility goes back to its mean, a year, 0 to 252.
-    vol_of_vol: deviation of log volatility, a year, 0 to 10.
-    correlation: of index returns and changes of log volatility, -1 to 1.
-    premium: by how much the deviation that prices imply exceeds the one that comes, a share of
-        the latter, -0.9 to 10; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind
-        the smile say 0.15 ± 0.12: what a simulation earns rests on it.
-    realised: volatility that comes, jumps apart, over the volatility index, 0 to 10; none: what the
-        smile's level and the premium say. A number takes the place of the premium.
-    night: share of a day's variance that falls before the open, 0 to 0.99.
-    jumps: how many a year, between sessions, 0 to 252.
-    jump: deviation of a jump, a share of price, 0 to 0.5.
-    step: minutes between points; divides a session.
     """
 
-    start: float = 5000.0
-    vix: float = 18.0
-    reversion: float = 6.0
-    vol_of_vol: float = 1.1
-    correlation: float = -0.7
-    premium: float = 0.15
-    realised: float | None = None
-    night: float = 0.35
-    jumps: float = 3.0
-    jump: float = 0.015
-    step: int = 5
+    start: float = setting(5000.0, "the index before the first session, points", ge=1, le=1e6)
+    vix: float = setting(18.0, "mean of the volatility index, points", ge=1, le=200)
+    reversion: float = setting(
+        6.0, "speed at which log volatility goes back to its mean, a year", ge=0, le=252
+    )
+    vol_of_vol: float = setting(1.1, "deviation of log volatility, a year", ge=0, le=10)
+    correlation: float = setting(
+        -0.7, "of index returns and changes of log volatility", ge=-1, le=1
+    )
+    premium: float = setting(
+        0.15,
+        "by how much the deviation that prices imply exceeds the one that comes, a share of "
+        "the latter; 0 is a fair market. SPY of 2023-04 to 2024-12 and the prints behind "
+        "the smile say 0.15 ± 0.12: what a simulation earns rests on it",
+        ge=-0.9,
+        le=10,
+    )
+    realised: float | None = setting(
+        None,
+        "volatility that comes, jumps apart, over the volatility index; none: what the "
+        "smile's level and the premium say. A number takes the place of the premium",
+        ge=0,
+        le=10,
+    )
+    night: float = setting(
+        0.35, "share of a day's variance that falls before the open", ge=0, le=0.99
+    )
+    jumps: float = setting(3.0, "how many a year, between sessions", ge=0, le=252)
+    jump: float = setting(0.015, "deviation of a jump, a share of price", ge=0, le=0.5)
+    step: int = setting(5, "minutes between points; divides a session", ge=1)
 
     def __post_init__(self) -> None:
-        refuse_outside(
-            self,
-            "index",
-            start=(1, 1e6),
-            vix=(1, 200),
-            reversion=(0, 252),
-            vol_of_vol=(0, 10),
-            correlation=(-1, 1),
-            premium=(-0.9, 10),
-            night=(0, 0.99),
-            jumps=(0, 252),
-            jump=(0, 0.5),
-        )
-        if self.realised is not None:
-            refuse_outside(self, "index", realised=(0, 10))
-        if self.step < 1 or SESSION % self.step:
+        if SESSION % self.step:
             raise InputError(
                 f"index.step: {self.step} minutes do not divide a session of {SESSION}"
             )

@@ -5,14 +5,14 @@ Everything is per share of the index; a contract is a hundred. European exercise
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
 from foundation.arrays import Array
-from foundation.errors import refuse_outside
+from foundation.settings import setting, settings_class
 from option_spreads.selling.rules import LEVEL, SESSION_SHARE, Implied, Spread
 
 Numbers = npt.ArrayLike
@@ -22,7 +22,7 @@ Numbers = npt.ArrayLike
 ROUNDING = 1e-7
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("smile")
 class Smile:
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
@@ -33,25 +33,26 @@ class Smile:
     The defaults are what 185 prints of same-day S&P 500 options on 20 days of spring 2025 imply,
     0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days (docs/STUDIES.md); the
     level alone moves by a fifth from day to day.
-
-    level: volatility at the money over the volatility index, 0 to 10.
-    slope: how much dearer low strikes are than high ones, a deviation of distance, -1 to 1.
-    wing: how much dearer far strikes are on both sides, a deviation of distance, 0 to 2.
-    least: the lowest volatility of a strike, as a share of σ, 0 to 1.
-    session: share of a day's variance that falls between open and close, 0 to 1. A same-day option
-        is exposed to no other (SPY, 2023-04 to 2025-06: 0.64).
     """
 
-    level: float = LEVEL
-    slope: float = 0.025
-    wing: float = 0.22
-    least: float = 0.5
-    session: float = SESSION_SHARE
-
-    def __post_init__(self) -> None:
-        refuse_outside(
-            self, "smile", level=(0, 10), slope=(-1, 1), wing=(0, 2), least=(0, 1), session=(0, 1)
-        )
+    level: float = setting(LEVEL, "volatility at the money over the volatility index", ge=0, le=10)
+    slope: float = setting(
+        0.025,
+        "how much dearer low strikes are than high ones, a deviation of distance",
+        ge=-1,
+        le=1,
+    )
+    wing: float = setting(
+        0.22, "how much dearer far strikes are on both sides, a deviation of distance", ge=0, le=2
+    )
+    least: float = setting(0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1)
+    session: float = setting(
+        SESSION_SHARE,
+        "share of a day's variance that falls between open and close. A same-day option is "
+        "exposed to no other (SPY, 2023-04 to 2025-06: 0.64)",
+        ge=0,
+        le=1,
+    )
 
     @property
     def implied(self) -> Implied:

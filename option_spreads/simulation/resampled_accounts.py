@@ -4,65 +4,65 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
 
 import numpy as np
 from omegaconf import DictConfig
 
 from foundation.configuration import settings_with_inner
 from foundation.counts import counted
-from foundation.errors import InputError, refuse_outside
+from foundation.errors import InputError
+from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
 from option_spreads.simulation.resampling import AccountPaths, ResamplingRules, account_paths
 from option_spreads.simulation.trade_sample import TradeSample
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class()
 class MonteCarloSettings:
-    """Settings of configs/monte_carlo.yaml.
+    """Settings of configs/monte_carlo.yaml."""
 
-    trades: a file of closed trades.
-    check: a file of an account, whose months are set beside what is likely by the trades before.
-    runs: number of them, 1 … 1,000,000.
-    days: trading days of a run, 1 … 100,000.
-    seed: of the draws, 0 … 2^63.
-    trades_per_day: above 0, 1000 at most, on average; none takes the file's, by sessions from its
-        first trade to its last.
-    block: trades that stay together in the block bootstrap, 1 … 100,000; none takes a week's.
-    uncertainty: whether each run first draws a history of its own; those of `check` always do.
-    stress: chance of a maximum loss, 0 … 1; none takes the most that n trades without one leave
-        possible at 95 %, 1 - 0.05^(1/n).
-    above: USD, of which the chance to end with more is given, 0 … 1e15; none: no such chance.
-    output: folder for the results.
-    rules: the autoscaler's, which stand beside the others under their usual names.
-    """
-
-    trades: str | None = None
-    check: str | None = None
-    runs: int = 10_000
-    days: int = 252
-    seed: int = 0
-    trades_per_day: float | None = None
-    block: int | None = None
-    uncertainty: bool = False
-    stress: float | None = None
-    above: float | None = None
-    output: str = "outputs/monte-carlo"
-    rules: AutoscalingSettings = field(default_factory=AutoscalingSettings)
-
-    def __post_init__(self) -> None:
-        refuse_outside(self, runs=(1, 1_000_000), days=(1, 100_000))
-        if self.block is not None:
-            refuse_outside(self, block=(1, 100_000))
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed: {self.seed} is outside 0 … 2^63")
-        if self.trades_per_day is not None and not 0 < self.trades_per_day <= 1000:
-            raise InputError(f"trades_per_day: {self.trades_per_day} is not above 0, or above 1000")
-        if self.stress is not None:
-            refuse_outside(self, stress=(0, 1))
-        if self.above is not None:
-            refuse_outside(self, above=(0, 1e15))
+    trades: str | None = setting(None, "a file of closed trades")
+    check: str | None = setting(
+        None,
+        "a file of an account, whose months are set beside what is likely by the trades before",
+    )
+    runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
+    days: int = setting(252, "trading days of a run", ge=1, le=100_000)
+    seed: int = setting(0, "of the draws", ge=0, lt=2**63)
+    trades_per_day: float | None = setting(
+        None,
+        "on average; none takes the file's, by sessions from its first trade to its last",
+        gt=0,
+        le=1000,
+    )
+    block: int | None = setting(
+        None,
+        "trades that stay together in the block bootstrap; none takes a week's",
+        ge=1,
+        le=100_000,
+    )
+    uncertainty: bool = setting(
+        False, "whether each run first draws a history of its own; those of `check` always do"
+    )
+    stress: float | None = setting(
+        None,
+        "chance of a maximum loss; none takes the most that n trades without one leave "
+        "possible at 95 %, 1 - 0.05^(1/n)",
+        ge=0,
+        le=1,
+    )
+    above: float | None = setting(
+        None,
+        "USD, of which the chance to end with more is given; none: no such chance",
+        ge=0,
+        le=1e15,
+    )
+    output: str = setting("outputs/monte-carlo", "folder for the results")
+    rules: AutoscalingSettings = setting(
+        AutoscalingSettings(),
+        "the autoscaler's, which stand beside the others under their usual names",
+    )
 
     @classmethod
     def of(cls, config: DictConfig) -> MonteCarloSettings:

@@ -6,7 +6,6 @@ The day is New York's. Nothing that is paid in or taken out raises a halt or hid
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -414,5 +413,5 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
     ("name", "value"), [("daily_loss", 0.0), ("drawdown", 1.5), ("resume", 0.95)]
 )
 def test_limits_that_cannot_be_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"guards\.{name}: {re.escape(str(value))} is outside"):
+    with pytest.raises(InputError, match=rf"guards\.{name}: {value} is (above|below) "):
         replace(KalshiGuardSettings(), **{name: value})

@@ -69,9 +69,19 @@ def command(folder: Path, module: str, *words: str) -> subprocess.CompletedProce
 
 
 def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Path) -> None:
-    own = ("forecaster=own:Drift", "+forecaster.arguments.window=40", "forecaster.calibrated=false")
+    own = (
+        "+forecaster._target_=own.Drift",
+        "+forecaster.arguments.window=40",
+        "forecaster.calibrated=false",
+    )
     run = command(
-        folder, "marketsimulator.backtest", *own, "sizing.strategy=own:rising", *SPAN, "output=out"
+        folder,
+        "marketsimulator.backtest",
+        *own,
+        "forecaster.calibrated=false",
+        "+sizing._target_=own.rising",
+        *SPAN,
+        "output=out",
     )
     assert run.returncode == 0, run.stderr
     orders = pd.read_parquet(folder / "out" / "orders.parquet")
@@ -86,7 +96,7 @@ def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
     made = command(
         folder,
         "forecasting.batch",
-        "forecaster=own:Drift",
+        "+forecaster._target_=own.Drift",
         raw,
         *SPAN[:3],
         SPAN[4],
@@ -95,7 +105,7 @@ def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
     assert made.returncode == 0, made.stderr
     fills = []
     for forecaster, out in (
-        (("forecaster=own:Drift",), "a"),
+        (("+forecaster._target_=own.Drift",), "a"),
         (
             ("forecaster=file", "forecaster.path=f.parquet"),
             "b",
@@ -106,7 +116,7 @@ def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
             "marketsimulator.backtest",
             *forecaster,
             raw,
-            "sizing.strategy=own:rising",
+            "+sizing._target_=own.rising",
             *SPAN,
             f"output={out}",
         )
@@ -120,21 +130,13 @@ def test_a_file_of_forecasts_is_traded_as_what_made_it(folder: Path) -> None:
     ("words", "line"),
     [
         (["forecaster.kind=prophet"], "forecaster.kind: 'prophet' is none of chronos2, ewma"),
-        (["+forecaster.arguments.window=3"], "forecaster.arguments: chronos2 takes none"),
+        (["+forecaster.arguments.window=3"], "forecaster.arguments: chronos2 has none"),
         (["forecaster=file"], "forecaster.path: a value is needed"),
     ],
 )
 def test_a_forecaster_that_is_none_is_one_line(words: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
         BacktestSettings.of(composed_config("backtest", words))
-
-
-def test_the_last_word_of_a_group_counts_and_several_are_named_by_kind() -> None:
-    words = ["forecaster=own:Drift", "forecaster=ewma"]
-    assert BacktestSettings.of(composed_config("backtest", words)).forecaster.kind == "ewma"
-    assert composed_config("backtest", words[::-1]).forecaster.kind == "own:Drift"
-    with pytest.raises(InputError, match=r"named by its kind: forecaster\.kind=ewma,own:Drift"):
-        composed_config("backtest", ["forecaster=ewma,own:Drift"])
 
 
 FAULTY = """
@@ -157,15 +159,15 @@ class Late(Drift):
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("sizing.strategy=faulty:raises", "faulty:raises fails in faulty.py line 6: Attribute"),
-        ("forecaster=faulty:Late", "faulty:Late fails in faulty.py .* ZeroDivisionError"),
+        ("+sizing._target_=faulty.raises", "faulty.raises fails in faulty.py line 6: Attribute"),
+        ("+forecaster._target_=faulty.Late", "faulty.Late fails in faulty.py .* ZeroDivisionError"),
     ],
 )
 def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
     folder: Path, word: str, line: str
 ) -> None:
     (folder / "faulty.py").write_text(FAULTY)
-    plain = "forecaster=ewma" if word.startswith("sizing") else "sizing.band=0.5"
+    plain = "forecaster=ewma" if word.startswith("+sizing") else "sizing.band=0.5"
     words = (word, plain, "forecaster.calibrated=false", *SPAN, "output=out")
     run = command(folder, "marketsimulator.backtest", *words)
     assert run.returncode == 2, run.stderr

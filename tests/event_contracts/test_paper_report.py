@@ -207,7 +207,7 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"fixed_size": 501}, "fixed_size: 501 is outside 1 … 500"),
+        ({"fixed_size": 501}, "fixed_size: 501 is above 500 contracts"),
         ({"journal": "folder"}, "names no file"),
     ],
 )

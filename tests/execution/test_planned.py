@@ -343,7 +343,7 @@ def test_what_came_before_the_memory_and_what_comes_after_changes_no_decision(ma
 
 def test_a_plan_out_of_range_is_named() -> None:
     for bars in (0, 25):
-        with pytest.raises(InputError, match=f"sizing.signal_bars: {bars} is outside 1"):
+        with pytest.raises(InputError, match=f"sizing.signal_bars: {bars} is (below 1|above 24)"):
             SizingSettings(signal_bars=bars)
 
 

@@ -108,7 +108,7 @@ def test_sizing_settings_hold_to_their_edges(name: str) -> None:
     for sound in (1e-9, 10.0):
         assert getattr(SizingSettings(**{name: sound}), name) == sound
     for wrong in (0.0, -1.0, 10.001, float("nan")):
-        with pytest.raises(InputError, match=f"sizing.{name}: .* is outside 0 … 10"):
+        with pytest.raises(InputError, match=rf"sizing\.{name}: .* is (not above 0|above 10|no )"):
             SizingSettings(**{name: wrong})
     assert SizingSettings(band=0.0).band == 0.0
     for wrong in (-0.001, 1.0):

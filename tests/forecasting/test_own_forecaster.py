@@ -113,30 +113,30 @@ def test_a_bad_answer_is_one_line_that_names_the_forecaster(
     own: str, name: str, market: Bars
 ) -> None:
     with pytest.raises(InputError) as caught:
-        answered(f"{own}:{name}", market)
+        answered(f"{own}.{name}", market)
     said = str(caught.value)
-    assert said.startswith(f"forecaster.kind: {own}:{name}")
+    assert said.startswith(f"forecaster._target_: {own}.{name}")
     assert BAD[name] in said
     assert "\n" not in said
 
 
 def test_a_refusal_within_own_code_names_the_arguments_and_the_line(own: str, market: Bars) -> None:
-    said = rf"^forecaster.kind: {own}:Choosy\(window=-1\) fails in {own}.py line 47: .*-1 is below"
+    said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 47: .*-1"
     with pytest.raises(InputError, match=said):
-        answered(f"{own}:Choosy", market, window=-1)
+        answered(f"{own}.Choosy", market, window=-1)
 
 
 def test_what_is_not_there_is_said_before_a_bar_is_read(own: str) -> None:
-    ForecasterSettings(kind=f"{own}:Walk").check()
-    for kind in (f"{own}:Absent", "gone:Walk"):
-        said = f"^forecaster.kind: {kind} cannot be loaded from "
+    ForecasterSettings(kind=f"{own}.Walk").check()
+    for kind in (f"{own}.Absent", "gone.Walk"):
+        said = f"^forecaster._target_: {kind} cannot be loaded from "
         with pytest.raises(InputError, match=said):
             ForecasterSettings(kind=kind).check()
 
 
 def test_a_sound_answer_is_passed_on_as_it_is(own: str, market: Bars) -> None:
     plain = RandomWalk().forecast(market, market.times[-30]).answer(np.arange(8))
-    np.testing.assert_array_equal(answered(f"{own}:Walk", market), plain)
+    np.testing.assert_array_equal(answered(f"{own}.Walk", market), plain)
 
 
 class Bent:
@@ -172,7 +172,7 @@ def test_moments_that_own_code_keeps_beside_its_quantiles_are_not_believed(marke
             flat = np.zeros((1, HORIZON), dtype=np.float32)
             return replace(table, log_moments=lambda rows: (flat, flat))
 
-    table = OwnForecaster(Kept(), "own:Kept").forecast(market, market.times[-30])
+    table = OwnForecaster(Kept(), "own.Kept").forecast(market, market.times[-30])
     assert table.log_moments is None
 
 
@@ -184,7 +184,7 @@ def test_moments_that_own_code_keeps_beside_its_quantiles_are_not_believed(marke
 def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
     market: Bars, place: tuple[int, int, int], number: float
 ) -> None:
-    table = OwnForecaster(Bent(place, number), "own:Bent").forecast(market, market.times[-30])
+    table = OwnForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
     line = rf"{re.escape(PRICES)}.* for SY\w+ at 20\S+Z, step {place[1] + 1}$"
     with pytest.raises(InputError, match=line):
         table.answer(np.arange(8))
@@ -193,9 +193,9 @@ def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
 def test_a_step_without_a_forecast_is_none_at_all_levels_and_never_the_first(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
-    values = OwnForecaster(absent, "own:Bent").forecast(market, since).answer(np.arange(8))
+    values = OwnForecaster(absent, "own.Bent").forecast(market, since).answer(np.arange(8))
     assert np.isnan(values[:, 5]).all()
     assert np.isfinite(np.delete(values, 5, axis=1)).all()
     first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="it answered nan nan"):
-        OwnForecaster(first, "own:Bent").forecast(market, since).answer(np.arange(8))
+        OwnForecaster(first, "own.Bent").forecast(market, since).answer(np.arange(8))

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from foundation.overrides import (
-    quoted_word,
     refuse_empty,
     refuse_repeated,
     refuse_underscored,
-    unreadable_text,
     with_home,
 )
 
@@ -63,43 +56,6 @@ def test_a_tilde_at_the_beginning_of_a_value_is_the_users_folder(
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
     assert with_home(word) == home.replace("{}", "/home/ada")
-
-
-PARSER = OverridesParser.create()
-
-
-def read(word: str) -> object:
-    """What Hydra reads as the value."""
-    [override] = PARSER.parse_overrides([word])
-    return override.value()
-
-
-@given(st.text("ab;=() &#!$Ü-/.", min_size=1, max_size=8).filter(lambda text: text.strip() == text))
-@example("/tmp/a;b")
-@example("/tmp/a=b")
-@example("/tmp/a (b)")
-def test_what_is_to_be_written_instead_is_read_by_a_shell_and_by_hydra(value: str) -> None:
-    [word] = shlex.split(quoted_word(f"data.dir={value}"))
-    assert read(word) == value
-    [words] = shlex.split(quoted_word(f"data.dir=[{value},b c]"))
-    assert read(words) == [value, "b c"]
-
-
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("data.dir=/tmp/a;b", "a value with ; in it stands in quotes of its own, 'data.dir=\"/tmp"),
-        ("symbols=[A,B", "the bracket [ is not closed"),
-        ("stray", "'stray' is no setting; settings are words as key=value"),
-    ],
-)
-def test_a_word_that_hydra_cannot_read_says_why_and_what_to_write(word: str, says: str) -> None:
-    with pytest.raises(OverrideParseException):
-        PARSER.parse_overrides([word])
-    text = unreadable_text(word)
-    assert says in text
-    assert "Exception" not in text
-    assert "\n" not in text
 
 
 @pytest.mark.parametrize(

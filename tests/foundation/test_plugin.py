@@ -1,45 +1,117 @@
-"""Own code is found by name; what it raises is one line of the setting that names it."""
+"""Own code is found by name where a command named it; what it raises is one line."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from foundation import plugin
+from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
-from foundation.plugin import called, is_plugin, load_plugin, own_code
+from foundation.plugin import called, is_own, load_own, own_code, put_own_code
+from marketsimulator.settings import BacktestSettings
 from tests.own_module import own_module
 
 
-def test_module_and_name_are_a_plugin_and_nothing_else_is() -> None:
-    assert all(is_plugin(name) for name in ("a:B", "a.b.c:name", "_x:_y"))
-    assert not any(
-        is_plugin(n) for n in ("ewma", "a:", ":b", "a:b:c", "C:\\x", "a b:c", "kelly_50")
-    )
+def test_a_module_and_a_name_are_own_code_and_nothing_else_is() -> None:
+    assert all(is_own(name) for name in ("a.B", "a.b.c.name", "_x._y"))
+    assert not any(is_own(n) for n in ("ewma", "a.", ".b", "a:b", "C:\\x.y", "a b.c", "kelly_2.5"))
 
 
 def test_own_code_is_found_in_the_working_folder_and_what_cannot_be_loaded_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("number = 3\n", tmp_path, monkeypatch)
-    assert load_plugin("key", f"{own}:number") == 3
+    assert load_own("sizing", f"{own}.number") == 3
     (tmp_path / "own_fault.py").write_text("raise RuntimeError('no\\nlicense')\n")
     for name, said in (
-        ("own_nothing:X", "ModuleNotFoundError: No module named 'own_nothing'"),
-        (f"{own}:X", f"AttributeError: module '{own}' has no attribute 'X'"),
-        ("own_fault:X", "RuntimeError: no license"),
+        ("own_nothing.X", "ModuleNotFoundError: No module named 'own_nothing'"),
+        (f"{own}.X", f"AttributeError: module '{own}' has no attribute 'X'"),
+        ("own_fault.X", "RuntimeError: no license"),
     ):
-        line = f"^key: {name} cannot be loaded from .* or the environment: {said}$"
+        line = f"^sizing._target_: {name} cannot be loaded from .* or the environment: {said}$"
         with pytest.raises(InputError, match=line):
-            load_plugin("key", name)
+            load_own("sizing", name)
 
 
 def test_what_own_code_raises_names_the_code_its_arguments_and_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("def divide():\n    1 / 0\n", tmp_path, monkeypatch)
-    line = rf"^key: {own}:divide\(w=-1\) fails in {own}.py line 2: ZeroDivisionError: division"
-    with pytest.raises(InputError, match=line), own_code("key", called(f"{own}:divide", {"w": -1})):
-        load_plugin("key", f"{own}:divide")()
-    with pytest.raises(DataError, match=r"^a.csv: row 3$"), own_code("key", called("own:f", {})):
+    said = called(f"{own}.divide", {"w": -1})
+    line = rf"^sizing._target_: {own}.divide\(w=-1\) fails in {own}.py line 2: ZeroDivisionError: d"
+    with pytest.raises(InputError, match=line), own_code("sizing", said):
+        load_own("sizing", f"{own}.divide")()
+    with pytest.raises(DataError, match=r"^a.csv: row 3$"), own_code("sizing", "own.f"):
         raise DataError("a.csv: row 3")
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a module that leaves a mark when it is imported."""
+    (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\n\ndef rule(s): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugin, "_named", set())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"forecaster": {"_target_": "trap.rule"}},
+        {"sizing": {"_target_": "trap.rule"}},
+        {"correlation": {"_target_": "trap.rule"}},
+        {"fees": {"_target_": "trap.rule"}},
+        {"limits": {"_target_": "trap.rule"}},
+        {"forecaster": {"arguments": {"inner": {"_target_": "trap.rule"}}}},
+        {"margin": {"borrow_rates": [{"_target_": "trap.rule"}]}},
+        {"fees": {"_partial_": True}},
+        {"sizing": {"strategy": {"_args_": ["trap.rule"]}}},
+        {"sizing": {"_target_": 3}},
+    ],
+)
+def test_what_no_word_of_a_command_has_named_is_refused_and_never_imported(
+    trap: Path, values: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=r"_(target|partial|args)_: "):
+        put_own_code(values)
+    assert not (trap / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["forecaster.kind=trap.rule"],
+        ["sizing.strategy=trap.rule"],
+        ["+correlation.kind=trap.rule"],
+        ["+limits._target_=trap.rule"],
+        ["+costs.extra={_target_: trap.rule}"],
+        ["strategy=trap.rule", "+sizing._target_=${strategy}"],
+        ["+forecaster.arguments.inner={_target_: trap.rule}"],
+    ],
+)
+def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
+    trap: Path, words: list[str]
+) -> None:
+    with pytest.raises(InputError, match=r"_target_: |costs\.extra"):
+        BacktestSettings.of(composed_config("backtest", words)).check_files()
+    assert not (trap / "sprung").exists()
+
+
+def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> None:
+    settings = BacktestSettings.of(composed_config("backtest", ["+sizing._target_=trap.rule"]))
+    assert settings.order_name == settings.sizing.strategy == "trap.rule"
+    assert not (trap / "sprung").exists()
+    settings.sizing.chosen_strategy()
+    assert (trap / "sprung").exists()
+
+
+def test_fees_of_ones_own_are_what_a_function_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import execution.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"
+    own = own_module(code, tmp_path, monkeypatch)
+    config = composed_config("backtest", [f"+fees._target_={own}.dear"])
+    assert BacktestSettings.of(config).fees.commission_bps == 9

@@ -26,7 +26,7 @@ SPAN = [
         ("kelly_50_x4", 0.25, "kelly_25_x4"),
         ("premium_50", 0.2, "premium_20"),
         ("equal_weight", None, "equal_weight"),
-        ("own:rule", None, "own:rule"),
+        ("own.rule", None, "own.rule"),
     ],
 )
 def test_a_strategy_is_labelled_with_the_fraction_that_is_used(

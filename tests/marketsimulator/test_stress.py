@@ -506,7 +506,7 @@ def test_other_bars_than_those_of_the_run_are_refused(tmp_path: Path) -> None:
         ({"source": " "}, "has no source"),
         ({"day": "2024-08-04"}, "no session"),
         ({"correlation": 0.9}, "go together"),
-        ({"correlation": 1.0, "deviations": 2}, "outside 0 … 0.999"),
+        ({"correlation": 1.0, "deviations": 2}, "is above 0.999"),
         ({"correlation": 0.9, "deviations": 2, "stocks": -0.1}, "follow from the book"),
         ({"halted": "BTCUSD"}, "halted: BTCUSD is a coin"),
     ],

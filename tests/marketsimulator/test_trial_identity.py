@@ -55,8 +55,8 @@ def of(market: Bars, *words: str) -> str:
         (["sizing.strategy=kelly_50"], ["sizing.strategy=Kelly_50pct"]),
         (["sizing.strategy=kelly_30"], ["sizing.strategy=kelly_10", "sizing.fraction=0.3"]),
         (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
-        (["sizing.strategy=own_here:half"], ["sizing.strategy=own_there:half"]),
-        (["forecaster=own_here:Drift"], ["forecaster=own_there:Drift"]),
+        (["+sizing._target_=own_here.half"], ["+sizing._target_=own_there.half"]),
+        (["+forecaster._target_=own_here.Drift"], ["+forecaster._target_=own_there.Drift"]),
         ([], ["strategy=mine"]),
         ([], ["seed=7"]),
         ([], ["capital=100000.0"]),
@@ -89,7 +89,7 @@ def test_what_changes_no_figure_is_the_same_trial(
             ["sizing.strategy=vol_target"],
             ["sizing.strategy=vol_target", "sizing.target_volatility=0.3"],
         ),
-        (["sizing.strategy=own_here:half"], ["sizing.strategy=own_here:third"]),
+        (["+sizing._target_=own_here.half"], ["+sizing._target_=own_here.third"]),
         ([], ["limits.symbol_cap=0.5"]),
         ([], ["forecaster=ewma"]),
         ([], ["forecaster.context_length=50"]),
@@ -107,8 +107,8 @@ def test_what_may_change_a_figure_is_another_trial(
 
 def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path) -> None:
     runs: tuple[list[str], ...] = (
-        ["forecaster=own_here:Drift"],
-        ["sizing.strategy=own_here:half"],
+        ["+forecaster._target_=own_here.Drift"],
+        ["+sizing._target_=own_here.half"],
         ["forecaster=file", "forecaster.path=f.csv"],
         ["data.actions=f.csv"],
         [],

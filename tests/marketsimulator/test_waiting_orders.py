@@ -345,7 +345,7 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
         (25, 25.5, 24.5, 25),
         (25, 25.5, 24.5, 25),
         actions=actions,
-        margin=MarginTerms(leverage=50.0),
+        margin=MarginTerms(leverage=10.0),
     )
     sent = [
         order("buy", 10, "limit", "bid", limit_price=86.0),

@@ -90,7 +90,7 @@ def test_the_settings_size_by_it_and_say_so() -> None:
         (["sizing.fraction=0.3"], "sizing.drawdown: it chooses the fraction of Kelly, and"),
         (["sizing.strategy=equal_weight"], "sizing.drawdown: equal_weight holds no fraction"),
         (["sizing.enhanced=false"], "sizing.drawdown: legacy .sizing.enhanced=false. holds no"),
-        (["sizing.drawdown.depth=0"], "sizing.drawdown.depth: 0 is not above 0 and below 1"),
+        (["sizing.drawdown.depth=0"], "sizing.drawdown.depth: 0 is not above 0"),
         (["sizing.drawdown.probability=often"], "sizing.drawdown.probability: 'often' is no num"),
     ],
 )

@@ -121,7 +121,7 @@ def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
 @pytest.mark.parametrize(
     ("field", "good", "bad"),
     [
-        ("symbol_cap", [1e-9, 5.0], [0.0, -1.0, float("inf"), float("nan")]),
+        ("symbol_cap", [1e-9, 4.0], [0.0, -1.0, float("inf"), float("nan")]),
         ("intraday_leverage", [1e-9, 5.0], [0.0, float("inf")]),
         ("overnight_leverage", [1e-9, 5.0], [0.0, float("inf")]),
         ("overnight_buffer", [0.0, 0.999], [-1e-9, 1.0, float("nan")]),

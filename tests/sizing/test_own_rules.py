@@ -73,13 +73,13 @@ def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float
     rng = np.random.default_rng(seed)
     s = random_situation(rng)
     limits = random_limits(rng)
-    rule = own_rule("own:any", lambda book: answer[: len(book.held)])
-    found = WeightPattern("own:any", rule, 0.25, holding=None).allocate(s, limits)
+    rule = own_rule("own.any", lambda book: answer[: len(book.held)])
+    found = WeightPattern("own.any", rule, 0.25, holding=None).allocate(s, limits)
     assert broken_limits(s, limits, found.target) == []
 
 
 def test_a_rule_that_asks_for_more_than_a_million_times_its_equity_asks_for_a_million() -> None:
-    rule = own_rule("own:any", lambda book: [1e300, -2e6])
+    rule = own_rule("own.any", lambda book: [1e300, -2e6])
     assert rule(book()).tolist() == [1e6, -1e6]
 
 
@@ -103,7 +103,7 @@ def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
     s = book(long_only=np.array([True, True]), deciding=np.array([True, False]))
     before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "deciding")}
     later = s.later_blocks.mu.copy()
-    found = named(f"{own}:writes").allocate(s, Limits())
+    found = named(f"{own}.writes").allocate(s, Limits())
     assert broken_limits(s, Limits(), found.target) == []
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(s, name), value)
@@ -111,10 +111,10 @@ def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
 
 
 def test_a_long_answer_is_cut_where_it_says_so() -> None:
-    rule = own_rule("own:any", lambda book: "x" * 79)
+    rule = own_rule("own.any", lambda book: "x" * 79)
     with pytest.raises(InputError, match=r"; it answered 'x{79}…$"):
         rule(book())
-    rule = own_rule("own:any", lambda book: "x" * 78)
+    rule = own_rule("own.any", lambda book: "x" * 78)
     with pytest.raises(InputError, match=r"; it answered 'x{78}'$"):
         rule(book())
 
@@ -130,9 +130,9 @@ def test_a_long_answer_is_cut_where_it_says_so() -> None:
         ("nothing", r"needed, an array for 2 symbols at .*; it answered None$"),
         ("complex_weights", r"needed, an array for 2 symbols at .*0\.1j"),
         ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
-        ("singular", r":singular fails in OWN\.py line 12: LinAlgError: Singular matrix$"),
-        ("noarg", r":noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
-        ("renames", r":renames fails in OWN\.py line 14: FrozenInstanceError"),
+        ("singular", r"\.singular fails in OWN\.py line 12: LinAlgError: Singular matrix$"),
+        ("noarg", r"\.noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
+        ("renames", r"\.renames fails in OWN\.py line 14: FrozenInstanceError"),
         ("Half", r"Half is no function of a Situation but a class$"),
         ("number", r"number is no function of a Situation but int$"),
         ("absent", r"has no attribute 'absent'"),
@@ -140,9 +140,9 @@ def test_a_long_answer_is_cut_where_it_says_so() -> None:
 )
 def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: str) -> None:
     with pytest.raises(InputError) as caught:
-        named(f"{own}:{name}").allocate(book(), Limits())
+        named(f"{own}.{name}").allocate(book(), Limits())
     said = str(caught.value)
-    assert said.startswith("sizing.strategy: ")
+    assert said.startswith("sizing._target_: ")
     assert f"{own}" in said
     assert re.search(line.replace("OWN", own), said), said
     assert "\n" not in said
@@ -151,15 +151,15 @@ def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: s
 def test_a_program_without_an_answer_stays_the_traders_affair(own: str) -> None:
     """The trader takes no new risk then, or asks its fallback; the run does not end."""
     with pytest.raises(SolverFailed):
-        named(f"{own}:unsolved").allocate(book(), Limits())
+        named(f"{own}.unsolved").allocate(book(), Limits())
 
 
 def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
-    assert named(f"{own}:up").phrase(Kind.STOCK, 4.0) == f"{own}:up sizing"
-    assert named(f"{own}:up").uses_forecast
-    found = named(f"{own}:listed").allocate(book(long_only=np.zeros(2, dtype=bool)), Limits())
+    assert named(f"{own}.up").phrase(Kind.STOCK, 4.0) == f"{own}.up sizing"
+    assert named(f"{own}.up").uses_forecast
+    found = named(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)), Limits())
     np.testing.assert_array_equal(found.unlimited, [0.1, -0.1])
-    with pytest.raises(InputError, match=r"sizing.fraction: .*:up has none"):
-        named(f"{own}:up", fraction=0.3)
-    with pytest.raises(InputError, match="or module:function"):
+    with pytest.raises(InputError, match=r"sizing.fraction: .*\.up has none"):
+        named(f"{own}.up", fraction=0.3)
+    with pytest.raises(InputError, match=r"or sizing\._target_=module\.function"):
         named("martingale")

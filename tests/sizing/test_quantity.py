@@ -338,7 +338,7 @@ def test_a_deviation_that_is_none_sizes_nothing(sigma: float) -> None:
 
 
 def test_the_legacy_rule_needs_no_forecast_and_follows_one() -> None:
-    ask: dict[str, Any] = {"account": RICH, "enhanced": False, "limits": Limits(symbol_cap=9.0)}
+    ask: dict[str, Any] = {"account": RICH, "enhanced": False, "limits": Limits(symbol_cap=4.0)}
     assert get_qty("NVDA", 150.0, moments=None, **ask) == 1_333
     assert get_qty("NVDA", 150.0, moments=None, overnight=True, **ask) == 653
     assert get_qty("NVDA", 150.0, moments=beliefs(NVDA=(-1e-9, 0.01)), **ask) == -1_333

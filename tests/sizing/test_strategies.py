@@ -27,7 +27,7 @@ from sizing.strategies import (
 )
 from trainingdata.instruments import Kind
 
-WIDE = Limits(symbol_cap=9.0)
+WIDE = Limits(symbol_cap=4.0)
 DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of their own
 
 
@@ -378,9 +378,9 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     """
     s = book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
     assert named("legacy").allocate(s, Limits()).target.tolist() == [0.6, -0.6, 0.6, 0.6]
-    wide = named("legacy").allocate(s, Limits(symbol_cap=9.0)).target
+    wide = named("legacy").allocate(s, Limits(symbol_cap=4.0)).target
     np.testing.assert_allclose(wide, [2.0, -1.0, 0.5, 0.25], rtol=1e-9)
-    halved = named("legacy", risk_multiplier=0.5).allocate(s, Limits(symbol_cap=9.0)).target
+    halved = named("legacy", risk_multiplier=0.5).allocate(s, Limits(symbol_cap=4.0)).target
     np.testing.assert_allclose(halved[:2], [1.0, -0.75], rtol=1e-9)
     coin = book(1, crypto=np.array([True]), mu=np.array([-1.0]))
     assert named("legacy").allocate(coin, Limits()).target.tolist() == [0.5]

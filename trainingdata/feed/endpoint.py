@@ -21,6 +21,7 @@ from foundation.errors import (
     in_one_line,
 )
 from foundation.redaction import redacted
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
@@ -85,36 +86,30 @@ class Keys:
         return redacted(text, {"[secret]": self.secret, "[key]": self.key})
 
 
-@dataclass(frozen=True, slots=True)
+@settings_class("broker")
 class BrokerSettings:
-    """Where the account is.
+    """Where the account is."""
 
-    url_override: one address for trading and market data; none means Alpaca's own.
-    paper: whether it is the paper account.
-    connect_timeout: seconds to connect, 0 … 600.
-    read_timeout: seconds to wait for the next bytes of an answer, 0 … 600.
-    deadline: seconds that a request may take, repeats included, 0 … 600.
-    attempts: of a read, 1 … 10.
-    requests_per_minute: of all clients of the address together, repeats included, at least 1; none
-        means 200, and no limit on loopback.
-    """
-
-    url_override: str | None = None
-    paper: bool = True
-    connect_timeout: float = 5.0
-    read_timeout: float = 20.0
-    deadline: float = 30.0
-    attempts: int = 4
-    requests_per_minute: int | None = None
+    url_override: str | None = setting(
+        None, "one address for trading and market data; none means Alpaca's own"
+    )
+    paper: bool = setting(True, "whether it is the paper account")
+    connect_timeout: float = setting(5.0, "seconds to connect", gt=0, le=600)
+    read_timeout: float = setting(
+        20.0, "seconds to wait for the next bytes of an answer", gt=0, le=600
+    )
+    deadline: float = setting(
+        30.0, "seconds that a request may take, repeats included", gt=0, le=600
+    )
+    attempts: int = setting(4, "of a read", ge=1, le=10)
+    requests_per_minute: int | None = setting(
+        None,
+        "of all clients of the address together, repeats included; none means 200, and no "
+        "limit on loopback",
+        ge=1,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "read_timeout", "deadline"):
-            if not 0 < getattr(self, name) <= 600:
-                raise InputError(f"broker.{name}: {getattr(self, name)} is outside 0 … 600 seconds")
-        if not 1 <= self.attempts <= 10:
-            raise InputError(f"broker.attempts: {self.attempts} is outside 1 … 10")
-        if self.requests_per_minute is not None and self.requests_per_minute < 1:
-            raise InputError(f"broker.requests_per_minute: {self.requests_per_minute} is below 1")
         if self.url_override is not None:
             self._check_address(self.url_override)
 
