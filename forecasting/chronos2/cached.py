@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -28,7 +29,8 @@ from trainingdata.bars import Bars
 log = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
-RECENT = 16  # parts of portions that were read last, in memory: 33 MB each at most
+# Parts of portions that were read last, in memory, 33 MB each at most: as many as threads may read.
+RECENT = 4 + min(os.cpu_count() or 1, 16)
 MOST_HELD = 131_072  # forecasts held in memory that cannot be written: 290 MB
 
 
@@ -134,7 +136,8 @@ class _Part:
         kept = (each for each in self.shelf.portions(issued) if each.place not in self._lost)
         portions = [*self._held, *kept]
         portion, row = located(portions, issued, keys)
-        self._found = portions, portion, row
+        # What identified them is not needed any more.
+        self._found = [(each.place, each.held) for each in portions], portion, row
 
     def read(self, what: str, places: Index) -> Array32:
         """The moments [n, 2, H] or the quantiles [n, H, Q] of the windows in these places."""
@@ -142,12 +145,12 @@ class _Part:
         portions, portion, row = self._found
         for number in np.unique(portion[places]).tolist():
             chosen = np.flatnonzero(portion[places] == number)
-            lies = portions[number]
+            place, held = portions[number]
             try:
-                values = lies.held[what] if lies.held else self._read(lies.place, what)
+                values = held[what] if held else self._read(place, what)
             except Damaged:
                 with self._repair:
-                    self._lost.add(lies.place)
+                    self._lost.add(place)
                     self._look()
                     self.complete(silent)
                 return self.read(what, places)
