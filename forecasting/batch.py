@@ -1,13 +1,13 @@
 """Forecast every symbol at every bar of a history, through the cache.
 
     python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
-    [output=FILE.parquet|FILE.csv|FILE.csv.gz|FOLDER] [output.shape=long|wide] [key=value …]
+    [output=FILE.parquet|FOLDER] [output.shape=long|wide] [key=value …]
 
 Without `output` the cache is filled and nothing else. A file has a row a symbol, instant, step
 and level: symbol, issued_at, step, target_at (when that bar of its own becomes known), level, value
 (USD); `output.shape=wide` (or shape=wide) has a column for each level instead. By instant and
-symbol, levels rising; in the metadata of Parquet the name of the forecaster. A folder gets a
-Parquet file for each month, side by side: the fastest. Each is written whole or not at all.
+symbol, levels rising; in the metadata the name of the forecaster. A folder gets a file for each
+month, side by side: the fastest. Each is written whole or not at all.
 
 With launcher=ray (pip install 'kelly-chronos[ray]') actors on the machines of a Ray cluster,
 ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
@@ -71,7 +71,7 @@ class BatchSettings:
     )
     output: str | None = setting(
         None,
-        "Parquet or CSV file, or a folder of a Parquet file a month; none fills the cache only",
+        "Parquet file, or a folder of one a month; none fills the cache only",
     )
     shape: Shape = setting("long", "`long`, a row a level, or `wide`, a column a level")
     launcher: Launcher = setting(

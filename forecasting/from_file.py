@@ -1,8 +1,8 @@
 """Forecasts that stand in a file: those of the batch job, or one's own in its format.
 
-The file is Parquet or CSV (`.csv`, `.csv.gz`), or a folder with a Parquet file for each month. It
-has the columns symbol, issued_at, step, level and value, a row for each number, or a column for
-each level (`0.01` … `0.99`) instead of the last two; other columns are not read.
+The file is Parquet, or a folder with a Parquet file for each month. It has the columns symbol,
+issued_at, step, level and value, a row for each number, or a column for each level (`0.01` …
+`0.99`) instead of the last two; other columns are not read.
 
 symbol: as in the bars.
 issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
@@ -19,13 +19,12 @@ every bar; false takes forecasts as they are.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,14 +40,14 @@ from trainingdata.sessions import started_at
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyarrow import parquet
 
 FORECASTER = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
-ENDINGS = (".parquet", ".csv", ".csv.gz")
+ENDING = ".parquet"
 MONTHS = "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"  # the files of a folder
 UNFINISHED = ".unfinished"  # in a folder whose months are being replaced, or were when killed
 LEVEL_NAMES = tuple(str(level) for level in LEVELS)
-WIDE = (*COLUMNS[:3], *LEVEL_NAMES)
 ROWS = 1_000_000  # of a file, held at a time
 # No median lies so many times its own step's width, from the lowest level to the highest, from the
 # last close, beside what rounding leaves: such prices are adjusted for something else.
@@ -69,8 +68,8 @@ class FileForecaster:
             raise InputError(
                 f"forecaster.path: {self.path}: the folder holds no month as 2024-03.parquet"
             )
-        if self.path.is_file() and not self.path.name.endswith(ENDINGS):
-            raise InputError(f"forecaster.path: {self.path}: ends in none of {', '.join(ENDINGS)}")
+        if self.path.is_file() and not self.path.name.endswith(ENDING):
+            raise InputError(f"forecaster.path: {self.path}: does not end in {ENDING}")
 
     @property
     def name(self) -> str:
@@ -92,15 +91,12 @@ class FileForecaster:
         name = self.name
         windows = Windows.of(bars, since, 1)
         values = np.full((len(windows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
-        rows = 0
+        done = 0
         for path in _files(self.path):
-            before = 0
-            with closing(_portions(path)) as portions:
-                for portion, each in portions:
-                    _fill(values, windows, bars, _Portion(portion, path, before, each))
-                    before += len(portion) // each
-                    rows += len(portion) // each
-                    progress("rows of forecasts read", rows, rows)
+            for portion in _portions(path):
+                _fill(values, windows, bars, portion)
+                done += len(portion.rows)
+                progress("rows of forecasts read", done, done)
         there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN]))
         _check(values, windows, bars, self.path)
         if not len(there):
@@ -108,13 +104,9 @@ class FileForecaster:
                 f"{self.path}: holds no forecast of {', '.join(bars.symbols[:5])} issued between"
                 f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
             )
-        kept = values[there]
-
-        def answer(numbers: Index) -> Array32:
-            return kept[numbers]
-
         source = content_digest(self.path)[:16]
-        return ForecastTable.of(name, bars, windows.part(there), answer, source=source)
+        part = windows.part(there)
+        return ForecastTable.of(name, bars, part, values[there].__getitem__, source=source)
 
 
 def content_digest(path: Path) -> str:
@@ -149,110 +141,59 @@ def _maker(path: Path) -> str:
 
 
 def _maker_of_file(path: Path) -> str:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    if path.suffix != ".parquet":
-        return ""
-    try:
-        metadata: dict[bytes, bytes] = parquet.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        metadata: dict[bytes, bytes] = file.metadata.metadata or {}
     return metadata.get(FORECASTER.encode(), b"").decode(errors="replace")
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DataError(f"{path}: no file of forecasts: {reason}")
-
-
-def _portions(path: Path) -> Generator[tuple[pd.DataFrame, int]]:
-    """Numbers of a file in rows, a portion at a time, and how many each row of the file has."""
-    import pandas as pd
+@contextmanager
+def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
+    """A file of forecasts; what cannot be read of it is an error that names it."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        if path.suffix == ".parquet":
-            with parquet.ParquetFile(path) as file:
-                columns, each = _layout(file.schema_arrow.names)
-                for batch in file.iter_batches(ROWS // each, columns=list(columns)):
-                    yield _in_rows(batch.to_pandas(ignore_metadata=True), each), each
-        else:
-            columns, each = _layout(pd.read_csv(path, nrows=0).columns)
-            # NA is a ticker: only an empty cell is empty.
-            with pd.read_csv(
-                path,
-                usecols=lambda name: name in columns,
-                chunksize=ROWS // each,
-                keep_default_na=False,
-                na_values=[""],
-            ) as reader:
-                for frame in reader:
-                    yield _in_rows(frame, each), each
-    except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _layout(names: Iterable[str]) -> tuple[tuple[str, ...], int]:
-    """(the columns to read of those that a file has, how many numbers each of its rows has)."""
-    held = set(names)
-    wide = "level" not in held and held.issuperset(LEVEL_NAMES)
-    return (WIDE, len(LEVELS)) if wide else (COLUMNS, 1)
-
-
-def _in_rows(frame: pd.DataFrame, each: int) -> pd.DataFrame:
-    """A row for each number."""
-    if each == 1:
-        return frame
-    missing = [name for name in COLUMNS[:3] if name not in frame]
-    if missing:
-        return frame
-    repeated = frame[list(COLUMNS[:3])].loc[frame.index.repeat(each)].reset_index(drop=True)
-    values = frame[list(LEVEL_NAMES)].to_numpy().ravel()
-    return repeated.assign(level=np.tile(LEVELS, len(frame)), value=values)
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: no file of forecasts: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """Numbers of a file in rows, in each of which every column has a value.
+    """Rows of a file, in each of which every column has a value.
 
-    rows: the columns of the module's format, and others.
+    rows: symbol, issued_at, step, and `values`.
     path: of the file.
     before: how many rows of the file precede these.
-    each: numbers that a row of the file has.
+    values: columns of numbers: of each level, or `value` alone, whose level another one holds.
     """
 
     rows: pd.DataFrame
     path: Path
     before: int
-    each: int
+    values: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        missing = [name for name in COLUMNS if name not in self.rows]
-        if missing:
-            raise DataError(
-                f"{self.path}: no file of forecasts: it has no column {missing[0]!r}; forecasts"
-                f" have {', '.join(COLUMNS)}"
-            )
-        for column in COLUMNS:
+        for column in self.rows:
             self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
-    def refuse(self, bad: Mask, what: str) -> None:
+    def refuse(self, bad: Mask, what: str, **cells: Array) -> None:
         """Name the first bad row, if there is one; `what` may name its cells in braces."""
         if bad.any():
             row = first_row(bad)
-            cells = {column: self.rows[column].iloc[row] for column in COLUMNS}
-            number = self.before + row // self.each + 1
-            raise DataError(f"{self.path}: row {number}: {what.format(**cells)}")
+            held: dict[Any, Any] = self.rows.iloc[row].to_dict()
+            held |= {name: column[row] for name, column in cells.items()}
+            said = what.format(**held)
+            raise DataError(f"{self.path}: row {self.before + row + 1}: {said}")
 
-    def numbers(self, column: str) -> Array:
-        """A column of numbers, [n]."""
-        import pandas as pd
-
-        numbers = pd.to_numeric(self.rows[column], errors="coerce").to_numpy(dtype=np.float64)
-        self.refuse(np.isnan(numbers), f"{column} {{{column}!r}} is no number")
-        return numbers
+    def numbers(self, *columns: str) -> Array:
+        """Columns of numbers, [n, K]."""
+        try:
+            return self.rows[list(columns)].to_numpy(dtype=np.float64)
+        except ValueError as error:
+            raise DataError(f"{self.path}: {', '.join(columns)}: {error}") from error
 
     def symbols(self, bars: Bars) -> Index:
         """Number of each row's symbol among those of the bars [n], -1 for another."""
@@ -262,34 +203,58 @@ class _Portion:
         return np.array([*of_category, -1])[names.cat.codes.to_numpy()]
 
 
+def _portions(path: Path) -> Iterator[_Portion]:
+    """The rows of a file, so many at a time as are held in memory."""
+    with _opened(path) as file:
+        held = set(file.schema_arrow.names)
+        wide = "level" not in held and held.issuperset(LEVEL_NAMES)
+        columns = [*COLUMNS[:3], *(LEVEL_NAMES if wide else COLUMNS[3:])]
+        for missing in (name for name in columns if name not in held):
+            raise DataError(
+                f"{path}: no file of forecasts: it has no column {missing!r}; forecasts have"
+                f" {', '.join(COLUMNS)}"
+            )
+        before = 0
+        values = LEVEL_NAMES if wide else ("value",)
+        for batch in file.iter_batches(ROWS // len(values), columns=columns):
+            rows = batch.to_pandas(ignore_metadata=True)
+            yield _Portion(rows, path, before, values)
+            before += len(rows)
+
+
 def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
     """Write a portion's rows into values [N, H, Q]; rows of other symbols or times are passed."""
-    step = portion.numbers("step")
-    level = portion.numbers("level")
-    value = portion.numbers("value")
+    step = portion.numbers("step")[:, 0]
+    value = portion.numbers(*portion.values)
     portion.refuse(~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}")
-    nearest = np.abs(level[:, None] - np.array(LEVELS)).argmin(axis=1)
-    off = np.abs(level - np.array(LEVELS)[nearest]) > 1e-6
-    portion.refuse(off, "level {level} is none of the 21")
-    portion.refuse(~((value > 1e-30) & (value < 1e30)), "value {value} is no price")
+    level = np.arange(len(LEVELS))[None]
+    if len(portion.values) == 1:
+        given = portion.numbers("level")
+        level = np.abs(given - np.array(LEVELS)).argmin(axis=1)[:, None]
+        off = np.abs(given - np.array(LEVELS)[level]) > 1e-6
+        portion.refuse(off[:, 0], "level {level} is none of the 21")
+    for prices in value.T:
+        odd = ~((prices > 1e-30) & (prices < 1e30))
+        portion.refuse(odd, "value {value} is no price", value=prices)
     window = _windows_of(portion, windows, bars)
     rows = np.flatnonzero(window >= 0)
-    cell = np.ravel_multi_index(
-        (window[rows], step[rows].astype(np.int64) - 1, nearest[rows]), values.shape
-    )
+    place = window[rows, None], step[rows, None].astype(np.int64) - 1, level[rows % len(level)]
+    cell = np.ravel_multi_index(np.broadcast_arrays(*place), values.shape)
     flat = values.reshape(-1)
-    order = np.argsort(cell, kind="stable")
+    order = np.argsort(cell[:, 0], kind="stable")
     twice = np.zeros(len(window), dtype=bool)
-    twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
-    twice[rows] |= np.isfinite(flat[cell])
-    portion.refuse(twice, "{symbol} {issued_at}, step {step}, level {level} stands twice")
+    twice[rows[order[1:]][np.diff(cell[order, 0]) == 0]] = True
+    twice[rows] |= np.isfinite(flat[cell[:, 0]])
+    of_level = ", level {level}" if len(portion.values) == 1 else ""
+    portion.refuse(twice, f"{{symbol}} {{issued_at}}, step {{step}}{of_level} stands twice")
     flat[cell] = value[rows]
 
 
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
     """Number of the window that each row's forecast was issued for [n], -1 where none is."""
     symbol = portion.symbols(bars)
-    stamps = _issues(portion)
+    column = portion.rows["issued_at"]
+    stamps = instants_of_column(column, str(portion.path), portion.before)
     inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.of_symbols()):
@@ -306,13 +271,6 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
         place = _places(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
-
-
-def _issues(portion: _Portion) -> Instants:
-    """When the forecast of each number was issued, [n]."""
-    column = portion.rows["issued_at"].iloc[:: portion.each]
-    stamps = instants_of_column(column, str(portion.path), portion.before)
-    return np.repeat(stamps, portion.each)
 
 
 def _issue_advice(stamps: Instants, starts: Instants, ends: Instants) -> str:

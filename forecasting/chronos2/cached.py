@@ -1,18 +1,15 @@
-"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept.
-
-What cannot be written, as on a full disk, a table holds in memory, up to `MOST_IN_MEMORY`.
-"""
+"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept."""
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -32,8 +29,9 @@ from trainingdata.bars import Bars
 log = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-MOST_IN_MEMORY = 131_072  # forecasts a table holds that its cache cannot: 290 MB
+# Parts of portions that were read last, in memory, 33 MB each at most: as many as threads may read.
+RECENT = 4 + min(os.cpu_count() or 1, 16)
+MOST_HELD = 131_072  # forecasts held in memory that cannot be written: 290 MB
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,141 +68,111 @@ class CachedForecaster:
         """Forecast what the cache lacks, a portion at a time; the table reads what it is asked."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
-        held = _HeldCount()
         parts = [
-            _Part(self, windows, keys, profile, rows, held)
+            _Part(self, windows, keys, profile, rows)
             for profile, rows in self.forecaster.by_profile(bars.symbols, windows)
             if len(rows)
         ]
         for part in parts:
             part.complete(progress)
-
-        def read(what: str, numbers: Index) -> Array32:
-            out = np.empty((len(numbers), *SHAPES[what]), dtype=np.float32)
-            for part in parts:
-                chosen, places = part.among(numbers)
-                out[chosen] = part.read(what, places)
-            return out
-
-        def moments(numbers: Index) -> tuple[Array32, Array32]:
-            both = read("moments", numbers)
-            return both[:, 0], both[:, 1]
-
+        quantiles, moments = (Kept(parts, what) for what in ("quantiles", "moments"))
         return ForecastTable.of(
             self.name,
             bars,
             windows,
-            lambda numbers: read("quantiles", numbers),
+            quantiles.__getitem__,
             source=source_of([json.loads(part.shelf.specification) for part in parts]),
-            log_moments=moments,
+            log_moments=lambda rows: tuple(np.moveaxis(moments[rows], 1, 0)),
         )
 
 
-class _HeldCount:
-    """How many forecasts a table holds in memory, as its cache could not be written."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Kept:
+    """The moments [N, 2, H] or the quantiles [N, H, Q] of a history, read as they are asked for."""
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._lock = Lock()
+    parts: Sequence[_Part]
+    what: str
 
-    def add(self, count: int, error: NotWritten) -> None:
-        """Count some more.
-
-        Raises
-        ------
-        InputError
-            where they are too many.
-        """
-        with self._lock:
-            if not self._count:
-                log.warning("forecaster.cache: %s; it is held in memory, for this run alone", error)
-            self._count += count
-            if self._count > MOST_IN_MEMORY:
-                raise InputError(
-                    f"forecaster.cache: {error}; a run holds {MOST_IN_MEMORY:,} forecasts in memory"
-                    " at most: name another folder"
-                ) from error
+    def __getitem__(self, rows: Index) -> Array32:
+        """Those of windows number `rows` [n]."""
+        out = np.empty((len(rows), *SHAPES[self.what]), dtype=np.float32)
+        for part in self.parts:
+            place = np.minimum(np.searchsorted(part.rows, rows), len(part.rows) - 1)
+            chosen = np.flatnonzero(part.rows[place] == rows)
+            out[chosen] = part.read(self.what, place[chosen])
+        return out
 
 
+@dataclass(eq=False)
 class _Part:
     """The windows of one profile, and where their forecasts lie.
 
-    rows: [n] their numbers among all windows, rising.
-    held: counts what lies in memory.
+    keys: of all windows.
+    rows: [n] the part's numbers among them, rising.
     """
 
-    def __init__(
-        self,
-        cached: CachedForecaster,
-        windows: Windows,
-        keys: Keys,
-        profile: Profile,
-        rows: Index,
-        held: _HeldCount,
-    ) -> None:
-        self._cached = cached
-        self._windows = windows
-        self._price = windows.price
-        self._keys = keys
-        self._profile = profile
-        self._rows = rows
-        self._held = held
-        specification = cached.forecaster.specification(profile)
-        self.shelf = Shelf.of(cached.folder, specification)
-        self._find()
+    cached: CachedForecaster
+    windows: Windows
+    keys: Keys
+    profile: Profile
+    rows: Index
 
-    def _find(self) -> None:
-        """Look for the forecasts on the shelf."""
-        self.shelf.touch()
-        issued, keys = self._windows.issued_at[self._rows], self._keys[self._rows]
-        self._portions = self.shelf.portions(issued)
-        self._portion, self._row = located(self._portions, issued, keys)
+    def __post_init__(self) -> None:
+        self._price = self.windows.price
+        self._repair = Lock()
+        self._use(Shelf.of(self.cached.folder, self.cached.forecaster.specification(self.profile)))
 
-    def among(self, numbers: Index) -> tuple[Index, Index]:
-        """Which of some windows are of this part, and their places in it."""
-        place = np.minimum(np.searchsorted(self._rows, numbers), len(self._rows) - 1)
-        chosen = np.flatnonzero(self._rows[place] == numbers)
-        return chosen, place[chosen]
+    def _use(self, shelf: Shelf) -> None:
+        """Read from a shelf, and write to it."""
+        self.shelf = shelf
+        self._read = lru_cache(RECENT)(shelf.read)
+        self._held: list[Portion] = []
+        self._lost: set[tuple[int, int]] = set()
+        self._look()
+
+    def _look(self) -> None:
+        """See where the forecasts lie: portions, and the portion and row of each window [n]."""
+        issued, keys = self.windows.issued_at[self.rows], self.keys[self.rows]
+        kept = (each for each in self.shelf.portions(issued) if each.place not in self._lost)
+        portions = [*self._held, *kept]
+        portion, row = located(portions, issued, keys)
+        # What identified them is not needed any more.
+        self._found = [(each.place, each.held) for each in portions], portion, row
 
     def read(self, what: str, places: Index) -> Array32:
         """The moments [n, 2, H] or the quantiles [n, H, Q] of the windows in these places."""
-        portion, row = self._portion[places], self._row[places]
         out = np.empty((len(places), *SHAPES[what]), dtype=np.float32)
-        for number in np.unique(portion).tolist():
-            chosen = portion == number
+        portions, portion, row = self._found
+        for number in np.unique(portion[places]).tolist():
+            chosen = np.flatnonzero(portion[places] == number)
+            place, held = portions[number]
             try:
-                values = self.shelf.read(self._portions[number], what)
+                values = held[what] if held else self._read(place, what)
             except Damaged:
-                self._compute_again(number)
-                values = self._portions[number].held[what]
-            out[chosen] = values[row[chosen]]
+                with self._repair:
+                    self._lost.add(place)
+                    self._look()
+                    self.complete(silent)
+                return self.read(what, places)
+            out[chosen] = values[row[places[chosen]]]
         return out
 
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
-        missing = np.flatnonzero(self._portion == NOWHERE)
-        count = len(self._rows)
+        missing = self._missing()
+        count = len(self.rows)
         of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
         if not len(missing):
             progress(of_cache, count, count)
         work = "forecasts" if len(missing) == count else f"{of_cache}, new ones"
         while len(missing):
-            self._refuse_a_wrong_name()
-            self._fill(self._rows[missing], lambda _, done, total: progress(work, done, total))
-            missing = np.flatnonzero(self._portion == NOWHERE)
+            self._fill(missing, lambda _, done, total: progress(work, done, total))
+            self._look()
+            missing = self._missing()
 
-    def _refuse_a_wrong_name(self) -> None:
-        """Refuse a folder in which nothing can be kept, and nothing is."""
-        folder = self.shelf.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
-            if error.errno not in FULL and not self.shelf.years:
-                raise InputError(
-                    f"forecaster.cache: {folder} cannot be written: {error.strerror}"
-                ) from error
+    def _missing(self) -> Index:
+        missing: Index = self.rows[self._found[1] == NOWHERE]
+        return missing
 
     def _fill(self, missing: Index, progress: Progress) -> None:
         """Compute these windows' forecasts and keep them.
@@ -213,62 +181,41 @@ class _Part:
         written over after the shelf was looked at, or have had to compute otherwise than planned.
         Then that is the wrong shelf: the right one is looked at before more is computed.
         """
-        forecaster = self._cached.forecaster
-        portions = list(_portions(self._windows, missing))
-        making = self._cached.answers(forecaster, self._windows, portions, self._profile, progress)
-        keeping: Future[None] | None = None
+        forecaster, folder = self.cached.forecaster, self.cached.folder
+        portions = list(_portions(self.windows, missing))
+        making = self.cached.answers(forecaster, self.windows, portions, self.profile, progress)
+        keeping: list[Future[None]] = []
         with ThreadPoolExecutor(1) as thread, closing(making) as answers:
             for answer in answers:
-                if keeping is not None:
-                    keeping.result()
-                actual = Shelf.of(self._cached.folder, answer.specification)
-                if actual.specification != self.shelf.specification:
-                    self._move_to(actual, answer)
+                for earlier in keeping:
+                    earlier.result()
+                if (actual := Shelf.of(folder, answer.specification)) != self.shelf:
+                    self._use(actual)
+                    self._keep(answer)
                     return
                 # The next ones are computed meanwhile.
-                keeping = thread.submit(self._keep, answer)
-            if keeping is not None:
-                keeping.result()
-
-    def _move_to(self, shelf: Shelf, answer: Answer) -> None:
-        """Go on with another shelf, on which an answer belongs."""
-        self.shelf = shelf
-        if len(answer.rows):
-            self._keep(answer)
-        self._find()
+                keeping = [thread.submit(self._keep, answer)]
+        for last in keeping:
+            last.result()
 
     def _keep(self, answer: Answer) -> None:
-        rows = answer.rows
+        rows, quantiles = answer.rows, answer.values
         if not len(rows):
             return
-        issued, keys = self._windows.issued_at[rows], self._keys[rows]
-        parts = self._parts(rows, answer.values)
-        try:
-            portion = self.shelf.add(issued, keys, **parts)
-        except NotWritten as error:
-            self._held.add(len(rows), error)
-            portion = Portion(issued, keys, None, parts)
-        places = np.searchsorted(self._rows, rows)
-        self._portion[places] = len(self._portions)
-        self._row[places] = np.arange(len(rows))
-        self._portions.append(portion)
-
-    def _compute_again(self, number: int) -> None:
-        """Have in memory what a portion held that cannot be read."""
-        lost = self._portions[number]
-        places = np.flatnonzero(self._portion == number)
-        rows = self._rows[places]
-        values = self._cached.forecaster.answer(self._windows, rows, self._profile)
-        held = {}
-        for what, part in self._parts(rows, values).items():
-            held[what] = np.full((len(lost.key), *SHAPES[what]), np.nan, dtype=np.float32)
-            held[what][self._row[places]] = part
-        self._portions[number] = Portion(lost.issued_at, lost.key, None, held)
-
-    def _parts(self, rows: Index, quantiles: Array32) -> dict[str, Array32]:
-        """What is kept of these windows' forecasts: quantiles [n, H, Q] and their log moments."""
+        issued, keys = self.windows.issued_at[rows], self.keys[rows]
         moments = np.stack(log_moments(quantiles, self._price[rows]), axis=1)
-        return {"moments": moments, "quantiles": quantiles}
+        try:
+            self.shelf.add(issued, keys, moments, quantiles)
+        except NotWritten as error:
+            if not self._held:
+                log.warning("forecaster.cache: %s; it is held in memory, for this run alone", error)
+            held = {"moments": moments, "quantiles": quantiles}
+            self._held.append(Portion(issued, keys, (0, len(self._held)), held))
+            if sum(len(each.key) for each in self._held) > MOST_HELD:
+                raise InputError(
+                    f"forecaster.cache: {error}; a run holds {MOST_HELD:,} forecasts in memory at"
+                    " most: name another folder"
+                ) from error
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:

@@ -55,9 +55,10 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
 
     packed: whether its matrices are packed for a CPU.
     """
-    found = _kept.get((checkpoint.digest, device, dtype, packed))
-    if found is not None:
-        return found
+    key = checkpoint.digest, device, dtype, packed
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
     with doing("loading the checkpoint"):
         contents = checkpoint.contents()
         checkpoint = contents.checkpoint

@@ -75,7 +75,7 @@ def test_a_year_of_500_symbols_is_forecast_kept_calibrated_and_written(
     bars: Path, tmp_path: Path
 ) -> None:
     words = (f"data.dir={bars}", f"forecaster.cache={tmp_path / 'cache'}")
-    timed(tmp_path, words[0], "symbols=[QAAA]", "forecaster.cache=null", "output=w.csv")
+    timed(tmp_path, words[0], "symbols=[QAAA]", "forecaster.cache=null", "output=w.parquet")
     for name, output in (
         ("first run, one file", "f.parquet"),
         ("again, all found, one file", "g.parquet"),

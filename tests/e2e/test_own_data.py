@@ -63,11 +63,11 @@ def test_symbols_between_commas_need_no_brackets_and_a_batch_says_what_it_read(
 ) -> None:
     words = ("data.dir=aaa_30m.csv,bbb-usdt.csv", "symbols=AAA,BBB-USD", "forecaster=ewma")
     span = ("start=2024-03-12", "end=2024-03-14", "data.zone=America/New_York")
-    answer = run(folder, "-m", "forecasting.batch", *words, *span, "output=made/here/f.csv")
+    answer = run(folder, "-m", "forecasting.batch", *words, *span, "output=made/here/f.parquet")
     assert answer.returncode == 0, answer.stderr
     assert "Bars read" in answer.stdout
     assert "BBBUSD: quoted in USDT" in answer.stdout
-    assert (folder / "made/here/f.csv").read_text().count("\n") > 100
+    assert len(pd.read_parquet(folder / "made/here/f.parquet")) > 100
 
 
 def test_bars_up_to_an_instant_are_read_on_the_same_clock(folder: Path) -> None:

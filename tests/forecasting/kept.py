@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def content(folder: Path) -> dict[bytes, tuple[bytes, ...]]:
-    """Every portion that is kept, by its name."""
+    """Every portion that is kept, by its name; each is as it was written."""
     kept = {}
     for path in files(folder):
         with closing(sqlite3.connect(path)) as file:
@@ -22,6 +23,7 @@ def content(folder: Path) -> dict[bytes, tuple[bytes, ...]]:
                 continue
             query = "SELECT name, issues, moments, quantiles FROM portions"
             for name, *parts in file.execute(query):
+                assert all(zlib.crc32(part[:-4]).to_bytes(4) == part[-4:] for part in parts)
                 kept[name] = tuple(parts)
     return kept
 
@@ -31,7 +33,9 @@ def specifications(folder: Path) -> list[str]:
     found = []
     for path in files(folder):
         with closing(sqlite3.connect(path)) as file:
-            found += [text for (text,) in file.execute("SELECT specification FROM shelf")]
+            found += [
+                text for (text,) in file.execute("SELECT DISTINCT specification FROM portions")
+            ]
     return found
 
 

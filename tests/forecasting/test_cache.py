@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting import cache, store
+from forecasting import cache
 from forecasting.cache import prune, shelf_rows
 from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2 import cached
@@ -29,7 +30,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.moments import log_moments
-from forecasting.store import LESSONS, NOWHERE, Portion, Shelf, located, shelves
+from forecasting.store import LESSONS, NOWHERE, Shelf, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -191,7 +192,6 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
         while process.running and len(content(killed)) < wanted and time.monotonic() < deadline:
             time.sleep(0.002)
         process.kill()
-        assert sum(shelf.mend() for shelf in shelves(killed)) == 0
     run_command(batch(killed, tmp_path / "b.parquet"), cwd=tmp_path).check_returncode()
     assert content(killed) == content(whole)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
@@ -205,7 +205,7 @@ def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
     ]
     assert [process.wait().returncode for process in both] == [0, 0]
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
-    assert sum(shelf.mend() for shelf in shelves(tmp_path / "shared")) == 0
+    assert content(tmp_path / "shared")
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_file_that_is_damaged_or_of_another_shelf_is_never_believed(
     [path] = files(kept)
     whole = path.read_bytes()
     if what == "other":
-        changed(path, "UPDATE shelf SET specification = '{}'")
+        changed(path, "UPDATE portions SET specification = '{}'")
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * 9999}.get(what, b""))
     asked = counting(monkeypatch)
@@ -274,12 +274,17 @@ def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goe
 
 
 def unwritable(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """From now on every folder refuses to be made so."""
+    """From now on no folder can be made, and what is kept can be read alone."""
+    connect = sqlite3.connect
 
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
+    def read_only(path: Path, **options: Any) -> sqlite3.Connection:
+        return connect(f"file:{path}?mode=ro", uri=True, **options)
+
     monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(sqlite3, "connect", read_only)
 
 
 @pytest.mark.first_example
@@ -303,7 +308,7 @@ def test_what_a_full_or_read_only_cache_lacks_is_held_in_memory(
     np.testing.assert_allclose(log_variances, expected[1], atol=1e-4)
     assert caplog.text.count("for this run alone") == 1
     assert content(kept) == before
-    monkeypatch.setattr(cached, "MOST_IN_MEMORY", 10)
+    monkeypatch.setattr(cached, "MOST_HELD", 10)
     with pytest.raises(InputError, match=r"forecaster.cache: .* cannot be written: .*in memory"):
         CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-724])
 
@@ -318,33 +323,29 @@ def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
     assert asked == []
 
 
-def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path, market: Bars) -> None:
+def test_what_is_of_no_use_is_pruned_and_the_rest_stays(kept: Path) -> None:
     (row,) = shelf_rows(kept)
-    assert row["portions"] > row["months"] > 1
+    assert row["portions"] == 3
     before = content(kept)
     lessons = [kept / LESSONS / code / f"{code}.npz" for code in (folder_of_code(), "other")]
-    for path in lessons:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half")
-    done = {"shelves": 0, "lessons": 1, "damaged": 0}
-    assert prune(kept, unused_days=1.0) == done
+    for lesson in lessons:
+        lesson.parent.mkdir(parents=True)
+        lesson.write_bytes(b"half")
+    assert prune(kept) == {"shelves": 0, "lessons": 1}
+    assert prune(kept, unused_days=1.0) == {"shelves": 0, "lessons": 0}
     assert content(kept) == before
-    assert [path.exists() for path in lessons] == [True, False]
+    assert [lesson.exists() for lesson in lessons] == [True, False]
     [path] = files(kept)
-    changed(path, "UPDATE portions SET moments = x'00' WHERE number = 1")
-    assert prune(kept)["damaged"] == 1
-    assert len(content(kept)) == len(before) - 1
     path.write_bytes(b"no file of ours")
-    assert prune(kept)["damaged"] == 1
-    assert files(kept) == []
-    CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-3])
-    assert prune(kept, unused_days=0.0) == {**done, "shelves": 1}
+    (row,) = shelf_rows(kept)
+    assert (row["weights"], row["portions"]) == ("?", 0)
+    assert prune(kept, unused_days=0.0) == {"shelves": 1, "lessons": 1}
     assert list(shelf_rows(kept)) == []
 
 
-def put(shelf: Shelf, stamps: Instants, keys: Keys, values: Array32) -> Portion:
+def put(shelf: Shelf, stamps: Instants, keys: Keys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
-    return shelf.add(stamps, keys, moments, values)
+    shelf.add(stamps, keys, moments, values)
 
 
 def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
@@ -355,29 +356,13 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
     here, there = (Shelf.of(tmp_path, {"weights": weights}) for weights in "ab")
     put(here, stamps, keys, values)
-    assert there.portions(stamps) == []
-    there.folder.mkdir()
+    put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
     assert there.portions(stamps) == []
     put(there, stamps, keys, 2 * values)
     assert [len(shelf.portions(stamps)) for shelf in (here, there)] == [1, 1]
-    np.testing.assert_array_equal(there.read(there.portions(stamps)[0], "quantiles"), 2 * values)
-
-
-def test_a_shelf_keeps_no_more_in_memory_than_it_may(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shelf = Shelf.of(tmp_path, {"a": 1})
-    stamps = np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(1, "h")
-    values = np.random.default_rng(0).random((30, HORIZON, len(LEVELS)), dtype=np.float32)
-    keys = np.arange(30, dtype=np.uint64)
-    portions = [put(shelf, stamps[r], keys[r], values[r]) for r in np.split(np.arange(30), 3)]
-    assert put(shelf, stamps[:10], keys[:10], values[:10]).place == portions[0].place
-    monkeypatch.setattr(store, "IN_MEMORY", 2 * values[:10].nbytes)
-    for _ in range(2):
-        read = [shelf.read(portion, "quantiles") for portion in portions]
-        np.testing.assert_array_equal(np.concatenate(read), values)
-    assert len(shelf._recent) == 2
+    place = there.portions(stamps)[0].place
+    np.testing.assert_array_equal(there.read(place, "quantiles"), 2 * values)
 
 
 @pytest.mark.parametrize(
@@ -422,10 +407,8 @@ def test_cache_commands_answer(
     assert code == 0
     for word in ("none", "fp32", f" {count} ", "forecasts"):
         assert word in text
-    changed(files(kept)[0], "UPDATE portions SET quantiles = x'00' WHERE number = 1")
-    assert run("prune") == (0, "0 shelves, 0 lessons, 1 damaged\n")
-    assert "0 shelves" in run("prune", "--unused-days", "1")[1]
-    assert "1 shelf, 0 lessons, 0 damaged" in run("prune", "--unused-days", "0")[1]
+    assert run("prune") == (0, "0 shelves, 0 lessons removed\n")
+    assert run("prune", "--unused-days", "0") == (0, "1 shelf, 0 lessons removed\n")
 
 
 @pytest.mark.slow
@@ -487,7 +470,8 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
         portions = shelf.portions(stamps)
         portion, row = located(portions, stamps[order], keys[order])
         read = [
-            shelf.read(portions[p], "quantiles")[r, 0, 0] for p, r in zip(portion, row, strict=True)
+            shelf.read(portions[p].place, "quantiles")[r, 0, 0]
+            for p, r in zip(portion, row, strict=True)
         ]
         np.testing.assert_array_equal(read, order)
         hour = np.timedelta64(1, "h")

@@ -271,14 +271,14 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     [
         (["forecasting.batch", "symbols=[NVDA]"], "synthetic market has no NVDA"),
         (["forecasting.batch", "output=/dev/null/x.parquet"], "/dev/null is a file"),
-        (["forecasting.batch", "output=."], "output: . ends in none of .parquet, .csv, .csv.gz"),
+        (["forecasting.batch", "output=."], "output: . does not end in .parquet"),
         (
             ["forecasting.batch", "forecaster=ewma"],
             "output: name a file; forecasts of ewma are not",
         ),
         (["forecasting.batch", "forecaster.dtype=fp8"], "forecaster.dtype"),
         (
-            ["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "output=f.csv"],
+            ["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "output=f.parquet"],
             "nothing can be forecast",
         ),
         (["forecasting.batch", "outptu=x"], "outptu"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from safetensors.torch import load_file, save_file
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.chronos2 import checkpoint as checkpoints
 from forecasting.chronos2 import engine as engines
+from forecasting.chronos2 import library
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.learning import initialise
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import Dtype, Profile
 from forecasting.train import small_model
 from foundation.errors import InputError
 from tests.commands import run_command
@@ -107,7 +109,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
 FRESH = """
 import sys, numpy as np
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import Dtype, Profile
 from trainingdata.synthetic import SyntheticMarket
 symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
 market = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=symbols).bars()
@@ -138,6 +140,21 @@ def test_weights_written_over_answer_as_in_a_fresh_process(
     )
     np.testing.assert_array_equal(new, fresh(folder, 64, tmp_path))
     np.testing.assert_array_equal(answers(folder, market, 8), fresh(folder, 8, tmp_path))
+
+
+def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "KEPT", 2)
+    monkeypatch.setattr(library, "_kept", OrderedDict())
+
+    def network(dtype: Dtype, packed: bool) -> library.Loaded:
+        return library.loaded(checkpoint(str(SHIPPED)), torch.device("cpu"), dtype, packed=packed)
+
+    first = network("fp32", packed=True)
+    second = network("fp32", packed=False)
+    assert network("fp32", packed=True) is first
+    network("bf16", packed=False)
+    assert network("fp32", packed=True) is first
+    assert network("fp32", packed=False) is not second
 
 
 def test_no_old_answer_lies_under_a_new_address(

@@ -16,7 +16,7 @@ from marketsimulator.sweep import variants_of
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
-FILE = ForecasterSettings(kind="file", path="/no/where.csv")
+FILE = ForecasterSettings(kind="file", path="/no/where.parquet")
 MODEL = ForecasterSettings(model="/no/where")
 
 
@@ -32,7 +32,7 @@ def _no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     ("settings", "says"),
     [
         (BacktestSettings(data=DataSettings(actions="/no/a.csv")), "data.actions: /no/a.csv: "),
-        (BacktestSettings(forecaster=FILE), "forecaster.path: /no/where.csv: there is no such"),
+        (BacktestSettings(forecaster=FILE), "forecaster.path: /no/where.parquet: there is no such"),
         (BacktestSettings(forecaster=MODEL), "forecaster.model: /no/where is no folder"),
         (BacktestSettings(correlation=CorrelationSettings(file="/no/m")), "correlation.file: "),
     ],
