@@ -311,7 +311,7 @@ class _Rows:
         steps = windows.last[rows, None] + np.arange(1, HORIZON + 1)
         for s in np.unique(symbol).tolist():
             target[symbol == s] = self.ends[s][steps[symbol == s]]
-        values = self.batch.table.answer(rows)
+        values = self.batch.table.quantiles[rows]
         each = len(LEVELS) if self.shape == "long" else 1
         size = HORIZON * each
         columns: dict[str, Any] = {

@@ -228,7 +228,7 @@ def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
                     symbol=symbol,
                     issued_at=windows.issued_at[known[-1]],
                     closes=closes[max(last - BEFORE, 0) : last + 1],
-                    quantiles=table.answer(known[-1:])[0].astype(np.float64),
+                    quantiles=table.quantiles[known[-1:]][0].astype(np.float64),
                     outcome=closes[last + 1 : last + 1 + HORIZON],
                 )
             )

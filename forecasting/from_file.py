@@ -108,13 +108,8 @@ class FileForecaster:
                 f"{self.path}: holds no forecast of {', '.join(bars.symbols[:5])} issued between"
                 f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
             )
-        kept = values[there]
-
-        def answer(numbers: Index) -> Array32:
-            return kept[numbers]
-
         source = content_digest(self.path)[:16]
-        return ForecastTable.of(name, bars, windows.part(there), answer, source=source)
+        return ForecastTable.of(name, bars, windows.part(there), values[there], source=source)
 
 
 def content_digest(path: Path) -> str:

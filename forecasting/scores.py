@@ -83,7 +83,7 @@ def score_frame(
     parts = []
     for first in range(0, len(rows), PORTION):
         chosen = rows[first : first + PORTION]
-        values = table.answer(chosen).astype(np.float64)
+        values = table.quantiles[chosen].astype(np.float64)
         for step in steps:
             at_step = values[:, step - 1]
             parts.append(_scored_step(bars, table, chosen, at_step, step, logs, squares))

@@ -1,7 +1,4 @@
-"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept.
-
-What cannot be written, as on a full disk, a table holds in memory, up to `MOST_IN_MEMORY`.
-"""
+"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept."""
 
 from __future__ import annotations
 
@@ -11,19 +8,18 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
 from forecasting.chronos2.answers import Answer, Answers, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import ForecastTable, Progress, silent
-from forecasting.moments import log_moments
-from forecasting.store import LESSONS, NOWHERE, SHAPES, Damaged, NotWritten, Portion, Shelf, located
+from forecasting.forecast import ForecastTable, Progress, room, silent
+from forecasting.moments import LogMoments, log_moments
+from forecasting.store import LESSONS, SHAPES, Damaged, NotWritten, Shelf, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -33,7 +29,6 @@ log = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-MOST_IN_MEMORY = 131_072  # forecasts a table holds that its cache cannot: 290 MB
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -67,70 +62,37 @@ class CachedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast what the cache lacks, a portion at a time; the table reads what it is asked."""
+        """Read what the cache holds; compute the rest, a portion at a time, and keep it."""
+        windows, values, source = self._read("quantiles", bars, since, progress)
+        return ForecastTable.of(self.name, bars, windows, values, source=source)
+
+    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+        """The moments of the same forecasts, which are kept beside them."""
+        windows, both, source = self._read("moments", bars, since, progress)
+        return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
+
+    def _read(
+        self, what: str, bars: Bars, since: np.datetime64 | Instants, progress: Progress
+    ) -> tuple[Windows, Array32, str]:
+        """The windows, the moments [N, 2, H] or quantiles [N, H, Q], and what made them."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
-        held = _HeldCount()
-        parts = [
-            _Part(self, windows, keys, profile, rows, held)
-            for profile, rows in self.forecaster.by_profile(bars.symbols, windows)
-            if len(rows)
-        ]
-        for part in parts:
-            part.complete(progress)
-
-        def read(what: str, numbers: Index) -> Array32:
-            out = np.empty((len(numbers), *SHAPES[what]), dtype=np.float32)
-            for part in parts:
-                chosen, places = part.among(numbers)
-                out[chosen] = part.read(what, places)
-            return out
-
-        def moments(numbers: Index) -> tuple[Array32, Array32]:
-            both = read("moments", numbers)
-            return both[:, 0], both[:, 1]
-
-        return ForecastTable.of(
-            self.name,
-            bars,
-            windows,
-            lambda numbers: read("quantiles", numbers),
-            source=source_of([json.loads(part.shelf.specification) for part in parts]),
-            log_moments=moments,
-        )
-
-
-class _HeldCount:
-    """How many forecasts a table holds in memory, as its cache could not be written."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._lock = Lock()
-
-    def add(self, count: int, error: NotWritten) -> None:
-        """Count some more.
-
-        Raises
-        ------
-        InputError
-            where they are too many.
-        """
-        with self._lock:
-            if not self._count:
-                log.warning("forecaster.cache: %s; it is held in memory, for this run alone", error)
-            self._count += count
-            if self._count > MOST_IN_MEMORY:
-                raise InputError(
-                    f"forecaster.cache: {error}; a run holds {MOST_IN_MEMORY:,} forecasts in memory"
-                    " at most: name another folder"
-                ) from error
+        out = room(len(windows), *SHAPES[what])
+        specifications = []
+        for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
+            if len(rows):
+                part = _Part(self, windows, keys, profile, rows, what, out)
+                part.complete(progress)
+                specifications.append(json.loads(part.shelf.specification))
+        return windows, out, source_of(specifications)
 
 
 class _Part:
-    """The windows of one profile, and where their forecasts lie.
+    """The windows of one profile, whose forecasts are read or computed.
 
     rows: [n] their numbers among all windows, rising.
-    held: counts what lies in memory.
+    what: is wanted of each forecast.
+    out: [N, …] where it goes.
     """
 
     def __init__(
@@ -140,7 +102,8 @@ class _Part:
         keys: Keys,
         profile: Profile,
         rows: Index,
-        held: _HeldCount,
+        what: str,
+        out: Array32,
     ) -> None:
         self._cached = cached
         self._windows = windows
@@ -148,41 +111,30 @@ class _Part:
         self._keys = keys
         self._profile = profile
         self._rows = rows
-        self._held = held
-        specification = cached.forecaster.specification(profile)
-        self.shelf = Shelf.of(cached.folder, specification)
-        self._find()
+        self._what = what
+        self._out = out
+        self._warned = False
+        self._take(Shelf.of(cached.folder, cached.forecaster.specification(profile)))
 
-    def _find(self) -> None:
-        """Look for the forecasts on the shelf."""
-        self.shelf.touch()
+    def _take(self, shelf: Shelf) -> None:
+        """Read what lies on a shelf."""
+        self.shelf = shelf
+        shelf.touch()
+        self._missing = np.ones(len(self._rows), dtype=bool)
         issued, keys = self._windows.issued_at[self._rows], self._keys[self._rows]
-        self._portions = self.shelf.portions(issued)
-        self._portion, self._row = located(self._portions, issued, keys)
-
-    def among(self, numbers: Index) -> tuple[Index, Index]:
-        """Which of some windows are of this part, and their places in it."""
-        place = np.minimum(np.searchsorted(self._rows, numbers), len(self._rows) - 1)
-        chosen = np.flatnonzero(self._rows[place] == numbers)
-        return chosen, place[chosen]
-
-    def read(self, what: str, places: Index) -> Array32:
-        """The moments [n, 2, H] or the quantiles [n, H, Q] of the windows in these places."""
-        portion, row = self._portion[places], self._row[places]
-        out = np.empty((len(places), *SHAPES[what]), dtype=np.float32)
-        for number in np.unique(portion).tolist():
-            chosen = portion == number
-            try:
-                values = self.shelf.read(self._portions[number], what)
-            except Damaged:
-                self._compute_again(number)
-                values = self._portions[number].held[what]
-            out[chosen] = values[row[chosen]]
-        return out
+        portions = shelf.portions(issued)
+        portion, row = located(portions, issued, keys)
+        for number, places in enumerate(_grouped(portion, len(portions))):
+            # What is damaged is computed again.
+            with suppress(Damaged):
+                if len(places):
+                    values = shelf.read(portions[number], self._what)
+                    self._out[self._rows[places]] = values[row[places]]
+                    self._missing[places] = False
 
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
-        missing = np.flatnonzero(self._portion == NOWHERE)
+        missing = np.flatnonzero(self._missing)
         count = len(self._rows)
         of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
         if not len(missing):
@@ -191,7 +143,7 @@ class _Part:
         while len(missing):
             self._refuse_a_wrong_name()
             self._fill(self._rows[missing], lambda _, done, total: progress(work, done, total))
-            missing = np.flatnonzero(self._portion == NOWHERE)
+            missing = np.flatnonzero(self._missing)
 
     def _refuse_a_wrong_name(self) -> None:
         """Refuse a folder in which nothing can be kept, and nothing is."""
@@ -223,52 +175,34 @@ class _Part:
                     keeping.result()
                 actual = Shelf.of(self._cached.folder, answer.specification)
                 if actual.specification != self.shelf.specification:
-                    self._move_to(actual, answer)
+                    self.shelf = actual
+                    self._keep(answer)
+                    self._take(actual)
                     return
                 # The next ones are computed meanwhile.
                 keeping = thread.submit(self._keep, answer)
             if keeping is not None:
                 keeping.result()
 
-    def _move_to(self, shelf: Shelf, answer: Answer) -> None:
-        """Go on with another shelf, on which an answer belongs."""
-        self.shelf = shelf
-        if len(answer.rows):
-            self._keep(answer)
-        self._find()
-
     def _keep(self, answer: Answer) -> None:
-        rows = answer.rows
+        rows, quantiles = answer.rows, answer.values
         if not len(rows):
             return
-        issued, keys = self._windows.issued_at[rows], self._keys[rows]
-        parts = self._parts(rows, answer.values)
-        try:
-            portion = self.shelf.add(issued, keys, **parts)
-        except NotWritten as error:
-            self._held.add(len(rows), error)
-            portion = Portion(issued, keys, None, parts)
-        places = np.searchsorted(self._rows, rows)
-        self._portion[places] = len(self._portions)
-        self._row[places] = np.arange(len(rows))
-        self._portions.append(portion)
-
-    def _compute_again(self, number: int) -> None:
-        """Have in memory what a portion held that cannot be read."""
-        lost = self._portions[number]
-        places = np.flatnonzero(self._portion == number)
-        rows = self._rows[places]
-        values = self._cached.forecaster.answer(self._windows, rows, self._profile)
-        held = {}
-        for what, part in self._parts(rows, values).items():
-            held[what] = np.full((len(lost.key), *SHAPES[what]), np.nan, dtype=np.float32)
-            held[what][self._row[places]] = part
-        self._portions[number] = Portion(lost.issued_at, lost.key, None, held)
-
-    def _parts(self, rows: Index, quantiles: Array32) -> dict[str, Array32]:
-        """What is kept of these windows' forecasts: quantiles [n, H, Q] and their log moments."""
         moments = np.stack(log_moments(quantiles, self._price[rows]), axis=1)
-        return {"moments": moments, "quantiles": quantiles}
+        self._out[rows] = moments if self._what == "moments" else quantiles
+        self._missing[np.searchsorted(self._rows, rows)] = False
+        try:
+            self.shelf.add(self._windows.issued_at[rows], self._keys[rows], moments, quantiles)
+        except NotWritten as error:
+            if not self._warned:
+                log.warning("forecaster.cache: %s; it is held for this run alone", error)
+            self._warned = True
+
+
+def _grouped(portion: Index, count: int) -> list[Index]:
+    """[count] the places of those in each portion, of which -1 is none."""
+    order = np.argsort(portion, kind="stable")
+    return np.split(order, np.searchsorted(portion[order], np.arange(count + 1)))[1:-1]
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:

@@ -42,6 +42,7 @@ NORMAL = norm.ppf(LEVELS)
 
 
 def test_pinball_and_interval_score_by_hand() -> None:
+from tests.latest import latest
     loss = pinball(np.zeros((1, len(LEVELS))), np.array([2.0]))
     np.testing.assert_allclose(loss[0], 2 * np.array(LEVELS))
     assert interval_score(np.array([-1.0]), np.array([1.0]), np.array([1.5]), 0.8)[
@@ -122,7 +123,9 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
     k = int(np.searchsorted(times, one["issued_at"].to_datetime64()))
     move = np.log(values[k + 1, 3] / values[k, 3])
     unit = np.sqrt(np.mean(np.diff(np.log(values[k - 100 : k + 1, 3])) ** 2))
-    quantiles = np.log(table.at(times[k]).values[market.symbols.index("SYXUSD"), 0] / values[k, 3])
+    quantiles = np.log(
+        latest(table, times[k]).values[market.symbols.index("SYXUSD"), 0] / values[k, 3]
+    )
     assert one["loss"] == pytest.approx(
         pinball(quantiles[None].astype(float), np.array([move])).mean() / unit, rel=1e-3
     )
@@ -166,7 +169,7 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
     closes = table.windows.contexts(np.array([0]))[0]
     moves = np.log(closes[3:] / closes[:-3])
     expected = closes[-1] * np.exp(np.quantile(moves, LEVELS))
-    np.testing.assert_allclose(table.answer(np.array([0]))[0, 2], expected, rtol=1e-6)
+    np.testing.assert_allclose(table.quantiles[np.array([0])][0, 2], expected, rtol=1e-6)
 
 
 @pytest.mark.slow
