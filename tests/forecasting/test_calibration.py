@@ -494,21 +494,17 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
     """By hand: five bars; after the second one, with four known."""
     close = np.log([1.0, 2.0, 8.0, 4.0, 16.0])
     variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
-    empty = np.empty((0, HORIZON), dtype=np.float32)
     times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
     history = ClassHistory(
         members=np.zeros(1, dtype=np.int64),
+        symbols=("SYA",),
         begin=np.array([0, 5]),
         times=times,
+        digest=np.zeros((6, 2), dtype=np.uint64),
         close=close,
         variance=variance,
         slots=np.zeros((5, HORIZON + 1), np.int8),
         column=np.arange(5),
-        first=np.zeros(1, dtype=np.int64),
-        rows=np.zeros(2, dtype=np.int64),
-        median=empty,
-        log_variance=empty,
-        first_step=np.empty(0),
     )
     move, realised = outcomes(history, np.array([0]), np.array([1]), np.array([4]))
     np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
