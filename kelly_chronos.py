@@ -32,7 +32,6 @@ COMMANDS = {
         "marketsimulator.alpaca_server",
         "forecasting.batch",
         "forecasting.evaluate",
-        "forecasting.tune",
         "forecasting.train",
         "forecasting.cache",
         "execution.quantity",

@@ -17,7 +17,7 @@ import numpy as np
 from forecasting import ForecastTable, RandomWalk
 from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.windows import Windows
-from foundation.arrays import Array32, Index, Instants
+from foundation.arrays import Instants
 from trainingdata.bars import Bars
 
 
@@ -33,13 +33,10 @@ class Drift:
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, self.window)
-        walk = RandomWalk(self.window)
-
-        def answer(rows: Index) -> Array32:
-            closes = windows.contexts(rows)  # [n, window], USD, nothing later than the forecast
-            mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [n], of a bar
-            centre = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [n, H, 1]
-            values = closes[:, -1, None, None] * np.exp(centre + walk.log_quantiles(closes))
-            return np.asarray(values, dtype=np.float32)  # [n, H, Q], USD
-
-        return ForecastTable.of(self.name, bars, windows, answer)
+        # [N, window], USD, nothing later than the forecast
+        closes = windows.contexts(np.arange(len(windows)))
+        mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [N], of a bar
+        centre = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [N, H, 1]
+        moves = centre + RandomWalk(self.window).log_quantiles(closes)
+        quantiles = closes[:, -1, None, None] * np.exp(moves)  # [N, H, Q], USD
+        return ForecastTable.of(self.name, bars, windows, quantiles.astype(np.float32))

@@ -323,7 +323,7 @@ def _forecast_moments(
         issued = table.windows.issued_at[window]
         place = _bars_since_issue(bounds[part], t, issued, crypto)
         windows, row_of_window = np.unique(window, return_inverse=True)
-        values = table.answer(windows)[row_of_window]
+        values = table.quantiles[windows][row_of_window]
         price = table.price[window]
         persistence = table.persistence[window]
         bars_a_year = np.where(crypto, BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from forecasting.chronos2.forecaster import Chronos2Forecaster as Chronos2Forecaster
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
-    from forecasting.forecast import QuantileForecast as QuantileForecast
     from forecasting.from_file import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
 
@@ -33,7 +32,6 @@ __getattr__, __dir__, __all__ = public(
         "Garch": "baseline",
         "Historical": "baseline",
         "Oracle": "baseline",
-        "QuantileForecast": "forecast",
         "RandomWalk": "baseline",
     },
 )

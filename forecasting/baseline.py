@@ -11,9 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from forecasting.forecast import HORIZON, LEVELS, READS_FUTURE, ForecastTable, Progress, silent
+from forecasting.forecast import (
+    CHUNK,
+    HORIZON,
+    LEVELS,
+    READS_FUTURE,
+    ForecastTable,
+    LocationScale,
+    Progress,
+    room,
+    silent,
+)
 from forecasting.windows import Windows
-from foundation.arrays import Array, Array32, Index, Instants
+from foundation.arrays import Array, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.sessions import last_fridays
@@ -60,23 +70,36 @@ class RandomWalk:
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, self.context_length)
+        return ForecastTable.of(self.name, bars, windows, self.around(windows))
 
-        def answer(rows: Index) -> Array32:
-            closes = windows.contexts(rows)
-            values = closes[:, -1, None, None] * np.exp(self.log_quantiles(closes))
-            return np.asarray(values, dtype=np.float32)
+    def around(
+        self, windows: Windows, centre: Array | None = None, narrowed: float = 1.0
+    ) -> LocationScale:
+        """Its quantiles around centres [N, H] of the log return, none for 0; the scale narrowed."""
+        count = len(windows)
+        scale = np.empty((count, HORIZON))
+        for first in range(0, count, CHUNK):
+            part = np.arange(first, min(first + CHUNK, count))
+            scale[part] = self.scale(windows.contexts(part))
+        return LocationScale(
+            price=windows.price,
+            centre=np.zeros((count, HORIZON)) if centre is None else centre,
+            scale=narrowed * scale,
+            shapes=np.tile(unit_student(self.freedom), (1, HORIZON, 1)),
+            shape_of=np.zeros(count, dtype=np.int64),
+        )
 
-        return ForecastTable.of(self.name, bars, windows, answer)
-
-    def log_quantiles(self, closes: Array) -> Array:
-        """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
+    def scale(self, closes: Array) -> Array:
+        """Deviation of the log return after each step, [N, H], of windows [N, L]."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         squares = np.diff(np.log(closes), axis=1) ** 2
         variance = (squares * weights).sum(axis=1) / weights.sum()
         deviation = np.sqrt((1 - self.plain) * variance + self.plain * squares.mean(axis=1))
-        unit = _unit_student(self.freedom)
-        root = np.sqrt(np.arange(1, HORIZON + 1))
-        return np.asarray(deviation[:, None, None] * root[None, :, None] * unit)
+        return np.asarray(deviation[:, None] * np.sqrt(np.arange(1, HORIZON + 1)))
+
+    def log_quantiles(self, closes: Array) -> Array:
+        """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
+        return self.scale(closes)[..., None] * unit_student(self.freedom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +127,14 @@ class Historical:
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, self.context_length)
-
-        def answer(rows: Index) -> Array32:
-            logs = np.log(windows.contexts(rows))
-            steps = []
+        values = room(len(windows), HORIZON, len(LEVELS))
+        for first in range(0, len(windows), CHUNK):
+            part = np.arange(first, min(first + CHUNK, len(windows)))
+            logs = np.log(windows.contexts(part))
             for h in range(1, HORIZON + 1):
-                returns = logs[:, h:] - logs[:, :-h]
-                steps.append(np.quantile(returns, LEVELS, axis=1).T)
-            values = np.exp(logs[:, -1, None, None] + np.stack(steps, axis=1))
-            return np.asarray(values, dtype=np.float32)
-
-        return ForecastTable.of(self.name, bars, windows, answer)
+                returns = np.quantile(logs[:, h:] - logs[:, :-h], LEVELS, axis=1).T
+                values[part, h - 1] = np.exp(logs[:, -1, None] + returns)
+        return ForecastTable.of(self.name, bars, windows, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +165,9 @@ class Oracle:
             if len(steps):
                 following = closes[np.minimum(steps, len(closes) - 1)]
                 ahead[rows] = np.where(steps < len(closes), following, np.nan)
-
-        def answer(rows: Index) -> Array32:
-            width = 0.1 * self.walk.log_quantiles(windows.contexts(rows))
-            return np.asarray(ahead[rows, :, None] * np.exp(width), dtype=np.float32)
-
-        return ForecastTable.of(self.name, bars, windows, answer)
+        centre = np.log(ahead / windows.price[:, None])
+        quantiles = self.walk.around(windows, centre, narrowed=0.1)
+        return ForecastTable.of(self.name, bars, windows, quantiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +196,9 @@ class Garch:
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
         windows = Windows.of(bars, since, GARCH_CONTEXT)
-        quantiles = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        scale = np.empty((len(windows), HORIZON))
+        shape_of = np.empty(len(windows), dtype=np.int64)
+        shapes = []
         weeks = last_fridays(windows.issued_at).astype(np.int64)
         jobs = np.unique(np.stack([windows.symbol, weeks], axis=1), axis=0)
         for done, (s, week) in enumerate(jobs):
@@ -189,12 +208,24 @@ class Garch:
             end = int(np.searchsorted(times, friday, side="right"))
             # A symbol whose first window lies within the week is estimated on that window.
             end = max(end, GARCH_CONTEXT)
-            quantiles[rows] = self._quantiles(windows.closes[s], windows.last[rows], end)
+            scale[rows], freedom = self._scale(windows.closes[s], windows.last[rows], end)
+            shapes.append(np.tile(unit_student(freedom), (HORIZON, 1)))
+            shape_of[rows] = done
             progress("garch", done + 1, len(jobs))
-        return ForecastTable.of(self.name, bars, windows, quantiles.__getitem__)
+        quantiles = LocationScale(
+            price=windows.price,
+            centre=np.zeros(scale.shape),
+            scale=scale,
+            shapes=np.array(shapes).reshape(-1, HORIZON, len(LEVELS)),
+            shape_of=shape_of,
+        )
+        return ForecastTable.of(self.name, bars, windows, quantiles)
 
-    def _quantiles(self, closes: Array, last: Index, end: int) -> Array:
-        """[n, H, Q] at own bars `last`, estimated on the bars before number `end`."""
+    def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
+        """Deviation after each step, [n, H] at own bars `last`, and degrees of freedom.
+
+        Both are estimated on the bars before number `end`.
+        """
         from arch import arch_model
 
         begin = max(end - self.window, 0)
@@ -208,10 +239,9 @@ class Garch:
         forecasts = fit.forecast(horizon=HORIZON, start=0, reindex=False, align="origin")
         variance = forecasts.variance.to_numpy()
         total = np.cumsum(variance[last - begin - 1], axis=1) / 100**2
-        unit = _unit_student(max(float(fit.params["nu"]), 2.1))
-        return np.asarray(closes[last, None, None] * np.exp(np.sqrt(total)[:, :, None] * unit))
+        return np.sqrt(total), max(float(fit.params["nu"]), 2.1)
 
 
-def _unit_student(freedom: float) -> Array:
+def unit_student(freedom: float) -> Array:
     """Quantiles [Q] of a Student-t with a deviation of one."""
     return np.asarray(stdtrit(freedom, LEVELS) * np.sqrt((freedom - 2) / freedom))

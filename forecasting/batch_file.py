@@ -258,7 +258,7 @@ class _Rows:
         # A step is a symbol's own next bar, whatever bars of the calendar it lacks.
         first = self.begin[symbol] + windows.last[rows] + 1
         target = self.ends[first[:, None] + np.arange(HORIZON)]
-        values = self.batch.table.answer(rows)
+        values = self.batch.table.quantiles[rows]
         steps, levels = _labels(len(rows), self.each)
         if self.each > 1:
             numbers = [levels, pa.array(values.ravel())]

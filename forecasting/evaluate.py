@@ -4,7 +4,8 @@
     [forecaster=…] [output=DIR]
 
 Every forecaster is scored on the same forecasts: symbol by symbol, bar by bar, those that all of
-them issue.
+them issue. candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on
+each symbol, and writes what proved itself walk-forward where forecasters read it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if __name__ == "__main__":
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +28,12 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.table import Table
 
+from forecasting.candidates import Verdict, verdicts
+from forecasting.chronos2.profile import write_symbol_settings
 from forecasting.evaluation_charts import BEFORE, Fan
 from forecasting.evaluation_page import CLASSES, REACH, render, span_text
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from forecasting.scores import common_forecasts, fifths, reach, score_frame, skill, summary
+from forecasting.scores import common_forecasts, fifths, reach, scored_together, skill, summary
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Index
 from foundation.command import log_to_file, one_line_errors
@@ -65,6 +68,11 @@ class EvaluationSettings:
         "baselines that it is compared with, uncalibrated",
     )
     raw: bool = setting(True, "whether the forecaster is also scored without calibration")
+    candidates: tuple[int, ...] = setting(
+        (),
+        "context lengths that Chronos-2 is tried with for each symbol, with every "
+        "pre-augmentation; a file is written into `forecaster.per_symbol` for what proved itself",
+    )
     output: str = setting("outputs/evaluation", "folder of figures and page")
     data: DataSettings = setting(DataSettings(), "where bars come from")
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what is scored")
@@ -73,6 +81,10 @@ class EvaluationSettings:
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
         if wrong or not self.steps:
             raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
+        if self.candidates and self.forecaster.kind != "chronos2":
+            raise InputError(
+                f"candidates: settings of a symbol are Chronos-2's, not {self.forecaster.kind}'s"
+            )
 
     @classmethod
     def of(cls, config: DictConfig) -> EvaluationSettings:
@@ -89,6 +101,7 @@ class Evaluation:
     fans: forecasts of the evaluated one, with what happened.
     source: of the bars.
     first, last: instants between which the forecasts were issued.
+    verdicts: on the candidates, a symbol each; empty where none were named.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -96,6 +109,7 @@ class Evaluation:
     source: str
     first: np.datetime64
     last: np.datetime64
+    verdicts: tuple[Verdict, ...]
 
     @property
     def main(self) -> str:
@@ -173,35 +187,19 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     settings.forecaster.check()
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
+    found: tuple[Verdict, ...] = ()
+    if settings.candidates:
+        asked = verdicts(bars, first, last, settings.forecaster, settings.candidates, progress)
+        found = tuple(asked)
     compared = [settings.forecaster]
     if settings.raw and settings.forecaster.calibrated:
         compared.append(replace(settings.forecaster, calibrated=False))
     compared += [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.against]
     tables = [item.build(bars.symbols).forecast(bars, first, progress) for item in compared]
-    # Forecasters wait for different numbers of bars: scored on forecasts of their own, the one that
-    # begins later would be compared on other weeks.
-    rows = common_forecasts(tables, first, last)
-    if not len(rows[0]):
-        raise InputError(
-            f"start, end: no forecast is issued by all between {utc_text(first)} and"
-            f" {utc_text(last)}"
-        )
-    frames = {}
-    for done, (table, numbers) in enumerate(zip(tables, rows, strict=True)):
-        frames[table.name] = score_frame(bars, table, numbers, settings.steps)
-        progress("scores", done + 1, len(tables))
-    has_outcome = np.logical_and.reduce([frame["loss"].notna() for frame in frames.values()])
-    if not has_outcome.any():
-        raise InputError(
-            "start, end: no forecast's outcome is known yet; end later bars or start earlier"
-        )
-    return Evaluation(
-        {name: frame[has_outcome] for name, frame in frames.items()},
-        fans_of(tables[0], rows[0]),
-        bars.source,
-        first,
-        last,
-    )
+    frames = scored_together(bars, tables, first, last, settings.steps, progress)
+    named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
+    issued = common_forecasts(tables, first, last)[0]
+    return Evaluation(named, fans_of(tables[0], issued), bars.source, first, last, found)
 
 
 def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
@@ -222,7 +220,7 @@ def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
                     symbol=symbol,
                     issued_at=windows.issued_at[known[-1]],
                     closes=closes[max(last - BEFORE, 0) : last + 1],
-                    quantiles=table.answer(known[-1:])[0].astype(np.float64),
+                    quantiles=table.quantiles[known[-1:]][0].astype(np.float64),
                     outcome=closes[last + 1 : last + 1 + HORIZON],
                 )
             )
@@ -274,6 +272,21 @@ def print_figures(figures: dict[str, Any]) -> None:
     console.print(REACH, highlight=False)
 
 
+def write_symbols(found: Sequence[Verdict], folder: Path) -> None:
+    """Write the files of the symbols whose best candidate proved itself, and say so of each."""
+    for verdict in found:
+        gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
+        best = verdict.best
+        said = "the settings stay"
+        present = folder / f"{verdict.symbol}.json"
+        if verdict.proved:
+            path = write_symbol_settings(folder, verdict.symbol, best)
+            said = f"context {best.context_length}, {best.augmentation}; written to {path}"
+        elif present.exists():
+            said += f"; {present} is left as it is"
+        print(f"{verdict.symbol}: {gain}: {said}")  # noqa: T201
+
+
 def _spread(scores: dict[str, Any]) -> str:
     """What the 80 % interval holds at the hour that it holds least, and most."""
     held = [hour["inside80"] for hour in scores["hours"].values()]
@@ -301,6 +314,7 @@ def run_command(config: DictConfig) -> None:
         with ProgressBar() as progress:
             evaluation = evaluate(settings, progress)
         figures = write_evaluation(evaluation, output)
+        write_symbols(evaluation.verdicts, settings.forecaster.symbols_folder)
     print_figures(figures)
     print(f"{time.monotonic() - began:.1f} s. Page: {output / 'evaluation.html'}")  # noqa: T201
 

@@ -1,12 +1,15 @@
-"""Quantile forecasts: the values, the protocol that makes them, and the table of a whole history.
+"""Quantile forecasts: the protocol that makes them, and the table of a whole history.
 
 S symbols, T instants, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
+from tempfile import TemporaryFile, gettempdir
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +17,9 @@ import numpy.typing as npt
 
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
+from foundation.errors import InputError
 from trainingdata.bars import Bars
+from trainingdata.instants import utc_text
 
 # Steps of every forecast. The number is fixed: with another one Chronos-2 answers otherwise at
 # step 1, because its attention over future patches runs both ways.
@@ -22,7 +27,8 @@ HORIZON = 24
 # Chronos-2's own levels, [Q = 21].
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN = LEVELS.index(0.5)
-CHUNK = 4096  # windows answered at once where a whole table is walked
+CHUNK = 4096  # windows looked at at once where a whole table is walked
+LARGE = 256 * 2**20  # bytes from which on an array lies in a file
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -41,36 +47,70 @@ def silent(what: str, done: int, total: int) -> None:
     """A progress that says nothing."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class QuantileForecast:
-    """The latest forecast of each symbol at one instant.
+def room(*shape: int) -> Array32:
+    """Room for numbers: in memory, or from `LARGE` bytes on in a temporary file that is mapped.
 
-    symbols: [S].
-    issued_at: [S] instant at which the last bar each forecast has seen became known; NaT where a
-        symbol has none.
-    price: [S] float64, that bar's close in USD.
-    values: [S, H, Q] float32, close in USD by step of the symbol's own bars, not decreasing along
-        Q; NaN where there is no forecast.
+    Raises
+    ------
+    InputError
+        where the folder of temporary files has too little of it.
+    """
+    size = 4 * prod(shape)
+    if size < LARGE:
+        return np.empty(shape, dtype=np.float32)
+    try:
+        with TemporaryFile() as file:
+            # A mapped file whose disk is full kills the process that writes to it: the whole of it
+            # is taken now.
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
+    except OSError as error:
+        raise InputError(
+            f"TMPDIR: {gettempdir()} has no room for {size / 1e9:.1f} GB of forecasts:"
+            f" {error.strerror}; name another folder"
+        ) from error
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LocationScale:
+    """Quantiles [N, H, Q] of which only what differs is held: price · exp(centre + scale · shape).
+
+    They are an array to who reads them: `[rows]` answers those of some windows, [n, H, Q] float32.
+
+    price: [N] last close of each window, in USD.
+    centre, scale: [N, H] of the log return after each step; NaN where there is no forecast.
+    shapes: [W, H, Q] quantiles of the log return around its centre, over its scale.
+    shape_of: [N] number of each window's shape: those of years, one a window, would not fit into
+        memory.
     """
 
-    symbols: tuple[str, ...]
-    issued_at: Instants
     price: Array
-    values: Array32
+    centre: Array | Array32
+    scale: Array | Array32
+    shapes: Array | Array32
+    shape_of: Index
 
     def __post_init__(self) -> None:
-        expected = (len(self.symbols), HORIZON, len(LEVELS))
-        if self.values.shape != expected:
-            raise ValueError(
-                f"values must have shape [S, H, Q] = {expected}, got {self.values.shape}"
-            )
-        if (np.diff(self.values, axis=-1) < 0).any():
-            raise ValueError("values must not decrease along the levels")
+        steps = (len(self.price), HORIZON)
+        if not self.centre.shape == self.scale.shape == steps or len(self.shape_of) != steps[0]:
+            raise ValueError(f"centre and scale must have shape [N, H] = {steps}")
+        if (self.scale < 0).any() or (np.diff(self.shapes, axis=-1) < 0).any():
+            raise ValueError("quantiles fall along the levels")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, Q)."""
+        return len(self.price), *self.shapes.shape[1:]
+
+    def __getitem__(self, rows: Index | slice) -> Array32:
+        shape = self.shapes[self.shape_of[rows]]
+        move = self.centre[rows][..., None] + self.scale[rows][..., None] * shape
+        return np.asarray(self.price[rows][:, None, None] * np.exp(move), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastTable:
-    """Forecasts of every window of a history; a table is itself a `Forecaster`.
+    """Forecasts of every window of a history, checked once; a table is itself a `Forecaster`.
 
     name: of the forecaster that made it.
     symbols: [S].
@@ -78,8 +118,8 @@ class ForecastTable:
     latest: [S, T] number of the last window issued by each instant, -1 before the first.
     windows: what each forecast has seen.
     price: [N] last close of each window, in USD.
-    answer: numbers of windows [n], at least one → quantiles [n, H, Q] float32 in USD. They may lie
-        in memory or in files, or be computed when they are asked for.
+    quantiles: [N, H, Q] float32, close in USD by step of the symbol's own bars, not falling along
+        Q; NaN at all levels of a step without a forecast.
     persistence: [N] share of a forecast's first-step centre that is left a bar later; 0 where
         nothing is known of it.
     worth: [N] what the base forecaster's centre was multiplied by; NaN where it was not.
@@ -87,8 +127,6 @@ class ForecastTable:
         nothing is known of it.
     source: digest of what made the forecasts beside the bars, where that can change under a
         forecaster (weights can); empty where it cannot.
-    log_moments: numbers of windows [n] → median and log variance [n, H] of the log returns that
-        their quantiles stand for (`moments.log_moments`), where they are kept beside them.
     """
 
     name: str
@@ -97,12 +135,27 @@ class ForecastTable:
     latest: npt.NDArray[np.int32]
     windows: Windows
     price: Array
-    answer: Callable[[Index], Array32]
+    quantiles: Array32 | LocationScale
     persistence: Array
     worth: Array
     skill: Array
     source: str = ""
-    log_moments: Callable[[Index], tuple[Array32, Array32]] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.windows)
+        for column in ("price", "persistence", "worth", "skill"):
+            values = getattr(self, column)
+            if np.shape(values) != (count,) or not (column == "worth" or np.isfinite(values).all()):
+                raise ValueError(f"{column} must be one finite number a window, {count} of them")
+        if np.shape(self.latest) != (len(self.symbols), len(self.clock)):
+            raise ValueError("latest must have shape [S, T]")
+        expected = (count, HORIZON, len(LEVELS))
+        if np.shape(self.quantiles) != expected:
+            raise ValueError(
+                f"quantiles must have shape [N, H, Q] = {expected}, got {np.shape(self.quantiles)}"
+            )
+        if not isinstance(self.quantiles, LocationScale):
+            self._check(self.quantiles)
 
     @classmethod
     def of(
@@ -110,15 +163,20 @@ class ForecastTable:
         name: str,
         bars: Bars,
         windows: Windows,
-        answer: Callable[[Index], Array32],
+        quantiles: Array32 | LocationScale,
         *,
         persistence: Array | None = None,
         worth: Array | None = None,
         skill: Array | None = None,
         source: str = "",
-        log_moments: Callable[[Index], tuple[Array32, Array32]] | None = None,
     ) -> ForecastTable:
-        """The windows' answers, indexed by the panel's clock."""
+        """The windows' quantiles, indexed by the panel's clock.
+
+        Raises
+        ------
+        ValueError
+            for shapes that do not fit, and quantiles that are no prices or fall along the levels.
+        """
         count = len(windows)
         return cls(
             name=name,
@@ -127,12 +185,11 @@ class ForecastTable:
             latest=windows.latest(bars.times),
             windows=windows,
             price=windows.price,
-            answer=answer,
+            quantiles=quantiles,
             persistence=np.zeros(count) if persistence is None else persistence,
             worth=np.full(count, np.nan) if worth is None else worth,
             skill=np.zeros(count) if skill is None else skill,
             source=source,
-            log_moments=log_moments,
         )
 
     def forecast(
@@ -141,36 +198,34 @@ class ForecastTable:
         """The table itself: what it holds was made from the same bars."""
         return self
 
-    def at(self, now: np.datetime64) -> QuantileForecast:
-        """The latest forecast of each symbol issued by `now`."""
-        column = int(np.searchsorted(self.clock, now, side="right")) - 1
-        latest = self.latest[:, column] if column >= 0 else np.full(len(self.symbols), -1)
-        covered = np.flatnonzero(latest >= 0)
-        issued = np.full(len(latest), np.datetime64("NaT", "ns"))
-        price = np.full(len(latest), np.nan)
-        values = np.full((len(latest), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
-        if len(covered):
-            numbers = latest[covered].astype(np.int64)
-            issued[covered] = self.windows.issued_at[numbers]
-            price[covered] = self.price[numbers]
-            values[covered] = self.answer(numbers)
-        return QuantileForecast(self.symbols, issued, price, values)
-
-    def in_time(self, numbers: Index) -> Iterator[Index]:
-        """Places among these numbers of windows [n], by the time of issue, a portion at a time."""
-        # Files of kept forecasts lie in the order of time: walked so, each is opened once.
-        windows = self.windows
-        order = np.lexsort((windows.symbol[numbers], windows.issued_at[numbers]))
-        for first in range(0, len(order), CHUNK):
-            yield order[first : first + CHUNK]
-
     @property
     def values(self) -> Array32:
-        """All quantiles [N, H, Q] in memory: two kilobytes a window."""
-        out = np.empty((len(self.windows), HORIZON, len(LEVELS)), dtype=np.float32)
-        for rows in self.in_time(np.arange(len(self.windows))):
-            out[rows] = self.answer(rows)
+        """All quantiles [N, H, Q]: two kilobytes a window."""
+        if not isinstance(self.quantiles, LocationScale):
+            return self.quantiles
+        out = room(*self.quantiles.shape)
+        for first in range(0, len(out), CHUNK):
+            out[first : first + CHUNK] = self.quantiles[first : first + CHUNK]
         return out
+
+    def _check(self, quantiles: Array32) -> None:
+        if quantiles.dtype != np.float32:
+            raise ValueError(f"quantiles must be float32, got {quantiles.dtype}")
+        for first in range(0, len(quantiles), CHUNK):
+            part = quantiles[first : first + CHUNK]
+            rising = (part[..., 1:] >= part[..., :-1]).all(axis=2)
+            sound = rising & (part[..., 0] > 0) & (part[..., -1] < np.inf)
+            if not sound.all():
+                sound |= np.isnan(part).all(axis=2)
+            if not sound.all():
+                row, step = np.argwhere(~sound)[0]
+                symbol = self.symbols[self.windows.symbol[first + row]]
+                at = utc_text(self.windows.issued_at[first + row])
+                said = " ".join(f"{value:g}" for value in part[row, step])
+                raise ValueError(
+                    "quantiles of closes in USD must be finite, above zero and not fall along the"
+                    f" levels, got {said} for {symbol} at {at}, step {step + 1}"
+                )
 
 
 READS_FUTURE = "reads the future; not a result"

@@ -105,8 +105,7 @@ class FileForecaster:
                 f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
             )
         source = content_digest(self.path)[:16]
-        part = windows.part(there)
-        return ForecastTable.of(name, bars, part, values[there].__getitem__, source=source)
+        return ForecastTable.of(name, bars, windows.part(there), values[there], source=source)
 
 
 def content_digest(path: Path) -> str:

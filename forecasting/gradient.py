@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, room, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.settings import setting, settings_class
@@ -62,7 +62,8 @@ class Gradient:
         """
         windows = Windows.of(bars, since, CONTEXT)
         learned = Windows.of(bars, bars.times[0], CONTEXT)
-        values = np.full((len(windows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
+        values = room(len(windows), HORIZON, len(LEVELS))
+        values[:] = np.nan
         jobs = list(self._fits(bars, windows))
         for done, (kind, members, friday, rows) in enumerate(jobs):
             trees = self._fitted(kind, learned, members, friday)
@@ -72,7 +73,7 @@ class Gradient:
                     values[part] = _predicted(trees, kind, windows, part)
             progress("gradient", done + 1, len(jobs))
         there = np.flatnonzero(np.isfinite(values[:, 0, 0]))
-        return ForecastTable.of(self.name, bars, windows.part(there), values[there].__getitem__)
+        return ForecastTable.of(self.name, bars, windows.part(there), values[there])
 
     def _fits(
         self, bars: Bars, windows: Windows

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, MEDIAN, ForecastTable, room
+from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
@@ -80,6 +82,32 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     deviation = np.maximum(volatility(values, close, "quantile"), 1e-9)
     log_variance = (2 * np.log(deviation)).astype(np.float32)
     return np.log(values[..., MEDIAN] / close), log_variance
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LogMoments:
+    """What calibration reads of a history of forecasts, a tenth of the whole.
+
+    name, source: of the forecaster, and of what made the forecasts (`ForecastTable`).
+    windows: what each forecast has seen.
+    median, log_variance: [N, H] of the log returns that forecasts stand for.
+    """
+
+    name: str
+    windows: Windows
+    median: Array32
+    log_variance: Array32
+    source: str
+
+    @classmethod
+    def of(cls, table: ForecastTable) -> LogMoments:
+        """Those of a table's quantiles."""
+        count = len(table.windows)
+        median, log_variance = room(count, HORIZON), room(count, HORIZON)
+        for first in range(0, count, CHUNK):
+            part = slice(first, first + CHUNK)
+            median[part], log_variance[part] = log_moments(table.quantiles[part], table.price[part])
+        return cls(table.name, table.windows, median, log_variance, table.source)
 
 
 def _median(values: Array32, price: Array, place: Array) -> Array:

@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from forecasting.forecast import LEVELS, MEDIAN, ForecastTable
+from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
 from forecasting.windows import Windows
 from foundation.arrays import Array, Index
+from foundation.errors import InputError
 from foundation.sample_size import FEWEST_WEEKS
 from trainingdata.bars import Bars
+from trainingdata.instants import utc_text
 from trainingdata.sessions import bar_slots, last_fridays
 
 TRAILING = 100  # own bars of the deviation that scores are measured in
@@ -83,7 +85,7 @@ def score_frame(
     parts = []
     for first in range(0, len(rows), PORTION):
         chosen = rows[first : first + PORTION]
-        values = table.answer(chosen).astype(np.float64)
+        values = table.quantiles[chosen].astype(np.float64)
         for step in steps:
             at_step = values[:, step - 1]
             parts.append(_scored_step(bars, table, chosen, at_step, step, logs, squares))
@@ -268,6 +270,43 @@ def fifths(frame: pd.DataFrame, by: str) -> pd.DataFrame:
             "forecasts": grouped.size(),
         }
     )
+
+
+def scored_together(
+    bars: Bars,
+    tables: Sequence[ForecastTable],
+    first: np.datetime64,
+    last: np.datetime64,
+    steps: Sequence[int],
+    progress: Progress = silent,
+) -> list[pd.DataFrame]:
+    """Scores of each table's forecasts, row by row the same ones, whose outcome is known.
+
+    They are those that all tables issue within a span, in the order of time and symbol.
+
+    Raises
+    ------
+    InputError
+        where there are none.
+    """
+    # Forecasters wait for different numbers of bars: scored on forecasts of their own, the one that
+    # begins later would be compared on other weeks.
+    numbers = common_forecasts(tables, first, last)
+    if not len(numbers[0]):
+        raise InputError(
+            f"start, end: no forecast is issued by all between {utc_text(first)} and"
+            f" {utc_text(last)}"
+        )
+    frames = []
+    for done, (table, rows) in enumerate(zip(tables, numbers, strict=True)):
+        frames.append(score_frame(bars, table, rows, steps))
+        progress("scores", done + 1, len(tables))
+    known = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
+    if not known.any():
+        raise InputError(
+            "start, end: no forecast's outcome is known yet; end later bars or start earlier"
+        )
+    return [frame[known] for frame in frames]
 
 
 def common_forecasts(

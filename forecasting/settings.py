@@ -99,6 +99,11 @@ class ForecasterSettings:
         return 0 if self.kind == "file" or is_own(self.kind) else self.context_length
 
     @property
+    def symbols_folder(self) -> Path:
+        """Of the settings of single symbols."""
+        return PER_SYMBOL if self.per_symbol is None else Path(self.per_symbol).expanduser()
+
+    @property
     def keeps(self) -> bool:
         """Whether its forecasts are kept in the cache."""
         return self.kind == "chronos2" and self.cache is not None
@@ -179,9 +184,7 @@ def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
 def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     per_symbol = {}
     if settings.calibrated:
-        named = settings.per_symbol
-        folder = PER_SYMBOL if named is None else Path(named).expanduser()
-        per_symbol = read_symbol_settings(folder, symbols)
+        per_symbol = read_symbol_settings(settings.symbols_folder, symbols)
     profile = Profile(
         settings.model,
         settings.context_length,

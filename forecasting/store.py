@@ -63,13 +63,11 @@ class Portion:
 
     issued_at, key: [n] instant of each, and the bits of what it has seen.
     place: year and number on its shelf.
-    held: its moments [n, 2, H] and quantiles [n, H, Q], where it lies on none.
     """
 
     issued_at: Instants
     key: Keys
     place: tuple[int, int]
-    held: Mapping[str, Array32] | None = None
 
 
 def located(portions: Sequence[Portion], issued_at: Instants, keys: Keys) -> tuple[Index, Index]:

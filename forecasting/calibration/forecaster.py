@@ -23,23 +23,32 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from forecasting.calibration.contents import LOOK_BACK, ClassContents
 from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptLessons
 from forecasting.calibration.lesson import Lesson, fit
-from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress, silent
+from forecasting.forecast import (
+    HORIZON,
+    LEVELS,
+    Forecaster,
+    ForecastTable,
+    LocationScale,
+    Progress,
+    room,
+    silent,
+)
+from forecasting.moments import LogMoments
 from forecasting.windows import Windows, last_before
-from foundation.arrays import Array, Array32, Index, Instants
+from foundation.arrays import Array, Index, Instants
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 
-# source of the base forecasts, digest of the bars, own bars before its window that it looks back on
-_Key = tuple[str, str, int]
+_Key = tuple[str, str]  # source of the base forecasts, digest of the bars
 _Week = tuple[Index, np.datetime64]  # numbers of windows, the Friday they learn by
 # where the lesson is kept, the lesson, the centres and deviations of the week's windows
 _Taught = tuple[_Key, Lesson, Array, Array]
@@ -55,6 +64,15 @@ class CalibrationSettings:
     confidence: float = setting(
         3.0, "standard errors by which a centre's worth must exceed zero to count", ge=0
     )
+
+
+@runtime_checkable
+class KeepsMoments(Protocol):
+    """A forecaster that has the moments of its forecasts without the whole of them."""
+
+    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+        """Those of the forecasts that `forecast` makes."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -83,54 +101,52 @@ class CalibratedForecaster:
     ) -> ForecastTable:
         """Calibrated forecasts of each symbol's bars from `since` on and of its last one before."""
         since = np.broadcast_to(since, len(bars.symbols))
-        contents = [(kind, ClassContents.of(bars, members)) for kind, members in _classes(bars)]
-        raw = self._raw(bars, contents, since, progress)
-        look_back = max(LOOK_BACK, int(raw.windows.lengths.max(initial=0)))
+        classes = {kind: ClassHistory.of(kind, bars) for kind in Kind}
+        raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
         count = len(windows)
         lessons: list[Lesson] = []
-        moves = _Moves(
-            windows.price,
-            np.full((count, HORIZON), np.nan, dtype=np.float32),
-            np.full((count, HORIZON), np.nan, dtype=np.float32),
-            np.zeros(count, dtype=np.int64),
-            lessons,
-        )
-        for kind, content in contents:
-            history = ClassHistory.of(kind, bars, raw)
+        centre, scale = room(count, HORIZON), room(count, HORIZON)
+        lesson_of = np.zeros(count, dtype=np.int64)
+        for kind, own in classes.items():
+            history = own.beside(raw)
             weeks = _weeks(windows, history.members)
-            taught = partial(self._taught, raw.source, look_back, kind, content, history, windows)
+            taught = partial(self._taught, raw.source, kind, history, windows)
             together = zip(weeks, _together(taught, weeks), strict=True)
-            for done, ((rows, _), (key, lesson, centre, deviation)) in enumerate(together):
+            for done, ((rows, _), (key, lesson, *moves)) in enumerate(together):
                 self._remember(key, lesson)
-                moves.centre[rows] = centre
-                moves.deviation[rows] = deviation
-                moves.lesson_of[rows] = len(lessons)
+                centre[rows], scale[rows] = moves
+                lesson_of[rows] = len(lessons)
                 lessons.append(lesson)
                 progress(f"calibration, {kind.value}", done + 1, len(weeks))
+        shapes = np.array([lesson.dispersion.shape for lesson in lessons], dtype=np.float32)
         return ForecastTable.of(
             self.name,
             bars,
             windows,
-            moves.quantiles,
-            persistence=np.array([lesson.persistence for lesson in lessons])[moves.lesson_of],
-            worth=np.array([lesson.slopes[0] for lesson in lessons])[moves.lesson_of],
-            skill=np.array([lesson.skill for lesson in lessons])[moves.lesson_of],
+            LocationScale(
+                price=windows.price,
+                centre=centre,
+                scale=scale,
+                shapes=shapes.reshape(-1, HORIZON, len(LEVELS)),
+                shape_of=lesson_of,
+            ),
+            persistence=np.array([lesson.persistence for lesson in lessons])[lesson_of],
+            worth=np.array([lesson.slopes[0] for lesson in lessons])[lesson_of],
+            skill=np.array([lesson.skill for lesson in lessons])[lesson_of],
         )
 
     def _taught(
         self,
         source: str,
-        look_back: int,
         kind: Kind,
-        content: ClassContents,
         history: ClassHistory,
         windows: Windows,
         week: _Week,
     ) -> _Taught:
         """A week's lesson, and what it makes of the week's windows."""
         rows, friday = week
-        key = source, content.key(friday, self.settings.window, look_back), look_back
+        key = source, history.key(friday)
         lesson = self._lesson(key, kind, history, friday)
         member = np.searchsorted(history.members, windows.symbol[rows])
         return key, lesson, *lesson.apply(history, member, windows.last[rows])
@@ -138,28 +154,33 @@ class CalibratedForecaster:
     def _raw(
         self,
         bars: Bars,
-        contents: Sequence[tuple[Kind, ClassContents]],
+        classes: Sequence[ClassHistory],
         since: Instants,
         progress: Progress,
-    ) -> ForecastTable:
+    ) -> LogMoments:
         """The base forecasts from `since` [S] on, and the earlier ones that lessons need."""
         # Lessons look back far beyond the windows that are answered. Where all of them are kept,
         # an hourly run forecasts the last bars alone.
         latest = next(reversed(self._lessons), None)
-        if latest is not None and self._knows_all(contents, since, latest):
-            raw = self.base.forecast(bars, since, progress)
+        if latest is not None and self._knows_all(classes, since, latest[0]):
+            raw = self._moments(bars, since, progress)
             # What was learned from other weights is not used: a kept lesson counts only for the
             # source that it came from.
             if raw.source == latest[0]:
                 return raw
-        return self.base.forecast(bars, self._learned_since(bars, contents, since), progress)
+        return self._moments(bars, self._learned_since(bars, classes, since), progress)
+
+    def _moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+        if isinstance(self.base, KeepsMoments):
+            return self.base.log_moments(bars, since, progress)
+        return LogMoments.of(self.base.forecast(bars, since, progress))
 
     def _lesson(self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64) -> Lesson:
         # A lesson is given once a week, and who decides every hour asks for it every hour.
         lesson = self._lessons.get(key)
         if lesson is not None:
             return lesson
-        source, bars, _ = key
+        source, bars = key
         kept = self.kept if source else None
         name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
         lesson = kept.get(name) if kept else None
@@ -174,30 +195,26 @@ class CalibratedForecaster:
             del self._lessons[next(iter(self._lessons))]
         self._lessons[key] = lesson
 
-    def _knows_all(
-        self, contents: Sequence[tuple[Kind, ClassContents]], since: Instants, latest: _Key
-    ) -> bool:
-        """Whether every lesson that forecasts from `since` [S] on use is kept, as the latest is.
+    def _knows_all(self, classes: Sequence[ClassHistory], since: Instants, source: str) -> bool:
+        """Whether every lesson that forecasts from `since` [S] on use is kept, of this source.
 
         Then nothing older has to be forecast.
         """
-        source, _, look_back = latest
-        for _, content in contents:
+        for history in classes:
             weeks: set[np.datetime64] = set()
-            for s, times in content.own_times():
+            for s, times in history.own_times():
                 weeks |= set(last_fridays(times[last_before(times, since[s]) :]))
-            keys = (content.key(week, self.settings.window, look_back) for week in weeks)
-            if not all((source, key, look_back) in self._lessons for key in keys):
+            if not all((source, history.key(week)) in self._lessons for week in weeks):
                 return False
         return True
 
     def _learned_since(
-        self, bars: Bars, contents: Sequence[tuple[Kind, ClassContents]], since: Instants
+        self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
         """[S] where each symbol's part in the first lesson of its class begins."""
         begin = np.full(len(since), bars.now)
-        for _, content in contents:
-            own = [(s, times) for s, times in content.own_times() if len(times)]
+        for history in classes:
+            own = [(s, times) for s, times in history.own_times() if len(times)]
             if not own:
                 continue
             # The class learns together: a symbol that was silent on a Friday is answered by an
@@ -208,41 +225,6 @@ class CalibratedForecaster:
                 end = int(np.searchsorted(times, week, side="right"))
                 begin[s] = times[max(end - self.settings.window, 0)]
         return begin
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Moves:
-    """What calibrated quantiles are made of. N windows, W lessons.
-
-    price: [N] last close of each window, in USD.
-    centre, deviation: [N, H] of the log return after each step.
-    lesson_of: [N] number of each window's lesson.
-    lessons: [W] whose shapes the windows of a class and week share: kept for each window, they
-        would take two kilobytes of it, and a history of years would not fit into memory.
-    """
-
-    price: Array
-    centre: Array32
-    deviation: Array32
-    lesson_of: Index
-    lessons: list[Lesson]
-
-    def quantiles(self, numbers: Index) -> Array32:
-        """Quantiles [n, H, Q] in USD of windows with these numbers."""
-        of_lesson, place = np.unique(self.lesson_of[numbers], return_inverse=True)
-        shapes = [self.lessons[k].dispersion.shape for k in of_lesson]
-        shape = np.array(shapes, dtype=np.float32)[place]
-        move = self.centre[numbers, :, None] + self.deviation[numbers, :, None] * shape
-        price = self.price[numbers, None, None]
-        return np.asarray(price * np.exp(move), dtype=np.float32)
-
-
-def _classes(bars: Bars) -> list[tuple[Kind, Index]]:
-    """Each asset class and the numbers of its symbols."""
-    return [
-        (Kind.STOCK, np.flatnonzero(~bars.crypto)),
-        (Kind.CRYPTO, np.flatnonzero(bars.crypto)),
-    ]
 
 
 def _weeks(windows: Windows, members: Index) -> list[_Week]:

@@ -5,7 +5,9 @@ S symbols, M own bars of all of them, N base forecasts, n rows, H steps, K class
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,8 +19,9 @@ from forecasting.calibration.variance import (
     averages,
     bar_variance,
 )
-from forecasting.forecast import HORIZON, ForecastTable
-from forecasting.moments import log_moments
+from forecasting.forecast import HORIZON
+from forecasting.moments import LogMoments
+from forecasting.windows import Keys, mixed
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.compiled import compiled
 from foundation.errors import DataError
@@ -30,7 +33,9 @@ from trainingdata.sessions import bar_slots
 # log variance a bar below which nothing can be learned from a symbol
 STANDING_STILL = 2 * np.log(1e-7)
 LENGTHS = len(SPANS)
+LANES = (0x243F6A8885A308D3, 0x13198A2E03707344)  # two digests of 64 bits: first digits of pi
 _NOTHING = np.empty(0)
+_NO_FORECASTS = np.empty((0, HORIZON), dtype=np.float32)
 _NO_NUMBERS = np.empty(0, dtype=np.int64)
 _NO_TIMES = np.empty(0, dtype="datetime64[ns]")
 
@@ -40,98 +45,119 @@ class ClassHistory:
     """A class's own bars and base forecasts, one symbol after another.
 
     members: [S] number of each symbol in the panel, rising.
+    symbols: [S] their names.
     begin: [S + 1] where each symbol's bars lie.
     times: [M] instant at which each bar became known.
+    digest: [M + 1, 2] digests of the bars before each, summed: a span's is a difference.
     close: [M] logarithm of the close.
     variance: [M] variance of each bar's log return.
     slots: [M, 1 + H] place in the day of each bar and of the H after it.
     column: [M] number of each bar on the class's clock.
     first: [S] own bar of the first base forecast.
-    rows: [S + 1] where each symbol's base forecasts lie; there is one at every bar from the first.
-    median: [N, H] of the base forecast's log return.
-    log_variance: [N, H] of the base forecast's log return.
-    first_step: [N] median of the first step over its deviation; NaN where the symbol stands still:
-        next to nothing over next to nothing is rounding, and as like the last as not.
+    rows: [S] where each symbol's base forecasts begin; there is one at every bar from the first.
+    median, log_variance: [N, H] of the base forecasts' log return, of all classes.
+    first_step: [N] median of the first step over its deviation; NaN where the symbol stands still,
+        next to nothing over next to nothing is rounding and as like the last as not, and for
+        another class.
     """
 
     members: Index
+    symbols: tuple[str, ...]
     begin: Index
     times: Instants
+    digest: Keys
     close: Array
     variance: Array
     slots: Slots
     column: Index
-    first: Index
-    rows: Index
-    median: Array32
-    log_variance: Array32
-    first_step: Array
+    first: Index = field(default_factory=lambda: _NO_NUMBERS)
+    rows: Index = field(default_factory=lambda: _NO_NUMBERS)
+    median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
+    log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
+    first_step: Array = field(default_factory=lambda: _NOTHING)
 
     @classmethod
-    def of(cls, kind: Kind, bars: Bars, raw: ForecastTable) -> ClassHistory:
-        """The bars of a class beside the median and the variance of its base forecasts.
+    def of(cls, kind: Kind, bars: Bars) -> ClassHistory:
+        """The bars of a class, without forecasts."""
+        members = np.flatnonzero(bars.crypto == (kind is Kind.CRYPTO))
+        tables = [bars.real_bars(s) for s in members.tolist()]
+        times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
+        clock = bars.times[bars.mask[members].any(axis=0)]
+        column = np.searchsorted(clock, times)
+        digest = np.zeros((1 + len(times), len(LANES)), dtype=np.uint64)
+        if tables:
+            digests = [_digests(own, values) for own, values in tables]
+            np.cumsum(np.concatenate(digests), axis=0, out=digest[1:])
+        return cls(
+            members=members,
+            symbols=tuple(bars.symbols[s] for s in members.tolist()),
+            begin=np.cumsum([0, *(len(own) for own, _ in tables)]),
+            times=times,
+            digest=digest,
+            close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
+            variance=np.concatenate([_NOTHING, *(bar_variance(own) for _, own in tables)]),
+            slots=bar_slots(kind, clock, HORIZON)[column],
+            column=column,
+        )
+
+    def beside(self, base: LogMoments) -> ClassHistory:
+        """The same with the median and the variance of base forecasts.
 
         Raises
         ------
         DataError
             where the base has no forecast at a bar between two at which it has.
         """
-        members = np.flatnonzero(bars.crypto == (kind is Kind.CRYPTO))
-        clock = bars.times[bars.mask[members].any(axis=0)]
-        parts = raw.windows.of_symbols()
-        tables = [bars.real_bars(s) for s in members.tolist()]
-        numbers = [np.arange(parts[s].start, parts[s].stop) for s in members.tolist()]
-        times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
-        column = np.searchsorted(clock, times)
-        median, log_variance = _log_moments(raw, np.concatenate([_NO_NUMBERS, *numbers]))
+        parts = base.windows.of_symbols()
         first = []
-        for s, (own, _) in zip(members.tolist(), tables, strict=True):
-            last = raw.windows.last[parts[s]]
+        for symbol, (s, own) in zip(self.symbols, self.own_times(), strict=True):
+            last = base.windows.last[parts[s]]
             # Lessons look up a forecast by its bar: with one missing they would read another's.
             gaps = np.flatnonzero(np.diff(last) != 1)
             if len(gaps):
                 missing = utc_text(own[last[gaps[0]] + 1])
                 raise DataError(
-                    f"calibration: {raw.name} has no forecast of {bars.symbols[s]} at {missing},"
-                    " and learns from every bar; forecaster.calibrated=false takes forecasts as"
-                    " they are"
+                    f"calibration: {base.name} has no forecast of {symbol} at {missing}, and learns"
+                    " from every bar; forecaster.calibrated=false takes forecasts as they are"
                 )
             first.append(int(last[0]) if len(last) else len(own))
-        begin = np.cumsum([0, *(len(own) for own, _ in tables)])
-        variance = np.concatenate([_NOTHING, *(bar_variance(values) for _, values in tables)])
-        slots = bar_slots(kind, clock, HORIZON)[column]
-        bar = [np.arange(*span) for span in zip(begin[:-1] + first, begin[1:], strict=True)]
-        member = np.repeat(np.arange(len(members)), [len(part) for part in bar])
-        plain = np.ones(int(slots.max(initial=0)) + 1)
-        recent = _averages(
-            begin[:-1], variance, slots, plain, member, np.concatenate([_NO_NUMBERS, *bar])
-        )
-        first_step = np.asarray(median[:, 0] / np.exp(log_variance[:, 0] / 2), dtype=np.float64)
-        first_step[recent[:, -1] < np.exp(STANDING_STILL)] = np.nan
-        return cls(
-            members=members,
-            begin=begin,
-            times=times,
-            close=np.concatenate([_NOTHING, *(np.log(values[:, CLOSE]) for _, values in tables)]),
-            variance=variance,
-            slots=slots,
-            column=column,
+        bar = [
+            np.arange(*span) for span in zip(self.begin[:-1] + first, self.begin[1:], strict=True)
+        ]
+        member = np.repeat(np.arange(len(first)), [len(part) for part in bar])
+        plain = np.ones(int(self.slots.max(initial=0)) + 1)
+        at = np.concatenate([_NO_NUMBERS, *bar])
+        recent = _averages(self.begin[:-1], self.variance, self.slots, plain, member, at)
+        moving = np.flatnonzero(np.isin(base.windows.symbol, self.members))
+        moving = moving[recent[:, -1] >= np.exp(STANDING_STILL)]
+        first_step = np.full(len(base.windows), np.nan)
+        first_step[moving] = base.median[moving, 0] / np.exp(base.log_variance[moving, 0] / 2)
+        return replace(
+            self,
             first=np.array(first, dtype=np.int64),
-            rows=np.cumsum([0, *(len(part) for part in numbers)]),
-            median=median,
-            log_variance=log_variance,
+            rows=np.array([parts[s].start for s in self.members.tolist()], dtype=np.int64),
+            median=base.median,
+            log_variance=base.log_variance,
             first_step=first_step,
         )
 
+    def own_times(self) -> Iterator[tuple[int, Instants]]:
+        """Each symbol's number in the panel, and when each of its bars became known."""
+        spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
+        return ((s, self.times[first:stop]) for s, first, stop in spans)
+
     def known(self, now: np.datetime64) -> Index:
         """[S] how many own bars of each symbol were known at an instant."""
-        return np.array(
-            [
-                np.searchsorted(self.times[first:stop], now, side="right")
-                for first, stop in zip(self.begin[:-1], self.begin[1:], strict=True)
-            ],
-            dtype=np.int64,
-        )
+        counts = [np.searchsorted(own, now, side="right") for _, own in self.own_times()]
+        return np.array(counts, dtype=np.int64)
+
+    def key(self, week: np.datetime64) -> str:
+        """Digest of what a lesson comes from: the bars that were known at its Friday."""
+        # Their numbers belong to it, because a lesson says from which own bar on its averages see.
+        ends = self.known(week)
+        bars = self.digest[self.begin[:-1] + ends] - self.digest[self.begin[:-1]]
+        said = f"{week} {self.symbols} {ends.tolist()} ".encode()
+        return hashlib.sha256(said + bars.tobytes()).hexdigest()
 
     def own_bars(self, starts: Index, stops: Index) -> Index:
         """Numbers [n] of the own bars starts … stops - 1 of each symbol among all bars."""
@@ -140,7 +166,7 @@ class ClassHistory:
 
     def first_steps(self, starts: Index, stops: Index) -> list[Array]:
         """`first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""
-        rows = self.rows[:-1] - self.first
+        rows = self.rows - self.first
         spans = zip(
             rows + np.maximum(starts, self.first), rows + np.maximum(stops, self.first), strict=True
         )
@@ -195,16 +221,15 @@ def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> 
     return _outcomes(history.close, history.variance, begin + last, begin + ends[member])
 
 
-def _log_moments(raw: ForecastTable, numbers: Index) -> tuple[Array32, Array32]:
-    """Median and log variance [n, H] of the log returns that forecasts stand for."""
-    if raw.log_moments is not None:
-        return raw.log_moments(numbers)
-    median = np.empty((len(numbers), HORIZON), dtype=np.float32)
-    log_variance = np.empty((len(numbers), HORIZON), dtype=np.float32)
-    for part in raw.in_time(numbers):
-        chosen = numbers[part]
-        median[part], log_variance[part] = log_moments(raw.answer(chosen), raw.price[chosen])
-    return median, log_variance
+def _digests(times: Instants, values: Array) -> Keys:
+    """[N, 2] digests of bars: their instants [N] and their values [N, 5]."""
+    lanes = []
+    for seed in LANES:
+        digest = mixed(times.astype("datetime64[ns]").view(np.uint64) ^ np.uint64(seed))
+        for column in values.T:
+            digest = mixed(digest ^ np.ascontiguousarray(column).view(np.uint64))
+        lanes.append(digest)
+    return np.stack(lanes, axis=1)
 
 
 @compiled

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
 from forecasting.chronos2.answers import Answer, Answers, answers_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import ForecastTable, Progress, silent
-from forecasting.moments import log_moments
-from forecasting.store import LESSONS, NOWHERE, SHAPES, Damaged, NotWritten, Portion, Shelf, located
+from forecasting.forecast import ForecastTable, Progress, room, silent
+from forecasting.moments import LogMoments, log_moments
+from forecasting.store import LESSONS, SHAPES, Damaged, NotWritten, Shelf, located
 from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
-from foundation.errors import InputError
 from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
-# Parts of portions that were read last, in memory, 33 MB each at most: as many as threads may read.
-RECENT = 4 + min(os.cpu_count() or 1, 16)
-MOST_HELD = 131_072  # forecasts held in memory that cannot be written: 290 MB
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,114 +58,86 @@ class CachedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast what the cache lacks, a portion at a time; the table reads what it is asked."""
+        """Read what the cache holds; compute the rest, a portion at a time, and keep it."""
+        windows, values, source = self._read("quantiles", bars, since, progress)
+        return ForecastTable.of(self.name, bars, windows, values, source=source)
+
+    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+        """The moments of the same forecasts, which are kept beside them."""
+        windows, both, source = self._read("moments", bars, since, progress)
+        return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
+
+    def _read(
+        self, what: str, bars: Bars, since: np.datetime64 | Instants, progress: Progress
+    ) -> tuple[Windows, Array32, str]:
+        """The windows, the moments [N, 2, H] or quantiles [N, H, Q], and what made them."""
         windows = self.forecaster.windows(bars, since)
         keys = self.forecaster.keys(windows)
-        parts = [
-            _Part(self, windows, keys, profile, rows)
-            for profile, rows in self.forecaster.by_profile(bars.symbols, windows)
-            if len(rows)
-        ]
-        for part in parts:
-            part.complete(progress)
-        quantiles, moments = (Kept(parts, what) for what in ("quantiles", "moments"))
-        return ForecastTable.of(
-            self.name,
-            bars,
-            windows,
-            quantiles.__getitem__,
-            source=source_of([json.loads(part.shelf.specification) for part in parts]),
-            log_moments=lambda rows: tuple(np.moveaxis(moments[rows], 1, 0)),
-        )
+        out = room(len(windows), *SHAPES[what])
+        specifications = []
+        for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
+            if len(rows):
+                part = _Part(self, windows, keys, profile, rows, what, out)
+                part.complete(progress)
+                specifications.append(json.loads(part.shelf.specification))
+        return windows, out, source_of(specifications)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Kept:
-    """The moments [N, 2, H] or the quantiles [N, H, Q] of a history, read as they are asked for."""
-
-    parts: Sequence[_Part]
-    what: str
-
-    def __getitem__(self, rows: Index) -> Array32:
-        """Those of windows number `rows` [n]."""
-        out = np.empty((len(rows), *SHAPES[self.what]), dtype=np.float32)
-        for part in self.parts:
-            place = np.minimum(np.searchsorted(part.rows, rows), len(part.rows) - 1)
-            chosen = np.flatnonzero(part.rows[place] == rows)
-            out[chosen] = part.read(self.what, place[chosen])
-        return out
-
-
-@dataclass(eq=False)
 class _Part:
-    """The windows of one profile, and where their forecasts lie.
+    """The windows of one profile, whose forecasts are read or computed.
 
-    keys: of all windows.
-    rows: [n] the part's numbers among them, rising.
+    rows: [n] their numbers among all windows, rising.
+    what: is wanted of each forecast.
+    out: [N, …] where it goes.
     """
 
-    cached: CachedForecaster
-    windows: Windows
-    keys: Keys
-    profile: Profile
-    rows: Index
+    def __init__(
+        self,
+        cached: CachedForecaster,
+        windows: Windows,
+        keys: Keys,
+        profile: Profile,
+        rows: Index,
+        what: str,
+        out: Array32,
+    ) -> None:
+        self._cached = cached
+        self._windows = windows
+        self._price = windows.price
+        self._keys = keys
+        self._profile = profile
+        self._rows = rows
+        self._what = what
+        self._out = out
+        self._warned = False
+        self._take(Shelf.of(cached.folder, cached.forecaster.specification(profile)))
 
-    def __post_init__(self) -> None:
-        self._price = self.windows.price
-        self._repair = Lock()
-        self._use(Shelf.of(self.cached.folder, self.cached.forecaster.specification(self.profile)))
-
-    def _use(self, shelf: Shelf) -> None:
-        """Read from a shelf, and write to it."""
+    def _take(self, shelf: Shelf) -> None:
+        """Read what lies on a shelf."""
         self.shelf = shelf
-        self._read = lru_cache(RECENT)(shelf.read)
-        self._held: list[Portion] = []
-        self._lost: set[tuple[int, int]] = set()
-        self._look()
-
-    def _look(self) -> None:
-        """See where the forecasts lie: portions, and the portion and row of each window [n]."""
-        issued, keys = self.windows.issued_at[self.rows], self.keys[self.rows]
-        kept = (each for each in self.shelf.portions(issued) if each.place not in self._lost)
-        portions = [*self._held, *kept]
+        self._missing = np.ones(len(self._rows), dtype=bool)
+        issued, keys = self._windows.issued_at[self._rows], self._keys[self._rows]
+        portions = shelf.portions(issued)
         portion, row = located(portions, issued, keys)
-        # What identified them is not needed any more.
-        self._found = [(each.place, each.held) for each in portions], portion, row
-
-    def read(self, what: str, places: Index) -> Array32:
-        """The moments [n, 2, H] or the quantiles [n, H, Q] of the windows in these places."""
-        out = np.empty((len(places), *SHAPES[what]), dtype=np.float32)
-        portions, portion, row = self._found
-        for number in np.unique(portion[places]).tolist():
-            chosen = np.flatnonzero(portion[places] == number)
-            place, held = portions[number]
-            try:
-                values = held[what] if held else self._read(place, what)
-            except Damaged:
-                with self._repair:
-                    self._lost.add(place)
-                    self._look()
-                    self.complete(silent)
-                return self.read(what, places)
-            out[chosen] = values[row[places[chosen]]]
-        return out
+        for number, places in enumerate(_grouped(portion, len(portions))):
+            # What is damaged is computed again.
+            with suppress(Damaged):
+                if len(places):
+                    values = shelf.read(portions[number].place, self._what)
+                    self._out[self._rows[places]] = values[row[places]]
+                    self._missing[places] = False
 
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
-        missing = self._missing()
-        count = len(self.rows)
+        missing = np.flatnonzero(self._missing)
+        count = len(self._rows)
         of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
         if not len(missing):
             progress(of_cache, count, count)
         work = "forecasts" if len(missing) == count else f"{of_cache}, new ones"
         while len(missing):
-            self._fill(missing, lambda _, done, total: progress(work, done, total))
-            self._look()
-            missing = self._missing()
-
-    def _missing(self) -> Index:
-        missing: Index = self.rows[self._found[1] == NOWHERE]
-        return missing
+            self._fill(self._rows[missing], lambda _, done, total: progress(work, done, total))
+            missing = np.flatnonzero(self._missing)
 
     def _fill(self, missing: Index, progress: Progress) -> None:
         """Compute these windows' forecasts and keep them.
@@ -181,41 +146,44 @@ class _Part:
         written over after the shelf was looked at, or have had to compute otherwise than planned.
         Then that is the wrong shelf: the right one is looked at before more is computed.
         """
-        forecaster, folder = self.cached.forecaster, self.cached.folder
-        portions = list(_portions(self.windows, missing))
-        making = self.cached.answers(forecaster, self.windows, portions, self.profile, progress)
-        keeping: list[Future[None]] = []
+        forecaster = self._cached.forecaster
+        portions = list(_portions(self._windows, missing))
+        making = self._cached.answers(forecaster, self._windows, portions, self._profile, progress)
+        keeping: Future[None] | None = None
         with ThreadPoolExecutor(1) as thread, closing(making) as answers:
             for answer in answers:
-                for earlier in keeping:
-                    earlier.result()
-                if (actual := Shelf.of(folder, answer.specification)) != self.shelf:
-                    self._use(actual)
+                if keeping is not None:
+                    keeping.result()
+                actual = Shelf.of(self._cached.folder, answer.specification)
+                if actual != self.shelf:
+                    self.shelf = actual
                     self._keep(answer)
+                    self._take(actual)
                     return
                 # The next ones are computed meanwhile.
-                keeping = [thread.submit(self._keep, answer)]
-        for last in keeping:
-            last.result()
+                keeping = thread.submit(self._keep, answer)
+            if keeping is not None:
+                keeping.result()
 
     def _keep(self, answer: Answer) -> None:
         rows, quantiles = answer.rows, answer.values
         if not len(rows):
             return
-        issued, keys = self.windows.issued_at[rows], self.keys[rows]
         moments = np.stack(log_moments(quantiles, self._price[rows]), axis=1)
+        self._out[rows] = moments if self._what == "moments" else quantiles
+        self._missing[np.searchsorted(self._rows, rows)] = False
         try:
-            self.shelf.add(issued, keys, moments, quantiles)
+            self.shelf.add(self._windows.issued_at[rows], self._keys[rows], moments, quantiles)
         except NotWritten as error:
-            if not self._held:
-                log.warning("forecaster.cache: %s; it is held in memory, for this run alone", error)
-            held = {"moments": moments, "quantiles": quantiles}
-            self._held.append(Portion(issued, keys, (0, len(self._held)), held))
-            if sum(len(each.key) for each in self._held) > MOST_HELD:
-                raise InputError(
-                    f"forecaster.cache: {error}; a run holds {MOST_HELD:,} forecasts in memory at"
-                    " most: name another folder"
-                ) from error
+            if not self._warned:
+                log.warning("forecaster.cache: %s; it is held for this run alone", error)
+            self._warned = True
+
+
+def _grouped(portion: Index, count: int) -> list[Index]:
+    """[count] the places of those in each portion, of which -1 is none."""
+    order = np.argsort(portion, kind="stable")
+    return np.split(order, np.searchsorted(portion[order], np.arange(count + 1)))[1:-1]
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:

@@ -19,7 +19,7 @@ import pandas as pd
 from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
 from forecasting.chronos2.ohlc_context import OHLC, ohlc_context
 from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, silent
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, room, silent
 from forecasting.windows import Keys, Windows, last_before
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -211,16 +211,16 @@ class Chronos2Forecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on, all kept in memory."""
+        """Forecast every symbol at each of its bars known from `since` on."""
         windows = self.windows(bars, since)
-        values = np.empty((len(windows), HORIZON, len(LEVELS)), dtype=np.float32)
+        values = room(len(windows), HORIZON, len(LEVELS))
         specifications = []
         for profile, rows in self.by_profile(bars.symbols, windows):
             engine = self.engine(profile.for_job(len(rows)))
             values[rows] = self.answer(windows, rows, profile, progress, engine)
             specifications.append(self.specification(profile, engine))
         source = source_of(specifications)
-        return ForecastTable.of(self.name, bars, windows, values.__getitem__, source=source)
+        return ForecastTable.of(self.name, bars, windows, values, source=source)
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
         """The windows' numbers, split by what forecasts them."""

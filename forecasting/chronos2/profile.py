@@ -1,7 +1,7 @@
 """Settings of single symbols: JSON files, one a symbol, checked against a schema.
 
 `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file means the
-defaults. `forecasting.tune` writes them.
+defaults. `forecasting.evaluate` with `candidates` writes them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ WITHOUT_SETTINGS = {
     "execution.explain",
     "forecasting.cache",
     "forecasting.train",
-    "forecasting.tune",
     "marketsimulator.compare",
     "trainingdata.build_correlation_matrix_from_csvs",
 }
@@ -251,7 +250,6 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
         ["event_contracts.compare", "output=out"],
         ["event_contracts.paper_report", "journal=trades.csv", "output=out"],
         ["event_contracts.train", "output=out"],
-        ["forecasting.tune", "--symbols", "SYA", "--output", "out"],
         ["forecasting.train", "--output", "out"],
         ["trainingdata.download", *HISTORY, "--output", "out"],
     ],

@@ -96,23 +96,6 @@ def test_spreads_read_naive_stamps_by_their_zone(folder: Path) -> None:
         BarsSettings(zone="EST")
 
 
-def test_tuning_takes_the_zone_of_naive_stamps_as_a_flag(folder: Path) -> None:
-    words = [
-        "-m",
-        "forecasting.tune",
-        "--symbols",
-        "AAA",
-        "--data-dir",
-        "aaa_30m.csv",
-        "--output",
-        "out",
-    ]
-    line = one_line(run(folder, *words))
-    assert line.endswith("name its zone: --zone=America/New_York")
-    line = one_line(run(folder, *words, "--zone", "America/New_York"))
-    assert "too few for 5 folds" in line
-
-
 @pytest.mark.first_example
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
 def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:

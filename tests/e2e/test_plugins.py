@@ -33,14 +33,11 @@ class Drift:
 
     def forecast(self, bars, since, progress=None):
         windows = Windows.of(bars, since, self.walk.context_length)
-
-        def answer(rows):
-            closes = windows.contexts(rows)
-            step = np.log(closes[:, -1] / closes[:, 0]) / (closes.shape[1] - 1)
-            path = step[:, None, None] * np.arange(1, 25)[:, None] + self.walk.log_quantiles(closes)
-            return np.float32(closes[:, -1, None, None] * np.exp(path))
-
-        return ForecastTable.of(self.name, bars, windows, answer)
+        closes = windows.contexts(np.arange(len(windows)))
+        step = np.log(closes[:, -1] / closes[:, 0]) / (closes.shape[1] - 1)
+        path = step[:, None, None] * np.arange(1, 25)[:, None] + self.walk.log_quantiles(closes)
+        quantiles = np.float32(closes[:, -1, None, None] * np.exp(path))
+        return ForecastTable.of(self.name, bars, windows, quantiles)
 
 
 def rising(situation):

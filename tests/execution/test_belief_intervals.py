@@ -39,7 +39,7 @@ class Tilted(RandomWalk):
             * (1 + table.windows.symbol)[:, None, None]
             * np.arange(1, table.values.shape[1] + 1)[None, :, None]
         )
-        return replace(table, answer=(table.values * (1 + tilt)).astype(np.float32).__getitem__)
+        return replace(table, quantiles=(table.values * (1 + tilt)).astype(np.float32))
 
 
 def at(text: str) -> np.datetime64:
@@ -406,7 +406,7 @@ def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
         ) -> ForecastTable:
             table = super().forecast(bars, since, progress)
             certain = 0 * table.values + table.price[:, None, None]
-            return replace(table, answer=certain.astype(np.float32).__getitem__)
+            return replace(table, quantiles=certain.astype(np.float32))
 
     panel = market.until(at("2024-03-05T17:30"))
     with pytest.raises(

@@ -36,7 +36,7 @@ class Rising:
         self, bars: Bars, since: np.datetime64, progress: Progress = silent
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        return replace(table, answer=(table.values * 1.01).astype(np.float32).__getitem__)
+        return replace(table, quantiles=(table.values * 1.01).astype(np.float32))
 
 
 def waiting(symbol: str, qty: int, name: str = "test") -> Order:

@@ -42,7 +42,7 @@ class Silent:
         table = RandomWalk().forecast(bars, since)
         values = table.values.copy()
         values[np.isin(np.array(bars.symbols)[table.windows.symbol], self.mute)] = np.nan
-        return replace(table, answer=values.__getitem__)
+        return replace(table, quantiles=values)
 
 
 def trader(*mute: str, **more: object) -> Trader:

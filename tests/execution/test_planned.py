@@ -53,7 +53,7 @@ class Persistent(RandomWalk):
         tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
         values = (table.values * (1 + 1e-4 * tilt[:, None, None])).astype(np.float32)
         carried, skill = (np.full(len(table.windows), value) for value in (self.left, self.skill))
-        return replace(table, answer=values.__getitem__, persistence=carried, skill=skill)
+        return replace(table, quantiles=values, persistence=carried, skill=skill)
 
 
 def trader(
@@ -191,7 +191,7 @@ def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bar
     belief = believed(market, MIDDAY, trader())
     table = RandomWalk().forecast(panel, panel.now)
     last = table.latest[:, -1].astype(np.int64)
-    values = table.answer(last)
+    values = table.quantiles[last]
     price = table.price[last]
     none = np.zeros(len(last))
     _, slow = slow_variances(panel, np.array([panel.now]))

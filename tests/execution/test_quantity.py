@@ -32,6 +32,7 @@ from sizing.quantity import get_qty
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.commands import run_command
 from tests.e2e.refused import refusal_of
+from tests.latest import latest
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.market_data import MarketData
@@ -57,9 +58,7 @@ class Tilted:
         steps = np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * self.basis_points * steps[None, :, None])
         told = np.full(len(table.windows), 0.3)
-        return replace(
-            table, answer=values.astype(np.float32).__getitem__, persistence=told, skill=told
-        )
+        return replace(table, quantiles=values.astype(np.float32), persistence=told, skill=told)
 
 
 class Planned(NamedTuple):
@@ -248,7 +247,7 @@ def test_what_is_fixed_moves_by_the_part_of_its_own_bars_in_the_interval(market:
     bars = bar_position(market.instruments[stock].kind, np.array([waking.until, waking.at]))
     assert bars[0] - bars[1] == 0.5
     close = market.until(np.datetime64("2024-03-04T21:00", "ns"))
-    step = RandomWalk().forecast(close, close.now).at(close.now)
+    step = latest(RandomWalk().forecast(close, close.now), close.now)
     spread = (step.values[stock, 0, LEVELS.index(0.9)] / step.price[stock] - 1) / 1.14
     assert waking.sigma[0, stock] == pytest.approx(spread * np.sqrt(0.5), rel=0.02)
     across = trader.belief_of(market.until(evening), "SYA", evening)

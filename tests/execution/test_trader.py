@@ -26,6 +26,7 @@ from sizing.quantity import get_qty
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from tests.execution.traders import Tilted, prices_of, trader_of
+from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import is_decision
@@ -126,7 +127,7 @@ def test_the_interval_at_the_last_decision_holds_the_night(market: Bars) -> None
     assert midday.until - midday.at == np.timedelta64(1, "h")
     assert last.until == np.datetime64("2024-03-06T15:30", "ns")
     panel = known(market, LAST)
-    forecast = RandomWalk().forecast(panel, panel.now).at(panel.now)
+    forecast = latest(RandomWalk().forecast(panel, panel.now), panel.now)
     spread = forecast.values[0, 1, LEVELS.index(0.9)] / forecast.price[0] - 1
     assert last.choices[0].sigma == pytest.approx(spread / 1.14, rel=0.02)
     assert last.choices[0].mu == pytest.approx(10e-4, rel=0.01)

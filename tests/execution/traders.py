@@ -33,7 +33,7 @@ class Tilted:
         tilt = np.array([self.basis_points.get(s, 0.0) for s in bars.symbols])[table.windows.symbol]
         steps = np.arange(1, HORIZON + 1)
         values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
-        return replace(table, answer=values.astype(np.float32).__getitem__)
+        return replace(table, quantiles=values.astype(np.float32))
 
 
 def trader_of(forecaster: Any, sizing: SizingSettings | None = None, **more: Any) -> Trader:

@@ -9,6 +9,7 @@ from forecasting.baseline import Historical, Oracle, RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster
 from forecasting.windows import Windows
 from foundation.errors import InputError
+from tests.latest import latest
 from trainingdata.bars import CLOSE, Bars
 
 
@@ -48,11 +49,11 @@ def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(mar
     s = market.symbols.index("SYXUSD")
     times, values = market.real_bars(s)
     k = 500
-    forecast = table.at(times[k])
+    forecast = latest(table, times[k])
     np.testing.assert_allclose(
         forecast.values[s, :, MEDIAN], values[k + 1 : k + 25, CLOSE], rtol=1e-6
     )
-    assert np.isnan(table.at(times[-1]).values[s]).all()
+    assert np.isnan(latest(table, times[-1]).values[s]).all()
     assert "oracle" in table.name
     assert "not a result" in table.name
 
@@ -61,7 +62,7 @@ def test_a_table_answers_the_latest_forecast_of_each_symbol(market: Bars) -> Non
     table = RandomWalk().forecast(market, market.times[0])
     for k in (300, 901, 1500):
         now = market.times[k]
-        answer = table.at(now)
+        answer = latest(table, now)
         for s in range(len(market.symbols)):
             times, values = market.real_bars(s)
             seen = times[times <= now]
@@ -74,9 +75,9 @@ def test_a_table_answers_the_latest_forecast_of_each_symbol(market: Bars) -> Non
 
 def test_before_the_first_window_nothing_is_forecast(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
-    assert np.isnat(table.at(market.times[0] - np.timedelta64(1, "h")).issued_at).all()
+    assert np.isnat(latest(table, market.times[0] - np.timedelta64(1, "h")).issued_at).all()
     empty = RandomWalk().forecast(market.between(0, 50), market.times[0])
-    assert np.isnan(empty.at(market.times[40]).values).all()
+    assert np.isnan(latest(empty, market.times[40]).values).all()
 
 
 @pytest.mark.parametrize("forecaster", [RandomWalk(), Historical()], ids=lambda f: f.name)

@@ -24,11 +24,10 @@ from hypothesis import strategies as st
 from forecasting import cache
 from forecasting.cache import prune, shelf_rows
 from forecasting.calibration.kept import folder_of_code
-from forecasting.chronos2 import cached
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS
+from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.moments import log_moments
 from forecasting.store import LESSONS, NOWHERE, Shelf, located
 from forecasting.windows import Keys, Windows
@@ -245,12 +244,9 @@ def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goe
 ) -> None:
     since = market.times[-700]
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
-    every = np.arange(len(first.windows))
-    values = first.values
-    medians, log_variances = first.log_moments(every)  # type: ignore[misc]
+    moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(market, since, silent)
     [path] = files(kept)
     before = content(kept)
-    table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
     largest = "number = (SELECT number FROM portions ORDER BY length(issues) DESC LIMIT 1)"
     if what == "gone":
         changed(path, f"DELETE FROM portions WHERE {largest}")
@@ -263,13 +259,12 @@ def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goe
             change = f"UPDATE portions SET {what} = ? WHERE number = ?"
             file.execute(change, (bytes(spoilt), number))
     asked = counting(monkeypatch)
-    for again in (table, CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)):
-        np.testing.assert_allclose(again.values, values, rtol=2e-7)
-        moments = again.log_moments(every)  # type: ignore[misc]
-        np.testing.assert_allclose(moments[0], medians, atol=3e-7)
-        np.testing.assert_allclose(moments[1], log_variances, atol=1e-4)
-    assert 0 < sum(asked) <= 2 * len(every)
-    CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
+    again = CachedForecaster(Chronos2Forecaster(), kept)
+    found = again.log_moments(market, since, silent)
+    np.testing.assert_allclose(found.median, moments.median, atol=3e-7)
+    np.testing.assert_allclose(found.log_variance, moments.log_variance, atol=1e-4)
+    np.testing.assert_allclose(again.forecast(market, since).values, first.values, rtol=2e-7)
+    assert 0 < sum(asked) <= len(first.windows), "once"
     assert content(kept).keys() == before.keys(), "it is kept again"
 
 
@@ -289,7 +284,7 @@ def unwritable(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_what_a_full_or_read_only_cache_lacks_is_held_in_memory(
+def test_what_a_full_or_read_only_cache_lacks_is_held_for_the_run(
     number: int,
     kept: Path,
     market: Bars,
@@ -301,16 +296,14 @@ def test_what_a_full_or_read_only_cache_lacks_is_held_in_memory(
     unwritable(monkeypatch, number)
     table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-724])
     np.testing.assert_allclose(table.values, direct.values, rtol=2e-7)
-    every = np.arange(len(table.windows))
-    medians, log_variances = table.log_moments(every)  # type: ignore[misc]
-    expected = log_moments(direct.values, table.windows.price)
-    np.testing.assert_allclose(medians, expected[0], atol=3e-7)
-    np.testing.assert_allclose(log_variances, expected[1], atol=1e-4)
     assert caplog.text.count("for this run alone") == 1
     assert content(kept) == before
-    monkeypatch.setattr(cached, "MOST_HELD", 10)
-    with pytest.raises(InputError, match=r"forecaster.cache: .* cannot be written: .*in memory"):
-        CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-724])
+    moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(
+        market, market.times[-724], silent
+    )
+    expected = log_moments(direct.values, table.windows.price)
+    np.testing.assert_allclose(moments.median, expected[0], atol=3e-7)
+    np.testing.assert_allclose(moments.log_variance, expected[1], atol=1e-4)
 
 
 def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from forecasting.baseline import Oracle, RandomWalk
-from forecasting.calibration import contents
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration import lesson as lessons
 from forecasting.calibration.centre import autocorrelation, worth
@@ -25,10 +24,11 @@ from forecasting.calibration.history import ClassHistory, outcomes
 from forecasting.calibration.kept import KeptLessons
 from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
-from forecasting.moments import log_moments, volatility
+from forecasting.moments import LogMoments, log_moments, volatility
 from forecasting.scores import score_frame
 from foundation.arrays import Instants
 from foundation.errors import DataError, InputError
+from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import bar_slots, following_bar_ends, last_fridays, stock_grid
@@ -79,7 +79,7 @@ class Guessing:
         )
         tilt = self.share * ahead + self.noise * unit * moved
         values = walk.values * np.exp(tilt)[:, None, None]
-        return replace(walk, answer=values.astype(np.float32).__getitem__)
+        return replace(walk, quantiles=values.astype(np.float32))
 
 
 def slope_of(base: Guessing | Oracle, bars: Bars, confidence: float = 3.0) -> np.ndarray:
@@ -155,7 +155,7 @@ def test_what_is_learned_does_not_depend_on_where_a_run_starts(year: Bars) -> No
     forecaster = CalibratedForecaster(RandomWalk(), SHORT)
     early, late = (forecaster.forecast(year, year.times[k]) for k in (-2500, -700))
     for now in (year.times[-650], year.times[-100], year.times[-1]):
-        np.testing.assert_array_equal(early.at(now).values, late.at(now).values)
+        np.testing.assert_array_equal(latest(early, now).values, latest(late, now).values)
 
 
 def test_one_instant_asked_for_alone_is_answered_as_in_the_table(year: Bars) -> None:
@@ -164,8 +164,8 @@ def test_one_instant_asked_for_alone_is_answered_as_in_the_table(year: Bars) -> 
     table = forecaster.forecast(year, year.times[-900])
     for k in (-800, -333, -2):
         known = year.until(year.times[k])
-        alone = forecaster.forecast(known, known.now).at(known.now)
-        np.testing.assert_array_equal(alone.values, table.at(known.now).values)
+        alone = latest(forecaster.forecast(known, known.now), known.now)
+        np.testing.assert_array_equal(alone.values, latest(table, known.now).values)
 
 
 def test_later_bars_change_no_forecast(
@@ -185,7 +185,7 @@ def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
     """No edge, classical volatility, nothing missing: a hundred bars are enough for a forecast."""
     first = year.real_bars(0)[0][99]
     table = CalibratedForecaster(Guessing(share=1.0, noise=0.0)).forecast(year.until(first), first)
-    forecast = table.at(first)
+    forecast = latest(table, first)
     assert np.isfinite(forecast.values[0]).all()
     np.testing.assert_allclose(forecast.values[0, :, MEDIAN], forecast.price[0], rtol=1e-6)
     sigma = volatility(forecast.values[0, 0], forecast.price[0], "quantile")
@@ -238,7 +238,7 @@ class Scaled:
         walk = RandomWalk().forecast(bars, since)
         price = walk.price[:, None, None]
         values = (price * (walk.values / price) ** self.factor).astype(np.float32)
-        return replace(walk, answer=values.__getitem__)
+        return replace(walk, quantiles=values)
 
 
 def thinned(starts: list[int], ends: list[int]) -> list[np.ndarray]:
@@ -258,7 +258,9 @@ def test_a_lesson_of_many_symbols_is_thinned_evenly_and_from_the_end(
     assert len(np.unique(np.concatenate(rows))) > 200, "few instants are lost"
     forecaster = CalibratedForecaster(RandomWalk(), SHORT)
     early, late = (forecaster.forecast(year, year.times[k]) for k in (-900, -300))
-    np.testing.assert_array_equal(early.at(year.times[-5]).values, late.at(year.times[-5]).values)
+    np.testing.assert_array_equal(
+        latest(early, year.times[-5]).values, latest(late, year.times[-5]).values
+    )
 
 
 def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
@@ -270,9 +272,11 @@ def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
         for b in (year, still)
     )
     rows = np.flatnonzero(moving.windows.symbol == 1)
-    widths = [np.log(t.answer(rows)[:, 0, -3] / t.answer(rows)[:, 0, 2]) for t in (moving, frozen)]
+    widths = [
+        np.log(t.quantiles[rows][:, 0, -3] / t.quantiles[rows][:, 0, 2]) for t in (moving, frozen)
+    ]
     assert np.abs(widths[1] / widths[0] - 1).max() < 0.15
-    alone = frozen.answer(np.flatnonzero(frozen.windows.symbol == 0))
+    alone = frozen.quantiles[np.flatnonzero(frozen.windows.symbol == 0)]
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
@@ -435,8 +439,8 @@ def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars
     whole = CalibratedForecaster(RandomWalk(), settings).forecast(market, market.times[-30])
     for now in market.times[-30:]:
         known = market.until(now)
-        answer = hourly.forecast(known, now).at(now)
-        expected = whole.at(now)
+        answer = latest(hourly.forecast(known, now), now)
+        expected = latest(whole, now)
         np.testing.assert_array_equal(answer.values, expected.values)
     assert max(asked[:1]) > 1000
     assert sorted(asked)[len(asked) // 2] <= 2 * len(market.symbols)
@@ -444,18 +448,15 @@ def test_a_lesson_is_learned_once_a_week_and_what_it_taught_is_kept(market: Bars
 
 def test_other_bars_are_another_lesson(market: Bars) -> None:
     forecaster = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
-    first = forecaster.forecast(market, market.now).at(market.now)
+    first = latest(forecaster.forecast(market, market.now), market.now)
     values = market.values.copy()
     values[:, : len(market.times) // 2 + 700, :4] *= (
         1 + 0.2 * np.sin(np.arange(len(market.times) // 2 + 700))[None, :, None]
     )
     altered = Bars(market.instruments, market.times, values, market.mask, "altered")
-    again = forecaster.forecast(altered, altered.now).at(altered.now)
-    fresh = (
-        CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
-        .forecast(altered, altered.now)
-        .at(altered.now)
-    )
+    again = latest(forecaster.forecast(altered, altered.now), altered.now)
+    other = CalibratedForecaster(RandomWalk(), CalibrationSettings(window=300))
+    fresh = latest(other.forecast(altered, altered.now), altered.now)
     np.testing.assert_array_equal(again.values, fresh.values)
     assert not np.array_equal(again.values, first.values)
 
@@ -493,21 +494,17 @@ def test_an_outcome_is_what_followed_and_nothing_beyond_what_is_known() -> None:
     """By hand: five bars; after the second one, with four known."""
     close = np.log([1.0, 2.0, 8.0, 4.0, 16.0])
     variance = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
-    empty = np.empty((0, HORIZON), dtype=np.float32)
     times = np.datetime64("2024-01-01", "ns") + np.arange(5) * np.timedelta64(1, "h")
     history = ClassHistory(
         members=np.zeros(1, dtype=np.int64),
+        symbols=("SYA",),
         begin=np.array([0, 5]),
         times=times,
+        digest=np.zeros((6, 2), dtype=np.uint64),
         close=close,
         variance=variance,
         slots=np.zeros((5, HORIZON + 1), np.int8),
         column=np.arange(5),
-        first=np.zeros(1, dtype=np.int64),
-        rows=np.zeros(2, dtype=np.int64),
-        median=empty,
-        log_variance=empty,
-        first_step=np.empty(0),
     )
     move, realised = outcomes(history, np.array([0]), np.array([1]), np.array([4]))
     np.testing.assert_allclose(move[0, :2], np.log([4.0, 2.0]))
@@ -579,17 +576,13 @@ def test_a_lesson_looks_at_log_variances_and_counts_bars_on_a_class_s_own_clock(
     market: Bars,
 ) -> None:
     raw = RandomWalk().forecast(market, market.times[0])
-    spread = volatility(raw.values, raw.price[:, None].astype(np.float32), "quantile")
     slices = raw.windows.of_symbols()
     for kind in Kind:
-        history = ClassHistory.of(kind, market, raw)
+        history = ClassHistory.of(kind, market).beside(LogMoments.of(raw))
         clock = market.times[market.mask[history.members].any(axis=0)]
         np.testing.assert_array_equal(clock[history.column], history.times)
         for k, s in enumerate(history.members.tolist()):
-            own = slice(history.rows[k], history.rows[k + 1])
-            np.testing.assert_allclose(
-                np.exp(history.log_variance[own]), spread[slices[s]] ** 2, rtol=1e-4
-            )
+            assert history.rows[k] == slices[s].start
             bars = slice(history.begin[k], history.begin[k + 1])
             np.testing.assert_array_equal(history.times[bars], market.real_bars(s)[0])
 
@@ -612,7 +605,7 @@ class Humming(RandomWalk):
             noise = np.random.default_rng(s).normal(0, np.sqrt(1 - left**2), count)
             hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last[rows]]
             values[rows] *= (1 + 0.1 * hum * spread[rows])[:, None, None].astype(np.float32)
-        return replace(table, answer=values.__getitem__)
+        return replace(table, quantiles=values)
 
 
 def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_its_bars_are(
@@ -621,13 +614,14 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
     raw = Humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
     centre = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
-    history = ClassHistory.of(Kind.STOCK, market, raw)
+    history = ClassHistory.of(Kind.STOCK, market).beside(LogMoments.of(raw))
     slices = raw.windows.of_symbols()
     rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
     known = np.isfinite(history.first_step)
-    assert known.mean() > 0.9
+    assert known[rows].mean() > 0.9
+    assert not np.delete(known, rows).any(), "of the class alone"
     assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
-    np.testing.assert_allclose(history.first_step[known], (centre / spread)[rows][known], rtol=1e-3)
+    np.testing.assert_allclose(history.first_step[known], (centre / spread)[known], rtol=1e-3)
     week = last_fridays(market.times[-1:])[0]
     factor = lessons.fit(Kind.STOCK, history, week, 10_000, 3.0).pattern.factor
     begun = history.times <= week
@@ -666,7 +660,7 @@ def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_centre_lasts(year
             table = super().forecast(bars, since, progress)
             numbers = table.values
             numbers[table.windows.of_symbols()[0]] *= 1.0001
-            return replace(table, answer=numbers.__getitem__)
+            return replace(table, quantiles=numbers)
 
     table = CalibratedForecaster(Drifting(left=0.6), CalibrationSettings()).forecast(
         still, still.times[-200]
@@ -775,7 +769,7 @@ def test_a_symbol_that_was_silent_on_a_friday_makes_no_difference_to_where_a_run
     fresh = table(early, "one")
     begun_late = table(late, "other")
     after = table(early, "other")
-    np.testing.assert_array_equal(begun_late.at(late).values, fresh.at(late).values)
+    np.testing.assert_array_equal(latest(begun_late, late).values, latest(fresh, late).values)
     np.testing.assert_array_equal(after.values, fresh.values)
 
 
@@ -813,25 +807,19 @@ def test_no_flipped_bit_of_a_kept_lesson_is_believed(market: Bars, tmp_path: Pat
 
 
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
-def test_the_address_of_a_lesson_is_that_of_the_bars_it_looks_back_on(
+def test_the_address_of_a_lesson_is_that_of_the_bars_known_when_it_is_learned(
     market: Bars, number: int, field: int, symbol: int
 ) -> None:
-    members = np.array([0, 1])
-    window = 20
     times = market.real_bars(0)[0]
     week = times[-5]
     end = int(np.searchsorted(times, week, side="right"))
-    look_back = 60
     number %= len(times)
     values = market.values.copy()
     column = np.flatnonzero(market.mask[symbol])[number]
     values[symbol, column, field] *= 1 + 1e-15 * 4
     other = Bars(market.instruments, market.times, values, market.mask, "other")
-    before, after = (
-        contents.ClassContents.of(bars, members).key(week, window, look_back)
-        for bars in (market, other)
-    )
-    seen = end - window - look_back <= number < end
+    before, after = (ClassHistory.of(Kind.STOCK, bars).key(week) for bars in (market, other))
+    seen = number < end
     assert (before != after) == (
         seen and values[symbol, column, field] != market.values[symbol, column, field]
     )
@@ -846,14 +834,19 @@ def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> N
         median, np.log(walk.values[..., MEDIAN] / walk.price[:, None]), atol=1e-6
     )
 
-    def refuse(numbers: np.ndarray) -> np.ndarray:
-        raise AssertionError("a whole forecast was read")
+    class Kept:
+        name = walk.name
+
+        def forecast(self, *_: Any) -> ForecastTable:
+            raise AssertionError("whole forecasts were read")
+
+        def log_moments(self, *_: Any) -> LogMoments:
+            return LogMoments(walk.name, walk.windows, median, log_variance, "")
 
     settings = CalibrationSettings(window=150)
-    kept = replace(walk, answer=refuse, log_moments=lambda rows: (median[rows], log_variance[rows]))
     ours, theirs = (
-        CalibratedForecaster(table, settings).forecast(market, market.times[-40])
-        for table in (kept, walk)
+        CalibratedForecaster(base, settings).forecast(market, market.times[-40])
+        for base in (Kept(), walk)
     )
     np.testing.assert_array_equal(ours.values, theirs.values)
 
@@ -863,9 +856,7 @@ def test_where_a_forecast_is_missing_is_said_by_the_lesson_that_needs_it(market:
         def forecast(self, *args: Any) -> ForecastTable:
             table = super().forecast(*args)
             kept = np.delete(np.arange(len(table.windows)), 40)
-            return ForecastTable.of(
-                "gap", market, table.windows.part(kept), lambda rows: table.answer(kept[rows])
-            )
+            return ForecastTable.of("gap", market, table.windows.part(kept), table.quantiles[kept])
 
     with pytest.raises(DataError, match=r"gap has no forecast of SYA at .*, and learns from every"):
         CalibratedForecaster(Gap()).forecast(market, market.times[-30])

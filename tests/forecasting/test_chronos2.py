@@ -19,6 +19,7 @@ from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.train import draw_batch, small_model, train
 from foundation.errors import InputError
+from tests.latest import latest
 from trainingdata.bars import CLOSE, FIELDS, Bars
 
 
@@ -81,7 +82,8 @@ def test_symbols_at_one_instant_attend_to_each_other_when_asked_to(market: Bars)
         rows = np.flatnonzero(joint.windows.issued_at == at)
         contexts = joint.windows.contexts(rows)
         expected = pipeline_quantiles(SHIPPED, list(contexts), cross_learning=True)
-        difference = np.abs(joint.answer(rows) - expected).max(axis=(1, 2)) / contexts.std(axis=1)
+        difference = np.abs(joint.quantiles[rows] - expected).max(axis=(1, 2))
+        difference /= contexts.std(axis=1)
         assert difference.max() < 1e-4
         alone = Chronos2Forecaster().answer(joint.windows, rows, Profile())
         assert np.abs(alone - expected).max() > 0
@@ -92,7 +94,7 @@ def test_who_is_in_a_group_does_not_depend_on_where_a_run_starts(market: Bars) -
         Chronos2Forecaster(group="instant").forecast(market, market.times[-k]) for k in (90, 30)
     )
     for now in market.times[[-30, -12, -1]]:
-        np.testing.assert_allclose(early.at(now).values, late.at(now).values, rtol=2e-7)
+        np.testing.assert_allclose(latest(early, now).values, latest(late, now).values, rtol=2e-7)
 
 
 def test_a_history_takes_one_pass_of_full_batches(
@@ -133,8 +135,8 @@ def test_symbols_with_settings_of_their_own_are_forecast_by_them(market: Bars) -
         market, market.times[-50]
     )
     for s, symbol in enumerate(market.symbols):
-        expected = (alone if symbol == "SYB" else plain).at(market.now).values[s]
-        np.testing.assert_allclose(mixed.at(market.now).values[s], expected, rtol=2e-7)
+        expected = latest(alone if symbol == "SYB" else plain, market.now).values[s]
+        np.testing.assert_allclose(latest(mixed, market.now).values[s], expected, rtol=2e-7)
 
 
 def test_quantiles_are_sorted_and_near_the_price(shipped: Chronos2Forecaster, market: Bars) -> None:

@@ -17,6 +17,7 @@ from forecasting.forecast import HORIZON, LEVELS, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
+from tests.latest import latest
 from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at
@@ -55,8 +56,8 @@ def test_what_the_batch_job_wrote_is_forecast_again(
     expected = RandomWalk().forecast(bars, since)
     assert len(table.windows) * HORIZON * len(LEVELS) == len(rows)
     for at in bars.times[bars.times >= since]:
-        ours = table.at(at)
-        theirs = expected.at(at)
+        ours = latest(table, at)
+        theirs = latest(expected, at)
         there = ~np.isnat(ours.issued_at)
         assert there.all() or at < np.datetime64("2024-03-18T15:00"), "all from the first bars on"
         assert np.array_equal(ours.issued_at[there], theirs.issued_at[there])
@@ -72,8 +73,8 @@ def test_a_file_is_read_from_any_instant_on(rows: pd.DataFrame, bars: Bars, tmp_
         table = FileForecaster(path).forecast(bars, since)
         expected = RandomWalk().forecast(bars, since)
         for at in bars.times[bars.times >= since]:
-            assert np.array_equal(table.at(at).issued_at, expected.at(at).issued_at)
-            assert np.allclose(table.at(at).values, expected.at(at).values, rtol=1e-6)
+            assert np.array_equal(latest(table, at).issued_at, latest(expected, at).issued_at)
+            assert np.allclose(latest(table, at).values, latest(expected, at).values, rtol=1e-6)
 
 
 def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
@@ -149,7 +150,7 @@ def test_every_shape_of_an_output_holds_the_same_forecasts(
     table = FileForecaster(output).forecast(two_months.bars, at.min())
     by_symbol = np.lexsort((at, two_months.table.windows.symbol[chosen]))
     np.testing.assert_array_equal(table.windows.issued_at, at[by_symbol])
-    expected = two_months.table.answer(chosen)[by_symbol]
+    expected = two_months.table.quantiles[chosen][by_symbol]
     np.testing.assert_allclose(table.values, expected, rtol=1e-6)
 
 

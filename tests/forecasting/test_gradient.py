@@ -46,9 +46,9 @@ def test_what_came_later_changes_no_forecast(
     whole, other = (SMALL.forecast(bars, since) for bars in (stock, scrambled_after(stock, now)))
     known = np.flatnonzero(whole.windows.issued_at <= now)
     assert len(known)
-    np.testing.assert_array_equal(whole.answer(known), other.answer(known))
+    np.testing.assert_array_equal(whole.quantiles[known], other.quantiles[known])
     cut = SMALL.forecast(stock.until(now), since)
-    np.testing.assert_array_equal(whole.answer(known), cut.values)
+    np.testing.assert_array_equal(whole.quantiles[known], cut.values)
 
 
 def test_where_a_run_starts_changes_no_forecast(panel: Bars, since: np.datetime64) -> None:
@@ -57,7 +57,7 @@ def test_where_a_run_starts_changes_no_forecast(panel: Bars, since: np.datetime6
     )
     shared = np.isin(early.windows.keys(), late.windows.keys())
     assert shared.sum() == len(late.windows)
-    np.testing.assert_array_equal(early.answer(np.flatnonzero(shared)), late.values)
+    np.testing.assert_array_equal(early.quantiles[np.flatnonzero(shared)], late.values)
 
 
 def test_the_same_seed_gives_the_same_prices_that_do_not_fall_along_the_levels(

@@ -27,9 +27,8 @@ from forecasting import RandomWalk
 class Walk:
     name = "walk"
     def forecast(self, bars, since, progress=None):
-        self.table = RandomWalk().forecast(bars, since)
-        return replace(self.table, answer=self.answer)
-    def answer(self, rows): return self.values(self.table.answer(rows))
+        table = RandomWalk().forecast(bars, since)
+        return replace(table, quantiles=self.values(table.values))
     def values(self, v): return v
 class Falling(Walk):
     def values(self, v): return v[..., ::-1]
@@ -69,26 +68,24 @@ class Choosy:
     def __init__(self, window): RandomWalk(window)
 number = 3
 """
-PANEL = "a ForecastTable of the panel is needed, one value a window; it answered "
-PRICES = (
-    "quantiles [n, 24, 21] of closes in USD are needed, finite, above zero and not falling along"
-    " the levels; it answered "
-)
+PANEL = "a ForecastTable of the panel is needed, with a forecast; it answered "
+PRICES = "quantiles of closes in USD must be finite, above zero and not fall along the levels, got "
+SHAPE = "quantiles must have shape [N, H, Q] = "
 BAD = {
     "Falling": PRICES,
-    "Complex": f"{PRICES}complex64 [8, 24, 21]",
-    "Words": f"{PRICES}<U2 []",
-    "Ragged": "fails in own_forecaster.py line ",
-    "Nothing": f"{PRICES}object []",
-    "Short": f"{PRICES}float32 [8, 1, 21]",
+    "Complex": "line 9: ValueError: quantiles must be float32, got complex64",
+    "Words": SHAPE,
+    "Ragged": "line 9: ValueError: setting an array element with a sequence",
+    "Nothing": SHAPE,
+    "Short": SHAPE,
     "NoTable": f"{PANEL}'up'",
     "Others": PANEL,
     "OtherBars": PANEL,
-    "Unskilled": PANEL,
-    "OneColumn": PANEL,
-    "Writes": "line 41: ValueError: assignment destination is read-only",
-    "Raises": "line 43: KeyError: 'ACME'",
-    "Leaves": "line 45: SystemExit: 0",
+    "Unskilled": "ValueError: skill must be one finite number a window",
+    "OneColumn": "ValueError: price must be one finite number a window",
+    "Writes": "line 40: ValueError: assignment destination is read-only",
+    "Raises": "line 42: KeyError: 'ACME'",
+    "Leaves": "line 44: SystemExit: 0",
     "Choosy": "TypeError: Choosy.__init__() missing 1 required",
     "number": "TypeError: 'int' object is not callable",
 }
@@ -105,7 +102,7 @@ def built(kind: str, **arguments: object) -> Forecaster:
 
 
 def answered(kind: str, market: Bars, **arguments: object) -> Array32:
-    return built(kind, **arguments).forecast(market, market.times[-30]).answer(np.arange(8))
+    return built(kind, **arguments).forecast(market, market.times[-30]).values
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -135,7 +132,7 @@ def test_what_is_not_there_is_said_before_a_bar_is_read(own: str) -> None:
 
 
 def test_a_sound_answer_is_passed_on_as_it_is(own: str, market: Bars) -> None:
-    plain = RandomWalk().forecast(market, market.times[-30]).answer(np.arange(8))
+    plain = RandomWalk().forecast(market, market.times[-30]).values
     np.testing.assert_array_equal(answered(f"{own}.Walk", market), plain)
 
 
@@ -152,28 +149,9 @@ class Bent:
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-
-        def answer(rows: np.ndarray) -> Array32:
-            values = table.answer(rows).copy()
-            values[self.place] = self.number
-            return values
-
-        return replace(table, answer=answer)
-
-
-def test_moments_that_own_code_keeps_beside_its_quantiles_are_not_believed(market: Bars) -> None:
-    class Kept:
-        name = "kept"
-
-        def forecast(
-            self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
-        ) -> ForecastTable:
-            table = RandomWalk().forecast(bars, since)
-            flat = np.zeros((1, HORIZON), dtype=np.float32)
-            return replace(table, log_moments=lambda rows: (flat, flat))
-
-    table = OwnForecaster(Kept(), "own.Kept").forecast(market, market.times[-30])
-    assert table.log_moments is None
+        values = table.values
+        values[self.place] = self.number
+        return replace(table, quantiles=values)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -184,18 +162,17 @@ def test_moments_that_own_code_keeps_beside_its_quantiles_are_not_believed(marke
 def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
     market: Bars, place: tuple[int, int, int], number: float
 ) -> None:
-    table = OwnForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
     line = rf"{re.escape(PRICES)}.* for SY\w+ at 20\S+Z, step {place[1] + 1}$"
     with pytest.raises(InputError, match=line):
-        table.answer(np.arange(8))
+        OwnForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
 
 
 def test_a_step_without_a_forecast_is_none_at_all_levels_and_never_the_first(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
-    values = OwnForecaster(absent, "own.Bent").forecast(market, since).answer(np.arange(8))
+    values = OwnForecaster(absent, "own.Bent").forecast(market, since).values
     assert np.isnan(values[:, 5]).all()
     assert np.isfinite(np.delete(values, 5, axis=1)).all()
     first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="it answered nan nan"):
-        OwnForecaster(first, "own.Bent").forecast(market, since).answer(np.arange(8))
+    with pytest.raises(InputError, match="a forecast has no first step"):
+        OwnForecaster(first, "own.Bent").forecast(market, since)

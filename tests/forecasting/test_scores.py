@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,15 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
+from forecasting.candidates import verdicts
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
-from forecasting.evaluate import EvaluationSettings, evaluate, print_figures, write_evaluation
+from forecasting.evaluate import (
+    EvaluationSettings,
+    evaluate,
+    print_figures,
+    write_evaluation,
+    write_symbols,
+)
 from forecasting.forecast import LEVELS, MEDIAN, reads_future
 from forecasting.scores import (
     CRPS_WEIGHTS,
@@ -32,9 +40,9 @@ from forecasting.scores import (
     summary,
 )
 from forecasting.settings import ForecasterSettings
-from forecasting.tune import Candidate, tune
 from foundation.errors import DataError, InputError
 from tests.commands import run_command
+from tests.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 
@@ -122,7 +130,9 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
     k = int(np.searchsorted(times, one["issued_at"].to_datetime64()))
     move = np.log(values[k + 1, 3] / values[k, 3])
     unit = np.sqrt(np.mean(np.diff(np.log(values[k - 100 : k + 1, 3])) ** 2))
-    quantiles = np.log(table.at(times[k]).values[market.symbols.index("SYXUSD"), 0] / values[k, 3])
+    quantiles = np.log(
+        latest(table, times[k]).values[market.symbols.index("SYXUSD"), 0] / values[k, 3]
+    )
     assert one["loss"] == pytest.approx(
         pinball(quantiles[None].astype(float), np.array([move])).mean() / unit, rel=1e-3
     )
@@ -166,7 +176,7 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
     closes = table.windows.contexts(np.array([0]))[0]
     moves = np.log(closes[3:] / closes[:-3])
     expected = closes[-1] * np.exp(np.quantile(moves, LEVELS))
-    np.testing.assert_allclose(table.answer(np.array([0]))[0, 2], expected, rtol=1e-6)
+    np.testing.assert_allclose(table.quantiles[np.array([0])][0, 2], expected, rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -258,9 +268,6 @@ def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
     assert "24" not in groups["stock"]
 
 
-TUNING = ("forecasting.tune", "--symbols", "SYA", "--output", "out")
-
-
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", *words], cwd=folder)
 
@@ -289,9 +296,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
             ["forecasting.evaluate", "forecaster.cache=/proc/x", "start=2024-06-26"],
             "forecaster.cache",
         ),
-        ([*TUNING, "--folds", "1"], "--folds: 1 is below 2"),
-        ([*TUNING, "--start", "2024-06-01"], "too few for 5 folds"),
-        ([*TUNING, "--contexts", "2"], "context_length: 2 is below 3"),
+        (["forecasting.evaluate", "candidates=[50]", "forecaster=ewma"], "candidates: settings of"),
     ],
 )
 def test_commands_name_what_is_wrong_in_one_line(
@@ -340,19 +345,26 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path, market: Bars)
 
 
 @pytest.mark.slow
-def test_tuning_writes_what_proved_itself_and_nothing_else(tmp_path: Path) -> None:
+def test_what_proved_itself_for_a_symbol_is_written_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
-    from forecasting.chronos2.profile import Profile
-
-    verdicts = tune(bars, bars.times[0], bars.now, Profile(), [Candidate(12, "none")], 2, None)
-    assert [v.symbol for v in verdicts] == ["SYA", "SYXUSD"]
-    assert all(v.best == Candidate(100, "none") and not v.proved for v in verdicts), (
-        "twelve bars are too few"
-    )
-    back = tune(
-        bars, bars.times[0], bars.now, Profile(context_length=12), [Candidate(100, "none")], 2, None
-    )
-    assert any(v.best == Candidate(100, "none") and v.proved and v.gain > 0 for v in back)
+    usual = ForecasterSettings(cache=str(tmp_path / "cache"))
+    found = list(verdicts(bars, bars.times[0], bars.now, usual, [12], folds=2))
+    assert [v.symbol for v in found] == ["SYA", "SYXUSD"]
+    assert not any(v.proved for v in found), "twelve bars are too few"
+    write_symbols(found, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+    short = replace(usual, context_length=12)
+    back = list(verdicts(bars, bars.times[0], bars.now, short, [100], folds=2))
+    assert any(v.best.context_length == 100 and v.proved and v.gain > 0 for v in back)
+    write_symbols(back, tmp_path / "made")
+    assert read_symbol_settings(tmp_path / "made", bars.symbols) == {
+        v.symbol: v.best for v in back if v.proved
+    }
+    assert capsys.readouterr().out.count(" % walk-forward: ") == 4
+    with pytest.raises(InputError, match="too few for 5 folds; start earlier"):
+        list(verdicts(bars, bars.times[-99], bars.now, usual, [50]))
 
 
 def test_settings_of_a_symbol_are_written_and_read_whole(tmp_path: Path) -> None:

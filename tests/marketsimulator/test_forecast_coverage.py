@@ -43,7 +43,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index = pd.MultiIndex.from_product(
         [rows, range(1, HORIZON + 1), LEVELS], names=["row", "step", "level"]
     )
-    frame = pd.DataFrame({"value": table.answer(rows).ravel()}, index=index).reset_index()
+    frame = pd.DataFrame({"value": table.quantiles[rows].ravel()}, index=index).reset_index()
     frame["symbol"] = np.array(bars.symbols)[windows.symbol[frame["row"]]]
     frame["issued_at"] = pd.DatetimeIndex(windows.issued_at[frame["row"]]).tz_localize("UTC")
     found = tmp_path_factory.mktemp("forecasts") / "half.parquet"
