@@ -7,20 +7,20 @@ Every policy plays every session under the same money, fees and limits; a checkp
 trained under another seed is another run of its policy. The page answers whether the variable sizes
 earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
 same is asked of Kelly, which needs no training.
+
+    python -m event_contracts.compare journal=data/kalshi/ACCOUNT/journal.sqlite [fixed_size=10]
+
+With a journal the page says what that account's sizes came to, beside the same decisions at one
+fixed size: its orders are sent again over the ticks that they were decided on. `episode` has to say
+the limits, the fees and the `life` of an order that were traded with.
 """
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command(
-        "event_contracts.compare",
-        __doc__,
-        settings="kalshi_compare",
-        hydra=True,
-        needs={"gymnasium": "rl"},
-    )
+    start("event_contracts.compare")
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
-from event_contracts.simulation.comparison_page import NAME, report_of
+from event_contracts.simulation.comparison_page import report_of
+from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
@@ -37,12 +38,10 @@ from event_contracts.trading.network import About, load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
 from forecasting.forecast import Progress, silent
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_of
+from foundation.command import Result
+from foundation.configuration import settings_of
 from foundation.errors import InputError, refuse_outside
-from foundation.files import check_file, file_digest
-from foundation.progress import ProgressBar
+from foundation.files import file_digest
 from marketsimulator.results.trials import check_ledger
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
@@ -65,6 +64,7 @@ class ComparisonSettings:
     sessions: synthetic ones, 1 … 1,000,000.
     runs: of the random policy, each with its own seed, 1 … 1,000.
     seed: of synthetic sessions, random choices and intervals, from 0.
+    journal: of an account whose sizes are compared, in place of policies; none: policies.
     trials: the trial ledger; none keeps the comparison out of it.
     output: folder for the results.
     """
@@ -80,6 +80,7 @@ class ComparisonSettings:
     sessions: int = 200
     runs: int = 3
     seed: int = 0
+    journal: str | None = None
     trials: str | None = None
     output: str = "outputs/kalshi-compare"
 
@@ -242,24 +243,9 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     )
 
 
-def _run_composed(config: DictConfig) -> None:
-    with one_line_errors("nothing was written") as folders:
-        settings = ComparisonSettings.of(config)
-        output = output_of(config, f"{NAME}.json")
-        for ending in ("json", "html"):
-            check_file(output / f"{NAME}.{ending}", "output")
-        folders.append(output)
-        log_to_file("kalshi_compare")
-        with ProgressBar() as progress:
-            report = report_of(compare(settings, progress=progress))
-        report.write(output)
-    report.show(output)
-
-
-def main() -> None:
-    """Hydra entry."""
-    hydra_command("kalshi_compare", _run_composed)
-
-
-if __name__ == "__main__":
-    main()
+def run(settings: ComparisonSettings, progress: Progress) -> Result:
+    """The page: of policies over the same sessions, or of an account's sizes."""
+    if settings.journal is not None:
+        journal = Path(settings.journal).expanduser()
+        return paper_report(journal, settings.fixed_size, settings.episode).result()
+    return report_of(compare(settings, progress=progress)).result()

@@ -1,19 +1,6 @@
-"""What is kept of forecasts: list it, prune it.
-
-    python -m forecasting.cache list | prune [--folder DIR] [--unused-days N]
-
---folder DIR       of the cache; none: the one that configs/batch.yaml names
---unused-days N    prune: also remove what no run has used for so many days
-
-`forecasting.store` says how it is kept.
-"""
+"""What is kept of forecasts: listed, pruned."""
 
 from __future__ import annotations
-
-from foundation.opening import open_command
-
-if __name__ == "__main__":
-    open_command("forecasting.cache", __doc__)
 
 import json
 import os
@@ -22,17 +9,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.table import Table
 
 from forecasting.calibration.kept import folder_of_code
 from forecasting.store import LESSONS, shelves
-from foundation.command import Parser, one_line_errors
-from foundation.counts import counted
-from foundation.errors import InputError
-from foundation.terminal import terminal
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 ABOUT = ("implementation", "context_length", "dtype", "augmentation", "group")
 
@@ -80,38 +62,8 @@ def prune(cache: Path, unused_days: float | None = None) -> dict[str, int]:
     return done
 
 
-def main() -> None:
-    """Command line: list, prune."""
-
-    from foundation.compose import composed_config
-
-    parser = Parser()
-    parser.add_argument("command", choices=("list", "prune"))
-    configured = Path(composed_config("batch", []).forecaster.cache)
-    parser.add_argument("--folder", type=Path, default=configured)
-    parser.add_argument("--unused-days", type=float)
-    arguments = parser.parse_args()
-    with one_line_errors("the cache is whole; prune again to go on"):
-        folder = arguments.folder.expanduser()
-        unused_days: float | None = arguments.unused_days
-        # Compared the other way round, nan would remove nothing and say nothing.
-        if unused_days is not None and not unused_days >= 0:
-            raise InputError(f"--unused-days: {unused_days} is no number of days")
-        if not folder.is_dir():
-            raise InputError(f"--folder: {folder} is no folder; nothing is kept there")
-        console = terminal(200)
-        if arguments.command == "list":
-            console.print(_shelf_table(folder))
-        else:
-            done = prune(folder, unused_days)
-            shelves_gone = counted(done.pop("shelves"), "shelf", "shelves")
-            counts = (f"{count:,} {kind}" for kind, count in done.items())
-            console.print(", ".join([shelves_gone, *counts]), highlight=False)
-
-
-def _shelf_table(folder: Path) -> Table:
-    from rich.table import Table
-
+def shelf_table(folder: Path) -> Table:
+    """A row a shelf of a cache."""
     about = ("shelf", "weights", "version", "context", "dtype", "augmentation", "group", "computed")
     table = Table(*about, "months", "portions", "forecasts", "MB", "used")
     for row in shelf_rows(folder):
@@ -122,7 +74,3 @@ def _shelf_table(folder: Path) -> Table:
             f"{used:%Y-%m-%d %H:%M}",
         )
     return table
-
-
-if __name__ == "__main__":
-    main()

@@ -23,10 +23,10 @@ otherwise `{symbol}.json` names the candidate that lost least over all folds.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("forecasting.tune", __doc__)
+    start("forecasting.tune")
 
 import argparse
 from collections.abc import Sequence
@@ -46,11 +46,11 @@ from forecasting.forecast import Progress, silent
 from forecasting.scores import clustered_mean, common_forecasts, score_frame
 from forecasting.settings import PER_SYMBOL
 from forecasting.windows import Windows
-from foundation.command import Parser, log_to_file, one_line_errors
+from foundation.command import Result
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import check_output
-from foundation.progress import ProgressBar
+from foundation.flags import Parser
 from trainingdata.bars import Bars
 from trainingdata.instants import Unzoned
 from trainingdata.source import DataSettings, span_of
@@ -190,10 +190,9 @@ def _verdict(
     return Verdict(symbol, best, mean / level, error / level, len(losses))
 
 
-def main() -> None:
-    """Command line."""
-    with one_line_errors("no file was written"):
-        _run(_parser().parse_args())
+def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
+    """What the flags say."""
+    return _parser().parse_args(list(words)), None
 
 
 def _parser() -> Parser:
@@ -215,7 +214,9 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(settings: argparse.Namespace, progress: Progress) -> Result:
+    """A verdict a symbol, and a file where one has proved itself."""
+    arguments = settings
     if arguments.folds < 2:
         raise InputError(f"--folds: {arguments.folds} is below 2")
     output = arguments.output.expanduser()
@@ -227,16 +228,12 @@ def _run(arguments: argparse.Namespace) -> None:
     pairs = product(arguments.contexts, arguments.augmentations)
     candidates = [Candidate(length, augmentation) for length, augmentation in pairs]
     base = Profile(model=arguments.model)
-    log_to_file("tune")
-    with ProgressBar() as progress:
-        verdicts = tune(
-            bars, first, last, base, candidates, arguments.folds, arguments.cache, progress
-        )
-    for verdict in verdicts:
-        _report(verdict, Candidate(base.context_length, base.augmentation), output)
+    verdicts = tune(bars, first, last, base, candidates, arguments.folds, arguments.cache, progress)
+    default = Candidate(base.context_length, base.augmentation)
+    return Result(sentences=[_report(verdict, default, output) for verdict in verdicts])
 
 
-def _report(verdict: Verdict, default: Candidate, output: Path) -> None:
+def _report(verdict: Verdict, default: Candidate, output: Path) -> str:
     """Write the symbol's file where its best candidate has proved itself, and say so."""
     best = verdict.best
     gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
@@ -246,12 +243,7 @@ def _report(verdict: Verdict, default: Candidate, output: Path) -> None:
         )
         path = write_symbol_settings(output, verdict.symbol, settings)
         choice = f"context {best.context_length}, {best.augmentation}"
-        print(f"{verdict.symbol}: {gain}: {choice}; written to {path}")  # noqa: T201
-    else:
-        present = output / f"{verdict.symbol}.json"
-        note = f"; {present} is left as it is" if present.exists() else ""
-        print(f"{verdict.symbol}: {gain}: the defaults stay{note}")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
+        return f"{verdict.symbol}: {gain}: {choice}; written to {path}"
+    present = output / f"{verdict.symbol}.json"
+    note = f"; {present} is left as it is" if present.exists() else ""
+    return f"{verdict.symbol}: {gain}: the defaults stay{note}"

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,7 +37,7 @@ from foundation.overrides import (
 from foundation.plugin import is_plugin
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ADVICE = "see `--cfg job` for every setting"  # `open_command` answers it in every command
+ADVICE = "see `--cfg job` for every setting"  # every command answers it
 FILES = {"batch": ("output",), "drift": ("output",)}  # by command: other outputs are folders
 PLAIN_NUMBERS = ("autoscaling", "monte_carlo", "sell_spreads", "spreads")  # no 1_000 in them
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
@@ -108,13 +109,14 @@ def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
 
 def hydra_command(
     name: str,
-    run: Callable[[DictConfig], None],
+    run: Callable[[DictConfig, Path | None], None],
     check: Callable[[DictConfig], object] = lambda _: None,
 ) -> None:
     """Run on the configuration `configs/<name>.yaml` and the command line.
 
     What Hydra refuses is one line and exit code 2, and leaves no folder.
 
+    run: on a configuration, and the folder of its output where that is Hydra's.
     check: refuses a configuration with an InputError, as `run` does when it begins; all of a
         multirun are checked before the first of them runs.
     """
@@ -134,7 +136,8 @@ def hydra_command(
     def start(config: DictConfig) -> None:
         nonlocal started
         started = True
-        run(config)
+        own = name in OWN_FOLDERS
+        run(config, Path(HydraConfig.get().runtime.output_dir) if own else None)
 
     try:
         with (
