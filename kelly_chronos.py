@@ -7,51 +7,17 @@ kelly-chronos --version           which version this is
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import os
-import runpy
 import sys
-from pathlib import Path
 
 from foundation import VERSION
+from foundation.command import about, start
 from foundation.errors import nearest
 from foundation.registry import registered
 
-COMMANDS = {
-    (name.partition(".")[2].replace(".", "_") or name): name
-    for name in (
-        "trade_stock_e2e",
-        "marketsimulator.backtest",
-        "marketsimulator.sweep",
-        "marketsimulator.compare_strategies",
-        "marketsimulator.compare",
-        "marketsimulator.audit",
-        "marketsimulator.drift",
-        "marketsimulator.stress",
-        "marketsimulator.alpaca_server",
-        "forecasting.batch",
-        "forecasting.evaluate",
-        "forecasting.train",
-        "forecasting.cache",
-        "execution.quantity",
-        "execution.explain",
-        "execution.doctor",
-        "execution.live",
-        "trainingdata.download",
-        "trainingdata.build_correlation_matrix_from_csvs",
-    )
-} | registered("COMMANDS")
-
-
-def summary_line(module: str) -> str:
-    """The first line of a module's docstring."""
-    # The source is read and not run: to import every command would load every library they use.
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    return (docstring or "").splitlines()[0]
+COMMANDS: dict[str, str] = {
+    word: command.module for word, command in registered("COMMANDS").items() if command.listed
+}
 
 
 def main() -> None:
@@ -60,7 +26,7 @@ def main() -> None:
     if command in COMMANDS:
         # argparse and Hydra print the first word as the program that a user typed.
         sys.argv = [f"{sys.argv[0]} {sys.argv[1]}", *sys.argv[2:]]
-        runpy.run_module(COMMANDS[command], run_name="__main__", alter_sys=False)
+        start(COMMANDS[command])
         return
     if command in ("__version", "_V"):
         sys.stdout.write(f"kelly-chronos {VERSION}\n")
@@ -71,7 +37,9 @@ def main() -> None:
         sys.stderr.write(f"error: {sys.argv[1]}: there is no such command; {hint}\n")
         sys.exit(2)
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {summary_line(module)}\n" for name, module in COMMANDS.items()]
+    lines = [
+        f"  {name:{width}}  {about(module).splitlines()[0]}\n" for name, module in COMMANDS.items()
+    ]
     try:
         sys.stdout.writelines(lines)
         sys.stdout.flush()

@@ -6,6 +6,8 @@
         python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=null
     the same with real money:
         python trade_stock_e2e.py symbols=[…] mode=live confirm_live=true broker.paper=false …
+    the quantity of one symbol to trade now, and why; nothing is sent:
+        python trade_stock_e2e.py quantity NVDA 150 [key=value …]
     a practice server's whole history:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
@@ -15,17 +17,16 @@ for a dry pass. `execution/live/` is the loop, its journal and its guards.
 
 from __future__ import annotations
 
-from execution.live.words import words_of
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("trade_stock_e2e", __doc__, settings="live", words_of=words_of, private=True)
+    start("trade_stock_e2e")
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -48,10 +49,12 @@ from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
+from execution.live.words import is_quantity, words_of
 from execution.orders import Account
+from execution.quantity import sized_quantity
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
-from foundation.command import log_to_file, one_line_errors, printing
+from foundation.command import Result, one_line_errors, printing
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.counts import counted
@@ -412,33 +415,62 @@ def _log(cycle: Cycle) -> None:
         log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)
 
 
-def run(config: DictConfig) -> None:
-    """Run the configured mode."""
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """A composed configuration, and the words behind `quantity`, if that is asked for."""
+
+    config: DictConfig
+    quantity: Sequence[str]
+    overrides: Sequence[str]
+
+
+def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
+    """The configuration of one of the modes."""
+    overrides = words_of(words)
+    config = composed_config("live", overrides)
+    if config.mode not in MODES:
+        raise none_of("mode", config.mode, MODES)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
             f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"
             " to stop"
         )
-    described = config.account.source != "venue" and config.broker.url_override is None
-    if config.mode != "dry" or not described:
-        at_venue(config)
-    else:
-        settings = LiveSettings.of(config)
-        cycle = dry_pass(settings, _positions(config))
-        show(cycle)
-        show_undecided(cycle, settings)
+    quantity = words[1:3] if is_quantity(words) else ()
+    return LiveRequest(config, quantity, overrides), None
 
 
-def main() -> None:
-    """Command line: Hydra overrides of configs/live.yaml."""
-    with one_line_errors(NOTHING_SENT):
-        config = composed_config("live", words_of(sys.argv[1:]))
-        if config.mode not in MODES:
-            raise none_of("mode", config.mode, MODES)
-        log_to_file("live")
-        with one_line_errors(MODES[config.mode]):
-            run(config)
+def run(settings: LiveRequest) -> Result | None:
+    """Run the configured mode, or size one symbol."""
+    config = settings.config
+    if settings.quantity:
+        return quantity(settings)
+    with one_line_errors(MODES[config.mode]):
+        described = config.account.source != "venue" and config.broker.url_override is None
+        if config.mode != "dry" or not described:
+            at_venue(config)
+        else:
+            live = LiveSettings.of(config)
+            cycle = dry_pass(live, _positions(config))
+            show(cycle)
+            show_undecided(cycle, live)
+    return None
 
 
-if __name__ == "__main__":
-    main()
+def quantity(settings: LiveRequest) -> Result:
+    """The quantity of one symbol to trade now, and why; nothing is sent.
+
+    Raises
+    ------
+    InputError
+        without a symbol and a price, and as `execution.get_qty`.
+    """
+    try:
+        symbol, price = settings.quantity[0], float(settings.quantity[1])
+    except (IndexError, ValueError):
+        raise InputError(
+            "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
+        ) from None
+    answer = sized_quantity(symbol, price, *settings.overrides)
+    if answer.unsolved is not None:
+        keep_unsolved(answer.unsolved)
+    return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.why}"])

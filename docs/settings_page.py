@@ -15,7 +15,6 @@ import yaml
 
 from event_contracts.compare import ComparisonSettings
 from event_contracts.live.settings import KalshiTradingSettings
-from event_contracts.paper_report import PaperReportSettings
 from event_contracts.simulation.venue import KalshiVenueSettings
 from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
@@ -37,7 +36,6 @@ PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "backtest": (BacktestSettings,),
     "compare": (BacktestSettings,),
-    "sweep": (BacktestSettings,),
     "batch": (BatchSettings,),
     "evaluate": (EvaluationSettings,),
     "venue": (PracticeSettings,),
@@ -51,7 +49,6 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "trade_kalshi": (KalshiTradingSettings,),
     "kalshi_train": (TrainingSettings,),
     "kalshi_compare": (ComparisonSettings,),
-    "kalshi_paper": (PaperReportSettings,),
     "kalshi_venue": (KalshiVenueSettings,),
 }
 

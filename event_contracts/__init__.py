@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foundation.lazy import public
+from foundation.registry import Command
 
 if TYPE_CHECKING:
     from event_contracts.simulation.manager import SimulatedOrderManager as SimulatedOrderManager
@@ -21,11 +22,38 @@ if TYPE_CHECKING:
 
 # What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
-    "trade_kalshi": "event_contracts.trade",
-    "kalshi_server": "event_contracts.practice_server",
-    "kalshi_train": "event_contracts.train",
-    "kalshi_compare": "event_contracts.compare",
-    "kalshi_paper_report": "event_contracts.paper_report",
+    "trade_kalshi": Command(
+        "event_contracts.trade",
+        config="trade_kalshi",
+        interrupted="what is held stays held, and orders that wait end by themselves; start again"
+        " to go on",
+        log="trade_kalshi",
+        private=True,
+    ),
+    "kalshi_server": Command(
+        "event_contracts.practice_server",
+        config="kalshi_venue",
+        interrupted="the server is down",
+        flags={"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"},
+    ),
+    "kalshi_train": Command(
+        "event_contracts.train",
+        config="kalshi_train",
+        output="tensorboard",
+        interrupted="the last checkpoint stays; resume=… goes on from it",
+        log="kalshi_train",
+        hydra=True,
+        needs={"gymnasium": "rl", "stable_baselines3": "rl"},
+    ),
+    "kalshi_compare": Command(
+        "event_contracts.compare",
+        config="kalshi_compare",
+        output="comparison.json",
+        log="kalshi_compare",
+        hydra=True,
+        private=True,
+        needs={"gymnasium": "rl"},
+    ),
 }
 FEES = {"kalshi": "event_contracts.trading.fees"}
 

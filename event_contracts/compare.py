@@ -7,21 +7,20 @@ Every policy plays every session under the same money, fees and limits; a checkp
 trained under another seed is another run of its policy. The page answers whether the variable sizes
 earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
 same is asked of Kelly, which needs no training.
+
+    python -m event_contracts.compare journal=data/kalshi/ACCOUNT/journal.sqlite [fixed_size=10]
+
+With a journal the page says what that account's sizes came to, beside the same decisions at one
+fixed size: its orders are sent again over the ticks that they were decided on. `episode` has to say
+the limits, the fees and the `life` of an order that were traded with.
 """
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command(
-        "event_contracts.compare",
-        __doc__,
-        settings="kalshi_compare",
-        hydra=True,
-        needs={"gymnasium": "rl"},
-    )
+    start("event_contracts.compare")
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
-from event_contracts.simulation.comparison_page import NAME, report_of
+from event_contracts.simulation.comparison_page import report_of
+from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
@@ -38,12 +38,11 @@ from event_contracts.trading.network import About, load_network
 from event_contracts.trading.observation import features_of
 from event_contracts.trading.policies import BinaryKelly, Nothing, RandomPolicy
 from forecasting.forecast import Progress, silent
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_of
+from foundation.command import Result
+from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.files import check_file, file_digest
-from foundation.progress import ProgressBar
+from foundation.files import file_digest
+from foundation.settings import setting, settings_class
 from marketsimulator.results.trials import check_ledger
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
@@ -70,6 +69,9 @@ class ComparisonSettings:
     sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
     runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
     seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
+    journal: str | None = setting(
+        None, "of an account whose sizes are compared, in place of policies; none: policies"
+    )
     trials: str | None = setting(None, "the trial ledger; none keeps the comparison out of it")
     output: str = setting("outputs/kalshi-compare", "folder for the results")
 
@@ -223,24 +225,9 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     )
 
 
-def _run_composed(config: DictConfig) -> None:
-    with one_line_errors("nothing was written") as folders:
-        settings = ComparisonSettings.of(config)
-        output = output_of(config, f"{NAME}.json")
-        for ending in ("json", "html"):
-            check_file(output / f"{NAME}.{ending}", "output")
-        folders.append(output)
-        log_to_file("kalshi_compare")
-        with ProgressBar() as progress:
-            report = report_of(compare(settings, progress=progress))
-        report.write(output)
-    report.show(output)
-
-
-def main() -> None:
-    """Hydra entry."""
-    hydra_command("kalshi_compare", _run_composed)
-
-
-if __name__ == "__main__":
-    main()
+def run(settings: ComparisonSettings, progress: Progress) -> Result:
+    """The page: of policies over the same sessions, or of an account's sizes."""
+    if settings.journal is not None:
+        journal = Path(settings.journal).expanduser()
+        return paper_report(journal, settings.fixed_size, settings.episode).result()
+    return report_of(compare(settings, progress=progress)).result()

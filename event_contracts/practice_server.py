@@ -19,16 +19,17 @@ POST /control/land does what a fault `late` holds up.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("event_contracts.practice_server", __doc__, settings="kalshi_venue")
+    start("event_contracts.practice_server")
 
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,13 @@ from event_contracts.simulation.answers import written
 from event_contracts.simulation.app import KalshiServer, new_keys
 from event_contracts.simulation.venue import KalshiVenueSettings, rehearse
 from event_contracts.trading.endpoint import KalshiKeys
-from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
-from marketsimulator.flags import named_by_flags, refuse_both
+from foundation.flags import Parser, overrides_of_flags, refuse_both
+from foundation.registry import command_of
 from marketsimulator.venue.door import serve as listen
 from marketsimulator.venue.serving import Serving, add_serving_flags
-
-FLAGS = {"folder": "--folder", "markets": "--markets", "starting_cash": "--capital"}
 
 
 def serve(settings: KalshiVenueSettings, key_word: str, serving: Serving) -> None:
@@ -80,33 +79,42 @@ def serve(settings: KalshiVenueSettings, key_word: str, serving: Serving) -> Non
     listen(server.app(), listener, serving.host)
 
 
-def main() -> None:
-    """Command line."""
-    parser = Parser()
+@dataclass(frozen=True, slots=True)
+class Practice:
+    """What is served, where, and the name of the file of the private key."""
+
+    settings: KalshiVenueSettings
+    key_file: str
+    serving: Serving
+
+
+def read(words: Sequence[str]) -> tuple[Practice, None]:
+    """The settings that flags and words name, and where the server listens."""
+    parser = Parser(settings=True)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])
     add_serving_flags(parser, port=8001)
     parser.add_argument("--capital", type=float)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args(list(words))
     parser.refuse_others(arguments.overrides)
-    # Asked for here, argparse would not say first which flag is none.
+    # Asked for by argparse, it would not say first which flag is none.
     if arguments.key_file is None:
         parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
-    typed = sys.argv[1:]
-    with one_line_errors("the server is down"), named_by_flags(FLAGS, typed):
-        refuse_both(FLAGS, typed)
-        serving = Serving.of(arguments)
-        flags = {
-            "folder": arguments.folder,
-            "markets": arguments.markets,
-            "starting_cash": arguments.capital,
-        }
-        words = overrides_of_flags(flags)
-        config = composed_config("kalshi_venue", [*words, *arguments.overrides])
-        settings = KalshiVenueSettings.of(config)
-        serve(settings, arguments.key_file, serving)
+    refuse_both(command_of("event_contracts.practice_server").flags, words)
+    flags = {
+        "folder": arguments.folder,
+        "markets": arguments.markets,
+        "starting_cash": arguments.capital,
+    }
+    config = composed_config("kalshi_venue", [*overrides_of_flags(flags), *arguments.overrides])
+    serving = Serving.of(arguments)
+    return Practice(KalshiVenueSettings.of(config), arguments.key_file, serving), None
+
+
+def run(settings: Practice) -> None:
+    """Serve until interrupted."""
+    serve(settings.settings, settings.key_file, settings.serving)
 
 
 @contextmanager
@@ -125,7 +133,3 @@ def _write_key(path: Path, keys: KalshiKeys) -> None:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(keys.private_key)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,10 +10,10 @@ started again. Told to stop it cancels its orders; after a crash they end by the
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("event_contracts.trade", __doc__, settings="trade_kalshi", private=True)
+    start("event_contracts.trade")
 
 import os
 import sys
@@ -23,8 +23,7 @@ from event_contracts.live.trading import trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.endpoint import KalshiKeys
 from execution.live.loop import Stop, stopped_by_signals
-from foundation.command import log_to_file, one_line_errors, printing
-from foundation.compose import composed_config
+from foundation.command import printing
 from trainingdata.instants import utc_text
 
 
@@ -37,16 +36,8 @@ def show(entry: ActionEntry) -> None:
         sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.answer}\n")
 
 
-def main() -> None:
-    """Command line: Hydra overrides of configs/trade_kalshi.yaml."""
-    told = "what is held stays held, and orders that wait end by themselves; start again to go on"
+def run(settings: KalshiTradingSettings) -> None:
+    """Trade until it is told to stop."""
     stop = Stop()
-    with one_line_errors(told), stopped_by_signals(stop):
-        settings = KalshiTradingSettings.of(composed_config("trade_kalshi", sys.argv[1:]))
-        keys = KalshiKeys.of(os.environ)
-        log_to_file("trade_kalshi")
-        trade(settings, keys, stop, show)
-
-
-if __name__ == "__main__":
-    main()
+    with stopped_by_signals(stop):
+        trade(settings, KalshiKeys.of(os.environ), stop, show)

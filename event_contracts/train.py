@@ -9,20 +9,13 @@ with figures of every update, and a folder for TensorBoard. A run that was stopp
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command(
-        "event_contracts.train",
-        __doc__,
-        settings="kalshi_train",
-        hydra=True,
-        needs={"gymnasium": "rl", "stable_baselines3": "rl"},
-    )
+    start("event_contracts.train")
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +25,14 @@ from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import EARLIER, read_checkpoint
+from forecasting.forecast import Progress
 from foundation.arrays import Array
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_of
+from foundation.command import Result
+from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import check_file, check_output
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
@@ -134,7 +126,7 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
         raise InputError(
             f"{error.name} is not installed: training needs pip install 'kelly-chronos[rl]'"
         ) from None
-    output = Path(settings.output)
+    output = Path(settings.output).expanduser()
     check_output(output)
     for name in (CHECKPOINT, UPDATES):
         check_file(output / name, "output")
@@ -192,27 +184,13 @@ def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
         )
 
 
-def run(config: DictConfig) -> None:
-    """Train on a composed configuration, and say where the checkpoint lies."""
-    with one_line_errors("the last checkpoint stays; resume=… goes on from it"):
-        settings = TrainingSettings.of(config)
-        settings = replace(settings, output=str(output_of(config, BOARD)))
-        log_to_file("kalshi_train")
-        with ProgressBar() as bar:
-            learner = train(settings, bar)
-        console = terminal(highlight=False)
-        console.print(
+def run(settings: TrainingSettings, progress: Progress) -> Result:
+    """Train, and say where the checkpoint lies."""
+    learner = train(settings, progress)
+    return Result(
+        sentences=[
             f"{counted(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
             f" {Path(settings.output) / CHECKPOINT}; judge it with"
-            " python -m event_contracts.compare",
-            soft_wrap=True,
-        )
-
-
-def main() -> None:
-    """The command line."""
-    hydra_command("kalshi_train", run)
-
-
-if __name__ == "__main__":
-    main()
+            " python -m event_contracts.compare"
+        ]
+    )

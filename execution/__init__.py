@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foundation.lazy import public
+from foundation.registry import Command
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
     from execution.quantity import get_qty as get_qty
     from execution.settings import TradingSettings as TradingSettings
     from execution.trader import Trader as Trader
+
+COMMANDS = {
+    "trade_stock_e2e": Command(
+        "trade_stock_e2e",
+        config="live",
+        interrupted="nothing was sent",
+        log="live",
+        words="execution.live.words:words_of",
+        private=True,
+    ),
+    "explain": Command("execution.explain"),
+    "doctor": Command(
+        "execution.doctor", config="live", interrupted="nothing was sent", private=True
+    ),
+    "live": Command(
+        "execution.live", config="live", interrupted="nothing was changed", private=True
+    ),
+}
 
 __getattr__, __dir__, __all__ = public(
     __name__,

@@ -9,10 +9,10 @@ do where it is not ok. It sends no order, and writes nothing but a probe that it
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("execution.doctor", __doc__, settings="live", private=True)
+    start("execution.doctor")
 
 import logging
 import os
@@ -47,8 +47,7 @@ from execution.journal.intents import undetermined_count
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.clock import system_clock
-from foundation.command import LOGS, Parser, one_line_errors
-from foundation.compose import composed_config
+from foundation.command import LOGS, Result
 from foundation.counts import time_text
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
 from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
@@ -460,24 +459,14 @@ def _keys_here() -> Keys | InputError:
         return error
 
 
-def main() -> None:
-    """Command line: Hydra overrides of configs/live.yaml."""
-    parser = Parser()
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_args()
-    parser.refuse_others(arguments.overrides)
+def run(settings: LiveSettings) -> Result:
+    """A line for everything, as soon as it is known; exit code 1 where something failed."""
     # What libraries would log is no finding, and a log file would be left behind.
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False
-    with one_line_errors("nothing was sent"):
-        settings = LiveSettings.of(composed_config("live", arguments.overrides))
-        keys = _keys_here()
-        for finding in findings(Start(settings, keys)):
-            failed |= finding.level == "failure"
-            sys.stdout.write(f"{shown(finding, keys)}\n")
-            sys.stdout.flush()
-    sys.exit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    main()
+    keys = _keys_here()
+    for finding in findings(Start(settings, keys)):
+        failed |= finding.level == "failure"
+        sys.stdout.write(f"{shown(finding, keys)}\n")
+        sys.stdout.flush()
+    return Result(code=1 if failed else 0)

@@ -9,12 +9,12 @@ the symbol's last order, or of its last decision where it never had one.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("execution.explain", __doc__)
+    start("execution.explain")
 
-import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from typing import Any
 import pandas as pd
 
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
-from foundation.command import Parser, one_line_errors
+from foundation.command import Result
 from foundation.errors import InputError
 from foundation.files import refuse_mixture
+from foundation.flags import Parser
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 
@@ -118,23 +119,22 @@ def _at(when: pd.Timestamp) -> str:
     return utc_text(when.to_datetime64())
 
 
-def main() -> None:
-    """Command line."""
+def read(words: Sequence[str]) -> tuple[Namespace, None]:
+    """The run, and the order or the symbol that is asked about."""
     parser = Parser()
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--order")
     parser.add_argument("--symbol")
     parser.add_argument("--at")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(list(words))
     if (arguments.order is None) == (arguments.symbol is None):
         parser.error("give either --order or --symbol")
     if arguments.order is not None and arguments.at is not None:
         parser.error("--at goes with --symbol; an order has its instant")
-    with one_line_errors("nothing was written"):
-        run = arguments.run.expanduser()
-        text = explain(run, order=arguments.order, symbol=arguments.symbol, at=arguments.at)
-    sys.stdout.write(text + "\n")
+    return arguments, None
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: Namespace) -> Result:
+    """The story of the order."""
+    folder = settings.run.expanduser()
+    return Result([explain(folder, order=settings.order, symbol=settings.symbol, at=settings.at)])

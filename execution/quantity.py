@@ -1,24 +1,9 @@
-"""The quantity of one symbol to trade now, and why, for the account of the configured venue.
-
-    python -m execution.quantity NVDA 150 [--json] [key=value …]
-
-The first word is the symbol, the second its price, USD. --json prints {"symbol", "qty", "why"}.
-Settings are those of configs/live.yaml: `broker.url_override=URL`, `data.dir=[DIR]` for bars from
-files instead of the venue's. Keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY. It reads; it
-sends nothing.
-"""
+"""The quantity of one symbol to trade now, and why, for the account of the configured venue."""
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-
-if __name__ == "__main__":
-    open_command("execution.quantity", __doc__, settings="live", private=True)
-
-import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -28,12 +13,11 @@ import numpy as np
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Asset
-from execution.decision import keep_unsolved, reason_text
+from execution.decision import reason_text
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.outlook import NoForecast
 from execution.venue_rules import BLOCKED, with_venue_rules
-from foundation.command import Parser, log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
@@ -245,29 +229,3 @@ def _fully_priced(account: Account) -> Account:
                 f"{symbol}: an open order, but no position, bar or limit says what it is worth"
             )
     return account
-
-
-def main() -> None:
-    """Command line."""
-    parser = Parser(example="python -m execution.quantity NVDA 150")
-    parser.add_argument("symbol")
-    parser.add_argument("price", type=float)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_intermixed_args()
-    parser.refuse_others(arguments.overrides)
-    with one_line_errors("nothing was sent"):
-        log_to_file("quantity")
-        answer = sized_quantity(arguments.symbol, arguments.price, *arguments.overrides)
-        if answer.unsolved is not None:
-            keep_unsolved(answer.unsolved)
-    if arguments.json:
-        qty = int(answer.qty) if answer.qty == int(answer.qty) else float(answer.qty)
-        fields = {"symbol": answer.symbol, "qty": qty, "why": answer.why}
-        sys.stdout.write(json.dumps(fields) + "\n")
-        return
-    sys.stdout.write(f"{answer.symbol} {answer.qty:+f}: {answer.why}\n")
-
-
-if __name__ == "__main__":
-    main()

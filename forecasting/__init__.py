@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foundation.lazy import public
+from foundation.registry import Command
 
 if TYPE_CHECKING:
     from forecasting.baseline import Garch as Garch
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
     from forecasting.forecast import ForecastTable as ForecastTable
     from forecasting.from_file import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
+
+COMMANDS = {
+    "batch": Command(
+        "forecasting.batch",
+        config="batch",
+        interrupted="what was computed is in the cache",
+        log="batch",
+        hydra=True,
+    ),
+    "evaluate": Command(
+        "forecasting.evaluate",
+        config="evaluate",
+        output="evaluation.json",
+        log="evaluate",
+        hydra=True,
+    ),
+    "tune": Command("forecasting.tune", interrupted="no file was written", log="tune"),
+}
 
 __getattr__, __dir__, __all__ = public(
     __name__,

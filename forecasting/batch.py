@@ -1,13 +1,17 @@
 """Forecast every symbol at every bar of a history, through the cache.
 
     python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
-    [output=FILE.parquet|FOLDER] [output.shape=long|wide] [key=value …]
+    [output=FILE.parquet|FOLDER] [shape=long|wide] [key=value …]
+    python -m forecasting.batch kept=list | kept=prune [unused_days=N]
 
 Without `output` the cache is filled and nothing else. A file has a row a symbol, instant, step
 and level: symbol, issued_at, step, target_at (when that bar of its own becomes known), level, value
-(USD); `output.shape=wide` (or shape=wide) has a column for each level instead. By instant and
-symbol, levels rising; in the metadata the name of the forecaster. A folder gets a file for each
-month, side by side: the fastest. Each is written whole or not at all.
+(USD); `shape=wide` has a column for each level instead. By instant and symbol, levels rising; in
+the metadata the name of the forecaster. A folder gets a file for each month, side by side: the
+fastest. Each is written whole or not at all.
+
+kept=list shows what the cache holds (`forecasting.store` says how), kept=prune removes what is
+damaged or of other code, and what no run has used for so many days.
 
 With launcher=ray (pip install 'kelly-chronos[ray]') actors on the machines of a Ray cluster,
 ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
@@ -15,15 +19,12 @@ ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.c
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("forecasting.batch", __doc__, settings="batch", hydra=True)
+    start("forecasting.batch")
 
 import logging
-import re
-import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -32,26 +33,24 @@ import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
+from forecasting.cache import prune, shelf_table
 from forecasting.chronos2.answers import answers_here
 from forecasting.chronos2.on_ray import RayAnswers, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
+from foundation.command import Result
 from foundation.configuration import may_overwrite, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.progress import ProgressBar
-from trainingdata.coverage import print_coverage
+from foundation.settings import setting, settings_class
+from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
 from trainingdata.source import DataSettings, span_of
 
 log = logging.getLogger("forecasting")
 
 Launcher = Literal["local", "ray"]
-
-_SHAPE_WORD = re.compile(r"^output\.shape=")
 
 
 @settings_class()
@@ -74,6 +73,12 @@ class BatchSettings:
         "Parquet file, or a folder of one a month; none fills the cache only",
     )
     shape: Shape = setting("long", "`long`, a row a level, or `wide`, a column a level")
+    kept: Literal["list", "prune"] | None = setting(
+        None, "`list` or `prune` what the cache holds, instead of a forecast"
+    )
+    unused_days: float | None = setting(
+        None, "from which on `prune` removes what is whole, too; none: it stays", ge=0
+    )
     launcher: Launcher = setting(
         "local", "`local` computes in this process, `ray` on a Ray cluster"
     )
@@ -82,11 +87,15 @@ class BatchSettings:
     forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts them")
 
     def __post_init__(self) -> None:
+        if self.unused_days is not None and not (self.kept == "prune" and self.unused_days >= 0):
+            raise InputError(
+                f"unused_days: {self.unused_days:g} is no number of days of kept=prune, from 0"
+            )
         if self.output is not None:
             is_folder(Path(self.output))
         elif self.shape != "long":
             raise InputError(
-                f"output.shape: {self.shape} has no effect without output; name a file,"
+                f"shape: {self.shape} has no effect without output; name a file,"
                 " output=FILE.parquet"
             )
         if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
@@ -134,41 +143,61 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     return Batch(bars, table, rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))])
 
 
-def run_command(config: DictConfig) -> None:
-    """Check, forecast, write and say so. Wrong input ends with exit code 2."""
+def output_of(settings: BatchSettings, config: DictConfig) -> None:
+    """Refuse an output that cannot be written; the run writes it itself, months one by one.
+
+    Raises
+    ------
+    InputError
+        naming what is in the way; also where nothing would be left of the forecasts.
+    """
+    if settings.kept is not None:
+        return
+    if settings.output is not None:
+        output = Path(settings.output).expanduser()
+        check_batch_output(output, overwrite=may_overwrite(config))
+    elif not settings.forecaster.keeps:
+        raise InputError(
+            f"output: name a file; forecasts of {settings.forecaster.kind} are not kept in the"
+            " cache, and nothing would be left of them"
+        )
+
+
+def run(settings: BatchSettings, progress: Progress) -> Result:
+    """Forecast and write, or list what is kept, or prune it."""
+    if settings.kept is not None:
+        return kept_result(settings)
     began = time.monotonic()
-    with one_line_errors("what was computed is in the cache"):
-        settings = BatchSettings.of(config)
-        output = None if settings.output is None else Path(settings.output).expanduser()
-        if output is None and not settings.forecaster.keeps:
-            raise InputError(
-                f"output: name a file; forecasts of {settings.forecaster.kind} are not kept in the"
-                " cache, and nothing would be left of them"
-            )
-        if output is not None:
-            check_batch_output(output, overwrite=may_overwrite(config))
-        log_to_file("batch")
-        with ProgressBar() as progress:
-            batch = run_batch(settings, progress)
-            if output is not None:
-                write_batch(batch, output, progress, settings.shape)
-    print_coverage(batch.bars, settings.start, settings.end)
+    output = None if settings.output is None else Path(settings.output).expanduser()
+    batch = run_batch(settings, progress)
     place = f"written to {output}"
-    if output is None:
-        place = f"kept in {settings.forecaster.cache} (python -m forecasting.cache list)"
+    if output is not None:
+        write_batch(batch, output, progress, settings.shape)
+    else:
+        place = f"kept in {settings.forecaster.cache} (python -m forecasting.batch kept=list)"
     seconds = time.monotonic() - began
     forecasts = counted(len(batch.rows), "forecast")
     symbols = counted(len(batch.bars.symbols), "symbol")
-    name = batch.table.name
-    print(f"{forecasts} of {symbols} by {name} in {seconds:.1f} s, {place}")  # noqa: T201
+    return Result(
+        list(coverage_parts(batch.bars, settings.start, settings.end)),
+        [f"{forecasts} of {symbols} by {batch.table.name} in {seconds:.1f} s, {place}"],
+    )
 
 
-def main() -> None:
-    """Hydra entry."""
-    # `output` names a file; that its shape is set beside it is what users expect.
-    sys.argv[1:] = [_SHAPE_WORD.sub("shape=", word) for word in sys.argv[1:]]
-    hydra_command("batch", run_command, BatchSettings.of)
+def kept_result(settings: BatchSettings) -> Result:
+    """What is kept of forecasts, or what was removed of it.
 
-
-if __name__ == "__main__":
-    main()
+    Raises
+    ------
+    InputError
+        where nothing is kept.
+    """
+    cache = Path(settings.forecaster.cache or "").expanduser()
+    if settings.forecaster.cache is None or not cache.is_dir():
+        raise InputError(f"forecaster.cache: {cache} is no folder; nothing is kept there")
+    if settings.kept == "list":
+        return Result([shelf_table(cache)])
+    done = prune(cache, settings.unused_days)
+    gone = counted(done.pop("shelves"), "shelf", "shelves")
+    counts = (f"{count:,} {kind}" for kind, count in done.items())
+    return Result(sentences=[", ".join([gone, *counts])])

@@ -1,19 +1,6 @@
-"""What is kept of forecasts: list it, prune it.
-
-    python -m forecasting.cache list | prune [--folder DIR] [--unused-days N]
-
---folder DIR       of the cache; none: the one that configs/batch.yaml names
---unused-days N    prune: also remove what no run has used for so many days
-
-`forecasting.store` says how it is kept.
-"""
+"""What is kept of forecasts: listed, pruned."""
 
 from __future__ import annotations
-
-from foundation.opening import open_command
-
-if __name__ == "__main__":
-    open_command("forecasting.cache", __doc__)
 
 import math
 import shutil
@@ -25,10 +12,6 @@ from typing import Any
 
 from forecasting.calibration.kept import folder_of_code
 from forecasting.store import FILES, LESSONS, facts
-from foundation.command import Parser, one_line_errors
-from foundation.counts import counted
-from foundation.errors import InputError
-from foundation.terminal import terminal
 
 ABOUT = ("weights", "implementation", "context_length", "dtype", "augmentation", "group")
 
@@ -75,34 +58,3 @@ def shelf_table(cache: Path) -> Any:
         texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
         table.add_row(*texts, f"{size / 1e6:,.1f}", f"{used:%Y-%m-%d %H:%M}")
     return table
-
-
-def main() -> None:
-    """Command line: list, prune."""
-    from foundation.compose import composed_config
-
-    parser = Parser()
-    parser.add_argument("command", choices=("list", "prune"))
-    configured = Path(composed_config("batch", []).forecaster.cache)
-    parser.add_argument("--folder", type=Path, default=configured)
-    parser.add_argument("--unused-days", type=float)
-    arguments = parser.parse_args()
-    with one_line_errors("the cache is whole; prune again to go on"):
-        folder, days = arguments.folder.expanduser(), arguments.unused_days
-        # Compared the other way round, nan would remove nothing and say nothing.
-        if days is not None and not days >= 0:
-            raise InputError(f"--unused-days: {days} is no number of days")
-        if not folder.is_dir():
-            raise InputError(f"--folder: {folder} is no folder; nothing is kept there")
-        console = terminal(200)
-        if arguments.command == "list":
-            console.print(shelf_table(folder))
-        else:
-            done = prune(folder, days)
-            shelves = counted(done["shelves"], "shelf", "shelves")
-            lessons = counted(done["lessons"], "lesson")
-            console.print(f"{shelves}, {lessons} removed", highlight=False)
-
-
-if __name__ == "__main__":
-    main()

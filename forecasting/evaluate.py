@@ -10,14 +10,12 @@ each symbol, and writes what proved itself walk-forward where forecasters read i
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("forecasting.evaluate", __doc__, settings="evaluate", hydra=True)
+    start("forecasting.evaluate")
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
+from rich.console import RenderableType
 from rich.table import Table
 
 from forecasting.candidates import Verdict, verdicts
@@ -36,14 +35,11 @@ from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.scores import common_forecasts, fifths, reach, scored_together, skill, summary
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Index
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_of
+from foundation.command import Result
+from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.files import write_whole
 from foundation.page import around
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
+from foundation.settings import setting, settings_class
 from trainingdata.instants import utc_text
 from trainingdata.source import DataSettings, span_of
 
@@ -227,28 +223,20 @@ def fans_of(table: ForecastTable, rows: Index) -> tuple[Fan, ...]:
     return tuple(fans)
 
 
-def write_evaluation(evaluation: Evaluation, output: Path) -> dict[str, Any]:
-    """Write figures and page to a folder, each whole; the figures.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
-    figures = evaluation.figures()
+def evaluation_files(
+    evaluation: Evaluation, figures: dict[str, Any]
+) -> dict[str, Callable[[Path], object]]:
+    """What writes figures and page."""
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
     page = render(figures, evaluation.frames, evaluation.fans)
-    writers: dict[str, Callable[[Path], object]] = {
+    return {
         "evaluation.json": lambda path: path.write_text(f"{text}\n"),
         "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),
     }
-    write_whole(writers, output)
-    return figures
 
 
-def print_figures(figures: dict[str, Any]) -> None:
+def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """A line a class and step, and one of the hours between which its coverage lies."""
-    console = terminal(160)
     against = figures["against"]
     gains = [f"less than {name}" for name in against]
     table = Table("", "step", "loss", *gains, "80 % holds", "(return/σ)²", "rank corr.")
@@ -267,13 +255,12 @@ def print_figures(figures: dict[str, Any]) -> None:
             if step.isdigit():
                 table.add_row("", f"{step}, by hour", *[""] * (1 + len(against)), _spread(scores))
     title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
-    console.print(title, highlight=False)
-    console.print(table)
-    console.print(REACH, highlight=False)
+    return [title, table, REACH]
 
 
-def write_symbols(found: Sequence[Verdict], folder: Path) -> None:
-    """Write the files of the symbols whose best candidate proved itself, and say so of each."""
+def write_symbols(found: Sequence[Verdict], folder: Path) -> list[str]:
+    """Write the files of the symbols whose best candidate proved itself; what is said of each."""
+    lines = []
     for verdict in found:
         gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
         best = verdict.best
@@ -284,7 +271,8 @@ def write_symbols(found: Sequence[Verdict], folder: Path) -> None:
             said = f"context {best.context_length}, {best.augmentation}; written to {path}"
         elif present.exists():
             said += f"; {present} is left as it is"
-        print(f"{verdict.symbol}: {gain}: {said}")  # noqa: T201
+        lines.append(f"{verdict.symbol}: {gain}: {said}")
+    return lines
 
 
 def _spread(scores: dict[str, Any]) -> str:
@@ -303,26 +291,10 @@ def _percent(gain: dict[str, float | None]) -> str:
     return f"{gain['mean']:+.2%}{around(gain['reach'], '.2%')}"
 
 
-def run_command(config: DictConfig) -> None:
-    """Check, score, write and print. Wrong input ends with exit code 2."""
-    began = time.monotonic()
-    with one_line_errors("nothing was written") as folders:
-        settings = EvaluationSettings.of(config)
-        output = output_of(config, "evaluation.json")
-        folders.append(output)
-        log_to_file("evaluate")
-        with ProgressBar() as progress:
-            evaluation = evaluate(settings, progress)
-        figures = write_evaluation(evaluation, output)
-        write_symbols(evaluation.verdicts, settings.forecaster.symbols_folder)
-    print_figures(figures)
-    print(f"{time.monotonic() - began:.1f} s. Page: {output / 'evaluation.html'}")  # noqa: T201
-
-
-def main() -> None:
-    """Hydra entry."""
-    hydra_command("evaluate", run_command, EvaluationSettings.of)
-
-
-if __name__ == "__main__":
-    main()
+def run(settings: EvaluationSettings, progress: Progress) -> Result:
+    """Every forecaster's scores, and the page."""
+    evaluation = evaluate(settings, progress)
+    figures = evaluation.figures()
+    said = write_symbols(evaluation.verdicts, settings.forecaster.symbols_folder)
+    files = evaluation_files(evaluation, figures)
+    return Result(figure_parts(figures), files=files, sentences=said)

@@ -1,146 +1,270 @@
-"""What the command lines share: one-line errors, flags, the log file."""
+"""The way of every command, from its first word on the terminal to its exit code.
+
+It imports nothing heavy: a command's module is imported once help and settings are answered.
+"""
 
 from __future__ import annotations
 
-import argparse
+import ast
+import importlib
+import importlib.util
+import inspect
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from io import TextIOWrapper
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
-from foundation.errors import InputError, did_you_mean, nearest_or_all, shown
-from foundation.files import release_outputs, remove_empty
+from foundation.errors import InputError, shown
+from foundation.files import check_file, release_outputs, remove_empty, write_whole
 from foundation.overrides import is_override as is_override
-from foundation.overrides import quoted_value
-from foundation.private import keep_private
-from foundation.terminal import ShownFormatter
+from foundation.overrides import refuse_repeated
+from foundation.private import keep_private, write_for_the_owner_alone
+from foundation.registry import Command, command_of
 from foundation.undisturbed import interrupt_with
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from rich.console import RenderableType
 
 log = logging.getLogger(__name__)
 
+HELP_FLAGS = ("-h", "--help")
+SHOW_FLAGS = ("--cfg", "-c")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOGS = Path("logs")
-SETTINGS = "key=value"  # by which a command that takes settings beside flags names them
-# What argparse says of words.
-_CHOICE = re.compile(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)")
-_UNKNOWN = re.compile(r"unrecognized arguments: (\S+).*")
-_LACKING = re.compile(r"the following arguments are required: (.+)")
-_NO_VALUE = re.compile(r"argument (\S+): invalid (int|float) value: (.+)")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """What a command has come to; `start` writes its files and prints the rest.
+
+    tables: of rich, or lines between them.
+    sentences: printed below them.
+    files: what writes each, by its name in the output; all are put in place, or none.
+    code: the exit code.
+    """
+
+    tables: Sequence[RenderableType] = ()
+    sentences: Sequence[str] = ()
+    files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
+    code: int = 0
+
+
+def start(module: str) -> None:
+    """Run a command on the words of this process: answer --help and --cfg job, or do its work.
+
+    Words that cannot be used end it with one line and exit code 2. Until its work has begun a
+    signal that ends it is answered with one line, too.
+
+    module: as it is registered.
+    """
+    command = command_of(module)
+    if command.private:
+        write_for_the_owner_alone()
+    with one_line_errors("nothing had begun"):
+        _answer_or_refuse(command, sys.argv[1:])
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(f"{module}: loading …\n")
+        sys.stderr.flush()
+    with handled_signals(ENDING, _end_while_loading):
+        home = importlib.import_module(_home(module))
+        if command.hydra:
+            _work_by_hydra(command, home)
+        else:
+            _work(command, home)
+
+
+def _answer_or_refuse(command: Command, words: list[str]) -> None:
+    """Answer --help and --cfg, or refuse what is known to be wrong before anything is loaded."""
+    if set(HELP_FLAGS) & set(words):
+        _answer(help_text(command))
+    if command.config is not None:
+        refuse_repeated(words)
+    if any(word.partition("=")[0] in SHOW_FLAGS for word in words):
+        _show_settings(command, words)
+    for library, extra in command.needs.items():
+        if importlib.util.find_spec(library) is None:
+            raise InputError(
+                f"{library} is not installed: {command.module} needs pip install"
+                f" 'kelly-chronos[{extra}]'"
+            )
+
+
+def _work_by_hydra(command: Command, home: ModuleType) -> None:
+    """One run, or several with -m, on the settings that Hydra composes."""
+    from foundation.compose import hydra_command
+
+    with one_line_errors("nothing had begun"):
+        sys.argv[1:] = _overrides(command, sys.argv[1:])
+    assert command.config is not None
+    hydra_command(command.config, partial(_work, command, home), _settings_class(home).of)
+
+
+def help_text(command: Command) -> str:
+    """What --help prints: the docstring, and where the settings are."""
+    lines = [about(command.module), "", "-h, --help   this text"]
+    if command.config is not None:
+        lines.append("--cfg job    every setting with its value, as key=value words change it")
+        lines.append(f"Settings and their meaning: configs/{command.config}.yaml")
+    return "\n".join(lines) + "\n"
+
+
+def about(module: str) -> str:
+    """The docstring of a command's module."""
+    # The source is read and not run: to import every command would load every library they use.
+    spec = importlib.util.find_spec(_home(module))
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+
+
+def _home(module: str) -> str:
+    """The module that a command's `run` is in: of a package its `__main__`."""
+    spec = importlib.util.find_spec(module)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    return f"{module}.__main__" if is_package else module
+
+
+def _overrides(command: Command, words: Sequence[str]) -> list[str]:
+    """The settings that a command's words stand for."""
+    if not command.words:
+        return list(words)
+    module, _, name = command.words.partition(":")
+    overrides: list[str] = getattr(importlib.import_module(module), name)(words)
+    return overrides
+
+
+def _settings_class(home: ModuleType) -> Any:
+    return get_type_hints(home.run)["settings"]
+
+
+def _show_settings(command: Command, words: list[str]) -> NoReturn:
+    if command.config is None:
+        _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
+    from foundation.compose import hydra_command, shown_settings
+
+    words_of = partial(_overrides, command)
+    if command.hydra:
+        sys.argv[1:] = words_of(words)
+        hydra_command(command.config, lambda *_: None)
+        sys.exit(0)
+    _answer(shown_settings(command.config, words, words_of))
+
+
+def _work(
+    command: Command, home: ModuleType, config: DictConfig | None = None, folder: Path | None = None
+) -> None:
+    """Read the settings, do the work, write and print what it came to.
+
+    config: composed by Hydra, where that reads the command line.
+    folder: of the output, where it is Hydra's own.
+    """
+    words = sys.argv[1:]
+    with one_line_errors(command.interrupted) as folders, _named_by_flags(command, words):
+        # Hydra has made its own folder by now; of a run that is refused nothing is left.
+        folders += [folder] if folder is not None else []
+        settings, output = _read(command, home, words, config, folder)
+        if output is not None:
+            folders.append(output)
+        if command.log:
+            log_to_file(command.log)
+        result = _run(home.run, settings) or Result()
+        if output is not None and result.files:
+            write_whole(result.files, output)
+    _print(result, output)
+    if result.code:
+        sys.exit(result.code)
+
+
+def _named_by_flags(command: Command, words: Sequence[str]) -> Any:
+    if not command.flags:
+        return nullcontext()
+    from foundation.flags import named_by_flags
+
+    return named_by_flags(command.flags, words)
+
+
+def _read(
+    command: Command,
+    home: ModuleType,
+    words: Sequence[str],
+    config: DictConfig | None,
+    folder: Path | None,
+) -> tuple[Any, Path | None]:
+    """The settings, and the folder of the output once it may be written."""
+    if hasattr(home, "read"):
+        settings, output = home.read(words)
+        return settings, output
+    from foundation.compose import composed_config
+    from foundation.configuration import output_of
+
+    if config is None:
+        assert command.config is not None
+        config = composed_config(command.config, _overrides(command, words))
+    settings = _settings_class(home).of(config)
+    if hasattr(home, "output_of"):
+        return settings, home.output_of(settings, config)
+    if not command.output:
+        return settings, None
+    output = output_of(config, command.output, folder)
+    if Path(command.output).suffix:
+        check_file(output / command.output, "output")
+    return settings, output
+
+
+def _run(run: Callable[..., Result | None], settings: Any) -> Result | None:
+    """What the work came to; a bar shows how far it is where it says so."""
+    if len(inspect.signature(run).parameters) == 1:
+        return run(settings)
+    from foundation.progress import ProgressBar
+
+    with ProgressBar() as progress:
+        return run(settings, progress)
+
+
+def _print(result: Result, output: Path | None) -> None:
+    """Tables, sentences, and the page among the files, or else the first of them."""
+    sentences = list(result.sentences)
+    if output is not None and result.files:
+        pages = [name for name in result.files if name.endswith(".html")]
+        file = output / (pages or list(result.files))[0]
+        sentences.append(f"{'Page' if pages else 'Written'}: {file}")
+    if not (result.tables or sentences):
+        return
+    from foundation.terminal import show_parts, terminal
+
+    show_parts(terminal(), (*result.tables, *sentences))
+
+
+def _answer(text: str) -> NoReturn:
+    """Print a text and end; a reader that has seen enough is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def _end_while_loading(number: int, _: object) -> NoReturn:
+    sys.stderr.write("interrupted: nothing had begun\n")
+    sys.exit(128 + number)
 
 
 def fail(error: Exception) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
-
-
-class Parser(argparse.ArgumentParser):
-    """Flags whose refusals are one line and exit code 2; `open_command` answers --help.
-
-    example: of a whole command line, for whoever has left out a part of one.
-    """
-
-    def __init__(self, *, example: str = "", **options: Any) -> None:
-        super().__init__(add_help=False, **options)
-        self._example = example
-
-    def error(self, message: str) -> NoReturn:
-        """Print the refusal as one line and exit."""
-        said = self._unknown_text(message) or _in_words(message)
-        if self._example and _LACKING.fullmatch(message):
-            said = f"{said}, as in `{self._example}`"
-        fail(InputError(f"{said} (see --help)"))
-
-    def _unknown_text(self, message: str) -> str:
-        """What is said of words that are none of this command; empty for another message."""
-        unknown = _UNKNOWN.fullmatch(message)
-        if unknown is None:
-            return ""
-        word = unknown[1].partition("=")[0]
-        if not word.startswith("-"):
-            return f"{word!r} is one word too many"
-        flags = list(self._option_string_actions)
-        # Every flag begins with dashes, which makes any two look alike.
-        alike = [flag for flag in flags if _may_be_meant(word.strip("-"), flag.strip("-"))]
-        hint = did_you_mean(word, alike) or f"; here are {', '.join(flags)}"
-        return f"{word}: there is no such flag{hint if flags else ''}"
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        """As argparse's own, with key=value refused where a flag of that name is what is taken."""
-        words = sys.argv[1:] if args is None else list(args)
-        if not self._takes_settings():
-            self._refuse_settings(words)
-        return super().parse_known_args(words, namespace)
-
-    def _takes_settings(self) -> bool:
-        """Whether words key=value may be settings; with commands of its own, they say so."""
-        named = (action.metavar for action in self._actions if isinstance(action.metavar, str))
-        return self._subparsers is not None or any(SETTINGS in name for name in named)
-
-    def _refuse_settings(self, words: Sequence[str]) -> None:
-        flags = self._option_string_actions
-        for before, word in pairwise(["", *words]):
-            key, _, value = word.partition("=")
-            flag = flags.get(f"--{key}")
-            is_value = before in flags and flags[before].nargs != 0
-            if flag is None or is_value or not is_override(word):
-                continue
-            typed = f"--{key}" if flag.nargs == 0 else f"--{key} {value}"
-            self.error(f"{word}: {key} is a flag here; write {typed}")
-
-    def refuse_others(self, words: Iterable[str]) -> None:
-        """Refuse the first word that is no key=value."""
-        for word in words:
-            if not is_override(word):
-                self.error(f"{word!r} is no flag and no key=value")
-
-
-def _may_be_meant(word: str, name: str) -> bool:
-    """Whether a word may be a mistaken name: it begins alike, or is one of the name's own words."""
-    return word[:1] == name[:1] or word in name.split("-")
-
-
-def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
-    """Hydra overrides for values by key; None and empty lists have none."""
-    overrides = []
-    for key, value in flags.items():
-        if value is None or value == []:
-            continue
-        if isinstance(value, list):
-            # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
-            text = f"[{','.join(map(quoted_value, value))}]"
-        else:
-            text = quoted_value(str(value))
-        overrides.append(f"{key}={text}")
-    return overrides
-
-
-def _in_words(message: str) -> str:
-    """What argparse says of a word, as people say it; its own words where it is nothing known."""
-    if choice := _CHOICE.fullmatch(message):
-        flag, word, listed = choice.groups()
-        known = [each.strip(" '\"") for each in listed.split(",")]
-        place = "" if flag == "command" else f"{flag}: "
-        return f"{place}invalid choice: {word!r}{nearest_or_all(word, known)}"
-    if lacking := _LACKING.fullmatch(message):
-        # argparse counts words key=value among them, which may be none.
-        names = [name for name in lacking[1].split(", ") if name != SETTINGS]
-        them = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        return f"{them} {'is' if len(names) == 1 else 'are'} missing"
-    if value := _NO_VALUE.fullmatch(message):
-        kind = "no whole number" if value[2] == "int" else "no number"
-        return f"{value[1]}: {value[3]} is {kind}"
-    return message
 
 
 @contextmanager
@@ -236,7 +360,7 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # While a command loads, ^C is answered otherwise (`open_command`).
+    # While a command loads, ^C is answered otherwise (`start`).
     with (
         handled_signals((signal.SIGTERM, signal.SIGHUP), end),
         handled_signals((signal.SIGINT,), interrupt),
@@ -273,6 +397,14 @@ class Ended(KeyboardInterrupt):
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
         self.number = number
+
+
+class ShownFormatter(logging.Formatter):
+    """Lines of a log without characters that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as it is shown."""
+        return shown(super().format(record))
 
 
 class _RunLog(logging.FileHandler):

@@ -16,6 +16,7 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,8 +35,9 @@ from foundation.overrides import (
 from foundation.plugin import SLOTS, TARGET, allow_named
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ADVICE = "see `--cfg job` for every setting"  # `open_command` answers it in every command
+ADVICE = "see `--cfg job` for every setting"  # every command answers it
 FILES = {"batch": ("output",), "drift": ("output",)}  # by command: other outputs are folders
+OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
     re.compile(r"Could not override '([^']*)'"),
@@ -106,13 +108,14 @@ def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
 
 def hydra_command(
     name: str,
-    run: Callable[[DictConfig], None],
+    run: Callable[[DictConfig, Path | None], None],
     check: Callable[[DictConfig], object] = lambda _: None,
 ) -> None:
     """Run on the configuration `configs/<name>.yaml` and the command line.
 
     What Hydra refuses is one line and exit code 2, and leaves no folder.
 
+    run: on a configuration, and the folder of its output where that is Hydra's.
     check: refuses a configuration with an InputError, as `run` does when it begins; all of a
         multirun are checked before the first of them runs.
     """
@@ -130,8 +133,9 @@ def hydra_command(
     def start(config: DictConfig) -> None:
         nonlocal started
         started = True
+        own = name in OWN_FOLDERS
         allow_named(OmegaConf.to_container(config, resolve=False))
-        run(config)
+        run(config, Path(HydraConfig.get().runtime.output_dir) if own else None)
 
     def checked(config: DictConfig) -> None:
         allow_named(OmegaConf.to_container(config, resolve=False))

@@ -265,17 +265,12 @@ def write_whole(
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
 
 
-def write_run(
-    writers: Mapping[str, Callable[[Path], object]],
-    output: Path,
-    mark: str,
-    summary: Mapping[str, object],
-) -> None:
-    """Write the files of a run into a folder, as `write_whole`, and its summary with their digests.
+def run_files(
+    writers: Mapping[str, Callable[[Path], object]], mark: str, summary: Mapping[str, object]
+) -> dict[str, Callable[[Path], object]]:
+    """What writes each file of a run, last its summary with the digests of the others.
 
     mark: the summary's file, one of `RUN_MARKS`.
-
-    Raises InputError if the folder cannot be written.
     """
     digests: dict[str, str] = {}
 
@@ -287,7 +282,7 @@ def write_run(
         content = {**summary, DIGESTS: digests}
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    write_whole({**{file: partial(noted, file) for file in writers}, mark: write_summary}, output)
+    return {**{file: partial(noted, file) for file in writers}, mark: write_summary}
 
 
 def flush_to_disk(path: Path) -> None:

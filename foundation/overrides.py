@@ -1,6 +1,6 @@
 """Words key=value as people type them: what Hydra would misread is refused, or written for it.
 
-It imports nothing heavy: `open_command` looks at the words before a command loads its libraries.
+It imports nothing heavy: `start` looks at the words before a command loads its libraries.
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from collections.abc import Iterable
 from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from foundation.errors import shown
+
+WIDTH = 160  # characters of a line where there is no terminal
 
 
 class Terminal(Console):
@@ -23,13 +25,20 @@ class Terminal(Console):
         return super().render_str(shown(text), **options)
 
 
-def terminal(width: int = 120, stream: IO[str] | None = None, **options: Any) -> Terminal:
-    """Where a command prints: as wide as the terminal, or `width` where there is none.
+def terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
+    """Where a command prints: as wide as the terminal, or `WIDTH` where there is none.
 
     stream: standard output unless it is given; options: of rich's console.
     """
     on_terminal = (stream or sys.stdout).isatty()
-    return Terminal(None if on_terminal else width, file=stream, **options)
+    return Terminal(None if on_terminal else WIDTH, file=stream, **options)
+
+
+def show_parts(console: Console, parts: Iterable[RenderableType]) -> None:
+    """Print tables and lines; off a terminal lines stay whole, on it they break between words."""
+    for part in parts:
+        is_line = isinstance(part, str) and not console.is_terminal
+        console.print(part, highlight=False, soft_wrap=is_line)
 
 
 class LoopTerminal(Terminal):
@@ -38,11 +47,3 @@ class LoopTerminal(Terminal):
     def on_broken_pipe(self) -> None:
         """Raise what `printing` takes for a line that is lost."""
         raise BrokenPipeError("nobody reads what is printed")
-
-
-class ShownFormatter(logging.Formatter):
-    """Lines of a log without characters that a terminal would obey."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as it is shown."""
-        return shown(super().format(record))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foundation.lazy import public
+from foundation.registry import Command
 
 if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
@@ -15,6 +16,54 @@ if TYPE_CHECKING:
     from marketsimulator.runs.weights import Replay as Replay
     from marketsimulator.runs.weights import replay as replay
     from marketsimulator.settings import BacktestSettings as BacktestSettings
+
+FLAGS = {
+    "symbols": "--symbols",
+    "start": "--start",
+    "end": "--end",
+    "capital": "--capital",
+    "data.dir": "--data-dir",
+}
+COMMANDS = {
+    "backtest": Command(
+        "marketsimulator.backtest",
+        config="backtest",
+        output="summary.json",
+        log="backtest",
+        hydra=True,
+    ),
+    "backtest_kelly_chronos2": Command(
+        "marketsimulator.backtest_kelly_chronos2",
+        config="backtest",
+        output="summary.json",
+        log="backtest",
+        words="marketsimulator.original_flags:overrides_of",
+        flags={**FLAGS, "days": "--days", "output": "--output"},
+        listed=False,
+    ),
+    "compare": Command(
+        "marketsimulator.compare",
+        config="compare",
+        output="comparison.json",
+        log="compare",
+        words="marketsimulator.run_words:overrides_of",
+        hydra=True,
+    ),
+    "audit": Command(
+        "marketsimulator.audit",
+        config="backtest",
+        interrupted="the audit is not finished",
+        log="audit",
+    ),
+    "drift": Command("marketsimulator.drift", config="drift", log="drift", private=True),
+    "stress": Command("marketsimulator.stress", config="stress", log="stress", private=True),
+    "alpaca_server": Command(
+        "marketsimulator.alpaca_server",
+        config="venue",
+        interrupted="the server is down",
+        flags=FLAGS,
+    ),
+}
 
 __getattr__, __dir__, __all__ = public(
     __name__,

@@ -18,17 +18,18 @@ runs that many times as fast as a real one. Faults on demand: POST /control/faul
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("marketsimulator.alpaca_server", __doc__, settings="venue")
+    start("marketsimulator.alpaca_server")
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from foundation.command import Parser, one_line_errors, overrides_of_flags
 from foundation.compose import composed_config
-from foundation.registry import registered_module
-from marketsimulator.flags import named_by_flags, refuse_both
+from foundation.flags import Parser, overrides_of_flags, refuse_both
+from foundation.registry import command_of, registered_module
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.app import Server
 from marketsimulator.venue.door import serve as listen
@@ -37,13 +38,13 @@ from marketsimulator.venue.serving import Serving, add_serving_flags
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 
-FLAGS = {
-    "data.dir": "--data-dir",
-    "symbols": "--symbols",
-    "start": "--start",
-    "end": "--end",
-    "capital": "--capital",
-}
+
+@dataclass(frozen=True, slots=True)
+class Practice:
+    """What is served, and where."""
+
+    settings: VenueSettings
+    serving: Serving
 
 
 def serve(settings: VenueSettings, serving: Serving) -> None:
@@ -66,28 +67,25 @@ def serve(settings: VenueSettings, serving: Serving) -> None:
     listen(server.app(), listener, serving.host)
 
 
-def main() -> None:
-    """Command line."""
-    parser = Parser()
+def read(words: Sequence[str]) -> tuple[Practice, None]:
+    """The settings that flags and words name, and where the server listens."""
+    parser = Parser(settings=True)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
     parser.add_argument("--end")
     add_serving_flags(parser, port=8000)
     parser.add_argument("--capital", type=float)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args(list(words))
     parser.refuse_others(arguments.overrides)
-    typed = sys.argv[1:]
-    with one_line_errors("the server is down"), named_by_flags(FLAGS, typed):
-        refuse_both(FLAGS, typed)
-        serving = Serving.of(arguments)
-        flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
-        words = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
-        config = composed_config("venue", [*words, "trials=null", *arguments.overrides])
-        practice = registered_module("DESKS", "options")
-        serve(practice.PracticeSettings.of(config), serving)
+    refuse_both(command_of("marketsimulator.alpaca_server").flags, words)
+    flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
+    overrides = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
+    config = composed_config("venue", [*overrides, "trials=null", *arguments.overrides])
+    practice = registered_module("DESKS", "options")
+    return Practice(practice.PracticeSettings.of(config), Serving.of(arguments)), None
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: Practice) -> None:
+    """Serve until interrupted."""
+    serve(settings.settings, settings.serving)

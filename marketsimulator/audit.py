@@ -11,19 +11,17 @@ moved.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("marketsimulator.audit", __doc__, settings="backtest")
+    start("marketsimulator.audit")
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from execution.beliefs import BeliefTable
@@ -31,12 +29,10 @@ from execution.decision import Choice, Decision
 from execution.records import Run
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
-from foundation.command import log_to_file, one_line_errors
+from foundation.command import Result
 from foundation.compose import composed_config
 from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
     scrambled_bars,
@@ -264,27 +260,22 @@ def _decision_difference(before: Decision, after: Decision) -> str:
     return f"{utc_text(min(before.at, after.at))}: who decides, or the account"
 
 
-def _print_probes(probes: Sequence[Probe], console: Console) -> bool:
-    """Print the probes; whether anything moved."""
+def _probes_result(probes: Sequence[Probe]) -> Result:
+    """The probes and what they say; exit code 1 where anything moved."""
     headings = ("future changed after", "to", "decisions compared", "first that moved")
     table = Table(*headings, title="look_ahead")
     for probe in probes:
         table.add_row(utc_text(probe.cut), probe.future, str(probe.compared), probe.moved or "none")
-    console.print(table)
     moved = any(probe.moved for probe in probes)
     verdict = "The future reaches decisions." if moved else "No decision and no fill moved."
-    console.print(verdict, highlight=False)
-    return moved
+    return Result([table], [verdict], code=1 if moved else 0)
 
 
-def _print_rows(name: str, rows: Rows, console: Console) -> None:
+def _rows_result(name: str, rows: Rows) -> Result:
     table = Table("run", *map(figure_heading, COLUMNS), title=name)
     for row in rows:
         table.add_row(row["run"], *(figure_text(row, column) for column in COLUMNS))
-    console.print(table)
-    for row in rows:
-        if row["note"]:
-            console.print(row["note"], soft_wrap=True, highlight=False)
+    return Result([table], [row["note"] for row in rows if row["note"]])
 
 
 AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {
@@ -294,37 +285,34 @@ AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {
 }
 
 
-def main() -> None:
-    """Command line."""
-    console = terminal(160)
-    probes: list[Probe] = []
-    rows: Rows = []
-    with one_line_errors("the audit is not finished"):
-        name = sys.argv[1] if len(sys.argv) > 1 else ""
-        if name not in ("look_ahead", *AUDITS):
-            names = ("look_ahead", *AUDITS)
-            hint = nearest_or_all(name, names) if name else f"; name one: {', '.join(names)}"
-            raise InputError(
-                f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
-            )
-        # An audit is no trial: it leaves no files, and nothing in the ledger.
-        overrides = ["output=none", "trials=null", *sys.argv[2:]]
-        setup = Setup.of(BacktestSettings.of(composed_config("backtest", overrides)))
-        log_to_file("audit")
-        with ProgressBar() as progress:
-            if name == "look_ahead":
-                probes = look_ahead(setup, progress)
-            else:
-                rows = AUDITS[name](setup, progress)
-    moved = False
-    if name == "look_ahead":
-        moved = _print_probes(probes, console)
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Which question is asked of which configuration."""
+
+    name: str
+    backtest: BacktestSettings
+
+
+def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
+    """The question comes first, then settings; an audit leaves no files."""
+    name = words[0] if words else ""
+    if name not in ("look_ahead", *AUDITS):
+        names = ("look_ahead", *AUDITS)
+        hint = nearest_or_all(name, names) if name else f"; name one: {', '.join(names)}"
+        raise InputError(
+            f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
+        )
+    # An audit is no trial: it leaves nothing in the ledger.
+    config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
+    return AuditSettings(name, BacktestSettings.of(config)), None
+
+
+def run(settings: AuditSettings, progress: Progress) -> Result:
+    """The answer to one question."""
+    setup = Setup.of(settings.backtest)
+    if settings.name == "look_ahead":
+        result = _probes_result(look_ahead(setup, progress))
     else:
-        _print_rows(name, rows, console)
-    symbols = ", ".join(setup.bars.symbols)
-    console.print(f"{setup.bars.source}; {symbols}", soft_wrap=True, highlight=False)
-    sys.exit(1 if moved else 0)
-
-
-if __name__ == "__main__":
-    main()
+        result = _rows_result(settings.name, AUDITS[settings.name](setup, progress))
+    source = f"{setup.bars.source}; {', '.join(setup.bars.symbols)}"
+    return replace(result, sentences=[*result.sentences, source])

@@ -8,37 +8,30 @@ real one would.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("marketsimulator.backtest", __doc__, settings="backtest", hydra=True)
+    start("marketsimulator.backtest")
 
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from execution.records import Run
 from execution.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of
+from foundation.command import Result
 from foundation.errors import InputError
-from foundation.progress import ProgressBar
+from foundation.terminal import show_parts, terminal
 from marketsimulator.results.summary import (
     BUY_AND_HOLD,
     RANDOM_WALK,
     Results,
-    print_results,
-    write_results,
+    result_files,
+    result_parts,
 )
 from marketsimulator.results.trials import UNCOUNTED, check_ledger, enter
 from marketsimulator.runs.buy_and_hold import BuyAndHold
@@ -46,7 +39,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import KeptCorrelations
-from trainingdata.coverage import print_coverage
+from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
 
 log = logging.getLogger("marketsimulator")
@@ -125,37 +118,17 @@ def _run_configured(
     return simulate_trading(settings, bars, begin, name, trader, progress, level)
 
 
-def run_command(
-    compose: Callable[[], DictConfig],
-    output: Path | None = None,
-    naming: AbstractContextManager[None] | None = None,
-) -> None:
-    """Compose, run, write and print, as both command lines do; wrong input ends with exit code 2.
+def run(settings: BacktestSettings, progress: Progress) -> Result:
+    """A backtest, its report and its files."""
+    console = terminal()
 
-    Parameters
-    ----------
-    compose
-        makes the configuration.
-    output
-        the folder for the results, where it is not the one that the settings name.
-    naming
-        in which errors name settings as the user did; none where that was by their keys.
-    """
-    with one_line_errors("nothing was written") as folders, naming or nullcontext():
-        if output is not None:
-            folders.append(output)
-        config = compose()
-        settings = BacktestSettings.of(config)
-        # A folder that cannot be written is refused before the run, not after it.
-        output = output_of(config, "summary.json", output)
-        log_to_file("backtest")
-        with ProgressBar() as progress:
-            results = run_backtest(
-                settings, progress, lambda bars: print_coverage(bars, settings.start, settings.end)
-            )
-        summary = results.summary()
-        write_results(results, summary, output)
-    print_results(summary, results.seconds, output)
+    def show(bars: Bars) -> None:
+        show_parts(console, coverage_parts(bars, settings.start, settings.end))
+
+    results = run_backtest(settings, progress, show)
+    summary = results.summary()
+    table, sentences = result_parts(summary, results.seconds)
+    return Result([table], sentences, result_files(results, summary))
 
 
 def _entered(results: Results) -> Results:
@@ -168,16 +141,3 @@ def _entered(results: Results) -> Results:
     except InputError as error:
         log.warning("%s", error)
         return replace(results, uncounted=UNCOUNTED.format(error))
-
-
-def _run_composed(config: DictConfig) -> None:
-    run_command(lambda: config, Path(HydraConfig.get().runtime.output_dir))
-
-
-def main() -> None:
-    """Hydra entry."""
-    hydra_command("backtest", _run_composed, BacktestSettings.of)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,14 +14,13 @@ The exit code is 0 where everything agrees, 1 where it drifts, and 2 for input t
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("marketsimulator.drift", __doc__, settings="drift", private=True)
+    start("marketsimulator.drift")
 
 import json
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
@@ -35,13 +34,11 @@ from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, strategy_of
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
-from foundation.command import log_to_file, one_line_errors
+from foundation.command import Result
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.errors import InputError
-from foundation.files import check_file, write_whole
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
+from foundation.files import check_file
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
@@ -53,7 +50,7 @@ from marketsimulator.results.drift_orders import (
     simulated_orders,
     slippage,
 )
-from marketsimulator.results.drift_report import Drift, drift_json, print_drift
+from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_sides import SimulatedHours, live_side, simulated_side
 from marketsimulator.results.drift_terms import ZERO, profit_terms
 from marketsimulator.runs.simulate import simulate_trading
@@ -186,7 +183,7 @@ def _refuse_contracts(journal: Path) -> None:
     if holds_contracts(journal.absolute().parent.name):
         raise InputError(
             f"journal: {journal} is of event contracts, which are judged with"
-            f" `python -m event_contracts.paper_report journal={journal}`"
+            f" `python -m event_contracts.compare journal={journal}`"
         )
 
 
@@ -328,6 +325,15 @@ def _decided_anew(
     return decisions, closes
 
 
+@dataclass(frozen=True, slots=True)
+class DriftRequest:
+    """What is compared; file: that the difference is written to, empty for none; json: as text."""
+
+    drift: DriftSettings
+    file: str
+    json: bool
+
+
 def _is_drift(path: Path) -> bool:
     """Whether a file was written by this command."""
     try:
@@ -337,26 +343,23 @@ def _is_drift(path: Path) -> bool:
     return isinstance(content, dict) and {"agrees", "profit", "decisions"} <= content.keys()
 
 
-def main() -> None:
-    """Command line."""
-    with one_line_errors("nothing was written"):
-        config = composed_config("drift", ["trials=null", *sys.argv[1:]])
-        settings = DriftSettings.of(config)
-        output = None if config.output is None else Path(str(config.output)).expanduser()
-        if output is not None:
-            check_file(output, "output", _is_drift, overwrite=may_overwrite(config))
-        log_to_file("drift")
-        with ProgressBar() as progress:
-            drift = measure_drift(settings, progress)
-        text = json.dumps(drift_json(drift), indent=1)
-        if output is not None:
-            write_whole({output.name: lambda file: file.write_text(text + "\n")}, output.parent)
-    if config.json:
-        sys.stdout.write(f"{text}\n")
-    else:
-        print_drift(drift, terminal(160))
-    sys.exit(0 if drift.agrees else 1)
+def read(words: Sequence[str]) -> tuple[DriftRequest, Path | None]:
+    """The settings, and the folder of the file that the difference is written to."""
+    config = composed_config("drift", ["trials=null", *words])
+    settings = DriftSettings.of(config)
+    output = None if config.output is None else Path(str(config.output)).expanduser()
+    if output is not None:
+        check_file(output, "output", _is_drift, overwrite=may_overwrite(config))
+    name = "" if output is None else output.name
+    return DriftRequest(settings, name, bool(config.json)), output and output.parent
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: DriftRequest, progress: Progress) -> Result:
+    """Every difference, as tables or as JSON; exit code 1 where there is one."""
+    drift = measure_drift(settings.drift, progress)
+    text = json.dumps(drift_json(drift), indent=1)
+    return Result(
+        tables=[text] if settings.json else list(drift_parts(drift)),
+        files={settings.file: lambda path: path.write_text(text + "\n")} if settings.file else {},
+        code=0 if drift.agrees else 1,
+    )

@@ -14,16 +14,15 @@ stress.html and stress.json are left in RUN, of an account in outputs/stress-TIM
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("marketsimulator.stress", __doc__, settings="stress", private=True)
+    start("marketsimulator.stress")
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -31,18 +30,18 @@ from typing import Literal
 from omegaconf import DictConfig, OmegaConf
 
 from forecasting.forecast import Progress, silent
-from foundation.command import Parser, is_override, log_to_file, one_line_errors
+from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
 from foundation.earlier_runs import is_of_an_earlier_run
 from foundation.errors import InputError
-from foundation.files import check_file, check_output, write_whole
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
+from foundation.files import check_file, check_output
+from foundation.flags import Parser
+from foundation.settings import setting, settings_class
 from marketsimulator.results.stress_account import account_book
 from marketsimulator.results.stress_book import CHANGEABLE, run_book
 from marketsimulator.results.stress_outcomes import Stress, stress
-from marketsimulator.results.stress_report import print_stress, stress_page
+from marketsimulator.results.stress_report import stress_page, stress_parts
 from marketsimulator.results.stress_scenarios import Scenario, chosen_scenarios
 from marketsimulator.results.stress_settlement import SettlementTerms
 from marketsimulator.results.stress_words import stress_json
@@ -181,33 +180,38 @@ def _output(config: DictConfig, settings: StressSettings, run: Path | None) -> P
     return output
 
 
-def main() -> None:
-    """Command line."""
+@dataclass(frozen=True, slots=True)
+class StressRequest:
+    """What is put under stress, of which run, none being the account, and as which words say."""
+
+    config: DictConfig
+    settings: StressSettings
+    run: Path | None
+    words: Sequence[str]
+
+
+def read(words: Sequence[str]) -> tuple[StressRequest, Path]:
+    """The run's folder among the words, and settings."""
     parser = Parser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
-    words: list[str] = parser.parse_args().words
-    with one_line_errors("nothing was written"):
-        overrides = [word for word in words if is_override(word)]
-        config = composed_config("stress", overrides)
-        settings = StressSettings.of(config)
-        run = named_run(words, settings)
-        output = _output(config, settings, run)
-        log_to_file("stress")
-        with ProgressBar() as progress:
-            found = stressed(config, settings, run, overrides, progress)
-        text = json.dumps(stress_json(found), indent=1, allow_nan=False) + "\n"
-        page = stress_page(found)
-        write_whole(
-            {
-                JSON: lambda path: path.write_text(text, encoding="utf-8"),
-                PAGE: lambda path: path.write_text(page, encoding="utf-8"),
-            },
-            output,
-        )
-    console = terminal(200)
-    print_stress(found, console)
-    console.print(f"Page: {output / PAGE}", soft_wrap=True, highlight=False, markup=False)
+    named: list[str] = parser.parse_args(list(words)).words
+    overrides = [word for word in named if is_override(word)]
+    config = composed_config("stress", overrides)
+    settings = StressSettings.of(config)
+    run = named_run(named, settings)
+    request = StressRequest(config, settings, run, overrides)
+    return request, _output(config, settings, run)
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: StressRequest, progress: Progress) -> Result:
+    """What the book would lose, its page and its figures."""
+    found = stressed(settings.config, settings.settings, settings.run, settings.words, progress)
+    text = json.dumps(stress_json(found), indent=1, allow_nan=False) + "\n"
+    page = stress_page(found)
+    return Result(
+        tables=list(stress_parts(found)),
+        files={
+            JSON: lambda path: path.write_text(text, encoding="utf-8"),
+            PAGE: lambda path: path.write_text(page, encoding="utf-8"),
+        },
+    )

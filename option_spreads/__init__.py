@@ -1,11 +1,38 @@
 """Option spreads: contracts by half-Kelly, the account that sells them, what a year may bring."""
 
+from foundation.registry import Command
+
 # What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
-    "contracts": "option_spreads.contracts",
-    "sell_spreads": "option_spreads.sell",
-    "spread_backtest": "option_spreads.backtest",
-    "monte_carlo": "option_spreads.monte_carlo",
+    "contracts": Command(
+        "option_spreads.contracts",
+        config="autoscaling",
+        interrupted="nothing was sent",
+        private=True,
+    ),
+    "sell_spreads": Command(
+        "option_spreads.sell",
+        config="sell_spreads",
+        interrupted="what is open stays open and is not watched; start again to go on",
+        log="sell_spreads",
+        private=True,
+    ),
+    "spread_backtest": Command(
+        "option_spreads.backtest",
+        config="spreads",
+        output="spreads.json",
+        log="spreads",
+        hydra=True,
+        needs={"matplotlib": "pictures"},
+    ),
+    "monte_carlo": Command(
+        "option_spreads.monte_carlo",
+        config="monte_carlo",
+        output="monte_carlo*.json",
+        log="monte_carlo",
+        hydra=True,
+        needs={"matplotlib": "pictures"},
+    ),
 }
 JOBS = {"spreads": "option_spreads.selling.job"}
 DESKS = {"options": "option_spreads.simulation.desk"}

@@ -13,17 +13,10 @@ profits are that model's, not fills.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command(
-        "option_spreads.backtest",
-        __doc__,
-        settings="spreads",
-        hydra=True,
-        needs={"matplotlib": "pictures"},
-    )
+    start("option_spreads.backtest")
 
 import json
 import logging
@@ -36,15 +29,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from forecasting.forecast import Progress
 from foundation.clock import system_clock
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_with_inner
+from foundation.command import Result
+from foundation.configuration import settings_with_inner
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
-from foundation.files import write_whole
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
+from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
@@ -65,7 +56,6 @@ from option_spreads.simulation.spread_figures import (
 )
 from option_spreads.simulation.spread_report import (
     TOGETHER,
-    WIDTH,
     report_parts,
     report_text,
     trade_table,
@@ -321,16 +311,10 @@ def _run_figures(settings: SpreadSettings, run: SpreadRun) -> dict[str, Any]:
     }
 
 
-def write_results(
-    settings: SpreadSettings, runs: list[SpreadRun], summary: Mapping[str, Any], output: Path
-) -> None:
-    """Write spreads.json, report.txt, equity.png and the files of trades, all of them or none.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
+def result_files(
+    settings: SpreadSettings, runs: list[SpreadRun], summary: Mapping[str, Any]
+) -> dict[str, Callable[[Path], object]]:
+    """What writes spreads.json, report.txt, equity.png and the files of trades."""
     run = runs[-1]
     texts = {
         "spreads.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
@@ -353,7 +337,7 @@ def write_results(
     writers: dict[str, Callable[[Path], object]] = {
         name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
     }
-    write_whole({**writers, "equity.png": partial(write_picture, figure)}, output)
+    return {**writers, "equity.png": partial(write_picture, figure)}
 
 
 def future_remark(last: np.datetime64, now: np.datetime64) -> str:
@@ -366,29 +350,12 @@ def future_remark(last: np.datetime64, now: np.datetime64) -> str:
     )
 
 
-def _run_composed(config: DictConfig) -> None:
-    with one_line_errors("nothing was written") as folders:
-        output = Path(str(config.output)).expanduser()
-        folders.append(output)
-        settings = SpreadSettings.of(config)
-        days = settings.days()
-        output_of(config, "spreads.json")
-        log_to_file("spreads")
-        with ProgressBar():
-            runs = run_strategies(settings, days)
-            summary = run_summary(settings, runs)
-            write_results(settings, runs, summary, output)
-    console = terminal(WIDTH, highlight=False)
-    for part in report_parts(summary):
-        console.print(part)
-    if remark := future_remark(days.dates[-1], system_clock()):
-        console.print(remark)
-
-
-def main() -> None:
-    """Hydra entry."""
-    hydra_command("spreads", _run_composed, SpreadSettings.of)
-
-
-if __name__ == "__main__":
-    main()
+def run(settings: SpreadSettings, progress: Progress) -> Result:
+    """What selling came to, in tables, files and a picture."""
+    del progress  # nothing is counted: its bar only moves
+    days = settings.days()
+    runs = run_strategies(settings, days)
+    summary = run_summary(settings, runs)
+    remark = future_remark(days.dates[-1], system_clock())
+    files = result_files(settings, runs, summary)
+    return Result(list(report_parts(summary)), [remark] if remark else [], files)

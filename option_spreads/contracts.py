@@ -9,22 +9,22 @@ Settings are those of configs/autoscaling.yaml, under its usual names, there or 
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("option_spreads.contracts", __doc__, settings="autoscaling", private=True)
+    start("option_spreads.contracts")
 
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 
-from foundation.command import Parser, is_override, one_line_errors
+from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
-from foundation.terminal import terminal
 from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
 from option_spreads.autoscaler.now import (
     account_files,
@@ -120,15 +120,12 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     return settings_of(AutoscalingSettings, composed_config("autoscaling", list(overrides)))
 
 
-def show(mode: str, settings: AutoscalingSettings) -> None:
-    """Print the account and what may be sold of each strategy."""
-    console = terminal()
+def account_result(mode: str, settings: AutoscalingSettings, written: Sequence[str]) -> Result:
+    """The account and what may be sold of each strategy; written: said first."""
     state = account_state(settings, mode)
     statistics, count = size_contracts(state, RISK_ASSUMED, settings)
     # The fifth line is the size for one risk. The table has it for each strategy's own.
     lines = report_lines(state, statistics, count, RISK_ASSUMED, settings.KELLY_FRACTION)
-    for line in lines[:4]:
-        console.print(line, highlight=False, markup=False)
     table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
     table.title = f"{mode.upper()} account, {account_files(settings, mode).folder}"
     for strategy, width in WIDTHS.items():
@@ -138,49 +135,54 @@ def show(mode: str, settings: AutoscalingSettings) -> None:
         table.add_row(
             strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number), count.why
         )
-    console.print(table)
     balance = float(state.certain_balance)
-    cap = settings.MAX_CONTRACTS
-    console.print(
+    advice = (
         f"A balance of ${balance:,.0f} may well carry"
-        f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is {cap}."
+        f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is"
+        f" {settings.MAX_CONTRACTS}."
     )
+    return Result([*written, *lines[:4], table], [advice])
 
 
-def _say_written(mode: str, files: AccountFiles, state: AccountState) -> None:
-    """Print which files were written, and what the account holds by them."""
-    sys.stdout.write(
+def _written_text(mode: str, files: AccountFiles, state: AccountState) -> str:
+    """Which files were written, and what the account holds by them."""
+    return (
         f"Written: {files.folder / BALANCE} and {files.folder / TRADES}; {mode.upper()} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
-        f" {counted(len(state.results), 'trade')}.\n"
+        f" {counted(len(state.results), 'trade')}."
     )
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = Parser()
-    parser.add_argument("words", nargs="*", metavar="init|recover|PAPER|LIVE|key=value")
-    arguments = parser.parse_args().words
-    overrides = [word for word in arguments if is_override(word)]
-    words = [word for word in arguments if not is_override(word)]
-    modes = [word for word in words if word.upper() in ("PAPER", "LIVE")]
-    tasks = [word for word in words if word in ("init", "recover")]
-    with one_line_errors("nothing was sent"):
-        for word in words:
-            if word not in (*modes, *tasks):
-                raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
-        if len(modes) > 1 or len(tasks) > 1:
-            raise InputError(f"{' '.join(words)}: one account and one task at a time")
-        settings = autoscaling_settings(*overrides)
-        mode = (modes or ["PAPER"])[0]
-        files = account_files(settings, mode)
-        if tasks == ["init"]:
-            files.initialise()
-            _say_written(mode, files, files.read())
-        elif tasks == ["recover"]:
-            _say_written(mode, files, files.recover())
-        show(mode, settings)
+@dataclass(frozen=True, slots=True)
+class AccountRequest:
+    """An account, `PAPER` or `LIVE`, and its task: `init`, `recover`, or none."""
+
+    mode: str
+    task: str
+    settings: AutoscalingSettings
 
 
-if __name__ == "__main__":
-    main()
+def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
+    """One account and one task among the words, and settings."""
+    named = [word for word in words if not is_override(word)]
+    modes = [word for word in named if word.upper() in ("PAPER", "LIVE")]
+    tasks = [word for word in named if word in ("init", "recover")]
+    for word in named:
+        if word not in (*modes, *tasks):
+            raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
+    if len(modes) > 1 or len(tasks) > 1:
+        raise InputError(f"{' '.join(named)}: one account and one task at a time")
+    settings = autoscaling_settings(*(word for word in words if is_override(word)))
+    return AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings), None
+
+
+def run(settings: AccountRequest) -> Result:
+    """Do the task, and show the account."""
+    files = account_files(settings.settings, settings.mode)
+    written = []
+    if settings.task == "init":
+        files.initialise()
+        written = [_written_text(settings.mode, files, files.read())]
+    elif settings.task == "recover":
+        written = [_written_text(settings.mode, files, files.recover())]
+    return account_result(settings.mode, settings.settings, written)

@@ -16,34 +16,23 @@ day make likely, those of `trades` among them; with `trades`, months after its l
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command(
-        "option_spreads.monte_carlo",
-        __doc__,
-        settings="monte_carlo",
-        hydra=True,
-        needs={"matplotlib": "pictures"},
-    )
+    start("option_spreads.monte_carlo")
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.table import Table
 
+from forecasting.forecast import Progress
 from foundation.clock import system_clock
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of
+from foundation.command import Result
 from foundation.counts import counted, usd
 from foundation.errors import InputError
-from foundation.files import write_whole
-from foundation.progress import ProgressBar
-from foundation.terminal import terminal
 from option_spreads.simulation.account_check import (
     Month,
     account_months,
@@ -63,24 +52,17 @@ from option_spreads.simulation.resampling import UNIT, AccountPaths
 from option_spreads.simulation.spread_report import figure_table
 from option_spreads.simulation.trade_sample import TradeSample, read_flows, read_sample
 
+CHECKED = "monte_carlo_check.json"
 
-def write_results(
-    sample: TradeSample,
-    settings: MonteCarloSettings,
-    sets: Mapping[str, AccountPaths],
-    output: Path,
+
+def paths_content(
+    sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
-    """Write monte_carlo.json and monte_carlo.png, each whole; the content of the JSON.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
+    """The content of monte_carlo.json."""
     figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
     rules = settings.rules
-    content = {
+    return {
         "trades": {
             "file": settings.trades,
             "n": len(sample.results),
@@ -102,6 +84,16 @@ def write_results(
         "warnings": doubts(sample, figures, rules.STARTING_CAPITAL, rules.MAX_CONTRACTS),
         **figures,
     }
+
+
+def result_files(
+    content: Mapping[str, Any],
+    sample: TradeSample,
+    settings: MonteCarloSettings,
+    sets: Mapping[str, AccountPaths],
+) -> dict[str, Callable[[Path], object]]:
+    """What writes monte_carlo.json and monte_carlo.png."""
+    rules = settings.rules
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     name = "trades" if settings.trades is None else Path(settings.trades).name
     heading = (
@@ -109,15 +101,13 @@ def write_results(
         f" {counted(settings.days, 'day')}, seed {settings.seed}"
     )
     figure = runs_figure(heading, sets, float(rules.floor), rules.DRAWDOWN_HALT_PCT)
-    writers: dict[str, Callable[[Path], object]] = {
+    return {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: write_picture(figure, path),
     }
-    write_whole(writers, output)
-    return content
 
 
-def _print_figures(content: Mapping[str, Any], output: Path) -> None:
+def _figures_table(content: Mapping[str, Any]) -> Table:
     sets = ("iid", "block", "stress")
     title = (
         f"{counted(content['runs'], 'run')} of {counted(content['days'], 'day')},"
@@ -125,13 +115,7 @@ def _print_figures(content: Mapping[str, Any], output: Path) -> None:
         f" seed {content['seed']}"
     )
     above = content["above"]
-    console = terminal()
-    console.print(figure_table(title, {name: _figure_texts(content[name], above) for name in sets}))
-    console.print(content["limits_of_resampling"], highlight=False)
-    for warning in content["warnings"]:
-        console.print(f"Warning: {warning}", highlight=False, markup=False)
-    files = f"{output / 'monte_carlo.json'}, {output / 'monte_carlo.png'}"
-    console.print(files, soft_wrap=True, highlight=False)
+    return figure_table(title, {name: _figure_texts(content[name], above) for name in sets})
 
 
 def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, str]:
@@ -161,18 +145,13 @@ def _figure_texts(figures: Mapping[str, Any], above: float | None) -> dict[str, 
     }
 
 
-def _check_account(
-    config: DictConfig, settings: MonteCarloSettings, file: str, output: Path
-) -> None:
-    """Write and print the months of an account and their bands."""
+def _check_account(settings: MonteCarloSettings, file: str) -> Result:
+    """The months of an account and their bands."""
     now = system_clock()
     account = read_flows(Path(file).expanduser(), now, "check")
     named = settings.trades
     known = [] if named is None else read_flows(Path(named).expanduser(), now)
-    output_of(config, "monte_carlo_check.json")
-    log_to_file("monte_carlo")
-    with ProgressBar():
-        months = account_months(account, known, settings)
+    months = account_months(account, known, settings)
     both = trades_in_both(account, known)
     content = {
         "check": file,
@@ -185,51 +164,41 @@ def _check_account(
         **check_content(months),
     }
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    write_whole({"monte_carlo_check.json": lambda path: path.write_text(text)}, output)
-    _print_months(months, content, output / "monte_carlo_check.json")
+    outside = [month.words for month in months if month.place != "within"]
+    place = str(Path(settings.output) / CHECKED)
+    return Result(
+        [_months_table(months)],
+        [content["verdict"], content["learned_from"], *outside, place],
+        {CHECKED: lambda path: path.write_text(text)},
+    )
 
 
-def _print_months(months: Sequence[Month], content: Mapping[str, Any], file: Path) -> None:
+def _months_table(months: Sequence[Month]) -> Table:
     columns = ("month", "trades", "result", "5 %", "median", "95 %", "learned from", "place")
     table = Table(*columns)
     for month in months:
         band = ("", "", "") if month.band is None else map(usd, month.band)
         counts = str(month.trades), usd(month.result), *band, str(month.learned)
         table.add_row(month.month, *counts, month.place or "no band")
-    console = terminal()
-    console.print(table)
-    outside = (month.words for month in months if month.place != "within")
-    for line in (content["verdict"], content["learned_from"], *outside):
-        console.print(line, highlight=False, markup=False)
-    console.print(str(file), soft_wrap=True, highlight=False)
+    return table
 
 
-def _run_composed(config: DictConfig) -> None:
-    with one_line_errors("nothing was written") as folders:
-        output = Path(str(config.output)).expanduser()
-        folders.append(output)
-        settings = MonteCarloSettings.of(config)
-        if settings.check is not None:
-            _check_account(config, settings, settings.check, output)
-            return
-        if settings.trades is None:
-            raise InputError(
-                "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv,"
-                " or check=FILE.csv for the months of an account"
-            )
-        sample = read_sample(Path(settings.trades).expanduser(), system_clock())
-        output_of(config, "monte_carlo.json")
-        log_to_file("monte_carlo")
-        with ProgressBar():
-            paths = simulate_accounts(sample, settings)
-            content = write_results(sample, settings, paths, output)
-    _print_figures(content, output)
-
-
-def main() -> None:
-    """Hydra entry."""
-    hydra_command("monte_carlo", _run_composed, MonteCarloSettings.of)
-
-
-if __name__ == "__main__":
-    main()
+def run(settings: MonteCarloSettings, progress: Progress) -> Result:
+    """What a year may bring, or how an account's months lie in their bands."""
+    del progress  # nothing is counted: its bar only moves
+    if settings.check is not None:
+        return _check_account(settings, settings.check)
+    if settings.trades is None:
+        raise InputError(
+            "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv,"
+            " or check=FILE.csv for the months of an account"
+        )
+    sample = read_sample(Path(settings.trades).expanduser(), system_clock())
+    sets = simulate_accounts(sample, settings)
+    content = paths_content(sample, settings, sets)
+    files = result_files(content, sample, settings, sets)
+    warnings = [f"Warning: {warning}" for warning in content["warnings"]]
+    places = ", ".join(str(Path(settings.output) / name) for name in files)
+    return Result(
+        [_figures_table(content)], [content["limits_of_resampling"], *warnings, places], files
+    )

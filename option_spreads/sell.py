@@ -14,19 +14,18 @@ It is the loop of `trade_stock_e2e.py` with the one job `spreads`.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("option_spreads.sell", __doc__, settings="sell_spreads", private=True)
+    start("option_spreads.sell")
 
 import os
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from execution.live.accounts import SPREADS
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from foundation.command import log_to_file, one_line_errors
 from foundation.compose import composed_config
 from foundation.supervisor import Supervisor
 from option_spreads.selling.settings import SellingSettings
@@ -72,13 +71,18 @@ def sell(words: Sequence[str], keys: Keys) -> None:
             loop.run()
 
 
-def main() -> None:
-    """Command line: Hydra overrides of configs/sell_spreads.yaml."""
-    told = "what is open stays open and is not watched; start again to go on"
-    with one_line_errors(told):
-        log_to_file("sell_spreads")
-        sell(sys.argv[1:], Keys.of(os.environ))
+@dataclass(frozen=True, slots=True)
+class SellingRequest:
+    """Overrides of configs/sell_spreads.yaml, which a restart reads again."""
+
+    words: tuple[str, ...]
 
 
-if __name__ == "__main__":
-    main()
+def read(words: Sequence[str]) -> tuple[SellingRequest, None]:
+    """The words, as they are."""
+    return SellingRequest(tuple(words)), None
+
+
+def run(settings: SellingRequest) -> None:
+    """Sell until it is told to stop."""
+    sell(settings.words, Keys.of(os.environ))

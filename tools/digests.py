@@ -131,7 +131,7 @@ def sweep(place: Place) -> None:
     """Variants over the same forecasts."""
     vary = "vary={limits.symbol_cap:[0.3,0.6],sizing.fraction:[0.25,1.0]}"
     words = (place.bars, "forecaster=ewma", *QUARTER, vary, "output=out")
-    place.done("run", "-m", "marketsimulator.sweep", *words)
+    place.done("run", "-m", "marketsimulator.compare", "strategies=[kelly_50]", *words)
 
 
 def monte_carlo(place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foundation.lazy import public
+from foundation.registry import Command
 
 if TYPE_CHECKING:
     from trainingdata.bars import Bars as Bars
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from trainingdata.source import DataSettings as DataSettings
     from trainingdata.source import load_bars as load_bars
     from trainingdata.synthetic import SyntheticMarket as SyntheticMarket
+
+COMMANDS = {
+    "download": Command(
+        "trainingdata.download",
+        config="live",
+        interrupted="what was written stays; run again to go on",
+        log="download",
+    ),
+    "build_correlation_matrix_from_csvs": Command(
+        "trainingdata.build_correlation_matrix_from_csvs"
+    ),
+}
 
 __getattr__, __dir__, __all__ = public(
     __name__,

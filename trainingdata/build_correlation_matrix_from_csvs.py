@@ -20,12 +20,13 @@ symbol's bars were, which symbols move together, how much each moves.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("trainingdata.build_correlation_matrix_from_csvs", __doc__)
+    start("trainingdata.build_correlation_matrix_from_csvs")
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,10 @@ import numpy as np
 from rich.table import Table
 
 from foundation.arrays import Array
-from foundation.command import Parser, one_line_errors
+from foundation.command import Result
 from foundation.errors import InputError
 from foundation.files import check_file
-from foundation.terminal import terminal
+from foundation.flags import Parser
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.confirmation import confirmed
@@ -162,8 +163,8 @@ def _volatility(hourly: Array, daily: Array) -> dict[str, float | None]:
     }
 
 
-def show(built: BuiltMatrix, files: tuple[Path, Path]) -> None:
-    """Print what the data are worth, what moves together, and where the files are."""
+def _parts(built: BuiltMatrix) -> tuple[Table, list[str]]:
+    """What the data are worth, and what moves together."""
     facts = built.facts
     table = Table(
         "symbol",
@@ -186,24 +187,20 @@ def show(built: BuiltMatrix, files: tuple[Path, Path]) -> None:
             _percent(moves["annual"]),
             _percent(moves["worst_session"]),
         )
-    console = terminal()
-    console.print(table)
     together = [" ".join(group) for group in facts["clusters"] if len(group) > 1]
     groups = "; ".join(together) or "none"
-    console.print(
-        f"Together (average correlation ≥ {facts['threshold']:g}): {groups}", soft_wrap=True
-    )
+    sentences = [f"Together (average correlation ≥ {facts['threshold']:g}): {groups}"]
     if facts["repaired"]:
         smallest = facts["smallest_eigenvalue_before_repair"]
-        console.print(f"Repaired: the smallest eigenvalue was {smallest:.2e}.")
-    console.print(f"{files[0]}\n{files[1]}", soft_wrap=True, highlight=False)
+        sentences.append(f"Repaired: the smallest eigenvalue was {smallest:.2e}.")
+    return table, sentences
 
 
 def _percent(share: float | None) -> str:
     return "n/a" if share is None else f"{share:.1%}"
 
 
-def _arguments() -> argparse.Namespace:
+def _parser() -> Parser:
     parser = Parser()
     parser.add_argument("--input", nargs="+", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
@@ -213,7 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--symbols", nargs="+")
     parser.add_argument("--zone")
     parser.add_argument("--overwrite", action="store_true")
-    return parser.parse_args()
+    return parser
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
@@ -231,28 +228,29 @@ def _is_matrix(path: Path) -> bool:
     return True
 
 
-def main() -> None:
-    """Command line."""
-    with one_line_errors("nothing was written"):
-        flags = _arguments()
-        # Before the work: a path that cannot be used would lose it.
-        refuse_pickle(flags.output, "--output")
-        _refuse_other_files(flags.output, overwrite=flags.overwrite)
-        if flags.lookback < 2:
-            raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
-        if not 0 < flags.threshold <= 1:
-            raise InputError(f"--threshold: {flags.threshold} is outside 0 … 1")
-        unzoned = Unzoned(flags.zone, "--zone")
-        end = instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
-        places = [place.expanduser() for place in flags.input]
-        bars = confirmed(read_bars(places, flags.symbols, end=end, unzoned=unzoned))
-        estimator = CorrelationEstimator(
-            hourly_window=max(2, flags.lookback * 25 // 6), session_window=flags.lookback
-        )
-        built = build(bars, estimator, flags.threshold)
-        files = write_correlation(built.matrix, built.facts, flags.output)
-    show(built, files)
+def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
+    """The flags, before the work: a path that cannot be used would lose it."""
+    flags = _parser().parse_args(list(words))
+    refuse_pickle(flags.output, "--output")
+    _refuse_other_files(flags.output, overwrite=flags.overwrite)
+    if flags.lookback < 2:
+        raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
+    if not 0 < flags.threshold <= 1:
+        raise InputError(f"--threshold: {flags.threshold} is outside 0 … 1")
+    flags.zone = Unzoned(flags.zone, "--zone")
+    flags.as_of = instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
+    return flags, None
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: argparse.Namespace) -> Result:
+    """Build the matrix, write it, and say what its data are worth."""
+    places = [place.expanduser() for place in settings.input]
+    read = read_bars(places, settings.symbols, end=settings.as_of, unzoned=settings.zone)
+    lookback = settings.lookback
+    estimator = CorrelationEstimator(
+        hourly_window=max(2, lookback * 25 // 6), session_window=lookback
+    )
+    built = build(confirmed(read), estimator, settings.threshold)
+    files = write_correlation(built.matrix, built.facts, settings.output)
+    table, sentences = _parts(built)
+    return Result([table], [*sentences, *map(str, files)])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import RenderableType
 from rich.table import Table
 
-from foundation.terminal import terminal
 from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import instant, utc_text
 from trainingdata.sessions import bars_ended, nth_bar_end_after, started_at
@@ -133,24 +132,20 @@ def _first(symbols: list[str]) -> str:
     return f"{', '.join(symbols[:_NAMED])}{more} {'has' if len(symbols) == 1 else 'have'} bars"
 
 
-def print_coverage(bars: Bars, start: str | None = None, end: str | None = None) -> None:
-    """Print what is in doubt of files, what was read of them, and what of a range the bars lack.
+def coverage_parts(
+    bars: Bars, start: str | None = None, end: str | None = None
+) -> Iterator[RenderableType]:
+    """What is in doubt of files, what was read of them, and what of a range the bars lack.
 
     start, end: of the range, as a run's settings have them.
     """
-    on_terminal = sys.stdout.isatty()
-    console = terminal()
-    lines: list[str] = []
     if bars.origins:
-        for doubt in bars.doubts:
-            console.print(f"In doubt: {doubt}", soft_wrap=not on_terminal, highlight=False)
+        yield from (f"In doubt: {doubt}" for doubt in bars.doubts)
         rows = coverage(bars)
-        console.print(_table(rows))
-        lines += _grouped((note, row) for row in rows for note in _notes(row))
-        lines.append(_MEANING)
-    for line in (*lines, *clipped(bars, start, end)):
-        # A file or a pipe gets a line whole; on a terminal it is broken between words.
-        console.print(line, soft_wrap=not on_terminal, highlight=False)
+        yield _table(rows)
+        yield from _grouped((note, row) for row in rows for note in _notes(row))
+        yield _MEANING
+    yield from clipped(bars, start, end)
 
 
 def _table(rows: Iterable[Coverage]) -> Table:

@@ -16,14 +16,14 @@ APCA_API_SECRET_KEY, and coins need none.
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("trainingdata.download", __doc__, settings="live")
+    start("trainingdata.download")
 
 import os
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,13 @@ from omegaconf import OmegaConf
 
 from foundation.arrays import Array, Instants
 from foundation.clock import system_clock
-from foundation.command import Parser, is_override, log_to_file, one_line_errors
+from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.files import check_output, staged_file
-from foundation.progress import ProgressBar
+from foundation.flags import Parser
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys, say_unread_address
@@ -156,43 +156,63 @@ def _write(path: Path, item: Instrument, times: Instants, values: Array) -> None
         raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
 
 
-def main() -> None:
-    """Command line."""
-    parser = Parser()
+@dataclass(frozen=True, slots=True)
+class DownloadSettings:
+    """What is loaded, from where, and into which folder.
+
+    symbols: names.
+    start, end: instants.
+    broker: the venue.
+    data: feed and adjustment.
+    folder: of the files.
+    """
+
+    symbols: tuple[str, ...]
+    start: np.datetime64
+    end: np.datetime64
+    broker: BrokerSettings
+    data: DataSettings
+    folder: Path
+
+
+def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
+    """What flags and settings say; the folder is checked."""
+    parser = Parser(settings=True)
     parser.add_argument("--symbols", nargs="+", required=True)
     parser.add_argument("--start", required=True)
     parser.add_argument("--end")
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    flags = parser.parse_intermixed_args()
+    flags = parser.parse_intermixed_args(list(words))
     # --symbols takes every word after it, the overrides, too.
-    words = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
-    symbols = [word for word in flags.symbols if not is_override(word)]
-    parser.refuse_others(words)
-    with one_line_errors("what was written stays; run again to go on") as folders:
-        config = composed_config("live", words)
-        broker = settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker)
-        source = settings_of(DataSettings, config.data)
-        start = instant(flags.start, name="--start")
-        now = system_clock()
-        end = now
-        if flags.end:
-            end = min(instant(flags.end, name="--end", end_of_day=True), now)
-        if start >= end:
-            raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
-        check_output(flags.output, "*.parquet", overwrite=may_overwrite(config))
-        folders.append(flags.output)
-        log_to_file("download")
-        with ProgressBar() as progress:
-            stocks = any(not is_coin(symbol) for symbol in symbols)
-            keys = Keys.of(os.environ) if stocks else None
-            if keys is not None:
-                say_unread_address(keys, broker)
-            data = MarketData(broker, keys, source.feed, source.adjustment)
-            counts = download(data, symbols, start, end, flags.output, progress)
-    for symbol, count in counts.items():
-        sys.stdout.write(f"{flags.output / f'{symbol}.parquet'}: {counted(count, 'bar')}\n")
+    overrides = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
+    parser.refuse_others(overrides)
+    config = composed_config("live", overrides)
+    start = instant(flags.start, name="--start")
+    end = now = system_clock()
+    if flags.end:
+        end = min(instant(flags.end, name="--end", end_of_day=True), now)
+    if start >= end:
+        raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
+    check_output(flags.output, "*.parquet", overwrite=may_overwrite(config))
+    settings = DownloadSettings(
+        symbols=tuple(word for word in flags.symbols if not is_override(word)),
+        start=start,
+        end=end,
+        broker=settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker),
+        data=settings_of(DataSettings, config.data),
+        folder=flags.output,
+    )
+    return settings, flags.output
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: DownloadSettings, progress: Progress) -> Result:
+    """Bring the files up to the end."""
+    stocks = any(not is_coin(symbol) for symbol in settings.symbols)
+    keys = Keys.of(os.environ) if stocks else None
+    if keys is not None:
+        say_unread_address(keys, settings.broker)
+    data = MarketData(settings.broker, keys, settings.data.feed, settings.data.adjustment)
+    span = settings.start, settings.end
+    counts = download(data, settings.symbols, *span, settings.folder, progress)
+    files = {settings.folder / f"{symbol}.parquet": count for symbol, count in counts.items()}
+    return Result(sentences=[f"{file}: {counted(count, 'bar')}" for file, count in files.items()])

@@ -12,7 +12,6 @@ from execution.live.page_words import number
 from foundation.counts import counted
 from marketsimulator.results.significance import LEVEL, SHORTEST
 
-NAME = "comparison"  # of the report's files
 HEADS = ("growth", "profit, USD", "Sharpe", "deflated", "orders", "fills", *SIZE_HEADS)
 
 
@@ -20,7 +19,6 @@ def report_of(comparison: Comparison) -> SizeReport:
     """The answers, a row a policy, and the sizes of each."""
     standings = comparison.standings
     return SizeReport(
-        name=NAME,
         title="Policies over the same held-out sessions",
         source=comparison.held_out.source,
         sentences=_sentences(comparison),

@@ -13,11 +13,9 @@ from rich.table import Table
 from event_contracts.trading.position_sizes import PositionSizeMetrics
 from event_contracts.trading.size_section import SIZE_MACRO, SIZE_STYLE, SizeView
 from foundation.charts import CHART_MACRO, CHART_STYLE
-from foundation.files import write_whole
+from foundation.command import Result
 from foundation.page import render_page
-from foundation.terminal import terminal
 
-WIDTH = 200  # characters of a terminal's line
 SIZE_HEADS = ("winning size", "losing size", "size, profit", "largest", "changes")
 
 _TEMPLATE = (
@@ -55,7 +53,6 @@ _TEMPLATE = (
 class SizeReport:
     """What is said of several ways to play the same.
 
-    name: of its files.
     title: of its page.
     source: what was played, in words.
     sentences: what was found.
@@ -66,7 +63,6 @@ class SizeReport:
     content: everything but the plots, as JSON writes it.
     """
 
-    name: str
     title: str
     source: str
     sentences: tuple[str, ...]
@@ -80,26 +76,18 @@ class SizeReport:
         """One self-contained page."""
         return render_page(_TEMPLATE, report=self)
 
-    def write(self, output: Path) -> None:
-        """Write the JSON file and the page into a folder, each whole."""
-        text = json.dumps(self.content, indent=1, allow_nan=False) + "\n"
-        page = self.page()
-        writers: dict[str, Callable[[Path], object]] = {
-            f"{self.name}.json": lambda path: path.write_text(text, encoding="utf-8"),
-            f"{self.name}.html": lambda path: path.write_text(page, encoding="utf-8"),
-        }
-        write_whole(writers, output)
-
-    def show(self, output: Path) -> None:
-        """Print the table, the sentences and the notes; output: where the page lies."""
+    def result(self) -> Result:
+        """The table, the sentences and the notes; the JSON file and the page."""
         table = Table("played", *self.heads, title=self.source)
         for name, cells in self.rows.items():
             table.add_row(name, *cells)
-        console = terminal(WIDTH)
-        console.print(table)
-        page = output / f"{self.name}.html"
-        for line in (*self.sentences, *self.notes, f"Report: {page}"):
-            console.print(line, soft_wrap=True, highlight=False)
+        text = json.dumps(self.content, indent=1, allow_nan=False) + "\n"
+        page = self.page()
+        files: dict[str, Callable[[Path], object]] = {
+            "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+            "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
+        }
+        return Result([table], [*self.sentences, *self.notes], files)
 
 
 def size_cells(sizes: PositionSizeMetrics) -> tuple[str, ...]:

@@ -16,12 +16,11 @@ The account is the one that there is in `data/live`, of several the one that is 
 
 from __future__ import annotations
 
-from foundation.opening import open_command
+from foundation.command import start
 
 if __name__ == "__main__":
-    open_command("execution.live", __doc__, settings="live", private=True)
+    start("execution.live")
 
-import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -57,24 +56,23 @@ from execution.live.accounts import (
 )
 from execution.live.serve import serve
 from foundation.clock import system_clock
-from foundation.command import Parser, one_line_errors
+from foundation.command import Result
 from foundation.counts import counted
 from foundation.database import Database
-from foundation.errors import InputError, shown
+from foundation.errors import InputError
 from foundation.files import put_whole
-from foundation.terminal import terminal
+from foundation.flags import Parser
 from trainingdata.instants import utc_text
 
-WIDTH = 160
 PASSES_SHOWN = 5
 ALERTS_SHOWN = 3
 LATE = 1  # exit code of `status` where the next pass is late
 
 
-def status(path: Path, now: np.datetime64) -> int:
-    """Print what the journal says of its account, and return the exit code.
+def status(path: Path, now: np.datetime64) -> Result:
+    """What the journal says of its account.
 
-    It is `LATE` where the loop has not done what it said that it would do by now.
+    The exit code is `LATE` where the loop has not done what it said that it would do by now.
 
     The file is not read through: that holds up the commits of a loop.
 
@@ -97,10 +95,7 @@ def status(path: Path, now: np.datetime64) -> int:
         until = f"over by {utc_text(expected.over_by)} here"
         was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
-    console = terminal(WIDTH)
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
-    return LATE if late else 0
+    return Result(sentences=lines, code=LATE if late else 0)
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
@@ -152,7 +147,7 @@ def _alert_lines(database: Database) -> Iterator[str]:
         yield f"{utc_text(notice.at)} ALERT {notice.kind}: {notice.text}"
 
 
-def clear(path: Path, kind: HaltKind, by: str) -> None:
+def clear(path: Path, kind: HaltKind, by: str) -> Result:
     """End the halt of a kind, which somebody has looked at.
 
     It ends at the venue's last known time. This machine's clock may be another one, and what came
@@ -171,7 +166,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> None:
                 what = f"what stands: {others}" if others else "none stands"
                 raise InputError(f"{kind}: no such halt stands; {what}")
             ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
-    sys.stdout.write(f"{shown(f'cleared: {ended}')}\n")
+    return Result(sentences=[f"cleared: {ended}"])
 
 
 def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime64:
@@ -180,7 +175,7 @@ def _last_known(halts: Sequence[Halt], mark: AccountMark | None) -> np.datetime6
     return max(instants if mark is None else [*instants, mark.at])
 
 
-def kill(folder: Path, *, flatten: bool) -> None:
+def kill(folder: Path, *, flatten: bool) -> Result:
     """Have the loop stop, cancel what works, and close everything where it is told to.
 
     folder: of the account. Where its orders were last written down elsewhere, both have the file:
@@ -213,7 +208,7 @@ def kill(folder: Path, *, flatten: bool) -> None:
     )
     if flatten and not traded:
         raise InputError(f"{text}; close what is open at the venue")
-    sys.stdout.write(f"{text}.\n")
+    return Result(sentences=[f"{text}."])
 
 
 def _put_kill_file(folder: Path, content: str) -> Path:
@@ -229,7 +224,7 @@ def _put_kill_file(folder: Path, content: str) -> Path:
 
 
 def _parsed(arguments: list[str]) -> Namespace:
-    parser = Parser(example="python -m execution.live status")
+    parser = Parser()
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
     parser.add_argument("--account")
     # A command that is not given one of them keeps what stood before it.
@@ -248,20 +243,19 @@ def _parsed(arguments: list[str]) -> Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Command line."""
-    with one_line_errors("nothing was changed"):
-        words = _parsed(sys.argv[1:])
-        folder = account_folder(words.folder, words.account)
-        if words.command == "serve":
-            serve(folder, words.port)
-        elif words.command == "kill":
-            kill(folder, flatten=words.flatten)
-        elif words.command == "clear":
-            clear(journal_in(traded_folder(folder.absolute())), words.kind, words.by)
-        else:
-            sys.exit(status(journal_in(folder), system_clock()))
+def read(words: Sequence[str]) -> tuple[Namespace, None]:
+    """What the words ask for."""
+    return _parsed(list(words)), None
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: Namespace) -> Result | None:
+    """Ask or tell the account."""
+    folder = account_folder(settings.folder, settings.account)
+    if settings.command == "serve":
+        serve(folder, settings.port)
+        return None
+    if settings.command == "kill":
+        return kill(folder, flatten=settings.flatten)
+    if settings.command == "clear":
+        return clear(journal_in(traded_folder(folder.absolute())), settings.kind, settings.by)
+    return status(journal_in(folder), system_clock())

@@ -43,7 +43,7 @@ from foundation.command import Ended
 from foundation.connection_words import connection_words
 from foundation.counts import counted
 from foundation.errors import BrokerError, InputError
-from foundation.files import OVERWRITE, check_output, write_run
+from foundation.files import OVERWRITE, check_output, run_files, write_whole
 from foundation.progress import ProgressBar
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -271,7 +271,7 @@ class Records:
             "equity.parquet": equity.to_parquet,
             "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8"),
         }
-        write_run({**writers_of(run), **files}, self.output, REPLAY_FILE, figures)
+        write_whole(run_files({**writers_of(run), **files}, REPLAY_FILE, figures), self.output)
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
             say_aside(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")

@@ -8,13 +8,14 @@ from foundation.errors import InputError, nearest
 from foundation.overrides import is_override
 
 PREVIEW = "preview"
+QUANTITY = "quantity"
 ELSEWHERE = ("status", "clear", "kill", "serve")  # words of `python -m execution.live`
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:
     """Hydra overrides for the command line's words; one that is no setting is refused."""
     words = []
-    for word in arguments:
+    for word in arguments[3:] if is_quantity(arguments) else arguments:
         if word == PREVIEW:
             continue
         if not is_override(word):
@@ -27,10 +28,15 @@ def words_of(arguments: Sequence[str]) -> list[str]:
     return [*words, "mode=dry", "account.source=venue"] if PREVIEW in arguments else words
 
 
+def is_quantity(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for one symbol's quantity: `quantity SYMBOL PRICE`."""
+    return list(arguments[:1]) == [QUANTITY]
+
+
 def _hint(word: str) -> str:
-    match = nearest(word, (PREVIEW, *ELSEWHERE))
-    if match == PREVIEW:
-        return f"; did you mean {PREVIEW}?"
+    match = nearest(word, (PREVIEW, QUANTITY, *ELSEWHERE))
+    if match in (PREVIEW, QUANTITY):
+        return f"; did you mean {match}?"
     if match:
         return f"; did you mean `python -m execution.live {match}`?"
     return f"; settings are words as key=value, and {PREVIEW} decides and sends nothing"

@@ -13,7 +13,6 @@ import pandas as pd
 
 from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
-from foundation.files import write_whole
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import returns_until_ruin
@@ -225,20 +224,6 @@ def variants_set(
     )
 
 
-def variants_page(settings: BacktestSettings, bars: Bars, table: pd.DataFrame, runs: RunSet) -> str:
-    """The page of a sweep; runs: a row of the table each."""
-    forecaster = settings.forecaster.build(bars.symbols).name
-    columns = [name for name in COLUMNS if name in table]
-    named = table.assign(variant=list(runs.names), sharpe_low=None)
-    return render_comparison(
-        runs,
-        _subtitle(bars),
-        list(map(_heading, columns)),
-        [[_page_cell(row, name) for name in columns] for row in table_rows(named)],
-        warnings=comparison_remarks(settings, bars, named, [forecaster]),
-    )
-
-
 def _subtitle(bars: Bars) -> str:
     return f"{', '.join(bars.symbols)} · {bars.source}"
 
@@ -257,22 +242,15 @@ def comparison_remarks(
     return tuple(notes)
 
 
-def write_comparison(comparison: Comparison, output: Path) -> None:
-    """Write every file into `output`, each put in place whole.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
+def comparison_files(comparison: Comparison) -> dict[str, Callable[[Path], object]]:
+    """What writes each file of a comparison."""
     equity = pd.DataFrame(comparison.equity.T, columns=list(comparison.names))
     equity.insert(0, "at", pd.DatetimeIndex(comparison.at).tz_localize("UTC"))
     page = comparison.page()
     summary = json.dumps(comparison.summary(), indent=1, allow_nan=False) + "\n"
-    writers: dict[str, Callable[[Path], object]] = {
+    return {
         "comparison.parquet": lambda path: comparison.ranked().to_parquet(path, index=False),
         "equity.parquet": lambda path: equity.to_parquet(path, index=False),
         "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
         "comparison.json": lambda path: path.write_text(summary),
     }
-    write_whole(writers, output)

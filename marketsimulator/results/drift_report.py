@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from foundation.cents import to_cents
@@ -104,23 +104,23 @@ def drift_json(drift: Drift) -> dict[str, Any]:
     }
 
 
-def print_drift(drift: Drift, console: Console) -> None:
+def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     """Tables of the profit, the decisions, the orders and the slippage."""
-    _print_profit(drift, console)
+    yield from _profit_parts(drift)
     comparisons = [("simulated from the beginning", drift.whole)]
     if drift.each is not None:
         comparisons.append(("each on the account as journaled", drift.each))
     for name, comparison in comparisons:
-        _print_decisions(name, comparison, console)
-    _print_orders(drift.orders, console)
-    _print_slippage(drift.slippage, console)
+        yield from _decisions_parts(name, comparison)
+    yield from _orders_parts(drift.orders)
+    yield from _slippage_parts(drift.slippage)
     verdict = "No drift." if drift.agrees else "The live account drifts from the simulation."
-    console.print(verdict, highlight=False)
-    console.print(drift.source, soft_wrap=True, highlight=False)
+    yield verdict
+    yield drift.source
 
 
-def _print_profit(drift: Drift, console: Console) -> None:
-    console.print(f"profit, {utc_text(drift.begins)} to {utc_text(drift.ends)}", highlight=False)
+def _profit_parts(drift: Drift) -> Iterator[RenderableType]:
+    yield f"profit, {utc_text(drift.begins)} to {utc_text(drift.ends)}"
     table = Table("USD", "")
     table.columns[0].justify = "right"
     table.add_row(f"{float(drift.live.profit):+,.2f}", "live")
@@ -130,41 +130,41 @@ def _print_profit(drift: Drift, console: Console) -> None:
         if value:
             table.add_row(f"{value:+,.2f}", f"{name}: {MEANINGS[name]}")
     table.add_row(f"{sum(terms.values(), Decimal(0)):+,.2f}", "difference")
-    console.print(table)
+    yield table
     if drift.live.transfers:
         paid = float(drift.live.transfers)
-        console.print(f"Paid in less taken out: {paid:+,.2f} USD, no profit.", highlight=False)
+        yield f"Paid in less taken out: {paid:+,.2f} USD, no profit."
 
 
-def _print_decisions(name: str, comparison: DecisionComparison, console: Console) -> None:
+def _decisions_parts(name: str, comparison: DecisionComparison) -> Iterator[RenderableType]:
     title = f"decisions, {name}: {comparison.equal} of {comparison.compared} instants are equal"
     if not comparison.differences:
-        console.print(title, highlight=False)
+        yield title
         return
     table = Table("instant", "symbol", "field", "live", "simulated", "cause", title=title)
     for each in comparison.differences[:SHOWN]:
         fields = (each.symbol, each.field, each.live, each.simulated)
         table.add_row(utc_text(each.at), *fields, f"{each.cause}: {each.why}")
-    console.print(table)
+    yield table
     counts = ", ".join(f"{count} {cause}" for cause, count in comparison.counts.items())
-    console.print(f"{len(comparison.differences)} differences: {counts}", highlight=False)
+    yield f"{len(comparison.differences)} differences: {counts}"
 
 
-def _print_orders(orders: Sequence[OrderComparison], console: Console) -> None:
+def _orders_parts(orders: Sequence[OrderComparison]) -> Iterator[RenderableType]:
     different = [order for order in orders if order.outcome != "same"]
     title = f"orders: {len(orders) - len(different)} of {len(orders)} are filled the same"
     if not different:
-        console.print(title, highlight=False)
+        yield title
         return
     table = Table("order", "live", "simulated", "later by", "outcome", title=title)
     for order in different[:SHOWN]:
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _filled_text(order.live), _filled_text(order.simulated)
         table.add_row(order.name, live, simulated, _lag_text(order), words)
-    console.print(table)
+    yield table
 
 
-def _print_slippage(rows: Sequence[Slippage], console: Console) -> None:
+def _slippage_parts(rows: Sequence[Slippage]) -> Iterator[RenderableType]:
     if not rows:
         return
     headings = ("symbol", "fills", "charged", "simulated", "realised", "± error")
@@ -172,7 +172,7 @@ def _print_slippage(rows: Sequence[Slippage], console: Console) -> None:
     for row in rows:
         numbers = (row.charged, row.simulated, row.realised, row.error)
         table.add_row(row.symbol, str(row.fills), *(_points(number) for number in numbers))
-    console.print(table)
+    yield table
 
 
 def _points(number: float) -> str:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from foundation.command import one_line_errors
 from foundation.configuration import may_overwrite
 from foundation.errors import InputError
+from foundation.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class ComparePage(Callback):
         # libraries that only the page needs.
         from marketsimulator.results.run_comparison import (
             compare_runs,
-            write_comparison_of_runs,
+            files_of_runs,
         )
         from marketsimulator.results.run_folders import read_run, run_paths
         from marketsimulator.results.run_set import overfitting_text
@@ -47,7 +48,7 @@ class ComparePage(Callback):
         try:
             runs = [read_run(path) for path in run_paths(within)]
             comparison = compare_runs(runs)
-            write_comparison_of_runs(comparison, folder)
+            write_whole(files_of_runs(comparison), folder)
         except InputError as error:
             # The runs are done and stay: what cannot be compared costs them nothing.
             log.warning("no comparison: %s", error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import pandas as pd
 
 from forecasting.forecast import reads_future
 from foundation.counts import counted
-from foundation.files import write_whole
 from foundation.sample_size import allows_annual_figures
 from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
 from marketsimulator.results.metrics import daily_performance, returns_until_ruin
@@ -241,23 +240,15 @@ def _ledger_notes(folders: Sequence[RunFolder]) -> list[str]:
     return notes
 
 
-def write_comparison_of_runs(comparison: RunComparison, output: Path) -> None:
-    """Write `comparison.html` and `comparison.json`, each whole.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
-    page = comparison.page(output)
+def files_of_runs(comparison: RunComparison) -> dict[str, Callable[[Path], object]]:
+    """What writes `comparison.html` and `comparison.json`."""
     text = json.dumps(_plain(comparison.summary()), indent=1, allow_nan=False) + "\n"
-    write_whole(
-        {
-            "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
-            "comparison.json": lambda path: path.write_text(text),
-        },
-        output,
-    )
+    return {
+        "comparison.html": lambda path: path.write_text(
+            comparison.page(path.parent), encoding="utf-8"
+        ),
+        "comparison.json": lambda path: path.write_text(text),
+    }
 
 
 def _plain(value: Any) -> Any:

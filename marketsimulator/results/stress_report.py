@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from foundation.cents import usd_text
@@ -35,20 +36,18 @@ RULES = (
 )
 
 
-def print_stress(found: Stress, console: Console) -> None:
+def stress_parts(found: Stress) -> Iterator[RenderableType]:
     """The worst case, the table of scenarios, losses by symbol, and what a reader should know."""
-    for sentence in (claim(found), consequence(found)):
-        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    yield from (claim(found), consequence(found))
     table = Table(*HEADS, title=held_text(found))
     for column in table.columns[1:5]:
         column.justify = "right"
     for outcome in found.outcomes:
         table.add_row(*_cells(found, outcome))
-    console.print(table)
-    console.print(_by_symbol(found))
-    sources = [f"{o.scenario.name}: {source_text(found, o)}" for o in found.outcomes]
-    for line in (*sources, *remarks(found), RULES):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    yield table
+    yield _by_symbol(found)
+    yield from (f"{o.scenario.name}: {source_text(found, o)}" for o in found.outcomes)
+    yield from (*remarks(found), RULES)
 
 
 def _cells(found: Stress, outcome: Outcome) -> tuple[str, ...]:

@@ -15,9 +15,8 @@ from rich.table import Table
 from execution.records import Run, prior_share, writers_of
 from forecasting.forecast import reads_future
 from foundation.arrays import Array
-from foundation.files import write_run
+from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
-from foundation.terminal import terminal
 from marketsimulator.results.account_figures import (
     contributions,
     costs_by_kind,
@@ -287,16 +286,8 @@ class Results:
         return daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
 
 
-def write_results(results: Results, summary: dict[str, Any], output: Path) -> None:
-    """Write every file into `output`, each put in place whole once all of them exist.
-
-    summary: the results' own.
-
-    Raises
-    ------
-    InputError
-        if the folder cannot be written.
-    """
+def result_files(results: Results, summary: dict[str, Any]) -> dict[str, Callable[[Path], object]]:
+    """What writes each file of a backtest; summary: the results' own."""
     run = results.main
 
     config = yaml.safe_dump(_plain(asdict(results.settings)), sort_keys=False)
@@ -326,30 +317,22 @@ def write_results(results: Results, summary: dict[str, Any], output: Path) -> No
     problems = [(at, problem) for at, problem in unsolved if problem is not None]
     for at, problem in problems[:UNSOLVED]:
         writers[f"unsolved-{compact_text(at)}.npz"] = problem.save
-    write_run(writers, output, SUMMARY, summary)
+    return run_files(writers, SUMMARY, summary)
 
 
-def print_results(summary: dict[str, Any], seconds: float, output: Path) -> None:
-    """The result table, the report's verdict, the remarks, and where the report is."""
+def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
+    """The result table; the report's verdict and the remarks."""
     title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
     table = Table("", title=title)
     for name in column_names(summary):
         table.add_column(name, justify="right")
     for label, cells in format_rows(summary):
         table.add_row(label, *cells)
-    console = terminal()
-    console.print(table)
     found = verdict(summary)
-    console.print(f"{found.claim} {found.rest}", soft_wrap=True, highlight=False, markup=False)
-    if sentence := significance_text(summary):
-        console.print(sentence, soft_wrap=True, highlight=False)
-    for remark in summary["remarks"]:
-        console.print(remark, soft_wrap=True, highlight=False)
+    sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
     regime = REGIMES[summary["margin_regime"]]
-    console.print(f"Prices {summary['prices']}; margin rules: {regime}.", highlight=False)
-    console.print(
-        f"{seconds:.1f} s. Report: {output / 'report.html'}", soft_wrap=True, highlight=False
-    )
+    sentences.append(f"Prices {summary['prices']}; margin rules: {regime}. {seconds:.1f} s.")
+    return table, list(filter(None, sentences))
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foundation.counts import counted, usd
-from foundation.terminal import terminal
+from foundation.terminal import Terminal
 from option_spreads.autoscaler.trades import COLUMNS, csv_of
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.selling import SpreadTrade
@@ -54,7 +54,7 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 def report_text(summary: Mapping[str, Any]) -> str:
     """The text of report.txt."""
     stream = io.StringIO()
-    console = terminal(WIDTH, stream, color_system=None, highlight=False)
+    console = Terminal(WIDTH, file=stream, color_system=None, highlight=False)
     for part in report_parts(summary):
         console.print(part)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"

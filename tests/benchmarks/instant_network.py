@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from forecasting import batch
 from forecasting.chronos2 import forecaster as chronos2
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
+from foundation.command import start
 
 STEPS = np.sqrt(np.arange(1, HORIZON + 1))
 CURVE = np.exp(0.004 * STEPS[:, None] * norm.ppf(LEVELS)).astype(np.float32)
@@ -76,7 +76,7 @@ def main() -> None:
 
     chronos2.Chronos2Forecaster.engine = engine  # type: ignore[assignment, method-assign]
     began = time.perf_counter()
-    batch.main()
+    start("forecasting.batch")
     taken = {
         "seconds": time.perf_counter() - began,
         "processors": time.process_time(),

@@ -82,7 +82,7 @@ def test_a_year_of_500_symbols_is_forecast_kept_calibrated_and_written(
         ("again, a file a month", "months"),
         ("again, a file a month, wide", "wide"),
     ):
-        shape = ["output.shape=wide"] if output == "wide" else []
+        shape = ["shape=wide"] if output == "wide" else []
         taken = timed(tmp_path, *words, f"output={output}", *shape)
         count = 0
         path = tmp_path / output

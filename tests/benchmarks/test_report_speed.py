@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from foundation.compose import composed_config
+from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results import summary
 from marketsimulator.results.report import render_report
-from marketsimulator.results.summary import write_results
+from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import VOLUME, Bars, panel
 from trainingdata.instruments import Kind, instrument
@@ -55,7 +56,7 @@ def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_meg
         return page
 
     monkeypatch.setattr(summary, "render_report", timed)
-    write_results(results, results.summary(), tmp_path)
+    write_whole(result_files(results, results.summary()), tmp_path)
     size = (tmp_path / "report.html").stat().st_size
     print(f"\n{len(results.main.fills):,} fills: {spent[0]:.2f} s of CPU, {size:,} bytes")
     assert len(results.bars.symbols) == 18

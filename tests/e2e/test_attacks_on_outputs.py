@@ -22,15 +22,15 @@ READERS = (
 # A backtest that stops before its first file is written until somebody opens the pipe.
 WAITS = """
 import pathlib, sys
-from foundation import files
-write_whole = files.write_whole
+from foundation import command
+write_whole = command.write_whole
 def late(writers, output, name="output"):
     print("about to write", flush=True)
     pathlib.Path("go").read_text()
     write_whole(writers, output, name)
-files.write_whole = late
-from marketsimulator.backtest import main
-main()
+command.write_whole = late
+from foundation.command import start
+start("marketsimulator.backtest")
 """
 # A backtest that is killed once so many of its files have their names.
 KILLED = """
@@ -45,8 +45,8 @@ def counted(path, target):
         left -= 1
     return replace(path, target)
 pathlib.Path.replace = counted
-from marketsimulator.backtest import main
-main()
+from foundation.command import start
+start("marketsimulator.backtest")
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.backtest_kelly_chronos2 import overrides_of
+from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command

@@ -13,9 +13,10 @@ from event_contracts.compare import ComparisonSettings, compare
 from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
-from forecasting.evaluate import EvaluationSettings, evaluate, write_evaluation
+from forecasting.evaluate import EvaluationSettings, evaluate, evaluation_files
 from forecasting.settings import ForecasterSettings
-from marketsimulator.results.run_comparison import compare_runs, write_comparison_of_runs
+from foundation.files import write_whole
+from marketsimulator.results.run_comparison import compare_runs, files_of_runs
 from marketsimulator.results.run_folders import read_run
 from tests.e2e.chromium import browsing, installed, look_at_all_widths
 from tests.marketsimulator.run_folder_files import write_run
@@ -46,7 +47,8 @@ def page_of_runs(folder: Path, settings_of: Callable[[int], dict[str, Any]]) -> 
         name = f"a-run-with-a-rather-long-name-{k}"
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(folder / name, returns=returns, settings=settings))
-    write_comparison_of_runs(compare_runs([read_run(path) for path in folders]), folder / "out")
+    comparison = compare_runs([read_run(path) for path in folders])
+    write_whole(files_of_runs(comparison), folder / "out")
     return folder / "out" / "comparison.html"
 
 
@@ -63,7 +65,8 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data=DataSettings(start="2024-01-02", end="2024-03-29"),
         forecaster=ForecasterSettings(kind="mix", calibrated=False),
     )
-    write_evaluation(evaluate(settings), folder)
+    evaluation = evaluate(settings)
+    write_whole(evaluation_files(evaluation, evaluation.figures()), folder)
     return folder / "evaluation.html"
 
 

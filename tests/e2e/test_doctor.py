@@ -179,7 +179,7 @@ def test_a_command_line_that_is_wrong_is_one_line_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "limits.cap" in refusal_of(doctor.main, "limits.cap=1")
+    assert "limits.cap" in refusal_of("execution.doctor", "limits.cap=1")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -40,7 +40,7 @@ PORTS = ("8000", "8001")  # that a page names; that of an account's page is its 
 AT_THE_SERVER: Final = ("forecaster=ewma", "broker.url_override={venue}")
 BESIDE: Mapping[str, tuple[str, ...]] = {
     "-m execution.doctor": AT_THE_SERVER,
-    "-m execution.quantity": AT_THE_SERVER,
+    "trade_stock_e2e.py quantity": AT_THE_SERVER,
     "trade_stock_e2e.py preview": AT_THE_SERVER,
     "trade_stock_e2e.py mode=paper": (*AT_THE_SERVER, "cycles=1"),
 }
@@ -49,7 +49,7 @@ INSTEAD: Mapping[str, str] = {
     "-m trainingdata.download": "tests/e2e/test_download.py",
     "-m option_spreads.sell": "tests/e2e/selling_schedule.py",
     "-m marketsimulator.drift": "tests/e2e/test_drift.py",
-    "-m forecasting.train": "tests/forecasting/test_weights.py",
+    "-m tools.train_checkpoint": "tests/forecasting/test_weights.py",
     "-m event_contracts.trade": "tests/e2e/test_trade_kalshi.py",
 }
 ENDS: Mapping[str, set[int]] = {"-m execution.doctor": {0, 1}, "-m execution.live kill": {0, 2}}
@@ -210,7 +210,7 @@ def test_every_command_that_a_page_names_is_there() -> None:
         for module in re.findall(r"python -m ([\w.]+)", path.read_text()):
             named[module] = path.name
     studies = {f"studies.{path.stem}" for path in (ROOT / "studies").glob("*.py")}
-    known = {*COMMANDS.values(), "tools.mutants.measure", *studies}
+    known = {*COMMANDS.values(), "tools.mutants.measure", "tools.train_checkpoint", *studies}
     assert {module: page for module, page in named.items() if module not in known} == {}
 
 

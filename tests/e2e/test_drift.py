@@ -130,7 +130,7 @@ def test_a_journal_of_event_contracts_names_the_command_that_judges_it(tmp_path:
     Database(path).close()
     with pytest.raises(InputError, match="is of event contracts, which are judged with") as told:
         drift_of(path)
-    assert f"`python -m event_contracts.paper_report journal={path}`" in str(told.value)
+    assert f"`python -m event_contracts.compare journal={path}`" in str(told.value)
 
 
 @pytest.mark.slow

@@ -163,13 +163,13 @@ def test_what_was_written_in_a_venues_words_is_posted_in_the_same_words(
 
 @pytest.mark.slow
 def test_earlier_runs_are_explained_compared_and_stressed(tmp_path: Path) -> None:
-    folders = {name: copied(name, tmp_path) for name in ("backtest", "variants", "replay", "sweep")}
+    folders = {name: copied(name, tmp_path) for name in ("backtest", "variants", "replay")}
     for run in (folders["backtest"], folders["replay"]):
         when = ("--symbol", "SYA", "--at", "2024-02-20T15:30Z")
         said = run_command(("-m", "execution.explain", str(run), *when), cwd=tmp_path)
         assert said.returncode == 0, said.stderr
         assert "SYA" in said.stdout
-    words = (str(folders["variants"]), str(folders["backtest"]), "--output", "compared")
+    words = (str(folders["variants"]), str(folders["backtest"]), "output=compared")
     said = run_command(("-m", "marketsimulator.compare", *words), cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     said = run_command(("-m", "marketsimulator.stress", str(folders["backtest"])), cwd=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import pty
@@ -12,97 +13,112 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
 
 from foundation import executed
-from kelly_chronos import COMMANDS
+from foundation.command import _home as command_home
+from foundation.command import about
+from foundation.registry import Command, registered
 from tests.commands import Started, run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = tuple(room for room in executed.ROOMS if room != "foundation")
-EVERY = sorted([*COMMANDS.values(), "marketsimulator.backtest_kelly_chronos2"])
+EVERY: list[Command] = sorted(
+    registered("COMMANDS").values(), key=lambda command: str(command.module)
+)
 MOST_MODULES = 200  # of Python itself, for a help: an interpreter begins with some seventy
-HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf"}
-WITHOUT_SETTINGS = {
-    "execution.explain",
-    "forecasting.cache",
-    "forecasting.train",
-    "marketsimulator.compare",
-    "trainingdata.build_correlation_matrix_from_csvs",
-}
+HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf", "rich"}
+
+START = "start"
+
+every_command = pytest.mark.parametrize("command", EVERY, ids=lambda command: command.module)
 
 
-def source_of(command: str) -> Path:
-    path = ROOT / command.replace(".", "/")
+def source_of(module: str) -> Path:
+    path = ROOT / module.replace(".", "/")
     return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def flags_of(command: str) -> set[str]:
+def flags_of(module: str) -> set[str]:
     """What the command's parser takes."""
-    text = source_of(command).read_text()
+    text = source_of(module).read_text()
     if "add_serving_flags" in text:
         text += (ROOT / "marketsimulator" / "venue" / "serving.py").read_text()
     return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text))
 
 
-def test_the_list_has_every_command_there_is() -> None:
+def test_every_command_is_registered_and_there_are_at_most_23() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     files.append(ROOT / "trade_stock_e2e.py")
-    runs = {
-        path for path in files if '\nif __name__ == "__main__":\n    main()' in path.read_text()
-    }
-    assert runs == {source_of(command) for command in EVERY}
+    starts = {path for path in files if f'\n    {START}("' in path.read_text()}
+    assert starts == {source_of(command.module) for command in EVERY}
+    assert sum(command.listed for command in EVERY) <= 23
 
 
-@pytest.mark.parametrize("command", EVERY)
-def test_a_command_opens_before_it_imports_anything_else(command: str) -> None:
+@every_command
+def test_a_command_starts_before_it_imports_anything_else(command: Command) -> None:
     """So that its word is on the terminal at once, and its help needs no library."""
-    body = ast.parse(source_of(command).read_text()).body
+    body = ast.parse(source_of(command.module).read_text()).body
     guard = next(number for number, node in enumerate(body) if isinstance(node, ast.If))
     before = {node.module for node in body[:guard] if isinstance(node, ast.ImportFrom)}
-    assert before <= {"__future__", "foundation.opening", "execution.live.words"}
+    assert before == {"__future__", "foundation.command"}
     assert not any(isinstance(node, ast.Import) for node in body[:guard])
-    assert ast.unparse(body[guard]).startswith(
-        f"if __name__ == '__main__':\n    open_command('{command}', __doc__"
+    assert ast.unparse(body[guard]) == (
+        f"if __name__ == '__main__':\n    {START}('{command.module}')"
     )
 
 
+@every_command
+def test_a_command_has_what_the_skeleton_asks_of_it(command: Command) -> None:
+    """A `run` whose settings are read from a configuration, or by `read`."""
+    home = import_module(command_home(command.module))
+    parameters = list(inspect.signature(home.run).parameters)
+    assert parameters in (["settings"], ["settings", "progress"])
+    kind = get_type_hints(home.run)["settings"]
+    assert hasattr(home, "read") or (command.config is not None and hasattr(kind, "of"))
+    assert not (command.hydra and hasattr(home, "read"))
+    if command.config is not None:
+        assert (ROOT / "configs" / f"{command.config}.yaml").is_file()
+
+
 @pytest.mark.first_example
-@pytest.mark.parametrize("command", EVERY)
+@every_command
 def test_help_is_quick_and_says_what_the_command_does_with_an_example(
-    command: str, tmp_path: Path
+    command: Command, tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-X", "importtime", str(source_of(command)), "--help"]
+    source = source_of(command.module)
+    words = [sys.executable, "-X", "importtime", str(source), "--help"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "foundation.opening" in loaded
+    assert "foundation.command" in loaded
     assert loaded & HEAVY == set()
     assert len(loaded) < MOST_MODULES
-    docstring = ast.get_docstring(ast.parse(source_of(command).read_text()))
-    assert docstring is not None
-    assert done.stdout.startswith(docstring.splitlines()[0])
-    script = source_of(command).relative_to(ROOT)
-    assert re.search(rf"python (-m {re.escape(command)}|{re.escape(str(script))})\b", done.stdout)
-    assert {flag for flag in flags_of(command) if flag not in done.stdout} == set()
+    assert done.stdout.startswith(about(command.module).splitlines()[0])
+    name = re.escape(command.module)
+    script = re.escape(str(source.relative_to(ROOT)))
+    assert re.search(rf"python (-m {name}|{script})\b", done.stdout)
+    assert {flag for flag in flags_of(command.module) if flag not in done.stdout} == set()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.first_example
-@pytest.mark.parametrize("command", EVERY)
-def test_h_and_cfg_job_answer_and_write_nothing(command: str, tmp_path: Path) -> None:
-    short = run_command(["-m", command, "-h"], cwd=tmp_path)
+@every_command
+def test_h_and_cfg_job_answer_and_write_nothing(command: Command, tmp_path: Path) -> None:
+    short = run_command(["-m", command.module, "-h"], cwd=tmp_path)
     assert (short.returncode, short.stderr) == (0, "")
     assert "--help" in short.stdout
-    shown = run_command(["-m", command, "--cfg", "job"], cwd=tmp_path)
+    shown = run_command(["-m", command.module, "--cfg", "job"], cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
     settings = yaml.safe_load(shown.stdout)
-    assert (settings == {}) == (command in WITHOUT_SETTINGS)
-    assert ("--cfg job" in short.stdout) == (command not in WITHOUT_SETTINGS)
+    assert (settings == {}) == (command.config is None)
+    assert ("--cfg job" in short.stdout) == (command.config is not None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,9 +150,9 @@ def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["execution.quantity", "--cfg", "job", "capitol=5"], "capitol"),
-        (["execution.quantity", "--cfg"], "--cfg"),
-        (["execution.quantity", "--json", "--cfg", "job"], "--json"),
+        (["execution.doctor", "--cfg", "job", "capitol=5"], "capitol"),
+        (["execution.doctor", "--cfg"], "--cfg"),
+        (["execution.doctor", "--json", "--cfg", "job"], "--json"),
     ],
 )
 def test_settings_that_cannot_be_shown_are_one_line(
@@ -197,20 +213,13 @@ def test_a_terminal_has_a_word_before_the_libraries_are_there() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Signals) -> None:
     code = (
-        "import os, sys; from foundation.opening import open_command;"
-        f"open_command('a', 'b'); os.kill(os.getpid(), {int(number)})"
+        "import os, sys; from foundation import command;"
+        f"command._home = lambda name: os.kill(os.getpid(), {int(number)});"
+        f"command.{START}('execution.explain')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 128 + number
     assert done.stderr == "interrupted: nothing had begun\n"
-
-
-@pytest.mark.parametrize("command", EVERY)
-def test_every_command_ends_a_signal_as_it_ends_an_interruption(command: str) -> None:
-    """Which `one_line_errors` and `hydra_command` do."""
-    text = source_of(command).read_text()
-    shared = "from marketsimulator.backtest import run_command"
-    assert "with one_line_errors(" in text or shared in text
 
 
 @pytest.mark.first_example
@@ -240,17 +249,14 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
     [
         ["marketsimulator.backtest", "output=out"],
         ["marketsimulator.backtest_kelly_chronos2", "--output", "out"],
-        ["marketsimulator.sweep", "vary={sizing.fraction: [0.1]}", "output=out"],
-        ["marketsimulator.compare_strategies", "output=out"],
-        ["marketsimulator.compare", "a", "b", "--output", "out"],
+        ["marketsimulator.compare", "output=out"],
+        ["marketsimulator.compare", "a", "b", "output=out"],
         ["marketsimulator.stress", "a", "output=out"],
         ["forecasting.evaluate", "output=out"],
         ["option_spreads.monte_carlo", "trades=trades.csv", "output=out"],
         ["option_spreads.backtest", "output=out"],
         ["event_contracts.compare", "output=out"],
-        ["event_contracts.paper_report", "journal=trades.csv", "output=out"],
         ["event_contracts.train", "output=out"],
-        ["forecasting.train", "--output", "out"],
         ["trainingdata.download", *HISTORY, "--output", "out"],
     ],
     ids=lambda words: words[0],
@@ -266,7 +272,7 @@ def test_an_output_that_holds_something_else_is_refused(words: list[str], tmp_pa
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
     assert HOLDS in line
-    word = "--overwrite" if words[0] in WITHOUT_SETTINGS else "overwrite=true"
+    word = "--overwrite" if words[0] == "forecasting.tune" else "overwrite=true"
     assert line.endswith(f"say {word}")
     assert sorted(tmp_path.rglob("*")) == before
 

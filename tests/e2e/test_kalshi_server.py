@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import requests
 
-from event_contracts import practice_server
 from tests.commands import Started, run_command
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, signed_headers
@@ -92,7 +91,7 @@ def test_a_key_that_cannot_be_written_starts_no_server(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert f"--key-file: {key}" in refusal_of(practice_server.main, "--key-file", key)
+    assert f"--key-file: {key}" in refusal_of("event_contracts.practice_server", "--key-file", key)
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +107,7 @@ def test_settings_that_cannot_be_start_no_server(
     words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert named in refusal_of(practice_server.main, "--key-file", "key.pem", *words)
+    assert named in refusal_of("event_contracts.practice_server", "--key-file", "key.pem", *words)
     assert not list(tmp_path.iterdir())
 
 

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 import requests
 
-import trade_stock_e2e
 from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -535,7 +534,7 @@ def test_a_live_run_that_cannot_be_says_so_in_a_line(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
     monkeypatch.setenv("APCA_API_SECRET_KEY", KEYS.secret)
-    line = refusal_of(trade_stock_e2e.main, *words)
+    line = refusal_of("trade_stock_e2e", *words)
     assert says in line
     assert KEYS.secret not in line
 
@@ -547,7 +546,7 @@ def test_a_live_accounts_keys_send_nothing_to_paper(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("APCA_API_KEY_ID", "AKLIVEKEY")
     monkeypatch.setenv("APCA_API_SECRET_KEY", "s")
-    line = refusal_of(trade_stock_e2e.main, "mode=paper", "symbols=[SYA]", *host)
+    line = refusal_of("trade_stock_e2e", "mode=paper", "symbols=[SYA]", *host)
     assert "it is a live account's, and broker.paper wants a paper one" in line
 
 

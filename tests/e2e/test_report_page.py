@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from foundation.compose import composed_config
+from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import write_results
+from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.chromium import browsing, installed, look_at_all_widths
 
@@ -23,7 +24,7 @@ WORDS = [
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     results = run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
-    write_results(results, results.summary(), folder)
+    write_whole(result_files(results, results.summary()), folder)
     return folder / "report.html"
 
 

@@ -33,7 +33,6 @@ from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.journal.next_pass import NextPassBook
 from execution.journal.notices import NoticeBook
-from execution.live import __main__ as command
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
@@ -635,7 +634,7 @@ def test_the_command_serves_until_it_is_ended(practised: Path) -> None:
 def test_what_cannot_be_served_is_one_line_and_exit_code_2(
     practised: Path, words: list[str]
 ) -> None:
-    line = refusal_of(command.main, "--folder", str(practised.parent), "serve", *words)
+    line = refusal_of("execution.live", "--folder", str(practised.parent), "serve", *words)
     assert words[-1] in line
 
 

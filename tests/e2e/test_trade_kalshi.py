@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from event_contracts import SyntheticMarket, paper_report
+from event_contracts import SyntheticMarket
 from event_contracts import trade as trade_kalshi
 from event_contracts.live.settings import KalshiTradingSettings
 from event_contracts.live.trading import policy_of, trade
+from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.sessions import outcome_of
+from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.connection import KalshiConnection
@@ -139,9 +141,9 @@ def test_on_paper_every_order_is_in_the_journal_and_at_the_venue_once(
     book = IntentBook(Database(path))
     assert not book.undetermined()
     assert {intent.job for intent in book.select("1 = 1")} == {"kalshi"}
-    told = paper_report.paper_report(paper_report.PaperReportSettings(str(path))).content
-    assert told["decisions"] == len(shown)
-    assert sum(told["sizes"].values()) == sum(entry.sent > 0 for entry in entries)
+    report = paper_report(path, 10, EpisodeSettings()).content
+    assert report["decisions"] == len(shown)
+    assert sum(report["sizes"].values()) == sum(entry.sent > 0 for entry in entries)
 
 
 def test_it_trades_until_it_is_told_to_stop(practice: KalshiPractice) -> None:
@@ -164,10 +166,11 @@ def test_a_market_that_settles_ends_the_trading(
     last = records.ticks("RAIN")[-1]
     assert records.spans()["RAIN"].row(last.at) == records.spans()["RAIN"].rows - 1
     assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
-    told = paper_report.paper_report(paper_report.PaperReportSettings(str(path))).content
-    assert told["decisions"] == len(shown) >= 3
-    decided = told["as_decided"]
-    assert decided["orders"] + decided["refused"] == sum(entry.sent > 0 for entry in shown)
+    report = paper_report(path, 10, EpisodeSettings()).content
+    assert report["decisions"] == len(shown) >= 3
+    assert report["as_decided"]["orders"] + report["as_decided"]["refused"] == sum(
+        e.sent > 0 for e in shown
+    )
 
 
 def test_markets_are_sampled_until_trading_ends(practice: KalshiPractice) -> None:
@@ -273,7 +276,7 @@ def test_the_command_refuses_in_one_line(
     monkeypatch.chdir(tmp_path)
     for name in ("KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY", "KALSHI_PRIVATE_KEY_PATH"):
         monkeypatch.delenv(name, raising=False)
-    assert says in refusal_of(trade_kalshi.main, *words)
+    assert says in refusal_of("event_contracts.trade", *words)
     assert not list(tmp_path.iterdir())
 
 

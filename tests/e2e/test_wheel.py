@@ -16,7 +16,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from kelly_chronos import COMMANDS, summary_line
+from foundation.command import about
+from kelly_chronos import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = (
@@ -45,9 +46,9 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named() -> No
     listed = command()
     assert listed.returncode == 0
     assert [line.split(maxsplit=1) for line in listed.stdout.splitlines()] == [
-        [n, summary_line(m)] for n, m in COMMANDS.items()
+        [n, about(m).splitlines()[0]] for n, m in COMMANDS.items()
     ]
-    assert all(summary_line(module) for module in COMMANDS.values())
+    assert all(about(module).splitlines()[0] for module in COMMANDS.values())
     wrong = command("bakctest", "symbols=[SYA]")
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines() == [

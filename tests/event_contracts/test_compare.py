@@ -6,7 +6,6 @@ import html
 import json
 import os
 import re
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from event_contracts.compare import ComparisonSettings, compare, held_out_sessions, main
+from event_contracts.compare import ComparisonSettings, compare, held_out_sessions
 from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
@@ -25,7 +24,8 @@ from event_contracts.trading.network import About
 from event_contracts.trading.observation import features_of
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from tests.commands import run_command
+from tests.commands import overridden, run_command
+from tests.e2e.refused import refusal_of
 
 EDGE = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
 SMALL = ComparisonSettings(episode=EpisodeSettings(market=EDGE), sessions=25, runs=2)
@@ -256,12 +256,6 @@ def test_a_refused_comparison_is_one_line_and_leaves_nothing(
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    usual = ["compare", "sessions=2", "runs=1", "episode.market.steps=10", "trials=null"]
-    monkeypatch.setattr(sys, "argv", [*usual, "output=deep/in/out", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert says in told
+    usual = ["sessions=2", "runs=1", "episode.market.steps=10", "trials=null", "output=deep/in/out"]
+    assert says in refusal_of("event_contracts.compare", *overridden(usual, words))
     assert sorted(tmp_path.rglob("*")) == before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import sys
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts import paper_report
-from event_contracts.paper_report import PaperReportSettings
+from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.books import AccountBooks
@@ -26,6 +24,7 @@ from execution.journal.intents import IntentBook
 from execution.journal.rows import instant
 from foundation.database import Database, DatabaseFailed, rows_of
 from foundation.errors import InputError
+from tests.e2e.refused import refusal_of
 from tests.event_contracts.test_paper_report import traded
 
 FIRST = "rowid = (SELECT min(rowid) FROM {table})"
@@ -54,7 +53,7 @@ def damage(journal: Path, *statements: str) -> None:
 
 def refusal(journal: Path) -> str:
     with pytest.raises(InputError) as refused:
-        paper_report.paper_report(PaperReportSettings(str(journal)))
+        paper_report(journal, 10, EpisodeSettings())
     said = str(refused.value)
     assert str(journal) in said
     return said
@@ -94,12 +93,12 @@ def test_a_table_or_column_that_is_missing_is_named(journal: Path, table: str) -
 
 def test_sizes_and_prices_are_those_of_the_journal_whatever_the_episode_has(journal: Path) -> None:
     other = EpisodeSettings(position_sizes=(1, 2, 3, 4, 10), price_style="passive")
-    told = paper_report.paper_report(PaperReportSettings(str(journal), episode=other))
-    assert told.content == paper_report.paper_report(PaperReportSettings(str(journal))).content
+    told = paper_report(journal, 10, other)
+    assert told.content == paper_report(journal, 10, EpisodeSettings()).content
 
 
 def test_a_market_that_was_first_seen_as_it_settled_is_left_out(journal: Path) -> None:
-    before = paper_report.paper_report(PaperReportSettings(str(journal)))
+    before = paper_report(journal, 10, EpisodeSettings())
     (begins,) = rows_of(journal, "SELECT begins FROM kalshi_markets WHERE market = 'RAIN'")[0]
     last = np.datetime64(begins, "ns") + 29 * np.timedelta64(1, "m")
     damage(
@@ -108,7 +107,7 @@ def test_a_market_that_was_first_seen_as_it_settled_is_left_out(journal: Path) -
         " WHERE market = 'RAIN'",
         f"INSERT INTO kalshi_ticks VALUES ('HAIL', '{last}', 9900, 10000, 0, 0, 0, 0, 1.0, '')",
     )
-    after = paper_report.paper_report(PaperReportSettings(str(journal)))
+    after = paper_report(journal, 10, EpisodeSettings())
     assert after.content == before.content
 
 
@@ -165,13 +164,7 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(
         journal.mkdir()
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    words = ["paper_report", "journal=journal.sqlite", "output=deep/in/report"]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as ended:
-        paper_report.main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert said.count("\n") == 1
+    said = refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report")
     assert said.startswith("error: ")
     assert "journal.sqlite" in said
     assert says in said

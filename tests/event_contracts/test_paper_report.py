@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts import SyntheticMarket, paper_report
+from event_contracts import SyntheticMarket
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.manager import SimulatedOrderManager
+from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.replay import Recording, replay
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
@@ -28,7 +28,9 @@ from execution.journal.events import EventLog
 from execution.journal.intents import IntentBook
 from foundation.database import Database
 from foundation.errors import InputError
+from foundation.files import write_whole
 from foundation.notices import Notices
+from tests.e2e.refused import refusal_of, started
 
 D = Decimal
 SHORT = SyntheticMarket(steps=30, noise=0.5)
@@ -148,8 +150,7 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     tmp_path: Path, on_disk: tuple[Path, Exchange, ActionLog]
 ) -> None:
     path, exchange, log = on_disk
-    settings = paper_report.PaperReportSettings(str(path))
-    report = paper_report.paper_report(settings)
+    report = paper_report(path, 10, EpisodeSettings())
     found = report.content
     sent = [int(placed.order.count) for placed in exchange.orders.values()]
     assert found["sizes"] == {str(size): sent.count(size) for size in sorted(set(sent))}
@@ -164,11 +165,11 @@ def test_a_report_says_what_was_sent_what_bounded_it_and_what_it_earned(
     assert profits["as_decided"] == worth(exchange.view("RAIN")) - 1000
     assert D(found["difference"]) == profits["as_decided"] - profits["at_fixed_size"]
     output = tmp_path / "report"
-    report.write(output)
-    said = json.loads((output / "paper_report.json").read_text())
+    write_whole(report.result().files, output)
+    said = json.loads((output / "comparison.json").read_text())
     assert said == found
     assert said["at_fixed_size"]["position_sizes"]["position_size_distribution"].keys() <= {"10"}
-    page = (output / "paper_report.html").read_text()
+    page = (output / "comparison.html").read_text()
     assert "fixed at 10" in page
     assert "Size against profit" in page
 
@@ -181,17 +182,13 @@ def test_the_command_writes_the_report_and_refuses_what_is_no_journal(
 ) -> None:
     path, *_ = on_disk
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["paper_report", f"journal={path}", "output=report"])
-    paper_report.main()
-    assert (tmp_path / "report" / "paper_report.html").is_file()
+    assert started("event_contracts.compare", f"journal={path}", "output=report") == 0
+    assert (tmp_path / "report" / "comparison.html").is_file()
     assert "as decided" in capsys.readouterr().out
     empty = tmp_path / "empty.sqlite"
     Database(empty).create("CREATE TABLE other (name TEXT) STRICT")
-    monkeypatch.setattr(sys, "argv", ["paper_report", f"journal={empty}", "output=other"])
-    with pytest.raises(SystemExit) as ended:
-        paper_report.main()
-    assert ended.value.code == 2
-    assert "has no decisions on event contracts" in capsys.readouterr().err
+    said = refusal_of("event_contracts.compare", f"journal={empty}", "output=other")
+    assert "has no decisions on event contracts" in said
     assert not (tmp_path / "other").exists()
 
 
@@ -202,15 +199,3 @@ def test_markets_at_different_instants_are_refused_in_a_line() -> None:
     log.show(MarketUpdate("HAIL", span.begins, log.ticks("RAIN")[0].tick))
     with pytest.raises(InputError, match="not shown at the same instants"):
         Recording.of(log)
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"fixed_size": 501}, "fixed_size: 501 is above 500 contracts"),
-        ({"journal": "folder"}, "names no file"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        paper_report.PaperReportSettings(**changes)  # type: ignore[arg-type]

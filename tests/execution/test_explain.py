@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from execution.decision import SHOWN
-from execution.explain import explain, main
+from execution.explain import explain
 from foundation.compose import composed_config
 from foundation.errors import InputError
+from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import write_results
+from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of
 
@@ -35,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week of an oracle, which trades a lot."""
     folder = tmp_path_factory.mktemp("run")
     results = run_backtest(BacktestSettings.of(composed_config("backtest", SPAN)))
-    write_results(results, results.summary(), folder)
+    write_whole(result_files(results, results.summary()), folder)
     return folder
 
 
@@ -160,7 +161,7 @@ def test_the_page_lists_every_order_with_its_reason(run: Path) -> None:
     ],
 )
 def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], named: str) -> None:
-    assert named in refusal_of(main, str(run), *words)
+    assert named in refusal_of("execution.explain", str(run), *words)
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import subprocess
@@ -16,7 +15,6 @@ import pandas as pd
 import pytest
 
 import execution
-from execution import quantity
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision import keep_unsolved
 from execution.live.settings import LiveSettings
@@ -415,6 +413,9 @@ def test_an_address_that_cannot_be_is_refused(url: str, says: str) -> None:
         BrokerSettings(url_override=url)
 
 
+SCRIPT = str(Path(__file__).resolve().parent.parent.parent / "trade_stock_e2e.py")
+
+
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     known = {
         "PATH": "",
@@ -423,16 +424,15 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
         "APCA_API_SECRET_KEY": KEYS.secret,
         **environment,
     }
-    return run_command(["-m", "execution.quantity", *words], cwd=cwd, env=known)
+    return run_command([SCRIPT, "quantity", *words], cwd=cwd, env=known)
 
 
 @pytest.mark.slow
-def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path: Path) -> None:
+def test_the_command_answers_in_words_and_logs(venue: Any, tmp_path: Path) -> None:
     here = f"broker.url_override={venue.url}"
     done = run(
         "SYA",
         "100",
-        "--json",
         here,
         *RAW,
         cwd=tmp_path,
@@ -440,9 +440,7 @@ def test_the_command_answers_in_words_and_in_json_and_logs(venue: Any, tmp_path:
         RISK_MULTIPLIER="0.2",
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert (answer["symbol"], answer["qty"]) == ("SYA", 400)
-    assert answer["why"].startswith("Legacy sizing; forecast +0.0 bp")
+    assert done.stdout.startswith("SYA +400: Legacy sizing; forecast +0.0 bp")
     assert "Legacy sizing" in next((tmp_path / "logs").iterdir()).read_text()
     words = run("SYA", "100", here, *RAW, cwd=tmp_path)
     said = (
@@ -471,7 +469,7 @@ def test_wrong_words_are_one_line_and_exit_code_2(
     words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = refusal_of(quantity.main, *words)
+    line = refusal_of("trade_stock_e2e", "quantity", *words)
     assert named in line
     assert KEYS.secret not in line
 

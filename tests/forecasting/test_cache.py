@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting import cache
 from forecasting.cache import prune, shelf_rows
 from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster
@@ -34,6 +33,7 @@ from forecasting.windows import Keys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
 from tests.commands import Started, run_command
+from tests.e2e.refused import refusal_of, started
 from tests.forecasting.kept import changed, content, files
 from trainingdata.bars import CLOSE, Bars
 
@@ -361,12 +361,10 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["list", "--folder", "nowhere"], "--folder: nowhere is no folder"),
-        (
-            ["prune", "--folder", ".", "--unused-days", "-1"],
-            "--unused-days: -1.0 is no number of days",
-        ),
-        (["prune", "--folder", ".", "--unused-days", "nan"], "nan is no number of days"),
+        (["kept=list", "forecaster.cache=nowhere"], "forecaster.cache: nowhere is no folder"),
+        (["kept=prune", "unused_days=-1"], "unused_days: -1 is no number of days"),
+        (["kept=prune", "unused_days=nan"], "unused_days: nan"),
+        (["kept=list", "unused_days=2"], "unused_days: 2 is no number of days of kept=prune"),
     ],
 )
 def test_cache_commands_name_what_is_wrong(
@@ -377,31 +375,24 @@ def test_cache_commands_name_what_is_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["cache", *words])
-    with pytest.raises(SystemExit) as end:
-        cache.main()
-    assert end.value.code == 2
-    assert says in capsys.readouterr().err
+    assert says in refusal_of("forecasting.batch", *words)
 
 
 def test_cache_commands_answer(
     kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["cache", *words, "--folder", str(kept)])
-        try:
-            cache.main()
-        except SystemExit as end:
-            return int(end.code or 0), capsys.readouterr().out
-        return 0, capsys.readouterr().out
+        code = started("forecasting.batch", *words, f"forecaster.cache={kept}")
+        return code, capsys.readouterr().out
 
     count = len(content(kept))
-    code, text = run("list")
+    code, text = run("kept=list")
     assert code == 0
     for word in ("none", "fp32", f" {count} ", "forecasts"):
         assert word in text
-    assert run("prune") == (0, "0 shelves, 0 lessons removed\n")
-    assert run("prune", "--unused-days", "0") == (0, "1 shelf, 0 lessons removed\n")
+    assert "0 shelves, 0 lessons" in run("kept=prune")[1]
+    assert "0 shelves" in run("kept=prune", "unused_days=1")[1]
+    assert "1 shelf, 0 lessons" in run("kept=prune", "unused_days=0")[1]
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from forecasting.chronos2.learning import initialise, pinball
 from forecasting.chronos2.prior import sample_ohlc, sample_paths
 from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.train import draw_batch, small_model, train
 from foundation.errors import InputError
 from tests.latest import latest
+from tools.train_checkpoint import draw_batch, small_model, train
 from trainingdata.bars import CLOSE, FIELDS, Bars
 
 

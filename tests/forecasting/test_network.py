@@ -19,7 +19,7 @@ from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.train import small_model
+from tools.train_checkpoint import small_model
 
 CPU = torch.device("cpu")
 

@@ -21,8 +21,8 @@ from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, w
 from forecasting.evaluate import (
     EvaluationSettings,
     evaluate,
-    print_figures,
-    write_evaluation,
+    evaluation_files,
+    figure_parts,
     write_symbols,
 )
 from forecasting.forecast import LEVELS, MEDIAN, reads_future
@@ -41,6 +41,8 @@ from forecasting.scores import (
 )
 from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
+from foundation.files import write_whole
+from foundation.terminal import show_parts, terminal
 from tests.commands import run_command
 from tests.latest import latest
 from trainingdata.bars import Bars
@@ -197,7 +199,8 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
     assert [name for name in evaluation.frames][1] == "historical"
     counts = {len(frame) for frame in evaluation.frames.values()}
     assert len(counts) == 1
-    figures = write_evaluation(evaluation, tmp_path / "made")
+    figures = evaluation.figures()
+    write_whole(evaluation_files(evaluation, figures), tmp_path / "made")
     assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"][
         "skill"
     ]
@@ -207,7 +210,7 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
     assert page.count("by hour, Saturdays and Sundays") == 2, "a title and what it says aloud"
-    print_figures(figures)
+    show_parts(terminal(), figure_parts(figures))
     held = {place: hour["inside80"] for place, hour in coins.items()}
     ends = rf"{min(held.values()):.2f} … {max(held.values()):.2f}"
     assert re.search(rf"1, by hour .* {ends} ", capsys.readouterr().out)
@@ -230,9 +233,9 @@ def test_an_evaluation_of_one_forecast_claims_no_error(tmp_path: Path) -> None:
     )
     bars = settings.data.bars(settings.symbols, None, None)
     object.__setattr__(settings, "data", Fixed(bars))
-    figures = write_evaluation(evaluate(settings), tmp_path)
+    figures = evaluate(settings).figures()
     assert figures["groups"]["stock"]["1"]["skill"]["ewma"]["error"] is None
-    print_figures(figures)
+    show_parts(terminal(), figure_parts(figures))
 
 
 class Fixed(DataSettings):

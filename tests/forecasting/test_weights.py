@@ -24,9 +24,9 @@ from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Conten
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.learning import initialise
 from forecasting.chronos2.profile import Dtype, Profile
-from forecasting.train import small_model
 from foundation.errors import InputError
 from tests.commands import run_command
+from tools.train_checkpoint import small_model
 from trainingdata.bars import Bars
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from foundation.command import (
     Ended,
-    Parser,
     _RunLog,
     ended_by_signals,
     log_to_file,
@@ -60,52 +59,6 @@ def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -
         with printing():
             LoopTerminal(file=gone).print("nobody reads this " * 10_000)
         os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ([], "symbol and price are missing, as in `quote NVDA 150` (see --help)"),
-        (["NVDA"], "price is missing, as in `quote NVDA 150` (see --help)"),
-        (["NVDA", "much"], "price: 'much' is no number (see --help)"),
-        (["NVDA", "1", "--port", "x"], "--port: 'x' is no whole number (see --help)"),
-        (["NVDA", "1", "--kind", "lst"], "--kind: invalid choice: 'lst'; did you mean list?"),
-        (["NVDA", "1", "--prt", "5"], "--prt: there is no such flag; did you mean --port?"),
-        (["NVDA", "1", "--prt=5"], "--prt: there is no such flag; did you mean --port?"),
-        (["NVDA", "1", "2"], "'2' is one word too many (see --help)"),
-        (["NVDA", "1", "--port"], "argument --port: expected one argument (see --help)"),
-        (["NVDA", "1", "--sort", "5"], "--sort: there is no such flag; here are --port, --kind"),
-        (["NVDA", "1", "port=5"], "port=5: port is a flag here; write --port 5 (see --help)"),
-        (["NVDA", "kind=list", "1"], "kind=list: kind is a flag here; write --kind list (see"),
-        (["NVDA", "1", "prt=5"], "'prt' is one word too many"),
-    ],
-)
-def test_flags_that_do_not_fit_are_refused_in_words_of_people(
-    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    parser = Parser(example="quote NVDA 150")
-    parser.add_argument("symbol")
-    parser.add_argument("price", type=float)
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--kind", choices=["list", "prune"])
-    with pytest.raises(SystemExit) as ended:
-        parser.parse_args(words)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {says}")
-
-
-def test_a_word_that_is_a_setting_or_a_flags_value_is_no_mistaken_flag() -> None:
-    parser = Parser()
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--note")
-    assert parser.parse_args(["--note", "port=5"]).note == "port=5"
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    assert parser.parse_args(["port=5"]).overrides == ["port=5"]
-    outer = Parser()
-    outer.add_argument("--port", type=int)
-    inner = outer.add_subparsers(dest="command").add_parser("watch")
-    inner.add_argument("words", nargs="*", metavar="key=value")
-    assert outer.parse_args(["watch", "port=5"]).words == ["port=5"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

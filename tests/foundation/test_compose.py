@@ -37,11 +37,11 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
     monkeypatch.setattr(argparse.ArgumentParser, "add_argument", added, raising=False)
     monkeypatch.setattr(sys, "argv", ["backtest", "symbols=[SYA]"])
     seen: list[Any] = []
-    compose.hydra_command("backtest", lambda config: seen.append(config.symbols))
+    compose.hydra_command("backtest", lambda config, _: seen.append(config.symbols))
     assert seen == [["SYA"]]
     monkeypatch.setattr(compose, "unchecked_help", nullcontext)
     with pytest.raises(TypeError):
-        compose.hydra_command("backtest", seen.append)
+        compose.hydra_command("backtest", lambda config, _: seen.append(config))
 
 
 @pytest.mark.first_example
@@ -101,7 +101,7 @@ def test_no_run_of_a_multirun_begins_before_the_settings_of_all_are_checked(
         begun: list[Any] = []
         monkeypatch.setattr(sys, "argv", ["backtest", "-m", "forecaster=ewma", *words])
         compose.hydra_command(
-            "backtest", lambda config: begun.append(config.sizing.fraction), BacktestSettings.of
+            "backtest", lambda config, _: begun.append(config.sizing.fraction), BacktestSettings.of
         )
         return begun
 

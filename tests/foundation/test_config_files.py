@@ -63,7 +63,7 @@ def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
     chosen = [f"{group}=own"] if group else ["--config-name", "own"]
     monkeypatch.setattr(sys, "argv", ["backtest", "--config-dir", "cfg", *chosen])
     with pytest.raises(SystemExit) as ended:
-        hydra_command("backtest", lambda _: None)
+        hydra_command("backtest", lambda *_: None)
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert said.startswith(f"error: cfg/{place} line 2: it is no YAML: mapping values are")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from foundation.command import fail
+from foundation.command import ShownFormatter, fail
 from foundation.errors import InputError, shown
-from foundation.terminal import ShownFormatter, terminal
+from foundation.terminal import terminal
 
 HOSTILE = "\x1b[2J\x07[/nope][bold]:smile:\u202egnp.exe\x9b"
 SEEN = "\\x1b[2J\\x07[/nope][bold]:smile:\\u202egnp.exe\\x9b"
@@ -20,7 +20,7 @@ SEEN = "\\x1b[2J\\x07[/nope][bold]:smile:\\u202egnp.exe\\x9b"
 
 def printed(*renderables: object) -> str:
     stream = io.StringIO()
-    terminal(200, stream).print(*renderables)
+    terminal(stream).print(*renderables)
     return stream.getvalue()
 
 

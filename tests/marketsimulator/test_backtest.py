@@ -20,12 +20,13 @@ from execution.explain import explain
 from execution.orders import Account
 from foundation.compose import composed_config
 from foundation.errors import InputError
+from foundation.files import write_whole
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report_tables import significance_text
 from marketsimulator.results.run_folders import read_run
 from marketsimulator.results.stress_book import run_book
-from marketsimulator.results.summary import Results, write_results
+from marketsimulator.results.summary import Results, result_files
 from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
@@ -73,7 +74,7 @@ def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Results:
 @pytest.fixture(scope="module")
 def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "made" / "here"
-    write_results(results, results.summary(), folder)
+    write_whole(result_files(results, results.summary()), folder)
     return folder
 
 
@@ -340,7 +341,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
     summary = run.summary()
     assert summary["total_return"] > 0.1
     assert summary["comparisons"]["buy_and_hold"]["total_return"] < -0.1
-    write_results(run, summary, tmp_path)
+    write_whole(result_files(run, summary), tmp_path)
     assert "oracle" in summary["forecaster"]
     assert "not a result" in " ".join(summary["remarks"])
     assert "oracle" in (tmp_path / "report.html").read_text()
@@ -402,7 +403,7 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
     results: Results, written: Path, tmp_path: Path
 ) -> None:
     other = run_backtest(settings("start=2024-03-07", "forecaster=ewma"))
-    write_results(other, other.summary(), tmp_path / "other")
+    write_whole(result_files(other, other.summary()), tmp_path / "other")
     for folder in (written, tmp_path / "other"):
         assert read_run(folder).summary["forecaster"]
     for name in sorted(FILES):
@@ -435,7 +436,7 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
 
     monkeypatch.setattr("marketsimulator.results.summary.render_report", dies)
     with pytest.raises(KeyboardInterrupt):
-        write_results(results, results.summary(), tmp_path)
+        write_whole(result_files(results, results.summary()), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
     assert (tmp_path / "summary.json").read_text() == "the old one"
 
@@ -443,7 +444,7 @@ def test_a_run_that_dies_while_writing_leaves_no_half_result(
 def test_a_folder_that_cannot_be_written_is_named(results: Results, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="below cannot be written"):
-        write_results(results, results.summary(), tmp_path / "file" / "below")
+        write_whole(result_files(results, results.summary()), tmp_path / "file" / "below")
 
 
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
@@ -612,7 +613,7 @@ def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(
     assert summary["trials"] is summary["deflated_sharpe"] is None
     (said,) = [text for text in summary["remarks"] if "ledger" in text]
     assert said.startswith(f"In no trial ledger (trials: {ledger} cannot be used: ")
-    write_results(results, summary, tmp_path / "out")
+    write_whole(result_files(results, summary), tmp_path / "out")
     assert "In no trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 

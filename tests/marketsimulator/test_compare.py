@@ -13,7 +13,7 @@ import pytest
 from foundation.compose import composed_config
 from foundation.configuration import with_changes
 from marketsimulator.backtest import run_backtest
-from marketsimulator.compare_strategies import Comparison, compare
+from marketsimulator.compare import Comparison, compare
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
 from tests.commands import overridden, run_command
@@ -114,7 +114,7 @@ def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) ->
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     every = overridden(SPAN, words)
-    return run_command(["-m", "marketsimulator.compare_strategies", *every], cwd=cwd)
+    return run_command(["-m", "marketsimulator.compare", *every], cwd=cwd)
 
 
 @pytest.mark.slow

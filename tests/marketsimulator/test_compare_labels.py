@@ -6,7 +6,7 @@ import pytest
 
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.compare_strategies import compare
+from marketsimulator.compare import compare
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import with_fraction
 

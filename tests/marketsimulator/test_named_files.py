@@ -12,7 +12,6 @@ from forecasting.evaluate import EvaluationSettings
 from forecasting.settings import ForecasterSettings
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.sweep import variants_of
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
@@ -63,18 +62,3 @@ def test_forecasts_and_evaluations_refuse_it_as_early() -> None:
 def test_a_random_walk_is_called_by_the_word_that_asks_for_it(kind: str) -> None:
     settings = ForecasterSettings(kind=kind)
     assert settings.build(()).name == f"{kind}, calibrated"
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("sizing.fracton", "there is no such setting; did you mean sizing.fraction?"),
-        ("limits", "it is a group of settings; name its keys"),
-        ("sizing.strategy", "backtest -m sizing.strategy=A,B`"),
-    ],
-)
-def test_a_word_that_a_sweep_cannot_vary_says_what_can_be_done(name: str, says: str) -> None:
-    with pytest.raises(InputError) as refused:
-        variants_of(BacktestSettings(), {name: [1]})
-    assert str(refused.value).startswith(f"vary.{name}: ")
-    assert says in str(refused.value)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array
-from marketsimulator.compare import _print_comparison
+from foundation.terminal import show_parts, terminal
+from marketsimulator.compare import _result_of_runs
 from marketsimulator.results.metrics import returns_until_ruin
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import Overfitting, overfitting
@@ -241,7 +242,8 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(
     rest = (
         f"ratio is {found.inside * root:.2f} a year in the one, {found.outside * root:.2f} there."
     )
-    _print_comparison(comparison, tmp_path)
+    result = _result_of_runs(comparison)
+    show_parts(terminal(), (*result.tables, *result.sentences))
     shown = " ".join(capsys.readouterr().out.split())
     page = comparison.page(tmp_path)
     for text in (shown, page):

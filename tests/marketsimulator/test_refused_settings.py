@@ -75,7 +75,7 @@ def test_the_seeds_and_symbols_that_there_are_fit() -> None:
 
 
 def test_a_shape_without_an_output_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^output.shape: wide has no effect without output; name"):
+    with pytest.raises(InputError, match=r"^shape: wide has no effect without output; name"):
         BatchSettings.of(composed_config("batch", ["shape=wide"]))
     words = ["shape=wide", "output=f.parquet"]
     assert BatchSettings.of(composed_config("batch", words)).shape == "wide"

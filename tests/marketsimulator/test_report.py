@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from execution.orders import Fill
 from foundation.cents import to_cents
 from foundation.compose import composed_config
+from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import coverage, forecast_outcomes
 from marketsimulator.results.metrics import ANNUAL, daily_rows, monthly_returns
@@ -40,7 +41,7 @@ from marketsimulator.results.report_figures import (
 from marketsimulator.results.report_tables import ROWS, column_names, lead_rows
 from marketsimulator.results.round_trips import RoundTrip, RoundTrips, round_trips
 from marketsimulator.results.significance import lead
-from marketsimulator.results.summary import Results, write_results
+from marketsimulator.results.summary import Results, result_files
 from marketsimulator.results.verdict import run_label, verdict
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE
@@ -61,7 +62,7 @@ def results() -> Results:
 
 def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
     """The page and the content of `summary.json`."""
-    write_results(results, results.summary(), folder)
+    write_whole(result_files(results, results.summary()), folder)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return (folder / "report.html").read_text(encoding="utf-8"), summary
 
@@ -192,7 +193,7 @@ def test_a_rolling_ratio_needs_the_days_that_every_yearly_figure_needs(
     later = [row._replace(at=row.at + np.timedelta64(35, "D")) for row in rows if row.at > at[0]]
     longer = replace(results, main=replace(results.main, rows=rows + later), comparisons=())
     told = {**summary, "annual_figures": True, "days": 68, "comparisons": {}, "leads": {}}
-    write_results(longer, told, tmp_path)
+    write_whole(result_files(longer, told), tmp_path)
     part = section((tmp_path / "report.html").read_text(), "Rolling Sharpe ratio")
     assert "Of the last 60 days, scaled to a year. The table's ratio is that of all\n68." in part
     assert "<svg" in part
@@ -647,7 +648,7 @@ def test_a_run_has_a_page(
             )
         rest = profit - sum(sum(own.values()) for own in parts[name].values())
         parts[name][row]["financing"] += rest
-    write_results(run, summary, tmp_path)
+    write_whole(result_files(run, summary), tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h2>Equity</h2>" in page
     assert "nan" not in page.lower().replace("financ", "")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
-import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from event_contracts import practice_server
 from foundation.errors import InputError
 from marketsimulator import alpaca_server
 from marketsimulator.venue.serving import FASTEST, Serving, add_serving_flags
-
-Main = Callable[[], None]
+from tests.e2e.refused import refusal_of
 
 
 def serving_of(*words: str) -> Serving:
@@ -109,17 +106,6 @@ def test_a_port_that_only_root_may_take_is_said(monkeypatch: pytest.MonkeyPatch)
         Serving("127.0.0.1", 80).listener()
 
 
-def refusal(main: Main, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    sys.argv[1:] = words
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    assert ended.value.code == 2
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    return said.err
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -132,12 +118,10 @@ def test_both_servers_refuse_in_the_same_words(
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["server"])
-    first = refusal(alpaca_server.main, words, capsys)
-    second = refusal(practice_server.main, ["--key-file", "key.pem", *words], capsys)
+    first = refusal_of("marketsimulator.alpaca_server", *words)
+    second = refusal_of("event_contracts.practice_server", "--key-file", "key.pem", *words)
     assert first == second
     assert words[0] in first
     assert not list(tmp_path.iterdir())

@@ -1,28 +1,22 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from execution.records import Run
 from execution.trader import Trader
 from foundation.compose import composed_config
-from foundation.configuration import with_changes
 from foundation.errors import InputError
-from marketsimulator import run_backtest
+from marketsimulator.results.variant_table import combinations
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.sweep import run_sweep, variants_of
-from tests.commands import run_command
 from tests.marketsimulator.by_hand import CRASH
 from trainingdata.bars import CLOSE, OPEN, Bars
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = [
     "start=2024-02-12",
     "data.start=2024-01-02",
@@ -61,7 +55,7 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     beliefs = replace(
         beliefs, signal=np.random.default_rng(0).uniform(0, 5e-3, beliefs.signal.shape)
     )
-    variants = variants_of(settings, VARY)
+    variants = combinations(settings, VARY)
     assert len(variants) == 16
     told: list[tuple[str, int, int]] = []
     found = outcomes(
@@ -96,51 +90,16 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
             outcomes([other], bars, beliefs, begin)
 
 
-@pytest.mark.slow
-def test_a_sweep_ranks_every_combination_and_deflates_by_their_number(
-    settings: BacktestSettings, tmp_path: Path
-) -> None:
-    kept = replace(settings, trials=str(tmp_path / "trials.sqlite"))
-    vary = {"sizing.fraction": [0.1, 0.3, 0.5], "limits.symbol_cap": [0.2, 0.6]}
-    sweep = run_sweep(kept, vary)
-    table = sweep.table
-    assert len(table) == 6
-    assert table["sharpe"].is_monotonic_decreasing
-    assert (table["trials"] == 6).all()
-    again = run_sweep(kept, {"sizing.fraction": [0.1, 0.7]}).table
-    assert (again["trials"] == 8).all()
-    one = table[(table["sizing.fraction"] == 0.1) & (table["limits.symbol_cap"] == 0.2)].iloc[0]
-    assert one["deflated_sharpe"] < 1
-    np.testing.assert_allclose(sweep.runs.totals, table["total_return"])
-    page = sweep.page()
-    assert not table["annual_figures"].any(), "too few days to show ratios of a year"
-    for words in ("6 runs", "Return by limits.symbol_cap and sizing.fraction", "No result"):
-        assert words in page
-    assert page.count("fraction=0.3 symbol_cap=0.6</th>") == 1
-
-
-@pytest.mark.slow
-def test_a_bound_on_drawdowns_is_swept_as_it_is_backtested(settings: BacktestSettings) -> None:
-    bound = with_changes(settings, {"sizing.drawdown": {"depth": 0.2, "probability": 0.1}})
-    table = run_sweep(bound, {"sizing.drawdown.depth": [0.2, 0.4]}).table
-    backtest = run_backtest(bound)
-    mine = table[table["sizing.drawdown.depth"] == 0.2]["total_return"].item()
-    assert mine == pytest.approx(backtest.figures(backtest.main)["total_return"], abs=1e-7)
-    assert table["total_return"].nunique() == 2
-    assert any(said.startswith("Sized at 0.177 of Kelly") for said in backtest.summary()["remarks"])
-
-
 @pytest.mark.parametrize("values", [[0.1, 0.10], [1, 1.0], [0.25, 0.5, 0.25]])
 def test_a_value_that_is_named_twice_is_refused_before_anything_runs(
     settings: BacktestSettings, values: list[float]
 ) -> None:
     with pytest.raises(InputError, match=r"^vary.sizing.fraction: [\d.]+ is named twice$"):
-        variants_of(settings, {"sizing.fraction": values})
+        combinations(settings, {"sizing.fraction": values})
 
 
-def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSettings) -> None:
+def test_what_cannot_be_varied_is_refused(settings: BacktestSettings) -> None:
     for vary, says in (
-        ({"sizing.holding": ["next"]}, "varies capital"),
         ({"limits.typo": [1]}, "there is no such setting"),
         ({"limits.symbol_cap": 0.5}, "no list of values"),
         ({"limits.symbol_cap": []}, "no list of values"),
@@ -148,31 +107,12 @@ def test_what_would_change_beliefs_is_not_swept_in_process(settings: BacktestSet
         ({"margin.regime": ["old"]}, "margin.regime"),
     ):
         with pytest.raises(InputError, match=says.replace(".", r"\.")):
-            variants_of(settings, vary)  # type: ignore[arg-type]
+            combinations(settings, vary)  # type: ignore[arg-type]
     bars = settings.bars()
     with pytest.raises(InputError, match="cancels what a bar leaves"):
         outcomes(
             [replace(settings, fills=replace(settings.fills, remainder="carry"))], bars, None, 0
         )  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-def test_the_command_writes_a_table_and_refuses_in_one_line(tmp_path: Path) -> None:
-    command = [
-        "-m",
-        "marketsimulator.sweep",
-        *WORDS,
-        f"output={tmp_path / 'out'}",
-        "forecaster=oracle",
-    ]
-    done = run_command([*command, "vary={sizing.fraction: [0.1, 0.5]}"], cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    table = pd.read_parquet(tmp_path / "out" / "sweep.parquet")
-    assert set(table["sizing.fraction"]) == {0.1, 0.5}
-    assert len(json.loads((tmp_path / "out" / "sweep.json").read_text())["variants"]) == 2
-    wrong = run_command([*command, "vary={forecaster.kind: [ewma]}"], cwd=ROOT)
-    assert wrong.returncode == 2
-    assert wrong.stderr.strip().splitlines()[-1].startswith("error: vary.forecaster.kind")
 
 
 def agreed(
@@ -286,7 +226,7 @@ def test_premiums_and_what_rests_on_them_alone_are_varied_as_backtests(
 ) -> None:
     bars = settings.bars()
     begin, trader = prepared(settings, bars)
-    priors = variants_of(
+    priors = combinations(
         settings, {"prior.stock_sharpe": [0.0, 0.9], "prior.crypto_sharpe": [0.0, 0.5]}
     )
     alone = replace(settings, sizing=replace(settings.sizing, strategy="premium_50"))

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 from foundation.errors import DataError, InputError
+from foundation.files import write_whole
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     Drawdown,
     Statistics,
     contracts_for,
 )
-from option_spreads.monte_carlo import write_results
+from option_spreads.monte_carlo import paths_content, result_files
 from option_spreads.simulation.account_figures import doubts, summary
 from option_spreads.simulation.draws import draw_trades, with_full_losses
 from option_spreads.simulation.pictures import percent_text, runs_figure
@@ -372,7 +373,9 @@ def test_the_files_say_what_was_run_and_what_it_cannot_show(tmp_path: Path) -> N
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     told = MonteCarloSettings(runs=300, days=20)
-    write_results(sample, told, simulate_accounts(sample, told), tmp_path)
+    sets = simulate_accounts(sample, told)
+    content = paths_content(sample, told, sets)
+    write_whole(result_files(content, sample, told, sets), tmp_path)
     found = json.loads((tmp_path / "monte_carlo.json").read_text())
     assert {"iid", "block", "stress", "seed", "runs"} <= set(found)
     assert found["block_length"] == 10
@@ -576,12 +579,12 @@ def test_what_is_absurd_is_said(
 
 
 @pytest.mark.slow
-def test_warnings_are_in_the_file_with_the_shares_they_rest_on(tmp_path: Path) -> None:
+def test_warnings_are_in_the_file_with_the_shares_they_rest_on() -> None:
     credits = np.full(12, 250 * UNIT)
     sample = alone(np.full(12, 300 * UNIT), credits, credits, 2.4)
     told = MonteCarloSettings(runs=50, days=20, above=50_000)
     sets = simulate_accounts(sample, told)
-    found = write_results(sample, told, sets, tmp_path)
+    found = paths_content(sample, told, sets)
     assert len(found["warnings"]) == 3
     assert (found["iid"]["p_loss"], found["iid"]["win_rate"]) == (0.0, 1.0)
     assert found["iid"]["share_at_cap"] == pytest.approx(

@@ -18,14 +18,15 @@ from omegaconf import OmegaConf
 
 from foundation.compose import composed_config
 from foundation.errors import InputError
+from foundation.files import write_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import (
     BarsSettings,
     SpreadSettings,
     future_remark,
+    result_files,
     run_strategies,
     run_summary,
-    write_results,
 )
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
@@ -304,7 +305,7 @@ def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: P
     for name in ("first", "last", "days", "account", "strategies"):
         assert summary["after"]["1"][name] == single[name]
     assert (summary["days"], single["days"], single["after"]) == (504, 252, {})
-    write_results(both, runs, summary, tmp_path / "out")
+    write_whole(result_files(both, runs, summary), tmp_path / "out")
     report = (tmp_path / "out" / "report.txt").read_text()
     assert report.index("the first year") < report.index("504 sessions")
     assert json.loads((tmp_path / "out" / "spreads.json").read_text()) == summary

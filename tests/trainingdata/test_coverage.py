@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.terminal import show_parts, terminal
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata import load_bars
 from trainingdata.bars import Bars, Origin, panel
-from trainingdata.coverage import JUMP, clipped, coverage, print_coverage
+from trainingdata.coverage import JUMP, clipped, coverage, coverage_parts
 from trainingdata.instruments import instrument
 
 
@@ -110,7 +111,7 @@ def test_the_table_names_symbols_zones_gaps_jumps_and_notes(
     write(tmp_path / "AAA_30m.csv", without(stock, 8, 9))
     write(tmp_path / "bbb-usdt.csv", table("BBBUSD"))
     bars = load_bars(tmp_path, end="2024-03-11")
-    print_coverage(bars, "2024-03-07", "2024-03-11")
+    show_parts(terminal(), coverage_parts(bars, "2024-03-07", "2024-03-11"))
     shown = capsys.readouterr().out
     for words in (
         "Bars read",

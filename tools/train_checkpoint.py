@@ -1,8 +1,8 @@
 """Train the small checkpoint that ships with the project, on the synthetic prior alone.
 
-    python -m forecasting.train --output DIR [--steps 10000] [--seed 0]
-    python -m forecasting.train --score DIR    score a checkpoint on fresh synthetic series,
-                                               noted in its card
+    python -m tools.train_checkpoint --output DIR [--steps 10000] [--seed 0]
+    python -m tools.train_checkpoint --score DIR    score a checkpoint on fresh synthetic series,
+                                                    noted in its card
 
 --output is the folder for weights, configuration and card. --overwrite writes into one that holds
 something else.
@@ -13,11 +13,6 @@ weights. The same seed on the same machine and thread count gives the same weigh
 """
 
 from __future__ import annotations
-
-from foundation.opening import open_command
-
-if __name__ == "__main__":
-    open_command("forecasting.train", __doc__)
 
 import json
 import logging
@@ -32,9 +27,10 @@ from forecasting.baseline import RandomWalk
 from forecasting.chronos2.learning import cosine, initialise, pinball
 from forecasting.chronos2.prior import SyntheticPaths, sample_ohlc, sample_paths
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.command import Parser, one_line_errors
+from foundation.command import one_line_errors
 from foundation.errors import InputError
 from foundation.files import check_output
+from foundation.flags import Parser
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model

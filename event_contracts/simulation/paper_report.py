@@ -1,7 +1,4 @@
-"""What a paper account's sizes came to, beside the same decisions at one fixed size.
-
-    python -m event_contracts.paper_report journal=data/kalshi/ACCOUNT/journal.sqlite
-    [fixed_size=10] [episode.limits.contracts=500] [key=value …]
+"""What an account's sizes came to, beside the same decisions at one fixed size.
 
 Orders are read from the journal that trading wrote and sent again at their prices, once as they
 were and once at the fixed size, over the very ticks that they were decided on. `episode` has to say
@@ -10,25 +7,11 @@ the limits and the fees that were traded with; `episode.life` the steps that an 
 
 from __future__ import annotations
 
-from foundation.opening import open_command
-from foundation.settings import setting, settings_class
-
-if __name__ == "__main__":
-    open_command(
-        "event_contracts.paper_report",
-        __doc__,
-        settings="kalshi_paper",
-        hydra=True,
-        private=True,
-    )
-
 import os
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-
-from omegaconf import DictConfig
 
 from event_contracts.simulation.replay import Recording, Replay, replay
 from event_contracts.simulation.settings import EpisodeSettings
@@ -39,39 +22,13 @@ from event_contracts.trading.position_sizes import PositionSizeMetrics
 from event_contracts.trading.size_section import size_view
 from execution.journal.migrations import as_it_is_today
 from execution.live.page_words import number
-from foundation.command import log_to_file, one_line_errors
-from foundation.compose import hydra_command
-from foundation.configuration import output_of, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 
-NAME = "paper_report"  # of the report's files
 HEADS = ("profit, USD", "orders", "not allowed", *SIZE_HEADS)
 
 
-@settings_class()
-class PaperReportSettings:
-    """What is reported."""
-
-    journal: str = setting("journal.sqlite", "of the account")
-    fixed_size: int = setting(
-        10, "contracts of every order of the other run, from 1 up to the limit of a market", ge=1
-    )
-    episode: EpisodeSettings = setting(
-        EpisodeSettings(),
-        "limits, fees and the life of an order; cash, sizes and prices are the journal's",
-    )
-    output: str = setting("outputs/kalshi-paper", "folder of the JSON file and the page")
-
-    def __post_init__(self) -> None:
-        most = int(self.episode.limits.contracts)
-        if self.fixed_size > most:
-            raise InputError(f"fixed_size: {self.fixed_size} is above {most} contracts")
-        if not Path(self.journal).suffix:
-            raise InputError(f"journal: {self.journal} names no file")
-
-
-def paper_report(settings: PaperReportSettings) -> SizeReport:
+def paper_report(journal: Path, size: int, episode: EpisodeSettings) -> SizeReport:
     """What an account's sizes came to, what bounded them, and what a fixed one would have.
 
     `content` has the number of decisions on ticks, HOLD among them; orders sent by their contracts
@@ -82,11 +39,10 @@ def paper_report(settings: PaperReportSettings) -> SizeReport:
     Raises `InputError` for a journal that cannot be read or makes no sense, or has no decisions on
     event contracts.
     """
-    recording = _recording(Path(settings.journal))
+    recording = _recording(journal)
     entries = recording.entries
-    size = settings.fixed_size
-    decided = replay(recording, settings.episode)
-    fixed = replay(recording, settings.episode, size)
+    decided = replay(recording, episode)
+    fixed = replay(recording, episode, size)
     difference = decided.profit - fixed.profit
     change = entries[-1].worth - entries[0].worth
     bounded = sum(map(_is_bounded, entries))
@@ -95,7 +51,6 @@ def paper_report(settings: PaperReportSettings) -> SizeReport:
     sent = Counter(each.sent for each in entries if each.sent)
     runs = {"as decided": decided, f"fixed at {size}": fixed}
     return SizeReport(
-        name=NAME,
         title="Sizes on paper",
         source="The decisions of a journal, played again over the ticks that they were made on",
         sentences=(
@@ -160,23 +115,3 @@ def _replay_json(run: Replay) -> dict[str, Any]:
         "refused": run.refused,
         "position_sizes": PositionSizeMetrics.of(run.episodes).as_json(),
     }
-
-
-def _run(config: DictConfig) -> None:
-    with one_line_errors("nothing was written") as folders:
-        settings = settings_of(PaperReportSettings, config)
-        output = output_of(config, f"{NAME}.json")
-        folders.append(output)
-        log_to_file("kalshi_paper")
-        report = paper_report(settings)
-        report.write(output)
-    report.show(output)
-
-
-def main() -> None:
-    """The command line."""
-    hydra_command("kalshi_paper", _run)
-
-
-if __name__ == "__main__":
-    main()

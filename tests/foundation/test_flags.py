@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from event_contracts import practice_server
 from foundation.errors import InputError
-from marketsimulator import alpaca_server, backtest_kelly_chronos2
-from marketsimulator.flags import named_by_flags, refuse_both, typed_flags
+from foundation.flags import Parser, named_by_flags, refuse_both, typed_flags
+from tests.e2e.refused import refusal_of
 
 FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
 
@@ -56,14 +53,14 @@ def test_a_flag_and_a_word_for_the_same_setting_are_refused() -> None:
         refuse_both(FLAGS, ["--start", "2024-01-02", "start=1"])
 
 
-SERVER = alpaca_server.main
-KALSHI = practice_server.main
-RUN = backtest_kelly_chronos2.main
+SERVER = "marketsimulator.alpaca_server"
+KALSHI = "event_contracts.practice_server"
+RUN = "marketsimulator.backtest_kelly_chronos2"
 
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("main", "words", "says"),
+    ("module", "words", "says"),
     [
         (SERVER, ["--start", "2"], "--start: '2' is no date"),
         (SERVER, ["--symbols", "FOO"], "bars of your own: --data-dir FOLDER"),
@@ -77,20 +74,39 @@ RUN = backtest_kelly_chronos2.main
     ],
 )
 def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(
-    main: Callable[[], None],
+    module: str,
     words: list[str],
     says: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("a file")
-    monkeypatch.setattr(sys, "argv", ["command", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert says in said
-    assert said.count("\n") == 1
+    assert says in refusal_of(module, *words)
     assert [path.name for path in tmp_path.iterdir() if path.name != "logs"] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "the following arguments are required: symbol, price (see --help)"),
+        (["NVDA", "much"], "argument price: invalid float value: 'much' (see --help)"),
+        (["NVDA", "1", "--prt", "5"], "--prt: there is no such flag; did you mean --port?"),
+        (["NVDA", "1", "--prt=5"], "--prt: there is no such flag; did you mean --port?"),
+        (["NVDA", "1", "2"], "'2' is one word too many (see --help)"),
+        (["NVDA", "1", "--sort", "5"], "--sort: there is no such flag; here are --port"),
+        (["NVDA", "1", "port=5"], "port=5: port is a flag here; write --port 5 (see --help)"),
+        (["NVDA", "1", "prt=5"], "'prt' is one word too many"),
+    ],
+)
+def test_flags_that_do_not_fit_are_one_line(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser()
+    parser.add_argument("symbol")
+    parser.add_argument("price", type=float)
+    parser.add_argument("--port", type=int)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}")

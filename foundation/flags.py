@@ -1,0 +1,134 @@
+"""Flags of a command line: what is wrong with one is a line, and so is what it stands for.
+
+Some flags stand for settings: what is wrong with the setting is said by the flag it came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from foundation.command import fail
+from foundation.errors import InputError, did_you_mean
+from foundation.overrides import is_override, quoted_value
+
+_UNKNOWN = re.compile(r"unrecognized arguments: (\S+).*")
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags whose refusals are one line and exit code 2; `start` answers --help.
+
+    words: what it takes key=value for, where flags stand beside settings.
+    """
+
+    def __init__(self, *, settings: bool = False, **options: Any) -> None:
+        super().__init__(add_help=False, **options)
+        if settings:
+            self.add_argument("overrides", nargs="*", metavar="key=value")
+
+    def error(self, message: str) -> NoReturn:
+        """Print the refusal as one line and exit."""
+        fail(InputError(f"{self._unknown_text(message) or message} (see --help)"))
+
+    def _unknown_text(self, message: str) -> str:
+        """What is said of words that are none of this command; empty for another message."""
+        unknown = _UNKNOWN.fullmatch(message)
+        if unknown is None:
+            return ""
+        word, _, value = unknown[1].partition("=")
+        flags = self._option_string_actions
+        if f"--{word}" in flags:
+            return f"{unknown[1]}: {word} is a flag here; write --{word} {value}"
+        if not word.startswith("-"):
+            return f"{word!r} is one word too many"
+        # Every flag begins with dashes, which makes any two look alike.
+        alike = [flag for flag in flags if _may_be_meant(word.strip("-"), flag.strip("-"))]
+        hint = did_you_mean(word, alike) or f"; here are {', '.join(flags)}"
+        return f"{word}: there is no such flag{hint if flags else ''}"
+
+    def refuse_others(self, words: Iterable[str]) -> None:
+        """Refuse the first word that is no key=value."""
+        for word in words:
+            if not is_override(word):
+                self.error(f"{word!r} is no flag and no key=value")
+
+
+def _may_be_meant(word: str, name: str) -> bool:
+    """Whether a word may be a mistaken name: it begins alike, or is one of the name's own words."""
+    return word[:1] == name[:1] or word in name.split("-")
+
+
+def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
+    """Hydra overrides for values by key; None and empty lists have none."""
+    overrides = []
+    for key, value in flags.items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, list):
+            # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
+            text = f"[{','.join(map(quoted_value, value))}]"
+        else:
+            text = quoted_value(str(value))
+        overrides.append(f"{key}={text}")
+    return overrides
+
+
+def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+    """Those of the flags that the words of a command line have, by the setting they stand for.
+
+    flags: by setting. A flag may be cut short, and its value may follow an equals sign.
+    """
+    heads = [word.partition("=")[0] for word in words if word.startswith("--")]
+    return {
+        key: flag
+        for key, flag in flags.items()
+        if any(flag.startswith(head) and len(head) > 2 for head in heads)
+    }
+
+
+def refuse_both(flags: Mapping[str, str], words: Sequence[str]) -> None:
+    """Refuse a setting that a flag and a word key=value both give a value.
+
+    flags: of the command, by setting; words: of its command line.
+
+    Raises
+    ------
+    InputError
+        naming both.
+    """
+    typed = typed_flags(flags, words)
+    for word in words:
+        key = word.partition("=")[0]
+        if key in typed:
+            raise InputError(f"{typed[key]} and {word} give the same setting; leave one of them")
+
+
+@contextmanager
+def named_by_flags(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
+    """Have errors name flags where they name settings that flags of the command line stand for.
+
+    flags: of the command, by setting; words: of its command line.
+
+    Raises
+    ------
+    InputError
+        as it came, in these words.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_in_flags(str(error), flags, typed_flags(flags, words))) from error
+
+
+def _in_flags(text: str, flags: Mapping[str, str], typed: Mapping[str, str]) -> str:
+    """A message with flags for the settings that it begins with, if typed, and that it advises."""
+    place, colon, rest = text.partition(": ")
+    names = place.split(", ")
+    if not typed.keys().isdisjoint(names):
+        place = ", ".join(flags.get(name, name) for name in names)
+    for key, flag in flags.items():
+        rest = re.sub(rf"(?<![\w.]){re.escape(key)}=", f"{flag} ", rest)
+    return f"{place}{colon}{rest}"

@@ -1,0 +1,46 @@
+"""The flags of the original backtest as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foundation.command import is_override
+from foundation.flags import Parser, overrides_of_flags, refuse_both
+from foundation.registry import command_of
+
+
+def overrides_of(words: Sequence[str]) -> list[str]:
+    """Hydra overrides for the words of a command line.
+
+    Raises
+    ------
+    InputError
+        for a setting that a flag and a word both give a value.
+    """
+    parser = Parser(settings=True)
+    parser.add_argument("--symbols", nargs="+", default=[])
+    parser.add_argument("--start")
+    parser.add_argument("--end")
+    parser.add_argument("--days", type=int)
+    parser.add_argument("--capital", type=float)
+    parser.add_argument("--data-dir", nargs="+", default=[])
+    parser.add_argument("--output")
+    arguments = parser.parse_intermixed_args(list(words))
+    # A flag with several values takes every word up to the next flag, overrides too: they are
+    # picked out of its values. A folder whose name reads like key=value stays a folder.
+    overrides: list[str] = []
+    values: dict[str, list[str]] = {"symbols": [], "data_dir": [], "overrides": []}
+    for name, others in values.items():
+        for word in getattr(arguments, name):
+            is_folder = name == "data_dir" and Path(word).exists()
+            if is_override(word) and not is_folder:
+                overrides.append(word)
+            else:
+                others.append(word)
+    parser.refuse_others(values["overrides"])
+    refuse_both(command_of("marketsimulator.backtest_kelly_chronos2").flags, words)
+    single = ("start", "end", "days", "capital", "output")
+    flags = {key: getattr(arguments, key) for key in single}
+    flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
+    return overrides_of_flags(flags) + overrides

@@ -1,0 +1,31 @@
+"""Folders of runs among the words of a comparison, as a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foundation.errors import InputError
+from foundation.overrides import is_override, quoted_value
+
+BESIDE = ("output", "overwrite")  # settings of a comparison of runs
+
+
+def overrides_of(words: Sequence[str]) -> list[str]:
+    """The words with `runs=[…]` for those that name folders.
+
+    Raises
+    ------
+    InputError
+        for a setting beside runs, which have their own.
+    """
+    runs = [word for word in words if not is_override(word) and not word.startswith("-")]
+    others = [word for word in words if word not in runs]
+    # A flag of Hydra's takes the word behind it.
+    if not runs or (others and any(word.startswith("-") for word in others)):
+        return list(words)
+    for word in others:
+        if word.partition("=")[0] not in BESIDE:
+            raise InputError(
+                f"{word}: runs have settings of their own; beside them say output or overwrite"
+            )
+    return [f"runs=[{','.join(map(quoted_value, runs))}]", *others]
