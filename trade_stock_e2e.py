@@ -45,6 +45,7 @@ from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.live.accounts import TRADE
 from execution.live.cycle import NOTHING_CLOSED, OLDEST_BAR, Cycle, decided_cycle, next_instant
+from execution.live.exposure import last_prices
 from execution.live.lines import say, say_aside
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
@@ -221,7 +222,13 @@ def _show_preview(
         account = reading.account
         return replace(account, undetermined=account.undetermined | set_aside)
 
-    broker = AlpacaBroker(settings.broker, keys, terms=settings.orders, believe=without_odd)
+    broker = AlpacaBroker(
+        settings.broker,
+        keys,
+        terms=settings.orders,
+        last_prices=lambda names: last_prices(feed.last_trades, names),
+        believe=without_odd,
+    )
     cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     noted(cycle)
     with printing():

@@ -43,6 +43,7 @@ Entry = Mapping[str, Any]
 
 ACTIVE = "ACTIVE"
 NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
+DOLLARS = re.compile(r"\?(?:BUY|SELL)_(.+)_USD")  # as `_dollars_of` names them
 SHARE = Decimal("1e-9")  # of a quantity that is ordered by its value
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
@@ -276,7 +277,7 @@ def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Accou
 def _has_no_price(entry: Entry, prices: Mapping[str, float]) -> bool:
     """Whether an open order is by value, and nothing says how many shares that is."""
     name = OrderEntry.symbol.of(entry)
-    by_value = OrderEntry.qty.of(entry) is None and OrderEntry.notional.of(entry) is not None
+    by_value = not OrderEntry.qty.of(entry) and OrderEntry.notional.of(entry) is not None
     if name is None or is_option(name) or not by_value:
         return False
     return OrderEntry.limit_price.of(entry) is None and symbol_held(name) not in prices
@@ -289,6 +290,12 @@ def _dollars_of(entry: Entry) -> str:
     """
     symbol = OrderEntry.leg_symbol.of(entry)
     return foreign_symbol(f"{OrderEntry.side.of(entry)} {symbol} USD")
+
+
+def meant_by(symbol: str) -> str:
+    """The symbol that an order is in; that of a dollar stands for the one that it is spent on."""
+    spent = DOLLARS.fullmatch(symbol)
+    return symbol_held(spent[1].replace("_", "/")) if spent else symbol
 
 
 def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
@@ -314,16 +321,20 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
     quantity = OrderEntry.qty.of(entry)
     notional = OrderEntry.notional.of(entry)
     filled = OrderEntry.filled_qty.of(entry)
-    if quantity is None and notional is not None:
+    if not quantity and notional is not None:
         if _has_no_price(entry, prices):
-            # What has filled of it are shares, and no dollars to take off.
-            symbol, filled = _dollars_of(entry), Decimal(0)
-        price = limit or prices[symbol]
-        quantity = (notional / Decimal(repr(price))).quantize(SHARE)
+            symbol = _dollars_of(entry)
+        price = limit or prices.get(symbol)
+        if price is None:
+            raise BrokerError(f"order {_identity(entry)}: nothing says a price of {symbol}")
+        # How many of its dollars have filled is not said: all of them count.
+        quantity, filled = (notional / Decimal(repr(price))).quantize(SHARE), Decimal(0)
     if quantity is None:
-        raise BrokerError(f"order {entry.get('client_order_id')}: it has neither qty nor notional")
+        raise BrokerError(f"order {_identity(entry)}: it has neither qty nor notional")
     remaining = quantity - filled
-    if remaining <= 0:
+    if remaining < 0:
+        raise BrokerError(f"order {_identity(entry)}: filled_qty is {filled}, of {quantity}")
+    if not remaining:
         return []
     named_type = OrderEntry.type.of(entry)
     kind: OrderType = next((kind for kind in ORDER_TYPES if kind == named_type), "market")
@@ -357,8 +368,8 @@ def open_orders(entry: Entry, prices: Mapping[str, float]) -> list[Order]:
 
 def _identity(entry: Entry) -> str:
     """Its id, ours or the venue's; those that others have given may hold anything."""
-    name = OrderEntry.any_id.of(entry) or OrderEntry.venue_id.of(entry) or "without an id"
-    return NO_IDENTITY.sub("_", name)[:128]
+    name = entry.get("client_order_id") or entry.get("id") or "without an id"
+    return NO_IDENTITY.sub("_", str(name))[:128]
 
 
 def _is_of_options(entry: Entry) -> bool:

@@ -151,14 +151,20 @@ class AlpacaBroker:
         """Write down orders of a strategy that work at the venue and are not in the book."""
         with self._venue.translated_errors("open orders"):
             for entry in self._venue.open_entries():
-                name = OrderEntry.any_id.of(entry) or ""
+                name = str(entry.get("client_order_id") or "")
                 if strategy_of(name) != strategy or self._outbox.book.get(name) is not None:
                     continue
-                log.warning("%s works at the venue and is not in the book: it is now", name)
                 at = self._venue.estimated_now()
-                for order in open_orders(entry, {}):
-                    whole = replace(order, qty=OrderEntry.whole_qty.of(entry), reason="adopted")
-                    self._outbox.adopt(Intent(whole, at, reason="adopted"), PlacedOrder(entry))
+                try:
+                    orders = open_orders(entry, {})
+                    whole = [replace(o, qty=OrderEntry.whole_qty.of(entry)) for o in orders]
+                except BrokerError as error:
+                    log.warning("%s works at the venue, and is none of ours: %s", name, error)
+                    continue
+                log.warning("%s works at the venue and is not in the book: it is now", name)
+                for order in whole:
+                    intent = Intent(replace(order, reason="adopted"), at, reason="adopted")
+                    self._outbox.adopt(intent, PlacedOrder(entry))
 
     def follow(self) -> None:
         """Write down what has become of orders that still worked when they were last heard of."""

@@ -95,8 +95,6 @@ class OrderEntry:
 
     id = Needed("id", words)
     client_order_id = Needed("client_order_id", words)
-    any_id = maybe("client_order_id", words)
-    venue_id = maybe("id", words)
     status = Needed("status", words)
     symbol = maybe("symbol", words)
     leg_symbol = Needed("symbol", words)

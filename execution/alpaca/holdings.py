@@ -112,9 +112,8 @@ class _Sums:
 
 
 def has_price(position: Entry) -> bool:
-    """Whether a position says what one of it is worth, or was."""
-    values = (Position.price, Position.market_value, Position.last_price, Position.entry_price)
-    return any(value.of(position) for value in values)
+    """Whether a position says what one of it is worth today."""
+    return bool(Position.price.of(position) or Position.market_value.of(position))
 
 
 def holdings_of(
@@ -363,9 +362,9 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
         )
     for what, mark in (
         ("its value says what it is worth", abs(value / quantity) if value and quantity else None),
+        ("its last trade counts", traded),
         ("that of the day before counts", Position.last_price.of(position)),
         ("what it was bought at counts", Position.entry_price.of(position)),
-        ("its last trade counts", traded),
     ):
         if mark:
             log.warning("%s has no price: %s", symbol, what)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import numpy as np
@@ -16,6 +17,7 @@ from execution.alpaca.account import (
     Reading,
     Unbelieved,
     UnbelievedMarks,
+    meant_by,
 )
 from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import READINGS
@@ -29,7 +31,7 @@ from execution.journal.linked_returns import Point
 from execution.journal.marks import AccountMark
 from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
-from execution.live.exposure import prices_of_orders
+from execution.live.exposure import last_prices, prices_of_orders
 from execution.live.guards import Guards
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Stake, at_stake
 from execution.live.loop import Stop
@@ -42,7 +44,6 @@ from foundation.decimals import INFINITE, plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
-from trainingdata.instruments import is_symbol
 from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,20 @@ ODD: tuple[HaltKind, HaltKind] = ("positions", "symbols")
 
 class AnotherAccount(InputError):
     """The venue's account is not the one that the process began with."""
+
+
+@dataclass(slots=True)
+class _Odd:
+    """What is odd in one place: in words, what a clearing lets be of it, and others' orders."""
+
+    whys: list[str] = field(default_factory=list)
+    cause: list[str] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+
+    def add(self, why: str, cause: str, *orders: str) -> None:
+        self.whys.append(why)
+        self.cause.append(cause)
+        self.orders += orders
 
 
 class LiveAccount:
@@ -92,6 +107,8 @@ class LiveAccount:
         self._marks = MarkBelief(last_trades)
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
         self._at_stake = Stake()  # what these may come to
+        self._units_seen: Mapping[str, Decimal] = {}  # USD of one of each of them
+        self._others: Sequence[OtherOrder] = ()  # of nobody's here, at the last reading
         self._cleared: set[str] = set()  # causes that were cleared before that look
 
     def refuse_another_account(self) -> None:
@@ -138,26 +155,27 @@ class LiveAccount:
             log.warning("judged without last trades: %s", error)
             trades = {}
         risks = dict(self.at_risk() if at_risk is None else at_risk)
-        for root, stake in self._at_stake.options.items():
+        ordered = [(order.place, order.at_risk) for order in self._others]
+        for place, stake in (*self._at_stake.options.items(), *ordered):
             # What nobody can bound halts the account.
             if stake < INFINITE:
-                risks[root] = risks.get(root, 0.0) + float(stake)
+                risks[place] = risks.get(place, 0.0) + float(stake)
         return Sight(account, trades, risks)
 
     def last_prices(self, symbols: Iterable[str]) -> dict[str, float]:
         """USD that stocks and coins traded at last; of none where the feed does not answer."""
-        names = sorted(filter(is_symbol, symbols))
-        try:
-            trades = self._last_trades(names) if names else {}
-        except BrokerError as error:
-            log.warning("no last trades: %s", error)
-            trades = {}
-        return {symbol: trade.price for symbol, trade in trades.items()}
+        return last_prices(self._last_trades, symbols)
 
     def ours_of(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        """The part of each position that is as it should be; what is odd is somebody else's."""
-        odd = self._odd or {}
-        return {s: _common(q, odd[s].expected) if s in odd else q for s, q in positions.items()}
+        """The part of each position that is as it should be; what is odd is somebody else's.
+
+        Of what is set aside and was not compared since the start nobody knows a part.
+        """
+        odd, unknown = self._odd or {}, set()
+        if self._odd is None:
+            unknown = {*self.halts.set_aside()}
+        ours = {s: _common(q, odd[s].expected) if s in odd else q for s, q in positions.items()}
+        return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
 
     def reconcile(self) -> None:
         """Compare what the account holds with what it should hold by our own doing.
@@ -180,11 +198,19 @@ class LiveAccount:
                 break
         if late:
             raise SenselessAnswer(late)
-        mark = self.account.journal("").last_mark()
-        marked = {} if mark is None else mark.positions
-        self._odd = found
+        self._units_seen = self._units(held, found)
+        self._put_odd(found)
+
+    def _put_odd(self, found: Mapping[str, Difference]) -> None:
+        """Have some differences be what is odd, with what is at stake by them."""
         surpluses = {symbol: each.surplus for symbol, each in found.items()}
-        self._at_stake = at_stake(surpluses, self._units(held, found), marked)
+        self._odd = found
+        self._at_stake = at_stake(surpluses, self._units_seen, self._last_marked())
+
+    def _last_marked(self) -> Mapping[str, float]:
+        """USD of positions when the account was marked last, signed."""
+        mark = self.account.journal("").last_mark()
+        return {} if mark is None else mark.positions
 
     def _units(self, held: Mapping[str, Holding], symbols: Iterable[str]) -> dict[str, Decimal]:
         """USD of a share, coin or contract at the venue's mark, else at its last trade."""
@@ -200,43 +226,61 @@ class LiveAccount:
         """The account, in which what is odd is set aside: positions that differ, orders of nobody.
 
         Beyond a share of equity it halts the account until all of it is settled. What a person has
-        cleared is as it should be from then on: once, for what the halt named, and where it was
-        still so when holdings were compared after that.
+        cleared is as it should be from then on: once, for what the halt named of a symbol, and
+        where it was still so when holdings were compared after that.
         """
         if self._odd is None:
             return account
-        whys = {symbol: [f"{symbol} is {each}"] for symbol, each in self._odd.items()}
-        causes = {symbol: [text] for symbol, text in _surpluses(self._odd).items()}
-        orders = self._holdings.unknown(account.open_orders)
-        for order in orders:
-            name, symbol = order.client_order_id, order.symbol
-            whys.setdefault(symbol, []).append(f"order {name} in {symbol} is nobody's here")
-            causes.setdefault(symbol, []).append(name)
-        stake = self._at_stake.total + self._worth_of(orders, account)
-        others = self._holdings.unknown(besides)
-        stake += _name_others(others, whys, causes)
-        line = "; ".join(why for _, each in sorted(whys.items()) for why in each)
-        cause = json.dumps(causes, sort_keys=True)
-        if whys and cause in {*map(self.halts.cleared_cause, ODD)} - self._cleared:
-            return replace(account, undetermined=account.undetermined | {*whys})
-        if whys and cause in self._cleared:
-            log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
-            surpluses = {symbol: each.surplus for symbol, each in self._odd.items()}
-            names = [order.client_order_id for order in orders]
-            names += [order.client_order_id for order in others]
-            self._holdings.accept(surpluses, names)
-            self._odd, self._at_stake, whys = {}, Stake(), {}
-        if not whys:
+        found = self._named(account, besides)
+        if {*map(self.halts.cleared_cause, ODD)} - self._cleared - {""}:
+            return replace(account, undetermined=account.undetermined | {*found})
+        cleared: dict[str, list[str]] = {}
+        for each in filter(None, self._cleared):
+            cleared |= json.loads(each)
+        settled = [place for place, odd in found.items() if cleared.get(place) == odd.cause]
+        if settled:
+            self._accept({place: found[place] for place in settled})
+            found = self._named(account, besides)
+        if not found:
             self._end_odd()
             return account
+        line = "; ".join(why for _, odd in sorted(found.items()) for why in odd.whys)
+        cause = json.dumps({place: odd.cause for place, odd in found.items()}, sort_keys=True)
         positions, symbols = ODD
+        orders = self._holdings.unknown(account.open_orders)
+        stake = self._at_stake.total + self._worth_of(orders, account)
+        stake += total(order.at_risk for order in self._others)
         large = stake > LARGEST_ODD * Decimal(repr(account.equity))
         kind = positions if large or self.halts.standing_cause(positions) else symbols
         standing = self.halts.standing_cause(kind)
         if standing is None or standing[1] != cause:
             self._end_odd()
             self.account.halt(kind, line, cause=cause)
-        return replace(account, undetermined=account.undetermined | {*whys})
+        return replace(account, undetermined=account.undetermined | {*found})
+
+    def _named(self, account: Account, besides: Sequence[OtherOrder]) -> dict[str, _Odd]:
+        """What is odd, by symbol, or by what options are on."""
+        found: defaultdict[str, _Odd] = defaultdict(_Odd)
+        for symbol, each in (self._odd or {}).items():
+            found[symbol].add(f"{symbol} is {each}", plain(each.surplus))
+        for order in self._holdings.unknown(account.open_orders):
+            name, symbol = order.client_order_id, meant_by(order.symbol)
+            found[symbol].add(f"order {name} in {symbol} is nobody's here", name, name)
+        self._others = self._holdings.unknown(besides)
+        for other in self._others:
+            name, place = other.client_order_id, other.place
+            why = f"order {name} in {place} is nobody's here"
+            found[place].add(f"{why}: {other.why}" if other.why else why, name, name)
+        return dict(found)
+
+    def _accept(self, found: Mapping[str, _Odd]) -> None:
+        """Have what a person has looked at be as it should from now on."""
+        odd = dict(self._odd or {})
+        line = "; ".join(why for _, each in sorted(found.items()) for why in each.whys)
+        log.warning("somebody has looked at it, and it is the ground from now on: %s", line)
+        surpluses = {symbol: odd.pop(symbol).surplus for symbol in found if symbol in odd}
+        self._holdings.accept(surpluses, [name for each in found.values() for name in each.orders])
+        self._put_odd(odd)
 
     def _worth_of(self, orders: Iterable[Order], account: Account) -> Decimal:
         """USD that orders may trade, at their own prices or at the market's, whichever is more."""
@@ -281,6 +325,7 @@ class LiveAccount:
         doubted = self._marks.doubted(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in doubted.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
+        account, unpriced = self._as_last_marked(account, reading.unpriced)
         equity = Decimal(repr(account.equity))
         bids = Decimal(repr(coin_bids(account.open_orders, account.prices)))
         why = self._why_unexplained(reading.cash, equity, bids)
@@ -288,7 +333,7 @@ class LiveAccount:
             self.read_activities()
             why = self._why_unexplained(reading.cash, equity, bids)
         now = self._holdings.cash_reading(reading.cash)
-        marks = _doubts(doubted, reading.account.prices, reading.unpriced)
+        marks = "; ".join((*_doubts(doubted, reading.account.prices), *unpriced.values()))
         if not reading.again and (odd := why or marks):
             raise SenselessAnswer(odd)
         account = self._without_odd(account, reading.other_orders)
@@ -298,9 +343,9 @@ class LiveAccount:
                 self.account.halt("cash", why, cause=now.cause)
             raise Unbelieved(late or why, account)
         self.notices.tell("marks", marks)
-        held = [f"{plain(q)} {symbol}" for symbol, q in sorted(reading.unpriced.items()) if q > 0]
-        text = f"nothing says a price of {', '.join(held)}: it counts as nothing and is left alone"
-        self.notices.tell("unpriced", text if held else "")
+        held = [f"{plain(q)} {s}" for s, q in reading.unpriced.items() if s not in unpriced]
+        text = f"nothing says a price of {', '.join(sorted(held))}: it is left alone, and counts as"
+        self.notices.tell("unpriced", f"{text} it was marked last, or as nothing" if held else "")
         if marks:
             raise UnbelievedMarks(marks, account)
         self._end_listed_halt(now, equity)
@@ -309,6 +354,31 @@ class LiveAccount:
         self._equity = equity
         self._marks.believe(account)
         return account
+
+    def _as_last_marked(
+        self, account: Account, unpriced: Mapping[str, Decimal]
+    ) -> tuple[Account, dict[str, str]]:
+        """The account with what has no price, as far as it was marked before; why not the rest.
+
+        What was a large part of the account says nothing of it any more, nor does what is owed and
+        was never marked. What is bought and was never marked counts as nothing.
+        """
+        marked = self._last_marked()
+        positions, prices = dict(account.positions), dict(account.prices)
+        proceeds = account.short_proceeds
+        whys = {}
+        for symbol, quantity in unpriced.items():
+            price = self._marks.believed(symbol) or abs(marked.get(symbol, 0.0) / float(quantity))
+            held = f"{plain(abs(quantity))} {symbol}"
+            if price:
+                positions[symbol], prices[symbol] = quantity, price
+                proceeds += max(-float(quantity), 0.0) * price
+                if abs(float(quantity)) * price > float(LARGEST_ODD) * account.equity:
+                    whys[symbol] = f"nothing says a price of {held}, marked last at {price:g}"
+            elif quantity < 0:
+                whys[symbol] = f"nothing says what {held}, which are owed, would cost"
+        changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
+        return changed, whys
 
     def _why_unexplained(self, cash: Decimal, equity: Decimal, bids: Decimal) -> str:
         now = self._holdings.cash_reading(cash)
@@ -452,23 +522,13 @@ def _common(held: Decimal, expected: Decimal) -> Decimal:
     return min(held, expected, key=abs) if held * expected > 0 else NONE
 
 
-def _doubts(
-    doubted: Mapping[str, float], marks: Mapping[str, float], unpriced: Mapping[str, Decimal]
-) -> str:
-    """Why marks are not believed.
-
-    doubted: USD by symbol that each was last at, NaN for unknown.
-    unpriced: signed quantities without a price: nobody knows what those cost that are owed.
-    """
+def _doubts(doubted: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
+    """Why marks are not believed; doubted: USD by symbol that each was last at, NaN for unknown."""
     whys = []
     for symbol, price in sorted(doubted.items()):
         last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
         whys.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
-    owed = [symbol for symbol, quantity in sorted(unpriced.items()) if quantity < 0]
-    whys += [
-        f"nothing says what {plain(-unpriced[s])} {s}, which are owed, would cost" for s in owed
-    ]
-    return "; ".join(whys)
+    return whys
 
 
 def _worth_of(order: Order, market: Decimal | None) -> Decimal:
@@ -478,20 +538,6 @@ def _worth_of(order: Order, market: Decimal | None) -> Decimal:
     if market is None and (order.side == "sell" or not own):
         return INFINITE
     return order.qty * max(*own, NONE if market is None else market, NONE)
-
-
-def _name_others(
-    orders: Iterable[OtherOrder], whys: dict[str, list[str]], causes: dict[str, list[str]]
-) -> Decimal:
-    """Add orders that are nobody's here to what is odd; USD that they could lose.
-
-    Those of options are beside the stock that they are on, which is traded on.
-    """
-    for order in orders:
-        why = f"order {order.client_order_id} in {order.place} is nobody's here"
-        whys.setdefault(order.place, []).append(f"{why}: {order.why}" if order.why else why)
-        causes.setdefault(order.place, []).append(order.client_order_id)
-    return total(order.at_risk for order in orders)
 
 
 def _surpluses(differences: Mapping[str, Difference]) -> dict[str, str]:

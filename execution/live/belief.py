@@ -140,6 +140,10 @@ class MarkBelief:
         """Take over the marks of an account."""
         self._believed = _marks(account)
 
+    def believed(self, symbol: str) -> float | None:
+        """The mark of a symbol that was believed last, USD; none where nothing is remembered."""
+        return self._believed.get(symbol)
+
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
         """USD that each symbol last traded at, where that was not too long ago."""
         names = sorted(filter(is_symbol, symbols))

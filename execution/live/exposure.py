@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,8 +10,11 @@ from decimal import Decimal
 from execution.journal.intents import Intent
 from execution.orders import Account, Order
 from execution.sight import GuardedOrder, Sight
+from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import is_symbol
+
+log = logging.getLogger(__name__)
 
 _NOTHING = Decimal(0)
 _ON_ITS_WAY = ("planned", "sending", "open", "working")
@@ -105,9 +109,24 @@ def exposure_of(
     return exposure
 
 
-def prices_of_orders(
-    account: Account, last_trades: Callable[[Sequence[str]], Mapping[str, LastTrade]]
-) -> dict[str, float]:
+LastTrades = Callable[[Sequence[str]], Mapping[str, LastTrade]]
+
+
+def last_prices(last_trades: LastTrades, symbols: Iterable[str]) -> dict[str, float]:
+    """USD that stocks and coins traded at last; of none where the feed does not answer.
+
+    last_trades: of the feed, by symbol.
+    """
+    names = sorted(filter(is_symbol, symbols))
+    try:
+        trades = last_trades(names) if names else {}
+    except BrokerError as error:
+        log.warning("no last trades: %s", error)
+        trades = {}
+    return {symbol: trade.price for symbol, trade in trades.items()}
+
+
+def prices_of_orders(account: Account, last_trades: LastTrades) -> dict[str, float]:
     """USD at which open orders of symbols without a price would trade.
 
     Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that

@@ -43,6 +43,7 @@ from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 
 COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
+TENTH = 10  # times what bookings leave of a difference that they explain otherwise
 TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd
 # For so long before the last trade is asked again: what has only a day is listed after a night,
 # a weekend, or with the statement of a month's last days.
@@ -151,13 +152,13 @@ class HoldingsBook:
             for symbol, owned in expected.items():
                 rooms[symbol] = Room(rooms[symbol].below + owned.fee, rooms[symbol].above)
             found = unexplained(expected, held, rooms, at)
-            for symbol in list(found):
+            for symbol, each in list(found.items()):
                 changes = self._uncounted(symbol, at)
-                names = explaining(found[symbol].surplus, changes, rooms[symbol])
-                for name in names:
+                for name in explaining(each.surplus, changes, rooms[symbol]):
                     expected[symbol] = expected[symbol].changed(changes[name])
                     self._expected.count_bookings("id = ?", name)
-                if names:
+                found[symbol] = Difference(expected[symbol].quantity, each.actual)
+                if rooms[symbol].holds(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
                 expected[symbol] = expected[symbol].seen(held.get(symbol, NONE))
@@ -281,10 +282,11 @@ def unexplained(
 
 
 def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> list[str]:
-    """Bookings that explain the whole surplus of a symbol; none where they do not.
+    """Bookings that explain a surplus of a symbol, but for a tenth of it; none where none do.
 
     All together do, or those do that bring it nearer to nothing one after the other: what was there
-    at the ground, or was accepted by a person, may be listed later, and explains nothing.
+    at the ground, or was accepted by a person, may be listed later, and explains nothing. A split
+    is one beside a few shares by hand too.
 
     changes: of bookings that are not counted, by name, oldest first.
     """
@@ -297,7 +299,7 @@ def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> 
     for names in (list(changes), nearer):
         if room.holds(EXACT.subtract(surplus, total(changes[name] for name in names))):
             return names
-    return []
+    return nearer if TENTH * abs(left) <= abs(surplus) else []
 
 
 def changes_of(intent: Intent, quantity: Decimal) -> dict[str, Decimal]:

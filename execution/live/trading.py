@@ -11,6 +11,7 @@ import numpy as np
 
 from execution.alpaca.account import Unbelieved
 from execution.alpaca.broker import AlpacaBroker
+from execution.alpaca.holdings import held_in
 from execution.broker import Broker, place
 from execution.journal.decisions import Journal
 from execution.live.account import LiveAccount
@@ -276,6 +277,10 @@ class TradingJob:
         stuck, troubles = self._cancel_ours()
         left: list[str] = []
         if flatten:
+            try:
+                self._live.reconcile()
+            except BrokerError as error:
+                log.warning("what is held is not compared before it is closed: %s", error)
             account = self.broker.account()
             account = replace(account, positions=self._live.ours_of(account.positions))
             # What an order that works on may still trade is not sold a second time.
@@ -287,9 +292,10 @@ class TradingJob:
             )
             name = f"{TRADE}-flat-{compact_text(account.as_of)}"
             self._night.send(orders, account, name)
-            held = self.broker.account().positions
-            ours = sorted(self._settings.tradable_symbols)
-            left = [f"{held[symbol]:f} {symbol}" for symbol in ours if held.get(symbol)]
+            # What has no price is held too, and was not closed.
+            held = held_in(self._connection)
+            ours = sorted(self._settings.tradable_symbols & {*held})
+            left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]
         if troubles:
             held_on = f"; NOT closed: {', '.join(left)}" if left else ""
             raise BrokerError(f"{'; '.join(troubles)}{held_on}")

@@ -30,7 +30,7 @@ from foundation.page import render_page
 from option_spreads.autoscaler.account import AccountFiles, UnknownState
 from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.selling.state import OpenSpread, collateral, read_state
+from option_spreads.selling.state import FILE, OpenSpread, collateral, read_state
 from sizing.limits import Limits
 from trainingdata.feed.endpoint import Keys
 
@@ -280,14 +280,15 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
         naming the other folder, and the spreads.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
-    for other in events.last_held(FOLDER):
-        lost = [line for line in events.last_held(SPREADS) if line.partition(":")[0] not in known]
-        if lost and Path(other) != folder.resolve():
-            raise InputError(
-                f"{folder}: of spreads that are open in this account it knows nothing"
-                f" ({'; '.join(lost)}); they are of {other}: name that with AUTOSCALING_DATA_DIR"
-                " until they are closed and booked"
-            )
+    lost = [line for line in events.last_held(SPREADS) if line.partition(":")[0] not in known]
+    owners = events.last_held(FOLDER)
+    # A person may have taken a spread out of the file; one that is gone says nothing.
+    if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / FILE).exists()):
+        raise InputError(
+            f"{folder}: of spreads that are open in this account it knows nothing"
+            f" ({'; '.join(lost)}); they are of {owners[0] if owners else 'another folder'}: name"
+            " that with AUTOSCALING_DATA_DIR until they are closed and booked"
+        )
 
 
 @contextmanager

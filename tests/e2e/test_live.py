@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -582,7 +583,7 @@ def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_s
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     folder.mkdir(parents=True)
     (folder / KILL_FILE).touch()
-    with Database(folder / JOURNAL) as database:
+    with closing(Database(folder / JOURNAL)) as database:
         cause = json.dumps({"SYA": ["3"]})
         halts = Halts(database, EventLog(database))
         halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from execution.account_lock import JOURNAL
+from execution.alpaca.account import OtherOrder
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
 from execution.live.holdings import Stake
@@ -284,7 +285,9 @@ def without_price(symbol: str, fields: dict[str, Any]) -> Told:
     return Told(POSITIONS, changed, 10**6)
 
 
-@pytest.mark.parametrize("fields", [UNPRICED, WORTHLESS])
+@pytest.mark.parametrize(
+    "fields", [UNPRICED, WORTHLESS, {"current_price": None, "market_value": None}]
+)
 def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
     practice: Start, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
@@ -306,11 +309,42 @@ def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
         assert halted_by(desk) == []
 
 
-def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch, odd: str = "SYC") -> None:
     """Have the feed know no last trade of what is odd either."""
     ask = desk.live._last_trades
-    feed = lambda symbols: ask([symbol for symbol in symbols if symbol != "SYC"])  # noqa: E731
+    feed = lambda symbols: ask([symbol for symbol in symbols if symbol != odd])  # noqa: E731
     monkeypatch.setattr(desk.live, "_last_trades", feed)
+
+
+@pytest.mark.parametrize(("words", "is_large"), [(SMALL, False), (WIDE, True)])
+def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_decides_nothing(
+    here: Practice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    is_large: bool,
+) -> None:
+    odd = without_price("SYA", UNPRICED)
+    odd.answers = 0
+    with changed_answers(here, odd) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *words)
+        desk.job.step()
+        unpriced_anywhere(desk, monkeypatch, "SYA")
+        here.advance(PASSES[0])
+        before = here.venue.broker.account()
+        odd.answers = 10**6
+        desk.job.step()
+        cycle = desk.cycles[-1]
+        assert (cycle.decision is None) == is_large
+        assert ("SYA, marked last at" in cycle.idle) == is_large
+        assert cycle.account.positions["SYA"] == before.positions["SYA"]
+        assert cycle.account.equity == pytest.approx(before.equity, rel=0.01)
+        assert is_large or "SYA" not in ordered(desk)
+        odd.answers = 0
+        here.advance(PASSES[1])
+        desk.job.step()
+        assert desk.cycles[-1].decision is not None
+        assert halted_by(desk) == [], "nothing was lost"
 
 
 def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
@@ -324,7 +358,8 @@ def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
         assert told(desk) == [
-            "nothing says a price of 3 SYC: it counts as nothing and is left alone"
+            "nothing says a price of 3 SYC: it is left alone, and counts as it was marked last,"
+            " or as nothing"
         ]
 
 
@@ -363,7 +398,12 @@ def strange_order(fields: dict[str, Any]) -> Told:
         ({"side": "sell_short"}, "symbols"),
         ({"type": "limit", "limit_price": None}, "symbols"),
         ({"client_order_id": None}, "symbols"),
+        ({"client_order_id": 7}, "symbols"),
+        ({"client_order_id": "equal_weight-1-SYC-0-0", "qty": None, "notional": "30"}, "symbols"),
         ({"qty": None, "notional": "300"}, "symbols"),
+        ({"qty": "0", "notional": "90000"}, "positions"),
+        ({"filled_qty": "5"}, "positions"),
+        ({"client_order_id": "equal_weight-1-SYC-0-0", "side": "cross"}, "positions"),
         ({"side": "cross"}, "positions"),
         ({"qty": None}, "positions"),
     ],
@@ -408,6 +448,22 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     assert halted_by(desk) == []
 
 
+def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
+    desk: Desk, here: Practice, tmp_path: Path
+) -> None:
+    bought_by_hand(here)
+    bought_elsewhere(here)
+    desk.job.step()
+    clear(tmp_path / JOURNAL, "symbols", "a person")
+    bought_elsewhere(here)
+    here.advance(PASSES[1])
+    desk.job.step()
+    assert "SYA" in ordered(desk)
+    assert halted_by(desk) == ["symbols"]
+    assert "SYA" not in told(desk)[-1]
+    assert "SYC is 6 at the venue, 0 by our own orders" in told(desk)[-1]
+
+
 def test_a_trade_by_hand_while_bars_are_waited_for_is_seen_before_anything_is_decided(
     desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,14 +479,48 @@ def test_a_trade_by_hand_while_bars_are_waited_for_is_seen_before_anything_is_de
     assert [choice.symbol for choice in decision.choices] == ["SYB"]
 
 
-def test_flattening_sells_what_is_ours_of_a_symbol_that_is_set_aside(
-    desk: Desk, here: Practice
+@pytest.mark.parametrize("compared", [True, False])
+def test_flattening_sells_what_is_ours_of_a_symbol(
+    desk: Desk, here: Practice, compared: bool
 ) -> None:
     bought_by_hand(here)
-    desk.job.step()
+    if compared:
+        desk.job.step()
     desk.stop.flattening = True
     assert desk.job.finish(flatten=True) == ["3 SYA"]
     assert here.venue.broker.account().positions == {"SYA": 3}
+
+
+def test_flattening_leaves_what_is_set_aside_where_nothing_can_be_compared(
+    desk: Desk, here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought_by_hand(here)
+    desk.job.step()
+    desk.live.account.database.close()
+    again = Desk.at(here, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+    monkeypatch.setattr(again.live, "reconcile", lambda: _refuse("the list makes no sense"))
+    again.stop.flattening = True
+    held = here.venue.broker.account().positions["SYA"]
+    assert again.job.finish(flatten=True) == [f"{held:f} SYA"]
+
+
+def _refuse(why: str) -> None:
+    raise BrokerError(why)
+
+
+def test_flattening_names_what_has_no_price(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = without_price("SYA", UNPRICED)
+    odd.answers = 0
+    with changed_answers(here, odd) as seen:
+        desk = Desk.at(seen, Database(tmp_path / JOURNAL), tmp_path, *SMALL)
+        desk.job.step()
+        unpriced_anywhere(desk, monkeypatch, "SYA")
+        odd.answers = 10**6
+        held = here.venue.broker.account().positions["SYA"]
+        desk.stop.flattening = True
+        assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
 
 
 def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
@@ -439,3 +529,5 @@ def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
     sight = desk.live.sight(desk.broker.account(), ())
     assert sight.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
     assert desk.live.sight(sight.account, (), at_risk={}).at_risk == {"SYC": 700.0}
+    desk.live._others = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
+    assert sum(desk.live.sight(sight.account, (), at_risk={}).at_risk.values()) == 750.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     assert {part for _, part, _ in sold} <= {"opening", "reduction"}
     assert all(reason for _, _, reason in sold)
     assert rows_of(path, "SELECT kind FROM halts") == []
-    with Database(path) as database:
+    with closing(Database(path)) as database:
         folder = tmp_path / "data" / "autoscaling" / "paper"
         assert EventLog(database).last_held(FOLDER) == [str(folder)]
     assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []

@@ -27,7 +27,7 @@ from alpaca.trading.requests import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import Answers, Reading, reading_of
+from execution.alpaca.account import Answers, Reading, meant_by, reading_of
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.holdings import Holding, held_in
 from execution.alpaca.order_requests import order_request
@@ -258,6 +258,7 @@ def test_sums_are_held_to_positions_but_on_the_side_of_which_one_is_not_priced()
         ({"side": "cross"}, "NVDA", "side is not buy or sell"),
         ({"qty": None}, "NVDA", "neither qty nor notional"),
         ({"qty": "-4"}, "NVDA", "qty is below 0"),
+        ({"qty": "3", "filled_qty": "5"}, "NVDA", "filled_qty is 5, of 3"),
         ({"limit_price": "soon"}, "NVDA", "limit_price is not a number"),
         ({"symbol": 5}, "?5", "symbol is not a text"),
         ({"symbol": "BTC/USD", "side": None}, "BTCUSD", "side is missing"),
@@ -291,6 +292,12 @@ def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
         ({"type": "stop_limit", "stop_price": "3"}, ("o-1", "buy", Decimal(10), "market")),
         ({"client_order_id": None, "id": "v-7"}, ("v-7", "buy", Decimal(10), "market")),
         ({"client_order_id": None}, ("without_an_id", "buy", Decimal(10), "market")),
+        ({"client_order_id": 7}, ("7", "buy", Decimal(10), "market")),
+        ({"qty": "0", "notional": "500"}, ("o-1", "buy", Decimal(10), "market")),
+        (
+            {"qty": None, "notional": "500", "filled_qty": "4"},
+            ("o-1", "buy", Decimal(10), "market"),
+        ),
     ],
 )
 def test_an_order_of_somebody_else_is_read_as_far_as_it_can_be(
@@ -724,6 +731,7 @@ def test_what_is_ordered_by_value_and_has_no_price_counts_in_dollars(symbol: str
     assert sum(map(abs, worth.values())) == 50 + 100 + 30
     assert sum(worth.values()) == 50 + 100 - 30
     assert not any(instrument(s).tradable for s in worth if s != "SPY")
+    assert {meant_by(order.symbol) for order in account.open_orders} == set(account.undetermined)
     name = {"BTC/USD": "BTCUSD", "BRK B": "?BRK_B"}.get(symbol, symbol)
     assert account.undetermined == {name}, "nothing is ordered of it"
     assert name not in account.prices

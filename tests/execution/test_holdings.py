@@ -238,6 +238,16 @@ def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
     assert not books.found(BTCUSD="0.999", NVDA="8"), "its listing comes later"
 
 
+@pytest.mark.parametrize(("held", "odd"), [("206", "6"), ("200", None), ("240", "140")])
+def test_a_split_is_counted_beside_a_few_shares_by_hand_and_not_beside_many(
+    held: str, odd: str | None
+) -> None:
+    books = Books.begun({"NVDA": "100"})
+    books.holdings.add([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
+    found = books.found(NVDA=held)
+    assert (plain(found["NVDA"].surplus) if found else None) == odd
+
+
 def test_where_no_fee_is_taken_in_coin_the_room_for_it_does_not_grow_with_trading() -> None:
     books = Books.begun({"NVDA": "4"})
     for number in range(20):
