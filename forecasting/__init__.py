@@ -35,7 +35,6 @@ COMMANDS = {
         log="evaluate",
         hydra=True,
     ),
-    "tune": Command("forecasting.tune", interrupted="no file was written", log="tune"),
 }
 
 __getattr__, __dir__, __all__ = public(
