@@ -154,8 +154,7 @@ class ForecastTable:
             raise ValueError(
                 f"quantiles must have shape [N, H, Q] = {expected}, got {np.shape(self.quantiles)}"
             )
-        if not isinstance(self.quantiles, LocationScale):
-            self._check(self.quantiles)
+        self.refuse_unsound(-np.inf)
 
     @classmethod
     def of(
@@ -208,13 +207,25 @@ class ForecastTable:
             out[first : first + CHUNK] = self.quantiles[first : first + CHUNK]
         return out
 
-    def _check(self, quantiles: Array32) -> None:
+    def refuse_unsound(self, above: float) -> None:
+        """Refuse quantiles that fall along the levels, or are not finite and above a number.
+
+        A network may expect a price below zero: only a crash makes it do so.
+
+        Raises
+        ------
+        ValueError
+            naming the first, its symbol, instant and step.
+        """
+        quantiles = self.quantiles
+        if isinstance(quantiles, LocationScale):
+            return
         if quantiles.dtype != np.float32:
             raise ValueError(f"quantiles must be float32, got {quantiles.dtype}")
         for first in range(0, len(quantiles), CHUNK):
             part = quantiles[first : first + CHUNK]
             rising = (part[..., 1:] >= part[..., :-1]).all(axis=2)
-            sound = rising & (part[..., 0] > 0) & (part[..., -1] < np.inf)
+            sound = rising & (part[..., 0] > above) & (part[..., -1] < np.inf)
             if not sound.all():
                 sound |= np.isnan(part).all(axis=2)
             if not sound.all():

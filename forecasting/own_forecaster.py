@@ -56,6 +56,8 @@ class OwnForecaster:
                 f"{KEY}: {self.origin}: a ForecastTable of the panel is needed, with a forecast; it"
                 f" answered {said}"
             )
+        with own_code(SLOT, self.origin):
+            table.refuse_unsound(0.0)
         for first in range(0, len(table.windows), CHUNK):
             if np.isnan(table.quantiles[first : first + CHUNK][:, 0]).any():
                 raise InputError(f"{KEY}: {self.origin}: a forecast has no first step")

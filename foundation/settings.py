@@ -211,9 +211,10 @@ def _no_word_text(place: str, value: object) -> str:
         return "null is no word, and one is needed"
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         quoted = f'"{str(value).upper()}"'
+        key = place.rstrip("0123456789").rstrip(".")
         return (
             f"{str(value).lower()} is read as a value and not as a word; in quotes it is one,"
-            f" '[{quoted}]'"
+            f" '{key}=[{quoted}]'"
         )
     return f"{value} is read as a number; a word is needed, in quotes where it is made of digits"
 

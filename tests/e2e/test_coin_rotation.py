@@ -23,7 +23,7 @@ TURN = 4  # hours that a coin is held
 WORDS = (
     "symbols=[SYXUSD,SYYUSD]",
     "limits.symbol_cap=1.0",
-    f"sizing.strategy={__name__}:all_in_one_coin",
+    f"+sizing._target_={__name__}.all_in_one_coin",
 )
 REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
 
@@ -83,7 +83,10 @@ def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float
 def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
     capital: float, increments: str
 ) -> None:
-    words = (f"sizing.strategy={__name__}:half_in_each_and_half_in_one", "limits.crypto_leverage=1")
+    words = (
+        f"+sizing._target_={__name__}.half_in_each_and_half_in_one",
+        "limits.crypto_leverage=1",
+    )
     settings = alone(*REFUSES, *words, f"capital={capital}", f"increments={increments}")
     bars, first = settings.panel()
     trader = settings.trader(settings.forecaster.build(bars.symbols))

@@ -351,15 +351,16 @@ def test_so_many_rounds_that_fail_in_a_row_end_the_process(here: KalshiPractice)
 
 
 def test_an_operator_sees_marks_and_halts_and_what_clears_them(
-    here: KalshiPractice, capsys: pytest.CaptureFixture[str]
+    here: KalshiPractice,
 ) -> None:
     with process(here) as now:
         now.mark()
         now.decide(BUY_YES_100)
         now.advance(5)
         StatusPage(now.ours.account, BOUNDS).refresh()
-    assert status(journal(), system_clock()) == 0
-    said = capsys.readouterr().out
+    asked = status(journal(), system_clock())
+    assert asked.code == 0
+    said = "\n".join(asked.sentences)
     assert "equity $57.25, cash $47.25" in said
     assert "exposure: contracts 0.175x; RAIN 0.175" in said
     assert "halted: drawdown since" in said
@@ -390,18 +391,20 @@ def test_the_page_is_written_at_every_tick_and_says_in_the_end_that_none_comes(
 
 
 def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(
-    here: KalshiPractice, capsys: pytest.CaptureFixture[str]
+    here: KalshiPractice,
 ) -> None:
+    said: list[str] = []
+
     def stopped(entry: ActionEntry) -> None:
         folder = journal().parent
         with pytest.raises(InputError, match="It closes no event contracts"):
             kill(folder, flatten=True)
-        kill(folder, flatten=False)
+        said.extend(kill(folder, flatten=False).sentences)
 
     keys = KalshiKeys(here.key_id, here.private_key)
     settings = settings_of(here)
     trade(settings, keys, Stop(), stopped)
-    assert "the loop stops. Remove it to trade again." in capsys.readouterr().out
+    assert "the loop stops. Remove it to trade again." in said[0]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "the kill file is there", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()

@@ -99,7 +99,7 @@ def test_a_key_that_cannot_be_written_starts_no_server(
     ("words", "named"),
     [
         (["market.steps=0"], "market.steps: 0"),
-        (["--capital", "-5"], "--capital: $-5"),
+        (["--capital", "-5"], "--capital: -5"),
         (["--folder", "nowhere"], "--folder: nowhere"),
     ],
 )

@@ -270,10 +270,10 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         assert intent.state == "withheld"
     assert {*desk.cycles[-1].unsent} == opening
     trade_stock_e2e.show(desk.cycles[-1])
-    status(tmp_path / JOURNAL, system_clock())
+    asked = status(tmp_path / JOURNAL, system_clock())
     told = capsys.readouterr()
     assert "ALERT halt daily_loss: halted: " in told.err
-    said = " ".join(told.out.split())
+    said = " ".join([*told.out.split(), *asked.sentences])
     assert "ALERT halt daily_loss: halted: " in said, "status says the last alerts"
     for order in decision.orders:
         line = f"NOT sent: {order.side} {order.qty} {order.symbol}: halted: daily_loss"

@@ -75,7 +75,6 @@ def test_own_code_is_named_on_the_command_line_and_its_orders_say_so(folder: Pat
         folder,
         "marketsimulator.backtest",
         *own,
-        "forecaster.calibrated=false",
         "+sizing._target_=own.rising",
         *SPAN,
         "output=out",

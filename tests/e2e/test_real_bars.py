@@ -59,7 +59,7 @@ def test_the_guides_strategy_and_forecaster_send_orders(real_data: list[Path]) -
         f"data.dir=[{','.join(map(str, real_data))}]",
         *("symbols=[NVDA,AAPL,BTCUSD]", "start=2024-10-01", "end=2024-11-01"),
         *("+forecaster._target_=examples.drift.Drift", "forecaster.calibrated=false"),
-        "sizing.strategy=examples.best_two:best_two",
+        "+sizing._target_=examples.best_two.best_two",
     ]
     main = run_backtest(BacktestSettings.of(composed_config("backtest", words))).main
     assert sum(len(decision.orders) for decision in main.decisions) > 10

@@ -88,7 +88,11 @@ class Trading:
         self.words = (
             *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "bar_patience=0"),
             *(f"symbols=[{','.join(SYMBOLS)}]", f"broker.url_override={self.wire.url}"),
-            *("forecaster=noise:Noise", "forecaster.calibrated=false", "sizing.holding=next"),
+            *(
+                "+forecaster._target_=noise.Noise",
+                "forecaster.calibrated=false",
+                "sizing.holding=next",
+            ),
             *("history_days=90", f"sizing.strategy={STRATEGY}", f"account.foreign={foreign}"),
             *((alerts,) if password else ()),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
@@ -318,9 +319,9 @@ def test_settings_of_the_file_are_those_of_the_dataclass() -> None:
     composed = KalshiVenueSettings.of(composed_config("kalshi_venue", []))
     default = KalshiVenueSettings()
     assert composed.fees.by_default() == default.fees.by_default()
-    for name in KalshiVenueSettings.__slots__:
-        if name != "fees":
-            assert getattr(composed, name) == getattr(default, name), name
+    for each in fields(KalshiVenueSettings):
+        if each.name != "fees":
+            assert getattr(composed, each.name) == getattr(default, each.name), each.name
 
 
 @pytest.mark.parametrize(

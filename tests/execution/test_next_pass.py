@@ -74,23 +74,23 @@ def test_what_is_due_already_has_its_time_from_now_on(loop: Loop, path: Path) ->
 
 
 def test_the_status_ends_with_1_once_the_pass_is_late_and_says_which(
-    loop: Loop, path: Path, capsys: pytest.CaptureFixture[str]
+    loop: Loop, path: Path
 ) -> None:
-    assert status(path, HERE) == 0
-    assert "no pass is expected" in capsys.readouterr().out
+    asked = status(path, HERE)
+    assert asked.code == 0
+    assert "no pass is expected" in asked.sentences
     loop.book.expect("trade", THERE, THERE)
-    assert status(path, HERE + 620 * SECOND) == 0
-    assert (
-        "next: trade at 2024-02-20T15:00Z, over by 2026-03-05T12:10Z here"
-        in capsys.readouterr().out
-    )
-    assert status(path, HERE + 621 * SECOND) == LATE == 1
-    said = capsys.readouterr().out
+    asked = status(path, HERE + 620 * SECOND)
+    assert asked.code == 0
+    assert "next: trade at 2024-02-20T15:00Z, over by 2026-03-05T12:10Z here" in asked.sentences
+    asked = status(path, HERE + 621 * SECOND)
+    assert asked.code == LATE == 1
+    said = " ".join(asked.sentences)
     assert "late: trade at 2024-02-20T15:00Z was to be over by 2026-03-05T12:10Z here" in said
     loop.book.expect("trade", THERE + 3_600 * SECOND, THERE)
-    assert status(path, HERE + 621 * SECOND) == 0, "the next one is awaited"
+    assert status(path, HERE + 621 * SECOND).code == 0, "the next one is awaited"
     loop.book.expect_none()
-    assert status(path, HERE + 999_999 * SECOND) == 0, "all passes were made"
+    assert status(path, HERE + 999_999 * SECOND).code == 0, "all passes were made"
 
 
 def test_who_asks_for_the_status_reads_no_journal_through(
@@ -99,7 +99,7 @@ def test_who_asks_for_the_status_reads_no_journal_through(
     """That takes seconds of a large one, for which the loop could commit nothing."""
     monkeypatch.setattr(account_lock, "refuse_spoilt", lambda path: pytest.fail("read through"))
     loop.book.expect("trade", THERE, THERE)
-    assert status(path, HERE) == 0
+    assert status(path, HERE).code == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database " * 900])

@@ -344,7 +344,7 @@ def test_asked_again_a_busy_venue_is_not_waited_for_at_all() -> None:
     assert (venue.times("post"), waited) == (1, [])
 
 
-@pytest.mark.parametrize("answer", [{"status": 7}, {"side": "sell_short"}, {"qty": "many"}])
+@pytest.mark.parametrize("answer", [{"status": 7}, {"side": "cross"}, {"qty": "many"}])
 def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
     answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

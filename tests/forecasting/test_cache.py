@@ -362,7 +362,7 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     ("words", "says"),
     [
         (["kept=list", "forecaster.cache=nowhere"], "forecaster.cache: nowhere is no folder"),
-        (["kept=prune", "unused_days=-1"], "unused_days: -1 is no number of days"),
+        (["kept=prune", "unused_days=-1"], "unused_days: -1 is below 0"),
         (["kept=prune", "unused_days=nan"], "unused_days: nan"),
         (["kept=list", "unused_days=2"], "unused_days: 2 is no number of days of kept=prune"),
     ],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, QuantileForecast
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from forecasting.moments import (
     Volatility,
     expected_between,
@@ -18,6 +18,7 @@ from forecasting.moments import (
     volatility,
 )
 from foundation.arrays import Array
+from tests.latest import Latest
 
 NOW = np.datetime64("2024-10-01T19:30", "ns")
 
@@ -29,15 +30,15 @@ class Moments(NamedTuple):
     sigma: Array
 
 
-def forecast(drift: float, deviation: float, price: float = 200.0) -> QuantileForecast:
+def forecast(drift: float, deviation: float, price: float = 200.0) -> Latest:
     """Normal returns: median `drift`·step, deviation growing with the root of the step."""
     steps = np.arange(1, HORIZON + 1)
     returns = drift * steps[:, None] + deviation * np.sqrt(steps)[:, None] * norm.ppf(LEVELS)
     values = (price * (1 + returns)).astype(np.float32)[None]
-    return QuantileForecast(("AAA",), np.array([NOW]), np.array([price]), values)
+    return Latest(np.array([NOW]), np.array([price]), values)
 
 
-def read(of: QuantileForecast, begin: np.ndarray, finish: np.ndarray, rule: Volatility) -> Moments:
+def read(of: Latest, begin: np.ndarray, finish: np.ndarray, rule: Volatility) -> Moments:
     """Moments between own bars; beyond the last step variance grows by 2e-4 a bar, twice as
     fast as within.
     """
@@ -120,7 +121,7 @@ def test_between_two_steps_both_count_by_their_distance() -> None:
     """A forecast that jumps at its third step."""
     values = forecast(0.0, 0.01).values.copy()
     values[:, 2:] *= np.float32(1.08)
-    jump = QuantileForecast(("AAA",), np.array([NOW]), np.array([200.0]), values)
+    jump = Latest(np.array([NOW]), np.array([200.0]), values)
     for place, share in ((2.0, 0.0), (2.25, 0.25), (2.5, 0.5), (3.0, 1.0), (7.75, 1.0)):
         assert read(jump, np.zeros(1), np.array([place]), "normal").mu[0] == pytest.approx(
             0.08 * share, abs=1e-6
@@ -136,7 +137,7 @@ def test_an_unknown_last_step_leaves_the_steps_before_it_known() -> None:
     """An oracle's, near the end of its bars."""
     values = forecast(1e-4, 0.01).values.copy()
     values[:, 10:] = np.nan
-    short = QuantileForecast(("AAA",), np.array([NOW]), np.array([200.0]), values)
+    short = Latest(np.array([NOW]), np.array([200.0]), values)
     for place, known in ((1.0, True), (10.0, True), (11.0, False), (30.0, False)):
         found = variance_until(
             short.values, short.price, np.array([place]), "normal", np.array([np.nan])
@@ -171,7 +172,7 @@ def test_a_median_at_the_price_is_no_edge_at_all() -> None:
     """Prices are float64, quantiles float32: the difference of the two is not a forecast."""
     price = 187.3142857
     values = np.full((1, HORIZON, len(LEVELS)), price, dtype=np.float32)
-    flat = QuantileForecast(("AAA",), np.array([NOW]), np.array([price]), values)
+    flat = Latest(np.array([NOW]), np.array([price]), values)
     assert read(flat, np.zeros(1), np.ones(1), "normal").mu[0] == 0.0
 
 
@@ -195,8 +196,7 @@ def test_a_price_that_never_moves_has_a_least_variance() -> None:
 
 
 def test_no_forecast_has_no_moments() -> None:
-    none = QuantileForecast(
-        ("AAA",),
+    none = Latest(
         np.array([np.datetime64("NaT", "ns")]),
         np.array([np.nan]),
         np.full((1, HORIZON, len(LEVELS)), np.nan, np.float32),
@@ -204,11 +204,3 @@ def test_no_forecast_has_no_moments() -> None:
     answer = read(none, np.zeros(1), np.ones(1), "quantile")
     assert np.isnan(answer.mu[0])
     assert np.isnan(answer.sigma[0])
-
-
-def test_values_check_themselves() -> None:
-    crossed = forecast(0, 0.01)
-    with pytest.raises(ValueError, match="must not decrease"):
-        QuantileForecast(
-            crossed.symbols, crossed.issued_at, crossed.price, crossed.values[..., ::-1].copy()
-        )

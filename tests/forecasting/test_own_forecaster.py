@@ -118,7 +118,7 @@ def test_a_bad_answer_is_one_line_that_names_the_forecaster(
 
 
 def test_a_refusal_within_own_code_names_the_arguments_and_the_line(own: str, market: Bars) -> None:
-    said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 47: .*-1"
+    said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 46: .*-1"
     with pytest.raises(InputError, match=said):
         answered(f"{own}.Choosy", market, window=-1)
 

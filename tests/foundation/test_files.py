@@ -103,15 +103,15 @@ def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
 
 
 def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> None:
-    path = tmp_path / "sweep.parquet"
-    pd.DataFrame({"total_return": [0.1], "sharpe": [1.0]}).to_parquet(path)
-    check_output(tmp_path, "sweep.parquet")
+    path = tmp_path / "NVDA.parquet"
+    pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
+    check_output(tmp_path, "*.parquet")
     pd.DataFrame({"width": [0.1]}).to_parquet(path)
     with pytest.raises(InputError, match="holds something else"):
-        check_output(tmp_path, "sweep.parquet")
+        check_output(tmp_path, "*.parquet")
     path.write_text("no table")
     with pytest.raises(InputError, match="holds something else"):
-        check_output(tmp_path, "sweep.parquet")
+        check_output(tmp_path, "*.parquet")
 
 
 def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:

@@ -257,11 +257,11 @@ def test_a_random_walk_without_a_premium_trades_nothing_and_says_why() -> None:
 @pytest.mark.parametrize(
     ("rule", "words", "said"),
     [
-        ("still", ["forecaster=oracle"], "No trades: OWN:still asked for no change in any of "),
+        ("still", ["forecaster=oracle"], "No trades: OWN.still asked for no change in any of "),
         (
             "crumbs",
             [],
-            "No trades although OWN:crumbs asked for changes: the largest, 5e-09 of equity",
+            "No trades although OWN.crumbs asked for changes: the largest, 5e-09 of equity",
         ),
         ("still", ["sizing.enhanced=false", "capital=0.0001"], "No trades"),
     ],
@@ -271,7 +271,7 @@ def test_a_strategy_of_ones_own_that_never_trades_is_not_judged_by_its_edge(
 ) -> None:
     code = "def still(s): return s.held\ndef crumbs(s): return s.held + 5e-9 * s.deciding\n"
     own = own_module(code, tmp_path, monkeypatch)
-    run = run_backtest(settings("forecaster=ewma", f"sizing.strategy={own}:{rule}", *words))
+    run = run_backtest(settings("forecaster=ewma", f"+sizing._target_={own}.{rule}", *words))
     [remark] = [each for each in run.summary()["remarks"] if each.startswith("No trades")]
     assert remark.startswith(said.replace("OWN", own))
 
@@ -282,11 +282,11 @@ def test_a_strategy_of_ones_own_that_reads_a_mu_of_0_is_told_so_in_one_line(
     calibrated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("def rise(s): return 0.2 * (s.mu > 0)\n", tmp_path, monkeypatch)
-    words = "forecaster=ewma", f"sizing.strategy={own}:rise", f"forecaster.calibrated={calibrated}"
+    words = "forecaster=ewma", f"+sizing._target_={own}.rise", f"forecaster.calibrated={calibrated}"
     run = run_backtest(settings(*words))
     count = len(run.main.decisions)
     (line,) = [each for each in run.summary()["remarks"] if "sent no order" in each]
-    said = f"{own}:rise sent no order in {count:,} decisions: its mu was 0 on all of them."
+    said = f"{own}.rise sent no order in {count:,} decisions: its mu was 0 on all of them."
     assert line.startswith(said)
     assert ("forecaster.calibrated=false" in line) == calibrated
 

@@ -319,5 +319,5 @@ def test_half_of_what_is_traded_is_no_cost(name: str) -> None:
     prices = pd.DataFrame({"AAA": [100.0] * 3}, rows(3))
     bars = {"open": prices, "close": prices}
     replay(prices * 0, bars, **{name: 4_999.0})
-    with pytest.raises(InputError, match=f"{name}: 5000.0 is not below 5000"):
+    with pytest.raises(InputError, match=f"{name}: 5000.0 is outside 0 … 5000"):
         replay(prices * 0, bars, **{name: 5_000.0})

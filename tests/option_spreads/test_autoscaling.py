@@ -245,12 +245,9 @@ def test_caps_are_advice_by_balance() -> None:
         {"DRAWDOWN_RESUME_PCT": 0.1},
         {"DRAWDOWN_HALT_PCT": 0.1, "DRAWDOWN_RESUME_PCT": 0.2},
         {"FEE_PER_CONTRACT": math.nan},
-        {"MAX_CONTRACTS": "3"},
         {"STARTING_CAPITAL": None},
         {"KELLY_FRACTION": "half"},
         {"KELLY_FRACTION": 0.0},
-        {"KELLY_CONFIDENCE": "0.8"},
-        {"DRAWDOWN_HALT_PCT": "0.2"},
         {"DRAWDOWN_HALT_PCT": 0.0},
     ],
 )

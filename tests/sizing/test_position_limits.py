@@ -96,7 +96,7 @@ def test_each_limit_is_a_setting_and_says_so() -> None:
     ):
         assert says in str(limits.validate_order(**order))
     for name, value in (("contracts", "0"), ("value", "-1"), ("share", "0"), ("share", "1.5")):
-        with pytest.raises(InputError, match=f"position_limits.{name}"):
+        with pytest.raises(InputError, match=rf"limits\.{name}"):
             PositionLimits(**{name: D(value)})
 
 
