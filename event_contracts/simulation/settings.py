@@ -31,7 +31,7 @@ class EpisodeSettings(OrderSettings):
     market: SyntheticMarket = setting(
         SyntheticMarket(), "of the synthetic sessions; the default has no edge"
     )
-    starting_cash: float = setting(1000.0, "USD, in whole cents", gt=0, le=LARGEST_CASH)
+    starting_cash: float = setting(1000.0, "USD, in whole cents", ge=0.01, le=LARGEST_CASH)
     fees: KalshiFees = setting(KalshiFees(), "by date; those of its `as_of` hold")
     size_features: bool = setting(True, "whether the observation tells of sizes")
     reward: Reward = setting(

@@ -45,6 +45,7 @@ POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTIONS = 25
 LIFE = 2  # ticks that an order rests, trained and live
+LONGEST_LIFE = 1_000_000
 _SIZED = 20  # the last action with a size
 SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
@@ -165,7 +166,10 @@ class OrderSettings:
     limits: PositionLimits = setting(PositionLimits(), "on the position of a market")
     cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch")
     life: int = setting(
-        LIFE, "ticks that an order rests: those that a policy was trained with", ge=1, le=1_000_000
+        LIFE,
+        "ticks that an order rests: those that a policy was trained with",
+        ge=1,
+        le=LONGEST_LIFE,
     )
 
     def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
@@ -188,6 +192,8 @@ class LimitOrderActionSpace(OrderSettings):
     admission: Admission = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not 1 <= self.life <= LONGEST_LIFE:
+            raise InputError(f"life: {self.life} steps are not 1 … {LONGEST_LIFE:,}")
         sizes = tuple(self.position_sizes)
         object.__setattr__(self, "position_sizes", sizes)
         increasing = sizes == tuple(sorted(set(sizes))) and all(n == int(n) for n in sizes)

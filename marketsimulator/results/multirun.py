@@ -24,9 +24,10 @@ class ComparePage(Callback):
     """Writes `comparison.html` beside the folders of a multirun's backtests."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse a folder that holds something else, before any run; exit code 2."""
+        """Refuse `output`, and a folder that holds something else, before any run; exit code 2."""
         # Hydra turns an exception of a callback into a warning: only an exit ends the command.
         with one_line_errors("nothing was written"):
+            _refuse_output(config)
             if not may_overwrite(config):
                 _refuse_other_results(_sweep_folder(config))
 
@@ -60,6 +61,15 @@ class ComparePage(Callback):
 
 def _sweep_folder(config: DictConfig) -> Path:
     return Path(str(config.hydra.sweep.dir)).expanduser()
+
+
+def _refuse_output(config: DictConfig) -> None:
+    """Refuse `output` where Hydra gives each run a folder of its own, which would not be that."""
+    words = [word.lstrip("+") for word in config.hydra.overrides.task]
+    if config.hydra.run.dir == config.output and any(w.startswith("output=") for w in words):
+        raise InputError(
+            "output: it is a single run's; the folder of a multirun is hydra.sweep.dir=FOLDER"
+        )
 
 
 def _refuse_other_results(folder: Path) -> None:

@@ -23,7 +23,7 @@ TURN = 4  # hours that a coin is held
 WORDS = (
     "symbols=[SYXUSD,SYYUSD]",
     "limits.symbol_cap=1.0",
-    f"+sizing._target_={__name__}.all_in_one_coin",
+    f"++sizing._target_={__name__}.all_in_one_coin",
 )
 REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
 
@@ -84,7 +84,7 @@ def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
     capital: float, increments: str
 ) -> None:
     words = (
-        f"+sizing._target_={__name__}.half_in_each_and_half_in_one",
+        f"++sizing._target_={__name__}.half_in_each_and_half_in_one",
         "limits.crypto_leverage=1",
     )
     settings = alone(*REFUSES, *words, f"capital={capital}", f"increments={increments}")
@@ -115,7 +115,7 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
 
 
 def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
-    settings = alone(*REFUSES, "sizing.strategy=kelly_100")
+    settings = alone(*REFUSES, "sizing.strategy=kelly_100", "~sizing._target_")
     bars, first = settings.panel()
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     trader = trader.over(bars, bars.times[first])

@@ -129,6 +129,8 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
         ["--config-name", "nope"],
         ["--config-dir", "/nowhere", "+a=1"],
         ["-m", "capital=1,2", "capital=3"],
+        ["-m", "capital=1,2", "output=out"],
+        ["-m", "output=a,b"],
         ["hydra/launcher=none_such"],
         ["--cfg"],
         ["capital=5", "--multirun", "trials=null"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from foundation.compose import composed_config
 from foundation.errors import InputError
@@ -170,3 +172,35 @@ def test_own_code_that_fails_is_one_line_with_where_and_leaves_nothing(
     (said,) = run.stderr.strip().splitlines()
     assert re.search(line, said), said
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        (
+            {
+                "forecaster": {"kind": "trap.Trap"},
+                "sizing": {"_target_": "trap.Trap"},
+                "correlation": {"kind": "trap.Trap"},
+            },
+            0,
+        ),
+        ({"fees": {"_target_": "trap.Trap"}}, 2),
+    ],
+)
+def test_no_command_imports_what_a_folder_of_results_names(
+    named: dict[str, dict[str, str]], code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\n\n\nclass Trap: ...\n")
+    for run in ("run", "other"):
+        shutil.copytree(ROOT / "tests" / "fixtures" / "runs" / "backtest", tmp_path / run)
+        written = tmp_path / run / "config.yaml"
+        settings = yaml.safe_load(written.read_text())
+        for group, keys in named.items():
+            settings[group] = {**settings[group], **keys}
+        written.write_text(yaml.safe_dump(settings))
+    assert command(tmp_path, "marketsimulator.compare", "run", "other").returncode == 0
+    stressed = command(tmp_path, "marketsimulator.stress", "run")
+    assert stressed.returncode == code, stressed.stderr
+    assert ("trap.Trap is not run unless the words" in stressed.stderr) == (code == 2)
+    assert not (tmp_path / "sprung").exists()

@@ -347,6 +347,7 @@ def test_settings_that_make_no_space_are_refused_in_one_line() -> None:
         ({"position_sizes": (5, 10, 20, 20, 50)}, "position_sizes: five increasing"),
         ({"position_sizes": (0, 5, 10, 20, 50)}, "above 0"),
         ({"fixed_size": 7}, "fixed_size: 7 is none of"),
+        ({"life": 0}, "life: 0 steps are not 1 … 1,000,000"),
         ({"price_style": "market"}, "price_style: 'market' is neither"),
         ({"price_style": {"BUY_YES": "mid"}}, "one of them for each of BUY_YES"),
         ({"cash_buffer": D(-1)}, "cash_buffer: -1"),
