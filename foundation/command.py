@@ -51,12 +51,14 @@ class Result:
     tables: of rich, or lines between them.
     sentences: printed below them.
     files: what writes each, by its name in the output; all are put in place, or none.
+    names_files: whether it is said where they are; not beside what a program reads.
     code: the exit code.
     """
 
     tables: Sequence[RenderableType] = ()
     sentences: Sequence[str] = ()
     files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
+    names_files: bool = True
     code: int = 0
 
 
@@ -172,7 +174,8 @@ def _work(
     words = sys.argv[1:]
     with one_line_errors(command.interrupted) as folders, _named_by_flags(command, words):
         # Hydra has made its own folder by now; of a run that is refused nothing is left.
-        folders += [folder] if folder is not None else []
+        if config is not None and (made := folder or config.get("output")):
+            folders.append(Path(str(made)).expanduser())
         settings, output = _read(command, home, words, config, folder)
         if output is not None:
             folders.append(output)
@@ -235,7 +238,7 @@ def _run(run: Callable[..., Result | None], settings: Any) -> Result | None:
 def _print(result: Result, output: Path | None) -> None:
     """Tables, sentences, and the page among the files, or else the first of them."""
     sentences = list(result.sentences)
-    if output is not None and result.files:
+    if output is not None and result.files and result.names_files:
         pages = [name for name in result.files if name.endswith(".html")]
         file = output / (pages or list(result.files))[0]
         sentences.append(f"{'Page' if pages else 'Written'}: {file}")

@@ -361,5 +361,6 @@ def run(settings: DriftRequest, progress: Progress) -> Result:
     return Result(
         tables=[text] if settings.json else list(drift_parts(drift)),
         files={settings.file: lambda path: path.write_text(text + "\n")} if settings.file else {},
+        names_files=not settings.json,
         code=0 if drift.agrees else 1,
     )

@@ -111,7 +111,7 @@ def test_a_disk_that_is_full_under_the_cache_is_said_and_costs_no_answer(folder:
     )  # fmt: skip
     assert full.returncode == 0, full.stderr
     logs = "".join(path.read_text() for path in folder.glob("logs/*.log"))
-    assert logs.count("database or disk is full; it is held in memory") == 1
+    assert logs.count("database or disk is full; it is held for this run alone") == 1
     for name in ("decisions", "equity"):
         frames = [pd.read_parquet(folder / run / f"{name}.parquet") for run in ("calm", "out")]
         pd.testing.assert_frame_equal(*frames, check_exact=True)

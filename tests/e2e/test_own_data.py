@@ -100,7 +100,7 @@ def test_spreads_read_naive_stamps_by_their_zone(folder: Path) -> None:
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
 def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:
     with pytest.raises(
-        InputError, match=r"symbols\.0: .* in quotes it is one, 'symbols="
+        InputError, match=r"symbols\.\d: .* in quotes it is one, 'symbols="
     ) as refused:
         BacktestSettings.of(composed_config("backtest", [f"symbols={word}"]))
     cure = str(refused.value).split("'")[1]

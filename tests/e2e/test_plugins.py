@@ -147,9 +147,7 @@ def raises(situation):
 
 class Late(Drift):
     def forecast(self, bars, since, progress=None):
-        table = super().forecast(bars, since, progress)
-        object.__setattr__(table, "answer", lambda rows: 1 / 0)
-        return table
+        return super().forecast(bars, since, progress), 1 / 0
 """
 
 

@@ -64,6 +64,7 @@ UNCONTRADICTED = {
     ("orders", "qty"): "an order is described nowhere else",
     ("orders", "filled_qty"): "an order is described nowhere else",
     ("orders", "limit_price"): "an order is described nowhere else",
+    ("orders", "client_order_id"): "one without it is nobody's here, and is named by the venue's",
 }
 DECLARED = {
     "facts": fields.AccountFacts,

@@ -569,7 +569,7 @@ def test_the_command_leaves_a_page_and_json_beside_the_run(run: Path, tmp_path: 
             ["{run}", "own=[{{name: x, stcks: -0.3, source: y}}]"],
             "own.0.stcks: there is no such setting; did you mean own.0.stocks?",
         ),
-        (["{run}", "own=[{{name: x, source: S&P}}]"], """'own=[{{name: x, source: "S&P"}}]'"""),
+        (["{run}", "own=[{{name: x, source: S&P}}]"], "cannot be read as key=value"),
         (["account=venue", "at=worst"], "an account is read as it is now"),
     ],
 )
