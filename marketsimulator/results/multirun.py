@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from foundation.command import one_line_errors
 from foundation.configuration import may_overwrite
@@ -65,8 +65,9 @@ def _sweep_folder(config: DictConfig) -> Path:
 
 def _refuse_output(config: DictConfig) -> None:
     """Refuse `output` where Hydra gives each run a folder of its own, which would not be that."""
-    words = [word.lstrip("+") for word in config.hydra.overrides.task]
-    if config.hydra.run.dir == config.output and any(w.startswith("output=") for w in words):
+    words = [word.lstrip("+") for word in OmegaConf.select(config, "hydra.overrides.task") or ()]
+    named = any(word.startswith("output=") for word in words)
+    if named and config.hydra.run.dir == config.output:
         raise InputError(
             "output: it is a single run's; the folder of a multirun is hydra.sweep.dir=FOLDER"
         )
