@@ -296,7 +296,7 @@ def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
-        if folder.is_dir():
+        if os.path.isdir(folder):
             remove_empty(folder)
 
 
