@@ -184,6 +184,13 @@ class Trading:
         query = "SELECT 1 FROM halts WHERE kind = 'positions' AND cleared_at IS NULL"
         return self.journal.exists() and bool(rows_of(self.journal, query))
 
+    def set_aside(self) -> frozenset[str]:
+        """Symbols that are left alone until a person has looked at them."""
+        if not self.journal.exists():
+            return frozenset()
+        with closing(Database(self.journal)) as database:
+            return Halts(database, EventLog(database)).set_aside()
+
     def clear(self) -> None:
         """A person has looked at what is odd."""
         if self.journal.exists():
