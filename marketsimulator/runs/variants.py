@@ -74,7 +74,7 @@ class Totals(NamedTuple):
 
 # The same as a record, to which machine code adds instant by instant.
 _COUNTS = ("trades", "failures")
-_TOTALS = np.dtype(
+TOTALS = np.dtype(
     [(name, "i8" if name in _COUNTS else "f8") for name in Totals._fields], align=True
 )
 
@@ -100,7 +100,7 @@ class VariantInputs(NamedTuple):
     cost: [S] of trading, a fraction.
     crypto: [S]
     long_only: [S]
-    caps: of a symbol, of all coins, and the equity in USD below which nothing is short.
+    caps: as of `Limits`.
     leverage: by day, into the night.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
     order_margin: times their price, at which the broker checks orders.
@@ -204,17 +204,17 @@ def _simulate_variant(
     line: Timeline,
 ) -> Outcome:
     """rows [T]: of the beliefs, by instant; below 0 where nothing decides."""
-    inputs = _variant_inputs(settings, bars, beliefs)
+    inputs = variant_inputs(settings, bars, beliefs)
     book = settings.book(bars)
     mark_positions(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
     tape = new_tape(4 * len(book.holding) + len(line.actions))
     equity = np.empty(len(bars.times) - first)
-    totals = np.zeros(1, _TOTALS)
+    totals = np.zeros(1, TOTALS)
     _walk_instants(book, line, first, rows, inputs, tape, equity, totals[0])
     return Outcome(equity, Totals(*totals[0].item()))
 
 
-def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable) -> VariantInputs:
+def variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable) -> VariantInputs:
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
     if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
@@ -222,7 +222,6 @@ def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable
             "sizing.strategy: an in-process sweep sizes by Kelly alone; run other strategies as"
             " backtests"
         )
-    short_equity = max(limits.margin_equity, settings.margin.margin_equity)
     return VariantInputs(
         deciding=beliefs.deciding,
         overnight=beliefs.overnight,
@@ -239,7 +238,7 @@ def _variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable
         cost=settings.costs.expected(bars.crypto, settings.fees),
         crypto=bars.crypto,
         long_only=bars.long_only,
-        caps=(limits.symbol_cap, limits.crypto_leverage, short_equity),
+        caps=limits.caps,
         leverage=(limits.intraday_leverage, limits.overnight_ceiling),
         lent=(settings.margin.leverage, settings.margin.margin_equity),
         order_margin=settings.margin.order_margin,
@@ -274,7 +273,7 @@ def _walk_instants(
         # what is held, not what was decided.
         if row >= 0:
             before = book.holding["quantity"].copy()
-            targets = _target_quantities(book, inputs, row, totals)
+            targets = target_quantities(book, inputs, row, totals)
         opens, volumes, volatility = open_bars(book, line, tape, t)
         if row >= 0:
             day = line.days[line.day[t]]
@@ -299,7 +298,7 @@ def _walk_instants(
 
 
 @compiled
-def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Record) -> Array:
+def target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Record) -> Array:
     """Target quantities [S]: `Trader.decide` on arrays.
 
     What does not decide, or has no answer, keeps what it holds.
@@ -340,7 +339,7 @@ def _target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Reco
             held,
             inputs.cost,
             inputs.crypto,
-            inputs.long_only,
+            inputs.long_only | (equity < inputs.lent[1]),
             deciding,
             equity,
             ceiling,

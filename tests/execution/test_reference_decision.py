@@ -1,0 +1,283 @@
+"""The decision, stepped and compiled, against a plain reckoning of the same case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution.beliefs import BeliefTable
+from execution.decision import Decision
+from execution.lending import MarginTerms
+from execution.orders import Account
+from execution.trader import SizingSettings, Trader
+from foundation.arrays import Array
+from marketsimulator.runs.variants import TOTALS, target_quantities, variant_inputs
+from marketsimulator.settings import BacktestSettings
+from sizing.limits import Limits
+from sizing.premium import PriorSettings
+from tests.execution import reference_decision as reference
+from trainingdata.bars import Bars
+from trainingdata.instruments import instrument
+
+SYMBOLS = ("ACME", "BOLT", "BTCUSD", "CORD", "DELT", "ETHUSD", "FERN")
+AT = np.datetime64("2024-03-05T17:30", "ns")
+YEARS = np.array([[1.0, 1.0], [3.0, 3.0], [130.0, 660.0]]) / np.array([1764.0, 8760.0])
+STRATEGIES = ("kelly_50", "kelly_25", "premium_50")
+CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
+TOLERANCE = 1e-5  # in weight
+
+
+class Case(NamedTuple):
+    """The same instant for the product and for the reference."""
+
+    settings: BacktestSettings
+    bars: Bars
+    table: BeliefTable
+    account: Account
+    believed: reference.Believed
+    held: reference.Held
+    rules: reference.Rules
+
+
+def drawn(seed: int) -> Case:
+    """A random market, book and settings: poor and rich accounts, shorts, fees that are due, coins
+    beside stocks, what may not be traded or borrowed, nights and days, one block or a plan's three.
+    """
+    rng = np.random.default_rng(seed)
+    names = sorted(rng.choice(SYMBOLS, int(rng.integers(1, len(SYMBOLS) + 1)), replace=False))
+    fine = Decimal(str(rng.choice(["1", "0.000000001"])))
+    items = [
+        replace(item, increment=item.increment if coin(item.symbol) else fine, borrowable=may)
+        for item, may in zip(map(instrument, names), rng.random(len(names)) < 0.8, strict=True)
+    ]
+    size = len(items)
+    bars = Bars(
+        tuple(items), np.array([AT]), np.ones((size, 1, 5)), np.ones((size, 1), bool), "drawn"
+    )
+    settings = drawn_settings(rng)
+    table = drawn_beliefs(rng, bars)
+    account = drawn_account(rng, bars, settings.margin)
+    return Case(
+        settings,
+        bars,
+        table,
+        account,
+        reference.Believed(
+            table.deciding[0],
+            bool(table.overnight[0]),
+            bool(table.cuts[0]),
+            table.mu[0],
+            table.sigma[0],
+            table.premium[0],
+            table.signal[0],
+            table.years[0],
+            table.shared[0],
+            table.correlations[0].astype(float),
+            table.nights[0],
+        ),
+        reference.Held(
+            account.cash,
+            account.cash - account.short_proceeds - account.unsettled,
+            np.array([float(account.positions[name]) for name in names]),
+            np.array([account.prices[name] for name in names]),
+            account.leverage,
+            account.shorting,
+        ),
+        rules_of(settings, bars),
+    )
+
+
+def coin(symbol: str) -> bool:
+    """Whether a symbol is a coin's."""
+    return symbol.endswith("USD")
+
+
+def drawn_settings(rng: np.random.Generator) -> BacktestSettings:
+    """Settings of a decision."""
+    return BacktestSettings(
+        sizing=SizingSettings(strategy=str(rng.choice(STRATEGIES))),
+        limits=Limits(
+            symbol_cap=float(rng.choice([0.2, 0.6, 2.0])),
+            intraday_leverage=float(rng.choice([1.0, 4.0])),
+            overnight_leverage=float(rng.choice([1.0, 2.0, 5.0])),
+            crypto_leverage=float(rng.choice([0.3, 1.0])),
+            margin_equity=float(rng.choice([0.0, 2_000.0])),
+        ),
+        prior=PriorSettings(stock_sharpe=0.5, crypto_sharpe=float(rng.choice([0.0, 1.0]))),
+        margin=MarginTerms(
+            leverage=float(rng.choice([1.0, 2.0, 4.0])),
+            margin_equity=float(rng.choice([2_000.0, 5_000.0])),
+            interest_rate=float(rng.choice([0.0, 0.065, 2.0])),
+        ),
+    )
+
+
+def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
+    """What is believed at the one instant; forecasts from none to far beyond costs."""
+    size = len(bars.symbols)
+    blocks = int(rng.choice([1, 3]))
+    known = rng.random(size) < 0.85
+    hours = np.array([1.0, 2.0, 130.0])[:blocks]
+    deviation = rng.uniform(0.003, 0.02, size)
+    sigma = np.where(known, deviation * np.sqrt(hours)[:, None], np.nan)
+    signal = rng.choice([0.0, 5e-4, 5e-3]) * rng.normal(size=size)
+    faded = np.array([1.0, 0.5, 0.0])[:blocks, None]
+    factors = rng.normal(size=(size, 3))
+    risk = factors @ factors.T + np.diag(rng.uniform(0.3, 2.0, size))
+    spread = np.sqrt(np.diag(risk))
+    return BeliefTable(
+        symbols=bars.symbols,
+        at=np.array([AT]),
+        ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
+        overnight=rng.random(1) < 0.5,
+        cuts=rng.random(1) < 0.5,
+        years=YEARS[None, :blocks],
+        nights=np.array([[0, 1, 28]])[:, :blocks],
+        shared=rng.uniform(0.2, 1.0, (1, blocks)),
+        crypto=bars.crypto,
+        deciding=(known & (rng.random(size) < 0.85))[None],
+        mu=np.where(known, signal * faded, np.nan)[None],
+        sigma=sigma[None],
+        worth=np.full((1, size), np.nan),
+        signal=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
+        premium=rng.uniform(0.0, 0.2, (1, size)),
+        matrix=np.zeros(1, dtype=np.int64),
+        correlations=(risk / np.outer(spread, spread))[None].astype(np.float32),
+    )
+
+
+def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> Account:
+    """An account, as the broker of `terms` sees it: what is held is whole or dust beside it."""
+    equity = float(
+        rng.choice([-500.0, 1_500.0, 3_000.0, 100_000.0, 3e6], p=[0.1, 0.2, 0.2, 0.4, 0.1])
+    )
+    prices = np.exp(rng.uniform(0.0, 6.0, len(bars.symbols))).round(2)
+    positions = {}
+    for item, price in zip(bars.instruments, prices.tolist(), strict=True):
+        weight = rng.uniform(-1.0, 1.0) * rng.choice([0.0, 0.3, 1.2])
+        weight = abs(weight) if coin(item.symbol) else weight
+        steps = int(weight * abs(equity) / price / float(item.increment))
+        dust = Decimal("0.000000003") if coin(item.symbol) and steps else Decimal(0)
+        positions[item.symbol] = steps * item.increment + dust
+    held = np.array([float(quantity) for quantity in positions.values()])
+    cash = round(equity - float(held @ prices), 2)
+    short = float(-np.minimum(held * prices, 0.0).sum())
+    equity = cash + float(held @ prices)
+    margined = equity >= terms.margin_equity
+    return Account(
+        cash,
+        positions,
+        dict(zip(bars.symbols, prices.tolist(), strict=True)),
+        AT,
+        unsettled=round(float(rng.choice([0.0, 0.1])) * abs(equity), 2),
+        short_proceeds=round(short * float(rng.choice([0.0, 1.1])), 2),
+        leverage=terms.leverage if margined else min(terms.leverage, 1.0),
+        shorting=margined,
+    )
+
+
+def rules_of(settings: BacktestSettings, bars: Bars) -> reference.Rules:
+    """The same settings as plain numbers."""
+    costs, limits = settings.costs, settings.limits
+    name, percent = settings.sizing.strategy.split("_")
+    return reference.Rules(
+        crypto=bars.crypto,
+        long_only=bars.long_only,
+        increment=np.array([float(item.increment) for item in bars.instruments]),
+        fraction=float(percent) / 100,
+        forecast=name == "kelly",
+        sharpe=(settings.prior.stock_sharpe, settings.prior.crypto_sharpe),
+        cost=(
+            (costs.stock_half_spread_bps + costs.stock_slippage_bps) / 1e4,
+            (costs.crypto_half_spread_bps + costs.crypto_slippage_bps) / 1e4
+            + settings.fees.crypto_tiers[0].taker,
+        ),
+        night_rate=settings.margin.interest_rate / 360,
+        cap=limits.symbol_cap,
+        leverage=(limits.intraday_leverage, limits.overnight_leverage),
+        buffer=limits.overnight_buffer,
+        crypto_leverage=limits.crypto_leverage,
+        margin_equity=limits.margin_equity,
+        order_margin=settings.margin.order_margin,
+    )
+
+
+def stepped(case: Case) -> tuple[Decision, Array]:
+    """The trader's decision, and the signed quantities [S] that it leaves."""
+    trader: Trader = case.settings.trader(None)  # type: ignore[arg-type]
+    belief = case.table.of(AT)
+    assert belief is not None
+    decision = trader.decide_on(belief, case.bars, case.account)
+    quantity = {symbol: held for symbol, held in case.account.positions.items()}
+    for choice in decision.choices:
+        quantity[choice.symbol] += choice.qty
+    return decision, np.array([float(quantity[symbol]) for symbol in case.bars.symbols])
+
+
+def compiled(case: Case) -> Array:
+    """The signed quantities [S] that the compiled decision of a sweep leaves."""
+    book = case.settings.book(case.bars)
+    book.account["cash"] = case.account.cash
+    book.account["proceeds"] = case.account.short_proceeds
+    book.account["unsettled"] = case.account.unsettled
+    book.holding["quantity"] = case.held.quantity
+    book.holding["mark"] = case.held.price
+    inputs = variant_inputs(case.settings, case.bars, case.table)
+    return target_quantities(book, inputs, 0, np.zeros(1, TOTALS).view(np.recarray)[0])
+
+
+@given(st.integers(0, 10**9))
+def test_stepped_and_compiled_it_decides_what_a_plain_reckoning_does(seed: int) -> None:
+    case = drawn(seed)
+    expected = reference.decided(case.believed, case.held, case.rules)
+    decision, quantity = stepped(case)
+    np.testing.assert_allclose(compiled(case), quantity, rtol=0, atol=1e-9)
+    equity = case.account.equity
+    if not equity > 0:
+        np.testing.assert_array_equal(quantity, expected.quantity)
+        return
+    one_step = case.rules.increment * case.held.price / equity
+    off = (quantity - expected.quantity) * case.held.price / equity
+    assert (np.abs(off) <= 1.01 * one_step + TOLERANCE).all(), off
+    for choice in decision.choices:
+        s = case.bars.symbols.index(choice.symbol)
+        assert choice.target == pytest.approx(expected.weight[s], abs=TOLERANCE)
+
+
+@given(st.integers(0, 10**9))
+def test_what_binds_is_full_and_its_price_is_what_one_more_of_it_would_add(seed: int) -> None:
+    """A ceiling that binds has no room left; the prices that hold a weight add up to what moving on
+    would bring, net of its cost.
+    """
+    case = drawn(seed)
+    expected = reference.decided(case.believed, case.held, case.rules)
+    decision, _ = stepped(case)
+    program = expected.program
+    if program is None or program.toll.any():  # a short gives back some of what is borrowed later
+        return
+    used = program.rows @ np.abs(expected.plan[0])
+    for choice in decision.choices:
+        s = case.bars.symbols.index(choice.symbol)
+        prices = {name: price for name, price in choice.binding.items() if name != "cost"}
+        if not prices or not all(np.isfinite(price) for price in prices.values()):
+            continue
+        assert all(price >= 0 for price in prices.values())
+        gain, outward = reference.beyond(program, expected.plan, s, choice.target)
+        edges = {"symbol_cap": outward * case.rules.cap, "long_only": min(choice.held, 0.0)}
+        taken = 0.0
+        for name, price in prices.items():
+            if name in edges:
+                assert choice.target == pytest.approx(edges[name], abs=TOLERANCE)
+                taken = max(taken, price)
+        for row, name in enumerate(CEILINGS):
+            if name in prices:
+                assert used[row] >= program.rooms[row] - 10 * TOLERANCE
+                taken += prices[name] * program.rows[row, s]
+        if choice.target not in (0.0, choice.held):
+            assert taken == pytest.approx(gain, rel=1e-3, abs=1e-5)
