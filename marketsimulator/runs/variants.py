@@ -215,6 +215,13 @@ def _simulate_variant(
 
 
 def variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable) -> VariantInputs:
+    """What a variant of these settings decides by, on the panel's beliefs.
+
+    Raises
+    ------
+    InputError
+        for a strategy that is no Kelly.
+    """
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
     if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
