@@ -249,12 +249,15 @@ def refuse_other_equity(
     if equity is None or long is None or short is None or holdings.unsaid:
         return
     cash = AccountFacts.cash.of(facts)
-    # By Alpaca's reference equity is cash + long_market_value + short_market_value. What is not in
-    # those two may be in equity all the same. Seen live in 2026, cash lacks besides what open bids
-    # for coins will cost, and equity does not.
-    worths = [long - abs(short)]
-    for longs in _possible_sums(holdings.longs):
-        worths += [longs - shorts for shorts in _possible_sums(holdings.shorts)]
+    # By Alpaca's reference equity is cash + long_market_value + short_market_value, of which
+    # `refuse_other_sums` says that they are those of positions. What is not in the two may be in
+    # equity all the same. Seen live in 2026, cash lacks besides what open bids for coins will cost,
+    # and equity does not.
+    worths = [
+        longs - shorts
+        for longs in _possible_sums(holdings.longs)
+        for shorts in _possible_sums(holdings.shorts)
+    ]
     listed = sum(holdings.longs.values()) + sum(holdings.shorts.values())
     tolerance = NEAR * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING
     missing = [equity - cash - worth for worth in worths]

@@ -250,6 +250,10 @@ def test_sums_are_held_to_positions_but_on_the_side_of_which_one_is_not_priced()
     short = {**LONG, "short_market_value": "-40", "equity": "1010"}
     with pytest.raises(SenselessAnswer, match="short_market_value says"):
         of_a_feed([spy, NOTHING_SAID], short)
+    sold = held("NVDA", "-4", "10")
+    assert of_a_feed([spy, sold], short).account.equity == 1010
+    with pytest.raises(SenselessAnswer, match=r"equity is \$1,090.00, cash \$1,000.00"):
+        of_a_feed([spy, sold], {**short, "equity": "1090"})
 
 
 @pytest.mark.parametrize(

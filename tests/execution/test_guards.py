@@ -615,6 +615,10 @@ def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_an
     closing = spread(*undone(*CONDOR), part="reduction")
     back = replace(closing, order=replace(closing.order, reduces=True))  # type: ignore[type-var]
     assert bool(desk.judge(back, NOW)) == (kind == "journal")
+    for other in ("positions", "cash"):
+        if other != kind:
+            desk.halts.raise_halt(other, "because", NOW, cause="{}")
+    assert bool(desk.judge(back, NOW)) == (kind == "journal"), "beside both, too"
     opening = spread(*CONDOR)
     assert desk.judge(opening, NOW), "nothing is opened"
     still_owing = replace(opening, order=replace(opening.order, reduces=True))  # type: ignore[type-var]

@@ -326,6 +326,8 @@ def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
     assert explaining(6 * sign, changes, Room()) == []
     assert explaining(surplus, {"b": 2 * sign}, Room(Decimal(2), Decimal(2))) == ["b"]
     assert explaining(surplus, {"large": 9 * sign}, Room()) == [], "it would lead further away"
+    assert explaining(10 * sign, {"most": 9 * sign}, Room()) == ["most"], "but for a tenth"
+    assert explaining(10 * sign, {"less": Decimal("8.9") * sign}, Room()) == []
 
 
 def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
