@@ -48,8 +48,8 @@ def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) 
             journal_of_account("one", tmp_path),
         ):
             pytest.fail("two hold it")
-    with account_lock("one"):
-        pass
+    with account_lock("one") as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700, "nobody else looks into it"
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 65])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
@@ -20,6 +20,7 @@ from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
 from execution.journal.intents import Intent, IntentBook, Part, Progress, State
+from execution.live.exposure import last_prices, prices_of_orders
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
@@ -27,7 +28,7 @@ from execution.orders import Account, Order
 from execution.sight import Sight
 from foundation.compose import composed_config
 from foundation.database import Database, DatabaseFailed
-from foundation.errors import InputError
+from foundation.errors import BrokerError, InputError
 from trainingdata.feed.market_data import LastTrade
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
@@ -715,3 +716,30 @@ def test_what_is_no_number_is_beyond_every_limit() -> None:
 
 def test_the_configuration_shows_the_defaults() -> None:
     assert dict(composed_config("live", []).guards) == asdict(GuardSettings())
+
+
+def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:
+    asked: list[Sequence[str]] = []
+
+    def trades(names: Sequence[str]) -> dict[str, LastTrade]:
+        asked.append(names)
+        return {name: LastTrade(30.0, NOW) for name in names if name != "GONE"}
+
+    limited = intent(symbol="AAA", limit_price=7).single
+    stopped = replace(intent(symbol="BBB").single, type="stop", stop_price=8.0)
+    at_market = [intent(symbol=name).single for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
+    orders = (limited, stopped, *at_market)
+    account = seen(open_orders=orders).account
+    assert prices_of_orders(account, trades) == {"AAA": 7.0, "BBB": 8.0, "CCC": 30.0}
+    assert asked == [["CCC", "GONE"]]
+    assert prices_of_orders(seen(open_orders=(limited,)).account, trades) == {"AAA": 7.0}
+    assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
+    assert last_prices(trades, {"?BRK_B"}) == {}
+    assert len(asked) == 2, "where nothing is missing, nobody is asked"
+
+
+def test_a_feed_that_does_not_answer_knows_no_last_price() -> None:
+    def silent(_: Sequence[str]) -> dict[str, LastTrade]:
+        raise BrokerError("no answer")
+
+    assert last_prices(silent, {"NVDA"}) == {}
