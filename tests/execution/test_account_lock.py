@@ -213,10 +213,12 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
     with journal_of_account("killed", tmp_path) as book:
         path = book.folder / JOURNAL
     path.write_bytes(b"no journal")
+    earlier = path.with_name("journal-damaged-20200101T000000Z.sqlite")
+    earlier.touch()
     for _ in range(2):  # the second one is as a kill before the first table leaves it
         with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
             assert not book.database.rows("SELECT name FROM sqlite_master")
-        assert book.set_aside is not None
+        assert book.set_aside not in (None, earlier)
     with open_account("killed", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
         [halt] = account.halts.standing()
     assert halt.kind == "journal"
