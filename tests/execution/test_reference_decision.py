@@ -28,6 +28,7 @@ from trainingdata.instruments import instrument
 SYMBOLS = ("ACME", "BOLT", "BTCUSD", "CORD", "DELT", "ETHUSD", "FERN")
 AT = np.datetime64("2024-03-05T17:30", "ns")
 YEARS = np.array([[1.0, 1.0], [3.0, 3.0], [130.0, 660.0]]) / np.array([1764.0, 8760.0])
+EQUITIES = (-500.0, 0.0, 1_500.0, 2_000.0, 3_000.0, 5_000.0, 100_000.0, 100_000.0, 100_000.0, 3e6)
 STRATEGIES = ("kelly_50", "kelly_25", "premium_50")
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 TOLERANCE = 1e-5  # in weight
@@ -51,9 +52,10 @@ def drawn(seed: int) -> Case:
     """
     rng = np.random.default_rng(seed)
     names = sorted(rng.choice(SYMBOLS, int(rng.integers(1, len(SYMBOLS) + 1)), replace=False))
+    coarse = Decimal(str(rng.choice(["0.001", "2"])))
     fine = Decimal(str(rng.choice(["1", "0.000000001"])))
     items = [
-        replace(item, increment=item.increment if coin(item.symbol) else fine, borrowable=may)
+        replace(item, increment=coarse if coin(item.symbol) else fine, borrowable=may)
         for item, may in zip(map(instrument, names), rng.random(len(names)) < 0.8, strict=True)
     ]
     size = len(items)
@@ -109,7 +111,7 @@ def drawn_settings(rng: np.random.Generator) -> BacktestSettings:
             crypto_leverage=float(rng.choice([0.3, 1.0])),
             margin_equity=float(rng.choice([0.0, 2_000.0])),
         ),
-        prior=PriorSettings(stock_sharpe=0.5, crypto_sharpe=float(rng.choice([0.0, 1.0]))),
+        prior=PriorSettings(stock_sharpe=0.5, crypto_sharpe=float(rng.choice([0.0, 1.0, 2.0]))),
         margin=MarginTerms(
             leverage=float(rng.choice([1.0, 2.0, 4.0])),
             margin_equity=float(rng.choice([2_000.0, 5_000.0])),
@@ -154,9 +156,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
 
 def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> Account:
     """An account, as the broker of `terms` sees it: what is held is whole or dust beside it."""
-    equity = float(
-        rng.choice([-500.0, 1_500.0, 3_000.0, 100_000.0, 3e6], p=[0.1, 0.2, 0.2, 0.4, 0.1])
-    )
+    equity = float(rng.choice(EQUITIES))
     prices = np.exp(rng.uniform(0.0, 6.0, len(bars.symbols))).round(2)
     positions = {}
     for item, price in zip(bars.instruments, prices.tolist(), strict=True):
@@ -168,18 +168,17 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
     held = np.array([float(quantity) for quantity in positions.values()])
     cash = round(equity - float(held @ prices), 2)
     short = float(-np.minimum(held * prices, 0.0).sum())
-    equity = cash + float(held @ prices)
-    margined = equity >= terms.margin_equity
-    return Account(
+    account = Account(
         cash,
         positions,
         dict(zip(bars.symbols, prices.tolist(), strict=True)),
         AT,
         unsettled=round(float(rng.choice([0.0, 0.1])) * abs(equity), 2),
         short_proceeds=round(short * float(rng.choice([0.0, 1.1])), 2),
-        leverage=terms.leverage if margined else min(terms.leverage, 1.0),
-        shorting=margined,
     )
+    margined = account.equity >= terms.margin_equity
+    leverage = terms.leverage if margined else min(terms.leverage, 1.0)
+    return replace(account, leverage=leverage, shorting=margined)
 
 
 def rules_of(settings: BacktestSettings, bars: Bars) -> reference.Rules:
