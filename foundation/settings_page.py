@@ -1,4 +1,4 @@
-"""Tables of settings for readers: each class of settings once, from its own schema."""
+"""What classes of settings declare: a table for readers, and schemas without the classes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter
+
+from foundation.settings import NO_KEY
 
 HEAD = "| key | type | bounds | default | meaning |\n| --- | --- | --- | --- | --- |"
 _WORDS = {"number": "number", "integer": "whole number", "boolean": "true or false"}
@@ -23,7 +26,68 @@ def bases_of(kind: type[Any]) -> list[type[Any]]:
 
 def own_keys(kind: type[Any]) -> list[str]:
     """The keys that a class has beside those of its bases."""
-    return [field.name for field in dataclasses.fields(kind) if field.name in _own(kind)]
+    return [key for key in schemas_of(kind) if key in _own(kind)]
+
+
+def schemas_of(kind: type[Any]) -> dict[str, Any]:
+    """The JSON schema of every key of a settings class."""
+    schema = TypeAdapter(kind).json_schema()
+    fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    return {key: _as_number(value) for key, value in fields.items() if NO_KEY not in value}
+
+
+def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
+    """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
+    number, *others = schema.get("anyOf", [{}])
+    is_decimal = number.get("type") == "number" and [each["type"] for each in others] == ["string"]
+    kept = {word: value for word, value in schema.items() if word != "anyOf"}
+    return kept | number if is_decimal else schema
+
+
+def plain_schemas(kind: type[Any]) -> dict[str, Any]:
+    """The schemas of a class's own keys, with plain defaults, and classes by their names."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return {
+        key: _without_titles(value) | _plain_default(fields[key])
+        for key, value in schemas_of(kind).items()
+        if key in _own(kind)
+    }
+
+
+def _without_titles(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_titles(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        word: _without_titles(value)
+        for word, value in schema.items()
+        if word not in ("title", "default")
+    }
+    if "$ref" in kept:
+        kept["$ref"] = kept["$ref"].rpartition("/")[2]
+    return kept
+
+
+def _plain_default(field: Any) -> dict[str, Any]:
+    if field.default_factory is not dataclasses.MISSING:
+        return {"default": field.default_factory()}
+    return {} if field.default is dataclasses.MISSING else {"default": plain_value(field.default)}
+
+
+def plain_value(value: Any) -> Any:
+    """A default as YAML has it; of settings the keys that differ from their class."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: plain_value(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, list | tuple):
+        return [plain_value(each) for each in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
 
 
 def _own(kind: type[Any]) -> Mapping[str, Any]:
@@ -42,8 +106,7 @@ def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
 
 def table_of(kind: type[Any]) -> str:
     """The table of a settings class: a row a key of its own, as schema and default say."""
-    schema = TypeAdapter(kind).json_schema()
-    rows = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    rows = schemas_of(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
 

@@ -159,6 +159,7 @@ class SpreadSettings:
     sizing: AutoscalingSettings = setting(
         AutoscalingSettings(),
         "the autoscaler's, which stand beside the others under its usual names",
+        key=False,
     )
 
     def __post_init__(self) -> None:

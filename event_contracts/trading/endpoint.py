@@ -127,8 +127,12 @@ class KalshiKeys:
 class KalshiSettings:
     """Where the account is, and how long anything may take."""
 
-    mode: Mode = setting("demo", "demo has an account without money; live needs confirm_live too")
-    confirm_live: bool = setting(False, "beside mode=live: orders go out with real money")
+    mode: Mode = setting(
+        "demo", "demo has an account without money; live needs confirm_live too", key=False
+    )
+    confirm_live: bool = setting(
+        False, "beside mode=live: orders go out with real money", key=False
+    )
     url_override: str | None = setting(
         None, "an address on this machine; none means the venue's own"
     )

@@ -234,7 +234,7 @@ class Implied:
 class SpreadRules:
     """When a strategy sells a spread, and when it buys the spread back."""
 
-    strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED")
+    strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
         None,
         "from the index to the short strikes, deviations to the close; none takes the "

@@ -91,7 +91,7 @@ class SellingSettings:
         BrokerSettings(), "where the account is; paper accounts and practice servers only"
     )
     sizing: AutoscalingSettings = setting(
-        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others"
+        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others", key=False
     )
 
     def __post_init__(self) -> None:
