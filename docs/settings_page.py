@@ -21,6 +21,7 @@ from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
+from foundation.configuration import OVERWRITE_KEY
 from foundation.declared import CONFIGS, FILE
 from foundation.settings_page import (
     bases_of,
@@ -66,6 +67,8 @@ Made by `make settings-page` from the settings classes and `configs/*.yaml`: cha
 page. A setting is a word `key=value` on a command's line, such as `sizing.fraction=0.25`; a list
 stands in quotes, `'symbols=[NVDA,AAPL]'`, one that its file does not have is written `+key=value`.
 
+Where a configuration has an output, `overwrite=true` lets it take the place of something else.
+
 First the configurations, each with the classes that its keys are of, then every class once. A
 default is the class's; what a configuration's file says instead stands below its table, where
 `${oc.env:NAME,…}` is a variable of the environment. None is `null`."""
@@ -83,9 +86,9 @@ def page() -> str:
 
 
 def key_count() -> int:
-    """Keys of all tables: those of each class once, and those that a file alone has."""
+    """Keys of all tables: those of each class once, those that a file alone has, and overwrite."""
     in_classes = sum(len(own_keys(kind)) for kind in _all_classes().values())
-    return in_classes + sum(len(_beside(name)) for name in CLASSES)
+    return in_classes + sum(len(_beside(name)) for name in CLASSES) + 1
 
 
 def _all_classes() -> dict[str, type[Any]]:
@@ -120,7 +123,8 @@ def _beside(name: str) -> dict[str, str]:
     known = {field.name for kind in CLASSES[name] for field in fields(kind)}
     text = (CONFIGS / f"{name}.yaml").read_text()
     said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    own = [key for key in _listed(name) if key not in known and key not in ("defaults", "hydra")]
+    known |= {"defaults", "hydra", OVERWRITE_KEY}
+    own = [key for key in _listed(name) if key not in known]
     return {key: said[key] for key in own if key in said}
 
 

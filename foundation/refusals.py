@@ -60,7 +60,8 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
     """
     problems = error.errors(include_url=False)
     unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
-    problem = (unknown or problems)[0]
+    # A group's value may be taken from a key outside of it, which is then the one to mend.
+    problem = min(unknown or problems, key=lambda each: len(each["loc"]))
     # A check of a settings class names the key itself; pydantic's own message does not.
     reason = problem.get("ctx", {}).get("error")
     if isinstance(reason, InputError):

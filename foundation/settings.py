@@ -44,7 +44,8 @@ def setting(
     """A field's default, and what it means.
 
     hidden: whether it may hold a secret, and is left out where settings are printed.
-    key: whether it is one of a configuration's; what follows from others is none.
+    key: whether it is one of a configuration's. What follows from others is none, nor what a model
+        has from its source: a study names that with a plus, +index.jumps=0.
     bounds: as pydantic names them: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": {NO_KEY: True}}

@@ -91,6 +91,7 @@ class BarsSettings:
         "log of the volatility index per log of the index lost within a day",
         ge=-20,
         le=20,
+        key=False,
     )
 
     def __post_init__(self) -> None:

@@ -59,6 +59,7 @@ class SellingSettings:
         "log of the volatility index per log of the index lost within a day",
         ge=-20,
         le=20,
+        key=False,
     )
     cutoff: float | None = setting(
         None,
