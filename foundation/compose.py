@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from foundation.command import fail, one_line_errors
-from foundation.declared import CONFIGS, declared, defaults_of, keys_in, keys_of
+from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.errors import InputError, nearest, nearest_or_all
 from foundation.hydra_seams import checked_files, checked_jobs, one_line_refusals, unchecked_help
 from foundation.overrides import (
@@ -117,16 +117,16 @@ def _without_show_flag(words: Sequence[str]) -> list[str]:
 
 
 @cache
-def _lay_defaults() -> None:
-    """Have Hydra find the defaults of classes, which a file lists as `classes/NAME`."""
-    for name in declared()["configurations"]:
+def _lay_defaults(*names: str) -> None:
+    """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
+    for name in names:
         ConfigStore.instance().store(name, defaults_of(name), group="classes", package="_global_")
 
 
 @lru_cache(maxsize=256)
 def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
     """Composed once for the same words: Hydra takes a quarter of a second."""
-    _lay_defaults()
+    _lay_defaults(*beneath(name))
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(config_name=name, overrides=list(overrides))
     OmegaConf.set_readonly(config, True)
@@ -153,7 +153,7 @@ def hydra_command(
         sys.argv[1:] = _in_hydras_words(name, typed)
     except InputError as error:
         fail(error)
-    _lay_defaults()
+    _lay_defaults(*declared()["configurations"])  # a file of the user's own may list any
     outputs = Path("outputs").absolute()
     there = outputs.exists()
     started = False

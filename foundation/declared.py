@@ -42,6 +42,23 @@ def _default(schema: Mapping[str, Any]) -> Any:
     return _defaults(keys_in(schema["$ref"])) | schema["default"]
 
 
+def beneath(name: str) -> list[str]:
+    """The configurations whose own keys one has, itself among them: those of its classes' bases."""
+    classes = [
+        kind for first in declared()["configurations"][name]["classes"] for kind in _line(first)
+    ]
+    return [
+        each
+        for each, about in declared()["configurations"].items()
+        if about["own"] and about["classes"][0] in classes
+    ]
+
+
+def _line(kind: str) -> list[str]:
+    """A class, and those that it comes from."""
+    return [kind, *(each for base in declared()["bases"][kind] for each in _line(base))]
+
+
 def keys_of(name: str) -> dict[str, Any]:
     """The schema of every key that a configuration's classes have; of two the first counts."""
     kinds = declared()["configurations"][name]["classes"]
