@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -184,14 +183,7 @@ def _refuse_among_bars(config: DictConfig, output: Path) -> None:
 
 
 def _validated(kind: type[Settings], plain: Any) -> Settings:
-    return cast(Settings, _adapter(cast(Hashable, kind)).validate_python(plain))
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter  # a quarter of a second, which a refusal does not wait for
-
-    return TypeAdapter(kind)
+    return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
 
 
 def _variable_text(config: DictConfig, key: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, cast, get_args, get_type_hints
 
 from pydantic_core import (
@@ -120,7 +120,7 @@ def _no_word_text(place: str, value: object) -> str:
 def _class_at(kind: Any, parts: list[Any]) -> Any:
     """The settings class whose field the last of these names of fields would be."""
     for part in parts[:-1]:
-        kind = _settings_in(_hints(kind).get(part, kind)) or kind
+        kind = settings_in(_hints(kind).get(part, kind)) or kind
     return kind
 
 
@@ -129,11 +129,19 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _settings_in(hint: Any) -> Any:
+def settings_in(hint: Any) -> Any:
     """The settings class that a field's annotation is of, at any depth; None without one."""
     if dataclasses.is_dataclass(hint):
         return hint
-    return next(filter(None, map(_settings_in, get_args(hint))), None)
+    return next(filter(None, map(settings_in, get_args(hint))), None)
+
+
+_VALUES: dict[str, Callable[..., CoreSchema]] = {
+    "number": partial(core_schema.float_schema, allow_inf_nan=False),
+    "integer": core_schema.int_schema,
+    "boolean": core_schema.bool_schema,
+    "string": core_schema.str_schema,
+}
 
 
 class _Group:
@@ -172,20 +180,11 @@ def _schema(schema: Mapping[str, Any]) -> CoreSchema:
         nullable = len(others) < len(schema["anyOf"])
         only = _schema(others[0]) if len(others) == 1 else core_schema.any_schema()
         return core_schema.nullable_schema(only) if nullable else only
-    checked: dict[str, Any] = {
-        "number": lambda: core_schema.float_schema(allow_inf_nan=False, **_bounds(schema)),
-        "integer": lambda: core_schema.int_schema(**_bounds(schema)),
-        "boolean": core_schema.bool_schema,
-        "string": core_schema.str_schema,
-        "array": lambda: _array(schema),
-    }
-    return cast(CoreSchema, plain(checked.get(schema.get("type", ""), core_schema.any_schema)()))
-
-
-def _array(schema: Mapping[str, Any]) -> CoreSchema:
-    if "items" not in schema:
-        return core_schema.any_schema()
-    return core_schema.tuple_schema([_schema(schema["items"])], variadic_item_index=0)
+    if "items" in schema:
+        items = [_schema(schema["items"])]
+        return cast(CoreSchema, plain(core_schema.tuple_schema(items, variadic_item_index=0)))
+    make: Callable[..., Any] = _VALUES.get(schema.get("type", ""), core_schema.any_schema)
+    return cast(CoreSchema, plain(make(**_bounds(schema))))
 
 
 def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from foundation.refusals import settings_in
 from foundation.settings import NO_KEY
 
 HEAD = "| key | type | bounds | default | meaning |\n| --- | --- | --- | --- | --- |"
@@ -97,7 +98,7 @@ def _own(kind: type[Any]) -> Mapping[str, Any]:
 def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
     """A settings class, its bases and all that their fields are of, by name, each once."""
     found = {kind.__name__: kind}
-    inner = (_class_in(field.type) for field in dataclasses.fields(kind))
+    inner = (settings_in(field.type) for field in dataclasses.fields(kind))
     for other in (*bases_of(kind), *inner):
         if other is not None:
             found |= classes_of(other)
@@ -119,7 +120,7 @@ def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
         for word, sign in _BOUNDS.items()
         if word in part
     ]
-    group = _class_in(field.type)
+    group = settings_in(field.type)
     default = "" if group is not None and "$ref" in schema else _default(field)
     cells = (f"`{name}`", _type(schema), ", ".join(bounds), default, schema.get("description", ""))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -161,10 +162,3 @@ def _flow(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {_flow(part)}' for key, part in value.items())}}}"
     text = f"{value:.12g}" if isinstance(value, float) else str(value)
     return re.sub(r"\$\{now:[^}]*\}", "TIME", text) or '""'
-
-
-def _class_in(kind: Any) -> type[Any] | None:
-    """The settings class that a field's annotation is of, at any depth."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return kind
-    return next(filter(None, map(_class_in, getattr(kind, "__args__", ()))), None)
