@@ -1,10 +1,11 @@
-"""Write docs/SETTINGS.md: every key of every configuration, from the classes and the YAML.
+"""Write docs/SETTINGS.md, every key of every configuration, and configs/classes.json, from classes.
 
 make settings-page
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -20,8 +21,16 @@ from event_contracts.train import TrainingSettings
 from execution.live.settings import LiveSettings
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
-from foundation.compose import CONFIGS
-from foundation.settings_page import bases_of, classes_of, own_keys, table_of
+from foundation.configuration import OVERWRITE_KEY
+from foundation.declared import CONFIGS, FILE
+from foundation.settings_page import (
+    bases_of,
+    classes_of,
+    own_keys,
+    plain_schemas,
+    schemas_of,
+    table_of,
+)
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings
@@ -58,6 +67,8 @@ Made by `make settings-page` from the settings classes and `configs/*.yaml`: cha
 page. A setting is a word `key=value` on a command's line, such as `sizing.fraction=0.25`; a list
 stands in quotes, `'symbols=[NVDA,AAPL]'`, one that its file does not have is written `+key=value`.
 
+Where a configuration has an output, `overwrite=true` lets it take the place of something else.
+
 First the configurations, each with the classes that its keys are of, then every class once. A
 default is the class's; what a configuration's file says instead stands below its table, where
 `${oc.env:NAME,…}` is a variable of the environment. None is `null`."""
@@ -75,9 +86,9 @@ def page() -> str:
 
 
 def key_count() -> int:
-    """Keys of all tables: those of each class once, and those that a file alone has."""
+    """Keys of all tables: those of each class once, those that a file alone has, and overwrite."""
     in_classes = sum(len(own_keys(kind)) for kind in _all_classes().values())
-    return in_classes + sum(len(_beside(name)) for name in CLASSES)
+    return in_classes + sum(len(_beside(name)) for name in CLASSES) + 1
 
 
 def _all_classes() -> dict[str, type[Any]]:
@@ -95,7 +106,7 @@ def _section(name: str) -> str:
     text = (CONFIGS / f"{name}.yaml").read_text()
     about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
     first, *others = CLASSES[name]
-    earliest = next(each for each in CLASSES if CLASSES[each][0] is first)
+    earliest = _earliest(first)
     parts = [f"## {name}"]
     if earliest == name:
         mark = f'<a id="{first.__name__.lower()}"></a>'
@@ -112,14 +123,70 @@ def _beside(name: str) -> dict[str, str]:
     known = {field.name for kind in CLASSES[name] for field in fields(kind)}
     text = (CONFIGS / f"{name}.yaml").read_text()
     said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    listed = yaml.safe_load(text)
-    own = [key for key in listed if key not in known and key not in ("defaults", "hydra")]
+    known |= {"defaults", "hydra", OVERWRITE_KEY}
+    own = [key for key in _listed(name) if key not in known]
     return {key: said[key] for key in own if key in said}
 
 
+def _listed(name: str) -> dict[str, Any]:
+    """What a configuration's own file holds."""
+    return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+
+
+def declarations() -> str:
+    """The file of classes as it should be now: `foundation.declared` reads it."""
+    configurations = {
+        name: {"classes": _names(kinds), "own": _beneath(name)} for name, kinds in CLASSES.items()
+    }
+    every = sorted(_all_classes().items())
+    bases = {name: _names(bases_of(kind)) for name, kind in every}
+    tables = {name: _lines(plain_schemas(kind)) for name, kind in every}
+    parts = {
+        "configurations": _lines(configurations),
+        "bases": _lines(bases),
+        "classes": _object(tables),
+    }
+    return _object(parts) + "\n"
+
+
+def _names(kinds: Iterable[type[Any]]) -> list[str]:
+    return [kind.__name__ for kind in kinds]
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """JSON with a line a key."""
+    return _object({key: json.dumps(value) for key, value in values.items()})
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """JSON of values that are JSON already."""
+    rows = [f"{json.dumps(key)}: {value}" for key, value in values.items()]
+    return "{\n" + ",\n".join(rows) + "\n}"
+
+
+def _beneath(name: str) -> list[str]:
+    """The keys whose defaults lie beneath a file.
+
+    Those that an earlier file has are not among them, nor is what a choice of files holds or what
+    the file leaves to be named, ???.
+    """
+    first, *others = CLASSES[name]
+    others += [kinds[0] for kinds in CLASSES.values() if kinds[0] in first.__mro__[1:]]
+    if _earliest(first) != name:
+        return []
+    there = {key for kind in others for key in schemas_of(kind)}
+    there |= {key for key, value in _listed(name).items() if value == "???"}
+    return [key for key in schemas_of(first) if key not in there and not (CONFIGS / key).is_dir()]
+
+
+def _earliest(kind: type[Any]) -> str:
+    return next(name for name, kinds in CLASSES.items() if kinds[0] is kind)
+
+
 def main() -> None:
-    """Write the page."""
+    """Write both."""
     PAGE.write_text(page())
+    FILE.write_text(declarations())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, 
 from event_contracts.simulation.comparison_page import report_of
 from event_contracts.simulation.paper_report import paper_report
 from event_contracts.simulation.recorded import events_of, recorded_markets
-from event_contracts.simulation.settings import EpisodeSettings
+from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.network import About, load_network
 from event_contracts.trading.observation import features_of
@@ -51,7 +51,7 @@ KELLY = "kelly"
 
 
 @settings_class()
-class ComparisonSettings:
+class ComparisonSettings(PlayedSettings):
     """Settings of configs/kalshi_compare.yaml."""
 
     variable: tuple[str, ...] = setting(
@@ -60,11 +60,6 @@ class ComparisonSettings:
     fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
     fixed_size: int = setting(10, "contracts, the one size")
     kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
-    episode: EpisodeSettings = setting(
-        EpisodeSettings(), "money, orders and fees of every session, and the synthetic market"
-    )
-    recorded: bool = setting(False, "whether recorded sessions judge in place of synthetic ones")
-    folder: str | None = setting(None, "of recorded files; none for the project's own")
     judge_events: int = setting(4, "last recorded events, whose markets judge", ge=1, le=1_000_000)
     sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
     runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from event_contracts.simulation.recorded import events_of, recorded_markets
-from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
+from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, PlayedSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import EARLIER, read_checkpoint
 from forecasting.forecast import Progress
@@ -44,7 +44,7 @@ MOST_STEPS = 10_000_000  # of an update
 
 
 @settings_class()
-class TrainingSettings:
+class TrainingSettings(PlayedSettings):
     """What a network is trained on, and for how long."""
 
     steps: int = setting(
@@ -56,13 +56,6 @@ class TrainingSettings:
     )
     markets: int = setting(256, "played at once", ge=1, le=100_000)
     seed: int = setting(0, "of networks, choices and synthetic markets", ge=0, lt=2**32)
-    episode: EpisodeSettings = setting(
-        EpisodeSettings(), "money, orders, rewards, and the synthetic market"
-    )
-    recorded: bool = setting(
-        False, "whether recorded sessions are played in place of synthetic ones"
-    )
-    folder: str | None = setting(None, "of recorded files; none for the project's own")
     train_events: int = setting(
         9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
     )

@@ -57,7 +57,9 @@ class MarginTerms:
     interest_rate: float = setting(
         0.065, "on the debit carried overnight, where interest_rates says nothing", ge=0, lt=10
     )
-    interest_rates: tuple[DatedRate, ...] = setting((), "the same by date")
+    interest_rates: tuple[DatedRate, ...] = setting(
+        (), 'the same by date: [{since: "2024-01-01", rate: 0.0675}, …]'
+    )
     debit: Literal["trade", "settlement"] = setting(
         "trade", "`trade` counts today's trades, `settlement` only those that have settled"
     )
@@ -66,7 +68,9 @@ class MarginTerms:
     )
     cash_rate: float = setting(0.0, "earned by idle cash", ge=0, lt=10)
     borrow_rate: float = setting(0.0, "of a short's value", ge=0, lt=10)
-    borrow_rates: tuple[SymbolRate, ...] = setting((), "the same by symbol")
+    borrow_rates: tuple[SymbolRate, ...] = setting(
+        (), "the same by symbol: [{symbol: GME, rate: 0.3}, …]"
+    )
     requirements: tuple[SymbolRate, ...] = setting(
         (),
         "maintenance by symbol, a fraction of market value, where it is above the ordinary: "

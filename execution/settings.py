@@ -13,7 +13,7 @@ from execution.lending import MarginTerms, SymbolRate
 from execution.orders import OrderTerms
 from execution.trader import SizingSettings, Trader
 from forecasting.forecast import Forecaster, Progress, silent
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import PanelSettings
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from sizing.limits import Limits
@@ -21,17 +21,13 @@ from sizing.premium import PriorSettings
 from trainingdata.actions import Action, spans_without_split
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind, instrument
-from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
 
 @settings_class()
-class TradingSettings:
+class TradingSettings(PanelSettings):
     """Data, forecaster, sizing and costs of a trader."""
 
-    symbols: tuple[str, ...] = setting((), "of the panel; none means every symbol the data holds")
-    start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
-    end: str | None = setting(None, "the same")
     capital: float = setting(100_000.0, "USD of an account that no venue keeps", gt=0, lt=1e12)
     seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
     strategy: str | None = setting(
@@ -42,8 +38,6 @@ class TradingSettings:
         "thousandths of a coin (`original`), or the billionths in which the venue counts "
         "(`broker`); whole shares in both",
     )
-    data: DataSettings = setting(DataSettings(), "where bars come from")
-    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
     sizing: SizingSettings = setting(SizingSettings(), "how much")
     prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")
     limits: Limits = setting(Limits(), "of weights")

@@ -53,13 +53,17 @@ class SizingSettings:
     """How much."""
 
     strategy: str = setting(
-        "kelly_50", "one of `sizing.strategies`; docs/STUDIES.md says why the default is half-Kelly"
+        "kelly_50",
+        "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, vol_target, "
+        "risk_parity, buy_and_hold or legacy; docs/STUDIES.md says why the default is half-Kelly",
     )
     fraction: float | None = setting(
         None, "of full Kelly, instead of the one in a Kelly strategy's name"
     )
     drawdown: Drawdown | None = setting(
-        None, "chooses the fraction: wealth falls by its `depth` with its `probability` at most"
+        None,
+        "{depth: 0.2, probability: 0.1} chooses the fraction: wealth ever falls by a fifth with "
+        "10 % at most",
     )
     volatility: Volatility = setting("quantile", "the rule that reads sigma from quantiles")
     holding: Holding = setting("plan", "a `plan`, or one interval, `next` or `session`")

@@ -37,7 +37,7 @@ from forecasting.cache import prune, shelf_table
 from forecasting.chronos2.answers import answers_here
 from forecasting.chronos2.on_ray import RayAnswers, RaySettings
 from forecasting.forecast import Progress, silent
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import PanelSettings
 from forecasting.windows import Windows
 from foundation.command import Result
 from foundation.configuration import may_overwrite, settings_of
@@ -46,7 +46,7 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
-from trainingdata.source import DataSettings, span_of
+from trainingdata.source import span_of
 
 log = logging.getLogger("forecasting")
 
@@ -54,20 +54,9 @@ Launcher = Literal["local", "ray"]
 
 
 @settings_class()
-class BatchSettings:
+class BatchSettings(PanelSettings):
     """What is forecast, from which bars and by what."""
 
-    symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
-    start: str | None = setting(
-        None,
-        "New York dates, both inclusive, or instants with a zone; forecasts issued between "
-        "them are computed",
-    )
-    end: str | None = setting(
-        None,
-        "New York dates, both inclusive, or instants with a zone; forecasts issued between "
-        "them are computed",
-    )
     output: str | None = setting(
         None,
         "Parquet file, or a folder of one a month; none fills the cache only",
@@ -83,8 +72,6 @@ class BatchSettings:
         "local", "`local` computes in this process, `ray` on a Ray cluster"
     )
     ray: RaySettings = setting(RaySettings(), "which one, and what an actor has of it")
-    data: DataSettings = setting(DataSettings(), "where bars come from")
-    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts them")
 
     def __post_init__(self) -> None:
         if self.unused_days is not None and not (self.kept == "prune" and self.unused_days >= 0):

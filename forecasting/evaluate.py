@@ -33,7 +33,7 @@ from forecasting.evaluation_charts import BEFORE, Fan
 from forecasting.evaluation_page import CLASSES, REACH, render, span_text
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.scores import common_forecasts, fifths, reach, scored_together, skill, summary
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import ForecasterSettings, PanelSettings
 from foundation.arrays import Index
 from foundation.command import Result
 from foundation.configuration import settings_of
@@ -41,7 +41,7 @@ from foundation.errors import InputError
 from foundation.page import around
 from foundation.settings import setting, settings_class
 from trainingdata.instants import utc_text
-from trainingdata.source import DataSettings, span_of
+from trainingdata.source import span_of
 
 FANS = 4  # symbols of which a forecast is drawn
 NIGHT = "15:30 to 10:30"
@@ -52,12 +52,9 @@ Baseline = Literal["ewma", "mix", "garch", "historical", "gradient"]
 
 
 @settings_class()
-class EvaluationSettings:
+class EvaluationSettings(PanelSettings):
     """What is scored, on which bars and beside what."""
 
-    symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
-    start: str | None = setting(None, "New York dates, both inclusive, or instants with a zone")
-    end: str | None = setting(None, "New York dates, both inclusive, or instants with a zone")
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
     against: tuple[Baseline, ...] = setting(
         ("ewma", "mix", "garch", "historical", "gradient"),
@@ -70,8 +67,6 @@ class EvaluationSettings:
         "pre-augmentation; a file is written into `forecaster.per_symbol` for what proved itself",
     )
     output: str = setting("outputs/evaluation", "folder of figures and page")
-    data: DataSettings = setting(DataSettings(), "where bars come from")
-    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what is scored")
 
     def __post_init__(self) -> None:
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]

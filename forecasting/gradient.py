@@ -41,12 +41,15 @@ class Gradient:
 
     window: int = setting(3000, "own bars of each symbol that it is fitted on", ge=500)
     weeks: int = setting(
-        4, "between two fits, on Fridays at 16:00 New York that no run's start moves", ge=1
+        4,
+        "between two fits, on Fridays at 16:00 New York that no run's start moves",
+        ge=1,
+        key=False,
     )
     trees: int = setting(40, "of each level", ge=1)
-    leaves: int = setting(8, "of a tree at most", ge=2)
-    rate: float = setting(0.1, "what a tree counts for", gt=0, le=1)
-    seed: int = setting(0, "of the fits", ge=0)
+    leaves: int = setting(8, "of a tree at most", ge=2, key=False)
+    rate: float = setting(0.1, "what a tree counts for", gt=0, le=1, key=False)
+    seed: int = setting(0, "of the fits", ge=0, key=False)
 
     @property
     def name(self) -> str:

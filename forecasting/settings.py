@@ -30,6 +30,7 @@ from forecasting.store import DEFAULT
 from foundation.errors import InputError, none_of
 from foundation.plugin import called, is_own, load_own, own_code
 from foundation.settings import setting, settings_class
+from trainingdata.source import DataSettings
 
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -223,3 +224,14 @@ def spoken_on(forecaster: Forecaster) -> str:
     if not model.computed_on:
         return "from the cache"
     return f"on {' and '.join(sorted(model.computed_on))}"
+
+
+@settings_class()
+class PanelSettings:
+    """Symbols and a span of their bars, and what forecasts them."""
+
+    symbols: tuple[str, ...] = setting((), "none means every symbol the data holds")
+    start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
+    end: str | None = setting(None, "the same")
+    data: DataSettings = setting(DataSettings(), "where bars come from")
+    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")

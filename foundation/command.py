@@ -100,6 +100,19 @@ def _answer_or_refuse(command: Command, words: list[str]) -> None:
                 f"{library} is not installed: {command.module} needs pip install"
                 f" 'kelly-chronos[{extra}]'"
             )
+    if command.config is not None:
+        with _named_by_flags(command, words):
+            _refuse_values(command.config, _overrides(command, words))
+
+
+def _refuse_values(config: str, words: Sequence[str]) -> None:
+    """Refuse settings that do not fit, of one run without flags, before the work is loaded."""
+    if any(word.startswith("-") or "${hydra:" in word for word in words):
+        return
+    from foundation.compose import composed_config
+    from foundation.configuration import check_values
+
+    check_values(config, composed_config(config, [word for word in words if is_override(word)]))
 
 
 def _work_by_hydra(command: Command, home: ModuleType) -> None:
@@ -116,8 +129,9 @@ def help_text(command: Command) -> str:
     """What --help prints: the docstring, and where the settings are."""
     lines = [about(command.module), "", "-h, --help   this text"]
     if command.config is not None:
-        lines.append("--cfg job    every setting with its value, as key=value words change it")
-        lines.append(f"Settings and their meaning: configs/{command.config}.yaml")
+        lines.append(
+            "--cfg job    every setting, its value, as key=value words change it, and its meaning"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -156,7 +170,8 @@ def _show_settings(command: Command, words: list[str]) -> NoReturn:
     from foundation.compose import hydra_command, shown_settings
 
     words_of = partial(_overrides, command)
-    if command.hydra:
+    flags = [word for word in words if word.startswith("-")]
+    if command.hydra and (len(flags) > 1 or not {"job", "--cfg=job"} & set(words)):
         sys.argv[1:] = words_of(words)
         hydra_command(command.config, lambda *_: None)
         sys.exit(0)

@@ -8,20 +8,22 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from foundation.command import fail, one_line_errors
+from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.errors import InputError, nearest, nearest_or_all
 from foundation.hydra_seams import checked_files, checked_jobs, one_line_refusals, unchecked_help
 from foundation.overrides import (
@@ -34,7 +36,6 @@ from foundation.overrides import (
 )
 from foundation.plugin import SLOTS, TARGET, allow_named
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
 FILES = {"batch": ("output",), "drift": ("output",)}  # by command: other outputs are folders
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
@@ -77,8 +78,26 @@ def shown_settings(
         if flags:
             raise InputError(f"{flags[0]}: --cfg job shows what key=value words ask for; leave it")
         overrides = [word for word in words_of(others) if is_override(word)]
-        text: str = OmegaConf.to_yaml(composed_config(name, overrides))
-        return text
+        values: Any = OmegaConf.to_container(composed_config(name, overrides), resolve=False)
+        return "".join(_with_meanings(values, keys_of(name)))
+
+
+def _with_meanings(
+    values: Mapping[str, Any], keys: Mapping[str, Any], indent: str = ""
+) -> Iterator[str]:
+    """Lines of YAML, each with what its setting means, where a class declares it."""
+    for name, value in values.items():
+        schema = keys.get(name, {})
+        meaning = f"  # {schema['description']}" if schema else ""
+        if isinstance(value, dict) and value:
+            yield f"{indent}{name}:{meaning}\n"
+            inner = keys_in(schema["$ref"]) if "$ref" in schema else {}
+            yield from _with_meanings(value, inner, f"{indent}  ")
+        else:
+            first, *others = OmegaConf.to_yaml({name: value}).splitlines()
+            is_whole = not others or isinstance(value, list)
+            yield f"{indent}{first}{meaning if is_whole else ''}\n"
+            yield from (f"{indent}{line}\n" for line in others)
 
 
 def _without_show_flag(words: Sequence[str]) -> list[str]:
@@ -97,9 +116,17 @@ def _without_show_flag(words: Sequence[str]) -> list[str]:
     return others[:place] + others[place + 2 :]
 
 
+@cache
+def _lay_defaults(*names: str) -> None:
+    """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
+    for name in names:
+        ConfigStore.instance().store(name, defaults_of(name), group="classes", package="_global_")
+
+
 @lru_cache(maxsize=256)
 def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
     """Composed once for the same words: Hydra takes a quarter of a second."""
+    _lay_defaults(*beneath(name))
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose(config_name=name, overrides=list(overrides))
     OmegaConf.set_readonly(config, True)
@@ -126,6 +153,7 @@ def hydra_command(
         sys.argv[1:] = _in_hydras_words(name, typed)
     except InputError as error:
         fail(error)
+    _lay_defaults(*declared()["configurations"])  # a file of the user's own may list any
     outputs = Path("outputs").absolute()
     there = outputs.exists()
     started = False

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from foundation.errors import InputError, unknown_setting
 from foundation.files import check_output
 from foundation.plugin import put_own_code
-from foundation.settings import refusal
+from foundation.refusals import refusal, validator_of
 
 Settings = TypeVar("Settings")
 
@@ -57,6 +57,26 @@ def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
     InputError
         naming the key, the value and what was expected.
     """
+    plain = _resolved(config)
+    put_own_code(plain)
+    with _named_variables(kind, config):
+        return _validated(kind, plain)
+
+
+def check_values(name: str, config: DictConfig) -> None:
+    """Refuse a value of the configuration `configs/<name>.yaml` without loading its classes.
+
+    Raises
+    ------
+    InputError
+        as `settings_of` does, for what is of no type or outside its bounds.
+    """
+    with _named_variables(None, config):
+        validator_of(name).validate_python(_resolved(config))
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    """The values of a configuration, with those of the environment."""
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -66,9 +86,14 @@ def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
         raise InputError(_unresolved_text(error)) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
-    put_own_code(plain)
+    return cast(dict[str, Any], plain)
+
+
+@contextmanager
+def _named_variables(kind: Any, config: DictConfig) -> Iterator[None]:
+    """Have what is refused within named by its key, and by the variable that it comes from."""
     try:
-        return _validated(kind, plain)
+        yield
     except ValidationError as error:
         reason = str(refusal(error, kind))
         raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
@@ -158,12 +183,7 @@ def _refuse_among_bars(config: DictConfig, output: Path) -> None:
 
 
 def _validated(kind: type[Settings], plain: Any) -> Settings:
-    return cast(Settings, _adapter(cast(Hashable, kind)).validate_python(plain))
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
 
 
 def _variable_text(config: DictConfig, key: str) -> str:

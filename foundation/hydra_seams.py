@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +20,17 @@ from foundation.overrides import is_override
 
 
 @contextmanager
-def one_line_refusals() -> Iterator[None]:
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Have an attribute be another within."""
+    usual = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, usual)
+
+
+def one_line_refusals() -> AbstractContextManager[None]:
     """Have argparse, through which Hydra reads flags, refuse in one line instead of its usage."""
 
     def refuse(parser: ArgumentParser, message: str) -> NoReturn:
@@ -29,33 +39,20 @@ def one_line_refusals() -> Iterator[None]:
         advice = "; key=value words stand together, before or after all flags" if apart else ""
         fail(InputError(f"{message}{advice} (see --help)"))
 
-    usual = ArgumentParser.error
-    ArgumentParser.error = refuse  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        ArgumentParser.error = usual  # type: ignore[method-assign]
+    return _replaced(ArgumentParser, "error", refuse)
 
 
-@contextmanager
-def unchecked_help() -> Iterator[None]:
+def unchecked_help() -> AbstractContextManager[None]:
     """Keep argparse from checking help texts when a flag is added.
 
     argparse of Python 3.14 does, and one of Hydra's is no text until it is shown.
     """
-    check = getattr(ArgumentParser, "_check_help", None)
-    if check is None:
-        yield
-        return
-    ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        ArgumentParser._check_help = check  # type: ignore[attr-defined]
+    if not hasattr(ArgumentParser, "_check_help"):
+        return nullcontext()
+    return _replaced(ArgumentParser, "_check_help", lambda *_: None)
 
 
-@contextmanager
-def checked_files(shipped: Path) -> Iterator[None]:
+def checked_files(shipped: Path) -> AbstractContextManager[None]:
     """Have each YAML file of a user's own checked before Hydra reads it (`check_config_file`).
 
     shipped: the folder of files that are the project's.
@@ -73,20 +70,14 @@ def checked_files(shipped: Path) -> Iterator[None]:
         result: ConfigResult = usual(source, config_path)
         return result
 
-    files.load_config = load
-    try:
-        yield
-    finally:
-        files.load_config = usual
+    return _replaced(files, "load_config", load)
 
 
-@contextmanager
-def checked_jobs(check: Callable[[DictConfig], object]) -> Iterator[None]:
+def checked_jobs(check: Callable[[DictConfig], object]) -> AbstractContextManager[None]:
     """Have the configurations of all runs of a multirun checked before the first one begins.
 
     check: refuses a configuration with an InputError.
     """
-    usual = Sweeper.validate_batch_is_legal
 
     def validate(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
         loader = sweeper.hydra_context.config_loader
@@ -98,11 +89,7 @@ def checked_jobs(check: Callable[[DictConfig], object]) -> Iterator[None]:
             _remove_begun(Path(str(sweeper.config.hydra.sweep.dir)))
             raise
 
-    Sweeper.validate_batch_is_legal = validate  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        Sweeper.validate_batch_is_legal = usual  # type: ignore[method-assign]
+    return _replaced(Sweeper, "validate_batch_is_legal", validate)
 
 
 def _remove_begun(folder: Path) -> None:

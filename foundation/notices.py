@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from foundation.clock import OURS, Time
 from foundation.errors import InputError
 from foundation.files import put_whole
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from requests import Session
@@ -265,6 +266,23 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
     if not answer.ok:
         log.warning("%s: %s answered %d", name, host, answer.status_code)
     return bool(answer.ok)
+
+
+@settings_class()
+class WatchedSettings:
+    """Who is told of a loop, and when it gives up."""
+
+    halt_after: int = setting(
+        3, "passes, or ticks, in a row that fail, after which no more are made", ge=1, le=1000
+    )
+    healthcheck_url: str | None = setting(
+        None, "asked every five minutes while the loop makes progress", hidden=True
+    )
+    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
+
+    def __post_init__(self) -> None:
+        check_url("healthcheck_url", self.healthcheck_url)
+        check_url("alert_url", self.alert_url)
 
 
 def check_url(name: str, url: str | None) -> None:

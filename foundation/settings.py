@@ -11,45 +11,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
-import re
-from collections.abc import Callable, Mapping
-from functools import cache, wraps
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_hints
 
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema
 
-from foundation.errors import InputError, none_of, unknown_setting
+from foundation.refusals import plain, refusal
 
 Class = TypeVar("Class")
 Value = TypeVar("Value")
 
+NO_KEY = "no_key"  # in the schema of a field that is no key of a configuration
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-_NUMBERS = ("int", "float", "decimal")
-_COMPACT_DATE = re.compile(r"(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
-# What pydantic calls wrong, by what a person calls it.
-_WORDS = {
-    "float_parsing": "is no number",
-    "float_type": "is no number",
-    "decimal_parsing": "is no number",
-    "decimal_type": "is no number",
-    "int_parsing": "is no whole number",
-    "int_type": "is no whole number",
-    "int_from_float": "is no whole number",
-    "bool_parsing": "is neither true nor false",
-    "bool_type": "is neither true nor false",
-    "finite_number": "is no finite number",
-    "tuple_type": "is no list, [A,B]",
-    "dataclass_type": "is no group of settings; write {{key: value}} in its place",
-    "greater_than": "is not above {gt:g}",
-    "greater_than_equal": "is below {ge:g}",
-    "less_than": "is not below {lt:g}",
-    "less_than_equal": "is above {le:g}",
-}
-_MISSING = ("missing", "missing_argument")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,13 +38,18 @@ class _Declared:
     hidden: bool
 
 
-def setting(default: Value, meaning: str, *, hidden: bool = False, **bounds: Any) -> Value:
+def setting(
+    default: Value, meaning: str, *, hidden: bool = False, key: bool = True, **bounds: Any
+) -> Value:
     """A field's default, and what it means.
 
     hidden: whether it may hold a secret, and is left out where settings are printed.
+    key: whether it is one of a configuration's. What follows from others is none, nor what a model
+        has from its source: a study names that with a plus, +index.jumps=0.
     bounds: as pydantic names them: gt, ge, lt, le, min_length, pattern.
     """
-    return cast(Value, _Declared(default, about(meaning, **bounds), hidden))
+    extra = {} if key else {"json_schema_extra": {NO_KEY: True}}
+    return cast(Value, _Declared(default, about(meaning, **bounds, **extra), hidden))
 
 
 def about(meaning: str, **bounds: Any) -> Any:
@@ -125,114 +107,4 @@ class _Plain:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return cast(CoreSchema, _plain(handler(kind)))
-
-
-def _plain(schema: Any) -> Any:
-    """The schema with both, at every depth but within other settings, which have them already."""
-    if isinstance(schema, list):
-        return [_plain(part) for part in schema]
-    if not isinstance(schema, dict) or schema.get("type") == "dataclass":
-        return schema
-    schema = {name: _plain(part) for name, part in schema.items()}
-    if schema.get("type") in _NUMBERS:
-        return core_schema.no_info_before_validator_function(_plain_number, schema)
-    if "variadic_item_index" in schema:
-        return core_schema.no_info_before_validator_function(_several, schema)
-    return schema
-
-
-def _plain_number(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("said", "{word} is no number", {"word": str(value).lower()})
-    if isinstance(value, str) and "_" in value:
-        raise PydanticCustomError(
-            "said", "{word} is no number, write it without underscores", {"word": repr(value)}
-        )
-    return value
-
-
-def _several(value: Any) -> Any:
-    return value if value is None or isinstance(value, list | tuple | Mapping) else [value]
-
-
-def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
-    """What is said, in one line, of the first thing that is wrong with settings.
-
-    kind: class of the settings; group: that they stand in.
-    """
-    problems = error.errors(include_url=False)
-    unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
-    problem = (unknown or problems)[0]
-    # A check of a settings class names the key itself; pydantic's own message does not.
-    reason = problem.get("ctx", {}).get("error")
-    if isinstance(reason, InputError):
-        return reason
-    parts = [part for part in problem["loc"] if not str(part).endswith("]")]
-    if parts and isinstance(parts[0], int):  # of an argument without its name
-        parts[0] = dataclasses.fields(kind)[parts[0]].name
-    place = ".".join(str(part) for part in ((group, *parts) if group else parts))
-    if unknown:
-        return unknown_setting(
-            place, [each.name for each in dataclasses.fields(_class_at(kind, parts))]
-        )
-    if problem["type"] == "literal_error":
-        known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
-        return none_of(place, problem["input"], known)
-    return InputError(f"{place}: {_said(problem, place)}")
-
-
-def _said(problem: Any, place: str) -> str:
-    value, kind = problem["input"], problem["type"]
-    if kind in _MISSING:
-        return f"a value is needed; name it, {place}=…"
-    if kind == "said":
-        return str(problem["msg"])
-    if kind == "value_error":
-        return str(problem["ctx"]["error"])
-    if kind == "string_type":
-        return _no_word_text(place, value)
-    if isinstance(value, list | tuple) and kind.partition("_")[0] in _NUMBERS:
-        return f"{','.join(map(str, value))} is a list; one number is needed, without commas"
-    if kind in _WORDS:
-        return f"{value!r} {_WORDS[kind].format(**problem.get('ctx', {}))}"
-    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
-
-
-def _no_word_text(place: str, value: object) -> str:
-    """What is said of a value where a word is needed."""
-    if isinstance(value, list | tuple | Mapping):
-        return f"{value!r} is a list; one word is needed"
-    if place.rpartition(".")[2] in ("start", "end"):
-        date = _COMPACT_DATE.fullmatch(str(value))
-        example = "-".join(date.groups()) if date else "YYYY-MM-DD"
-        return f"{value} is no date; write {place}={example}"
-    if value is None:
-        return "null is no word, and one is needed"
-    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        quoted = f'"{str(value).upper()}"'
-        key = place.rstrip("0123456789").rstrip(".")
-        return (
-            f"{str(value).lower()} is read as a value and not as a word; in quotes it is one,"
-            f" '{key}=[{quoted}]'"
-        )
-    return f"{value} is read as a number; a word is needed, in quotes where it is made of digits"
-
-
-def _class_at(kind: Any, parts: list[Any]) -> Any:
-    """The settings class whose field the last of these names of fields would be."""
-    for part in parts[:-1]:
-        kind = _settings_in(_hints(kind).get(part, kind)) or kind
-    return kind
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _settings_in(hint: Any) -> Any:
-    """The settings class that a field's annotation is of, at any depth; None without one."""
-    if dataclasses.is_dataclass(hint):
-        return hint
-    return next(filter(None, map(_settings_in, get_args(hint))), None)
+        return cast(CoreSchema, plain(handler(kind)))

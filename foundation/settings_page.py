@@ -1,4 +1,4 @@
-"""Tables of settings for readers: each class of settings once, from its own schema."""
+"""What classes of settings declare: a table for readers, and schemas without the classes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter
+
+from foundation.refusals import settings_in
+from foundation.settings import NO_KEY
 
 HEAD = "| key | type | bounds | default | meaning |\n| --- | --- | --- | --- | --- |"
 _WORDS = {"number": "number", "integer": "whole number", "boolean": "true or false"}
@@ -23,7 +27,68 @@ def bases_of(kind: type[Any]) -> list[type[Any]]:
 
 def own_keys(kind: type[Any]) -> list[str]:
     """The keys that a class has beside those of its bases."""
-    return [field.name for field in dataclasses.fields(kind) if field.name in _own(kind)]
+    return [key for key in schemas_of(kind) if key in _own(kind)]
+
+
+def schemas_of(kind: type[Any]) -> dict[str, Any]:
+    """The JSON schema of every key of a settings class."""
+    schema = TypeAdapter(kind).json_schema()
+    fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    return {key: _as_number(value) for key, value in fields.items() if NO_KEY not in value}
+
+
+def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
+    """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
+    number, *others = schema.get("anyOf", [{}])
+    is_decimal = number.get("type") == "number" and [each["type"] for each in others] == ["string"]
+    kept = {word: value for word, value in schema.items() if word != "anyOf"}
+    return kept | number if is_decimal else schema
+
+
+def plain_schemas(kind: type[Any]) -> dict[str, Any]:
+    """The schemas of a class's own keys, with plain defaults, and classes by their names."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return {
+        key: _without_titles(value) | _plain_default(fields[key])
+        for key, value in schemas_of(kind).items()
+        if key in _own(kind)
+    }
+
+
+def _without_titles(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_titles(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        word: _without_titles(value)
+        for word, value in schema.items()
+        if word not in ("title", "default")
+    }
+    if "$ref" in kept:
+        kept["$ref"] = kept["$ref"].rpartition("/")[2]
+    return kept
+
+
+def _plain_default(field: Any) -> dict[str, Any]:
+    if field.default_factory is not dataclasses.MISSING:
+        return {"default": field.default_factory()}
+    return {} if field.default is dataclasses.MISSING else {"default": plain_value(field.default)}
+
+
+def plain_value(value: Any) -> Any:
+    """A default as YAML has it; of settings the keys that differ from their class."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: plain_value(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    if isinstance(value, list | tuple):
+        return [plain_value(each) for each in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
 
 
 def _own(kind: type[Any]) -> Mapping[str, Any]:
@@ -33,7 +98,7 @@ def _own(kind: type[Any]) -> Mapping[str, Any]:
 def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
     """A settings class, its bases and all that their fields are of, by name, each once."""
     found = {kind.__name__: kind}
-    inner = (_class_in(field.type) for field in dataclasses.fields(kind))
+    inner = (settings_in(field.type) for field in dataclasses.fields(kind))
     for other in (*bases_of(kind), *inner):
         if other is not None:
             found |= classes_of(other)
@@ -42,8 +107,7 @@ def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
 
 def table_of(kind: type[Any]) -> str:
     """The table of a settings class: a row a key of its own, as schema and default say."""
-    schema = TypeAdapter(kind).json_schema()
-    rows = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    rows = schemas_of(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
 
@@ -56,7 +120,7 @@ def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
         for word, sign in _BOUNDS.items()
         if word in part
     ]
-    group = _class_in(field.type)
+    group = settings_in(field.type)
     default = "" if group is not None and "$ref" in schema else _default(field)
     cells = (f"`{name}`", _type(schema), ", ".join(bounds), default, schema.get("description", ""))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -98,10 +162,3 @@ def _flow(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {_flow(part)}' for key, part in value.items())}}}"
     text = f"{value:.12g}" if isinstance(value, float) else str(value)
     return re.sub(r"\$\{now:[^}]*\}", "TIME", text) or '""'
-
-
-def _class_in(kind: Any) -> type[Any] | None:
-    """The settings class that a field's annotation is of, at any depth."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return kind
-    return next(filter(None, map(_class_in, getattr(kind, "__args__", ()))), None)

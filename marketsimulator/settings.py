@@ -77,6 +77,7 @@ class OptionTerms:
         "by which volatility moves against its index within a day; see `within_day`",
         ge=-20,
         le=20,
+        key=False,
     )
 
 

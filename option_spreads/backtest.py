@@ -91,6 +91,7 @@ class BarsSettings:
         "log of the volatility index per log of the index lost within a day",
         ge=-20,
         le=20,
+        key=False,
     )
 
     def __post_init__(self) -> None:
@@ -159,6 +160,7 @@ class SpreadSettings:
     sizing: AutoscalingSettings = setting(
         AutoscalingSettings(),
         "the autoscaler's, which stand beside the others under its usual names",
+        key=False,
     )
 
     def __post_init__(self) -> None:

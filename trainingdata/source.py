@@ -37,7 +37,9 @@ class DataSettings:
         None, "of stamps that say none, as America/New_York; none: those are refused"
     )
     actions: str | None = setting(
-        None, "a file of dividends and splits; none means that nothing is applied"
+        None,
+        "a file of dividends and splits (symbol, date, kind, value); none means that nothing is "
+        "applied",
     )
     adjustment: Adjustment = setting(
         "split",

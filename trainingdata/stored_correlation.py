@@ -153,7 +153,9 @@ class CorrelationSettings(CorrelationEstimator):
     """
 
     kind: str = setting(
-        "estimate", "of these windows and priors, or by _target_ a `CorrelationSource` of one's own"
+        "estimate",
+        "of these windows and priors, or by _target_ a `CorrelationSource` of one's own",
+        key=False,
     )
     arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
     file: str | None = setting(

@@ -22,7 +22,7 @@ from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_man
 from execution.sight import Sight
 from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.notices import check_url
+from foundation.notices import WatchedSettings
 from foundation.settings import setting, settings_class
 
 
@@ -87,7 +87,7 @@ class KalshiGuard:
 
 
 @settings_class()
-class KalshiTradingSettings(OrderSettings):
+class KalshiTradingSettings(OrderSettings, WatchedSettings):
     """An account, its markets, and who sizes its orders."""
 
     mode: Literal["dry", "paper", "live"] = setting(
@@ -109,19 +109,12 @@ class KalshiTradingSettings(OrderSettings):
     steps: int | None = setting(
         None, "ticks to work on; none goes on until every market has settled", ge=1
     )
-    halt_after: int = setting(
-        3, "ticks in a row that fail, after which no more are made", ge=1, le=1000
-    )
     fees: KalshiFees = setting(KalshiFees(), "by date")
     actor: ActorSettings = setting(ActorSettings(), "how the service works")
     guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
     broker: KalshiSettings = setting(
         KalshiSettings(), "how the venue is reached; its mode follows from this one"
     )
-    healthcheck_url: str | None = setting(
-        None, "asked every five minutes while ticks come", hidden=True
-    )
-    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
     folder: str = setting("data/kalshi-live", "where each account has a folder with its journal")
 
     def __post_init__(self) -> None:
@@ -131,8 +124,7 @@ class KalshiTradingSettings(OrderSettings):
             raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
         if not self.folder.strip():
             raise InputError("folder: it has no name")
-        for name in ("healthcheck_url", "alert_url"):
-            check_url(name, getattr(self, name))
+        WatchedSettings.__post_init__(self)
         self.venue()
         self.space_at(FeeRules())
 

@@ -69,6 +69,20 @@ class EpisodeSettings(OrderSettings):
         return features_of(sizes=self.size_features)
 
 
+@settings_class()
+class PlayedSettings:
+    """Sessions that are played."""
+
+    episode: EpisodeSettings = setting(
+        EpisodeSettings(),
+        "money, orders, fees and rewards of every session, and the synthetic market",
+    )
+    recorded: bool = setting(
+        False, "whether recorded sessions are played in place of synthetic ones"
+    )
+    folder: str | None = setting(None, "of recorded files; none for the project's own")
+
+
 @settings_class("learner")
 class LearnerSettings:
     """Proximal policy optimisation with masks (Schulman et al. 2017; Huang and Ontañón 2020)."""
@@ -77,15 +91,16 @@ class LearnerSettings:
     batch: int = setting(2048, "steps of a gradient", ge=2, le=1_000_000)
     epochs: int = setting(4, "times that an update goes through its steps", ge=1, le=100)
     rate: float = setting(3e-4, "of learning", ge=1e-7, le=0.1)
-    discount: float = setting(0.99, "of a reward a step later", ge=0, le=1)
-    trace: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1)
-    clip: float = setting(0.2, "of the ratio of probabilities", ge=0.001, le=1)
+    discount: float = setting(0.99, "of a reward a step later", ge=0, le=1, key=False)
+    trace: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1, key=False)
+    clip: float = setting(0.2, "of the ratio of probabilities", ge=0.001, le=1, key=False)
     entropy: float = setting(0.01, "weight of the choice's entropy", ge=0, le=1)
     shaping: bool = setting(
         True,
         "whether a position counts at the estimate, and not at the middle of the quote, "
         "while it is held: a potential, which leaves the best policy as it is (Ng, Harada "
         "and Russell 1999)",
+        key=False,
     )
     layers: tuple[int, ...] = setting(
         (64, 64),

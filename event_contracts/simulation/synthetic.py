@@ -67,16 +67,20 @@ class SyntheticMarket:
     """Parameters of the market."""
 
     steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
-    level: float = setting(0.5, "probability that the log-odds revert to", ge=0.001, le=0.999)
-    start_deviation: float = setting(4.0, "of the first row's log-odds around it", ge=0, le=10)
-    reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000)
+    level: float = setting(
+        0.5, "probability that the log-odds revert to", ge=0.001, le=0.999, key=False
+    )
+    start_deviation: float = setting(
+        4.0, "of the first row's log-odds around it", ge=0, le=10, key=False
+    )
+    reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000, key=False)
     volatility: float = setting(
         4.0, "deviation of the log-odds that a session adds without the pull", ge=0, le=100
     )
     tick: float = setting(TICK, "USD between prices, a whole share of a dollar")
     width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
     depth: float = setting(100.0, "mean contracts at the top", ge=1, le=1e6)
-    lot: int = setting(20, "contracts of a market order", ge=1, le=10_000)
+    lot: int = setting(20, "contracts of a market order", ge=1, le=10_000, key=False)
     informed: float = setting(
         1.0,
         "orders that a step expects for each tick that the price moves beyond a quote",
@@ -87,7 +91,9 @@ class SyntheticMarket:
         0.0, "orders that a step expects on each side which know nothing", ge=0, le=20
     )
     edge: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
-    memory: float = setting(0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999)
+    memory: float = setting(
+        0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999, key=False
+    )
     estimate_noise: float = setting(
         0.0, "deviation of the estimate around the fair price, USD", ge=0, le=0.5
     )

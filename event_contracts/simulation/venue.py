@@ -83,6 +83,7 @@ class KalshiVenueSettings:
         True,
         "whether an order is refused whose client_order_id has been used. Kalshi does not "
         "say what becomes of one",
+        key=False,
     )
     fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
 

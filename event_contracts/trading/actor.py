@@ -58,7 +58,9 @@ class ActorSettings:
     decision_seconds: float = setting(
         60.0, "after a tick, for which it may be decided on", ge=1, le=3600
     )
-    failures: int = setting(3, "in a row, after which a market is left alone", ge=1, le=1000)
+    failures: int = setting(
+        3, "in a row, after which a market is left alone", ge=1, le=1000, key=False
+    )
     rest: float = setting(300.0, "seconds for which it is; then it is tried once", ge=1, le=86_400)
 
 

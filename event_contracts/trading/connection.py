@@ -12,7 +12,7 @@ import numpy as np
 from event_contracts.trading.endpoint import KEY_ID, PRIVATE_KEY, ROOT, KalshiKeys, KalshiSettings
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, in_one_line
-from foundation.transport import Pace, Transport
+from foundation.transport import Pace
 from trainingdata.feed.fields import Needed, Optional, as_mapping, entries, words
 
 Answer = Mapping[str, Any]
@@ -96,8 +96,7 @@ class KalshiConnection:
         self._session = requests.Session()
         # A proxy would stand between this machine and itself.
         self._session.trust_env = not settings.on_this_machine
-        timeout = (settings.connect_timeout, settings.read_timeout)
-        transport = Transport(timeout, settings.deadline, settings.attempts, pace, keys.sign)
+        transport = settings.transport(pace, keys.sign)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, transport)
 

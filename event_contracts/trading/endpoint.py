@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from foundation.errors import InputError
+from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
 
@@ -124,22 +125,18 @@ class KalshiKeys:
 
 
 @settings_class("broker")
-class KalshiSettings:
+class KalshiSettings(RequestSettings):
     """Where the account is, and how long anything may take."""
 
-    mode: Mode = setting("demo", "demo has an account without money; live needs confirm_live too")
-    confirm_live: bool = setting(False, "beside mode=live: orders go out with real money")
+    mode: Mode = setting(
+        "demo", "demo has an account without money; live needs confirm_live too", key=False
+    )
+    confirm_live: bool = setting(
+        False, "beside mode=live: orders go out with real money", key=False
+    )
     url_override: str | None = setting(
         None, "an address on this machine; none means the venue's own"
     )
-    connect_timeout: float = setting(5.0, "seconds to connect", ge=0.01, le=600)
-    read_timeout: float = setting(
-        20.0, "seconds to wait for the next bytes of an answer", ge=0.01, le=600
-    )
-    deadline: float = setting(
-        30.0, "seconds that a request may take, repeats included", ge=0.01, le=600
-    )
-    attempts: int = setting(4, "of a read", ge=1, le=10)
     landing_seconds: float = setting(
         3600.0,
         "after its end until which an order that the venue does not know may still reach "

@@ -12,7 +12,7 @@ from execution.live.guards import GuardSettings
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
 from foundation.errors import InputError, none_of
-from foundation.notices import check_url
+from foundation.notices import WatchedSettings
 from foundation.registry import registered
 from foundation.settings import setting, settings_class
 from trainingdata.feed.endpoint import BrokerSettings
@@ -36,7 +36,7 @@ class AccountSettings:
 
 
 @settings_class()
-class LiveSettings(TradingSettings):
+class LiveSettings(TradingSettings, WatchedSettings):
     """A trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
@@ -53,16 +53,9 @@ class LiveSettings(TradingSettings):
     decision_seconds: float = setting(
         300.0, "for which a decision may be sent; what is left of it then is not", ge=1, le=3600
     )
-    halt_after: int = setting(
-        3, "passes in a row that fail, after which no more are made", ge=1, le=1000
-    )
     flatten_at_stop: bool = setting(
         False, "whether a loop that is told to stop also closes what it holds"
     )
-    healthcheck_url: str | None = setting(
-        None, "asked every five minutes while the loop makes progress", hidden=True
-    )
-    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
     folder: str = setting("data/live", "where each account has a folder with its journal")
     jobs: tuple[str, ...] = setting((TRADE,), "of the process, `trade` and `spreads`, one or both")
     spreads: tuple[str, ...] = setting(
@@ -76,8 +69,7 @@ class LiveSettings(TradingSettings):
                 raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
-        for name in ("healthcheck_url", "alert_url"):
-            check_url(name, getattr(self, name))
+        WatchedSettings.__post_init__(self)
 
     @property
     def pass_seconds(self) -> float:

@@ -204,8 +204,8 @@ class Implied:
     )
     session: float = setting(
         SESSION_SHARE,
-        "share of a day's variance between open and close; a same-day option is exposed to "
-        "nothing else",
+        "share of a day's variance that falls between open and close. A same-day option is "
+        "exposed to no other (SPY, 2023-04 to 2025-06: 0.64)",
         ge=0,
         le=1,
     )
@@ -234,7 +234,7 @@ class Implied:
 class SpreadRules:
     """When a strategy sells a spread, and when it buys the spread back."""
 
-    strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED")
+    strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
         None,
         "from the index to the short strikes, deviations to the close; none takes the "

@@ -59,6 +59,7 @@ class SellingSettings:
         "log of the volatility index per log of the index lost within a day",
         ge=-20,
         le=20,
+        key=False,
     )
     cutoff: float | None = setting(
         None,
@@ -91,7 +92,7 @@ class SellingSettings:
         BrokerSettings(), "where the account is; paper accounts and practice servers only"
     )
     sizing: AutoscalingSettings = setting(
-        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others"
+        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others", key=False
     )
 
     def __post_init__(self) -> None:

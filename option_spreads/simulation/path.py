@@ -72,11 +72,11 @@ class IndexModel:
     start: float = setting(5000.0, "the index before the first session, points", ge=1, le=1e6)
     vix: float = setting(18.0, "mean of the volatility index, points", ge=1, le=200)
     reversion: float = setting(
-        6.0, "speed at which log volatility goes back to its mean, a year", ge=0, le=252
+        6.0, "speed at which log volatility goes back to its mean, a year", ge=0, le=252, key=False
     )
-    vol_of_vol: float = setting(1.1, "deviation of log volatility, a year", ge=0, le=10)
+    vol_of_vol: float = setting(1.1, "deviation of log volatility, a year", ge=0, le=10, key=False)
     correlation: float = setting(
-        -0.7, "of index returns and changes of log volatility", ge=-1, le=1
+        -0.7, "of index returns and changes of log volatility", ge=-1, le=1, key=False
     )
     premium: float = setting(
         0.15,
@@ -92,13 +92,14 @@ class IndexModel:
         "smile's level and the premium say. A number takes the place of the premium",
         ge=0,
         le=10,
+        key=False,
     )
     night: float = setting(
-        0.35, "share of a day's variance that falls before the open", ge=0, le=0.99
+        0.35, "share of a day's variance that falls before the open", ge=0, le=0.99, key=False
     )
-    jumps: float = setting(3.0, "how many a year, between sessions", ge=0, le=252)
-    jump: float = setting(0.015, "deviation of a jump, a share of price", ge=0, le=0.5)
-    step: int = setting(5, "minutes between points; divides a session", ge=1)
+    jumps: float = setting(3.0, "how many a year, between sessions", ge=0, le=252, key=False)
+    jump: float = setting(0.015, "deviation of a jump, a share of price", ge=0, le=0.5, key=False)
+    step: int = setting(5, "minutes between points; divides a session", ge=1, key=False)
 
     def __post_init__(self) -> None:
         if SESSION % self.step:

@@ -62,6 +62,7 @@ class MonteCarloSettings:
     rules: AutoscalingSettings = setting(
         AutoscalingSettings(),
         "the autoscaler's, which stand beside the others under their usual names",
+        key=False,
     )
 
     @classmethod

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from foundation.compose import composed_config
+from foundation.configuration import check_values
 from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
@@ -161,9 +162,12 @@ def test_the_hydra_entry_says_wrong_input_the_same_way(tmp_path: Path, words: li
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_its_key(word: str) -> None:
     key, _, value = word.partition("=")
+    config = composed_config("backtest", [word])
     with pytest.raises(InputError, match=rf"^{re.escape(key)}: '?{re.escape(value)}\b") as refused:
-        BacktestSettings.of(composed_config("backtest", [word]))
+        BacktestSettings.of(config)
     assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match=f"^{re.escape(str(refused.value))}$"):
+        check_values("backtest", config)
 
 
 def test_a_broken_file_is_one_line_and_nothing_written(tmp_path: Path) -> None:

@@ -141,9 +141,27 @@ def test_names_that_documents_give_start_the_commands_that_have_moved(
 def test_the_settings_are_shown_without_what_only_a_run_needs(words: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", *words, "--cfg", "job", "capital=5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "capital: 5\n" in done.stdout
+    assert "capital: 5  # USD" in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hydra" in loaded
+    assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["marketsimulator.backtest", "limits.symbol_cap=9"],
+        ["event_contracts.trade", "limits.share=2"],
+        ["option_spreads.backtest", "rules.entries=[x]"],
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(words: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    [said] = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert said.startswith(f"error: {words[1].partition('=')[0]}")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
 
 

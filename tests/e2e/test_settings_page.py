@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from docs.settings_page import CLASSES, PAGE, page
-from foundation.compose import CONFIGS
+from docs.settings_page import CLASSES, PAGE, declarations, page
+from foundation.declared import CONFIGS, FILE
 
 
 def test_the_page_of_settings_is_what_the_code_and_the_configurations_say() -> None:
@@ -14,6 +14,10 @@ def test_the_page_of_settings_is_what_the_code_and_the_configurations_say() -> N
         there = set(PAGE.read_text().splitlines())
         new = [line for line in made.splitlines() if line not in there]
         pytest.fail("`make settings-page` writes it anew; new lines:\n" + "\n".join(new[:20]))
+
+
+def test_the_file_of_classes_is_what_the_classes_say() -> None:
+    assert FILE.read_text() == declarations(), "`make settings-page` writes it anew"
 
 
 def test_every_configuration_has_a_table() -> None:

@@ -118,6 +118,7 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
         names = set(held.namelist())
     assert {
         "configs/backtest.yaml",
+        "configs/classes.json",
         "forecasting/checkpoints/small/model.safetensors",
         "sizing/py.typed",
     } <= names

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from foundation.settings import about, setting, settings_class
-from foundation.settings_page import HEAD, classes_of, table_of
+from foundation.settings_page import HEAD, classes_of, plain_schemas, plain_value, table_of
 
 
 @settings_class()
@@ -45,4 +45,26 @@ def test_every_field_has_a_row_and_every_class_is_there_once() -> None:
     assert table_of(Inner).splitlines()[2:] == [
         "| `name` | text |  | needed | needed |",
         "| `share` | number or null | > 0, ≤ 1 | `null` | of a dollar |",
+    ]
+
+
+def test_a_default_is_plain_and_of_settings_what_differs_from_their_class() -> None:
+    schemas = plain_schemas(Outer)
+    assert schemas["inner"] == {
+        "$ref": "Inner",
+        "description": "a group",
+        "default": {"name": "a"},
+    }
+    assert schemas["pairs"]["default"] == [[1, 0.5]]
+    assert plain_schemas(Inner) == {
+        "name": {"type": "string", "description": "needed"},
+        "share": {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"type": "null"}],
+            "description": "of a dollar",
+            "default": None,
+        },
+    }
+    assert plain_value((Inner("a"), Inner("b", 0.5))) == [
+        {"name": "a"},
+        {"name": "b", "share": 0.5},
     ]

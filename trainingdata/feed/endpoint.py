@@ -20,6 +20,7 @@ from foundation.errors import (
     InputError,
     in_one_line,
 )
+from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
 
@@ -87,21 +88,13 @@ class Keys:
 
 
 @settings_class("broker")
-class BrokerSettings:
+class BrokerSettings(RequestSettings):
     """Where the account is."""
 
     url_override: str | None = setting(
         None, "one address for trading and market data; none means Alpaca's own"
     )
     paper: bool = setting(True, "whether it is the paper account")
-    connect_timeout: float = setting(5.0, "seconds to connect", gt=0, le=600)
-    read_timeout: float = setting(
-        20.0, "seconds to wait for the next bytes of an answer", gt=0, le=600
-    )
-    deadline: float = setting(
-        30.0, "seconds that a request may take, repeats included", gt=0, le=600
-    )
-    attempts: int = setting(4, "of a read", ge=1, le=10)
     requests_per_minute: int | None = setting(
         None,
         "of all clients of the address together, repeats included; none means 200, and no "
@@ -161,14 +154,13 @@ class BrokerSettings:
 
     def secure_client(self, client: RESTClient) -> Any:
         """The SDK's client on a transport with a deadline, whose reads alone are repeated."""
-        from foundation.transport import Transport, shared_pace
+        from foundation.transport import shared_pace
 
-        timeout = (self.connect_timeout, self.read_timeout)
         pace = shared_pace(self.address or str(self.paper), self._request_limit())
         # The SDK sends an order again after a 504 and ignores retry_attempts=0: only this ends it.
         client._retry = 0
         for scheme in ("http://", "https://"):
-            client._session.mount(scheme, Transport(timeout, self.deadline, self.attempts, pace))
+            client._session.mount(scheme, self.transport(pace))
         return client
 
 
