@@ -102,7 +102,10 @@ class ClassHistory:
         """
         parts = base.windows.of_symbols()
         first = []
-        for symbol, (s, own) in zip(self.symbols, self.own_times(), strict=True):
+        first_step = np.zeros(len(base.windows))
+        plain = np.ones(int(self.slots.max(initial=0)) + 1)
+        for member, (s, own) in enumerate(self.own_times()):
+            symbol = self.symbols[member]
             last = base.windows.last[parts[s]]
             # Lessons look up a forecast by its bar: with one missing they would read another's.
             gaps = np.flatnonzero(np.diff(last) != 1)
@@ -113,19 +116,17 @@ class ClassHistory:
                     " from every bar; forecaster.calibrated=false takes forecasts as they are"
                 )
             first.append(int(last[0]) if len(last) else len(own))
-        bar = [
-            np.arange(*span) for span in zip(self.begin[:-1] + first, self.begin[1:], strict=True)
-        ]
-        member = np.repeat(np.arange(len(first)), [len(part) for part in bar])
-        plain = np.ones(int(self.slots.max(initial=0)) + 1)
-        at = np.concatenate([_NO_NUMBERS, *bar])
-        recent = averages(self.variance, self.slots, plain, self.begin[:-1], member, at)
-        moving = np.flatnonzero(np.isin(base.windows.symbol, self.members))
-        moving = moving[recent[:, -1] >= np.exp(STANDING_STILL)]
-        first_step = np.zeros(len(base.windows))
-        first_step[moving] = np.nan_to_num(
-            base.median[moving, 0] / np.exp(base.log_variance[moving, 0] / 2)
-        )
+            recent = averages(
+                self.variance,
+                self.slots,
+                plain,
+                self.begin[:-1],
+                np.full(len(last), member),
+                self.begin[member] + last,
+            )
+            rows = parts[s].start + np.flatnonzero(recent[:, -1] >= np.exp(STANDING_STILL))
+            deviation = np.exp(base.log_variance[rows, 0] / 2)
+            first_step[rows] = np.nan_to_num(base.median[rows, 0] / deviation)
         return replace(
             self,
             first=np.array(first, dtype=np.int64),
