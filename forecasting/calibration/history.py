@@ -43,8 +43,9 @@ class ClassHistory:
     digest: [M + 1, 2] digests of the bars before each, summed: a span's is a difference.
     close: [M] logarithm of the close.
     variance: [M] variance of each bar's log return.
-    slots: [M, 1 + H] place in the day of each bar and of the H after it.
-    column: [M] number of each bar on the class's clock.
+    slots: [T, 1 + H] place in the day of the bar of each instant of the class's clock, and of the
+        H after it.
+    column: [M] number of each bar on that clock.
     first: [S] own bar of the first base forecast.
     rows: [S] where each symbol's base forecasts begin; there is one at every bar from the first.
     median, log_variance: [N, H] of the base forecasts' log return, of all classes.
@@ -88,7 +89,7 @@ class ClassHistory:
             digest=digest,
             close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
             variance=np.concatenate([_NOTHING, *(bar_variance(own) for _, own in tables)]),
-            slots=bar_slots(kind, clock, HORIZON)[column],
+            slots=bar_slots(kind, clock, HORIZON),
             column=column,
         )
 
@@ -103,7 +104,7 @@ class ClassHistory:
         parts = base.windows.of_symbols()
         first = []
         first_step = np.zeros(len(base.windows))
-        plain = np.ones(int(self.slots.max(initial=0)) + 1)
+        plain = np.ones(len(self.slots))
         for member, (s, own) in enumerate(self.own_times()):
             symbol = self.symbols[member]
             last = base.windows.last[parts[s]]
@@ -118,7 +119,7 @@ class ClassHistory:
             first.append(int(last[0]) if len(last) else len(own))
             recent = averages(
                 self.variance,
-                self.slots,
+                self.column,
                 plain,
                 self.begin[:-1],
                 np.full(len(last), member),
@@ -191,8 +192,10 @@ def class_sample(
     bar = history.begin[member] + last
     row = history.rows[member] + last - history.first[member]
     first = history.begin[:-1] + since
-    past = averages(history.variance, history.slots, pattern, first, member, bar)
-    season = np.cumsum(pattern[history.slots[bar, 1:]], axis=1)
+    column = history.column[bar]
+    by_instant = pattern[history.slots]
+    past = averages(history.variance, history.column, by_instant[:, 0], first, member, bar)
+    season = np.cumsum(by_instant[column, 1:], axis=1)
     return Sample(
         past=np.log(past),
         # The base forecaster's variance is that of the whole horizon: it is divided by the pattern
@@ -200,9 +203,9 @@ def class_sample(
         base=history.log_variance[row] - np.log(season),
         median=history.median[row].astype(np.float64),
         season=season,
-        slot=history.slots[bar, 0].astype(np.int64),
+        slot=history.slots[column, 0].astype(np.int64),
         symbol=member,
-        instant=history.column[bar],
+        instant=column,
     )
 
 

@@ -77,10 +77,11 @@ def fit(
     ends = history.known(week)
     starts = np.maximum(ends - window, 0)
     bar = history.own_bars(starts, ends)
+    column = history.column[bar]
     pattern = day_pattern(
         history.variance[bar],
-        history.slots[bar, 0],
-        history.column[bar],
+        history.slots[column, 0],
+        column,
         np.cumsum([0, *(ends - starts)]),
         slots,
     )

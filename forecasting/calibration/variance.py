@@ -74,7 +74,7 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
 
 @compiled
 def averages(
-    variance: Array, slots: Slots, pattern: Array, first: Index, member: Index, bar: Index
+    variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Array:
     """Mean of the last 4, 16, 64 and 256 variances up to bars [n], the pattern divided out: [n, K].
 
@@ -83,29 +83,31 @@ def averages(
 
     Parameters
     ----------
-    variance, slots, pattern
-        [M] variance and [M, 1 + H] place in the day of all bars, and [K] the day's pattern.
+    variance, column, pattern
+        [M] variance and number of the instant of all bars, and [T] the day's pattern by instant.
     first
         [S] bar of each symbol from which on the averages see.
     member, bar
         [n] number of each bar's symbol, rising, and the bars, rising within a symbol.
     """
     out = np.empty((len(bar), len(_SPANS)))
-    total = np.zeros(len(variance) + 1)
+    if not len(bar):
+        return out
+    total = np.zeros((bar - first[member]).max() + 2)
     longest = len(_SPANS) - 1
     begin = 0
     summed = 0
     for row in range(len(bar)):
         if row == 0 or member[row] != member[row - 1]:
             begin = first[member[row]]
-            summed = begin
-            total[begin] = 0.0
-        end = bar[row] + 1
+            summed = 0
+        end = bar[row] + 1 - begin
         while summed < end:
-            total[summed + 1] = total[summed] + variance[summed] / pattern[slots[summed, 0]]
+            at = begin + summed
+            total[summed + 1] = total[summed] + variance[at] / pattern[column[at]]
             summed += 1
         for k in range(len(_SPANS)):
-            span = min(end - begin, _SPANS[k])
+            span = min(end, _SPANS[k])
             out[row, k] = max((total[end] - total[end - span]) / span, _LEAST)
         for k in range(len(_SPANS)):
             out[row, k] = max(out[row, k], FLOOR * out[row, longest])

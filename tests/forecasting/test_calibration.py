@@ -320,9 +320,8 @@ def test_bar_variance_by_hand() -> None:
 
 def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
     """The averages of one symbol's bars, on days without a pattern."""
-    slots = np.zeros((len(variance), 1 + HORIZON), dtype=np.int8)
-    only = np.zeros(len(bar), dtype=np.int64)
-    return averages(variance, slots, np.ones(1), np.zeros(1, dtype=np.int64), only, bar)
+    column, only = (np.zeros(len(each), dtype=np.int64) for each in (variance, bar))
+    return averages(variance, column, np.ones(1), np.zeros(1, dtype=np.int64), only, bar)
 
 
 def test_averages_look_back_and_never_ahead() -> None:
