@@ -213,7 +213,10 @@ class _Rows:
         return cls(
             batch,
             len(LEVELS) if shape == "long" else 1,
-            pa.schema(list(fields.items()), {FORECASTER: batch.table.name}),
+            pa.schema(
+                [pa.field(name, kind, nullable=False) for name, kind in fields.items()],
+                {FORECASTER: batch.table.name},
+            ),
             np.concatenate(ends),
             np.cumsum([0, *lengths])[:-1:2],
         )
@@ -233,13 +236,13 @@ class _Rows:
 
         portions = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
         names = self.schema.names
-        # Steps and levels repeat within the reach of the compression: to look each one up in a
-        # dictionary takes longer. Every group of rows holds every symbol.
+        # Instants, steps and levels repeat within the reach of the compression: to look each one up
+        # in a dictionary takes longer. Every group of rows holds every symbol.
         with parquet.ParquetWriter(
             path,
             self.schema,
             compression="lz4",
-            use_dictionary=["symbol", "issued_at", "target_at"],
+            use_dictionary=["symbol"],
             use_byte_stream_split=[name for name in names if name in ("value", *LEVEL_NAMES)],
             write_statistics=["issued_at"],
         ) as writer:

@@ -105,7 +105,10 @@ class LocationScale:
     def __getitem__(self, rows: Index | slice) -> Array32:
         shape = self.shapes[self.shape_of[rows]]
         move = self.centre[rows][..., None] + self.scale[rows][..., None] * shape
-        return np.asarray(self.price[rows][:, None, None] * np.exp(move), dtype=np.float32)
+        np.exp(move, out=move)
+        out = np.empty(move.shape, dtype=np.float32)
+        price = self.price[rows][:, None, None]
+        return np.multiply(price, move, out=out, dtype=np.float64, casting="same_kind")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

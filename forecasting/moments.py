@@ -64,9 +64,10 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
     quantile  the deviation of the whole quantile function: linear between levels, beyond the
               outermost two an exponential tail through them.
     """
-    returns = np.asarray(values, dtype=np.float64) / np.asarray(price, dtype=np.float64)[..., None]
     if rule == "quantile":
-        return _whole_deviation(returns - returns[..., MEDIAN, None])
+        quantiles: Array | Array32 = np.asarray(values, order="C")
+        return _whole_deviation(quantiles, np.asarray(price))
+    returns = np.asarray(values, dtype=np.float64) / np.asarray(price, dtype=np.float64)[..., None]
     half_width = np.abs(returns[..., _Q90] - returns[..., _Q10]) / 2
     return np.asarray(half_width if rule == "original" else half_width / NORMAL_Q90)
 
@@ -136,28 +137,35 @@ def _along(
     return np.where(np.isnan(price), np.nan, out)
 
 
-def _whole_deviation(q: Array) -> Array:
-    """Standard deviation of the distribution with quantiles q [..., Q] at LEVELS."""
-    flat = np.ascontiguousarray(q.reshape(-1, len(_Q)))
-    return _deviations(flat, _FIRST, _ONE, _OTHER, _WEIGHT).reshape(q.shape[:-1])
+def _whole_deviation(values: Array | Array32, price: Array | Array32) -> Array:
+    """Standard deviation of the return that quantiles [..., Q] at LEVELS stand for, at a price."""
+    rows = values.reshape(-1, len(_Q))
+    prices = np.broadcast_to(price, values.shape[:-1]).reshape(-1).astype(np.float64)
+    deviation = _deviations(rows, prices, _FIRST, _ONE, _OTHER, _WEIGHT)
+    return deviation.reshape(values.shape[:-1])
 
 
 @compiled
-def _deviations(q: Array, first: Array, one: Index, other: Index, weight: Array) -> Array:
-    """√(q·b·q - (a·q)²) of each row q of [n, Q], with a `first` and b what is not zero of it.
+def _deviations(
+    values: Array | Array32, price: Array, first: Array, one: Index, other: Index, weight: Array
+) -> Array:
+    """√(q·b·q - (a·q)²) of the returns q less their median, of each row of values [n, Q].
 
-    one, other, weight: [m] row, column and value of each entry of b.
+    price: [n]. first: [Q] a. one, other, weight: [m] row, column and value of each entry of b.
     """
     # A matrix product would sum in an order that depends on how many rows there are, and a decision
     # on the same bars would differ in the last bit.
-    out = np.empty(len(q))
-    for n in range(len(q)):
+    out = np.empty(len(values))
+    q = np.empty(len(first))
+    for n in range(len(values)):
+        median = values[n, MEDIAN] / price[n]
         mean = 0.0
         square = 0.0
-        for k in range(q.shape[1]):
-            mean += first[k] * q[n, k]
+        for k in range(len(first)):
+            q[k] = values[n, k] / price[n] - median
+            mean += first[k] * q[k]
         for m in range(len(weight)):
-            square += q[n, one[m]] * weight[m] * q[n, other[m]]
+            square += q[one[m]] * weight[m] * q[other[m]]
         out[n] = np.sqrt(max(square - mean * mean, 0.0))
     return out
 

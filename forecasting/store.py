@@ -224,5 +224,5 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def _sealed(values: np.ndarray) -> bytes:
-    content = np.ascontiguousarray(values).tobytes()
-    return content + zlib.crc32(content).to_bytes(_CHECKSUM)
+    content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    return b"".join((content, zlib.crc32(content).to_bytes(_CHECKSUM)))

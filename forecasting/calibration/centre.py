@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled
 
 MAX_PERSISTENCE = 0.99
 MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
@@ -40,14 +39,18 @@ def worth(
     """
     if not len(forecast):
         return 0.0
-    square, product, own, joint, seen = _by_instant(forecast, realised, instant)
+    at = instant - instant.min()
+    seen = np.count_nonzero(np.bincount(at))
+    scores = [np.bincount(at, weights=forecast * other) for other in (forecast, realised)]
+    by_instant = np.stack(scores, axis=1)
+    square, product = by_instant.sum(axis=0)
     if square <= 0 or seen < MIN_INSTANTS * overlap:
         return 0.0
     slope = product / square
     # Symbols of one instant move together, so their scores are summed before they are squared
     # (Liang and Zeger 1986). Treated as independent they would understate the error, and noise
     # would pass for an edge.
-    score = joint - slope * own
+    score = by_instant[:, 1] - slope * by_instant[:, 0]
     variance = float(score @ score)
     # Intervals of several bars overlap with those of the `overlap` - 1 instants before, so their
     # scores are correlated; Bartlett weights keep the variance positive (Newey and West 1987).
@@ -57,36 +60,13 @@ def worth(
     return float(np.clip(slope - confidence * error, 0.0, 1.0))
 
 
-@compiled
-def _by_instant(
-    forecast: Array, realised: Array, instant: Index
-) -> tuple[float, float, Array, Array, int]:
-    """Squares of forecasts and products with what came true [n]: summed, and by instant.
-
-    Returns both sums, squares and products by instant from the first on, and how many instants have
-    any.
-    """
-    first = instant.min()
-    size = instant.max() - first + 1
-    own = np.zeros(size)
-    joint = np.zeros(size)
-    seen = np.zeros(size, dtype=np.bool_)
-    for row in range(len(forecast)):
-        at = instant[row] - first
-        own[at] += forecast[row] * forecast[row]
-        joint[at] += forecast[row] * realised[row]
-        seen[at] = True
-    return own.sum(), joint.sum(), own, joint, seen.sum()
-
-
 def autocorrelation(series: Sequence[Array]) -> float:
     """Autocorrelation around zero of series [n] from one step to the next, pooled, 0 … 0.99.
 
-    It is 0 where the series are empty or zero. NaN counts as zero.
+    It is 0 where the series are empty or zero.
     """
-    values = [np.nan_to_num(part) for part in series]
-    square = sum(float(part[:-1] @ part[:-1]) for part in values)
+    square = sum(float(part[:-1] @ part[:-1]) for part in series)
     if square <= 0:
         return 0.0
-    product = sum(float(part[:-1] @ part[1:]) for part in values)
+    product = sum(float(part[:-1] @ part[1:]) for part in series)
     return float(np.clip(product / square, 0.0, MAX_PERSISTENCE))

@@ -6,23 +6,16 @@ averages, Q levels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
-from forecasting.calibration.tallies import (
-    distinct_instants,
-    group_logs,
-    levels,
-    medians_by_symbol,
-    quantiles,
-    regimes,
-)
 from forecasting.calibration.variance import FLOOR, SPANS
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
-from foundation.arrays import Array, Index
+from foundation.arrays import Array, Index, Mask
+from foundation.compiled import compiled
 
 PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
 PRIOR_INSTANTS = 200.0  # the weight of the Student-t(5) in the shape, in independent rows
@@ -38,11 +31,12 @@ PRIOR_SUM = 0.9 - 0.2 * np.log(STEPS) / np.log(HORIZON)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class DispersionSample:
+class Sample:
     """What is known of forecasts when they are made.
 
     past: [n, K] log of the classical averages of the variance a bar, the day's pattern divided out.
     base: [n, H] the base forecaster's log variance a bar over each horizon, likewise.
+    median: [n, H] its median log return after each step.
     season: [n, H] the day's pattern summed over the steps.
     slot: [n] place in the day of the issuing bar.
     symbol: [n] number of the symbol within its class.
@@ -51,6 +45,7 @@ class DispersionSample:
 
     past: Array
     base: Array
+    median: Array
     season: Array
     slot: Index
     symbol: Index
@@ -78,10 +73,11 @@ class Dispersion:
     edges: Array
     median_level: Array
 
-    def deviation(self, sample: DispersionSample) -> Array:
+    def deviation(self, sample: Sample) -> Array:
         """[n, H] deviation of the log return after each step."""
-        level = levels(sample.past, sample.base, self.weights)
-        by_regime = np.take_along_axis(self.regime, self._regime(level, sample.symbol), axis=0)
+        level = _level(sample.past, sample.base, self.weights)
+        relative = level - self.median_level[sample.symbol]
+        by_regime = _of_rows(self.regime, _regime(relative, self.edges))
         correction = self.hour[sample.slot] + by_regime + self.symbol[sample.symbol]
         return np.asarray(np.exp(level / 2 + correction) * np.sqrt(sample.season))
 
@@ -91,78 +87,56 @@ class Dispersion:
         median = np.zeros((len(self.upper_half), 1))
         return np.concatenate([-self.upper_half[:, ::-1], median, self.upper_half], axis=1)
 
-    @classmethod
-    def fit(
-        cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int
-    ) -> Dispersion:
-        """Learn from what came true, at every step.
 
-        Parameters
-        ----------
-        sample
-            what was known when the n forecasts were made.
-        variance, move
-            [n, H] realised variance and log return after each step; NaN where the outcome is not
-            known yet.
-        slots, symbols
-            how many places in the day and symbols the class has.
-        """
-        plain = cls._regression(sample, variance, move, slots, symbols)
-        if not len(move):
-            return plain
-        corrected = plain._with_corrections(sample, move)
-        size = np.abs(move) / corrected.deviation(sample)
-        return replace(corrected, upper_half=_upper_half(size, sample.instant))
+def learned_dispersion(
+    sample: Sample, variance: Array, move: Array, slots: int, symbols: int
+) -> tuple[Dispersion, Array]:
+    """What came true teaches at every step, and the deviations [n, H] it makes of the sample.
 
-    @classmethod
-    def _regression(
-        cls, sample: DispersionSample, variance: Array, move: Array, slots: int, symbols: int
-    ) -> Dispersion:
-        """The weights alone: no correction, and the prior's shape."""
-        # Bars that did not move have no logarithm: a share of the longest average stands for their
-        # variance.
-        floor = FLOOR * np.exp(sample.past[:, -1:])
-        realised = np.where(np.isnan(move), np.nan, np.maximum(variance / sample.season, floor))
-        return cls(
-            weights=_regression_weights(sample, np.log(realised)),
-            upper_half=np.tile(T5, (HORIZON, 1)),
-            hour=np.zeros((slots, HORIZON)),
-            regime=np.zeros((REGIMES, HORIZON)),
-            symbol=np.zeros((symbols, HORIZON)),
-            edges=np.zeros((REGIMES - 1, HORIZON)),
-            median_level=np.zeros((symbols, HORIZON)),
-        )
-
-    def _with_corrections(self, sample: DispersionSample, move: Array) -> Dispersion:
-        """The same with each correction learned on what the ones before it leave."""
-        level = levels(sample.past, sample.base, self.weights)
-        # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class
-        # would fill the lowest regime and the wild ones the highest.
-        median_level = medians_by_symbol(level, sample.symbol, len(self.symbol))
-        relative = level - median_level[sample.symbol]
-        edges = quantiles(relative, np.arange(1, REGIMES) / REGIMES)[0].T
-        out = replace(self, edges=np.ascontiguousarray(edges), median_level=median_level)
-        size = np.abs(move) / (np.exp(level / 2) * np.sqrt(sample.season))
-        instants = distinct_instants(sample.instant, np.isfinite(move))
-        tables: dict[str, Any] = {}
-        for name, group in (
-            ("hour", np.broadcast_to(sample.slot[:, None], level.shape)),
-            ("regime", out._regime(level, sample.symbol)),
-            ("symbol", np.broadcast_to(sample.symbol[:, None], level.shape)),
-        ):
-            # The next correction is learned on what this one leaves (`size` changes): they are
-            # added up, and what two of them share must count once.
-            count = len(getattr(self, name))
-            tables[name] = group_logs(
-                size, np.ascontiguousarray(group), count, instants, STEPS, PRIOR_GROUP
-            )
-        return replace(out, **tables)
-
-    def _regime(self, level: Array, symbol: Index) -> Index:
-        return regimes(level, symbol, self.median_level, self.edges)
+    Parameters
+    ----------
+    sample
+        what was known when the n forecasts were made.
+    variance, move
+        [n, H] realised variance and log return after each step; NaN where the outcome is not
+        known yet.
+    slots, symbols
+        how many places in the day and symbols the class has.
+    """
+    known = np.isfinite(move)
+    # Bars that did not move have no logarithm: a share of the longest average stands for their
+    # variance.
+    floor = FLOOR * np.exp(sample.past[:, -1:])
+    target = np.log(np.where(known, np.maximum(variance / sample.season, floor), np.nan))
+    weights = _regression_weights(sample, target)
+    level = _level(sample.past, sample.base, weights)
+    # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class would
+    # fill the lowest regime and the wild ones the highest.
+    median_level = _medians_by_symbol(level, sample.symbol, symbols)
+    relative = level - median_level[sample.symbol]
+    edges = _quantiles(relative, np.arange(1, REGIMES) / REGIMES).T
+    regime = _regime(relative, edges)
+    season = np.sqrt(sample.season)
+    size = np.where(known, np.abs(move) / (np.exp(level / 2) * season), 0.0)
+    instants = _distinct_instants(sample.instant, known)
+    tables = []
+    correction = np.zeros(level.shape)
+    for group, count in ((sample.slot, slots), (regime, REGIMES), (sample.symbol, symbols)):
+        # The next correction is learned on what this one leaves: they are added up, and what two of
+        # them share must count once.
+        logs = _group_logs(size, known, group, count, instants)
+        size *= _of_rows(np.exp(-logs), group)
+        correction += _of_rows(logs, group)
+        tables.append(logs)
+    deviation = np.exp(level / 2 + correction) * season
+    upper_half = _upper_half(np.abs(move) / deviation, instants)
+    hour, by_regime, by_symbol = tables
+    return Dispersion(
+        weights, upper_half, hour, by_regime, by_symbol, edges, median_level
+    ), deviation
 
 
-def _regression_weights(sample: DispersionSample, target: Array) -> Array:
+def _regression_weights(sample: Sample, target: Array) -> Array:
     """Intercept and weights [K + 2, H] of log variances for the target [n, H], by ridge regression.
 
     The ridge draws towards the classical averages alone.
@@ -172,13 +146,13 @@ def _regression_weights(sample: DispersionSample, target: Array) -> Array:
 
     classical = np.append(np.full(len(SPANS), 1 / len(SPANS)), 0.0)
     weights = np.zeros((1 + len(classical), HORIZON))
-    inputs = np.empty((len(target), len(classical)), order="F")
-    inputs[:, :-1] = sample.past
+    inputs = np.column_stack([sample.past, np.empty(len(target))])
+    targets = np.ascontiguousarray(target.T)
     # What is finite is known: looked at 24 times, the checks took longer than the fits.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
         for h, step in enumerate(STEPS):
-            known = np.isfinite(target[:, h])
-            if not known.any():
+            known = np.flatnonzero(np.isfinite(targets[h]))
+            if not len(known):
                 # There is no mean to return to, and the prior weights add up to one.
                 weights[1:, h] = classical
                 continue
@@ -187,22 +161,107 @@ def _regression_weights(sample: DispersionSample, target: Array) -> Array:
             prior = PRIOR_SUM[h] * classical
             # Forecasts of several steps overlap, so as many rows say less: the prior counts more.
             ridge = Ridge(alpha=PRIOR_ROWS * step, solver="cholesky")
-            ridge.fit(rows, target[known, h] - rows @ prior)
+            ridge.fit(rows, targets[h, known] - rows @ prior)
             weights[:, h] = np.append(ridge.intercept_, ridge.coef_ + prior)
     return weights
 
 
-def _upper_half(size: Array, instant: Index) -> Array:
+@compiled
+def _level(past: Array, base: Array, weights: Array) -> Array:
+    """Log variance a bar [n, H], the day's pattern divided out, before corrections."""
+    # A matrix product would sum in an order that depends on how many rows there are.
+    out = np.empty(base.shape)
+    for row in range(len(base)):
+        for h in range(base.shape[1]):
+            total = weights[0, h]
+            for k in range(past.shape[1]):
+                total += past[row, k] * weights[k + 1, h]
+            out[row, h] = total + base[row, h] * weights[-1, h]
+    return out
+
+
+def _regime(relative: Array, edges: Array) -> Index:
+    """How many edges [E, H] each level [n, H] relative to its symbol's median exceeds."""
+    above = sum((relative > edge).view(np.int8) for edge in edges)
+    return np.asarray(above, dtype=np.int64)
+
+
+def _of_rows(table: Array, group: Index) -> Array:
+    """Entries [n, H] of a table [G, H], of each row's group [n] or [n, H]."""
+    return np.asarray(table[group] if group.ndim == 1 else table[group, np.arange(HORIZON)])
+
+
+def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
+    """Median of values [n, H] of each symbol [S, H]; that of all for one that has none."""
+    if not len(values):
+        return np.zeros((symbols, HORIZON))
+    medians = pd.DataFrame(values).groupby(symbol).median()
+    if len(medians) < symbols:
+        of_all = dict(enumerate(np.median(values, axis=0)))
+        medians = medians.reindex(range(symbols)).fillna(of_all)
+    return medians.to_numpy()
+
+
+def _quantiles(values: Array, at: Array) -> Array:
+    """Quantiles [H, A] of values [n, H] that are not NaN, linear between order statistics.
+
+    They are 0 for a step without any.
+    """
+    out = np.zeros((HORIZON, len(at)))
+    for h, column in enumerate(np.ascontiguousarray(values.T)):
+        known = np.sort(column[np.isfinite(column)])
+        if len(known):
+            out[h] = np.interp(at * (len(known) - 1), np.arange(len(known)), known)
+    return out
+
+
+def _distinct_instants(instant: Index, known: Mask) -> Index:
+    """How many different instants [n] there are among the rows known [n, H] at each step, [H]."""
+    return np.array([np.count_nonzero(np.bincount(instant[rows])) for rows in known.T])
+
+
+def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: Index) -> Array:
+    """Log of each group's mean size over everyone's, [G, H].
+
+    It is drawn towards zero by how few independent instants the group has.
+
+    Parameters
+    ----------
+    size, known
+        [n, H] of what came true over its deviation, and where it is known; elsewhere 0.
+    group
+        [n] or [n, H] number of each row's group.
+    groups
+        how many there are, G.
+    instants
+        [H] different instants of the rows that are known.
+    """
+    cell = np.broadcast_to(group.T, size.T.shape).T * HORIZON + np.arange(HORIZON)
+    count, total = (
+        np.bincount(cell.ravel(), weights.ravel(), groups * HORIZON).reshape(groups, HORIZON)
+        for weights in (known, size)
+    )
+    rows = np.maximum(count.sum(axis=0), 1)
+    mean = total.sum(axis=0) / rows
+    independent = count * instants / rows / STEPS
+    seen = (count > 0) & (mean > 0)
+    ratio = np.divide(total / np.maximum(count, 1), mean, out=np.ones(count.shape), where=seen)
+    return np.asarray(np.log(np.maximum(ratio, 1e-3)) * independent / (independent + PRIOR_GROUP))
+
+
+def _upper_half(size: Array, instants: Index) -> Array:
     """Quantiles [H, 10] of |return| / deviation [n, H], drawn towards a Student-t(5).
 
     The Student-t has the root mean square of what was seen. Steps of which nothing is known have
     its own.
+
+    instants: [H] different ones of what is known.
     """
     known = np.isfinite(size)
-    empirical, count = quantiles(size, 2 * UPPER - 1)
+    count = known.sum(axis=0)
+    empirical = _quantiles(size, 2 * UPPER - 1)
     some = np.maximum(count, 1)
     # Symbols of an instant move together and steps overlap: rows count for fewer independent ones.
-    instants = distinct_instants(instant, known)
     independent = instants * np.minimum(count / np.maximum(instants, 1), TOGETHER) / STEPS
     share = (independent / (independent + PRIOR_INSTANTS))[:, None]
     # A move of more than ten deviations counts as ten: one jump would otherwise widen every level.

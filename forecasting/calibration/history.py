@@ -11,19 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from forecasting.calibration.dispersion import DispersionSample
-from forecasting.calibration.variance import (
-    SPANS,
-    DayPattern,
-    Slots,
-    averages,
-    bar_variance,
-)
+from forecasting.calibration.dispersion import Sample
+from forecasting.calibration.variance import Slots, averages, bar_variance
 from forecasting.forecast import HORIZON
 from forecasting.moments import LogMoments
 from forecasting.windows import Keys, mixed
 from foundation.arrays import Array, Array32, Index, Instants
-from foundation.compiled import compiled
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
@@ -32,7 +25,6 @@ from trainingdata.sessions import bar_slots
 
 # log variance a bar below which nothing can be learned from a symbol
 STANDING_STILL = 2 * np.log(1e-7)
-LENGTHS = len(SPANS)
 LANES = (0x243F6A8885A308D3, 0x13198A2E03707344)  # two digests of 64 bits: first digits of pi
 _NOTHING = np.empty(0)
 _NO_FORECASTS = np.empty((0, HORIZON), dtype=np.float32)
@@ -51,14 +43,15 @@ class ClassHistory:
     digest: [M + 1, 2] digests of the bars before each, summed: a span's is a difference.
     close: [M] logarithm of the close.
     variance: [M] variance of each bar's log return.
-    slots: [M, 1 + H] place in the day of each bar and of the H after it.
-    column: [M] number of each bar on the class's clock.
+    slots: [T, 1 + H] place in the day of the bar of each instant of the class's clock, and of the
+        H after it.
+    column: [M] number of each bar on that clock.
     first: [S] own bar of the first base forecast.
     rows: [S] where each symbol's base forecasts begin; there is one at every bar from the first.
     median, log_variance: [N, H] of the base forecasts' log return, of all classes.
-    first_step: [N] median of the first step over its deviation; NaN where the symbol stands still,
-        next to nothing over next to nothing is rounding and as like the last as not, and for
-        another class.
+    first_step: [N] median of the first step over its deviation; 0 without a forecast, for another
+        class, and where the symbol stands still: next to nothing over next to nothing is rounding,
+        and as like the last as not.
     """
 
     members: Index
@@ -96,7 +89,7 @@ class ClassHistory:
             digest=digest,
             close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
             variance=np.concatenate([_NOTHING, *(bar_variance(own) for _, own in tables)]),
-            slots=bar_slots(kind, clock, HORIZON)[column],
+            slots=bar_slots(kind, clock, HORIZON),
             column=column,
         )
 
@@ -110,7 +103,10 @@ class ClassHistory:
         """
         parts = base.windows.of_symbols()
         first = []
-        for symbol, (s, own) in zip(self.symbols, self.own_times(), strict=True):
+        first_step = np.zeros(len(base.windows))
+        plain = np.ones(len(self.slots))
+        for member, (s, own) in enumerate(self.own_times()):
+            symbol = self.symbols[member]
             last = base.windows.last[parts[s]]
             # Lessons look up a forecast by its bar: with one missing they would read another's.
             gaps = np.flatnonzero(np.diff(last) != 1)
@@ -121,17 +117,17 @@ class ClassHistory:
                     " from every bar; forecaster.calibrated=false takes forecasts as they are"
                 )
             first.append(int(last[0]) if len(last) else len(own))
-        bar = [
-            np.arange(*span) for span in zip(self.begin[:-1] + first, self.begin[1:], strict=True)
-        ]
-        member = np.repeat(np.arange(len(first)), [len(part) for part in bar])
-        plain = np.ones(int(self.slots.max(initial=0)) + 1)
-        at = np.concatenate([_NO_NUMBERS, *bar])
-        recent = _averages(self.begin[:-1], self.variance, self.slots, plain, member, at)
-        moving = np.flatnonzero(np.isin(base.windows.symbol, self.members))
-        moving = moving[recent[:, -1] >= np.exp(STANDING_STILL)]
-        first_step = np.full(len(base.windows), np.nan)
-        first_step[moving] = base.median[moving, 0] / np.exp(base.log_variance[moving, 0] / 2)
+            recent = averages(
+                self.variance,
+                self.column,
+                plain,
+                self.begin[:-1],
+                np.full(len(last), member),
+                self.begin[member] + last,
+            )
+            rows = parts[s].start + np.flatnonzero(recent[:, -1] >= np.exp(STANDING_STILL))
+            deviation = np.exp(base.log_variance[rows, 0] / 2)
+            first_step[rows] = np.nan_to_num(base.median[rows, 0] / deviation)
         return replace(
             self,
             first=np.array(first, dtype=np.int64),
@@ -174,9 +170,9 @@ class ClassHistory:
 
 
 def class_sample(
-    history: ClassHistory, since: Index, member: Index, last: Index, pattern: DayPattern
-) -> tuple[DispersionSample, Array]:
-    """What is known of a class's forecasts when they are made, and their base medians [n, H].
+    history: ClassHistory, since: Index, member: Index, last: Index, pattern: Array
+) -> Sample:
+    """What is known of a class's forecasts when they are made.
 
     Parameters
     ----------
@@ -189,27 +185,28 @@ def class_sample(
     last
         [n] the own bar at which each forecast is issued, rising within a symbol.
     pattern
-        of the day.
+        of the day, [K].
     """
     # The averages see nothing before `since`: what is learned and answered is a function of the
     # last bars, and the length of the history that was loaded makes no difference.
     bar = history.begin[member] + last
     row = history.rows[member] + last - history.first[member]
     first = history.begin[:-1] + since
-    past = _averages(first, history.variance, history.slots, pattern.factor, member, bar)
-    season = _seasons(history.slots, pattern.factor, bar)
-    # The base forecaster's variance is that of the whole horizon: it is divided by the pattern of
-    # all bars in it.
-    base = history.log_variance[row] - np.log(season)
-    sample = DispersionSample(
+    column = history.column[bar]
+    by_instant = pattern[history.slots]
+    past = averages(history.variance, history.column, by_instant[:, 0], first, member, bar)
+    season = np.cumsum(by_instant[column, 1:], axis=1)
+    return Sample(
         past=np.log(past),
-        base=base,
+        # The base forecaster's variance is that of the whole horizon: it is divided by the pattern
+        # of all bars in it.
+        base=history.log_variance[row] - np.log(season),
+        median=history.median[row].astype(np.float64),
         season=season,
-        slot=history.slots[bar, 0].astype(np.int64),
+        slot=history.slots[column, 0].astype(np.int64),
         symbol=member,
-        instant=history.column[bar],
+        instant=column,
     )
-    return sample, history.median[row].astype(np.float64)
 
 
 def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> tuple[Array, Array]:
@@ -217,8 +214,11 @@ def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> 
 
     NaN beyond the first `ends` [S] own bars of each symbol.
     """
-    begin = history.begin[member]
-    return _outcomes(history.close, history.variance, begin + last, begin + ends[member])
+    issued = history.begin[member] + last
+    known = last[:, None] + 1 + np.arange(HORIZON) < ends[member][:, None]
+    bar = np.where(known, issued[:, None] + 1 + np.arange(HORIZON), issued[:, None])
+    move = np.where(known, history.close[bar] - history.close[issued][:, None], np.nan)
+    return move, np.where(known, np.cumsum(history.variance[bar], axis=1), np.nan)
 
 
 def _digests(times: Instants, values: Array) -> Keys:
@@ -230,53 +230,3 @@ def _digests(times: Instants, values: Array) -> Keys:
             digest = mixed(digest ^ np.ascontiguousarray(column).view(np.uint64))
         lanes.append(digest)
     return np.stack(lanes, axis=1)
-
-
-@compiled
-def _averages(
-    first: Index, variance: Array, slots: Slots, factor: Array, member: Index, bar: Index
-) -> Array:
-    """The averages of variances from `first` [S] on, the pattern divided out, at bars [n]: [n, K].
-
-    member: [n] number of each bar's symbol, rising.
-    """
-    out = np.empty((len(bar), LENGTHS))
-    begin = 0
-    while begin < len(bar):
-        s = member[begin]
-        stop = begin
-        while stop < len(bar) and member[stop] == s:
-            stop += 1
-        flat = np.empty(bar[stop - 1] + 1 - first[s])
-        for t in range(len(flat)):
-            flat[t] = variance[first[s] + t] / factor[slots[first[s] + t, 0]]
-        out[begin:stop] = averages(flat, bar[begin:stop] - first[s])
-        begin = stop
-    return out
-
-
-@compiled
-def _seasons(slots: Slots, factor: Array, bar: Index) -> Array:
-    """The day's pattern summed over the steps after each bar, [n, H]."""
-    out = np.empty((len(bar), HORIZON))
-    for row in range(len(bar)):
-        total = 0.0
-        for h in range(HORIZON):
-            total += factor[slots[bar[row], h + 1]]
-            out[row, h] = total
-    return out
-
-
-@compiled
-def _outcomes(close: Array, variance: Array, bar: Index, end: Index) -> tuple[Array, Array]:
-    """(log return, realised variance) after each step from bars [n] before `end` [n], [n, H]."""
-    move = np.full((len(bar), HORIZON), np.nan)
-    realised = np.full((len(bar), HORIZON), np.nan)
-    for row in range(len(bar)):
-        total = 0.0
-        for h in range(min(HORIZON, end[row] - bar[row] - 1)):
-            at = bar[row] + h + 1
-            total += variance[at]
-            move[row, h] = close[at] - close[bar[row]]
-            realised[row, h] = total
-    return move, realised

@@ -19,7 +19,6 @@ import numpy as np
 
 from forecasting.calibration.dispersion import Dispersion
 from forecasting.calibration.lesson import Lesson
-from forecasting.calibration.variance import DayPattern
 from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class KeptLessons:
             with np.load(io.BytesIO(content[:-DIGEST]), allow_pickle=False) as held:
                 table = {name: held[name] for name in held.files}
             return Lesson(
-                pattern=DayPattern(table["factor"]),
+                pattern=table["factor"],
                 dispersion=Dispersion(**{name: table[name] for name in _DISPERSION}),
                 slopes=table["slopes"],
                 begin=table["begin"],
@@ -62,7 +61,7 @@ class KeptLessons:
         content = io.BytesIO()
         np.savez(
             content,
-            factor=lesson.pattern.factor,
+            factor=lesson.pattern,
             slopes=lesson.slopes,
             begin=lesson.begin,
             persistence=lesson.persistence,

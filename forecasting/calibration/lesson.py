@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.calibration.centre import autocorrelation, worth
-from forecasting.calibration.dispersion import Dispersion, DispersionSample
+from forecasting.calibration.dispersion import Dispersion, Sample, learned_dispersion
 from forecasting.calibration.history import (
     STANDING_STILL,
     ClassHistory,
     class_sample,
     outcomes,
 )
-from forecasting.calibration.variance import SPANS, DayPattern
+from forecasting.calibration.variance import SPANS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index
 from trainingdata.instruments import Kind
@@ -31,7 +31,7 @@ MAX_ROWS = 16_384
 class Lesson:
     """What one class learned in one week.
 
-    pattern: of the day.
+    pattern: [K] variance of a bar by its place in the day, in multiples of the day's mean.
     dispersion: deviation and shape of the log return after each step.
     slopes: [H] what the base forecaster's centre is multiplied by.
     begin: [S] first own bar of each symbol that anything is computed from.
@@ -40,7 +40,7 @@ class Lesson:
         mean square of the shrunk centre over that of the returns.
     """
 
-    pattern: DayPattern
+    pattern: Array
     dispersion: Dispersion
     slopes: Array
     begin: Index
@@ -53,8 +53,8 @@ class Lesson:
         member, last: [n] each forecast's symbol within the class, rising, and the own bar at which
         it is issued, rising within a symbol.
         """
-        sample, median = class_sample(history, self.begin, member, last, self.pattern)
-        return self.slopes * median, self.dispersion.deviation(sample)
+        sample = class_sample(history, self.begin, member, last, self.pattern)
+        return self.slopes * sample.median, self.dispersion.deviation(sample)
 
 
 def fit(
@@ -77,36 +77,36 @@ def fit(
     ends = history.known(week)
     starts = np.maximum(ends - window, 0)
     bar = history.own_bars(starts, ends)
-    pattern = DayPattern.of(
+    column = history.column[bar]
+    pattern = day_pattern(
         history.variance[bar],
-        history.slots[bar, 0],
-        history.column[bar],
+        history.slots[column, 0],
+        column,
         np.cumsum([0, *(ends - starts)]),
         slots,
     )
     begin = np.maximum(starts - SPANS[-1], 0)
     member, last = _thinned(np.maximum(starts, history.first), ends)
-    sample, median = class_sample(history, begin, member, last, pattern)
+    sample = class_sample(history, begin, member, last, pattern)
     move, variance = outcomes(history, member, last, ends)
     # A symbol that stands still says nothing of the others, and its forecasts over a deviation of
     # next to nothing would outweigh theirs.
     move[sample.past[:, -1] < STANDING_STILL] = np.nan
-    dispersion = Dispersion.fit(sample, variance, move, slots, len(history.members))
+    members = len(history.members)
+    dispersion, deviation = learned_dispersion(sample, variance, move, slots, members)
     persistence = autocorrelation(history.first_steps(starts, ends))
-    deviation = dispersion.deviation(sample)
-    slopes = _slopes(sample, deviation, median, move, confidence)
+    slopes = _slopes(sample, deviation, move, confidence)
     skill = 0.0
     if slopes[0] > 0:
-        skill = slopes[0] * _first_step_size(median, deviation) / _first_step_size(move, deviation)
+        expected = _first_step_size(sample.median, deviation)
+        skill = slopes[0] * expected / _first_step_size(move, deviation)
     return Lesson(pattern, dispersion, slopes, begin, persistence, float(np.float32(skill)))
 
 
-def _slopes(
-    sample: DispersionSample, deviation: Array, median: Array, move: Array, confidence: float
-) -> Array:
+def _slopes(sample: Sample, deviation: Array, move: Array, confidence: float) -> Array:
     """[H] what the base forecaster's median has been worth at each step."""
     slopes = np.zeros(HORIZON)
-    forecasts = (median / deviation).T
+    forecasts = (sample.median / deviation).T
     realised = (move / deviation).T
     known = np.isfinite(forecasts) & np.isfinite(realised)
     for h, rows in enumerate(known):

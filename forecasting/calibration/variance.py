@@ -7,8 +7,6 @@ each other (Corsi 2009).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -32,70 +30,82 @@ def bar_variance(values: Array) -> Array:
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class DayPattern:
-    """Variance of a bar by its place in the day, in multiples of the day's mean. factor [K]."""
+def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, count: int) -> Array:
+    """Variance of a bar by its place in the day [K], in multiples of the day's mean.
 
-    factor: Array
-
-    @classmethod
-    def of(
-        cls, variance: Array, slots: Slots, columns: Index, bounds: Index, count: int
-    ) -> DayPattern:
-        """Measure the pattern on several symbols' bars, one symbol after another.
-
-        Parameters
-        ----------
-        variance, slots, columns
-            [n] variance, place in the day and number of the instant of each bar.
-        bounds
-            [S + 1] where each symbol's bars lie.
-        count
-            places a day has.
-        """
-        # A bar is compared with the bars around it. Over a whole window the level of volatility
-        # moves by more than its pattern, and a wild week would pass for a wild hour.
-        first = int(columns.min()) if len(columns) else 0
-        size = int(columns.max()) - first + 1 if len(columns) else 0
-        total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
-        seen = symbols > 0
-        if not seen.any():
-            return cls(np.ones(count))
-        # Symbols move together: the error of a place's mean is that of means over the symbols,
-        # instant by instant. Counted one by one they would make the pattern look certain.
-        together = total[seen] / symbols[seen]
-        slot = place[seen]
-        counts = np.bincount(slot, minlength=count)
-        measured = counts > 1
-        mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(counts, 1)
-        squares = np.bincount(slot, weights=(together - mean[slot]) ** 2, minlength=count)
-        within = squares / np.maximum(counts - 1, 1)
-        error = np.where(measured, within / np.maximum(counts, 1), np.inf)
-        between = 0.0
-        if measured.sum() > 1:
-            between = max(float(np.var(mean[measured]) - error[measured].mean()), 0.0)
-        # Each place's mean is drawn towards the day's by as much as its error says (James and
-        # Stein 1961).
-        centre = float((mean * counts).sum() / counts.sum())
-        trust = np.divide(between, between + error, out=np.zeros(count), where=measured)
-        factor = np.where(measured, centre + trust * (mean - centre), centre)
-        return cls(factor / float((factor * counts).sum() / counts.sum()))
+    Parameters
+    ----------
+    variance, slots, columns
+        [n] variance, place in the day and number of the instant of each bar, one symbol after
+        another.
+    bounds
+        [S + 1] where each symbol's bars lie.
+    count
+        places a day has, K.
+    """
+    # A bar is compared with the bars around it. Over a whole window the level of volatility
+    # moves by more than its pattern, and a wild week would pass for a wild hour.
+    first = int(columns.min()) if len(columns) else 0
+    size = int(columns.max()) - first + 1 if len(columns) else 0
+    total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
+    seen = symbols > 0
+    if not seen.any():
+        return np.ones(count)
+    # Symbols move together: the error of a place's mean is that of means over the symbols,
+    # instant by instant. Counted one by one they would make the pattern look certain.
+    together = total[seen] / symbols[seen]
+    slot = place[seen]
+    counts = np.bincount(slot, minlength=count)
+    measured = counts > 1
+    mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(counts, 1)
+    squares = np.bincount(slot, weights=(together - mean[slot]) ** 2, minlength=count)
+    within = squares / np.maximum(counts - 1, 1)
+    error = np.where(measured, within / np.maximum(counts, 1), np.inf)
+    between = 0.0
+    if measured.sum() > 1:
+        between = max(float(np.var(mean[measured]) - error[measured].mean()), 0.0)
+    # Each place's mean is drawn towards the day's by as much as its error says (James and
+    # Stein 1961).
+    centre = float((mean * counts).sum() / counts.sum())
+    trust = np.divide(between, between + error, out=np.zeros(count), where=measured)
+    factor = np.where(measured, centre + trust * (mean - centre), centre)
+    return np.asarray(factor / float((factor * counts).sum() / counts.sum()))
 
 
 @compiled
-def averages(variance: Array, at: Index) -> Array:
-    """Mean of the last 4, 16, 64 and 256 values up to places `at` [n], rising: [n, K].
+def averages(
+    variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
+) -> Array:
+    """Mean of the last 4, 16, 64 and 256 variances up to bars [n], the pattern divided out: [n, K].
 
     Of fewer where there are fewer. A short average is at least a thousandth of the longest, so that
     its logarithm exists.
+
+    Parameters
+    ----------
+    variance, column, pattern
+        [M] variance and number of the instant of all bars, and [T] the day's pattern by instant.
+    first
+        [S] bar of each symbol from which on the averages see.
+    member, bar
+        [n] number of each bar's symbol, rising, and the bars, rising within a symbol.
     """
-    out = np.empty((len(at), len(_SPANS)))
-    total = np.zeros(len(variance) + 1)
-    for t in range(len(variance)):
-        total[t + 1] = total[t] + variance[t]
+    out = np.empty((len(bar), len(_SPANS)))
+    if not len(bar):
+        return out
+    total = np.zeros((bar - first[member]).max() + 2)
     longest = len(_SPANS) - 1
-    for row in range(len(at)):
-        end = at[row] + 1
+    begin = 0
+    summed = 0
+    for row in range(len(bar)):
+        if row == 0 or member[row] != member[row - 1]:
+            begin = first[member[row]]
+            summed = 0
+        end = bar[row] + 1 - begin
+        while summed < end:
+            at = begin + summed
+            total[summed + 1] = total[summed] + variance[at] / pattern[column[at]]
+            summed += 1
         for k in range(len(_SPANS)):
             span = min(end, _SPANS[k])
             out[row, k] = max((total[end] - total[end - span]) / span, _LEAST)

@@ -18,11 +18,11 @@ from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration import lesson as lessons
 from forecasting.calibration.centre import autocorrelation, worth
-from forecasting.calibration.dispersion import Dispersion, DispersionSample
+from forecasting.calibration.dispersion import Sample, learned_dispersion
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
 from forecasting.calibration.history import ClassHistory, outcomes
 from forecasting.calibration.kept import KeptLessons
-from forecasting.calibration.variance import SPANS, DayPattern, averages, bar_variance
+from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import LogMoments, log_moments, volatility
 from forecasting.scores import score_frame
@@ -306,9 +306,9 @@ def pattern_of(variances: list[np.ndarray], slots: np.ndarray, column: np.ndarra
     """The pattern of symbols that have the same bars."""
     count = len(variances)
     bounds = len(slots) * np.arange(count + 1)
-    return DayPattern.of(
+    return day_pattern(
         np.concatenate(variances), np.tile(slots, count), np.tile(column, count), bounds, 7
-    ).factor
+    )
 
 
 def test_bar_variance_by_hand() -> None:
@@ -318,16 +318,22 @@ def test_bar_variance_by_hand() -> None:
     np.testing.assert_allclose(bar_variance(values), [0.0, 0.02**2 / (4 * np.log(2)) + 0.01**2])
 
 
+def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
+    """The averages of one symbol's bars, on days without a pattern."""
+    column, only = (np.zeros(len(each), dtype=np.int64) for each in (variance, bar))
+    return averages(variance, column, np.ones(1), np.zeros(1, dtype=np.int64), only, bar)
+
+
 def test_averages_look_back_and_never_ahead() -> None:
     x = np.arange(1.0, 301.0)
-    found = averages(x, np.arange(300))
+    found = means(x, np.arange(300))
     assert found[299].tolist() == [x[-span:].mean() for span in SPANS]
-    np.testing.assert_array_equal(averages(x[:50], np.arange(50)), found[:50])
-    np.testing.assert_array_equal(averages(x, np.array([7, 299])), found[[7, 299]])
-    assert (averages(np.append(x, 0.0), np.array([300])) > 0).all()
+    np.testing.assert_array_equal(means(x[:50], np.arange(50)), found[:50])
+    np.testing.assert_array_equal(means(x, np.array([7, 299])), found[[7, 299]])
+    assert (means(np.append(x, 0.0), np.array([300])) > 0).all()
 
 
-def sample(n: int, rng: np.random.Generator) -> tuple[DispersionSample, np.ndarray, np.ndarray]:
+def sample(n: int, rng: np.random.Generator) -> tuple[Sample, np.ndarray, np.ndarray]:
     """Rows of two symbols whose true variance is the second average's to the power 0.8."""
     logs = rng.normal(-9, 1, (n, len(SPANS) + 1))
     season = np.cumsum(np.ones((n, HORIZON)), axis=1)
@@ -336,13 +342,15 @@ def sample(n: int, rng: np.random.Generator) -> tuple[DispersionSample, np.ndarr
     move = np.sqrt(truth) * rng.normal(size=(n, HORIZON))
     past = np.ascontiguousarray(logs[:, :-1])
     base = np.repeat(logs[:, -1:], HORIZON, axis=1)
-    known = DispersionSample(past, base, season, rng.integers(0, 7, n), np.arange(n) % 2, instant)
+    slot, symbol = rng.integers(0, 7, n), np.arange(n) % 2
+    known = Sample(past, base, np.zeros(base.shape), season, slot, symbol, instant)
     return known, truth, move
 
 
 def test_the_regression_finds_what_is_there() -> None:
     known, truth, move = sample(6000, np.random.default_rng(2))
-    spread = Dispersion.fit(known, truth, move, 7, 2)
+    spread, deviation = learned_dispersion(known, truth, move, 7, 2)
+    np.testing.assert_array_equal(deviation, spread.deviation(known))
     assert spread.weights[2, 0] == pytest.approx(0.8, abs=0.05)
     np.testing.assert_allclose(spread.deviation(known)[:, 0], np.sqrt(truth[:, 0]), rtol=0.15)
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.28, abs=0.06)
@@ -352,14 +360,13 @@ def test_the_regression_finds_what_is_there() -> None:
 def test_a_correction_is_as_large_as_what_was_seen_and_next_to_none_where_nothing_was() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
-    plain = Dispersion.fit(known, truth, move, 7, 2)
+    plain, _ = learned_dispersion(known, truth, move, 7, 2)
     wider = move * np.where(known.slot == 3, 2.0, 1.0)[:, None]
-    found = Dispersion.fit(known, truth, wider, 7, 2)
+    found, _ = learned_dispersion(known, truth, wider, 7, 2)
     assert found.hour[3, 0] > 0.3
     assert np.abs(plain.hour).max() < 0.1
-    by_symbol = Dispersion.fit(
-        known, truth, move * np.where(known.symbol == 1, 2.0, 1.0)[:, None], 7, 2
-    )
+    wider = move * np.where(known.symbol == 1, 2.0, 1.0)[:, None]
+    by_symbol, _ = learned_dispersion(known, truth, wider, 7, 2)
     assert by_symbol.symbol[1, 0] - by_symbol.symbol[0, 0] > 0.4
 
 
@@ -391,7 +398,7 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
 
 def test_without_rows_the_prior_speaks() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
-    spread = Dispersion.fit(known, truth, move, 7, 2)
+    spread, _ = learned_dispersion(known, truth, move, 7, 2)
     np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(SPANS)] * len(SPANS), 0])
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
 
@@ -617,13 +624,13 @@ def test_first_steps_are_centres_in_deviations_and_a_days_pattern_goes_by_where_
     history = ClassHistory.of(Kind.STOCK, market).beside(LogMoments.of(raw))
     slices = raw.windows.of_symbols()
     rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
-    known = np.isfinite(history.first_step)
+    known = history.first_step != 0
     assert known[rows].mean() > 0.9
     assert not np.delete(known, rows).any(), "of the class alone"
     assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
     np.testing.assert_allclose(history.first_step[known], (centre / spread)[known], rtol=1e-3)
     week = last_fridays(market.times[-1:])[0]
-    factor = lessons.fit(Kind.STOCK, history, week, 10_000, 3.0).pattern.factor
+    factor = lessons.fit(Kind.STOCK, history, week, 10_000, 3.0).pattern
     begun = history.times <= week
     place = bar_slots(Kind.STOCK, history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
