@@ -108,7 +108,8 @@ class Decided:
 
 def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     """What is to be held."""
-    equity = held.cash + float(held.quantity @ held.price)
+    # One by one, as an account is added up: what it is worth may be a threshold to the last bit.
+    equity = held.cash + sum((held.quantity * held.price).tolist())
     crypto = rules.crypto
     if not equity > 0:
         closed = believed.deciding | (~crypto if believed.cuts else np.zeros(len(crypto), bool))

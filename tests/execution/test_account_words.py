@@ -818,3 +818,19 @@ def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> N
     reading = of_a_feed([option], {})
     assert reading.unpriced == {option["symbol"]: Decimal(-1)}
     assert reading.account.cash == 1000
+
+
+def test_a_bond_that_is_priced_for_a_hundred_counts_at_a_hundredth_of_its_price() -> None:
+    bond = held("912797GK7", "1000", "98.5", market_value="985", asset_class="us_treasury")
+    (price,) = read(None, [bond]).prices.values()
+    assert price == 0.985
+
+
+def test_what_is_owed_in_options_widens_what_equity_may_be_off_by() -> None:
+    """Their marks move between two answers as those of what is held do."""
+    owed = {**OPTION, "qty": "-1", "market_value": "-1000"}
+    positions = [held("SPY", "1", "50"), owed]
+    near = {**LONG, "equity": "35"}
+    assert read({"cash": "1000", **near}, positions).equity == 50.0
+    with pytest.raises(SenselessAnswer, match=r"equity is \$25.00"):
+        read({"cash": "1000", **near, "equity": "25"}, positions)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.beliefs import BeliefTable
@@ -158,10 +158,14 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
     """An account, as the broker of `terms` sees it: what is held is whole or dust beside it."""
     equity = float(rng.choice(EQUITIES))
     prices = np.exp(rng.uniform(0.0, 6.0, len(bars.symbols))).round(2)
+    weights = rng.uniform(-1.0, 1.0, len(prices)) * rng.choice([0.0, 0.3, 1.2], len(prices))
+    weights = np.where(bars.crypto, np.abs(weights), weights)
+    if bars.crypto.any() and rng.random() < 0.3:  # all of it is in coins
+        weights = bars.crypto * (weights + 1e-3) / float((weights + 1e-3)[bars.crypto].sum())
     positions = {}
-    for item, price in zip(bars.instruments, prices.tolist(), strict=True):
-        weight = rng.uniform(-1.0, 1.0) * rng.choice([0.0, 0.3, 1.2])
-        weight = abs(weight) if coin(item.symbol) else weight
+    for item, price, weight in zip(
+        bars.instruments, prices.tolist(), weights.tolist(), strict=True
+    ):
         steps = int(weight * abs(equity) / price / float(item.increment))
         dust = Decimal("0.000000003") if coin(item.symbol) and steps else Decimal(0)
         positions[item.symbol] = steps * item.increment + dust
@@ -231,6 +235,8 @@ def compiled(case: Case) -> Array:
     return target_quantities(book, inputs, 0, np.zeros(1, TOTALS).view(np.recarray)[0])
 
 
+@example(369)  # at the equity from which the broker lends
+@example(8697)  # what coins bring pays for others, in whole steps
 @given(st.integers(0, 10**9))
 def test_stepped_and_compiled_it_decides_what_a_plain_reckoning_does(seed: int) -> None:
     case = drawn(seed)
