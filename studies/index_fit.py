@@ -36,9 +36,9 @@ DRAWS = 300
 def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
     """Moves from a minute to the close, over the deviation at the money that prices imply [D]."""
     row = int(np.searchsorted(days.minutes, minute))
-    deviation = smile.implied.yearly_deviation(days.vix[:, row])
+    deviation = smile.yearly_deviation(days.vix[:, row])
     moves = np.log(days.spot[:, -1] / days.spot[:, row])
-    return np.asarray(moves / (deviation * np.sqrt(smile.implied.years(SESSION - minute))))
+    return np.asarray(moves / (deviation * np.sqrt(smile.years(SESSION - minute))))
 
 
 def hourly_squares(days: IndexDays) -> Array:

@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, Self
+
+from omegaconf import DictConfig
 
 from execution.option_orders import SHARES
+from foundation.configuration import settings_with_inner
 from foundation.counts import dollars_text
 from foundation.decimals import exact_number
 from foundation.errors import InputError
@@ -134,6 +137,24 @@ class AutoscalingSettings:
         if self.DRAWDOWN_RESUME_PCT is not None:
             return self.DRAWDOWN_RESUME_PCT
         return (self.DRAWDOWN_HALT_PCT or 0.0) / 2
+
+
+@settings_class()
+class SizedSettings:
+    """Settings of what is sized by the autoscaler, whose keys stand beside the others."""
+
+    sizing: AutoscalingSettings = setting(AutoscalingSettings(), "of the autoscaler")
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
 
 @dataclass(frozen=True, slots=True)

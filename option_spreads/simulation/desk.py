@@ -300,7 +300,7 @@ class OptionDesk:
         first = session_of(days[0])
         if first is None or len(days) > DAYS_AHEAD or not first.opens <= now < first.closes:
             return None
-        rest_of_today = self._terms.smile.implied.session_days(float((first.closes - now) / MINUTE))
+        rest_of_today = self._terms.smile.session_days(float((first.closes - now) / MINUTE))
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 

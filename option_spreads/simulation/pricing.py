@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from foundation.arrays import Array
 from foundation.settings import setting, settings_class
-from option_spreads.selling.rules import LEVEL, SESSION_SHARE, Implied, Spread
+from option_spreads.selling.rules import Implied, Spread
 
 Numbers = npt.ArrayLike
 
@@ -23,7 +23,7 @@ ROUNDING = 1e-7
 
 
 @settings_class("smile")
-class Smile:
+class Smile(Implied):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
     It is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), no less than `least` of σ = level · index /
@@ -35,7 +35,6 @@ class Smile:
     level alone moves by a fifth from day to day.
     """
 
-    level: float = setting(LEVEL, "volatility at the money over the volatility index", ge=0, le=10)
     slope: float = setting(
         0.025,
         "how much dearer low strikes are than high ones, a deviation of distance",
@@ -46,18 +45,6 @@ class Smile:
         0.22, "how much dearer far strikes are on both sides, a deviation of distance", ge=0, le=2
     )
     least: float = setting(0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1)
-    session: float = setting(
-        SESSION_SHARE,
-        "share of a day's variance that falls between open and close. A same-day option is "
-        "exposed to no other (SPY, 2023-04 to 2025-06: 0.64)",
-        ge=0,
-        le=1,
-    )
-
-    @property
-    def implied(self) -> Implied:
-        """What it says at the money, and of the session's share of a day."""
-        return Implied(self.level, self.session)
 
     @property
     def flat(self) -> Smile:
@@ -69,7 +56,7 @@ class Smile:
 
         index: the volatility index, points; the rest as in `black_scholes`.
         """
-        base = self.implied.yearly_deviation(np.asarray(index, dtype=float))
+        base = self.yearly_deviation(np.asarray(index, dtype=float))
         deviation = base * np.sqrt(np.asarray(years, dtype=float))
         logs = np.log(np.asarray(strike, dtype=float) / np.asarray(spot, dtype=float))
         # At expiry there is no distance in deviations left; the option is worth its intrinsic

@@ -132,10 +132,10 @@ def sell_spread(
     path = days.spot[day, entry_row:]
     vix = days.vix[day, entry_row:]
     minutes = days.minutes[entry_row:]
-    years = smile.implied.years(SESSION - minutes)
+    years = smile.years(SESSION - minutes)
     spot = float(path[0])
     vix_at_entry = float(vix[0])
-    deviation = smile.implied.deviation(spot, vix_at_entry, float(minutes[0]))
+    deviation = smile.deviation(spot, vix_at_entry, float(minutes[0]))
     spread = rules.spread(spot, vix_at_entry, deviation)
     if spread is None:
         return None

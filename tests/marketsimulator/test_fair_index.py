@@ -33,8 +33,8 @@ def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) ->
 def ends_over_starts(count: int, premium: float) -> Array:
     """Where `count` days end, over where they stand at each entry [D, entries]."""
     left = variance_left(SESSION - np.append(ENTRIES, SESSION))
-    years = float(SMILE.implied.years(float(SESSION)))
-    session = SMILE.implied.yearly_deviation(VIX) * np.sqrt(years) / (1 + premium)
+    years = float(SMILE.years(float(SESSION)))
+    session = SMILE.yearly_deviation(VIX) * np.sqrt(years) / (1 + premium)
     logs = normal_paths(left, session, count, np.random.default_rng(5))
     return np.asarray(np.exp(logs[:, -1:] - logs[:, :-1]))
 
@@ -45,8 +45,8 @@ def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
     Prices are those of the model, not rounded to cents and without costs.
     """
     ends = SPOT * ends_over_starts(100_000, premium)
-    years = SMILE.implied.years(SESSION - ENTRIES)
-    deviation = SPOT * SMILE.implied.yearly_deviation(VIX) * np.sqrt(years)
+    years = SMILE.years(SESSION - ENTRIES)
+    deviation = SPOT * SMILE.yearly_deviation(VIX) * np.sqrt(years)
     away = 1.0 if call else -1.0
     mean, error = np.empty((2, len(ENTRIES), len(DISTANCES)))
     for column, distance in enumerate(DISTANCES):
@@ -115,8 +115,8 @@ def test_without_a_premium_stops_targets_and_trails_earn_and_lose_nothing(
 def test_who_buys_back_when_the_index_has_moved_pays_what_comes(distance: float) -> None:
     """Where it first stands beyond a distance, prices are the mean payoff from there on."""
     days = simulated(replace(CALM, premium=0.0, step=30), 4_000, 8)
-    years = SMILE.implied.years(SESSION - days.minutes)
-    deviation = SMILE.implied.yearly_deviation(days.vix)
+    years = SMILE.years(SESSION - days.minutes)
+    deviation = SMILE.yearly_deviation(days.vix)
     moved = np.log(days.spot / days.spot[:, :1]) / (deviation * np.sqrt(years[0]))
     beyond = (moved * np.sign(distance) > abs(distance)) & (days.minutes < SESSION)
     hit = np.flatnonzero(beyond.any(axis=1))
@@ -138,11 +138,11 @@ def test_who_buys_back_when_the_index_has_moved_pays_what_comes(distance: float)
 
 def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been() -> None:
     days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9)
-    deviation = SMILE.implied.yearly_deviation(days.vix[:, 0])
+    deviation = SMILE.yearly_deviation(days.vix[:, 0])
     for minute in (120.0, 300.0):
         row = int(np.searchsorted(days.minutes, minute))
         ahead = np.log(days.spot[:, -1] / days.spot[:, row]) / deviation
-        ahead /= np.sqrt(SMILE.implied.years(SESSION - minute))
+        ahead /= np.sqrt(SMILE.years(SESSION - minute))
         moved = np.abs(np.log(days.spot[:, row] / days.spot[:, 0])) / deviation
         for some in (moved < np.quantile(moved, 0.7), moved > np.quantile(moved, 0.7)):
             for x in (-2.0, -1.0, 1.0, 2.0):
@@ -187,7 +187,7 @@ def test_the_index_keeps_the_clock_that_prices_keep() -> None:
     for hours, minutes in ((1, 30), (2, 90), (7, 390)):
         share = sum(CLOCK[-hours:])
         assert variance_left(float(minutes)) == pytest.approx(share)
-        assert SMILE.implied.session_days(float(minutes)) == pytest.approx(share * SMILE.session)
+        assert SMILE.session_days(float(minutes)) == pytest.approx(share * SMILE.session)
     days = simulated(replace(CALM, step=30), 6_000, 1)
     marks = np.searchsorted(days.minutes, [*range(0, 361, 60), SESSION])
     squares = np.diff(np.log(days.spot[:, marks]), axis=1) ** 2
@@ -217,9 +217,7 @@ def test_the_level_of_prices_moves_the_index_with_them() -> None:
     for level in (0.5, 1.2):
         smile = replace(SMILE, level=level)
         days = simulated(replace(CALM, premium=0.0, step=390), 4_000, 4, smile)
-        deviation = smile.implied.yearly_deviation(days.vix[:, 0]) * np.sqrt(
-            smile.implied.years(390.0)
-        )
+        deviation = smile.yearly_deviation(days.vix[:, 0]) * np.sqrt(smile.years(390.0))
         ends = np.log(days.spot[:, -1] / days.spot[:, 0]) / deviation
         for x in (-1.0, 1.0):
             assert (ends < x).mean() == pytest.approx(float(ndtr(x)), abs=0.02)
