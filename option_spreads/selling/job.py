@@ -314,8 +314,7 @@ def open_job(
     refuse_another_folder(files.folder, live.account.events)
     if files.empty:
         raise InputError(
-            f"{files.folder}: there is no account; `python -m option_spreads.contracts init` begins"
-            " one"
+            f"{files.folder}: there is no account; `{files.command('init')}` begins one"
         )
     # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
     # because it grows by a close a day.

@@ -11,7 +11,6 @@ import pandas as pd
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.now import account_files
 from option_spreads.autoscaler.rules import SizedSettings, strategies_of
 from option_spreads.selling.rules import (
     SESSION,
@@ -150,4 +149,4 @@ class SellingSettings(SizedSettings):
     @property
     def account(self) -> AccountFiles:
         """The files of the account that spreads are sized from."""
-        return account_files(self.sizing, MODE)
+        return AccountFiles.of(self.sizing, MODE)
