@@ -74,17 +74,15 @@ def spread_guard(
     tell: has a person told why a spread is not sold, as `Notices.tell`; of none once one is.
     """
 
-    def judged(intent: Intent, now: np.datetime64) -> str:
-        try:
-            balance = float(files.read().certain_balance)
-        except UnknownState as error:
-            return f"unknown state: {error}"
-        return guard(intent, now, replace(look(), balance=balance))
-
     def guarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         if intent.part == "reduction":
             return guard(intent, now, seen)
-        why = judged(intent, now)
+        try:
+            balance = float(files.read().certain_balance)
+        except UnknownState as error:
+            why = f"unknown state: {error}"
+        else:
+            why = guard(intent, now, replace(look(), balance=balance))
         tell("withheld", f"{intent.client_order_id} is not sold: {why}" if why else "")
         return why
 

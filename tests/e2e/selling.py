@@ -19,7 +19,7 @@ from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.selling.rules import SpreadCosts, SpreadRules
+from option_spreads.selling.rules import Implied, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.simulation.desk import OptionDesk, QuotedTerms
@@ -173,7 +173,7 @@ def practising_seller(
         root="SPXW",
         rules=SpreadRules(**more),
         costs=COSTS,
-        implied=SMILE.implied,
+        implied=Implied(SMILE.level, SMILE.session),
         sizing=sizing,
     )
     market = PathMarket(path, closes)
