@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from foundation.errors import OrderRejected
 from foundation.settings import setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from marketsimulator.venue.spread_tickets import SpreadTicket, Status
+from marketsimulator.venue.underlying import Underlying
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
 from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
 from trainingdata.sessions import session_of, sessions_between
@@ -50,26 +50,6 @@ class PracticeSettings(VenueSettings):
     options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")
 
 
-class IndexMarket(Protocol):
-    """What options are on."""
-
-    def now(self) -> np.datetime64:
-        """Where the clock stands."""
-        ...
-
-    def index(self) -> float | None:
-        """The index now, points; None where it does not trade."""
-        ...
-
-    def volatility(self) -> float | None:
-        """The volatility index now, points; None where it is not known."""
-        ...
-
-    def close_of(self, day: date) -> float | None:
-        """The index at the close of a session; None where it is not known yet."""
-        ...
-
-
 class OptionDesk:
     """Quotes, orders and positions.
 
@@ -83,7 +63,7 @@ class OptionDesk:
     def __init__(
         self,
         root: str,
-        market: IndexMarket,
+        market: Underlying,
         terms: QuotedTerms,
         *,
         free_cash: Callable[[], float] = lambda: float("inf"),
