@@ -27,16 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
 from forecasting.forecast import Progress
 from foundation.clock import system_clock
 from foundation.command import Result
-from foundation.configuration import settings_with_inner
 from foundation.counts import counted
 from foundation.errors import DataError, InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
+from option_spreads.autoscaler.rules import SizedSettings, strategies_of
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pictures import balances_figure, write_picture
@@ -126,7 +124,7 @@ class BarsSettings:
 
 
 @settings_class()
-class SpreadSettings:
+class SpreadSettings(SizedSettings):
     """Settings of configs/spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
@@ -157,11 +155,6 @@ class SpreadSettings:
         Smile(),
         "implied volatility by strike; of a simulated index its level and session alone count",
     )
-    sizing: AutoscalingSettings = setting(
-        AutoscalingSettings(),
-        "the autoscaler's, which stand beside the others under its usual names",
-        key=False,
-    )
 
     def __post_init__(self) -> None:
         strategies_of(self.strategies)
@@ -172,17 +165,6 @@ class SpreadSettings:
                 raise InputError(f"years: {years} is outside 1 … 100")
         instant(self.start, name="start")
         self.rules.refuse_late_entries()
-
-    @classmethod
-    def of(cls, config: DictConfig) -> SpreadSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
     @property
     def names(self) -> tuple[str, ...]:

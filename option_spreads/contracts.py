@@ -26,13 +26,7 @@ from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
-from option_spreads.autoscaler.now import (
-    account_files,
-    account_state,
-    contracts_now,
-    report_lines,
-    size_contracts,
-)
+from option_spreads.autoscaler.now import Sizing, contracts_now
 from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
 
 # Usual credits, in points, for the table of risks.
@@ -79,9 +73,10 @@ def calculate_position_size(
         for an argument or a setting that cannot be used.
     """
     settings = autoscaling_settings()
+    files = AccountFiles.of(settings, mode)
     with Notices(None, settings.ALERT_URL) as notices:
         count = contracts_now(
-            settings, mode, max_risk_per_contract, notices, account_balance, verbose=verbose
+            files, settings, max_risk_per_contract, notices, account_balance, verbose=verbose
         )
     return count.number
 
@@ -120,18 +115,19 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     return settings_of(AutoscalingSettings, composed_config("autoscaling", list(overrides)))
 
 
-def account_result(mode: str, settings: AutoscalingSettings, written: Sequence[str]) -> Result:
+def account_result(
+    files: AccountFiles, settings: AutoscalingSettings, written: Sequence[str]
+) -> Result:
     """The account and what may be sold of each strategy; written: said first."""
-    state = account_state(settings, mode)
-    statistics, count = size_contracts(state, RISK_ASSUMED, settings)
+    state = files.read()
     # The fifth line is the size for one risk. The table has it for each strategy's own.
-    lines = report_lines(state, statistics, count, RISK_ASSUMED, settings.KELLY_FRACTION)
+    lines = Sizing.of(state, RISK_ASSUMED, settings).lines[:4]
     table = Table("strategy", "width", "credit", "max risk", "contracts", "why")
-    table.title = f"{mode.upper()} account, {account_files(settings, mode).folder}"
+    table.title = f"{files.mode} account, {files.folder}"
     for strategy, width in WIDTHS.items():
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
-        _, count = size_contracts(state, risk, settings)
+        count = Sizing.of(state, risk, settings).count
         table.add_row(
             strategy, f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number), count.why
         )
@@ -141,13 +137,13 @@ def account_result(mode: str, settings: AutoscalingSettings, written: Sequence[s
         f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is"
         f" {settings.MAX_CONTRACTS}."
     )
-    return Result([*written, *lines[:4], table], [advice])
+    return Result([*written, *lines, table], [advice])
 
 
-def _written_text(mode: str, files: AccountFiles, state: AccountState) -> str:
+def _written_text(files: AccountFiles, state: AccountState) -> str:
     """Which files were written, and what the account holds by them."""
     return (
-        f"Written: {files.folder / BALANCE} and {files.folder / TRADES}; {mode.upper()} account,"
+        f"Written: {files.folder / BALANCE} and {files.folder / TRADES}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
         f" {counted(len(state.results), 'trade')}."
     )
@@ -178,11 +174,11 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
 
 def run(settings: AccountRequest) -> Result:
     """Do the task, and show the account."""
-    files = account_files(settings.settings, settings.mode)
+    files = AccountFiles.of(settings.settings, settings.mode)
     written = []
     if settings.task == "init":
         files.initialise()
-        written = [_written_text(settings.mode, files, files.read())]
+        written = [_written_text(files, files.read())]
     elif settings.task == "recover":
-        written = [_written_text(settings.mode, files, files.recover())]
-    return account_result(settings.mode, settings.settings, written)
+        written = [_written_text(files, files.recover())]
+    return account_result(files, settings.settings, written)

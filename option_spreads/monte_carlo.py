@@ -61,7 +61,7 @@ def paths_content(
     """The content of monte_carlo.json."""
     figures = {name: summary(runs, settings.above) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
-    rules = settings.rules
+    rules = settings.sizing
     return {
         "trades": {
             "file": settings.trades,
@@ -93,7 +93,7 @@ def result_files(
     sets: Mapping[str, AccountPaths],
 ) -> dict[str, Callable[[Path], object]]:
     """What writes monte_carlo.json and monte_carlo.png."""
-    rules = settings.rules
+    rules = settings.sizing
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     name = "trades" if settings.trades is None else Path(settings.trades).name
     heading = (

@@ -50,11 +50,15 @@ class Desk(Protocol):
     def value(self) -> Decimal:
         """What closing all positions would bring in, USD, below 0 where it would cost."""
 
-    def send(self, order: SpreadOrder, *, partial: bool = False) -> SpreadTicket:
-        """Take an order, and look whether it fills; partial: half of it, the rest is cancelled."""
+    def send(
+        self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
+    ) -> SpreadTicket:
+        """Take an order, and look whether it fills.
 
-    def reject(self, order: SpreadOrder) -> None:
-        """Take an order, and turn it down."""
+        partial: half of it fills, the rest is cancelled.
+        rejected: it is taken, and turned down.
+        """
+        ...
 
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works."""
@@ -143,10 +147,7 @@ class VenueOptions:
         name = order.client_order_id
         self._record.refuse_used_id(name)
         try:
-            if reject:
-                desk.reject(order)
-            else:
-                desk.send(order, partial=partial)
+            desk.send(order, partial=partial, rejected=reject)
         except OrderRejected as error:
             raise Refused(403, 40310000, str(error)) from None
         self._desk_of[name] = desk

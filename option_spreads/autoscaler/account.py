@@ -14,7 +14,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from foundation.errors import InputError
 from foundation.files import flush_to_disk, put_whole
 from foundation.private import keep_private
+from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import (
     COLUMNS,
     ClosedTrade,
@@ -103,12 +104,30 @@ class AccountFiles:
     live: whether its money is real.
     """
 
+    @classmethod
+    def of(cls, settings: AutoscalingSettings, mode: str) -> AccountFiles:
+        """The files of an account.
+
+        Raises
+        ------
+        InputError
+            for a mode that is neither PAPER nor LIVE.
+        """
+        if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
+            raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
+        folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
+        return cls(folder, settings.STARTING_CAPITAL, live=mode.upper() == "LIVE")
+
     def __init__(self, folder: Path, starting: float, *, live: bool = False) -> None:
         self.folder = folder
         self._live = live
-        self._word = " LIVE" if live else ""
+        self.mode = "LIVE" if live else "PAPER"
         self._starting = Decimal(str(starting))
         self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
+
+    def command(self, task: str) -> str:
+        """The command that does a task with this account."""
+        return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
 
     @property
     def empty(self) -> bool:
@@ -129,7 +148,7 @@ class AccountFiles:
                 if not self.empty:
                     raise InputError(
                         f"{self.folder}: there is an account already;"
-                        f" `recover{self._word}` rebuilds its balance"
+                        f" `{self.command('recover')}` rebuilds its balance"
                     )
                 self._write(list(COLUMNS), [])
         except Timeout:
@@ -152,6 +171,20 @@ class AccountFiles:
         """
         with self._locked():
             return self._read_state()
+
+    def read_at(self, balance: Fraction) -> AccountState:
+        """The account at a balance that the caller knows, USD, with the trades of its files.
+
+        One that has not begun has no trades. Files that are there have to be read all the same.
+
+        Raises
+        ------
+        UnknownState
+            as for `read`.
+        """
+        if self.empty:
+            return AccountState(balance, (), ())
+        return replace(self.read(), balance=balance, booked=None)
 
     def record(self, trade: ClosedTrade) -> AccountState:
         """Book a closed trade, once: the same trade again changes nothing.
@@ -188,8 +221,7 @@ class AccountFiles:
         """Hold the account for this process alone, with what another had begun finished."""
         if not self.folder.is_dir():
             raise UnknownState(
-                f"{self.folder}: there is no account;"
-                f" `python -m option_spreads.contracts init{self._word}` begins one"
+                f"{self.folder}: there is no account; `{self.command('init')}` begins one"
             )
         try:
             self._lock.acquire()
@@ -224,8 +256,7 @@ class AccountFiles:
         path = self.folder / BALANCE
         if not path.exists():
             raise UnknownState(
-                f"{path} is missing; `python -m option_spreads.contracts recover{self._word}`"
-                " rebuilds it from the trades"
+                f"{path} is missing; `{self.command('recover')}` rebuilds it from the trades"
             )
         closed = [row for row in rows if is_trade(row)]
         try:
@@ -256,8 +287,7 @@ class AccountFiles:
             return rows_of(path.read_bytes())
         except FileNotFoundError:
             raise UnknownState(
-                f"{path} is missing; `python -m option_spreads.contracts init{self._word}` begins"
-                " an account"
+                f"{path} is missing; `{self.command('init')}` begins an account"
             ) from None
         except (OSError, ValueError) as error:
             raise UnknownState(f"{path}: {error}") from None

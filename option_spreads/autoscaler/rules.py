@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, Self
+
+from omegaconf import DictConfig
 
 from execution.option_orders import SHARES
+from foundation.configuration import settings_with_inner
 from foundation.counts import dollars_text
 from foundation.decimals import exact_number
 from foundation.errors import InputError
@@ -136,6 +139,26 @@ class AutoscalingSettings:
         return (self.DRAWDOWN_HALT_PCT or 0.0) / 2
 
 
+@settings_class()
+class SizedSettings:
+    """Settings of what is sized by the autoscaler, whose keys stand beside the others."""
+
+    sizing: AutoscalingSettings = setting(
+        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others", key=False
+    )
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        """The checked settings of a composed configuration.
+
+        Raises
+        ------
+        InputError
+            naming the key, the value and what was expected.
+        """
+        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Of the last closed trades, per contract.
@@ -206,33 +229,44 @@ class Statistics:
         return self.wins * (self.won - self.lost) / (self.trades * self.won)
 
     def lower_kelly(self, confidence: float) -> Fraction | None:
-        """The bound that Kelly's fraction exceeds with this probability; None where none won.
-
-        By the delta method on n trades. With p the share of wins and a and b the sums of wins and
-        of losses over n, Kelly is p (1 − b / a). Its variance is gᵀ Σ g / n, with g = (1 − b/a,
-        p b / a², −p / a) and Σ the covariance of (won or not, gain, loss) of one trade.
-        """
+        """The bound that Kelly's fraction exceeds with this probability; None where none won."""
         if self.kelly is None:
             return None
-        n = self.trades
-        p = self.wins / n
-        a = float(self.won) / n
-        b = float(self.lost) / n
-        gradient = 1 - b / a, p * b / a**2, -p / a
-        # Mean products of two of them. Nothing is gained and lost in one trade.
-        second = (
-            (p, a, 0.0),
-            (a, float(self.squares_won) / n, 0.0),
-            (0.0, 0.0, float(self.squares_lost) / n),
-        )
-        means = p, a, b
-        variance = 0.0
-        for i in range(3):
-            for j in range(3):
-                covariance = second[i][j] - means[i] * means[j]
-                variance += gradient[i] * gradient[j] * covariance
-        error = math.sqrt(max(variance, 0.0) / n)
+        sums = self.won, self.lost, self.squares_won, self.squares_lost
+        error = kelly_error(self.trades, self.wins, *map(float, sums))
         return self.kelly - Fraction(NormalDist().inv_cdf(confidence) * error)
+
+
+def kelly_error(
+    n: int, wins: int, won: float, lost: float, squares_won: float, squares_lost: float
+) -> float:
+    """Standard error of Kelly's fraction by the delta method on n trades, some of which won.
+
+    With p the share of wins and a and b the mean gain and loss a trade, Kelly is p (1 − b / a). Its
+    variance is gᵀ Σ g / n, with g = (1 − b / a, p b / a², −p / a) and Σ the covariance of (won or
+    not, gain, loss) of one trade: nothing is gained and lost in one.
+
+    won, lost: sums of gains and losses, in any unit; squares_won, squares_lost: of their squares.
+    """
+    p = wins / n
+    a = won / n
+    b = lost / n
+    g0 = 1.0 - b / a
+    g1 = p * b / a**2
+    g2 = -p / a
+    v00 = p - p * p
+    v11 = squares_won / n - a * a
+    v22 = squares_lost / n - b * b
+    v01 = a - p * a
+    v02 = -p * b
+    v12 = -a * b
+    variance = (
+        g0 * g0 * v00
+        + g1 * g1 * v11
+        + g2 * g2 * v22
+        + 2.0 * (g0 * g1 * v01 + g0 * g2 * v02 + g1 * g2 * v12)
+    )
+    return math.sqrt(max(variance, 0.0) / n)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,11 @@ class ClosedTrade:
         return {**(self.more or {}), **columns}
 
 
+def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]:
+    """What a row says of the entry into a spread: New York time, strikes, points received."""
+    return {"Timestamp_ET": entered, "Strikes": strikes, "Entry_Credit": f"{credit:.4f}"}
+
+
 def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
     """Columns and rows of a file, checked.
 

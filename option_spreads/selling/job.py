@@ -74,17 +74,15 @@ def spread_guard(
     tell: has a person told why a spread is not sold, as `Notices.tell`; of none once one is.
     """
 
-    def judged(intent: Intent, now: np.datetime64) -> str:
-        try:
-            balance = float(files.read().certain_balance)
-        except UnknownState as error:
-            return f"unknown state: {error}"
-        return guard(intent, now, replace(look(), balance=balance))
-
     def guarded(intent: Intent, now: np.datetime64, seen: Sight | None) -> str:
         if intent.part == "reduction":
             return guard(intent, now, seen)
-        why = judged(intent, now)
+        try:
+            balance = float(files.read().certain_balance)
+        except UnknownState as error:
+            why = f"unknown state: {error}"
+        else:
+            why = guard(intent, now, replace(look(), balance=balance))
         tell("withheld", f"{intent.client_order_id} is not sold: {why}" if why else "")
         return why
 
@@ -314,8 +312,7 @@ def open_job(
     refuse_another_folder(files.folder, live.account.events)
     if files.empty:
         raise InputError(
-            f"{files.folder}: there is no account; `python -m option_spreads.contracts init` begins"
-            " one"
+            f"{files.folder}: there is no account; `{files.command('init')}` begins one"
         )
     # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
     # because it grows by a close a day.

@@ -19,7 +19,7 @@ from foundation.notices import Notices
 from option_spreads.autoscaler.now import contracts_now
 from option_spreads.autoscaler.rules import ContractCount, max_risk
 from option_spreads.selling.rules import Spread, SpreadRules, legs_of, minute_of
-from option_spreads.selling.settings import MODE, SellingSettings
+from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, collateral
 from trainingdata.instants import NEW_YORK
 from trainingdata.sessions import Session
@@ -77,7 +77,7 @@ class SpreadOffers:
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, settings.sizing.CONDOR_RISK)
-        size = contracts_now(settings.sizing, MODE, risk, self.notices)
+        size = contracts_now(settings.account, settings.sizing, risk, self.notices)
         if size.number == 0 or size.balance is None:
             return None
         rest = size.balance - Fraction(collateral(spreads))

@@ -304,7 +304,6 @@ class SpreadSeller:
 
         needed: whether a venue that does not answer is trouble.
         """
-        kind = f"blind {spread.trade_id}"
         price = None
         why = "a leg has no quote"
         try:
@@ -313,10 +312,8 @@ class SpreadSeller:
             if needed:
                 raise
             why = str(error)
-        if price is None:
-            self._notices.alert(kind, f"{spread.trade_id}: {why}, no stop can be seen")
-        else:
-            self._notices.end_alert(kind)
+        blind = f"{spread.trade_id}: {why}, no stop can be seen"
+        self._notices.tell(f"blind {spread.trade_id}", blind if price is None else "")
         return price
 
     def _buy_back(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:

@@ -7,14 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 
-from foundation.configuration import settings_with_inner
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.now import account_files
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
+from option_spreads.autoscaler.rules import SizedSettings, strategies_of
 from option_spreads.selling.rules import (
     SESSION,
     Implied,
@@ -33,7 +30,7 @@ MODE = "PAPER"  # which of an account's files are used; with real money nothing 
 
 
 @settings_class()
-class SellingSettings:
+class SellingSettings(SizedSettings):
     """Settings of configs/sell_spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
@@ -91,9 +88,6 @@ class SellingSettings:
     broker: BrokerSettings = setting(
         BrokerSettings(), "where the account is; paper accounts and practice servers only"
     )
-    sizing: AutoscalingSettings = setting(
-        AutoscalingSettings(), "of the autoscaler, whose keys stand beside the others", key=False
-    )
 
     def __post_init__(self) -> None:
         strategies_of(self.strategies)
@@ -124,17 +118,6 @@ class SellingSettings:
                 f" that expire, and a look and an order take {self.interval + self.patience:g}"
                 f" seconds; name {math.floor(latest)} at most"
             )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> SellingSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        return settings_with_inner(cls, "sizing", AutoscalingSettings, config)
 
     @property
     def cutoff_minutes(self) -> float:
@@ -167,4 +150,4 @@ class SellingSettings:
     @property
     def account(self) -> AccountFiles:
         """The files of the account that spreads are sized from."""
-        return account_files(self.sizing, MODE)
+        return AccountFiles.of(self.sizing, MODE)

@@ -31,7 +31,7 @@ from foundation.decimals import is_bounded, plain_number
 from foundation.errors import InputError
 from foundation.files import put_whole
 from option_spreads.autoscaler.account import UnknownState, name_aside
-from option_spreads.autoscaler.trades import ClosedTrade
+from option_spreads.autoscaler.trades import ClosedTrade, entry_columns
 from option_spreads.selling.rules import Exit, Spread, SpreadCosts, StrikeLeg
 from trainingdata.sessions import Session, session_of
 
@@ -198,12 +198,8 @@ class OpenSpread:
         points = self.credit * self.contracts - self.paid - settlement
         # Settlement in cash is no order and costs no fees.
         fees = costs.fees(self.spread, 1) * (self.contracts + self.closed)
-        columns = {
-            "Timestamp_ET": self.entered,
-            "Strikes": self.spread.strikes,
-            "Entry_Credit": f"{self.credit:.4f}",
-            "Entry_Reason": self.reason,
-        }
+        columns = entry_columns(self.entered, self.spread.strikes, self.credit)
+        columns["Entry_Reason"] = self.reason
         if self.balance is not None:
             columns["Account_Balance"] = f"{self.balance:.2f}"
         return ClosedTrade(

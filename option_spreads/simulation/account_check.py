@@ -194,11 +194,11 @@ def _month(
     within = [flow for flow in account if flow.size and _month_of(flow) == number]
     days = [_closed(flow) for flow in account if flow.size]
     sessions = len(sessions_between(max(begins, min(days)), min(ends, max(days))))
-    fee = Fraction(str(settings.rules.FEE_PER_CONTRACT))
+    fee = Fraction(str(settings.sizing.FEE_PER_CONTRACT))
     result = sum((flow.amount - fee * flow.size for flow in within), Fraction(0))
     traded = [flow for flow in before if flow.size]
     learned = [*_others(account, known), *traded]
-    balance = Fraction(str(settings.rules.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
+    balance = Fraction(str(settings.sizing.STARTING_CAPITAL)) + sum(flow.amount for flow in before)
     month = Month(
         month=str(number),
         sessions=sessions,
@@ -229,7 +229,7 @@ def _results_of_runs(
     before: the account's own trades, deposits and withdrawals until then.
     learned: the trades that are resampled, the account's own at the end.
     """
-    rules = settings.rules
+    rules = settings.sizing
     start = Fraction(str(rules.STARTING_CAPITAL))
     balances = list(accumulate((flow.amount for flow in before), initial=start))
     drawdown = Drawdown.along(balances, rules)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
 
 import numpy as np
 
@@ -27,7 +26,8 @@ from execution.option_orders import (
 from foundation.errors import OrderRejected
 from foundation.settings import setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
-from marketsimulator.venue.spread_tickets import SpreadTicket
+from marketsimulator.venue.spread_tickets import SpreadTicket, Status
+from marketsimulator.venue.underlying import Underlying
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
 from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
 from trainingdata.sessions import session_of, sessions_between
@@ -50,26 +50,6 @@ class PracticeSettings(VenueSettings):
     options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")
 
 
-class IndexMarket(Protocol):
-    """What options are on."""
-
-    def now(self) -> np.datetime64:
-        """Where the clock stands."""
-        ...
-
-    def index(self) -> float | None:
-        """The index now, points; None where it does not trade."""
-        ...
-
-    def volatility(self) -> float | None:
-        """The volatility index now, points; None where it is not known."""
-        ...
-
-    def close_of(self, day: date) -> float | None:
-        """The index at the close of a session; None where it is not known yet."""
-        ...
-
-
 class OptionDesk:
     """Quotes, orders and positions.
 
@@ -83,7 +63,7 @@ class OptionDesk:
     def __init__(
         self,
         root: str,
-        market: IndexMarket,
+        market: Underlying,
         terms: QuotedTerms,
         *,
         free_cash: Callable[[], float] = lambda: float("inf"),
@@ -103,7 +83,6 @@ class OptionDesk:
         self.tickets = dict[str, SpreadTicket]()
         self.positions = Counter[Contract]()
         self.reserved = Decimal(0)
-        self._working = set[str]()
         self.market = market
         self._terms = terms
         self._free_cash = free_cash
@@ -152,10 +131,13 @@ class OptionDesk:
             points += quote.price("sell" if count > 0 else "buy") * count
         return points * SHARES
 
-    def send(self, order: SpreadOrder, *, partial: bool = False) -> SpreadTicket:
+    def send(
+        self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
+    ) -> SpreadTicket:
         """Take an order, and look whether it fills.
 
         partial: half of it fills, the rest is cancelled.
+        rejected: it is taken, and turned down.
 
         Raises
         ------
@@ -165,32 +147,21 @@ class OptionDesk:
         if reason := self._refusal(order):
             raise OrderRejected(reason)
         name = order.client_order_id
-        self.tickets[name] = SpreadTicket(order, self.now())
-        self._working.add(name)
-        self._match(name, max(order.contracts // 2, 1) if partial else order.contracts)
+        ticket = SpreadTicket(order, self.now())
+        self.tickets[name] = ticket
+        if rejected:
+            self._end(ticket, "rejected")
+            return self.tickets[name]
+        self._match(ticket, max(order.contracts // 2, 1) if partial else order.contracts)
         if partial:
             self.cancel(name)
         return self.tickets[name]
-
-    def reject(self, order: SpreadOrder) -> None:
-        """Take an order, and turn it down.
-
-        Raises
-        ------
-        OrderRejected
-            for one that the venue would not take.
-        """
-        if reason := self._refusal(order):
-            raise OrderRejected(reason)
-        now = self.now()
-        ticket = SpreadTicket(order, now, status="rejected", closed_at=now)
-        self.tickets[order.client_order_id] = ticket
 
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works; others are left alone."""
         ticket = self.tickets.get(client_order_id)
         if ticket is not None and ticket.status == "new":
-            self._end(client_order_id, replace(ticket, status="canceled", closed_at=self.now()))
+            self._end(ticket, "canceled")
 
     def advance(self) -> list[tuple[Contract, int, Decimal]]:
         """The market has moved: orders meet it or expire, and expired options are settled.
@@ -199,15 +170,15 @@ class OptionDesk:
         """
         now = self.now()
         settled = []
-        # Orders of several legs are good for the day they came on. They go by name: a set has no
-        # order of its own, and a run has to repeat itself.
-        for name in sorted(self._working):
-            ticket = self.tickets[name]
+        # Orders of several legs are good for the day they came on.
+        for _, ticket in sorted(self.tickets.items()):
+            if ticket.status != "new":
+                continue
             session = session_of(ticket.submitted_at.astype("datetime64[D]"))
             if session is None or now >= session.closes:
-                self._end(name, replace(ticket, status="expired", closed_at=now))
+                self._end(ticket, "expired")
             else:
-                self._match(name, ticket.order.contracts)
+                self._match(ticket, ticket.order.contracts)
         for contract, count in list(self.held().items()):
             session = session_of(np.datetime64(contract.expiry, "D"))
             if session is None or now < session.closes:
@@ -224,9 +195,8 @@ class OptionDesk:
             settled.append((contract, count, cash))
         return settled
 
-    def _match(self, name: str, contracts: int) -> None:
+    def _match(self, ticket: SpreadTicket, contracts: int) -> None:
         """Fill so much of an order where its price is there."""
-        ticket = self.tickets[name]
         order = ticket.order
         quotes = self.quotes(leg.contract for leg in order.legs)
         credit = net_price(order.legs, quotes)
@@ -234,20 +204,15 @@ class OptionDesk:
             return
         prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
         self.positions.update(_changes(order.legs, contracts))
-        filled = replace(
-            ticket,
-            status="filled" if contracts == order.contracts else "canceled",
-            filled=contracts,
-            prices=prices,
-            closed_at=self.now(),
-        )
-        self._end(name, filled)
-        self._filled(filled)
+        status: Status = "filled" if contracts == order.contracts else "canceled"
+        self._filled(self._end(replace(ticket, filled=contracts, prices=prices), status))
         self._book_cash(credit * contracts * SHARES)
 
-    def _end(self, name: str, ticket: SpreadTicket) -> None:
-        self.tickets[name] = ticket
-        self._working.discard(name)
+    def _end(self, ticket: SpreadTicket, status: Status) -> SpreadTicket:
+        """Keep an order as it has ended now."""
+        ended = replace(ticket, status=status, closed_at=self.now())
+        self.tickets[ticket.order.client_order_id] = ended
+        return ended
 
     def _book_cash(self, cash: Decimal) -> None:
         """Book what an order or a settlement brings in, and reserve what the positions need now."""

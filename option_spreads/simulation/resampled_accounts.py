@@ -6,20 +6,18 @@ import math
 import os
 
 import numpy as np
-from omegaconf import DictConfig
 
-from foundation.configuration import settings_with_inner
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import AutoscalingSettings
+from option_spreads.autoscaler.rules import SizedSettings
 from option_spreads.simulation.draws import draw_trades, trades_of_a_week, with_full_losses
 from option_spreads.simulation.resampling import AccountPaths, ResamplingRules, account_paths
 from option_spreads.simulation.trade_sample import TradeSample
 
 
 @settings_class()
-class MonteCarloSettings:
+class MonteCarloSettings(SizedSettings):
     """Settings of configs/monte_carlo.yaml."""
 
     trades: str | None = setting(None, "a file of closed trades")
@@ -59,22 +57,6 @@ class MonteCarloSettings:
         le=1e15,
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")
-    rules: AutoscalingSettings = setting(
-        AutoscalingSettings(),
-        "the autoscaler's, which stand beside the others under their usual names",
-        key=False,
-    )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> MonteCarloSettings:
-        """The checked settings of a composed configuration.
-
-        Raises
-        ------
-        InputError
-            naming the key, the value and what was expected.
-        """
-        return settings_with_inner(cls, "rules", AutoscalingSettings, config)
 
     def block_length(self, trades_a_day: float) -> int:
         """Trades that stay together: those of a week, where none are named."""
@@ -92,7 +74,7 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
-    rules = ResamplingRules.of(settings.rules)
+    rules = ResamplingRules.of(settings.sizing)
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks])
     risks = np.concatenate([sample.risks, sample.risks])

@@ -18,13 +18,21 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined
-from option_spreads.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
+from option_spreads.autoscaler.rules import (
+    PRIOR_LOSS,
+    PRIOR_WIN,
+    PRIOR_WINS,
+    AutoscalingSettings,
+    kelly_error,
+)
 from option_spreads.simulation.draws import NO_TRADE, Index
 
 UNIT = 10_000  # of a dollar
 EDGE = 1e-9  # of a contract; division may lose so much of a whole one
 
 Units = npt.NDArray[np.int64]
+
+_kelly_error = inlined(kelly_error)
 
 
 class ResamplingRules(NamedTuple):
@@ -209,28 +217,8 @@ def _next_contracts(
             return rules.negative
         kelly = wins * float(won - lost) / (n * float(won))
         if rules.z > 0.0:
-            # The delta method of `Statistics.lower_kelly`: with p the share of wins, a and b the
-            # mean gain and loss a trade, Kelly is p (1 - b / a). g is its gradient along p, a and
-            # b, v the covariance of one trade's (won or not, gain, loss).
-            p = wins / n
-            a = won / n
-            b = lost / n
-            g0 = 1.0 - b / a
-            g1 = p * b / a**2
-            g2 = -p / a
-            v00 = p - p * p
-            v11 = squares_won / n - a * a
-            v22 = squares_lost / n - b * b
-            v01 = a - p * a
-            v02 = -p * b
-            v12 = -a * b
-            variance = (
-                g0 * g0 * v00
-                + g1 * g1 * v11
-                + g2 * g2 * v22
-                + 2.0 * (g0 * g1 * v01 + g0 * g2 * v02 + g1 * g2 * v12)
-            )
-            kelly -= rules.z * np.sqrt(max(variance, 0.0) / n)
+            error = _kelly_error(n, wins, won, lost, squares_won, squares_lost)
+            kelly -= rules.z * error
             if kelly < 0.0:
                 return rules.negative
     # The balance comes last: everything else is known before the trade in front has ended, and the

@@ -43,7 +43,20 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
     days: the path that they were made on.
     start: balance before the first trade, USD.
     """
-    return {**trade_figures(trades), **_balance_figures(trades, days, start)}
+    daily = _daily_profits(trades, days)
+    balance = daily_balances(trades, days, start)
+    ratio = float(sortino(daily, balance[:-1]))
+    return {
+        **trade_figures(trades),
+        "days_with_trades": len({trade.day for trade in trades}),
+        "winning_days": int((daily > 0).sum()),
+        "losing_days": int((daily < 0).sum()),
+        "worst_day": float(daily.min()) if trades else None,
+        "final_balance": float(balance[-1]),
+        "total_return": float(balance[-1] / start - 1),
+        "max_drawdown": float((1 - balance / np.maximum.accumulate(balance)).max()),
+        "sortino": ratio if math.isfinite(ratio) else None,
+    }
 
 
 def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
@@ -81,25 +94,6 @@ def _daily_profits(trades: Sequence[SpreadTrade], days: IndexDays) -> Array:
     np.add.at(daily, [trade.day for trade in trades], [float(trade.total) for trade in trades])
     # A day whose trades cancel out is neither won nor lost, whatever the sum of its floats.
     return np.round(daily, 2)
-
-
-def _balance_figures(
-    trades: Sequence[SpreadTrade], days: IndexDays, start: float
-) -> dict[str, float | int | None]:
-    """Figures of the balance at each day's end."""
-    daily = _daily_profits(trades, days)
-    balance = daily_balances(trades, days, start)
-    ratio = float(sortino(daily, balance[:-1]))
-    return {
-        "days_with_trades": len({trade.day for trade in trades}),
-        "winning_days": int((daily > 0).sum()),
-        "losing_days": int((daily < 0).sum()),
-        "worst_day": float(daily.min()) if trades else None,
-        "final_balance": float(balance[-1]),
-        "total_return": float(balance[-1] / start - 1),
-        "max_drawdown": float((1 - balance / np.maximum.accumulate(balance)).max()),
-        "sortino": ratio if math.isfinite(ratio) else None,
-    }
 
 
 def _mean(values: npt.NDArray[Any]) -> float | None:

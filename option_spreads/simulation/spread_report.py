@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from rich.console import RenderableType
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from foundation.counts import counted, usd
 from foundation.terminal import Terminal
-from option_spreads.autoscaler.trades import COLUMNS, csv_of
+from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.selling import SpreadTrade
 
@@ -73,19 +74,18 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
         minute = days.minutes[trade.entry_row]
         name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
         same[name] += 1
-        row = {
-            "Timestamp_ET": f"{date} {_clock_text(minute)}",
-            "Trade_ID": name if same[name] == 1 else f"{name}-{same[name]}",
-            "Strategy": trade.spread.strategy,
-            "Strikes": trade.spread.strikes,
-            "Entry_Credit": f"{trade.credit:.4f}",
-            "Position_Size": str(trade.contracts),
-            "Exit_Time": f"{date} {_clock_text(days.minutes[trade.exit_row])}",
-            # The column holds the total of a position, not the result of a contract.
-            "P/L_$": f"{float(trade.total):.2f}",
-            "Exit_Reason": trade.exit,
-        }
-        rows.append(row)
+        closed = ClosedTrade(
+            name if same[name] == 1 else f"{name}-{same[name]}",
+            trade.spread.strategy,
+            trade.contracts,
+            Decimal(f"{float(trade.total):.2f}"),
+            f"{date} {_clock_text(days.minutes[trade.exit_row])}",
+            trade.exit,
+            entry_columns(
+                f"{date} {_clock_text(minute)}", trade.spread.strikes, Decimal(str(trade.credit))
+            ),
+        )
+        rows.append(closed.row())
     return csv_of(list(COLUMNS), rows)
 
 

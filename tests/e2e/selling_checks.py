@@ -23,7 +23,7 @@ from execution.journal.orders import AnyOrder
 from execution.option_orders import Contract, SpreadOrder
 from foundation.database import Database
 from option_spreads.autoscaler.account import AccountState
-from option_spreads.autoscaler.now import size_contracts
+from option_spreads.autoscaler.now import Sizing
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import Row, size_of, total_of
 from option_spreads.selling.rules import SpreadCosts
@@ -213,7 +213,7 @@ def allowed_contracts(
     risk: USD that one contract can lose.
     """
     accounts = (_account(after[:n], sizing) for n in range(len(before), len(after) + 1))
-    return max(size_contracts(account, risk, sizing)[1].number for account in accounts)
+    return max(Sizing.of(account, risk, sizing).count.number for account in accounts)
 
 
 def oversized(tickets: Tickets, allowed: Mapping[str, int]) -> int:

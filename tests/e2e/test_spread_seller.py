@@ -611,7 +611,7 @@ class Dying(InFront):
 
     def submit(self, order: SpreadOrder) -> SpreadFill:
         if self.turned_down:
-            self.here.desk.reject(order)
+            self.here.desk.send(order, rejected=True)
         raise Killed
 
 

@@ -36,7 +36,7 @@ NONE = Fraction(0)
 def terms(**more: Any) -> MonteCarloSettings:
     rules = {name: more.pop(name) for name in list(more) if name.isupper()}
     usual = {"runs": 400, "seed": 1, "block": 1, "trades_per_day": None}
-    return MonteCarloSettings(**{**usual, **more, "rules": AutoscalingSettings(**rules)})
+    return MonteCarloSettings(**{**usual, **more, "sizing": AutoscalingSettings(**rules)})
 
 
 def sessions(first: str, last: str) -> list[np.datetime64]:

@@ -187,7 +187,7 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
         np.array([30] * 40 + [-67] * 10) * UNIT, np.full(50, 250 * UNIT), FIFTY_CREDITS, 2.0
     )
     told = MonteCarloSettings(
-        runs=2_000, days=100, rules=AutoscalingSettings(STARTING_CAPITAL=5_000)
+        runs=2_000, days=100, sizing=AutoscalingSettings(STARTING_CAPITAL=5_000)
     )
     assert stress_chance(sample, told) == pytest.approx(1 - 0.05 ** (1 / 50))
     figures = {name: summary(runs) for name, runs in simulate_accounts(sample, told).items()}

@@ -281,7 +281,7 @@ def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
 def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
     steep = Smile(slope=0.1, wing=0.5, level=0.7)
-    run = SpreadSettings(BOTH, (1,), index=IndexModel(step=30), smile=steep)
+    run = SpreadSettings(strategies=BOTH, years=(1,), index=IndexModel(step=30), smile=steep)
     assert run.quoted == Smile(slope=0.0, wing=0.0, level=0.7)
     level = replace(run, smile=Smile(level=0.7))
     assert (
@@ -296,7 +296,7 @@ def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> No
 def test_figures_after_the_first_year_are_those_of_a_run_of_one_year(tmp_path: Path) -> None:
     """One run gives both; the files of trades and the picture are those of the longer one."""
     rules = SpreadRules(entries=(60,))
-    both = SpreadSettings(BOTH, (2, 1), index=IndexModel(step=30), rules=rules)
+    both = SpreadSettings(strategies=BOTH, years=(2, 1), index=IndexModel(step=30), rules=rules)
     one = replace(both, years=(1,))
     runs = run_strategies(both, both.days())
     summary = run_summary(both, runs)
