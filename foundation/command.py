@@ -109,10 +109,14 @@ def _refuse_values(config: str, words: Sequence[str]) -> None:
     """Refuse settings that do not fit, of one run without flags, before the work is loaded."""
     if any(word.startswith("-") or "${hydra:" in word for word in words):
         return
+    overrides = [word for word in words if is_override(word)]
+    # What words alone ask for, as `status`, may need no settings, nor the time that they take.
+    if words and not overrides:
+        return
     from foundation.compose import composed_config
     from foundation.configuration import check_values
 
-    check_values(config, composed_config(config, [word for word in words if is_override(word)]))
+    check_values(config, composed_config(config, overrides))
 
 
 def _work_by_hydra(command: Command, home: ModuleType) -> None:

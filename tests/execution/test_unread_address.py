@@ -24,7 +24,11 @@ def keys_with(address: str) -> Keys:
     [
         ("https://api.alpaca.markets", BrokerSettings(), "https://paper-api.alpaca.markets"),
         ("https://paper-api.alpaca.markets", BrokerSettings(paper=False), "https://api.alpaca"),
-        ("http://127.0.0.1:1", BrokerSettings("http://127.0.0.1:8000/"), "http://127.0.0.1:8000 "),
+        (
+            "http://127.0.0.1:1",
+            BrokerSettings(url_override="http://127.0.0.1:8000/"),
+            "http://127.0.0.1:8000 ",
+        ),
     ],
 )
 def test_an_address_of_the_environment_that_is_not_the_one_used_is_said(
@@ -42,7 +46,7 @@ def test_an_address_of_the_environment_that_is_not_the_one_used_is_said(
         ("", BrokerSettings()),
         ("https://paper-api.alpaca.markets/v2", BrokerSettings()),
         ("https://api.alpaca.markets/", BrokerSettings(paper=False)),
-        ("http://127.0.0.1:8000", BrokerSettings("http://127.0.0.1:8000/")),
+        ("http://127.0.0.1:8000", BrokerSettings(url_override="http://127.0.0.1:8000/")),
     ],
 )
 def test_without_one_and_where_it_is_the_one_used_nothing_is_said(
