@@ -31,6 +31,7 @@ from foundation.settings_page import (
     schemas_of,
     table_of,
 )
+from marketsimulator.drift import ComparisonWords
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings
@@ -49,7 +50,7 @@ CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "evaluate": (EvaluationSettings,),
     "venue": (PracticeSettings,),
     "live": (LiveSettings, BacktestSettings),
-    "drift": (LiveSettings, BacktestSettings),
+    "drift": (ComparisonWords, LiveSettings, BacktestSettings),
     "stress": (StressSettings, BacktestSettings),
     "autoscaling": (AutoscalingSettings,),
     "spreads": (SpreadSettings, AutoscalingSettings),

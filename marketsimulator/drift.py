@@ -36,9 +36,10 @@ from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
-from foundation.configuration import may_overwrite
+from foundation.configuration import may_overwrite, settings_of
 from foundation.errors import InputError
 from foundation.files import check_file
+from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
@@ -61,7 +62,23 @@ from trainingdata.instruments import Kind
 from trainingdata.sessions import started_at, stock_grid
 
 OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
-OF_DRIFT = ("journal", "each", "json", "output")
+
+
+@settings_class()
+class ComparisonWords:
+    """What is compared, and how it is told."""
+
+    journal: str | None = setting(
+        None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
+    )
+    each: bool = setting(
+        True, "decide each journaled instant anew as well, on the account as journaled"
+    )
+    json: bool = setting(False, "print JSON in the place of tables")
+    output: str | None = setting(None, "file of the same JSON; none: nowhere")
+
+
+OF_DRIFT = {field.name for field in fields(ComparisonWords)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +105,14 @@ class DriftSettings:
         InputError
             naming the key, the value and what was expected.
         """
-        if not config.journal:
+        words = settings_of(ComparisonWords, OmegaConf.masked_copy(config, sorted(OF_DRIFT)))
+        if not words.journal:
             raise InputError("journal: name the journal.sqlite of an account")
-        for name in ("each", "json"):
-            if not isinstance(config[name], bool):
-                raise InputError(f"{name}: {config[name]} is neither true nor false")
         live = LiveSettings.of(config)
-        names = {field.name for field in fields(BacktestSettings)} - set(OF_DRIFT)
+        names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
-        journal = Path(str(config.journal)).expanduser()
-        return cls(journal, config.each, live.history_days, simulation)
+        journal = Path(words.journal).expanduser()
+        return cls(journal, words.each, live.history_days, simulation)
 
 
 class _Witness:

@@ -300,7 +300,7 @@ def test_an_account_in_debt_can_be_begun_with() -> None:
     [
         ([], "journal: name the journal.sqlite of an account"),
         (["journal=x", "each=2"], "each: 2 is neither true nor false"),
-        (["journal=x", "json=yes_please"], "json: yes_please is neither true nor false"),
+        (["journal=x", "json=yes_please"], "json: 'yes_please' is neither true nor false"),
         (["journal=x", "sizing.band=7"], "sizing.band: 7"),
     ],
 )
