@@ -73,12 +73,14 @@ def start(module: str) -> None:
     command = command_of(module)
     if command.private:
         write_for_the_owner_alone()
-    with one_line_errors("nothing had begun"):
-        _answer_or_refuse(command, sys.argv[1:])
-    if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr.write(f"{module}: loading …\n")
-        sys.stderr.flush()
     with handled_signals(ENDING, _end_while_loading):
+        try:
+            _answer_or_refuse(command, sys.argv[1:])
+        except InputError as error:
+            fail(error)
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write(f"{module}: loading …\n")
+            sys.stderr.flush()
         home = importlib.import_module(_home(module))
         if command.hydra:
             _work_by_hydra(command, home)
@@ -200,10 +202,12 @@ def _work(
             folders.append(output)
         if command.log:
             log_to_file(command.log)
+        end_if_told()
         result = _run(home.run, settings) or Result()
         if output is not None and result.files:
             write_whole(result.files, output)
-    _print(result, output)
+    with one_line_errors("the work is done"):
+        _print(result, output)
     if result.code:
         sys.exit(result.code)
 
@@ -279,8 +283,11 @@ def _answer(text: str) -> NoReturn:
 
 
 def _end_while_loading(number: int, _: object) -> NoReturn:
-    sys.stderr.write("interrupted: nothing had begun\n")
-    sys.exit(128 + number)
+    # An exception would be lost in a finaliser that runs just then, or be taken by a library for a
+    # fault of its own, and the work would begin all the same. Nothing is held yet.
+    with suppress(OSError):  # nobody reads it
+        os.write(2, b"interrupted: nothing had begun\n")
+    os._exit(128 + number)
 
 
 def fail(error: Exception) -> NoReturn:
@@ -370,31 +377,27 @@ def ended_by_signals() -> Iterator[None]:
         within, at whatever it does then; after a transaction that is open.
     """
 
-    told: list[signal.Signals] = []
-
     def end(number: int, _: object) -> None:
-        told.append(signal.Signals(number))
-        interrupt_with(Ended(told[0]))
-
-    def interrupt(number: int, _: object) -> None:
-        interrupt_with(KeyboardInterrupt())
+        _told.append(signal.Signals(number))
+        interrupt_with(Ended(_told[0]))
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # While a command loads, ^C is answered otherwise (`start`).
-    with (
-        handled_signals((signal.SIGTERM, signal.SIGHUP), end),
-        handled_signals((signal.SIGINT,), interrupt),
-    ):
+    before = len(_told)
+    with handled_signals(ENDING, end):
         try:
             yield
-        except KeyboardInterrupt as error:
-            # A library may make an interruption of its own of whatever a handler raises, as Ray
-            # does where it waits.
-            if told and not isinstance(error, Ended):
-                raise Ended(told[0]) from error
+        except SystemExit:
             raise
+        except BaseException as error:
+            # A library may make an interruption, or an error, of its own of what a handler raises:
+            # Ray does where it waits, pydantic where it compiles a class.
+            if _told[before:] and not isinstance(error, Ended):
+                raise Ended(_told[before]) from error
+            raise
+        finally:
+            del _told[before:]
 
 
 @contextmanager
@@ -411,6 +414,21 @@ def handled_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_told: list[signal.Signals] = []  # signals heard by those of `ended_by_signals` that are open
+
+
+def end_if_told() -> None:
+    """End where a signal has said so and its exception was lost, as in a finaliser.
+
+    Raises
+    ------
+    Ended
+        for the first signal.
+    """
+    if _told:
+        raise Ended(_told[0])
 
 
 class Ended(KeyboardInterrupt):

@@ -22,7 +22,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.command import fail, one_line_errors
+from foundation.command import end_if_told, fail, one_line_errors
 from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
 from foundation.errors import InputError, nearest, nearest_or_all
 from foundation.hydra_seams import checked_files, checked_jobs, one_line_refusals, unchecked_help
@@ -160,6 +160,7 @@ def hydra_command(
 
     def start(config: DictConfig) -> None:
         nonlocal started
+        end_if_told()
         started = True
         own = name in OWN_FOLDERS
         allow_named(OmegaConf.to_container(config, resolve=False))
