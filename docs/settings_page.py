@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +41,7 @@ from option_spreads.simulation.desk import PracticeSettings
 from option_spreads.simulation.resampled_accounts import MonteCarloSettings
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
+NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
 
 # A configuration's settings, a key being that of the first class that has it.
 CLASSES: Mapping[str, tuple[type[Any], ...]] = {
@@ -116,7 +117,22 @@ def _section(name: str) -> str:
     else:
         parts.append(f"{about} Its keys are those of [{earliest}](#{earliest}).")
     beside = [f"- `{key}`: {said}" for key, said in _beside(name).items()]
-    return "\n\n".join([*parts, *(["\n".join(beside)] if beside else [])])
+    parts += ["\n".join(beside)] if beside else []
+    listed = {key: value for key, value in _listed(name).items() if key not in NO_SETTINGS}
+    instead = [f"`{key}={value}`" for key, value in _leaves(listed) if key not in _beside(name)]
+    parts += [f"Its file says: {', '.join(instead)}."] if instead else []
+    return "\n\n".join(parts)
+
+
+def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting with its value, under its dotted key; of a list how many entries it has."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{group}{key}.")
+        elif isinstance(value, list):
+            yield f"{group}{key}", f"[{len(value)} entries]"
+        else:
+            yield f"{group}{key}", "null" if value is None else value
 
 
 def _beside(name: str) -> dict[str, str]:
@@ -124,7 +140,7 @@ def _beside(name: str) -> dict[str, str]:
     known = {field.name for kind in CLASSES[name] for field in fields(kind)}
     text = (CONFIGS / f"{name}.yaml").read_text()
     said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    known |= {"defaults", "hydra", OVERWRITE_KEY}
+    known |= NO_SETTINGS
     own = [key for key in _listed(name) if key not in known]
     return {key: said[key] for key in own if key in said}
 

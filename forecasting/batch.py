@@ -40,7 +40,7 @@ from forecasting.forecast import Progress, silent
 from forecasting.settings import PanelSettings
 from forecasting.windows import Windows
 from foundation.command import Result
-from foundation.configuration import may_overwrite, settings_of
+from foundation.configuration import may_overwrite, refuse_among_bars, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -142,6 +142,7 @@ def output_of(settings: BatchSettings, config: DictConfig) -> None:
         return
     if settings.output is not None:
         output = Path(settings.output).expanduser()
+        refuse_among_bars(config, output if is_folder(output) else output.parent)
         check_batch_output(output, overwrite=may_overwrite(config))
     elif not settings.forecaster.keeps:
         raise InputError(
@@ -164,10 +165,13 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         place = f"kept in {settings.forecaster.cache} (python -m forecasting.batch kept=list)"
     seconds = time.monotonic() - began
     forecasts = counted(len(batch.rows), "forecast")
-    symbols = counted(len(batch.bars.symbols), "symbol")
+    forecast = np.unique(batch.table.windows.symbol[batch.rows]).tolist()
+    without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
+    none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
+    symbols = counted(len(forecast), "symbol")
     return Result(
         list(coverage_parts(batch.bars, settings.start, settings.end)),
-        [f"{forecasts} of {symbols} by {batch.table.name} in {seconds:.1f} s, {place}"],
+        [f"{forecasts} of {symbols} by {batch.table.name} in {seconds:.1f} s, {place}{none}"],
     )
 
 

@@ -169,13 +169,19 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
         if not str(config.output or "").strip():
             raise InputError("output: a folder's name is needed")
         output = Path(str(config.output)).expanduser()
-    _refuse_among_bars(config, output)
+    refuse_among_bars(config, output)
     check_output(output, mark, overwrite=may_overwrite(config))
     return output
 
 
-def _refuse_among_bars(config: DictConfig, output: Path) -> None:
-    """Refuse to write where bars are read from: files of results there are no bars."""
+def refuse_among_bars(config: DictConfig, output: Path) -> None:
+    """Refuse to write into a folder where bars are read from: files of results are no bars.
+
+    Raises
+    ------
+    InputError
+        naming it.
+    """
     places = OmegaConf.select(config, "data.dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
         if Path(str(place)).expanduser().resolve() == output.resolve():

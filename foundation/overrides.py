@@ -38,6 +38,8 @@ def has_several(value: str) -> bool:
 def refuse_repeated(words: Iterable[str]) -> None:
     """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
 
+    A group in braces gives a value to each of its keys.
+
     Raises
     ------
     InputError
@@ -53,6 +55,11 @@ def refuse_repeated(words: Iterable[str]) -> None:
             both = redacted(f"{values[key]} and {value}", {})
             raise InputError(f"{key} was given twice: {both}; leave one of them")
         values[key] = value
+    for group, value in values.items():
+        inner = [key for key in values if key.startswith(f"{group}.")]
+        if inner and value.lstrip().startswith("{"):
+            both = redacted(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
+            raise InputError(f"{group} was given twice: {both}; leave one of them")
 
 
 def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:

@@ -283,6 +283,10 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (["forecasting.batch", "output=/dev/null/x.parquet"], "/dev/null is a file"),
         (["forecasting.batch", "output=."], "output: . does not end in .parquet"),
         (
+            ["forecasting.batch", "data.dir=.", "output=NVDA.parquet", "overwrite=true"],
+            "output: . is data.dir, where bars are read; name another",
+        ),
+        (
             ["forecasting.batch", "forecaster=ewma"],
             "output: name a file; forecasts of ewma are not",
         ),

@@ -24,6 +24,13 @@ def test_a_key_that_two_words_give_a_value_is_refused(words: list[str]) -> None:
         refuse_repeated(words)
 
 
+@pytest.mark.parametrize("words", [["s.f=1", "s={f: 2}"], ["s={f: 2}", "+s.g=1"]])
+def test_a_group_in_braces_beside_a_key_of_it_is_refused(words: list[str]) -> None:
+    with pytest.raises(InputError, match=r"^s was given twice: s=\{f: 2\} and s\.. ?= ?1"):
+        refuse_repeated(words)
+    refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
+
+
 def test_words_that_take_away_flags_and_different_keys_may_stand_together() -> None:
     refuse_repeated(["~start=a", "start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
 
