@@ -119,7 +119,7 @@ def _section(name: str) -> str:
     beside = [f"- `{key}`: {said}" for key, said in _beside(name).items()]
     parts += ["\n".join(beside)] if beside else []
     listed = {key: value for key, value in _listed(name).items() if key not in NO_SETTINGS}
-    instead = [f"`{key}={value}`" for key, value in _leaves(listed) if key not in _beside(name)]
+    instead = [f"`{key}: {value}`" for key, value in _leaves(listed) if key not in _beside(name)]
     parts += [f"Its file says: {', '.join(instead)}."] if instead else []
     return "\n\n".join(parts)
 
