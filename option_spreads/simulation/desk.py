@@ -81,6 +81,7 @@ class OptionDesk:
         """
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
+        self._working = set[str]()
         self.positions = Counter[Contract]()
         self.reserved = Decimal(0)
         self.market = market
@@ -149,6 +150,7 @@ class OptionDesk:
         name = order.client_order_id
         ticket = SpreadTicket(order, self.now())
         self.tickets[name] = ticket
+        self._working.add(name)
         if rejected:
             self._end(ticket, "rejected")
             return self.tickets[name]
@@ -170,10 +172,9 @@ class OptionDesk:
         """
         now = self.now()
         settled = []
-        # Orders of several legs are good for the day they came on.
-        for _, ticket in sorted(self.tickets.items()):
-            if ticket.status != "new":
-                continue
+        # Orders of several legs are good for the day they came on. They go by name: a set has no
+        # order of its own, and a run has to repeat itself.
+        for ticket in [self.tickets[name] for name in sorted(self._working)]:
             session = session_of(ticket.submitted_at.astype("datetime64[D]"))
             if session is None or now >= session.closes:
                 self._end(ticket, "expired")
@@ -211,7 +212,9 @@ class OptionDesk:
     def _end(self, ticket: SpreadTicket, status: Status) -> SpreadTicket:
         """Keep an order as it has ended now."""
         ended = replace(ticket, status=status, closed_at=self.now())
-        self.tickets[ticket.order.client_order_id] = ended
+        name = ticket.order.client_order_id
+        self.tickets[name] = ended
+        self._working.discard(name)
         return ended
 
     def _book_cash(self, cash: Decimal) -> None:
