@@ -116,10 +116,11 @@ def _section(name: str) -> str:
         parts += [f"{mark}{about}{_bases_text(bases)}", table_of(first)]
     else:
         parts.append(f"{about} Its keys are those of [{earliest}](#{earliest}).")
-    beside = [f"- `{key}`: {said}" for key, said in _beside(name).items()]
-    parts += ["\n".join(beside)] if beside else []
-    listed = {key: value for key, value in _listed(name).items() if key not in NO_SETTINGS}
-    instead = [f"`{key}: {value}`" for key, value in _leaves(listed) if key not in _beside(name)]
+    beside = _beside(name)
+    parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
+    without = NO_SETTINGS | beside.keys()
+    listed = {key: value for key, value in _listed(name).items() if key not in without}
+    instead = [f"`{key}: {value}`" for key, value in _leaves(listed)]
     parts += [f"Its file says: {', '.join(instead)}."] if instead else []
     return "\n\n".join(parts)
 

@@ -165,7 +165,7 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         place = f"kept in {settings.forecaster.cache} (python -m forecasting.batch kept=list)"
     seconds = time.monotonic() - began
     forecasts = counted(len(batch.rows), "forecast")
-    forecast = np.unique(batch.table.windows.symbol[batch.rows]).tolist()
+    forecast = set(batch.table.windows.symbol[batch.rows].tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
     symbols = counted(len(forecast), "symbol")

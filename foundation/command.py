@@ -388,9 +388,7 @@ def ended_by_signals() -> Iterator[None]:
     with handled_signals(ENDING, end):
         try:
             yield
-        except SystemExit:
-            raise
-        except BaseException as error:
+        except (Exception, KeyboardInterrupt) as error:
             # A library may make an interruption, or an error, of its own of what a handler raises:
             # Ray does where it waits, pydantic where it compiles a class.
             if _told[before:] and not isinstance(error, Ended):
