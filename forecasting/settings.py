@@ -58,7 +58,7 @@ class ForecasterSettings:
     )
     batch_size: int | None = setting(
         None,
-        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 4,096 by the model, the "
+        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by the model, the "
         "context and the free memory",
     )
     device: Device = setting(

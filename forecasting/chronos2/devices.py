@@ -22,10 +22,10 @@ from foundation.errors import InputError
 log = logging.getLogger(__name__)
 
 ON_CPU = 64  # windows a pass on a CPU: more fall out of its caches
-# On CUDA. A file of 16,384 forecasts is then at least four passes, of which one is copied back
-# while the next is computed; fewer windows than the least leave a GPU idle.
+# On CUDA. Fewer windows than the least leave a GPU idle; the shipped checkpoint's passes of a
+# quarter of the most are computed before the next is launched.
 LEAST = 64
-MOST = 4096
+MOST = 16_384
 SHARE = 1 / 4  # of the free memory, for what a pass holds at once
 
 

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 Way = Literal["compiled", "eager", "library"]
 
-FEW = (64, 512)  # windows a pass for calls that ask for no more
+FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
 
 
 @dataclass(eq=False, slots=True)

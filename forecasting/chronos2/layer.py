@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-BLOCKS = 65_535  # of a CUDA grid's second and third dimension
+from forecasting.chronos2.attention import (
+    attended,
+    attended_in_one_program,
+    fits_one_program,
+    rotated,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +105,13 @@ class Linear(nn.Module):
                 x, self.weight, self.bias, "relu" if relu else "none", [], ""
             )
             return y
+        if relu:
+            # The product's kernel cuts off what is negative before it writes.
+            assert self.bias is not None
+            y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T)
+            return y.view(*x.shape[:-1], -1)
         y = functional.linear(x, self.weight, self.bias)
-        if residual is not None:
-            return y + residual
-        return functional.relu(y) if relu else y
+        return y if residual is None else y + residual
 
 
 class Layer(nn.Module):
@@ -124,11 +132,16 @@ class Layer(nn.Module):
         def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
             return Linear(weight if gain is None else weight * gain, None, form)
 
-        # The library rotates the first half of a head's width against the second. Rows of queries
-        # and keys are put side by side instead, because neighbours rotate as one complex number;
-        # their products stay the same.
-        rows = torch.arange(self.heads * self.width)
-        pairs = rows.view(self.heads, 2, self.width // 2).mT.reshape(-1)
+        def activated(weight: Tensor, gain: Tensor) -> Linear:
+            bias = None if form.packed else torch.zeros(len(weight))
+            return Linear(weight * gain, bias, form)
+
+        # The library rotates the first half of a head's width against the second. On a CPU rows of
+        # queries and keys are put side by side instead, because neighbours rotate as one complex
+        # number; their products stay the same.
+        pairs = torch.arange(self.heads * self.width)
+        if form.packed:
+            pairs = pairs.view(self.heads, 2, self.width // 2).mT.reshape(-1)
         # Matrices are folded in float64 and rounded once.
         gain = time.layer_norm.weight.double()
         query = attention.q.weight.double()
@@ -147,7 +160,7 @@ class Layer(nn.Module):
         self.alone = linear(attention.o.weight.double() @ value, gain)
         self.group_qkv = linear(torch.cat([query, key, value]), gain)
         self.group_out = linear(attention.o.weight)
-        self.wide = linear(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
+        self.wide = activated(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
         self.narrow = linear(forward.mlp.wo.weight)
 
     def forward(
@@ -176,20 +189,16 @@ class Layer(nn.Module):
         split = (self.heads, self.width)
         x = normed(h, epsilon)
         if first:
-            kv = self.key_value(x).view(batch, tokens, 2, *split)
-            q = self.query(x[:, first:]).view(batch, tokens - first, *split)
-            k = kv[:, :, 0]
-            v = kv[:, :, 1]
-            q = rotated(q, turn[first:, None])
-            k = rotated(k, turn[:, None])
+            q = self.query(x[:, first:].contiguous()).view(batch, tokens - first, *split)
+            k, v = self.key_value(x).view(batch, tokens, 2, *split).unbind(2)
         else:
-            qkv = self.qkv(x).view(batch, tokens, 3, *split)
-            qk = rotated(qkv[:, :, :2], turn[:, None, None])
-            q = qk[:, :, 0]
-            k = qk[:, :, 1]
-            v = qkv[:, :, 2]
-        mask = None if masks is None else masks.time[:, None, None]
-        h = self.out(attended(q, k, v, mask), residual=h[:, first:])
+            q, k, v = self.qkv(x).view(batch, tokens, 3, *split).unbind(2)
+        if fits_one_program(q, k, masked=masks is not None):
+            mixed = attended_in_one_program(q, k, v, turn)
+        else:
+            mask = None if masks is None else masks.time[:, None, None]
+            mixed = attended(rotated(q, turn[first:]), rotated(k, turn), v, mask)
+        h = self.out(mixed, residual=h[:, first:])
         h = self._within_groups(
             h, group, None if masks is None else masks.group[:, first:], epsilon
         )
@@ -223,36 +232,3 @@ def normed(h: Tensor, epsilon: float) -> Tensor:
     mean_square = length.square() / h.shape[-1]
     scaled: Tensor = h * (mean_square + epsilon).rsqrt()
     return scaled.to(h.dtype)
-
-
-def rotated(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotary positions [T, …, width/2] on neighbouring pairs of x [B, T, …, heads, width]."""
-    pairs = x.view(*x.shape[:-1], -1, 2)
-    if turn.is_complex():
-        return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
-    cosine, sine = turn.unbind(-1)
-    first, second = pairs.unbind(-1)
-    turned = [first * cosine - second * sine, second * cosine + first * sine]
-    return torch.stack(turned, dim=-1).flatten(-2)
-
-
-def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k + mask) v of [B, T, heads, width], heads side by side: [B, T, heads * width]."""
-    # Every series and head is a block of a CUDA kernel's grid, which has room for so many: groups
-    # attend token by token, and soon have more.
-    most = max(BLOCKS // q.shape[2], 1)
-    if len(q) <= most:
-        return _attended_at_once(q, k, v, mask)
-    answers = []
-    for first in range(0, len(q), most):
-        part = slice(first, first + most)
-        closed = None if mask is None else mask[part]
-        answers.append(_attended_at_once(q[part], k[part], v[part], closed))
-    return torch.cat(answers)
-
-
-def _attended_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    # Chronos-2 scales by one, not by the root of the width.
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-    return mixed.transpose(1, 2).flatten(-2)

@@ -166,15 +166,12 @@ class Network(nn.Module):
         return self.embed_out(hidden, residual=skip)
 
     def _turn(self, h: Tensor) -> Tensor:
-        """Rotation of each token: complex [T, width/2], or (cosine, sine) [T, width/2, 2].
-
-        It is complex where oneDNN multiplies.
-        """
+        """Rotation of each token as `rotated` reads it: complex where oneDNN multiplies."""
         # One complex product is the quickest on a CPU, but compilers generate no code for it.
         angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.frequency
         if self.packed:
             return torch.polar(torch.ones_like(angle), angle)
-        return torch.stack([angle.cos(), angle.sin()], dim=-1).to(self.dtype)
+        return torch.stack([angle.cos(), angle.sin()], dim=1).to(self.dtype)
 
 
 def _tail(model: Chronos2Model, future_patches: int) -> Tensor:

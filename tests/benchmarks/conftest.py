@@ -19,14 +19,14 @@ HEAD = """# Forecasts on a GPU
 
 {device}, {cores} CPU cores, {machine}; Python {python}, torch {torch} (CUDA {cuda}),
 chronos-forecasting {chronos}; commit {commit}, {date}. Medians of three runs after one warm-up of
-the same work; the first call, compilation included, has a column of its own. The pipeline is
+the same work. The pipeline is
 `Chronos2Pipeline` in fp32 at the best of its batch sizes, in the same process. The roofline is what
 the device multiplies at most in that dtype, by its data sheet; memory is the most that torch held
 of the device. Errors: differences from the same windows' answers by {reference}, in a window's
 deviation.
 
-| what | first, s | windows/s | pipeline (batch) | ratio | roofline | GiB | largest | mean | asked |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| what | windows/s | pipeline (batch) | ratio | roofline | GiB | largest | mean | asked |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 

@@ -1,20 +1,23 @@
 """Forecasts a second beside the library's pipeline in the same run, an error figure beside each.
 
-    python -m tests.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT
+    python -m tests.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT TURN
 
 WHAT is `many` windows, compiled where that pays; or `few`, as a live decision asks for them. The
 last line of the output is a row of the table, in JSON. A process of its own holds one model in one
-dtype: what it takes of memory, and how long, is its own.
+dtype: what it takes of memory is its own. Several at once get ready beside each other, and measure
+in turn when all are ready; TURN is a file that they share for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +33,20 @@ from tests.benchmarks import gates
 
 LENGTH = 100  # bars a window
 
+Alone = Callable[[], AbstractContextManager[None]]  # to measure within
+
 
 @dataclass(frozen=True)
 class Row:
     """What was measured.
 
-    windows: that were forecast. first: seconds of the first call, compilation included.
-    ours, pipeline: windows a second. batch: of the pipeline at its best. share: % of what the
-    device multiplies at most; none where that is not known. memory: GiB of the device at most.
-    largest, mean: error in a window's deviation.
+    windows: that were forecast. ours, pipeline: windows a second. batch: of the pipeline at its
+    best. share: % of what the device multiplies at most; none where that is not known. memory: GiB
+    of the device at most. largest, mean: error in a window's deviation.
     """
 
     what: str
     windows: int
-    first: float
     ours: float
     pipeline: float
     batch: int
@@ -52,6 +55,26 @@ class Row:
     largest: float
     mean: float
     note: str = ""
+
+
+@contextmanager
+def taking_turns(path: Path) -> Iterator[Alone]:
+    """Measuring in turn with the other processes that share this file, none of which is then still
+    getting ready: it is locked in common by who gets ready, and alone by who measures.
+    """
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+        @contextmanager
+        def alone() -> Iterator[None]:
+            fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+        yield alone
 
 
 def walks(symbols: int, each: int, length: int = LENGTH) -> Windows:
@@ -79,7 +102,13 @@ def seconds(work: Callable[[], object], runs: int = 3) -> float:
 
 
 def beside_the_pipeline(
-    model: str, dtype: str, count: int, sizes: tuple[int, ...], peers: int, checked: int, **how: Any
+    model: str,
+    dtype: str,
+    count: int,
+    sizes: tuple[int, ...],
+    peers: int,
+    checked: int,
+    alone: Alone,
 ) -> Row:
     """Ours and the pipeline's at its best batch size.
 
@@ -88,7 +117,7 @@ def beside_the_pipeline(
     from chronos import Chronos2Pipeline
 
     gpu = torch.cuda.is_available()
-    profile = Profile(model=model, dtype=dtype, **how)  # type: ignore[arg-type]
+    profile = Profile(model=model, dtype=dtype)  # type: ignore[arg-type]
     forecaster = Chronos2Forecaster(profile)
     windows = walks(min(count, 500), -(-count // min(count, 500)))
     rows = np.arange(count)
@@ -97,11 +126,7 @@ def beside_the_pipeline(
     def ours() -> np.ndarray:
         return forecaster.answer(windows, rows, profile, by=engine)
 
-    began = time.perf_counter()
     ours()
-    first = time.perf_counter() - began
-    taken = seconds(ours)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
     pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
     shared = rows[:: -(-count // peers)]
     contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(shared)]
@@ -111,7 +136,12 @@ def beside_the_pipeline(
             lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size), runs=1
         )
 
-    best, size = min((peer(size), size) for size in sizes)
+    with alone():
+        if gpu:
+            torch.cuda.reset_peak_memory_stats()
+        taken = seconds(ours)
+        memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
+        best, size = min((peer(size), size) for size in sizes)
     check = rows[:: -(-count // checked)]
     exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
     answers = forecaster.answer(windows, check, profile, by=engine)
@@ -125,7 +155,6 @@ def beside_the_pipeline(
     return Row(
         what=f"{name}, {dtype}",
         windows=count,
-        first=first,
         ours=count / taken,
         pipeline=len(shared) / best,
         batch=size,
@@ -152,9 +181,9 @@ def by(pipeline: Any, windows: Windows, rows: np.ndarray) -> np.ndarray:
     return np.sort(np.stack([q[0].cpu().numpy() for q in raw]), axis=-1)
 
 
-def few(model: str, dtype: str, count: int) -> Row:
+def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
     """A live decision: milliseconds a call, and what they would be without a CUDA graph."""
-    row = beside_the_pipeline(model, dtype, count, (count,), count, count)
+    row = beside_the_pipeline(model, dtype, count, (count,), count, count, alone)
     note = f"{1e3 * count / row.ours:.2f} ms a call"
     if torch.cuda.is_available():
         from forecasting.chronos2 import compilation
@@ -162,20 +191,23 @@ def few(model: str, dtype: str, count: int) -> Row:
         compilation.GRAPHED = 0
         forecaster = Chronos2Forecaster(Profile(model=model), batch_size=513)  # a new engine
         windows = walks(count, 1)
-        plain = seconds(lambda: forecaster.answer(windows, np.arange(count), forecaster.profile))
+        with alone():
+            plain = seconds(
+                lambda: forecaster.answer(windows, np.arange(count), forecaster.profile)
+            )
         note += f", {1e3 * plain:.2f} without a graph"
-    return Row(**{**asdict(row), "note": note})
+    return replace(row, note=note)
 
 
 def main() -> None:
     """Print a row."""
-    what, model, dtype, count = sys.argv[1:]
-    gpu = torch.cuda.is_available()
-    if what == "few":
-        row = few(model, dtype, int(count))
-    else:
-        sizes = (512, 2048) if gpu else (16, 64)
-        row = beside_the_pipeline(model, dtype, int(count), sizes, 8192, 200)
+    what, model, dtype, count, path = sys.argv[1:]
+    with taking_turns(Path(path)) as alone:
+        if what == "few":
+            row = few(model, dtype, int(count), alone)
+        else:
+            sizes = (512, 2048) if torch.cuda.is_available() else (16, 64)
+            row = beside_the_pipeline(model, dtype, int(count), sizes, 8192, 200, alone)
     sys.stdout.write(f"{json.dumps(asdict(row))}\n")
 
 

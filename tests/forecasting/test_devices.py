@@ -132,7 +132,7 @@ def test_tf32_has_an_address_of_its_own_that_says_how_it_is_computed(two_gpus: N
         for dtype in ("fp32", "tf32", "bf16")
     }
     assert "computed" not in said["fp32"]
-    assert said["tf32"]["computed"] == "cuda, compiled by layer, 4096 windows a pass"
+    assert said["tf32"]["computed"] == "cuda, compiled by layer, 16384 windows a pass"
     assert said["tf32"]["dtype"] == "tf32"
     assert said["tf32"] != said["bf16"]
 
@@ -168,6 +168,7 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
     assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), 70 * GIB) == 512
     shipped = checkpoint(str(SHIPPED))
     assert fitting_batch_size(bytes_a_window(shipped, 100, "fp32"), 4 * GIB) == 4096
+    assert fitting_batch_size(bytes_a_window(shipped, 100, "fp32"), 80 * GIB) == 16_384, "the most"
     assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
 
 
@@ -176,11 +177,11 @@ def test_a_configured_batch_size_wins_and_memory_is_asked_once(
 ) -> None:
     model = checkpoint(str(SHIPPED))
     profile = Profile(device="cuda", dtype="bf16")
-    assert default_batch_size(model, "cuda", 100, "bf16") == 4096
+    assert default_batch_size(model, "cuda", 100, "bf16") == 16_384
     assert default_batch_size(model, "cpu", 100, "bf16") == 64
     # What this process has taken since does not change what its answers are kept by.
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (GIB // 64, 80 * GIB))
-    assert planned_computation(model, profile, None).endswith(" 4096 windows a pass")
+    assert planned_computation(model, profile, None).endswith(" 16384 windows a pass")
     assert planned_computation(model, profile, 777).endswith(" 777 windows a pass")
     devices.free_memory.cache_clear()
     assert planned_computation(model, profile, None).endswith(" 64 windows a pass")
@@ -224,6 +225,8 @@ def test_few_windows_take_a_small_pass() -> None:
     assert sizes_of(65, 4096) == [512]
     assert sizes_of(512, 4096) == [512]
     assert sizes_of(513, 4096) == [4096]
+    assert sizes_of(513, 16_384) == [4096]
+    assert sizes_of(5000, 16_384) == [16_384]
     assert sizes_of(5000, 4096) == [4096, 4096]
     assert sizes_of(4, 16) == [16], "never more than is configured"
     assert sizes_of(30, 16) == [16, 16]

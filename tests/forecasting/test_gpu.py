@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from forecasting.chronos2 import engine as engines
+from forecasting.chronos2.attention import attended, attended_in_one_program, rotated
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import GRAPHED, Graphed
 from forecasting.chronos2.devices import bytes_a_window
@@ -209,6 +210,27 @@ def test_memory_that_really_runs_out_halves_the_batch(caplog: pytest.LogCaptureF
     assert forecaster.engine(profile).batch_size < 2**18
     assert all("ran out with" in line for line in warned(caplog))
     assert differences(ours, expected, windows).max() < ROUNDING
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("tokens", "asked", "width"), [(10, 10, 64), (10, 2, 64), (17, 3, 32)])
+def test_one_program_attends_as_the_library_does(
+    dtype: torch.dtype, tokens: int, asked: int, width: int
+) -> None:
+    """Beside the library's kernel in float64, of the same numbers."""
+    torch.manual_seed(0)
+    qkv = torch.randn(300, tokens, 3, 4, width, device="cuda").mul(0.3).to(dtype)
+    q, k, v = qkv.unbind(2)
+    q = q[:, tokens - asked :]
+    angle = torch.arange(tokens, device="cuda")[:, None] * torch.rand(width // 2, device="cuda")
+    turn = torch.stack([angle.cos(), angle.sin()], dim=1).to(dtype)
+    ours = attended_in_one_program(q, k, v, turn)
+    exact = turn.double()
+    turned = rotated(q.double(), exact[tokens - asked :]), rotated(k.double(), exact)
+    theirs = attended(*turned, v.double(), None)
+    apart = (ours.double() - theirs).abs().max() / theirs.abs().max()
+    assert apart < {torch.float32: 2e-6, torch.bfloat16: 2e-2}[dtype]
 
 
 @needs_cuda
