@@ -69,7 +69,7 @@ class ForecasterSettings:
     )
     compile: Compile = setting(
         "auto",
-        "auto compiles for jobs of 100,000 windows and more on CUDA, and in tf32 and bf16 "
+        "auto compiles for jobs of 1,000,000 windows and more on CUDA, and in tf32 and bf16 "
         "there for all, and goes on without where that fails; true fails then",
     )
     group: Group = setting("none", "which symbols of an instant are forecast together")

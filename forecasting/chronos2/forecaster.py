@@ -72,8 +72,8 @@ class Chronos2Forecaster:
     """Forecasts with a Chronos-2 checkpoint.
 
     profile: model, context length, pre-augmentation, device, dtype, compilation.
-    batch_size: windows a forward pass takes at most; none is 64 on a CPU, and 64 … 16384 on CUDA, by
-        model, context and free memory.
+    batch_size: windows a forward pass takes at most; none is 64 on a CPU, and 64 … 16,384 on CUDA,
+        by model, context and free memory.
     group: `none`, or `instant`: all symbols with a bar at one instant attend to each other, and a
         forecast depends on who they are.
     symbols: what differs for single symbols.

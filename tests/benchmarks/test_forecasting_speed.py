@@ -67,7 +67,7 @@ def said(row: dict[str, Any], what: str, dtype: str) -> list[str]:
     ratio = row["ours"] / row["pipeline"]
     share = row["share"]
     asked = [row["note"]]
-    if GPU:
+    if GPU and row["windows"] > 1000:
         gate = gates.SERIES.get((what, dtype))
         asked += [gate.said(row["ours"] / 1000)] if gate else []
         asked.append(gates.RATIO.said(ratio))
