@@ -77,7 +77,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
         # An account to which the venue lends no shares holds stocks long only, like coins.
-        terms.long_only | (not account.shorting),
+        terms.long_only if account.shorting else np.ones(size, dtype=np.bool_),
     )
     return Problem(
         returns_of(belief, terms.sharpe, terms.forecast, size),

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Mask
-from foundation.compiled import compiled
+from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
 from sizing.binding import binding_limits
 from sizing.kelly import SizingProblem, SolverFailed, failure_text, unconstrained_kelly
@@ -166,7 +166,7 @@ def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
     raise SolverFailed(failure_text(status, len(mu[0])), failed)
 
 
-@compiled
+@inlined
 def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
     """Solve the plan of a problem, the first block under every limit; fraction: of full Kelly.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from foundation.arrays import Array, Mask
-from foundation.compiled import compiled, inlined
+from foundation.compiled import inlined
 from foundation.settings import setting, settings_class
 from sizing.increments import whole_steps
 from sizing.problem import BookLimits, Holdings, Problem
@@ -90,7 +90,7 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
     return max(1.0 - (load - 1.0) / part_loose, 0.0)
 
 
-@compiled
+@inlined
 def bounds_of(limits: BookLimits, account: Holdings) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
@@ -110,7 +110,7 @@ def bounds_of(limits: BookLimits, account: Holdings) -> tuple[Array, Array]:
     return lower, upper
 
 
-@compiled
+@inlined
 def ceilings_of(problem: Problem) -> tuple[Array, Array]:
     """Coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
     limits = problem.limits
