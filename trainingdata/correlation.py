@@ -334,7 +334,7 @@ def _summed_in_common(values: Array, present: Mask) -> Array:
     sums = values.sum(axis=0)[:, None]
     lacking = ~present.all(axis=0)
     if lacking.any():
-        sums = np.repeat(sums, len(lacking), axis=1)
+        sums = np.repeat(sums, len(sums), axis=1)
         sums[:, lacking] = values.T @ present[:, lacking].astype(float)
     return np.asarray(sums)
 
