@@ -9,12 +9,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, MEDIAN, ForecastTable, room
+from forecasting.forecast import (
+    CHUNK,
+    HORIZON,
+    LEVELS,
+    MEDIAN,
+    ChosenQuantiles,
+    ForecastTable,
+    room,
+)
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
 Volatility = Literal["original", "normal", "quantile"]
+Quantiles = Array32 | ChosenQuantiles  # [n, H, Q], of which one step of each is read at a time
 
 _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
@@ -22,7 +31,7 @@ _Q90 = LEVELS.index(0.9)
 NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
-def expected_between(values: Array32, price: Array, begin: Array, finish: Array) -> Array:
+def expected_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
     """Median return [n] of forecasts between two of the symbol's own bars after their issue.
 
     It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
@@ -40,7 +49,7 @@ def expected_between(values: Array32, price: Array, begin: Array, finish: Array)
 
 
 def variance_until(
-    values: Array32, price: Array, place: Array, rule: Volatility, beyond: Array
+    values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
 ) -> Array:
     """Variance [n] from a forecast's issue to `place` own bars later [n].
 
@@ -111,13 +120,13 @@ class LogMoments:
         return cls(table.name, table.windows, median, log_variance, table.source)
 
 
-def _median(values: Array32, price: Array, place: Array) -> Array:
+def _median(values: Quantiles, price: Array, place: Array) -> Array:
     """Median return [n] from each forecast's issue to `place` own bars later [n]."""
     return _along(values, price, place, lambda quantiles, close: quantiles[:, MEDIAN] / close - 1)
 
 
 def _along(
-    values: Array32, price: Array, place: Array, read: Callable[[Array32, Array], Array]
+    values: Quantiles, price: Array, place: Array, read: Callable[[Array32, Array], Array]
 ) -> Array:
     """What `read` makes of each step's quantiles, at `place` own bars [n].
 
