@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.compiled import compiled
+from sizing.problem import Returns
 from trainingdata.sessions import Holding
 
 
@@ -67,10 +68,43 @@ class Belief:
     premium: Array
     correlation: Array
 
+    def row(self, nightly_rate: float) -> BeliefRow:
+        """What a decision takes of it; nightly_rate: of one USD borrowed for a night."""
+        return BeliefRow(
+            self.mu,
+            self.sigma,
+            self.premium,
+            self.signal,
+            self.years,
+            self.correlation,
+            self.deciding,
+            np.asarray(nightly_rate * self.nights, dtype=np.float64),
+            self.overnight,
+            self.cuts,
+        )
+
     @property
     def until(self) -> np.datetime64:
         """When the first block ends."""
         return np.datetime64(self.ends[0])
+
+
+class BeliefRow(NamedTuple):
+    """What a decision takes of a belief; the fields are those of `Belief`.
+
+    toll: [K] price of one USD borrowed in each block, USD.
+    """
+
+    mu: Array
+    sigma: Array
+    premium: Array
+    signal: Array
+    years: Array
+    correlation: Array
+    deciding: Mask
+    toll: Array
+    overnight: bool
+    cuts: bool
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -180,44 +214,38 @@ def years_and_correlations(
 
 
 @compiled
-def block_moments(
-    mu: Array,
-    sigma: Array,
-    premium: Array,
-    years: Array,
-    correlation: Array,
-    deciding: Mask,
-    forecast: bool,
-    size: int,
-) -> tuple[Array, Array, Mask]:
-    """Expected return [K, size], covariance [K, size, size], and who has a forecast [size].
+def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> Returns:
+    """What a strategy expects over the blocks.
 
     The return is 0 for what does not decide, the covariance 0 without a forecast.
 
     Parameters
     ----------
-    mu, sigma: [K, S] of the forecast, NaN without one.
-    premium: [S] a year, beside the forecast.
-    years: [K, S] each symbol's own open time.
-    correlation: [K, S, S] over each block.
-    deciding: [S] who decides.
-    forecast: whether the forecast counts.
+    belief: of S symbols.
+    sharpe: [S] the stated Sharpe ratio that the strategy goes by.
+    forecast: whether it goes by the forecast.
     size: S, and what is held beside the panel.
     """
+    sigma = belief.sigma
     blocks, symbols = sigma.shape
-    expected = np.zeros((blocks, size))
+    mu = np.zeros((blocks, size))
+    premium = np.zeros((blocks, size))
     covariance = np.zeros((blocks, size, size))
-    forecast_known = np.zeros(size, dtype=np.bool_)
+    universe = np.zeros(size, dtype=np.bool_)
+    years = np.zeros(size)
     for k in range(blocks):
         for s in range(symbols):
-            forecast_known[s] = np.isfinite(sigma[0, s])
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
             # counts all the same: it is held beside what is chosen.
-            if deciding[s]:
-                expected[k, s] = (mu[k, s] if forecast else 0.0) + premium[s] * years[k, s]
+            if belief.deciding[s]:
+                premium[k, s] = belief.premium[s] * sharpe[s] * belief.years[k, s]
+                mu[k, s] = (belief.mu[k, s] if forecast else 0.0) + premium[k, s]
             for r in range(symbols):
                 product = sigma[k, s] * sigma[k, r]
                 covariance[k, s, r] = (
-                    correlation[k, s, r] * product if np.isfinite(product) else 0.0
+                    belief.correlation[k, s, r] * product if np.isfinite(product) else 0.0
                 )
-    return expected, covariance, forecast_known
+    for s in range(symbols):
+        universe[s] = np.isfinite(sigma[0, s])
+        years[s] = belief.years[0, s]
+    return Returns(mu, premium, covariance, universe, years)

@@ -3,82 +3,84 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
 
 from execution.beliefs import Belief
-from execution.decision import Basis, Choice, ClassRule, OrderReason
+from execution.decision import NO_BASIS, Basis, Choice, ClassRule, OrderReason
 from execution.orders import Account, OrderTerms
+from execution.problem import Settled
 from execution.rebalancing import Target
 from foundation.arrays import Array
 from sizing.allocation import Allocation, Strategy
-from sizing.quantity import target_quantity
-from sizing.situation import Situation
+from sizing.problem import Problem
 from sizing.spans import SpannedAllocation
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Kind
 
 _NOTHING = Decimal(0)
+_NAN = float("nan")
 
 
-def sized_choices(
+def choices_of(
     bars: Bars,
     account: Account,
     belief: Belief,
-    situation: Situation,
-    allocation: Allocation,
+    problem: Problem,
+    after: Settled,
+    allocation: Allocation | None,
     basis: Sequence[Basis],
 ) -> tuple[Choice, ...]:
-    """What an allocation means for each symbol that decides. basis: of the panel's symbols."""
+    """What was decided for each symbol that decides or that the night cuts.
+
+    problem, after: of the panel's symbols, then of what stands beside them.
+    allocation: what the strategy answered; none where nothing was sized.
+    basis: of the panel's symbols; empty without an allocation.
+    """
+    exposure = account.exposure
+    deciding = belief.deciding.tolist()
     mu = belief.mu[0].tolist()
     sigma = belief.sigma[0].tolist()
-    cost = situation.cost.tolist()
-    kelly = allocation.unlimited.tolist()
-    target = allocation.target.tolist()
-    weight = situation.held.tolist()
-    binding = allocation.binding
-    exposure = account.exposure
-    equity = situation.equity
+    held = problem.account.held.tolist()
+    cost = problem.costs.change[0].tolist()
+    target = after.target.tolist()
+    steps = after.steps.tolist()
+    cut = after.cut.tolist()
     choices = []
-    for s in belief.deciding.nonzero()[0].tolist():
+    for s in np.flatnonzero(belief.deciding | after.cut[: len(deciding)]).tolist():
         item = bars.instruments[s]
-        symbol = item.symbol
-        held = exposure.get(symbol, _NOTHING)
-        price = account.prices[symbol]
-        quantity = target_quantity(target[s], weight[s], held, equity, price, item.increment)
-        weights = kelly[s], weight[s], target[s]
-        reasons = binding[s], cost[s], basis[s]
-        choices.append(Choice(symbol, mu[s], sigma[s], *weights, quantity - held, price, *reasons))
-    return tuple(choices)
-
-
-def unsized_choices(account: Account, belief: Belief) -> tuple[Choice, ...]:
-    """No new risk: what decides stays as it is; it is closed where there is no equity."""
-    # No number is made up: without a sized weight what is held stays. An account without equity has
-    # nothing to carry it with.
-    exposure = account.exposure
-    equity = account.equity
-    nan = float("nan")
-    choices = []
-    for s in belief.deciding.nonzero()[0].tolist():
-        symbol = belief.symbols[s]
-        price = account.prices[symbol]
-        held = exposure.get(symbol, _NOTHING)
-        weight = float(held) * price / equity if equity > 0 else nan
+        before = exposure.get(item.symbol, _NOTHING)
+        kept = before if math.isnan(steps[s]) else int(steps[s]) * item.increment
+        kelly = _NAN
+        binding: Mapping[str, float]
+        rests_on = NO_BASIS
+        if allocation is not None and deciding[s]:
+            kelly = float(allocation.unlimited[s])
+            binding = allocation.binding[s]
+            if target[s] != allocation.target[s]:
+                binding = {**binding, "unborrowed_cash": _NAN}
+            rests_on = basis[s]
+        else:
+            binding = {"failed": _NAN} if deciding[s] else {}
+            if cut[s]:
+                binding = {**binding, "overnight": _NAN}
+            else:
+                cost[s] = _NAN
         choice = Choice(
-            symbol=symbol,
-            mu=float(belief.mu[0, s]),
-            sigma=float(belief.sigma[0, s]),
-            kelly=nan,
-            held=weight,
-            target=weight if equity > 0 else 0.0,
-            qty=_NOTHING if equity > 0 else -held,
-            price=price,
-            binding={"failed": nan},
-            cost=nan,
+            symbol=item.symbol,
+            mu=mu[s],
+            sigma=sigma[s],
+            kelly=kelly,
+            held=held[s],
+            target=target[s],
+            qty=kept - before,
+            price=account.prices[item.symbol],
+            binding=binding,
+            cost=cost[s],
+            basis=rests_on,
         )
         choices.append(choice)
     return tuple(choices)

@@ -11,32 +11,31 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable, Blocks
-from execution.choices import basis_of, class_rules, sized_choices, targets_of, unsized_choices
-from execution.decision import Choice, ClassRule, Decision
+from execution.book_state import BookState, book_state
+from execution.choices import basis_of, choices_of, class_rules, targets_of
+from execution.decision import Basis, ClassRule, Decision
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import belief_of_symbol, belief_table
-from execution.overnight import cut_for_the_night
+from execution.problem import Terms, problem_of, settled
 from execution.rebalancing import rebalance
-from execution.situation import situation_of
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.plugin import is_own
 from foundation.settings import setting, settings_class
-from sizing.allocation import Strategy, affordable
+from sizing.allocation import Allocation, Strategy
 from sizing.kelly import Drawdown, SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.quantity import Fallback
-from sizing.situation import NoEquity, Situation
+from sizing.situation import Situation, check_priced, no_equity
 from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
-from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
 
 
@@ -147,18 +146,18 @@ class SizingSettings:
 class SizingAnswer(NamedTuple):
     """What sizing answers at an instant.
 
-    choices: of every symbol that decides; empty where nothing could be sized.
-    rule: which rule sized which symbols, by asset class; empty where none did.
+    situation: that was answered, or to which there was no answer.
+    allocation: of the strategy; none where nothing could be sized.
+    strategy: that answered, or did not.
     failure: why the strategy did not answer; empty where it did.
     unsolved: the problem that was not solved, if one was not.
-    legacy: whether the legacy rule answered.
     """
 
-    choices: tuple[Choice, ...] = ()
-    rule: tuple[ClassRule, ...] = ()
+    situation: Situation
+    allocation: Allocation | None
+    strategy: Strategy
     failure: str = ""
     unsolved: SizingProblem | None = None
-    legacy: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -266,28 +265,33 @@ class Trader:
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
             belief = replace(belief, deciding=belief.deciding & bars.tradable)
-        # Of what the venue lends, its check of orders leaves a part unused.
-        reachable = self.margin.reachable_leverage(account.leverage)
-        limits = self.limits.with_account_leverage(reachable)
-        ceiling = limits.stock_ceiling(overnight=belief.overnight, equity=account.equity)
-        # What secures open spreads is lent against no stock.
-        ceiling *= account.free
-
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.
         withdrawn = reductions_decided_anew(self.order_name, account, belief)
         book = account.without(withdrawn)
-        sizing = self._size(bars, book, belief, limits, ceiling)
-        choices = sizing.choices
-        if not sizing.rule:
+        state = book_state(bars, book)
+        sizing = self._size(bars, state, belief)
+        allocation = sizing.allocation
+        if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            choices = unsized_choices(account, belief)
+            state = book_state(bars, book)
+            sizing = sizing._replace(
+                situation=self._situation(bars, state, belief, sizing.strategy)
+            )
+        problem = sizing.situation.problem
+        rule: tuple[ClassRule, ...] = ()
+        basis: list[Basis] = []
+        if allocation is not None:
+            strategy = sizing.strategy
+            sharpe = self._sharpe(bars, strategy)
+            basis = basis_of(belief, allocation, sharpe, strategy.uses_forecast)
+            rule = class_rules(bars, belief, strategy, problem.limits.granted)
 
-        # 6. The night. The overnight ceiling is the broker's: it also binds what has no forecast.
-        if belief.cuts:
-            cost = self._cost_by_class()
-            choices = cut_for_the_night(choices, bars, book, belief, ceiling, cost)
+        # 6. The night, and whole quantities.
+        weights = problem.account.held if allocation is None else allocation.target
+        after = settled(problem, weights, allocation is not None, state.row, belief.cuts)
+        choices = choices_of(bars, book, belief, problem, after, allocation, basis)
 
         # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
         # becomes part of the new order.
@@ -295,74 +299,69 @@ class Trader:
         if replaced:
             choices = ordered_without(choices, book, replaced)
             book = book.without(replaced)
-        targets = targets_of(
-            *(choices, bars, book, belief, self.terms, sizing.failure), legacy=sizing.legacy
-        )
+        legacy = allocation is not None and isinstance(sizing.strategy, Legacy)
+        targets = targets_of(choices, bars, book, belief, self.terms, sizing.failure, legacy=legacy)
         return Decision(
             at=belief.at,
             until=belief.until,
             equity=account.equity,
-            stock_ceiling=ceiling,
+            stock_ceiling=problem.limits.stock_ceiling,
             choices=choices,
             orders=rebalance(self.order_name, belief.at, targets),
-            rule=sizing.rule,
+            rule=rule,
             failure=sizing.failure,
             unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
         )
 
-    def _size(
-        self, bars: Bars, account: Account, belief: Belief, limits: Limits, ceiling: float
-    ) -> SizingAnswer:
+    def _size(self, bars: Bars, state: BookState, belief: Belief) -> SizingAnswer:
         """The strategy's answer, else its fallback's, else why nothing is sized."""
-        if not belief.deciding.any():
-            return SizingAnswer()
         failure = ""
         unsolved = None
-        for rule in self.sizing.strategies():
+        for strategy in self.sizing.strategies():
             # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
             # a premium that the strategy counted would turn its direction around.
+            situation = self._situation(bars, state, belief, strategy)
+            if not belief.deciding.any():
+                break
+            if not state.row.equity > 0:
+                failure = no_equity(state.row.equity)
+                break
+            check_priced(state.symbols, state.row)
             try:
-                situation = self._situation(bars, account, belief, rule, ceiling)
-                allocation = affordable(situation, rule.allocate(situation, limits))
-            except NoEquity as error:
-                return SizingAnswer(failure=str(error))
+                allocation = strategy.allocate(situation)
             except SolverFailed as error:
                 failure = str(error)
                 unsolved = error.problem
                 continue
-            basis = basis_of(belief, allocation, self._sharpe(bars, rule), rule.uses_forecast)
-            choices = sized_choices(bars, account, belief, situation, allocation, basis)
-            applied = class_rules(bars, belief, rule, situation.granted)
-            legacy = isinstance(rule, Legacy)
-            return SizingAnswer(choices, applied, failure, unsolved, legacy)
-        return SizingAnswer(failure=failure, unsolved=unsolved)
+            return SizingAnswer(situation, allocation, strategy, failure, unsolved)
+        return SizingAnswer(situation, None, strategy, failure, unsolved)
 
     def _situation(
-        self, bars: Bars, account: Account, belief: Belief, strategy: Strategy, ceiling: float
+        self, bars: Bars, state: BookState, belief: Belief, strategy: Strategy
     ) -> Situation:
         """The sizing problem that the strategy is given."""
-        schedule = self.limits.with_account_leverage(account.leverage)
-        return situation_of(
-            bars,
-            account,
-            belief,
-            forecast=strategy.uses_forecast,
+        beside = len(state.symbols) - state.row.positions
+        traded = state.crypto[: state.row.positions]
+        terms = Terms(
+            crypto=state.crypto,
+            # What is fixed beside the panel is never traded.
+            long_only=np.append(
+                bars.long_only, np.ones(len(state.crypto) - len(bars.symbols), bool)
+            ),
+            cost=np.append(self.costs.expected(traded, self.fees), np.zeros(beside)),
             sharpe=self._sharpe(bars, strategy),
-            leverage=schedule.stock_ceiling(overnight=belief.overnight, equity=account.equity),
-            stock_ceiling=ceiling,
-            costs=self.costs,
-            fees=self.fees,
-            margin=self.margin,
+            forecast=strategy.uses_forecast,
+            caps=self.limits.caps,
+            leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
+            order_margin=self.margin.order_margin,
         )
+        (nightly,) = self.margin.nightly_rate(np.array([belief.at])).tolist()
+        problem = problem_of(belief.row(nightly), state.row, terms)
+        return Situation(problem, state.symbols, belief.at)
 
     def _sharpe(self, bars: Bars, strategy: Strategy) -> Array:
         """[S] the stated Sharpe ratio that a strategy goes by: of the symbol's class, or 0."""
         return (
             self.prior.sharpe(bars.crypto) if strategy.uses_premium else np.zeros(len(bars.crypto))
         )
-
-    def _cost_by_class(self) -> dict[Kind, float]:
-        """Of trading one USD."""
-        stock, coin = self.costs.expected(np.array([False, True]), self.fees).tolist()
-        return {Kind.STOCK: stock, Kind.CRYPTO: coin}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,8 @@ from foundation.compiled import compiled
 from foundation.errors import InputError
 from sizing.binding import binding_limits
 from sizing.kelly import SizingProblem, SolverFailed, failure_text, unconstrained_kelly
-from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, bounds_of, spendable_ceilings
+from sizing.limits import CEILINGS, bounds_of, ceilings_of
+from sizing.problem import Costs, Problem
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cholesky import factored_solve
@@ -41,7 +42,7 @@ class Allocation:
 
 
 class Strategy(Protocol):
-    """How much of everything, from a situation and the limits."""
+    """How much of everything, from a situation."""
 
     @property
     def uses_forecast(self) -> bool:
@@ -58,7 +59,7 @@ class Strategy(Protocol):
         `session` for what compares the risk of symbols over a whole day.
         """
 
-    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+    def allocate(self, situation: Situation) -> Allocation:
         """Target weights of the symbols that decide; all others stay."""
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
@@ -80,7 +81,7 @@ def check_fraction(fraction: float) -> None:
         )
 
 
-def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocation:
+def allocate(situation: Situation, fraction: float) -> Allocation:
     """Fractional Kelly under limits, net of the cost of moving and borrowing.
 
     Symbols that do not decide stay as they are. fraction: of full Kelly.
@@ -90,26 +91,30 @@ def allocate(situation: Situation, limits: Limits, fraction: float) -> Allocatio
     SolverFailed
         if the quadratic program is not solved.
     """
-    s = situation
-    later = situation.later_blocks
+    problem = situation.problem
+    mu, _, covariance, _, _ = problem.returns
+    deciding = problem.account.deciding
     # Without limits or costs nothing keeps the blocks apart: a weight held through all of them has
     # the sum of their returns and of their risks.
-    mu = s.mu + later.mu.sum(axis=0)
-    covariance = s.covariance + later.covariance.sum(axis=0)
-    factored, unlimited = _unlimited_weights(mu, covariance, s.deciding, fraction)
+    whole = mu[0] + mu[1:].sum(axis=0)
+    risk = covariance[0] + covariance[1:].sum(axis=0)
+    factored, unlimited = _unlimited_weights(whole, risk, deciding, fraction)
     if not factored:
-        deciding = np.flatnonzero(s.deciding)
-        risk = covariance[np.ix_(deciding, deciding)]
-        unlimited[deciding] = unconstrained_kelly(mu[deciding], risk, fraction)
-    weights, prices = _solve(s, limits, fraction)
+        chosen = np.flatnonzero(deciding)
+        unlimited[chosen] = unconstrained_kelly(
+            whole[chosen], risk[np.ix_(chosen, chosen)], fraction
+        )
+    weights, prices = _solve(problem, fraction)
     target = weights[0]
-    gradient = s.mu - s.covariance @ target / fraction
-    for k in range(len(later.mu)):
-        gradient += later.mu[k] - later.covariance[k] @ weights[1 + k] / fraction
-    return _named_allocation(s, limits, unlimited, target, gradient, prices)
+    gradient = np.zeros(len(target))
+    for k in range(len(mu)):
+        gradient += mu[k] - covariance[k] @ weights[k] / fraction
+    return Allocation(
+        unlimited, target, binding_limits(problem, unlimited, target, gradient, prices)
+    )
 
 
-def nearest(situation: Situation, limits: Limits, desired: Array) -> Allocation:
+def nearest(situation: Situation, desired: Array) -> Allocation:
     """The weights under every limit that are closest to desired ones [S], by least squares.
 
     Raises
@@ -118,18 +123,17 @@ def nearest(situation: Situation, limits: Limits, desired: Array) -> Allocation:
         if the quadratic program is not solved.
     """
     n = len(desired)
+    problem = situation.problem
+    account = problem.account
     # The distance is Kelly's objective with the desired weights as returns and no correlation. It
     # has no costs, but coins are paid for with them: the cash shrinks by what they take.
-    distance = replace(
-        situation,
-        mu=desired,
-        covariance=np.eye(n),
-        cost=np.zeros(n),
-        unborrowed=situation.unborrowed / (1.0 + float(situation.cost.max())),
-        toll=0.0,
-        later=None,
+    unborrowed = account.unborrowed / (1.0 + float(situation.cost.max()))
+    distance = problem._replace(
+        returns=problem.returns._replace(mu=desired[None], covariance=np.eye(n)[None]),
+        costs=Costs(np.zeros((1, n)), np.zeros(1)),
+        account=account._replace(unborrowed=unborrowed),
     )
-    weights, _ = _solve(distance, limits, 1.0)
+    weights, _ = _solve(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # that is the answer to the last bit: whoever desires what is held must get no order.
     same = situation.deciding & (np.abs(weights[0] - desired) <= SAME)
@@ -137,113 +141,63 @@ def nearest(situation: Situation, limits: Limits, desired: Array) -> Allocation:
     unlimited = np.where(situation.deciding, desired, np.nan)
     no_gradient = np.full(n, np.nan)
     no_prices = np.full(len(CEILINGS) + 1, np.nan)
-    return _named_allocation(situation, limits, unlimited, target, no_gradient, no_prices)
+    binding = binding_limits(problem, unlimited, target, no_gradient, no_prices)
+    return Allocation(unlimited, target, binding)
 
 
-def affordable(situation: Situation, allocation: Allocation) -> Allocation:
-    """The allocation with purchases of coins as large as the venue takes them.
-
-    It takes them only with cash that is there, what coins sold in the same decision bring included.
-    What it does not take yet is left to the next decision.
-    """
-    s = situation
-    increment = np.zeros(len(s.held)) if s.increment is None else s.increment
-    target = affordable_weights(
-        allocation.target,
-        s.held,
-        s.cost,
-        s.crypto,
-        increment,
-        CENT / s.equity,
-        s.unborrowed,
-        s.order_margin,
-    )
-    cut = target != allocation.target
-    if not cut.any():
-        return allocation
-    unpriced = {"unborrowed_cash": np.nan}
-    binding = tuple(
-        {**bound, **unpriced} if less else bound
-        for bound, less in zip(allocation.binding, cut.tolist(), strict=True)
-    )
-    return replace(allocation, target=target, binding=binding)
-
-
-def _solve(s: Situation, limits: Limits, fraction: float) -> tuple[Array, Array]:
-    """Weights [1 + L, S] of the blocks and prices [4 + 1 + L], as of `best_weights`."""
-    status, weights, prices = best_weights(
-        s.mu,
-        s.covariance,
-        s.held,
-        s.cost,
-        s.crypto,
-        s.long_only,
-        s.deciding,
-        s.equity,
-        s.stock_ceiling,
-        s.unborrowed,
-        limits.caps,
-        fraction,
-        s.toll,
-        s.later_blocks,
-    )
+def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
+    """Weights [K, S] of the blocks and prices [4 + K], as of `best_weights`."""
+    status, weights, prices = best_weights(problem, fraction)
     if status == SOLVED:
         return weights, prices
-    lower, upper = limits.bounds(
-        long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity
+    mu, _, covariance, _, _ = problem.returns
+    change, toll = problem.costs
+    failed = SizingProblem(
+        mu[0],
+        covariance[0],
+        problem.account.held,
+        change[0],
+        *bounds_of(problem.limits, problem.account),
+        *ceilings_of(problem),
+        fraction,
+        float(toll[0]),
+        LaterBlocks(mu[1:], covariance[1:], toll[1:], change[1:]),
     )
-    rows, rooms = spendable_ceilings(
-        s.held, s.cost, s.crypto, s.stock_ceiling, s.unborrowed, limits.caps
-    )
-    problem = SizingProblem(
-        s.mu, s.covariance, s.held, s.cost, lower, upper, rows, rooms, fraction, s.toll, s.later
-    )
-    raise SolverFailed(failure_text(status, len(s.mu)), problem)
+    raise SolverFailed(failure_text(status, len(mu[0])), failed)
 
 
 @compiled
-def best_weights(
-    mu: Array,
-    covariance: Array,
-    held: Array,
-    cost: Array,
-    crypto: Mask,
-    long_only: Mask,
-    deciding: Mask,
-    equity: float,
-    stock_ceiling: float,
-    unborrowed: float,
-    caps: tuple[float, float, float],
-    fraction: float,
-    toll: float,
-    later: LaterBlocks,
-) -> tuple[int, Array, Array]:
-    """Solve the plan of a situation, the first block under every limit.
-
-    Parameters
-    ----------
-    mu, covariance, held, cost, crypto, long_only, deciding, equity, stock_ceiling, unborrowed, toll
-        as the fields of `Situation`.
-    caps
-        `Limits.caps`.
-    fraction
-        of full Kelly.
-    later
-        the blocks after the first.
+def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
+    """Solve the plan of a problem, the first block under every limit; fraction: of full Kelly.
 
     Returns
     -------
     status
         as of `active_set.solve`.
-    weights : [1 + L, S]
+    weights : [K, S]
         of every block.
-    prices : [4 + 1 + L]
+    prices : [4 + K]
         of the CEILINGS, then of what is borrowed in each block.
     """
-    lower, upper = bounds_of(long_only, deciding, held, caps[0], equity >= caps[2])
-    rows, limits = spendable_ceilings(held, cost, crypto, stock_ceiling, unborrowed, caps)
+    mu = problem.returns.mu
+    covariance = problem.returns.covariance
+    change = problem.costs.change
+    toll = problem.costs.toll
+    lower, upper = bounds_of(problem.limits, problem.account)
+    rows, rooms = ceilings_of(problem)
+    later = LaterBlocks(mu[1:], covariance[1:], toll[1:], change[1:])
     return optimal_weights(
-        mu, covariance, held, cost, lower, upper, rows, limits, fraction, toll, later
+        mu[0],
+        covariance[0],
+        problem.account.held,
+        change[0],
+        lower,
+        upper,
+        rows,
+        rooms,
+        fraction,
+        toll[0],
+        later,
     )
 
 
@@ -265,27 +219,3 @@ def _unlimited_weights(
     unlimited = np.full(len(mu), np.nan)
     unlimited[chosen] = weights
     return factored, unlimited
-
-
-def _named_allocation(
-    s: Situation, limits: Limits, unlimited: Array, target: Array, gradient: Array, prices: Array
-) -> Allocation:
-    """The allocation with the names of what binds; gradient [S], prices as of `binding_limits`."""
-    rows, rooms = spendable_ceilings(
-        s.held, s.cost, s.crypto, s.stock_ceiling, s.unborrowed, limits.caps
-    )
-    binding = binding_limits(
-        s.held,
-        s.cost,
-        s.long_only,
-        s.deciding,
-        s.equity,
-        limits.caps,
-        rows,
-        rooms,
-        unlimited,
-        target,
-        gradient,
-        prices,
-    )
-    return Allocation(unlimited, target, binding)

@@ -14,7 +14,8 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined
-from sizing.limits import CEILINGS
+from sizing.limits import CEILINGS, ceilings_of
+from sizing.problem import Problem
 
 # Whatever can hold a weight where it is. The place of a name is its bit in what `_limits_met` says.
 BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")
@@ -39,49 +40,21 @@ _NAMES = [_names_of(bits) for bits in range(1 << len(BINDING))]
 
 
 def binding_limits(
-    held: Array,
-    cost: Array,
-    long_only: Mask,
-    deciding: Mask,
-    equity: float,
-    caps: tuple[float, float, float],
-    rows: Array,
-    rooms: Array,
-    unlimited: Array,
-    target: Array,
-    gradient: Array,
-    prices: Array,
+    problem: Problem, unlimited: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Mapping[str, float], ...]:
     """The names of BINDING that hold each of S targets, with their shadow prices.
 
     Parameters
     ----------
-    held, cost, long_only, deciding, equity, caps
-        as of `allocation.best_weights`.
-    rows, rooms : [G, S], [G]
-        coefficients and limits of the CEILINGS.
     unlimited, target : [S]
         weights before any limit, and under every limit.
     gradient : [S]
         of return net of risk, by weight; NaN where targets are not chosen by return.
-    prices : [G + 1 + L]
-        of the ceilings, then of what is borrowed in each block.
+    prices : [4 + K]
+        of the CEILINGS, then of what is borrowed in each block.
     """
-    limits_met, bound_prices = _limits_met(
-        held,
-        cost,
-        long_only,
-        deciding,
-        equity,
-        caps,
-        rows,
-        rooms,
-        unlimited,
-        target,
-        gradient,
-        prices,
-    )
-    count = len(rooms)
+    limits_met, bound_prices = _limits_met(problem, unlimited, target, gradient, prices)
+    count = len(CEILINGS)
     ceiling_prices = prices[:count].tolist()
     financing = float(prices[count:].sum())
     binding = []
@@ -101,25 +74,17 @@ def binding_limits(
 
 @compiled
 def _limits_met(
-    held: Array,
-    cost: Array,
-    long_only: Mask,
-    deciding: Mask,
-    equity: float,
-    caps: tuple[float, float, float],
-    rows: Array,
-    rooms: Array,
-    unlimited: Array,
-    target: Array,
-    gradient: Array,
-    prices: Array,
+    problem: Problem, unlimited: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
     """Which of BINDING hold each target [S], a bit each, and the price of its own bound [S].
 
     A limit holds what would move on without it: by the gradient net of cost, or, where there is no
     gradient, towards the weight before limits.
     """
-    symbol_cap, _, margin_equity = caps
+    limits = problem.limits
+    account = problem.account
+    cost = problem.costs.change[0]
+    rows, rooms = ceilings_of(problem)
     limits_met = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
@@ -130,11 +95,11 @@ def _limits_met(
     for c in range(len(rooms)):
         full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
     for k in range(len(target)):
-        if not deciding[k]:
+        if not account.deciding[k]:
             continue
         desired = unlimited[k]
         weight = target[k]
-        held_weight = held[k]
+        held_weight = account.held[k]
         priced = np.isfinite(gradient[k])
         slope = gradient[k] if priced else desired - weight
         # Away from zero; from zero itself, the way in which it would begin.
@@ -149,10 +114,10 @@ def _limits_met(
             bits = 0
         gain = outward * gradient[k] + saved - taken
         bound_price[k] = 0.0 if gain < 0.0 else gain
-        if abs(weight) >= symbol_cap - TOUCH:
+        if abs(weight) >= limits.symbol_cap - TOUCH:
             bits |= 1 << SYMBOL_CAP
         # An existing short may stay where no new one may begin, so the floor is what is held short.
-        unshortable = long_only[k] or equity < margin_equity
+        unshortable = limits.long_only[k] or account.equity < limits.margin_equity
         if weight == min(held_weight, 0.0) and outward < 0 and moves_on and unshortable:
             bits |= 1 << LONG_ONLY
         # What no limit holds and still stays off its place stays because moving does not pay.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,19 +10,11 @@ from foundation.arrays import Array, Mask
 from foundation.compiled import compiled, inlined
 from foundation.settings import setting, settings_class
 from sizing.increments import whole_steps
+from sizing.problem import BookLimits, Holdings, Problem
 
 CENT = 0.01  # USD
 ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Ceiling:
-    """Σ coefficients·|w| ≤ limit, with the name by which a decision says that it bound."""
-
-    name: str
-    coefficients: Array
-    limit: float
 
 
 @settings_class("limits")
@@ -71,26 +63,6 @@ class Limits:
         """
         return self.symbol_cap, self.crypto_leverage, self.margin_equity
 
-    def bounds(
-        self, *, long_only: Mask, deciding: Mask, held: Array, equity: float
-    ) -> tuple[Array, Array]:
-        """Lower and upper weight [S] of each symbol; what is held where it does not decide."""
-        return bounds_of(long_only, deciding, held, self.symbol_cap, equity >= self.margin_equity)
-
-    def ceilings(
-        self, *, crypto: Mask, held: Array, stock_ceiling: float, unborrowed: float
-    ) -> tuple[Ceiling, ...]:
-        """The ceilings of groups: stocks, coins, coins from unborrowed cash, and both together.
-
-        unborrowed: cash that nobody has lent, a multiple of equity. Together: stock gross / its
-        ceiling + crypto ≤ 1.
-        """
-        coefficients, limits = ceilings_of(
-            crypto, held, stock_ceiling, self.crypto_leverage, unborrowed
-        )
-        ceilings = zip(CEILINGS, coefficients, limits.tolist(), strict=True)
-        return tuple(Ceiling(*ceiling) for ceiling in ceilings)
-
 
 @inlined
 def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
@@ -119,42 +91,49 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
 
 
 @compiled
-def bounds_of(
-    long_only: Mask, deciding: Mask, held: Array, cap: float, shorts: bool
-) -> tuple[Array, Array]:
+def bounds_of(limits: BookLimits, account: Holdings) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
-    shorts: whether the account may be short. The lower bound of what is long only, and of every
-    symbol where the account may not be short, is 0.
+    The lower bound of what is long only, and of every symbol where the account may not be short, is
+    0.
     """
+    held = account.held
+    least = -limits.symbol_cap if account.equity >= limits.margin_equity else 0.0
     lower = held.copy()
     upper = held.copy()
     for s in range(len(held)):
-        if deciding[s]:
-            least = -cap if shorts else 0.0
+        if account.deciding[s]:
             # What cannot be sold short any more may still be held short: such a position may stay
             # and shrink, and only going further short is refused.
-            lower[s] = max(least, min(held[s], 0.0)) if long_only[s] else least
-            upper[s] = cap
+            lower[s] = max(least, min(held[s], 0.0)) if limits.long_only[s] else least
+            upper[s] = limits.symbol_cap
     return lower, upper
 
 
 @compiled
-def spendable_ceilings(
-    held: Array,
-    cost: Array,
-    crypto: Mask,
-    stock_ceiling: float,
-    unborrowed: float,
-    caps: tuple[float, float, float],
-) -> tuple[Array, Array]:
-    """Coefficients [4, S] and limits [4] of the CEILINGS, net of what buying coins costs.
-
-    caps: `Limits.caps`.
-    """
+def ceilings_of(problem: Problem) -> tuple[Array, Array]:
+    """Coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
+    limits = problem.limits
+    held = problem.account.held
+    coefficients = np.zeros((4, len(held)))
+    rooms = np.empty(4)
+    coins = 0.0
+    for s in range(len(held)):
+        if limits.crypto[s]:
+            coefficients[1, s] = coefficients[2, s] = coefficients[3, s] = 1.0
+            coins += abs(held[s])
+        else:
+            coefficients[0, s] = 1.0
+            coefficients[3, s] = 1.0 / limits.stock_ceiling
+    rooms[0] = limits.stock_ceiling
+    rooms[1] = limits.crypto_cap
     # The cost of buying comes out of the same cash, and coins may not be bought with borrowed cash.
-    spendable = unborrowed / (1.0 + cost.max())
-    return ceilings_of(crypto, held, stock_ceiling, caps[1], spendable)
+    spendable = problem.account.unborrowed / (1.0 + problem.costs.change[0].max())
+    # Coins are not marginable: cash below zero buys none, and what is held is paid for already.
+    rooms[2] = coins + max(spendable, 0.0)
+    # Coins are no margin for stocks: gross ≤ stock_ceiling · (1 - coins), written as a sum.
+    rooms[3] = 1.0
+    return coefficients, rooms
 
 
 @inlined
@@ -170,30 +149,21 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
 
 
 @compiled
-def affordable_weights(
-    weights: Array,
-    held: Array,
-    cost: Array,
-    crypto: Mask,
-    increment: Array,
-    cent: float,
-    unborrowed: float,
-    order_margin: float,
-) -> Array:
+def affordable_weights(problem: Problem, weights: Array) -> Array:
     """The weights [S], purchases of coins cut alike to what the venue takes of them.
 
     Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. What a sale
-    brings is in whole increments, unless it closes, less a fee that is rounded up to the cent.
-
-    increment: [S] weight of one increment.
-    cent: weight of one cent.
-    unborrowed: a multiple of equity at the venue's check (cash / order_margin); below 0, what has
-        to be paid back before a coin can be bought.
-    order_margin: times their price, at which the venue checks market buys.
+    brings is in whole increments, unless it closes, less a fee that is rounded up to the cent. What
+    the venue does not take yet is left to the next decision.
     """
     # `ceilings_of` bounds what coins come to: there a sale frees its whole worth. The venue checks
     # the purchase above its price against the cash that the sale has brought, and refuses all of it
     # where that falls short.
+    account = problem.account
+    crypto = problem.limits.crypto
+    cost = problem.costs.change[0]
+    held = account.held
+    cent = CENT / account.equity
     needed = 0.0
     freed = 0.0
     for s in range(len(held)):
@@ -201,39 +171,15 @@ def affordable_weights(
         if crypto[s] and change > 0.0:
             needed += change * (1.0 + cost[s])
         elif crypto[s] and change < 0.0:
-            sold = _whole_sale(held[s], weights[s], increment[s])
+            sold = _whole_sale(held[s], weights[s], account.increment[s])
             freed += max(sold * (1.0 - cost[s]) - cent, 0.0)
-    payable = max(unborrowed + freed / order_margin, 0.0)
+    payable = max(account.unborrowed + freed / account.order_margin, 0.0)
+    affordable = weights.copy()
     # A full ceiling is full up to the rounding of the program.
     if needed <= payable + ROUNDED:
-        return weights
-    affordable = weights.copy()
+        return affordable
     share = payable / needed
     for s in range(len(held)):
         if crypto[s] and weights[s] > held[s]:
             affordable[s] = held[s] + share * (weights[s] - held[s])
     return affordable
-
-
-@compiled
-def ceilings_of(
-    crypto: Mask, held: Array, stock_ceiling: float, crypto_leverage: float, unborrowed: float
-) -> tuple[Array, Array]:
-    """Coefficients [4, S] and limits [4] of the CEILINGS; unborrowed is a multiple of equity."""
-    coefficients = np.zeros((4, len(held)))
-    limits = np.empty(4)
-    coins = 0.0
-    for s in range(len(held)):
-        if crypto[s]:
-            coefficients[1, s] = coefficients[2, s] = coefficients[3, s] = 1.0
-            coins += abs(held[s])
-        else:
-            coefficients[0, s] = 1.0
-            coefficients[3, s] = 1.0 / stock_ceiling
-    limits[0] = stock_ceiling
-    limits[1] = crypto_leverage
-    # Coins are not marginable: cash below zero buys none, and what is held is paid for already.
-    limits[2] = coins + max(unborrowed, 0.0)
-    # Coins are no margin for stocks: gross ≤ stock_ceiling · (1 - coins), written as a sum.
-    limits[3] = 1.0
-    return coefficients, limits

@@ -20,8 +20,9 @@ from sizing.allocation import Strategy
 from sizing.increments import whole_steps
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.situation import AccountLike, NoEquity, Situation
-from sizing.solver.multi_period import LaterBlocks, later_costs
+from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of
+from sizing.situation import AccountLike, Situation, check_priced, no_equity
+from sizing.solver.multi_period import later_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import BARS_A_YEAR
@@ -162,15 +163,14 @@ def get_qty(
     _check(request)
     rules = limits or Limits()
     held = account.exposure.get(item.symbol, Decimal(0))
-    try:
-        situation, row = _situation(request, rules)
-    except NoEquity as reason:
-        log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
+    if not account.equity > 0:
+        log.warning("%s: Enhanced sizing failed: %s", item.symbol, no_equity(account.equity))
         return -held
+    situation, row = _situation(request, rules)
     strategies: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
         strategies.append(Legacy(risk_multiplier))
-    weight = _first_answer(request, strategies, situation, row, rules)
+    weight = _first_answer(request, strategies, situation, row)
     if weight is None:
         return Decimal(0)
     held_weight = float(situation.held[row])
@@ -199,7 +199,6 @@ def _first_answer(
     strategies: Sequence[Strategy],
     situation: Situation,
     row: int,
-    limits: Limits,
 ) -> float | None:
     """The target weight of the first strategy that has one; every failure is logged."""
     item = request.item
@@ -208,7 +207,7 @@ def _first_answer(
             # The legacy rule needs no forecast, and answers where there is none.
             if not isinstance(strategy, Legacy):
                 _check_moments_known(item.symbol, request.moments, request.correlation)
-            weight = float(strategy.allocate(situation, limits).target[row])
+            weight = float(strategy.allocate(situation).target[row])
         except (InputError, SolverFailed) as reason:
             log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
         else:
@@ -232,26 +231,40 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
     mu, covariance, universe = _moments_of(symbols, moments, request.correlation)
     n = len(symbols)
     blocks = len(mu)
-    tolls = np.array([*request.tolls, *[0.0] * (blocks - len(request.tolls))])
+    crypto = np.array([item.kind is Kind.CRYPTO for item in items])
+    years = np.array([request.hours / BARS_A_YEAR[item.kind] for item in items])
     cost = np.full(n, request.cost)
-    change_costs = later_costs(cost, np.full(n, request.signal), blocks - 1)
-    situation = Situation.of(
-        symbols,
-        account,
-        {**account.prices, symbol: request.price},
-        mu=mu[0],
-        covariance=covariance[0],
-        cost=cost,
-        crypto=np.array([item.kind is Kind.CRYPTO for item in items]),
-        long_only=np.array([not item.shortable for item in items]),
-        deciding=np.array([s == symbol for s in symbols]),
-        universe=universe,
-        years=np.array([request.hours / BARS_A_YEAR[item.kind] for item in items]),
-        stock_ceiling=limits.stock_ceiling(overnight=request.overnight, equity=account.equity),
-        toll=float(tolls[0]),
-        later=LaterBlocks(mu[1:], covariance[1:], tolls[1:], change_costs),
+    signal = np.full(n, request.signal)
+    tolls = np.array([*request.tolls, *[0.0] * (blocks - len(request.tolls))], dtype=np.float64)
+    prices = {**account.prices, symbol: request.price}
+    exposure = account.exposure
+    book = AccountRow(
+        quantity=np.array([float(exposure.get(s, 0)) for s in symbols]),
+        price=np.array([prices.get(s, np.nan) for s in symbols]),
+        increment=np.zeros(n),
+        tradable=np.ones(n, dtype=bool),
+        positions=n,
+        equity=account.equity,
+        unborrowed=account.unborrowed_cash,
+        leverage=np.inf,
+        shorting=True,
+        free=1.0,
     )
-    return situation, symbols.index(symbol)
+    check_priced(symbols, book)
+    ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)
+    problem = Problem(
+        Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
+        Costs(np.vstack([cost, later_costs(cost, signal, blocks - 1)]), tolls),
+        BookLimits(
+            *limits.caps,
+            stock_ceiling=ceiling,
+            granted=ceiling,
+            crypto=crypto,
+            long_only=np.array([not item.shortable for item in items]),
+        ),
+        holdings_of(book, np.array([s == symbol for s in symbols]), 1.0),
+    )
+    return Situation(problem, tuple(symbols)), symbols.index(symbol)
 
 
 def _moments_of(

@@ -15,6 +15,7 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled
 from sizing.allocation import Allocation
 from sizing.kelly import unconstrained_kelly
+from sizing.problem import Returns
 from sizing.situation import Situation
 from sizing.solver.cholesky import factored_solve, solve_in_place
 
@@ -62,7 +63,7 @@ def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float)
     hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
     it is that of the whole plan. fraction: of full Kelly.
     """
-    count = 1 + len(situation.later_blocks.mu)
+    count = len(situation.problem.returns.mu)
     target = allocation.target
     blocks = np.full(len(target), count)
     beside = np.zeros(len(target), dtype=bool)
@@ -88,9 +89,8 @@ def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float)
 
 def _moments(situation: Situation, span: int) -> tuple[Array, Array]:
     """Expected returns [S] and covariance [S, S] over the first blocks, so many."""
-    later = situation.later_blocks
-    mu = situation.mu + later.mu[: span - 1].sum(axis=0)
-    return mu, situation.covariance + later.covariance[: span - 1].sum(axis=0)
+    mu, _, covariance, _, _ = situation.problem.returns
+    return mu[0] + mu[1:span].sum(axis=0), covariance[0] + covariance[1:span].sum(axis=0)
 
 
 def _parts(
@@ -101,25 +101,16 @@ def _parts(
     blocks: [S] as of `SpannedAllocation`; beside: [S] whether the others are at their targets.
     """
     s = situation
-    if s.earned is None:
+    returns = s.problem.returns
+    premium = returns.premium
+    if np.isnan(premium).any():
         unknown = np.full(len(blocks), np.nan)
         return unknown, unknown
-    later = s.later_blocks
-    singular, weights = _kelly_of_both(
-        s.mu,
-        s.covariance,
-        s.earned,
-        later.mu,
-        later.covariance,
-        s.deciding,
-        blocks,
-        beside,
-        fraction,
-    )
+    singular, weights = _kelly_of_both(returns, s.deciding, blocks, beside, fraction)
     for span in np.flatnonzero(singular).tolist():
         mu, covariance = _moments(s, span)
         rows = s.deciding & (blocks == span) & ~beside
-        earned = s.earned[0] + s.earned[1:span].sum(axis=0)
+        earned = premium[0] + premium[1:span].sum(axis=0)
         for row, expected in enumerate((earned, mu)):
             together = _kelly_together(expected, covariance, s.deciding, s.held, fraction)
             weights[row, rows] = together[rows]
@@ -128,33 +119,23 @@ def _parts(
 
 @compiled
 def _kelly_of_both(
-    mu: Array,
-    covariance: Array,
-    earned: Array,
-    later_mu: Array,
-    later_covariance: Array,
-    deciding: Mask,
-    blocks: Index,
-    beside: Mask,
-    fraction: float,
+    returns: Returns, deciding: Mask, blocks: Index, beside: Mask, fraction: float
 ) -> tuple[Mask, Array]:
     """Fractional Kelly on the premium alone, and on all that is expected, [2, S].
 
     Each of what decides over its own number of blocks, together or, where `beside` says so, by its
-    own variance alone; NaN for the rest. And [2 + L] at which number of blocks the covariance has
+    own variance alone; NaN for the rest. And [1 + K] at which number of blocks the covariance has
     no factor: there the weights together are none.
     """
     chosen = np.flatnonzero(deciding)
-    singular = np.zeros(2 + len(later_mu), dtype=np.bool_)
-    weights = np.full((2, len(mu)), np.nan)
+    singular = np.zeros(1 + len(returns.mu), dtype=np.bool_)
+    weights = np.full((2, len(deciding)), np.nan)
     for span in range(1, len(singular)):
         here = blocks[chosen] == span
         alone = beside[chosen]
         if not here.any():
             continue
-        both, risk = _sums_over(
-            mu, covariance, earned, later_mu, later_covariance, chosen, span, fraction
-        )
+        both, risk = _sums_over(returns, chosen, span, fraction)
         for a in np.flatnonzero(here & alone):
             weights[:, chosen[a]] = both[:, a] / risk[a, a]
         together = np.flatnonzero(here & ~alone)
@@ -167,20 +148,14 @@ def _kelly_of_both(
 
 
 @compiled
-def _sums_over(
-    mu: Array,
-    covariance: Array,
-    earned: Array,
-    later_mu: Array,
-    later_covariance: Array,
-    chosen: Index,
-    span: int,
-    fraction: float,
-) -> tuple[Array, Array]:
+def _sums_over(returns: Returns, chosen: Index, span: int, fraction: float) -> tuple[Array, Array]:
     """What the premium, and all, expects of the chosen over the first blocks, so many, [2, n].
 
     Times the fraction; and their covariance [n, n], its lower triangle.
     """
+    mu = returns.mu
+    premium = returns.premium
+    covariance = returns.covariance
     count = len(chosen)
     both = np.zeros((2, count))
     risk = np.zeros((count, count))
@@ -188,14 +163,13 @@ def _sums_over(
         i = chosen[a]
         # Both sums run in one order: where the forecast is nothing they are the same.
         for k in range(1, span):
-            both[0, a] += earned[k, i]
-            both[1, a] += later_mu[k - 1, i]
-        both[0, a] = fraction * (both[0, a] + earned[0, i])
-        both[1, a] = fraction * (both[1, a] + mu[i])
+            both[0, a] += premium[k, i]
+            both[1, a] += mu[k, i]
+        both[0, a] = fraction * (both[0, a] + premium[0, i])
+        both[1, a] = fraction * (both[1, a] + mu[0, i])
         for b in range(a + 1):
-            risk[a, b] = covariance[i, chosen[b]]
-            for k in range(1, span):
-                risk[a, b] += later_covariance[k - 1, i, chosen[b]]
+            for k in range(span):
+                risk[a, b] += covariance[k, i, chosen[b]]
     return both, risk
 
 

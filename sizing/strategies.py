@@ -21,10 +21,9 @@ from foundation.arrays import Array, Index
 from foundation.errors import InputError, did_you_mean
 from foundation.plugin import is_own, load_own
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
-from sizing.limits import Limits
 from sizing.own_rules import OWN, SLOT, own_rule
+from sizing.problem import Costs, Problem
 from sizing.situation import Situation
-from sizing.solver.multi_period import LaterBlocks
 from sizing.spans import of_first_block, spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
@@ -58,29 +57,22 @@ class Kelly:
     def __post_init__(self) -> None:
         check_fraction(self.fraction)
 
-    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+    def allocate(self, situation: Situation) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
         if self.multiplier == 1.0:
-            allocation = allocate(situation, limits, self.fraction)
+            allocation = allocate(situation, self.fraction)
             return spanned_kelly(situation, allocation, self.fraction)
         times = np.where(situation.crypto, 1.0, self.multiplier)
-        later = situation.later_blocks
-        products = np.outer(times, times)
-        stretched = replace(
-            situation,
-            mu=situation.mu / times,
-            covariance=situation.covariance / products,
-            cost=situation.cost / times,
-            toll=situation.toll / self.multiplier,
-            later=LaterBlocks(
-                later.mu / times,
-                later.covariance / products,
-                later.toll / self.multiplier,
-                later.cost / times,
-            ),
-            earned=None if situation.earned is None else situation.earned / times,
+        returns, costs, limits, account = situation.problem
+        stretched_returns = returns._replace(
+            mu=returns.mu / times,
+            premium=returns.premium / times,
+            covariance=returns.covariance / np.outer(times, times),
         )
-        allocation = allocate(stretched, limits, self.fraction)
+        stretched_costs = Costs(costs.change / times, costs.toll / self.multiplier)
+        problem = Problem(stretched_returns, stretched_costs, limits, account)
+        stretched = replace(situation, problem=problem)
+        allocation = allocate(stretched, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
         unpriced = tuple(dict.fromkeys(names, np.nan) for names in allocation.binding)
         unpriced_allocation = replace(allocation, binding=unpriced)
@@ -113,13 +105,13 @@ class WeightPattern:
     directed: bool = False
     uses_premium: ClassVar[bool] = False
 
-    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+    def allocate(self, situation: Situation) -> Allocation:
         """The closest weights under the limits; what is within `band` of its place stays."""
         desired = self.rule(situation)
         near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
         wanted = np.where(near, situation.held, desired)
         directed = np.full(len(wanted), self.directed)
-        return of_first_block(nearest(situation, limits, wanted), directed)
+        return of_first_block(nearest(situation, wanted), directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """Its name."""
@@ -140,16 +132,16 @@ class Legacy:
     uses_forecast: ClassVar[bool] = True
     uses_premium: ClassVar[bool] = False
 
-    def allocate(self, situation: Situation, limits: Limits) -> Allocation:
+    def allocate(self, situation: Situation) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
         held = situation.held.copy()
         unlimited = np.full(len(held), np.nan)
         for k in np.flatnonzero(situation.deciding).tolist():
-            turn = replace(situation, held=held, deciding=np.arange(len(held)) == k)
+            turn = situation.beside(held, np.arange(len(held)) == k)
             unlimited[k] = self._unlimited_weight(turn, k)
-            held = nearest(turn, limits, np.where(turn.deciding, unlimited, held)).target
+            held = nearest(turn, np.where(turn.deciding, unlimited, held)).target
         # One more look at all of them together names what binds each in the book as it ends.
-        allocation = nearest(situation, limits, held)
+        allocation = nearest(situation, held)
         # Half of equity in a coin is no answer to what is expected of it.
         return of_first_block(replace(allocation, unlimited=unlimited), ~situation.crypto)
 

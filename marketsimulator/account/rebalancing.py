@@ -217,5 +217,10 @@ def _whole_change(start: float, end: float, step: float) -> float:
 @inlined
 def whole_quantity(quantity: float, step: float) -> float:
     """The largest multiple of `step` no further from zero than `quantity`, on its grid."""
-    steps = whole_steps(quantity, step)
+    return quantity_of(whole_steps(quantity, step), step)
+
+
+@inlined
+def quantity_of(steps: float, step: float) -> float:
+    """So many whole steps, on their grid."""
     return steps if step == 1.0 else on_grid(steps * step)

@@ -14,27 +14,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefTable, block_moments, years_and_correlations
+from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
+from execution.problem import Terms, problem_of, settled
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Array32, Index, Mask, Records
-from foundation.compiled import compiled
+from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
 from marketsimulator.account.book import Book, Record, new_tape
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,
     move_to_targets,
+    quantity_of,
     tape_with_room,
-    whole_quantity,
 )
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.terms import day_table
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import best_weights
-from sizing.limits import CENT, affordable_weights, granted_leverage, kept_share
-from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import LaterBlocks, later_costs
+from sizing.limits import granted_leverage
+from sizing.problem import AccountRow
+from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 
@@ -82,30 +83,12 @@ TOTALS = np.dtype(
 class VariantInputs(NamedTuple):
     """What a variant decides by: the beliefs of a history and its own settings.
 
-    T' instants at which anything decides, K blocks, S symbols, D correlation matrices. What has no
-    meaning here has that of `BeliefTable`.
+    The arrays are those of `BeliefTable`, of T' instants at which anything decides; K blocks.
 
-    deciding: [T', S]
-    overnight: [T']
-    cuts: [T']
-    mu: [T', K, S]
-    sigma: [T', K, S]
-    premium: [T', S] per year, of the variant's own prior.
-    signal: [T', S] 0 where forecasts do not count.
-    years: [T', K, 2]
-    matrix: [T'] row of correlations.
-    correlations: [D, S, S]
-    shared: [T', K]
     toll: [T', K] of what is borrowed.
-    cost: [S] of trading, a fraction.
-    crypto: [S]
-    long_only: [S]
-    caps: as of `Limits`.
-    leverage: by day, into the night.
+    terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
-    order_margin: times their price, at which the broker checks orders.
     fraction: of full Kelly.
-    forecast: whether forecasts count.
     largest_coin: USD of one coin order at most.
     """
 
@@ -121,15 +104,9 @@ class VariantInputs(NamedTuple):
     correlations: Array32
     shared: Array
     toll: Array
-    cost: Array
-    crypto: Mask
-    long_only: Mask
-    caps: tuple[float, float, float]
-    leverage: tuple[float, float]
+    terms: Terms
     lent: tuple[float, float]
-    order_margin: float
     fraction: float
-    forecast: bool
     largest_coin: float
 
 
@@ -235,22 +212,25 @@ def variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable)
         cuts=beliefs.cuts,
         mu=beliefs.mu,
         sigma=beliefs.sigma,
-        premium=beliefs.premium * settings.prior.sharpe(bars.crypto),
-        signal=beliefs.signal if rule.uses_forecast else np.zeros(beliefs.signal.shape),
+        premium=beliefs.premium,
+        signal=beliefs.signal,
         years=beliefs.years,
         matrix=beliefs.matrix,
         correlations=beliefs.correlations,
         shared=beliefs.shared,
         toll=settings.margin.nightly_rate(beliefs.at)[:, None] * beliefs.nights,
-        cost=settings.costs.expected(bars.crypto, settings.fees),
-        crypto=bars.crypto,
-        long_only=bars.long_only,
-        caps=limits.caps,
-        leverage=(limits.intraday_leverage, limits.overnight_ceiling),
+        terms=Terms(
+            crypto=bars.crypto,
+            long_only=bars.long_only,
+            cost=settings.costs.expected(bars.crypto, settings.fees),
+            sharpe=settings.prior.sharpe(bars.crypto),
+            forecast=rule.uses_forecast,
+            caps=limits.caps,
+            leverage=(limits.intraday_leverage, limits.overnight_ceiling),
+            order_margin=settings.margin.order_margin,
+        ),
         lent=(settings.margin.leverage, settings.margin.margin_equity),
-        order_margin=settings.margin.order_margin,
         fraction=rule.fraction,
-        forecast=rule.uses_forecast,
         largest_coin=settings.orders.largest_value,
     )
 
@@ -306,74 +286,72 @@ def _walk_instants(
 
 @compiled
 def target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Record) -> Array:
-    """Target quantities [S]: `Trader.decide` on arrays.
-
-    What does not decide, or has no answer, keeps what it holds.
-    """
-    deciding = inputs.deciding[row]
-    account = book.account[0]
-    targets = book.holding["quantity"].copy()
-    # What is not held may have no mark yet.
-    marks = np.where(targets != 0.0, book.holding["mark"], 0.0)
-    # Added up as `Account` does, so that both divide by the same equity to the last bit.
-    value = 0.0
-    for s in range(len(targets)):
-        value += targets[s] * marks[s]
-    equity = account.cash + value
-    cuts = inputs.cuts[row]
-    # Weights are fractions of equity; where there is none, what can be closed is closed.
-    if not equity > 0.0:
-        totals.failures += 1
-        return np.where(deciding | (cuts & ~inputs.crypto), 0.0, targets)
-    held = targets * marks / equity
-    leverage = inputs.leverage[1] if inputs.overnight[row] else inputs.leverage[0]
-    reachable = granted_leverage(inputs.lent[0], equity, inputs.lent[1]) / inputs.order_margin
-    ceiling = granted_leverage(min(leverage, reachable), equity, inputs.caps[2])
-    unborrowed = unborrowed_cash(account) / equity / inputs.order_margin
-    matrix = inputs.correlations[inputs.matrix[row]]
-    years, correlation = years_and_correlations(
-        inputs.years[row], matrix, inputs.crypto, inputs.shared[row]
-    )
-    moments = inputs.mu[row], inputs.sigma[row], inputs.premium[row], years, correlation
-    mu, covariance, _ = block_moments(*moments, deciding, inputs.forecast, len(targets))
+    """Target quantities [S] of a decision; what does not decide keeps what it holds."""
+    belief = _belief_row(inputs, row)
+    account = _account_row(book, inputs.lent)
+    problem = problem_of(belief, account, inputs.terms)
+    weights = problem.account.held
     status = SOLVED
-    weights = held
-    if deciding.any():
-        leaving_cost = later_costs(inputs.cost, inputs.signal[row], len(mu) - 1)
-        status, plan, _ = best_weights(
-            mu[0],
-            covariance[0],
-            held,
-            inputs.cost,
-            inputs.crypto,
-            inputs.long_only | (equity < inputs.lent[1]),
-            deciding,
-            equity,
-            ceiling,
-            unborrowed,
-            inputs.caps,
-            inputs.fraction,
-            inputs.toll[row, 0],
-            LaterBlocks(mu[1:], covariance[1:], inputs.toll[row, 1:], leaving_cost),
-        )
-        increment = book.holding["increment"] * marks / equity
-        check = CENT / equity, unborrowed, inputs.order_margin
-        weights = affordable_weights(plan[0], held, inputs.cost, inputs.crypto, increment, *check)
-    # Stocks that nothing has sized are cut for the night in proportion; after a failure those are
-    # all stocks.
-    unsized = ~inputs.crypto & ~deciding
+    if not account.equity > 0.0:
+        status = UNFINISHED
+    elif belief.deciding.any():
+        status, plan, _ = best_weights(problem, inputs.fraction)
+        weights = plan[0]
     if status != SOLVED:
         totals.failures += 1
-        weights = held
-        unsized = ~inputs.crypto
-    share = kept_share(weights, inputs.crypto, unsized, ceiling) if cuts else 1.0
+    steps = settled(problem, weights, status == SOLVED, account, belief.cuts).steps
+    targets = account.quantity
     for s in range(len(targets)):
-        weight = held[s] * share if unsized[s] else weights[s]
-        # A weight that stays as it is keeps the quantity to the last billionth.
-        if weight != held[s]:
-            position = book.holding[s]
-            targets[s] = whole_quantity(weight * equity / position.mark, position.increment)
+        if not np.isnan(steps[s]):
+            targets[s] = quantity_of(steps[s], account.increment[s])
     return targets
+
+
+@inlined
+def _belief_row(inputs: VariantInputs, row: int) -> BeliefRow:
+    """What is believed at an instant."""
+    matrix = inputs.correlations[inputs.matrix[row]]
+    years, correlation = years_and_correlations(
+        inputs.years[row], matrix, inputs.terms.crypto, inputs.shared[row]
+    )
+    return BeliefRow(
+        inputs.mu[row],
+        inputs.sigma[row],
+        inputs.premium[row],
+        inputs.signal[row],
+        years,
+        correlation,
+        inputs.deciding[row],
+        inputs.toll[row],
+        inputs.overnight[row],
+        inputs.cuts[row],
+    )
+
+
+@inlined
+def _account_row(book: Book, lent: tuple[float, float]) -> AccountRow:
+    """The account that `SimulatedBroker` shows; nothing of it is ever open."""
+    account = book.account[0]
+    holding = book.holding
+    quantity = holding["quantity"].copy()
+    # Added up as `Account` does, so that both divide by the same equity to the last bit.
+    value = 0.0
+    for s in range(len(quantity)):
+        if quantity[s] != 0.0:
+            value += quantity[s] * holding[s].mark
+    equity = account.cash + value
+    return AccountRow(
+        quantity,
+        holding["mark"].copy(),
+        holding["increment"].copy(),
+        np.ones(len(quantity), dtype=np.bool_),
+        len(quantity),
+        equity,
+        unborrowed_cash(account),
+        granted_leverage(lent[0], equity, lent[1]),
+        equity >= lent[1],
+        1.0,
+    )
 
 
 @compiled

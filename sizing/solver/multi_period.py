@@ -41,14 +41,6 @@ class LaterBlocks(NamedTuple):
     toll: Array
     cost: Array
 
-    def padded(self, count: int) -> LaterBlocks:
-        """The same with `count` symbols appended that have no return, risk or cost."""
-        added = (0, count)
-        mu = np.pad(self.mu, ((0, 0), added))
-        cost = np.pad(self.cost, ((0, 0), added))
-        covariance = np.pad(self.covariance, ((0, 0), added, added))
-        return LaterBlocks(mu, covariance, self.toll, cost)
-
 
 def no_later_blocks(symbols: int) -> LaterBlocks:
     """No blocks after the first."""

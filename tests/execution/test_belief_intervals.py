@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.outlook as module
-from execution.beliefs import BeliefTable, Blocks, block_moments, joined_beliefs
+from execution.beliefs import BeliefRow, BeliefTable, Blocks, joined_beliefs, returns_of
 from execution.outlook import NoForecast, belief_of_symbol, belief_table
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
@@ -115,10 +115,12 @@ def test_what_has_no_forecast_pulls_on_nobody() -> None:
     nothing = np.zeros((1, 3))
     correlation = np.full((1, 3, 3), 0.5)
     deciding = np.array([True, False, True])
-    mu, covariance, known = block_moments(
-        nothing, sigma, np.zeros(3), nothing, correlation, deciding, True, 4
+    none = np.zeros(3)
+    belief = BeliefRow(
+        nothing, sigma, none, none, nothing, correlation, deciding, np.zeros(1), False, False
     )
-    assert known.tolist() == [True, False, True, False]
+    mu, _, covariance, universe, _ = returns_of(belief, none, True, 4)
+    assert universe.tolist() == [True, False, True, False]
     assert mu.tolist() == [[0.0] * 4]
     pull = np.array([[0.5e-4, 0, 1e-4, 0], [0, 0, 0, 0], [1e-4, 0, 2e-4, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(covariance[0], pull, rtol=1e-12)

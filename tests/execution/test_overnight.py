@@ -17,7 +17,6 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
 from sizing.allocation import Allocation
 from sizing.kelly import SizingProblem, SolverFailed
-from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.strategies import Kelly
 from tests.execution.traders import account_in, trader_of
@@ -99,7 +98,7 @@ def test_what_stands_under_the_ceiling_is_left_alone(market: Bars) -> None:
 def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: Kelly, situation: Situation, limits: Limits) -> Allocation:
+    def fails(self: Kelly, situation: Situation) -> Allocation:
         n = len(situation.mu)
         zero = np.zeros(n)
         problem = SizingProblem(

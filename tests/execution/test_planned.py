@@ -98,18 +98,17 @@ def test_the_way_out_of_a_plan_counts_less_than_the_changes_within_it(
     seen: list[Situation] = []
     allocate = Kelly.allocate
 
-    def noted(self: Kelly, situation: Situation, limits: Limits) -> Allocation:
+    def noted(self: Kelly, situation: Situation) -> Allocation:
         seen.append(situation)
-        return allocate(self, situation, limits)
+        return allocate(self, situation)
 
     monkeypatch.setattr(Kelly, "allocate", noted)
     decided(market, MIDDAY, trader(left=0.5, skill=0.1, SYA=20.0, SYB=-20.0, SYC=20.0))
     (situation,) = seen
-    later = situation.later
-    assert later is not None
-    assert later.cost.shape == later.mu.shape
-    assert (later.cost[:-1] == situation.cost).all()
-    assert (later.cost[-1] < situation.cost)[situation.deciding].all()
+    returns, costs, _, _ = situation.problem
+    assert costs.change.shape == returns.mu.shape
+    assert (costs.change[:-1] == situation.cost).all()
+    assert (costs.change[-1] < situation.cost)[situation.deciding].all()
 
 
 def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market: Bars) -> None:

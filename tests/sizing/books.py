@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
-from foundation.arrays import Array
-from sizing.limits import Limits
+from foundation.arrays import Array, Mask
+from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
+from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
 from sizing.situation import Situation
-from sizing.solver.multi_period import LaterBlocks
+from sizing.solver.multi_period import LaterBlocks, no_later_blocks
 
 TOLERANCE = 1e-8  # in weight
 
@@ -31,7 +35,7 @@ def random_situation(rng: np.random.Generator) -> Situation:
             np.array([0.0, 1e-4]),
             np.stack([cost, cost]),
         )
-    return Situation(
+    return book_of(
         mu=mu,
         covariance=covariance,
         held=np.where(crypto, np.abs(held) / max(int(crypto.sum()), 1), held),
@@ -59,21 +63,114 @@ def random_limits(rng: np.random.Generator) -> Limits:
     )
 
 
-def broken_limits(situation: Situation, limits: Limits, target: Array) -> list[str]:
+def book_of(
+    *,
+    mu: Array,
+    covariance: Array,
+    held: Array,
+    cost: Array,
+    crypto: Mask,
+    long_only: Mask,
+    deciding: Mask,
+    universe: Mask,
+    years: Array,
+    equity: float,
+    stock_ceiling: float,
+    unborrowed: float,
+    toll: float = 0.0,
+    later: LaterBlocks | None = None,
+    granted: float | None = None,
+    symbols: tuple[str, ...] = (),
+    at: np.datetime64 | None = None,
+    order_margin: float = 1.0,
+    increment: Array | None = None,
+    earned: Array | None = None,
+    limits: Limits | None = None,
+) -> Situation:
+    """A situation by what it says of the first block, and the blocks after it."""
+    n = len(mu)
+    after = no_later_blocks(n) if later is None else later
+    expected = np.concatenate([mu[None], after.mu])
+    return Situation(
+        Problem(
+            Returns(
+                expected,
+                np.full(expected.shape, np.nan) if earned is None else earned,
+                np.concatenate([covariance[None], after.covariance]),
+                universe,
+                years,
+            ),
+            Costs(np.concatenate([cost[None], after.cost]), np.append(toll, after.toll)),
+            BookLimits(
+                *(limits or Limits()).caps,
+                stock_ceiling,
+                stock_ceiling if granted is None else granted,
+                crypto,
+                long_only,
+            ),
+            Holdings(
+                held,
+                deciding,
+                np.zeros(n) if increment is None else increment,
+                equity,
+                unborrowed,
+                order_margin,
+            ),
+        ),
+        symbols,
+        at,
+    )
+
+
+def changed(s: Situation, **fields: Any) -> Situation:
+    """The same where these arguments of `book_of` are others."""
+    returns, costs, limits, account = s.problem
+    before = {
+        **returns._asdict(),
+        **limits._asdict(),
+        **account._asdict(),
+        "mu": s.mu,
+        "covariance": s.covariance,
+        "cost": s.cost,
+        "toll": s.toll,
+        "later": LaterBlocks(
+            returns.mu[1:], returns.covariance[1:], costs.toll[1:], costs.change[1:]
+        ),
+        "earned": returns.premium,
+        "symbols": s.symbols,
+        "at": s.at,
+    }
+    for name in ("premium", "symbol_cap", "crypto_cap", "margin_equity"):
+        del before[name]
+    if len(fields.get("mu", s.mu)) != len(s.mu):
+        for name in ("later", "increment", "earned"):
+            del before[name]
+    if "stock_ceiling" in fields:
+        before["granted"] = fields["stock_ceiling"]
+    after = book_of(**{**before, **fields})
+    return after if "limits" in fields else under(after, limits)
+
+
+def under(s: Situation, limits: Limits | BookLimits) -> Situation:
+    """The same under the caps of other limits."""
+    caps = limits.caps if isinstance(limits, Limits) else limits[:3]
+    own = BookLimits(*caps, *s.problem.limits[3:])
+    return replace(s, problem=s.problem._replace(limits=own))
+
+
+def broken_limits(situation: Situation, target: Array) -> list[str]:
     """What weights [S] break, by name: only what does not decide may stay beyond a limit."""
     s = situation
-    lower, upper = limits.bounds(
-        long_only=s.long_only, deciding=s.deciding, held=s.held, equity=s.equity
-    )
+    lower, upper = bounds_of(s.problem.limits, s.problem.account)
     broken = [] if np.isfinite(target).all() else ["finite"]
     if ((target < lower - TOLERANCE) | (target > upper + TOLERANCE)).any():
         broken.append("bounds")
     if (target != s.held)[~s.deciding].any():
         broken.append("deciding")
-    for ceiling in limits.ceilings(
-        crypto=s.crypto, held=s.held, stock_ceiling=s.stock_ceiling, unborrowed=s.unborrowed
-    ):
-        load = ceiling.coefficients * np.abs(target)
-        if load.sum() > max(ceiling.limit, load[~s.deciding].sum()) + TOLERANCE:
-            broken.append(ceiling.name)
+    costless = s.problem.costs._replace(change=np.zeros((1, len(target))))
+    ceilings = ceilings_of(s.problem._replace(costs=costless))
+    for name, coefficients, limit in zip(CEILINGS, *ceilings, strict=True):
+        load = coefficients * np.abs(target)
+        if load.sum() > max(limit, load[~s.deciding].sum()) + TOLERANCE:
+            broken.append(name)
     return broken

@@ -5,8 +5,6 @@ has to be.
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,10 @@ from foundation.errors import InputError
 from sizing.allocation import allocate, nearest
 from sizing.kelly import SolverFailed, unconstrained_kelly
 from sizing.limits import Limits
-from sizing.situation import NoEquity, Situation
+from sizing.problem import AccountRow, holdings_of
+from sizing.situation import Situation, check_priced
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from sizing.solver.multi_period import LaterBlocks
+from tests.sizing.books import book_of, changed, under
 
 
 def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
@@ -43,7 +42,7 @@ def situation(seed: int, n: int = 5, **fields: Any) -> Situation:
         "stock_ceiling": float(rng.choice([1.0, 1.96, 4.0])),
         "unborrowed": float(rng.uniform(-0.2, 1)),
     }
-    return Situation(**{**values, **fields})
+    return book_of(**{**values, **fields})
 
 
 def room(s: Situation, limits: Limits, k: int) -> tuple[float, float]:
@@ -75,7 +74,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
     """
     s = situation(seed)
     k = seed % len(s.mu)
-    s = replace(s, deciding=np.arange(len(s.mu)) == k)
+    s = changed(s, deciding=np.arange(len(s.mu)) == k)
     limits = Limits()
     fixed = np.where(s.deciding, 0.0, s.held)
     pull = float(s.mu[k] - s.covariance[k] @ fixed / fraction)
@@ -84,7 +83,7 @@ def test_one_symbol_beside_a_fixed_book_has_the_weight_of_the_formula(
     cost = float(s.cost[k])
     wish = float(s.held[k]) if abs(slope) <= cost else (pull - np.copysign(cost, slope)) / stiff
     least, most = room(s, limits, k)
-    target = allocate(s, limits, fraction).target
+    target = allocate(under(s, limits), fraction).target
     assert target[k] == pytest.approx(min(max(wish, least), most), abs=1e-6)
     assert (target[~s.deciding] == s.held[~s.deciding]).all()
 
@@ -95,10 +94,10 @@ def test_the_nearest_weight_of_one_symbol_is_the_wish_cut_to_its_room(
 ) -> None:
     s = situation(seed)
     k = seed % len(s.mu)
-    s = replace(s, deciding=np.arange(len(s.mu)) == k)
+    s = changed(s, deciding=np.arange(len(s.mu)) == k)
     least, most = room(s, Limits(), k)
     wanted = np.where(s.deciding, wish, s.held)
-    allocation = nearest(s, Limits(), wanted)
+    allocation = nearest(s, wanted)
     assert allocation.target[k] == pytest.approx(min(max(wish, least), most), abs=1e-8)
     assert allocation.unlimited[k] == wish
     assert np.isnan(np.delete(allocation.unlimited, k)).all()
@@ -114,9 +113,9 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     wanted, elsewhere = (
         np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
     )
-    here, there = (nearest(s, Limits(), wish).target for wish in (wanted, elsewhere))
+    here, there = (nearest(s, wish).target for wish in (wanted, elsewhere))
     assert (wanted - here) @ (there - here) <= 1e-7
-    np.testing.assert_allclose(nearest(s, Limits(), here).target, here, atol=1e-7)
+    np.testing.assert_allclose(nearest(s, here).target, here, atol=1e-7)
     assert (here[~s.deciding] == s.held[~s.deciding]).all()
 
 
@@ -127,9 +126,9 @@ def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
         crypto=np.zeros(5, dtype=bool),
         long_only=np.zeros(5, dtype=bool),
     )
-    s = replace(s, equity=1e5, stock_ceiling=4.0)
+    s = changed(s, equity=1e5, stock_ceiling=4.0)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
-    allocation = nearest(s, Limits(), wanted)
+    allocation = nearest(s, wanted)
     assert allocation.target.tolist() == wanted.tolist()
     assert [set(bound) for bound in allocation.binding] == [
         set(),
@@ -151,7 +150,7 @@ def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
         long_only=np.array([True, False]),
         deciding=np.array([True, True]),
     )
-    s = replace(
+    s = changed(
         s,
         held=np.array([0.1, 0.0]),
         cost=np.array([0.01, 0.002]),
@@ -160,22 +159,20 @@ def test_coins_are_bought_with_what_cash_leaves_after_their_cost() -> None:
         equity=1e5,
     )
     expected = 0.1 + 0.3 / 1.01
-    found = nearest(s, Limits(), np.array([0.9, 0.0]))
+    found = nearest(s, np.array([0.9, 0.0]))
     assert found.target[0] == pytest.approx(expected, abs=1e-9)
     assert set(found.binding[0]) == {"unborrowed_cash"}
-    greedy = replace(s, mu=np.array([1.0, 0.0]), covariance=np.eye(2) * 1e-4)
-    allocation = allocate(greedy, Limits(), 0.5)
+    greedy = changed(s, mu=np.array([1.0, 0.0]), covariance=np.eye(2) * 1e-4)
+    allocation = allocate(greedy, 0.5)
     assert allocation.target[0] == pytest.approx(expected, abs=1e-9)
     assert set(allocation.binding[0]) == {"unborrowed_cash"}
-    owing = replace(greedy, unborrowed=-0.5)
-    assert allocate(owing, Limits(), 0.5).target[0] == pytest.approx(0.1, abs=1e-9), (
-        "debt sells no coin"
-    )
+    owing = changed(greedy, unborrowed=-0.5)
+    assert allocate(owing, 0.5).target[0] == pytest.approx(0.1, abs=1e-9), "debt sells no coin"
 
 
 def test_what_would_be_held_without_limits_is_kellys_of_the_symbols_that_decide() -> None:
     s = situation(7, deciding=np.array([True, False, True, True, False]))
-    allocation = allocate(s, Limits(), 0.25)
+    allocation = allocate(s, 0.25)
     rows = [0, 2, 3]
     expected = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.25)
     np.testing.assert_array_equal(allocation.unlimited[rows], expected)
@@ -194,35 +191,7 @@ def test_where_returns_are_one_and_the_same_what_would_be_held_is_the_smallest_s
         deciding=np.ones(2, dtype=bool),
         crypto=np.zeros(2, dtype=bool),
     )
-    np.testing.assert_allclose(allocate(s, Limits(), 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
-
-
-def test_what_stands_beside_a_situation_decides_nothing_and_has_a_place_in_every_array() -> None:
-    n = 5
-    s = situation(
-        4,
-        n,
-        increment=np.full(n, 0.01),
-        earned=np.full((3, n), 1e-3),
-        later=LaterBlocks(np.ones((2, n)), np.ones((2, n, n)), np.ones(2), np.ones((2, n))),
-        symbols=("AAA", "BBB", "CCC", "DDD", "EEE"),
-    )
-    wide = s.with_fixed(np.array([0.2, -0.1]), np.array([True, False]))
-    beside = {"held": [0.2, -0.1], "crypto": [True, False], "long_only": [True, True]}
-    for name in (field.name for field in fields(Situation)):
-        before, after = getattr(s, name), getattr(wide, name)
-        if isinstance(before, np.ndarray):
-            np.testing.assert_array_equal(after[tuple(map(slice, before.shape))], before)
-            assert after.shape[-1] == n + 2, name
-            assert (after[..., n:] == beside.get(name, [0.0, 0.0])).all(), name
-        elif name not in ("later", "symbols"):
-            assert after == before, name
-    np.testing.assert_array_equal(wide.covariance, wide.covariance.T)
-    for found, expected in zip(wide.later_blocks, s.later_blocks.padded(2), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    assert wide.symbols == (*s.symbols, "", "")
-    bare = situation(4).with_fixed(np.array([0.2]), np.array([True]))
-    assert (bare.increment, bare.earned, bare.later, bare.symbols) == (None, None, None, ())
+    np.testing.assert_allclose(allocate(s, 0.5).unlimited, [2.5, 2.5], rtol=1e-9)
 
 
 def stock(**fields: Any) -> Situation:
@@ -241,7 +210,7 @@ def stock(**fields: Any) -> Situation:
         "stock_ceiling": 4.0,
         "unborrowed": 1.0,
     }
-    return Situation(**{**values, **fields})
+    return book_of(**{**values, **fields})
 
 
 @pytest.mark.parametrize(
@@ -300,7 +269,7 @@ def stock(**fields: Any) -> Situation:
 def test_what_holds_a_target_where_it_is_by_hand(
     fields: dict[str, Any], target: float, binding: dict[str, float | None]
 ) -> None:
-    allocation = allocate(stock(**fields), Limits(), 0.5)
+    allocation = allocate(stock(**fields), 0.5)
     assert allocation.target[0] == pytest.approx(target, abs=1e-7)
     bound = allocation.binding[0]
     assert set(bound) == set(binding)
@@ -313,16 +282,16 @@ def test_what_holds_a_target_where_it_is_by_hand(
 
 def test_the_ceilings_of_the_half_account_add_up_to_the_gradient() -> None:
     """1e-3 - 1e-4 · 0.5 / 0.5 - 2e-4 is 7e-4, whichever of the two ceilings carries it."""
-    bound = allocate(stock(stock_ceiling=0.5), Limits(), 0.5).binding[0]
+    bound = allocate(stock(stock_ceiling=0.5), 0.5).binding[0]
     assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)
 
 
 def test_a_pattern_has_limits_without_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
-    bound = nearest(stock(long_only=np.ones(1, dtype=bool)), Limits(), np.array([-0.3])).binding[0]
+    bound = nearest(stock(long_only=np.ones(1, dtype=bool)), np.array([-0.3])).binding[0]
     assert set(bound) == {"long_only"}
     assert np.isnan(bound["long_only"])
-    bound = nearest(stock(), Limits(), np.array([0.9])).binding[0]
+    bound = nearest(stock(), np.array([0.9])).binding[0]
     assert np.isnan(bound["symbol_cap"])
 
 
@@ -332,7 +301,7 @@ def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
     s = situation(
         1, 3, held=np.zeros(3), crypto=no, long_only=no, deciding=~no, equity=1e5, stock_ceiling=1.0
     )
-    found = nearest(s, Limits(symbol_cap=1.0), np.array([0.8, 0.6, 0.0]))
+    found = nearest(under(s, Limits(symbol_cap=1.0)), np.array([0.8, 0.6, 0.0]))
     np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
     assert [set(bound) for bound in found.binding] == [
         {"stock_gross", "joint"},
@@ -350,14 +319,12 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(
         held=np.array([-0.5]),
         stock_ceiling=0.2,
     )
-    assert allocate(s, Limits(), 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), (
-        "it is cut to the ceiling"
-    )
+    assert allocate(s, 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
     monkeypatch.setattr(
         "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4))
     )
     with pytest.raises(SolverFailed, match="1 symbols was not solved within its steps") as failed:
-        allocate(s, Limits(), 0.25)
+        allocate(s, 0.25)
     monkeypatch.undo()
     problem = failed.value.problem
     again = copy.copy(failed.value)
@@ -370,52 +337,30 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(
     assert problem.coefficients[:, 0].tolist() == [1.0, 0.0, 0.0, 5.0]
     assert problem.limits.tolist() == [0.2, 1.0, 1.0 / 1.0002, 1.0]
     status, weights, _ = problem.solve()
-    assert (status, weights[0].tolist()) == (SOLVED, allocate(s, Limits(), 0.25).target.tolist())
-
-
-class Account:
-    """What sizing reads of an account."""
-
-    def __init__(
-        self,
-        equity: float,
-        exposure: dict[str, Decimal],
-        prices: dict[str, float],
-        unborrowed: float,
-    ) -> None:
-        self.equity = equity
-        self.exposure = exposure
-        self.prices = prices
-        self.unborrowed_cash = unborrowed
-
-
-def of(account: Account, symbols: tuple[str, ...], prices: dict[str, float]) -> Situation:
-    n = len(symbols)
-    flat: dict[str, Any] = {
-        "mu": np.zeros(n),
-        "covariance": np.eye(n),
-        "cost": np.zeros(n),
-        "years": np.ones(n),
-        **dict.fromkeys(("crypto", "long_only", "deciding", "universe"), np.zeros(n, dtype=bool)),
-    }
-    return Situation.of(symbols, account, prices, stock_ceiling=4.0, **flat)
+    assert (status, weights[0].tolist()) == (SOLVED, allocate(s, 0.25).target.tolist())
 
 
 def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
-    account = Account(20_000.0, {"AAA": Decimal(-40), "CCC": Decimal("0.5")}, {}, 5_000.0)
-    s = of(account, ("AAA", "BBB", "CCC"), {"AAA": 100.0, "CCC": 8_000.0})
+    """What has no price is not held."""
+    row = AccountRow(
+        quantity=np.array([-40.0, 0.0, 0.5]),
+        price=np.array([100.0, np.nan, 8_000.0]),
+        increment=np.array([1.0, 1.0, 0.001]),
+        tradable=np.ones(3, dtype=bool),
+        positions=3,
+        equity=20_000.0,
+        unborrowed=5_000.0,
+        leverage=4.0,
+        shorting=True,
+        free=1.0,
+    )
+    s = holdings_of(row, np.zeros(3, dtype=bool), 1.25)
     assert s.held.tolist() == [-0.2, 0.0, 0.2]
-    assert (s.equity, s.unborrowed, s.stock_ceiling) == (20_000.0, 0.25, 4.0)
-
-
-@pytest.mark.parametrize("equity", [0.0, -1.0, float("nan")])
-def test_an_account_without_equity_has_no_situation(equity: float) -> None:
-    with pytest.raises(NoEquity, match="nothing can be sized"):
-        of(Account(equity, {}, {}, 0.0), ("AAA",), {"AAA": 1.0})
-    assert issubclass(NoEquity, InputError)
-
-
-def test_the_first_position_without_a_price_is_named() -> None:
-    account = Account(1e5, {"BBB": Decimal(1), "CCC": Decimal(1)}, {}, 0.0)
+    assert s.increment.tolist() == [0.005, 0.0, 0.0004]
+    assert (s.equity, s.unborrowed, s.order_margin) == (20_000.0, 0.2, 1.25)
+    for equity in (0.0, -1.0, np.nan):
+        assert np.isnan(holdings_of(row._replace(equity=equity), s.deciding, 1.25).held[0])
+    unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
+    check_priced(("AAA", "BBB", "CCC"), row)
     with pytest.raises(InputError, match="account: CCC is held or ordered and has no price"):
-        of(account, ("AAA", "BBB", "CCC"), {"AAA": 1.0, "BBB": 1.0})
+        check_priced(("AAA", "BBB", "CCC"), unpriced)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.limits import CEILINGS, Limits, affordable_weights
+from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, bounds_of, ceilings_of
+from sizing.situation import Situation
+from tests.sizing.books import book_of, under
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(-2, 2))
 SYMBOL = st.tuples(
@@ -32,21 +34,47 @@ def columns(
     )
 
 
+def random_book(held: np.ndarray, coins: np.ndarray, **fields: Any) -> Situation:
+    """A book of these weights; trading costs 1 %."""
+    n = len(held)
+    values: dict[str, Any] = {
+        "mu": np.zeros(n),
+        "covariance": np.eye(n),
+        "held": held,
+        "cost": np.full(n, 0.01),
+        "crypto": coins,
+        "long_only": coins,
+        "deciding": np.ones(n, dtype=bool),
+        "universe": np.ones(n, dtype=bool),
+        "years": np.ones(n),
+        "equity": 1e5,
+        "stock_ceiling": 4.0,
+        "unborrowed": 1.0,
+    }
+    return book_of(**{**values, **fields})
+
+
+def affordable(
+    held: np.ndarray, coins: np.ndarray, weights: np.ndarray, **fields: Any
+) -> np.ndarray:
+    """What is affordable of weights."""
+    return affordable_weights(random_book(held, coins, **fields).problem, weights)
+
+
 @given(BOOKS, st.floats(0.05, 3), st.sampled_from([1_999.99, 2_000.0, 50_000.0]))
 def test_what_decides_may_go_to_the_cap_and_short_only_where_it_and_the_account_may(
     book: list[tuple[bool, bool, bool, float]], cap: float, equity: float
 ) -> None:
-    _, long_only, deciding, held = columns(book)
-    lower, upper = Limits(symbol_cap=cap).bounds(
-        long_only=long_only, deciding=deciding, held=held, equity=equity
-    )
-    for s in range(len(book)):
-        if not deciding[s]:
-            assert lower[s] == upper[s] == held[s]
+    coins, long_only, deciding, held = columns(book)
+    s = random_book(held, coins, long_only=long_only, deciding=deciding, equity=equity)
+    lower, upper = bounds_of(*under(s, Limits(symbol_cap=cap)).problem[2:])
+    for k in range(len(book)):
+        if not deciding[k]:
+            assert lower[k] == upper[k] == held[k]
             continue
-        assert upper[s] == cap
+        assert upper[k] == cap
         shortest = -cap if equity >= 2_000 else 0.0
-        assert lower[s] == (max(shortest, min(held[s], 0.0)) if long_only[s] else shortest)
+        assert lower[k] == (max(shortest, min(held[k], 0.0)) if long_only[k] else shortest)
 
 
 @given(BOOKS, st.floats(0.5, 4), st.floats(0, 1), st.floats(-1, 2), st.integers(0, 1000))
@@ -61,12 +89,11 @@ def test_a_ceiling_is_what_its_name_says(
     shares together.
     """
     coins, _, _, held = columns(book)
-    limits = Limits(crypto_leverage=leverage)
-    found = limits.ceilings(crypto=coins, held=held, stock_ceiling=stocks, unborrowed=unborrowed)
-    assert tuple(ceiling.name for ceiling in found) == CEILINGS
+    s = random_book(held, coins, stock_ceiling=stocks, unborrowed=unborrowed)
+    rows, rooms = ceilings_of(under(s, Limits(crypto_leverage=leverage)).problem)
     size = np.abs(np.random.default_rng(seed).normal(size=len(book)))
-    used = {ceiling.name: float(ceiling.coefficients @ size) for ceiling in found}
-    room = {ceiling.name: ceiling.limit for ceiling in found}
+    used = dict(zip(CEILINGS, rows @ size, strict=True))
+    room = dict(zip(CEILINGS, rooms, strict=True))
     stock = float(size[~coins].sum())
     coin = float(size[coins].sum())
     assert used == pytest.approx(
@@ -77,7 +104,7 @@ def test_a_ceiling_is_what_its_name_says(
             "joint": stock / stocks + coin,
         }
     )
-    cash = float(held[coins].sum()) + max(unborrowed, 0.0)
+    cash = float(held[coins].sum()) + max(unborrowed, 0.0) / 1.01
     assert room == pytest.approx(
         {"stock_gross": stocks, "crypto_gross": leverage, "unborrowed_cash": cash, "joint": 1.0}
     )
@@ -138,7 +165,6 @@ def test_a_limit_ends_where_it_says(field: str, good: list[float], bad: list[flo
             Limits(**{field: value})
 
 
-NO_INCREMENT = np.zeros(6)
 CHANGES = st.lists(
     st.tuples(st.booleans(), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.01)),
     min_size=1,
@@ -151,9 +177,8 @@ def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_chec
     changes: list[tuple[bool, float, float, float]], cash: float, margin: float
 ) -> None:
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
-    after = affordable_weights(
-        weights, held, cost, coin, NO_INCREMENT[: len(held)], 0.0, cash / margin, margin
-    )
+    account = {"equity": np.inf, "unborrowed": cash / margin, "order_margin": margin}
+    after = affordable(held, coin, weights, cost=cost, **account)
     bought = coin & (weights > held)
     sold = coin & (weights < held)
     np.testing.assert_array_equal(after[~bought], weights[~bought])
@@ -169,23 +194,26 @@ def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_chec
 def test_a_full_rotation_by_hand() -> None:
     """100 of A, sold at a cost of 1 %, bring 99: at 1.10 of the price and 1 % more, 89.11 of B."""
     held, target = np.array([1.0, 0.0]), np.array([0.0, 1.0])
-    cost, coins = np.full(2, 0.01), np.ones(2, dtype=bool)
-    after = affordable_weights(target, held, cost, coins, NO_INCREMENT[:2], 0.0, 0.0, 1.1)
+    coins = np.ones(2, dtype=bool)
+    account = {"equity": np.inf, "order_margin": 1.1}
+    after = affordable(held, coins, target, unborrowed=0.0, **account)
     np.testing.assert_allclose(after, [0.0, 0.99 / 1.1 / 1.01])
     # A debt of 50 is paid back first, and one of 99 leaves nothing.
-    after = affordable_weights(target, held, cost, coins, NO_INCREMENT[:2], 0.0, -0.5 / 1.1, 1.1)
+    after = affordable(held, coins, target, unborrowed=-0.5 / 1.1, **account)
     np.testing.assert_allclose(after, [0.0, 0.49 / 1.1 / 1.01])
-    after = affordable_weights(target, held, cost, coins, NO_INCREMENT[:2], 0.0, -0.99 / 1.1, 1.1)
+    after = affordable(held, coins, target, unborrowed=-0.99 / 1.1, **account)
     np.testing.assert_allclose(after, [0.0, 0.0], atol=1e-15)
 
 
-@given(CHANGES, st.floats(0.001, 0.3), st.floats(0, 0.01))
+@given(CHANGES, st.floats(0.001, 0.3), st.sampled_from([0.0, 1e-6, 1e-4, 0.01]))
 def test_sales_in_whole_increments_with_fees_in_whole_cents_pay_for_what_is_bought(
     changes: list[tuple[bool, float, float, float]], increment: float, cent: float
 ) -> None:
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
     steps = np.full(len(held), increment)
-    after = affordable_weights(weights, held, cost, coin, steps, cent, 0.0, 1.03)
+    equity = CENT / cent if cent else np.inf
+    account = {"equity": equity, "unborrowed": 0.0, "order_margin": 1.03}
+    after = affordable(held, coin, weights, cost=cost, increment=steps, **account)
     left = np.floor(after / increment + 1e-6) * increment
     sold = np.floor((held - left) / increment + 1e-6) * increment
     sold = np.where(after == 0, held, sold)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,11 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from sizing.kelly import SolverFailed
-from sizing.limits import Limits
 from sizing.own_rules import own_rule
 from sizing.situation import Situation
 from sizing.strategies import NAMES, WeightPattern, named
 from tests.own_module import own_module
-from tests.sizing.books import broken_limits, random_limits, random_situation
+from tests.sizing.books import broken_limits, changed, random_limits, random_situation, under
 from trainingdata.instruments import Kind
 
 seeds = st.integers(0, 2**32 - 1)
@@ -43,7 +41,7 @@ def writes(s):
     s.held[:] = 0.5
     s.long_only[:] = False
     s.deciding[:] = True
-    s.later_blocks.mu[:] = 9.0
+    s.problem.returns.mu[:] = 9.0
     return np.full(len(s.held), -0.5)
 class Half: pass
 number = 3
@@ -61,11 +59,11 @@ def book(**changes: object) -> Situation:
     rng = np.random.default_rng(0)
     while True:
         found = random_situation(rng)
-        if len(found.held) == 2 and found.later is not None:
+        if len(found.held) == 2 and len(found.problem.returns.mu) > 1:
             break
     at = np.datetime64("2024-03-04T15:30", "ns")
-    named_book = replace(found, symbols=("ACME", "ZINC"), at=at, deciding=np.ones(2, dtype=bool))
-    return replace(named_book, **changes)  # type: ignore[arg-type]
+    named_book = changed(found, symbols=("ACME", "ZINC"), at=at, deciding=np.ones(2, dtype=bool))
+    return changed(named_book, **changes)  # type: ignore[arg-type]
 
 
 @given(seeds, st.lists(sizes, min_size=8, max_size=8))
@@ -74,8 +72,8 @@ def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float
     s = random_situation(rng)
     limits = random_limits(rng)
     rule = own_rule("own.any", lambda book: answer[: len(book.held)])
-    found = WeightPattern("own.any", rule, 0.25, holding=None).allocate(s, limits)
-    assert broken_limits(s, limits, found.target) == []
+    found = WeightPattern("own.any", rule, 0.25, holding=None).allocate(under(s, limits))
+    assert broken_limits(under(s, limits), found.target) == []
 
 
 def test_a_rule_that_asks_for_more_than_a_million_times_its_equity_asks_for_a_million() -> None:
@@ -92,22 +90,22 @@ def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
     s = random_situation(rng)
     limits = random_limits(rng)
     held = s.held.copy()
-    found = named(name).allocate(s, limits).target
-    assert broken_limits(s, limits, found) == []
-    named(name).allocate(random_situation(rng), limits)
-    np.testing.assert_array_equal(named(name).allocate(s, limits).target, found)
+    found = named(name).allocate(under(s, limits)).target
+    assert broken_limits(under(s, limits), found) == []
+    named(name).allocate(under(random_situation(rng), limits))
+    np.testing.assert_array_equal(named(name).allocate(under(s, limits)).target, found)
     np.testing.assert_array_equal(s.held, held)
 
 
 def test_a_rule_that_writes_into_its_situation_moves_no_limit(own: str) -> None:
     s = book(long_only=np.array([True, True]), deciding=np.array([True, False]))
     before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "deciding")}
-    later = s.later_blocks.mu.copy()
-    found = named(f"{own}.writes").allocate(s, Limits())
-    assert broken_limits(s, Limits(), found.target) == []
+    returns = s.problem.returns.mu.copy()
+    found = named(f"{own}.writes").allocate(s)
+    assert broken_limits(s, found.target) == []
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(s, name), value)
-    np.testing.assert_array_equal(s.later_blocks.mu, later)
+    np.testing.assert_array_equal(s.problem.returns.mu, returns)
 
 
 def test_a_long_answer_is_cut_where_it_says_so() -> None:
@@ -140,7 +138,7 @@ def test_a_long_answer_is_cut_where_it_says_so() -> None:
 )
 def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: str) -> None:
     with pytest.raises(InputError) as caught:
-        named(f"{own}.{name}").allocate(book(), Limits())
+        named(f"{own}.{name}").allocate(book())
     said = str(caught.value)
     assert said.startswith("sizing._target_: ")
     assert f"{own}" in said
@@ -151,13 +149,13 @@ def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: s
 def test_a_program_without_an_answer_stays_the_traders_affair(own: str) -> None:
     """The trader takes no new risk then, or asks its fallback; the run does not end."""
     with pytest.raises(SolverFailed):
-        named(f"{own}.unsolved").allocate(book(), Limits())
+        named(f"{own}.unsolved").allocate(book())
 
 
 def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
     assert named(f"{own}.up").phrase(Kind.STOCK, 4.0) == f"{own}.up sizing"
     assert named(f"{own}.up").uses_forecast
-    found = named(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)), Limits())
+    found = named(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))
     np.testing.assert_array_equal(found.unlimited, [0.1, -0.1])
     with pytest.raises(InputError, match=r"sizing.fraction: .*\.up has none"):
         named(f"{own}.up", fraction=0.3)

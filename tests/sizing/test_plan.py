@@ -328,20 +328,6 @@ def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
     assert later_costs(np.full(5, cost), told, 0).shape == (0, 5)
 
 
-def test_what_stands_beside_a_plan_has_no_return_risk_or_cost_in_any_block() -> None:
-    later = plan(3).later_blocks
-    wide = later.padded(2)
-    n = later.mu.shape[1]
-    for before, after in zip(later, wide, strict=True):
-        assert after.shape[0] == before.shape[0] == 2
-    for before, after in ((later.mu, wide.mu), (later.cost, wide.cost)):
-        np.testing.assert_array_equal(after[:, :n], before)
-        assert not after[:, n:].any()
-    np.testing.assert_array_equal(wide.covariance[:, :n, :n], later.covariance)
-    assert not wide.covariance[:, n:].any()
-    assert not wide.covariance[:, :, n:].any()
-
-
 def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
     """Bounds of -2 and 0.5: sizes pass 1, so the second block, wherever it wants, pays for what
     it borrows.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array
-from sizing.limits import Limits
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
 from sizing.spans import SpannedAllocation
 from sizing.strategies import Kelly, named
-from tests.sizing.books import random_situation
+from tests.sizing.books import book_of, changed, random_situation
 
 
 def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> Situation:
@@ -25,7 +22,7 @@ def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -
     later = LaterBlocks(
         np.array([[month * 1e-4]]), np.array([[[3e-3]]]), np.zeros(1), np.full((1, 1), cost)
     )
-    return Situation(
+    return book_of(
         mu=first * 1e-4 * one,
         covariance=np.array([[2e-5]]),
         held=held * one,
@@ -43,7 +40,7 @@ def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -
 
 
 def answer(situation: Situation, fraction: float = 0.1) -> SpannedAllocation:
-    allocation = Kelly(fraction).allocate(situation, Limits())
+    allocation = Kelly(fraction).allocate(situation)
     assert isinstance(allocation, SpannedAllocation)
     return allocation
 
@@ -69,7 +66,7 @@ def test_what_its_cost_keeps_where_it_is_is_shown_what_the_whole_plan_would_hold
 
 
 def test_a_coin_that_may_not_be_short_is_shown_the_hour_that_would_be() -> None:
-    situation = replace(plan(-8.0, 28.0), long_only=np.ones(1, dtype=bool))
+    situation = changed(plan(-8.0, 28.0), long_only=np.ones(1, dtype=bool))
     found = answer(situation)
     assert found.target[0] == 0
     assert "long_only" in found.binding[0]
@@ -79,7 +76,7 @@ def test_a_coin_that_may_not_be_short_is_shown_the_hour_that_would_be() -> None:
 def test_a_rule_of_weights_rests_on_the_next_decision_alone() -> None:
     situation = plan(20.0, -60.0)
     for name in ("fixed_fraction", "legacy"):
-        allocation = named(name).allocate(situation, Limits())
+        allocation = named(name).allocate(situation)
         assert isinstance(allocation, SpannedAllocation)
         assert allocation.blocks.tolist() == [1]
         # Both go by the direction of the forecast and count no premium.
@@ -93,12 +90,12 @@ def test_whatever_is_shown_is_the_kelly_weight_of_the_blocks_it_names(
 ) -> None:
     situation = random_situation(np.random.default_rng(seed))
     found = answer(situation, fraction)
-    later = situation.later_blocks
+    returns = situation.problem.returns
     chosen = np.flatnonzero(situation.deciding)
     for k in chosen:
         count = int(found.blocks[k])
-        mu = situation.mu + later.mu[: count - 1].sum(axis=0)
-        covariance = situation.covariance + later.covariance[: count - 1].sum(axis=0)
+        mu = returns.mu[:count].sum(axis=0)
+        covariance = returns.covariance[:count].sum(axis=0)
         kelly = fraction * np.linalg.solve(covariance[np.ix_(chosen, chosen)], mu[chosen])
         others = covariance[k] @ found.target - covariance[k, k] * found.target[k]
         beside = (fraction * mu[k] - others) / covariance[k, k]
@@ -110,12 +107,8 @@ def test_whatever_is_shown_is_the_kelly_weight_of_the_blocks_it_names(
 
 def moments(situation: Situation, blocks: int) -> tuple[Array, Array, Array]:
     """Returns of the premium and of all, and covariance, over so many blocks."""
-    later = situation.later_blocks
-    assert situation.earned is not None
-    earned = situation.earned[:blocks].sum(axis=0)
-    mu = situation.mu + later.mu[: blocks - 1].sum(axis=0)
-    covariance = situation.covariance + later.covariance[: blocks - 1].sum(axis=0)
-    return earned, mu, covariance
+    mu, premium, covariance, _, _ = situation.problem.returns
+    return premium[:blocks].sum(axis=0), mu[:blocks].sum(axis=0), covariance[:blocks].sum(axis=0)
 
 
 @given(
@@ -128,7 +121,7 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
 ) -> None:
     """Together they are the weight; beside others at their targets the hedge of those is left."""
     situation = random_situation(np.random.default_rng(seed))
-    found = Kelly(fraction, multiplier).allocate(situation, Limits())
+    found = Kelly(fraction, multiplier).allocate(situation)
     assert isinstance(found, SpannedAllocation)
     chosen = np.flatnonzero(situation.deciding)
     times = np.where(situation.crypto, 1.0, multiplier)
@@ -160,7 +153,7 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
 
 def test_a_forecast_against_the_premium_wants_a_short_where_the_premium_wants_a_long() -> None:
     """The month earns 3 % and is forecast to lose 2 %: 1 % is left, and a third of its long."""
-    situation = replace(plan(0.0, 100.0), earned=np.array([[0.0], [300e-4]]))
+    situation = changed(plan(0.0, 100.0), earned=np.array([[0.0], [300e-4]]))
     found = answer(situation)
     unit = 0.1 / (3e-3 + 2e-5)
     assert found.premium[0] == pytest.approx(300e-4 * unit)
@@ -175,7 +168,7 @@ def test_a_forecast_of_one_symbol_wants_a_hedge_in_the_other() -> None:
     """
     yes = np.ones(2, dtype=bool)
     covariance = 0.01 * np.array([[1.0, 0.8], [0.8, 1.0]])
-    situation = replace(
+    situation = changed(
         plan(0.0, 0.0),
         **dict.fromkeys(("held", "cost"), np.zeros(2)),
         **dict.fromkeys(("crypto", "long_only"), ~yes),
@@ -200,7 +193,7 @@ def test_what_nobody_says_of_the_premium_is_not_known() -> None:
 
 def test_two_symbols_that_are_one_share_what_premium_and_forecast_want() -> None:
     yes = np.ones(2, dtype=bool)
-    situation = replace(
+    situation = changed(
         plan(0.0, 0.0),
         held=np.full(2, 0.025),
         cost=np.full(2, 1e-3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from sizing.strategies import (
     named,
     vol_target,
 )
+from tests.sizing.books import book_of, changed, under
 from trainingdata.instruments import Kind
 
 WIDE = Limits(symbol_cap=4.0)
@@ -50,11 +50,11 @@ def book(n: int, **fields: Any) -> Situation:
         "stock_ceiling": 4.0,
         "unborrowed": 1.0,
     }
-    return Situation(**{**values, **fields})
+    return book_of(**{**values, **fields})
 
 
 def targets(name: str, s: Situation, limits: Limits = WIDE, **settings: Any) -> list[float]:
-    answer: list[float] = named(name, **settings).allocate(s, limits).target.tolist()
+    answer: list[float] = named(name, **settings).allocate(under(s, limits)).target.tolist()
     return answer
 
 
@@ -77,12 +77,12 @@ def test_four_times_half_kelly_has_no_expected_growth() -> None:
 
 def test_prices_of_a_stretched_program_are_not_shown() -> None:
     s = book(1, mu=np.array([1e-2]))
-    (bound,) = named("kelly_50_x4").allocate(s, Limits()).binding
+    (bound,) = named("kelly_50_x4").allocate(s).binding
     assert set(bound) == {"symbol_cap"}
     assert np.isnan(bound["symbol_cap"])
-    assert not np.isnan(named("kelly_50").allocate(s, Limits()).binding[0]["symbol_cap"])
-    unstretched = Kelly(0.5, 1.0).allocate(s, Limits())
-    assert unstretched.target.tolist() == allocate(s, Limits(), 0.5).target.tolist()
+    assert not np.isnan(named("kelly_50").allocate(s).binding[0]["symbol_cap"])
+    unstretched = Kelly(0.5, 1.0).allocate(s)
+    assert unstretched.target.tolist() == allocate(s, 0.5).target.tolist()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
     universe = np.array([True, True, rng.random() < 0.5, False])
     days = rng.integers(1, 4)
     s = book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
-    s = replace(s, years=s.years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
+    s = changed(s, years=s.years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
     w = vol_target(s, deviation)
     a_year = s.covariance / np.sqrt(np.outer(s.years, s.years))
     assert np.sqrt(w @ a_year @ w) == pytest.approx(deviation, rel=1e-9)
@@ -150,7 +150,7 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
 
 def test_risk_parity_leaves_nothing_in_what_has_no_forecast() -> None:
     s = book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
-    s = replace(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
+    s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0]))
     assert targets("risk_parity", s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
@@ -186,11 +186,11 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     together leave.
     """
     s = book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
-    s = replace(
+    s = changed(
         s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
     )
-    s = replace(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
-    allocation = named("legacy").allocate(s, WIDE)
+    s = changed(s, mu=np.array([0.0, 1e-5, -1e-5, -1.0]))
+    allocation = named("legacy").allocate(under(s, WIDE))
     assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
     assert np.isnan(allocation.unlimited[0])
     assert allocation.unlimited[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
@@ -198,13 +198,13 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
 
 def test_legacy_counts_neither_its_own_position_nor_coins_and_takes_nothing_without_power() -> None:
     s = book(2, crypto=np.array([False, True]), stock_ceiling=2.0, held=np.array([0.7, 0.25]))
-    s = replace(s, deciding=np.array([True, False]))
+    s = changed(s, deciding=np.array([True, False]))
     assert Legacy()._unlimited_weight(s, 0) == 1.0
     assert Legacy(0.5)._unlimited_weight(s, 0) == 0.5
     assert Legacy(0.5)._unlimited_weight(s, 1) == 0.5, "the multiplier is for stocks"
     full = book(2, stock_ceiling=1.0, held=np.array([0.0, -1.5]), deciding=np.array([True, False]))
     assert Legacy()._unlimited_weight(full, 0) == 0.0
-    assert named("legacy").allocate(full, WIDE).target.tolist() == [0.0, -1.5]
+    assert named("legacy").allocate(under(full, WIDE)).target.tolist() == [0.0, -1.5]
 
 
 def test_every_name_has_its_own_look_ahead_and_settings() -> None:
@@ -235,8 +235,8 @@ def test_a_pattern_is_the_nearest_point_to_its_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     wish = rng.normal(0, 0.8, 3)
     s = book(3, held=rng.normal(0, 0.3, 3), stock_ceiling=1.5)
-    found = WeightPattern("any", lambda _: wish, band=0.0).allocate(s, Limits()).target
-    assert found.tolist() == nearest(s, Limits(), wish).target.tolist()
+    found = WeightPattern("any", lambda _: wish, band=0.0).allocate(s).target
+    assert found.tolist() == nearest(s, wish).target.tolist()
 
 
 def test_what_is_not_given_is_what_the_settings_say() -> None:
@@ -256,7 +256,7 @@ def test_what_is_not_given_is_what_the_settings_say() -> None:
             SizingSettings(name),
             SizingSettings(name, position=0.1, target_volatility=0.15, band=0.25),
         ):
-            assert settings.chosen_strategy().allocate(s, Limits()).target.tolist() == plain, name
+            assert settings.chosen_strategy().allocate(s).target.tolist() == plain, name
     assert SizingSettings().risk_multiplier == 1.0
 
 
@@ -278,7 +278,7 @@ def test_each_setting_reaches_its_strategy() -> None:
     }
     for name, change in changes.items():
         plain, other = (
-            SizingSettings(name, **more).chosen_strategy().allocate(s, Limits()).target
+            SizingSettings(name, **more).chosen_strategy().allocate(s).target
             for more in ({}, change)
         )
         assert not np.allclose(plain, other), name
@@ -307,9 +307,7 @@ def test_kelly_names_are_fractions() -> None:
         ("kelly_100", 1.0),
         ("kelly_12.5", 0.125),
     ):
-        np.testing.assert_array_equal(
-            named(name).allocate(s, Limits()).target, allocate(s, Limits(), fraction).target
-        )
+        np.testing.assert_array_equal(named(name).allocate(s).target, allocate(s, fraction).target)
     assert named("kelly_50", fraction=0.2) == Kelly(0.2)
 
 
@@ -319,16 +317,14 @@ def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
     s = book(4, mu=np.array([6e-4, -7e-4, 1e-5, 0.0]), covariance=covariance, stock_ceiling=1.0)
 
     def value(now: Situation, limits: Limits) -> float:
-        w = allocate(now, limits, 0.5).target
+        w = allocate(under(now, limits), 0.5).target
         return float(now.mu @ w - w @ covariance @ w - now.cost @ np.abs(w - now.held))
 
-    allocation = allocate(s, Limits(), 0.5)
+    allocation = allocate(s, 0.5)
     assert allocation.target[0] == pytest.approx(0.6)
     assert set(allocation.binding[0]) == {"symbol_cap", "stock_gross", "joint"}
     step = 1e-5
-    looser = value(replace(s, stock_ceiling=1.0 + step), Limits(symbol_cap=0.6)) - value(
-        s, Limits()
-    )
+    looser = value(changed(s, stock_ceiling=1.0 + step), Limits()) - value(s, Limits())
     assert allocation.binding[0]["stock_gross"] + allocation.binding[0]["joint"] == pytest.approx(
         looser / step, rel=1e-2
     )
@@ -337,7 +333,7 @@ def test_a_shadow_price_is_what_more_of_the_limit_adds() -> None:
 
 
 def test_what_would_not_pay_is_bound_by_cost() -> None:
-    allocation = allocate(book(4, mu=np.full(4, 1e-4)), Limits(), 0.5)
+    allocation = allocate(book(4, mu=np.full(4, 1e-4)), 0.5)
     assert [set(bound) for bound in allocation.binding] == [{"cost"}] * 4
 
 
@@ -353,8 +349,8 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
     )
     partly = book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "risk_parity"):
-        assert named(name).allocate(shut, Limits()).target.tolist() == held.tolist()
-        assert named(name).allocate(partly, Limits()).target.tolist() == held.tolist()
+        assert named(name).allocate(shut).target.tolist() == held.tolist()
+        assert named(name).allocate(partly).target.tolist() == held.tolist()
 
 
 def test_risks_compare_over_each_symbols_own_year() -> None:
@@ -367,7 +363,7 @@ def test_risks_compare_over_each_symbols_own_year() -> None:
         covariance=np.diag([1e-4, 3e-4]),
         years=np.array([1 / 252, 72 / 8766]),
     )
-    w = named("risk_parity").allocate(s, Limits()).target
+    w = named("risk_parity").allocate(s).target
     a_year = np.sqrt(np.array([1e-4 * 252, 3e-4 * 8766 / 72]))
     np.testing.assert_allclose(w * a_year, (w * a_year).mean(), rtol=1e-6)
 
@@ -377,13 +373,13 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     is the forecast's.
     """
     s = book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
-    assert named("legacy").allocate(s, Limits()).target.tolist() == [0.6, -0.6, 0.6, 0.6]
-    wide = named("legacy").allocate(s, Limits(symbol_cap=4.0)).target
+    assert named("legacy").allocate(s).target.tolist() == [0.6, -0.6, 0.6, 0.6]
+    wide = named("legacy").allocate(under(s, Limits(symbol_cap=4.0))).target
     np.testing.assert_allclose(wide, [2.0, -1.0, 0.5, 0.25], rtol=1e-9)
-    halved = named("legacy", risk_multiplier=0.5).allocate(s, Limits(symbol_cap=4.0)).target
+    halved = named("legacy", risk_multiplier=0.5).allocate(under(s, Limits(symbol_cap=4.0))).target
     np.testing.assert_allclose(halved[:2], [1.0, -0.75], rtol=1e-9)
     coin = book(1, crypto=np.array([True]), mu=np.array([-1.0]))
-    assert named("legacy").allocate(coin, Limits()).target.tolist() == [0.5]
+    assert named("legacy").allocate(coin).target.tolist() == [0.5]
 
 
 def test_strategies_say_how_they_size() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,9 +10,10 @@ from hypothesis import strategies as st
 from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
 from sizing.kelly import unconstrained_kelly
-from sizing.limits import Limits
+from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
+from tests.sizing.books import book_of, changed, under
 
 
 def situation_of(seed: int) -> Situation:
@@ -26,7 +25,7 @@ def situation_of(seed: int) -> Situation:
     spread = rng.normal(0, 0.01, (n, 3))
     crypto = rng.random(n) < 0.3
     held = rng.normal(0, 0.1, n) * (rng.random(n) < 0.6)
-    return Situation(
+    return book_of(
         mu=rng.normal(0, 0.004, n) * rng.choice([0.1, 1.0]),
         covariance=spread @ spread.T + np.diag(rng.uniform(1e-5, 1e-4, n)),
         held=np.where(crypto, np.abs(held), held),
@@ -49,12 +48,6 @@ def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]
     held = s.held[k]
     slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target)
     outward = -1.0 if got < 0 or (got == 0 and slope < 0) else 1.0
-    ceilings = limits.ceilings(
-        crypto=s.crypto,
-        held=s.held,
-        stock_ceiling=s.stock_ceiling,
-        unborrowed=s.unborrowed / (1 + s.cost.max()),
-    )
     names = set()
     if abs(got) >= limits.symbol_cap - TOUCH:
         names.add("symbol_cap")
@@ -67,10 +60,9 @@ def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]
     ):
         names.add("long_only")
     if onwards:
-        full = [
-            c for c in ceilings if float(c.coefficients @ np.abs(found.target)) >= c.limit - TOUCH
-        ]
-        names |= {c.name for c in full if c.coefficients[k] > 0}
+        for name, takes, limit in zip(CEILINGS, *ceilings_of(s.problem), strict=True):
+            if takes[k] > 0 and takes @ np.abs(found.target) >= limit - TOUCH:
+                names.add(name)
     if not names and got == held and wish != got and s.cost[k] > 0:
         names.add("cost")
     return names
@@ -80,7 +72,7 @@ def plainly(s: Situation, limits: Limits, found: Allocation, k: int) -> set[str]
 def test_what_binds_is_what_the_rules_say(seed: int) -> None:
     s = situation_of(seed)
     limits = Limits()
-    found = allocate(s, limits, 0.5)
+    found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
         expected = plainly(s, limits, found, k) if s.deciding[k] else set()
         assert set(found.binding[k]) == expected, (k, found.binding[k])
@@ -90,7 +82,7 @@ def test_what_binds_is_what_the_rules_say(seed: int) -> None:
 def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     s = situation_of(seed)
     rows = np.flatnonzero(s.deciding)
-    found = allocate(s, Limits(), 0.5).unlimited
+    found = allocate(s, 0.5).unlimited
     alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
     np.testing.assert_array_equal(found[rows], alone)
     assert np.isnan(np.delete(found, rows)).all()
@@ -99,8 +91,7 @@ def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     mu = rng.normal(0, 0.004, (2, n))
     covariance = np.stack([3.0 * s.covariance, 20.0 * s.covariance])
     planned = allocate(
-        replace(s, later=LaterBlocks(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))),
-        Limits(),
+        changed(s, later=LaterBlocks(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))),
         0.5,
     ).unlimited
     whole = unconstrained_kelly(
@@ -116,8 +107,8 @@ def test_more_room_under_what_binds_is_worth_its_price(seed: int) -> None:
     more = 1e-5
     limits = Limits(symbol_cap=0.3)
     wider = Limits(symbol_cap=0.3 + more)
-    found = allocate(s, limits, 0.5)
-    after = allocate(s, wider, 0.5)
+    found = allocate(under(s, limits), 0.5)
+    after = allocate(under(s, wider), 0.5)
     capped = [k for k, bound in enumerate(found.binding) if "symbol_cap" in bound]
     total = sum(found.binding[k]["symbol_cap"] for k in capped)
 
@@ -136,7 +127,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
     """
     n = 2
     limits = Limits(symbol_cap=1.0)
-    s = replace(
+    s = changed(
         situation_of(0),
         **{name: np.zeros(n) for name in ("held", "years")},
         **{name: np.zeros(n, dtype=bool) for name in ("crypto", "long_only")},
@@ -148,7 +139,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
         stock_ceiling=1.0,
         later=LaterBlocks(np.zeros((1, n)), np.eye(n)[None], np.zeros(1), np.full((1, n), 1e-4)),
     )
-    found = allocate(s, limits, 0.5)
+    found = allocate(under(s, limits), 0.5)
     assert np.abs(found.target).sum() == pytest.approx(1.0)
     assert np.abs(found.unlimited).max() < 0.01
     for bound in found.binding:
@@ -157,7 +148,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
 
 def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_costs() -> None:
     """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
-    s = replace(
+    s = changed(
         situation_of(0),
         **{name: np.zeros(1) for name in ("held", "years")},
         **{name: np.zeros(1, dtype=bool) for name in ("crypto", "long_only")},
@@ -169,6 +160,6 @@ def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_cost
         stock_ceiling=4.0,
         toll=4e-3,
     )
-    found = allocate(s, Limits(symbol_cap=2.0), 0.5)
+    found = allocate(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target.tolist() == pytest.approx([1.0])
     assert dict(found.binding[0]) == pytest.approx({"financing": 2.6e-3})

@@ -1,0 +1,142 @@
+"""A decision on arrays: a belief and an account become a problem, its answer whole quantities.
+
+Live trading, a backtest and a sweep call the same two functions, once an instant.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from execution.beliefs import BeliefRow, returns_of
+from foundation.arrays import Array, Mask
+from foundation.compiled import compiled
+from sizing.increments import whole_steps
+from sizing.limits import affordable_weights, granted_leverage, kept_share
+from sizing.problem import AccountRow, BookLimits, Costs, Problem, holdings_of
+from sizing.solver.multi_period import later_costs
+
+
+class Terms(NamedTuple):
+    """The settings of a decision as arrays, for S symbols of a panel and N rows of an account.
+
+    crypto: [N] which are coins.
+    long_only: [N] which may not be short, whatever the venue lends.
+    cost: [N] of trading one USD, one way.
+    sharpe: [S] the stated Sharpe ratio that the strategy goes by.
+    forecast: whether it goes by the forecast.
+    caps: as of `Limits`.
+    leverage: stock gross by day, and into the night, in multiples of equity.
+    order_margin: times their price, at which the venue checks orders.
+    """
+
+    crypto: Mask
+    long_only: Mask
+    cost: Array
+    sharpe: Array
+    forecast: bool
+    caps: tuple[float, float, float]
+    leverage: tuple[float, float]
+    order_margin: float
+
+
+class Settled(NamedTuple):
+    """What becomes of an account's N rows.
+
+    target: [N] weight that each is to have.
+    steps: [N] whole increments that it stands for, signed; NaN for what stays as it is.
+    cut: [N] whether the night cuts it, sized by nothing.
+    """
+
+    target: Array
+    steps: Array
+    cut: Mask
+
+
+@compiled
+def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
+    """The sizing problem of an instant, over the rows of an account.
+
+    What the belief says nothing of is fixed: it counts for the ceilings and has no variance.
+    """
+    symbols = len(belief.deciding)
+    size = len(account.quantity)
+    deciding = np.zeros(size, dtype=np.bool_)
+    deciding[:symbols] = belief.deciding
+    signal = np.zeros(size)
+    if terms.forecast:
+        signal[:symbols] = belief.signal
+    blocks = len(belief.toll)
+    change = np.empty((blocks, size))
+    change[0] = terms.cost
+    change[1:] = later_costs(terms.cost, signal, blocks - 1)
+    day, night = terms.leverage
+    allowed = night if belief.overnight else day
+    margin_equity = terms.caps[2]
+    # Of what the venue lends, its check of orders leaves a part unused. What secures open spreads
+    # is lent against no stock.
+    reachable = min(allowed, account.leverage / terms.order_margin)
+    limits = BookLimits(
+        terms.caps[0],
+        terms.caps[1],
+        margin_equity,
+        granted_leverage(reachable, account.equity, margin_equity) * account.free,
+        granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
+        terms.crypto,
+        # An account to which the venue lends no shares holds stocks long only, like coins.
+        terms.long_only | (not account.shorting),
+    )
+    return Problem(
+        returns_of(belief, terms.sharpe, terms.forecast, size),
+        Costs(change, belief.toll),
+        limits,
+        holdings_of(account, deciding, terms.order_margin),
+    )
+
+
+@compiled
+def settled(
+    problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
+) -> Settled:
+    """The targets that weights [N] lead to, in whole increments rounded towards zero.
+
+    Stocks that nothing has sized (no forecast, a missing bar, a solver that failed) are brought
+    under the overnight ceiling before the night, which is the broker's and not the model's: each
+    keeps the same share. An account without equity keeps nothing of what decides or is cut.
+
+    sized: whether `weights` answer the problem; without an answer what is held stays.
+    cuts: whether stocks can still be cut for the night now.
+    """
+    held = problem.account.held
+    deciding = problem.account.deciding
+    crypto = problem.limits.crypto
+    count = account.positions
+    target = affordable_weights(problem, weights) if sized else held.copy()
+    steps = np.full(len(held), np.nan)
+    loose = np.zeros(len(held), dtype=np.bool_)
+    if cuts:
+        # What the venue takes no orders for cannot be cut.
+        loose[:count] = (~crypto & account.tradable & (account.quantity != 0.0))[:count]
+        if sized:
+            loose &= ~deciding
+    # Weights are fractions of equity; where there is none, what can be closed is closed.
+    if not account.equity > 0.0:
+        for s in range(count):
+            if deciding[s] or loose[s]:
+                target[s] = 0.0
+                steps[s] = 0.0
+        return Settled(target, steps, loose)
+    share = kept_share(target[:count], crypto[:count], loose[:count], problem.limits.stock_ceiling)
+    if share == 1.0:
+        loose[:] = False
+    for s in range(count):
+        if loose[s]:
+            target[s] = held[s] * share
+        # A fee in coin leaves quantities off the grid of increments. Rounding what already stands
+        # where it should would sell that dust in every decision.
+        if target[s] != held[s]:
+            steps[s] = whole_steps(
+                target[s] * account.equity / account.price[s], account.increment[s]
+            )
+    return Settled(target, steps, loose)

@@ -1,0 +1,137 @@
+"""The sizing problem of an instant: what is expected, what it costs, what is allowed, what is held.
+
+Four small values of plain numbers and arrays, which compiled functions take as they are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from foundation.arrays import Array, Mask
+from foundation.compiled import inlined
+
+
+class Returns(NamedTuple):
+    """What S symbols are expected to return over K blocks of time; the first one is acted on.
+
+    mu: [K, S] expected simple return.
+    premium: [K, S] what of it the stated premium expects, the rest being the forecast's; NaN where
+        nobody says it.
+    covariance: [K, S, S] of simple returns.
+    universe: [S] what the strategy may hold and has a forecast of.
+    years: [S] each symbol's own open time in the first block, in years.
+    """
+
+    mu: Array
+    premium: Array
+    covariance: Array
+    universe: Mask
+    years: Array
+
+
+class Costs(NamedTuple):
+    """What moving and borrowing cost.
+
+    change: [K, S] of moving a weight by one at the start of each block.
+    toll: [K] price of one USD borrowed in each block, USD.
+    """
+
+    change: Array
+    toll: Array
+
+
+class BookLimits(NamedTuple):
+    """What a book may hold; multiples of equity.
+
+    symbol_cap: of one symbol.
+    crypto_cap: of all coins.
+    margin_equity: USD below which nothing is short.
+    stock_ceiling: stock gross that orders may reach now.
+    granted: stock gross that is granted now, whether orders reach it or not.
+    crypto: [S] whether it is a coin.
+    long_only: [S] whether it may not be short.
+    """
+
+    symbol_cap: float
+    crypto_cap: float
+    margin_equity: float
+    stock_ceiling: float
+    granted: float
+    crypto: Mask
+    long_only: Mask
+
+
+class Holdings(NamedTuple):
+    """An account as weights.
+
+    held: [S] weight held plus open orders.
+    deciding: [S] whether it may change now; all others stay as they are.
+    increment: [S] weight of one increment; 0 where quantities are not rounded.
+    equity: USD.
+    unborrowed: cash that may buy coins, a multiple of equity at the venue's check; below 0, what
+        has to be paid back before a coin can be bought.
+    order_margin: times their price, at which the venue checks market buys.
+    """
+
+    held: Array
+    deciding: Mask
+    increment: Array
+    equity: float
+    unborrowed: float
+    order_margin: float
+
+
+class Problem(NamedTuple):
+    """What a strategy is given to answer."""
+
+    returns: Returns
+    costs: Costs
+    limits: BookLimits
+    account: Holdings
+
+
+class AccountRow(NamedTuple):
+    """An account over N rows: the panel's symbols, then what is held beside them.
+
+    The rows from `positions` on are what open orders have yet to take off a position. It counts as
+    gone in `quantity`; until it has filled it keeps its part of every ceiling.
+
+    quantity: [N] signed, held plus open.
+    price: [N] USD; NaN where none is known.
+    increment: [N] shares or coins that quantities are whole numbers of; 0 where nothing is rounded.
+    tradable: [N] whether it may be ordered at all.
+    positions: number of rows that are positions.
+    equity: USD.
+    unborrowed: USD that may buy coins; not above 0 where there is none.
+    leverage: stock gross that the venue grants, in multiples of equity.
+    shorting: whether the venue lends shares.
+    free: share of equity that stocks may rest on.
+    """
+
+    quantity: Array
+    price: Array
+    increment: Array
+    tradable: Mask
+    positions: int
+    equity: float
+    unborrowed: float
+    leverage: float
+    shorting: bool
+    free: float
+
+
+@inlined
+def holdings_of(account: AccountRow, deciding: Mask, order_margin: float) -> Holdings:
+    """The account as weights; NaN without equity. deciding: [N]."""
+    equity = account.equity if account.equity > 0.0 else np.nan
+    held = np.zeros(len(account.quantity))
+    increment = np.zeros(len(held))
+    for s in range(len(held)):
+        # What is not held may have no price yet.
+        if np.isfinite(account.price[s]):
+            held[s] = account.quantity[s] * account.price[s] / equity
+            increment[s] = account.increment[s] * account.price[s] / equity
+    unborrowed = account.unborrowed / equity / order_margin
+    return Holdings(held, deciding, increment, equity, unborrowed, order_margin)
