@@ -122,16 +122,16 @@ class Shelf:
                 ) from error
         return cls(folder, text)
 
-    def portions(self, issued_at: Instants) -> list[Portion]:
-        """What was issued in the months of these instants."""
+    def portions(self, issued_at: np.datetime64) -> list[Portion]:
+        """What was issued in the month of an instant."""
+        month = str(issued_at.astype("datetime64[M]"))
+        year = int(month[:4])
+        query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
         found = []
-        for month in np.unique(issued_at.astype("datetime64[M]")).astype(str).tolist():
-            year = int(month[:4])
-            query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
-            for number, blob in self._asked(year, query, month, self.specification):
-                with suppress(Damaged):
-                    issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
-                    found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
+        for number, blob in self._asked(year, query, month, self.specification):
+            with suppress(Damaged):
+                issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
+                found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
         return found
 
     def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> None:

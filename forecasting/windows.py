@@ -51,7 +51,7 @@ class Windows:
             times, values = bars.real_bars(s)
             # The last window before `since` stays: until its next bar it is a symbol's latest one.
             rows = np.arange(max(int(lengths[s]) - 1, last_before(times, begin)), len(times))
-            closes.append(values[:, CLOSE])
+            closes.append(np.ascontiguousarray(values[:, CLOSE]))
             symbol.append(np.full(len(rows), s))
             last.append(rows)
             issued.append(times[rows])
@@ -77,6 +77,22 @@ class Windows:
         """[S] where each symbol's windows lie."""
         bounds = np.searchsorted(self.symbol, np.arange(len(self.closes) + 1))
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
+
+    def by_month(self) -> list[Index]:
+        """Numbers of the windows issued in each month, months and numbers rising."""
+        if not len(self):
+            return []
+        first, last = self.issued_at.min(), self.issued_at.max()
+        months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
+        edges = np.append(months, months[-1] + 1).astype("datetime64[ns]")
+        parts = self.of_symbols()
+        found = [part.start + np.searchsorted(self.issued_at[part], edges) for part in parts]
+        bounds = np.array(found)
+        rows = []
+        for begin, end in pairwise(bounds.T):
+            spans = zip(begin.tolist(), end.tolist(), strict=True)
+            rows.append(np.concatenate([np.arange(first, stop) for first, stop in spans]))
+        return [month for month in rows if len(month)]
 
     @property
     def price(self) -> Array:
