@@ -146,8 +146,13 @@ class Shelf:
         issues["issued_at"], issues["key"] = issued_at, keys
         name = hashlib.blake2b(issues.tobytes(), digest_size=16).digest()
         month = str(issued_at[0].astype("datetime64[M]"))
-        row = self.specification, name, month, *map(_sealed, (issues, moments, quantiles))
-        columns = "specification, name, month, issues, moments, quantiles"
+        *small, large = map(_sealed, (issues, moments, quantiles))
+        row = self.specification, name, month, *map(b"".join, small), sum(map(len, large))
+        insert = (
+            "INSERT OR IGNORE INTO portions"
+            " (specification, name, month, issues, moments, quantiles)"
+            " VALUES (?, ?, ?, ?, ?, zeroblob(?))"
+        )
         try:
             with self._file(int(month[:4])) as file, file:
                 # Parts are of megabytes: small pages would take twice the time.
@@ -156,9 +161,12 @@ class Shelf:
                 file.execute("PRAGMA synchronous = OFF")
                 for statement in _SCHEMA:
                     file.execute(statement)
-                file.execute(
-                    f"INSERT OR IGNORE INTO portions ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row
-                )
+                added = file.execute(insert, row)
+                # As a value of the statement it would be copied four times on its way.
+                if added.rowcount:
+                    with file.blobopen("portions", "quantiles", added.lastrowid or 0) as blob:
+                        for part in large:
+                            blob.write(part)
         except sqlite3.Error as error:
             raise NotWritten(f"{self.folder} cannot be written: {error}") from error
 
@@ -223,6 +231,7 @@ def facts(folder: Path) -> dict[str, Any]:
     }
 
 
-def _sealed(values: np.ndarray) -> bytes:
+def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:
+    """Bytes of an array, and their checksum."""
     content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-    return b"".join((content, zlib.crc32(content).to_bytes(_CHECKSUM)))
+    return content, zlib.crc32(content).to_bytes(_CHECKSUM)

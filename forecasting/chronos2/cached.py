@@ -144,7 +144,11 @@ class _Part:
                 with suppress(Damaged):
                     if len(chosen) and self._what:
                         values = shelf.read(portions[number].place, self._what)
-                        self._out[rows[chosen]] = values[row[chosen]]
+                        # In the order they lie in, and mostly all of them: one copy.
+                        order = chosen[np.argsort(row[chosen])]
+                        if not np.array_equal(row[order], np.arange(len(values))):
+                            values = values[row[order]]
+                        self._out[rows[order]] = values
                     self._missing[places[chosen]] = False
 
     def complete(self, progress: Progress) -> None:
