@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants
+from foundation.arrays import Array, Index, Instants, spans
 from trainingdata.bars import CLOSE, Bars
 
 Keys = npt.NDArray[np.uint64]
@@ -86,12 +86,8 @@ class Windows:
         months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
         edges = np.append(months, months[-1] + 1).astype("datetime64[ns]")
         parts = self.of_symbols()
-        found = [part.start + np.searchsorted(self.issued_at[part], edges) for part in parts]
-        bounds = np.array(found)
-        rows = []
-        for begin, end in pairwise(bounds.T):
-            spans = zip(begin.tolist(), end.tolist(), strict=True)
-            rows.append(np.concatenate([np.arange(first, stop) for first, stop in spans]))
+        bounds = [part.start + np.searchsorted(self.issued_at[part], edges) for part in parts]
+        rows = [spans(begin, end) for begin, end in pairwise(np.array(bounds).T)]
         return [month for month in rows if len(month)]
 
     @property

@@ -104,14 +104,17 @@ class CalibratedForecaster:
         classes = {kind: ClassHistory.of(kind, bars) for kind in Kind}
         raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
+        histories = {kind: own.beside(raw) for kind, own in classes.items()}
+        source = raw.source
+        # Of years, its windows take as much memory as all that follows.
+        del raw
         count = len(windows)
         lessons: list[Lesson] = []
         centre, scale = room(count, HORIZON), room(count, HORIZON)
         lesson_of = np.zeros(count, dtype=np.int64)
-        for kind, own in classes.items():
-            history = own.beside(raw)
+        for kind, history in histories.items():
             weeks = _weeks(windows, history.members)
-            taught = partial(self._taught, raw.source, kind, history, windows)
+            taught = partial(self._taught, source, kind, history, windows)
             together = zip(weeks, _together(taught, weeks), strict=True)
             for done, ((rows, _), (key, lesson, *moves)) in enumerate(together):
                 self._remember(key, lesson)
