@@ -13,15 +13,12 @@ symbol.
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -38,6 +35,7 @@ from foundation.files import (
     remove_unfinished,
     staged_file,
 )
+from foundation.threads import side_by_side
 from trainingdata.bars import Bars
 from trainingdata.sessions import following_bar_ends
 
@@ -45,11 +43,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Shape = Literal["long", "wide"]
-MOST_WORKERS = 16  # threads that make and encode tables
-_Part = TypeVar("_Part")
-_Made = TypeVar("_Made")
-
-
 _Issued = tuple[ForecastTable, Index]  # a table, and numbers of forecasts in it
 
 
@@ -148,8 +141,8 @@ def write_batch(
             _write_months(made, output, progress)
             return
         remove_unfinished(output)
-        with staged_file(output) as part, ThreadPoolExecutor(_workers()) as pool:
-            made.write(part, batch.months(), partial(_ahead, pool), progress)
+        with staged_file(output) as part:
+            made.write(part, batch.months(), side_by_side, progress)
     except OSError as error:
         raise InputError(
             f"output: {output} cannot be written: {error.strerror or error}"
@@ -176,9 +169,9 @@ def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
         made.write(place, [month])
         return len(month[1])
 
-    with ExitStack() as staged, ThreadPoolExecutor(_workers()) as pool:
-        done = 0
-        for count in _ahead(pool, write, files()):
+    done = 0
+    with ExitStack() as staged, closing(side_by_side(write, files())) as counts:
+        for count in counts:
             done += count
             progress("forecasts written", done, total)
         # The months get their names one by one: killed among them, the folder says so.
@@ -188,23 +181,6 @@ def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
         old.unlink()
     flush_to_disk(output)
     (output / UNFINISHED).unlink(missing_ok=True)
-
-
-def _workers() -> int:
-    return min(os.cpu_count() or 1, MOST_WORKERS)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, make: Callable[[_Part], _Made], parts: Iterable[_Part]
-) -> Iterator[_Made]:
-    """`map`, the next ones made beside the use of one; those that wait are in memory."""
-    waiting: deque[Future[_Made]] = deque()
-    for part in parts:
-        waiting.append(pool.submit(make, part))
-        if len(waiting) > _workers():
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _portions(months: Iterable[_Issued]) -> Iterator[list[_Issued]]:

@@ -84,11 +84,14 @@ class Windows:
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
         months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
-        edges = np.append(months, months[-1] + 1).astype("datetime64[ns]")
+        return [month for month in self.between(months.astype("datetime64[ns]")) if len(month)]
+
+    def between(self, marks: Instants) -> list[Index]:
+        """Rising numbers of the windows issued from each of rising instants on, before the next."""
         parts = self.of_symbols()
-        bounds = [part.start + np.searchsorted(self.issued_at[part], edges) for part in parts]
-        rows = [spans(begin, end) for begin, end in pairwise(np.array(bounds).T)]
-        return [month for month in rows if len(month)]
+        begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
+        ends = np.array([part.stop for part in parts])
+        return [spans(first, stop) for first, stop in pairwise([*np.array(begins).T, ends])]
 
     @property
     def price(self) -> Array:

@@ -76,6 +76,17 @@ def test_what_was_forecast_is_read_and_is_the_same(
     assert len(part.windows) == len(rows)
 
 
+def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) -> None:
+    windows = Windows.of(market, market.times[0], 100)
+    months = windows.by_month()
+    issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
+    assert all(len(each) == 1 for each in issued)
+    assert (np.diff(np.concatenate(issued)) > np.timedelta64(0, "M")).all()
+    assert all((np.diff(rows) > 0).all() for rows in months)
+    np.testing.assert_array_equal(np.sort(np.concatenate(months)), np.arange(len(windows)))
+    assert windows.part(np.empty(0, dtype=np.int64)).by_month() == []
+
+
 @pytest.mark.parametrize("name", ["f.parquet", "months"])
 def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
     name: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
