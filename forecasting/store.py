@@ -16,7 +16,7 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +128,8 @@ class Shelf:
         year = int(month[:4])
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
         found = []
-        for number, blob in self._asked(year, query, month, self.specification):
+        asked = month, self.specification
+        for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
             with suppress(Damaged):
                 issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
                 found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
@@ -179,18 +180,22 @@ class Shelf:
             for what is gone or not as it was written; it is removed, as far as may be.
         """
         year, number = place
-        found = self._asked(year, f"SELECT {part} FROM portions WHERE number = ?", number)
-        blob = self._whole(place, found[0][0] if found else b"")
-        return np.frombuffer(blob, np.float32).reshape(-1, *SHAPES[part])
 
-    def _asked(self, year: int, query: str, *values: object) -> list[Any]:
-        """What a query finds; nothing where there is no file, or none that can be used."""
+        def held(file: sqlite3.Connection) -> bytes:
+            with file.blobopen("portions", part, number, readonly=True) as blob:
+                return blob.read()
+
+        whole = self._whole(place, self._asked(year, held) or b"")
+        return np.frombuffer(whole, np.float32).reshape(-1, *SHAPES[part])
+
+    def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
+        """What a file answers; nothing where there is none, or none that can be used."""
         path = self._path(year)
         if not os.path.exists(path):
             return []
         try:
             with self._file(year) as file:
-                return file.execute(query, values).fetchall()
+                return ask(file)
         except sqlite3.OperationalError as error:
             log.warning("%s: not read: %s", path, error)
         except sqlite3.DatabaseError as error:
