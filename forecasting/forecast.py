@@ -245,10 +245,10 @@ class ForecastTable:
             raise ValueError(f"quantiles must be float32, got {quantiles.dtype}")
         for first in range(0, len(quantiles), CHUNK):
             part = quantiles[first : first + CHUNK]
-            rising = (part[..., 1:] >= part[..., :-1]).all(axis=2)
-            sound = rising & (part[..., 0] > above) & (part[..., -1] < np.inf)
-            if not sound.all():
-                sound |= np.isnan(part).all(axis=2)
+            sides = part[..., 1:] >= part[..., :-1], part[..., 0] > above, part[..., -1] < np.inf
+            if all(side.all() for side in sides):
+                continue
+            sound = sides[0].all(axis=2) & sides[1] & sides[2] | np.isnan(part).all(axis=2)
             if not sound.all():
                 row, step = np.argwhere(~sound)[0]
                 symbol = self.symbols[self.windows.symbol[first + row]]
