@@ -157,7 +157,9 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     InputError
         for settings or data that cannot be used, and where nothing can be scored.
     """
-    settings.forecaster.check()
+    # Candidates are written into a folder of symbols' settings, which need not be there.
+    folder = None if settings.candidates else settings.forecaster.per_symbol
+    replace(settings.forecaster, per_symbol=folder).check()
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
     found: tuple[Verdict, ...] = ()

@@ -13,7 +13,8 @@ from foundation.errors import InputError
 from foundation.redaction import redacted
 
 MULTIRUN = ("-m", "--multirun")
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
+_REMOVAL = re.compile(r"~\w")
+_OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -38,7 +39,8 @@ def has_several(value: str) -> bool:
 def refuse_repeated(words: Iterable[str]) -> None:
     """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
 
-    A group in braces gives a value to each of its keys.
+    A group in braces gives a value to each of its keys. Nor is one taken away, as Hydra's `~key`
+    does: a class's default is not always what the configuration has.
 
     Raises
     ------
@@ -47,8 +49,9 @@ def refuse_repeated(words: Iterable[str]) -> None:
     """
     values: dict[str, str] = {}
     for word in words:
-        # `~key` takes something away that another word may put there anew.
-        if not is_override(word) or word.startswith("~"):
+        if _REMOVAL.match(word):
+            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
+        if not is_override(word):
             continue
         key, _, value = word.lstrip("+").partition("=")
         if key in values:
@@ -78,7 +81,7 @@ def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
         key, _, value = word.partition("=")
         if not is_override(word) or value.strip() not in _EMPTY or key.startswith("hydra"):
             continue
-        key = key.lstrip("+~")
+        key = key.lstrip("+")
         if key == "output":
             kind = "file" if key in files else "folder"
             raise InputError(f"output: a {kind}'s name is needed; nothing stands after the =")

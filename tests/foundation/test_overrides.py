@@ -31,8 +31,11 @@ def test_a_group_in_braces_beside_a_key_of_it_is_refused(words: list[str]) -> No
     refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
 
 
-def test_words_that_take_away_flags_and_different_keys_may_stand_together() -> None:
-    refuse_repeated(["~start=a", "start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
+def test_flags_and_different_keys_may_stand_together_and_nothing_is_taken_away() -> None:
+    refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA", "~/runs"])
+    for word in ("~forecaster", "~start=a"):
+        with pytest.raises(InputError, match=rf"^{word}: ~ takes nothing away; leave the word out"):
+            refuse_repeated([word])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,6 @@ def test_nothing_before_or_after_an_equals_sign_is_refused(word: str, says: str)
     [
         ("data.dir=~/bars", "data.dir={}/bars"),
         ("data.dir=[~/a,b,~/c]", "data.dir=[{}/a,b,{}/c]"),
-        ("~data.dir=a", "~data.dir=a"),
         ("data.dir='~/a'", "data.dir='~/a'"),
     ],
 )
