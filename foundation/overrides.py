@@ -5,6 +5,7 @@ It imports nothing heavy: `start` looks at the words before a command loads its 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from foundation.errors import InputError
 from foundation.redaction import redacted
 
 MULTIRUN = ("-m", "--multirun")
-_REMOVAL = re.compile(r"~\w")
+_REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
+_USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
 _OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
@@ -39,8 +41,7 @@ def has_several(value: str) -> bool:
 def refuse_repeated(words: Iterable[str]) -> None:
     """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
 
-    A group in braces gives a value to each of its keys. Nor is one taken away, as Hydra's `~key`
-    does: a class's default is not always what the configuration has.
+    A group in braces gives a value to each of its keys.
 
     Raises
     ------
@@ -49,8 +50,6 @@ def refuse_repeated(words: Iterable[str]) -> None:
     """
     values: dict[str, str] = {}
     for word in words:
-        if _REMOVAL.match(word):
-            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
         if not is_override(word):
             continue
         key, _, value = word.lstrip("+").partition("=")
@@ -63,6 +62,24 @@ def refuse_repeated(words: Iterable[str]) -> None:
         if inner and value.lstrip().startswith("{"):
             both = redacted(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
             raise InputError(f"{group} was given twice: {both}; leave one of them")
+
+
+def refuse_tildes(words: Iterable[str]) -> None:
+    """Refuse `~key`, by which Hydra takes a setting away, and the folder of a user who is none.
+
+    What is usual stands in a configuration: where it is taken away, a class's default may differ.
+
+    Raises
+    ------
+    InputError
+        naming the word.
+    """
+    for word in words:
+        if _REMOVAL.match(word):
+            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
+        for home in _USERS.findall(word):
+            if os.path.expanduser(home) == home:
+                raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
 
 
 def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
