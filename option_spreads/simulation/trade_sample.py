@@ -16,9 +16,7 @@ import numpy.typing as npt
 from execution.option_orders import SHARES
 from foundation.decimals import plain_number
 from foundation.errors import DataError
-from option_spreads.autoscaler.rules import (
-    max_risk,
-)
+from option_spreads.autoscaler.rules import max_risk
 from option_spreads.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
 from option_spreads.simulation.resampling import UNIT, Units
 from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text

@@ -58,18 +58,9 @@ def test_event_contracts_have_other_fees_than_stocks() -> None:
         (["data.dir=/nowhere"], "data.dir: /nowhere is no folder"),
         (["forecaster.per_symbol=nowhere"], "forecaster.per_symbol: nowhere is no folder"),
         (["forecaster.compile=maybe"], "forecaster.compile: 'maybe' is none of auto, true, false"),
-        (
-            ["margin.interest_rates=[{since: x, rate: 0}]"],
-            "margin.interest_rates.0: 'x' is no date",
-        ),
-        (
-            ["margin.borrow_rates=[{symbol: GME, rate: 30}]"],
-            "margin.borrow_rates.0.rate: 30 is not",
-        ),
-        (
-            ["margin.requirements=[{symbol: a b, rate: 1}]"],
-            "margin.requirements.0: 'a b' is neither",
-        ),
+        (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
+        (["margin.borrow_rates=[{symbol: A, rate: 30}]"], "margin.borrow_rates.0.rate: 30 is not"),
+        (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
         (["seed=${nosuch}"], "seed: ${nosuch}: there is no such setting"),
         (["placebo=true", "data.edge=0"], "placebo: "),
         (["placebo=true", "data.dir=/nowhere"], "placebo: "),
