@@ -77,7 +77,7 @@ def refuse_tildes(words: Iterable[str]) -> None:
     for word in words:
         if _REMOVAL.match(word):
             raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
-        for home in _USERS.findall(word):
+        for home in _USERS.findall(word) if is_override(word) else ():
             if os.path.expanduser(home) == home:
                 raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
 
