@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from foundation.errors import InputError
@@ -74,10 +75,12 @@ def refuse_tildes(words: Iterable[str]) -> None:
     InputError
         naming the word.
     """
-    for word in words:
+    for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
             raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
-        for home in _USERS.findall(word) if is_override(word) else ():
+        if before.startswith("--"):  # what the flag's own command says better
+            continue
+        for home in _USERS.findall(word):
             if os.path.expanduser(home) == home:
                 raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
 
