@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Instants, Mask
-from foundation.compiled import compiled
+from foundation.compiled import AnyArray, compiled, inlined
 from sizing.problem import Returns
 from trainingdata.sessions import Holding
 
@@ -213,7 +213,7 @@ def years_and_correlations(
     return symbol_years, block_correlation
 
 
-@compiled
+@inlined
 def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> Returns:
     """What a strategy expects over the blocks.
 
@@ -231,8 +231,6 @@ def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> R
     mu = np.zeros((blocks, size))
     premium = np.zeros((blocks, size))
     covariance = np.zeros((blocks, size, size))
-    universe = np.zeros(size, dtype=np.bool_)
-    years = np.zeros(size)
     for k in range(blocks):
         for s in range(symbols):
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
@@ -245,7 +243,17 @@ def returns_of(belief: BeliefRow, sharpe: Array, forecast: bool, size: int) -> R
                 covariance[k, s, r] = (
                     belief.correlation[k, s, r] * product if np.isfinite(product) else 0.0
                 )
+    universe = np.zeros(size, dtype=np.bool_)
     for s in range(symbols):
         universe[s] = np.isfinite(sigma[0, s])
-        years[s] = belief.years[0, s]
-    return Returns(mu, premium, covariance, universe, years)
+    return Returns(mu, premium, covariance, universe, padded(belief.years[0], size))
+
+
+@inlined
+def padded(values: AnyArray, size: int) -> AnyArray:
+    """Values [S], then as many zeros as are missing from `size`."""
+    if len(values) == size:
+        return values
+    wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]
+    wide[: len(values)] = values
+    return wide

@@ -90,10 +90,6 @@ class MarginTerms:
         """[N] what a USD borrowed costs a year, in force on New York dates."""
         return rates_on(self.interest_rates, dates, self.interest_rate)[0]
 
-    def reachable_leverage(self, leverage: float) -> float:
-        """What orders can reach where the broker lends so many times equity."""
-        return leverage / self.order_margin
-
     def nightly_rate(self, instants: Instants) -> Array:
         """[N] what a USD borrowed costs a night, as it is known at each instant."""
         return self.interest_rate_on(new_york_date(instants)) / DAYS_A_YEAR

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefRow, returns_of
+from execution.beliefs import BeliefRow, padded, returns_of
 from foundation.arrays import Array, Mask
-from foundation.compiled import compiled
+from foundation.compiled import inlined
 from sizing.increments import whole_steps
 from sizing.limits import affordable_weights, granted_leverage, kept_share
 from sizing.problem import AccountRow, BookLimits, Costs, Problem, holdings_of
-from sizing.solver.multi_period import later_costs
+from sizing.solver.multi_period import change_costs
 
 
 class Terms(NamedTuple):
@@ -54,23 +54,15 @@ class Settled(NamedTuple):
     cut: Mask
 
 
-@compiled
+@inlined
 def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     """The sizing problem of an instant, over the rows of an account.
 
     What the belief says nothing of is fixed: it counts for the ceilings and has no variance.
     """
-    symbols = len(belief.deciding)
     size = len(account.quantity)
-    deciding = np.zeros(size, dtype=np.bool_)
-    deciding[:symbols] = belief.deciding
-    signal = np.zeros(size)
-    if terms.forecast:
-        signal[:symbols] = belief.signal
-    blocks = len(belief.toll)
-    change = np.empty((blocks, size))
-    change[0] = terms.cost
-    change[1:] = later_costs(terms.cost, signal, blocks - 1)
+    deciding = padded(belief.deciding, size)
+    signal = padded(belief.signal, size) if terms.forecast else np.zeros(size)
     day, night = terms.leverage
     allowed = night if belief.overnight else day
     margin_equity = terms.caps[2]
@@ -89,13 +81,13 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     )
     return Problem(
         returns_of(belief, terms.sharpe, terms.forecast, size),
-        Costs(change, belief.toll),
+        Costs(change_costs(terms.cost, signal, len(belief.toll)), belief.toll),
         limits,
         holdings_of(account, deciding, terms.order_margin),
     )
 
 
-@compiled
+@inlined
 def settled(
     problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
 ) -> Settled:
@@ -116,10 +108,7 @@ def settled(
     steps = np.full(len(held), np.nan)
     loose = np.zeros(len(held), dtype=np.bool_)
     if cuts:
-        # What the venue takes no orders for cannot be cut.
-        loose[:count] = (~crypto & account.tradable & (account.quantity != 0.0))[:count]
-        if sized:
-            loose &= ~deciding
+        _mark_unsized_stocks(loose, problem, sized, account)
     # Weights are fractions of equity; where there is none, what can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
@@ -127,12 +116,14 @@ def settled(
                 target[s] = 0.0
                 steps[s] = 0.0
         return Settled(target, steps, loose)
-    share = kept_share(target[:count], crypto[:count], loose[:count], problem.limits.stock_ceiling)
-    if share == 1.0:
-        loose[:] = False
+    if cuts:
+        ceiling = problem.limits.stock_ceiling
+        share = kept_share(target[:count], crypto[:count], loose[:count], ceiling)
+        for s in range(count):
+            loose[s] &= share < 1.0
+            if loose[s]:
+                target[s] = held[s] * share
     for s in range(count):
-        if loose[s]:
-            target[s] = held[s] * share
         # A fee in coin leaves quantities off the grid of increments. Rounding what already stands
         # where it should would sell that dust in every decision.
         if target[s] != held[s]:
@@ -140,3 +131,12 @@ def settled(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
     return Settled(target, steps, loose)
+
+
+@inlined
+def _mark_unsized_stocks(loose: Mask, problem: Problem, sized: bool, account: AccountRow) -> None:
+    """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
+    for s in range(account.positions):
+        sized_now = sized and problem.account.deciding[s]
+        loose[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
+        loose[s] &= account.quantity[s] != 0.0

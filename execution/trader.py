@@ -265,6 +265,7 @@ class Trader:
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
             belief = replace(belief, deciding=belief.deciding & bars.tradable)
+
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.
         withdrawn = reductions_decided_anew(self.order_name, account, belief)

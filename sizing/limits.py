@@ -70,7 +70,7 @@ def granted_leverage(leverage: float, equity: float, margin_equity: float) -> fl
     return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
-@compiled
+@inlined
 def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) -> float:
     """The share of their weights that loose symbols may keep under the joint ceiling, 0 … 1.
 
@@ -148,7 +148,7 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
     return whole_steps(held - left, increment) * increment
 
 
-@compiled
+@inlined
 def affordable_weights(problem: Problem, weights: Array) -> Array:
     """The weights [S], purchases of coins cut alike to what the venue takes of them.
 

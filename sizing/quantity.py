@@ -22,7 +22,7 @@ from sizing.kelly import SolverFailed
 from sizing.limits import Limits
 from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of
 from sizing.situation import AccountLike, Situation, check_priced, no_equity
-from sizing.solver.multi_period import later_costs
+from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.sessions import BARS_A_YEAR
@@ -144,7 +144,7 @@ def get_qty(
         of one USD borrowed in each block; none: borrowing is free.
     signal
         root mean square of what a forecast of the symbol is worth over its whole life, a return;
-        see `multi_period.later_costs`.
+        see `multi_period.change_costs`.
     enhanced, risk_multiplier
         `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`)
         under the same limits.
@@ -254,7 +254,7 @@ def _situation(request: _Request, limits: Limits) -> tuple[Situation, int]:
     ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)
     problem = Problem(
         Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
-        Costs(np.vstack([cost, later_costs(cost, signal, blocks - 1)]), tolls),
+        Costs(change_costs(cost, signal, blocks), tolls),
         BookLimits(
             *limits.caps,
             stock_ceiling=ceiling,

@@ -90,6 +90,8 @@ class VariantInputs(NamedTuple):
     lent: by the broker, and the equity in USD from which it lends more than 1×.
     fraction: of full Kelly.
     largest_coin: USD of one coin order at most.
+    increment: [S] shares or coins that quantities are whole numbers of.
+    tradable: [S] which take orders.
     """
 
     deciding: Mask
@@ -108,6 +110,8 @@ class VariantInputs(NamedTuple):
     lent: tuple[float, float]
     fraction: float
     largest_coin: float
+    increment: Array
+    tradable: Mask
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -232,6 +236,8 @@ def variant_inputs(settings: BacktestSettings, bars: Bars, beliefs: BeliefTable)
         lent=(settings.margin.leverage, settings.margin.margin_equity),
         fraction=rule.fraction,
         largest_coin=settings.orders.largest_value,
+        increment=np.array([float(item.increment) for item in bars.instruments]),
+        tradable=bars.tradable,
     )
 
 
@@ -284,11 +290,11 @@ def _walk_instants(
         _add_instant(book, tape, totals)
 
 
-@compiled
+@inlined
 def target_quantities(book: Book, inputs: VariantInputs, row: int, totals: Record) -> Array:
     """Target quantities [S] of a decision; what does not decide keeps what it holds."""
     belief = _belief_row(inputs, row)
-    account = _account_row(book, inputs.lent)
+    account = _account_row(book, inputs)
     problem = problem_of(belief, account, inputs.terms)
     weights = problem.account.held
     status = SOLVED
@@ -329,7 +335,7 @@ def _belief_row(inputs: VariantInputs, row: int) -> BeliefRow:
 
 
 @inlined
-def _account_row(book: Book, lent: tuple[float, float]) -> AccountRow:
+def _account_row(book: Book, inputs: VariantInputs) -> AccountRow:
     """The account that `SimulatedBroker` shows; nothing of it is ever open."""
     account = book.account[0]
     holding = book.holding
@@ -340,16 +346,17 @@ def _account_row(book: Book, lent: tuple[float, float]) -> AccountRow:
         if quantity[s] != 0.0:
             value += quantity[s] * holding[s].mark
     equity = account.cash + value
+    leverage, margin_equity = inputs.lent
     return AccountRow(
         quantity,
         holding["mark"].copy(),
-        holding["increment"].copy(),
-        np.ones(len(quantity), dtype=np.bool_),
+        inputs.increment,
+        inputs.tradable,
         len(quantity),
         equity,
         unborrowed_cash(account),
-        granted_leverage(lent[0], equity, lent[1]),
-        equity >= lent[1],
+        granted_leverage(leverage, equity, margin_equity),
+        equity >= margin_equity,
         1.0,
     )
 

@@ -5,8 +5,9 @@
     subject to  lower ≤ w₁ ≤ upper  and  Σ cᵢ·|w₁ᵢ| ≤ ceiling for every group
 
 Each change is paid once, whatever the length of the blocks: what a position earns until the horizon
-is set against one cost. The last change may count for less (`later_costs`). Nobody trades the later
-blocks. No bound or ceiling holds them, and they serve only to say what the first block should be.
+is set against one cost. The last change may count for less (`change_costs`). Nobody trades the
+later blocks. No bound or ceiling holds them, and they serve only to say what the first block should
+be.
 
 In w₁ and the changes from block to block it is the program of `active_set.py`, each change with its
 knot at 0.
@@ -53,13 +54,14 @@ def no_later_blocks(symbols: int) -> LaterBlocks:
 
 
 @compiled
-def later_costs(cost: Array, signal: Array, blocks: int) -> Array:
-    """What the changes into the later blocks count in a plan, [L, S].
+def change_costs(cost: Array, signal: Array, blocks: int) -> Array:
+    """What the changes into the blocks count in a plan, [K, S].
 
-    Every change counts its cost, but the last one only P(|Z|·signal < cost) of it, Z standard
-    normal. When a forecast has died the next one decides. Where the next one pays for a trade, it
-    asks for the position as often as for its opposite, and on balance leaving costs nothing. Where
-    it does not, the way out is the position's own cost. Without a forecast that is all of it.
+    Every change counts its cost, but the last one of a plan only P(|Z|·signal < cost) of it, Z
+    standard normal. When a forecast has died the next one decides. Where the next one pays for a
+    trade, it asks for the position as often as for its opposite, and on balance leaving costs
+    nothing. Where it does not, the way out is the position's own cost. Without a forecast that is
+    all of it.
 
     Parameters
     ----------
@@ -69,13 +71,13 @@ def later_costs(cost: Array, signal: Array, blocks: int) -> Array:
         root mean square of what a forecast is worth over its whole life, a return; 0 or NaN where
         there is none.
     blocks
-        L, how many blocks there are after the first.
+        K, how many blocks there are.
     """
     counted = np.empty((blocks, len(cost)))
     for k in range(blocks):
         for s in range(len(cost)):
             share = 1.0
-            if k == blocks - 1 and signal[s] > 0.0:
+            if 0 < k == blocks - 1 and signal[s] > 0.0:
                 share = math.erf(cost[s] / (signal[s] * math.sqrt(2.0)))
             counted[k, s] = cost[s] * share
     return counted

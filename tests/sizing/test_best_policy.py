@@ -11,7 +11,7 @@ from scipy.stats import norm
 from execution.beliefs import Blocks
 from execution.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
-from sizing.solver.multi_period import LaterBlocks, later_costs, optimal_weights
+from sizing.solver.multi_period import LaterBlocks, change_costs, optimal_weights
 
 SIGMA = 0.006
 FRACTION = 0.5
@@ -155,7 +155,7 @@ def shares(
         [signal * fade + premium * length for fade, length in zip(fades, bars, strict=True)]
     )
     worth = edge * SIGMA / (1 - left)
-    costs = later_costs(np.array([cost]), np.array([worth]), 2)
+    costs = change_costs(np.array([cost]), np.array([worth]), 3)[1:]
     best = of_policy(path, mu, variance, cost, *best_policy(mu, moves, variance, cost, cap))
     planned = of_plan(path, mu, later, bars, costs, variance, cost, cap)
     alone = of_plan(path, mu, later[:0], bars[:0], costs[:0], variance, cost, cap)

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import LaterBlocks, later_costs
+from sizing.solver.multi_period import LaterBlocks, change_costs
 
 SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
 
@@ -316,16 +316,17 @@ def test_what_leaving_costs_a_plan_falls_with_what_forecasts_are_worth(
     where forecasts dwarf costs.
     """
     told = np.array([0.0, np.nan, worth, worth * more, 1e4 * cost])
-    first, last = later_costs(np.full(5, cost), told, 2)
+    paid, first, last = change_costs(np.full(5, cost), told, 3)
     assert (first == cost).all()
     assert last[0] == last[1] == cost
     assert 0 <= last[4] < 1e-3 * cost
     assert last[3] <= last[2] <= cost
     within = np.array([0.5, 1.0, 2.0])
     share = norm.cdf(within) - norm.cdf(-within)
-    _, last = later_costs(np.full(3, cost), cost / within, 2)
+    _, _, last = change_costs(np.full(3, cost), cost / within, 3)
     np.testing.assert_allclose(last, cost * share, rtol=1e-12)
-    assert later_costs(np.full(5, cost), told, 0).shape == (0, 5)
+    assert (paid == cost).all()
+    assert (change_costs(np.full(5, cost), told, 1) == cost).all(), "what is not planned is paid"
 
 
 def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
