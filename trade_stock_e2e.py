@@ -130,6 +130,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
     _refuse_other_keys(settings, keys)
     if not settings.symbols and TRADE in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
+    settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
     for unused in settings.unused_rows(names):
         log.warning("%s", unused)

@@ -20,17 +20,12 @@ class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one."""
 
     since: Annotated[str, about("the date, YYYY-MM-DD")]
-    rate: Annotated[float, about("in the unit of its table, at least 0 and below 10")]
+    # The SEC publishes USD a million, brokers interest in percent: neither is meant.
+    rate: Annotated[float, about("in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
 
     def __post_init__(self) -> None:
-        try:
-            date_of(self.since)
-        except ValueError as error:
-            raise InputError(f"fees: since {error}") from None
-        # The SEC publishes USD a million, brokers interest in percent: neither is meant.
-        if not 0 <= self.rate < 10:
-            raise InputError(f"fees: rate {self.rate} since {self.since} is outside 0 … 10")
+        date_of(self.since)
 
 
 @settings_class("fees.crypto_tiers")

@@ -22,16 +22,15 @@ class SymbolRate:
 
     symbol: Annotated[str, about("of a stock or a coin")]
     rate: Annotated[
-        float,
-        about(
-            "a fraction of its value, a year where it is interest, at least 0 and below 10",
-        ),
+        float, about("a fraction of its value, a year where it is interest", ge=0, lt=10)
     ]
 
     def __post_init__(self) -> None:
-        instrument(self.symbol)
-        if not 0 <= self.rate < 10:
-            raise InputError(f"margin: rate {self.rate} of {self.symbol} is outside 0 … 10")
+        try:
+            instrument(self.symbol)
+        except InputError as error:
+            # Of which table this is a rate, its place says.
+            raise ValueError(str(error).removeprefix("symbols: ")) from None
 
 
 @settings_class("margin")

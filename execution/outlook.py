@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable, Blocks
-from forecasting.forecast import HORIZON, Forecaster, ForecastTable, Progress
+from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastTable, Progress
 from forecasting.moments import (
     Volatility,
     expected_between,
@@ -322,8 +322,7 @@ def _forecast_moments(
         crypto = bars.crypto[s]
         issued = table.windows.issued_at[window]
         place = _bars_since_issue(bounds[part], t, issued, crypto)
-        windows, row_of_window = np.unique(window, return_inverse=True)
-        values = table.quantiles[windows][row_of_window]
+        values = ChosenQuantiles(table.quantiles, window)
         price = table.price[window]
         persistence = table.persistence[window]
         bars_a_year = np.where(crypto, BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])
@@ -361,7 +360,9 @@ def _bars_since_issue(bounds: Instants, t: Index, issued: Instants, crypto: Mask
     return place
 
 
-def _expected_returns(values: Array32, price: Array, place: Array, persistence: Array) -> Array:
+def _expected_returns(
+    values: ChosenQuantiles, price: Array, place: Array, persistence: Array
+) -> Array:
     """[K, n] returns expected in the blocks.
 
     place: [n, K + 1] own bars from each forecast's issue to the bounds of its blocks.

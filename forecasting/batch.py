@@ -29,12 +29,12 @@ import time
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, Shape, check_batch_output, is_folder, write_batch
 from forecasting.cache import prune, shelf_table
 from forecasting.chronos2.answers import answers_here
+from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.on_ray import RayAnswers, RaySettings
 from forecasting.forecast import Progress, silent
 from forecasting.settings import PanelSettings
@@ -113,21 +113,23 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     settings.forecaster.check()
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
-    windows = Windows.of(bars, first, settings.forecaster.context_length)
+    issued = Windows.of(bars, first, settings.forecaster.context_length).issued_at
     # Looked at before anything is computed: a span without a forecast would else take as long as
     # one with many.
-    if not (windows.issued_at >= first).any():
+    if not (issued >= first).any():
         raise InputError(
             f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}:"
             f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars of"
             " its own"
         )
+    del issued
     answers = RayAnswers(settings.ray) if settings.launcher == "ray" else answers_here
     forecaster = settings.forecaster.build(bars.symbols, answers)
+    if isinstance(forecaster, CachedForecaster):
+        windows, tables = forecaster.by_month(bars, first, progress)
+        return Batch(bars, forecaster.name, first, last, windows, tables)
     table = forecaster.forecast(bars, first, progress)
-    windows = table.windows
-    rows = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
-    return Batch(bars, table, rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))])
+    return Batch(bars, table.name, first, last, table.windows, [table])
 
 
 def output_of(settings: BatchSettings, config: DictConfig) -> None:
@@ -164,14 +166,15 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     else:
         place = f"kept in {settings.forecaster.cache} (python -m forecasting.batch kept=list)"
     seconds = time.monotonic() - began
-    forecasts = counted(len(batch.rows), "forecast")
-    forecast = set(batch.table.windows.symbol[batch.rows].tolist())
+    issued = batch.issued
+    forecasts = counted(len(issued), "forecast")
+    forecast = set(batch.windows.symbol[issued].tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
     symbols = counted(len(forecast), "symbol")
     return Result(
         list(coverage_parts(batch.bars, settings.start, settings.end)),
-        [f"{forecasts} of {symbols} by {batch.table.name} in {seconds:.1f} s, {place}{none}"],
+        [f"{forecasts} of {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
     )
 
 

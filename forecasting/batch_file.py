@@ -13,13 +13,10 @@ symbol.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +24,8 @@ import numpy as np
 
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
 from forecasting.from_file import ENDING, FORECASTER, LEVEL_NAMES, MONTHS, UNFINISHED
-from foundation.arrays import Index, Instants
+from forecasting.windows import Windows
+from foundation.arrays import Index, Instants, Mask
 from foundation.errors import InputError
 from foundation.files import (
     check_file,
@@ -37,6 +35,7 @@ from foundation.files import (
     remove_unfinished,
     staged_file,
 )
+from foundation.threads import side_by_side
 from trainingdata.bars import Bars
 from trainingdata.sessions import following_bar_ends
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Shape = Literal["long", "wide"]
-MOST_WORKERS = 16  # threads that make and encode tables
+_Issued = tuple[ForecastTable, Index]  # a table, and numbers of forecasts in it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,13 +51,36 @@ class Batch:
     """The forecasts of a run.
 
     bars: they were made from.
-    table: the forecasts.
-    rows: numbers of those issued within the span, by instant and symbol.
+    name: of the forecaster.
+    first, last: instants of the span.
+    windows: of the forecasts, and of those before the span that were made beside them.
+    tables: that hold them: one, or one for each month.
     """
 
     bars: Bars
-    table: ForecastTable
-    rows: Index
+    name: str
+    first: np.datetime64
+    last: np.datetime64
+    windows: Windows
+    tables: Iterable[ForecastTable]
+
+    @property
+    def issued(self) -> Index:
+        """Numbers of the windows within the span."""
+        return np.flatnonzero(self._within(self.windows.issued_at))
+
+    def months(self) -> Iterator[_Issued]:
+        """The forecasts of each month that are issued within the span, by instant and symbol."""
+        for table in self.tables:
+            windows = table.windows
+            for month in windows.by_month():
+                rows = month[self._within(windows.issued_at[month])]
+                if len(rows):
+                    order = np.lexsort((windows.symbol[rows], windows.issued_at[rows]))
+                    yield table, rows[order]
+
+    def _within(self, issued_at: Instants) -> Mask:
+        return (issued_at >= self.first) & (issued_at <= self.last)
 
 
 def is_folder(output: Path) -> bool:
@@ -119,8 +141,8 @@ def write_batch(
             _write_months(made, output, progress)
             return
         remove_unfinished(output)
-        with staged_file(output) as part, ThreadPoolExecutor(_workers()) as pool:
-            made.write(part, batch.rows, partial(_ahead, pool), progress)
+        with staged_file(output) as part:
+            made.write(part, batch.months(), side_by_side, progress)
     except OSError as error:
         raise InputError(
             f"output: {output} cannot be written: {error.strerror or error}"
@@ -128,24 +150,30 @@ def write_batch(
 
 
 def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
-    rows = made.batch.rows
-    issued = made.batch.table.windows.issued_at[rows].astype("datetime64[M]")
-    months, begin = np.unique(issued, return_index=True)
     output.mkdir(parents=True, exist_ok=True)
-    written = [output / f"{month}.parquet" for month in months]
-    with ExitStack() as staged, ThreadPoolExecutor(_workers()) as pool:
-        files = {}
-        for path, part in zip(written, np.split(rows, begin[1:]), strict=True):
+    total = len(made.batch.issued)
+    written = []
+
+    def files() -> Iterator[tuple[Path, _Issued]]:
+        for table, rows in made.batch.months():
+            month = table.windows.issued_at[rows[0]].astype("datetime64[M]")
+            path = output / f"{month}.parquet"
             if path.is_dir():
                 raise InputError(f"output: {output} cannot be written: {path.name} is a folder")
             remove_unfinished(path)
-            place = staged.enter_context(staged_file(path))
-            files[pool.submit(made.write, place, part)] = len(part)
-        done = 0
-        for file in as_completed(files):
-            file.result()
-            done += files[file]
-            progress("forecasts written", done, len(rows))
+            written.append(path)
+            yield staged.enter_context(staged_file(path)), (table, rows)
+
+    def write(file: tuple[Path, _Issued]) -> int:
+        place, month = file
+        made.write(place, [month])
+        return len(month[1])
+
+    done = 0
+    with ExitStack() as staged, closing(side_by_side(write, files())) as counts:
+        for count in counts:
+            done += count
+            progress("forecasts written", done, total)
         # The months get their names one by one: killed among them, the folder says so.
         put_whole(output / UNFINISHED, b"")
     # What an earlier run wrote of other months would pass for this one's.
@@ -155,21 +183,22 @@ def _write_months(made: _Rows, output: Path, progress: Progress) -> None:
     (output / UNFINISHED).unlink(missing_ok=True)
 
 
-def _workers() -> int:
-    return min(os.cpu_count() or 1, MOST_WORKERS)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, make: Callable[[Index], pa.Table], portions: Iterable[Index]
-) -> Iterator[pa.Table]:
-    """`map`, the next ones made beside the use of one; those that wait are in memory."""
-    waiting: deque[Future[pa.Table]] = deque()
-    for rows in portions:
-        waiting.append(pool.submit(make, rows))
-        if len(waiting) > _workers():
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _portions(months: Iterable[_Issued]) -> Iterator[list[_Issued]]:
+    """`CHUNK` forecasts at a time, from one table or several."""
+    portion: list[_Issued] = []
+    lacking = CHUNK
+    for table, rows in months:
+        first = 0
+        while first < len(rows):
+            taken = rows[first : first + lacking]
+            portion.append((table, taken))
+            first += len(taken)
+            lacking -= len(taken)
+            if not lacking:
+                yield portion
+                portion, lacking = [], CHUNK
+    if portion:
+        yield portion
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -215,7 +244,7 @@ class _Rows:
             len(LEVELS) if shape == "long" else 1,
             pa.schema(
                 [pa.field(name, kind, nullable=False) for name, kind in fields.items()],
-                {FORECASTER: batch.table.name},
+                {FORECASTER: batch.name},
             ),
             np.concatenate(ends),
             np.cumsum([0, *lengths])[:-1:2],
@@ -224,17 +253,17 @@ class _Rows:
     def write(
         self,
         path: Path,
-        rows: Index,
+        months: Iterable[_Issued],
         mapped: Callable[..., Iterable[pa.Table]] = map,
         progress: Progress = silent,
     ) -> None:
         """Write these forecasts to a file.
 
-        mapped: makes tables of portions of rows, as `map` does.
+        mapped: makes tables of portions of them, as `map` does.
         """
         from pyarrow import parquet
 
-        portions = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+        total = len(self.batch.issued)
         names = self.schema.names
         # Instants, steps and levels repeat within the reach of the compression: to look each one up
         # in a dictionary takes longer. Every group of rows holds every symbol.
@@ -246,23 +275,23 @@ class _Rows:
             use_byte_stream_split=[name for name in names if name in ("value", *LEVEL_NAMES)],
             write_statistics=["issued_at"],
         ) as writer:
-            done = 0
-            for portion, table in zip(portions, mapped(self.table, portions), strict=True):
+            for number, table in enumerate(mapped(self.table, _portions(months)), 1):
                 writer.write_table(table)
-                done += len(portion)
-                progress("forecasts written", done, len(rows))
+                progress("forecasts written", min(number * CHUNK, total), total)
 
-    def table(self, rows: Index) -> pa.Table:
+    def table(self, portion: Sequence[_Issued]) -> pa.Table:
         """These forecasts in rows; a step without a forecast has none."""
         import pyarrow as pa
 
-        windows = self.batch.table.windows
-        symbol = windows.symbol[rows]
+        seen = [(table.windows, rows) for table, rows in portion]
+        symbol = np.concatenate([windows.symbol[rows] for windows, rows in seen])
+        last = np.concatenate([windows.last[rows] for windows, rows in seen])
+        issued_at = np.concatenate([windows.issued_at[rows] for windows, rows in seen])
+        values = np.concatenate([table.quantiles[rows] for table, rows in portion])
         # A step is a symbol's own next bar, whatever bars of the calendar it lacks.
-        first = self.begin[symbol] + windows.last[rows] + 1
+        first = self.begin[symbol] + last + 1
         target = self.ends[first[:, None] + np.arange(HORIZON)]
-        values = self.batch.table.quantiles[rows]
-        steps, levels = _labels(len(rows), self.each)
+        steps, levels = _labels(len(symbol), self.each)
         if self.each > 1:
             numbers = [levels, pa.array(values.ravel())]
         else:
@@ -274,7 +303,7 @@ class _Rows:
         table = pa.Table.from_arrays(
             [
                 pa.DictionaryArray.from_arrays(symbols, names, safe=False),
-                _instants(windows.issued_at[rows], size),
+                _instants(issued_at, size),
                 steps,
                 _instants(target.ravel(), self.each),
                 *numbers,

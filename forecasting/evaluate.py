@@ -30,15 +30,14 @@ from rich.table import Table
 from forecasting.candidates import Verdict, verdicts
 from forecasting.chronos2.profile import write_symbol_settings
 from forecasting.evaluation_charts import BEFORE, Fan
-from forecasting.evaluation_page import CLASSES, REACH, render, span_text
+from forecasting.evaluation_page import CLASSES, REACH, cells_of, render, span_text
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
-from forecasting.scores import common_forecasts, fifths, reach, scored_together, skill, summary
+from forecasting.scores import common_forecasts, fifths, gain, scored_together, summary
 from forecasting.settings import ForecasterSettings, PanelSettings
 from foundation.arrays import Index
 from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.page import around
 from foundation.settings import setting, settings_class
 from trainingdata.instants import utc_text
 from trainingdata.source import span_of
@@ -143,28 +142,11 @@ class Evaluation:
         for name, frame in self.frames.items():
             figures[name] = summary(frame[rows])
         others = [name for name in self.frames if name != self.main]
-        figures["skill"] = {name: _gain(main, self.frames[name][rows]) for name in others}
+        figures["skill"] = {name: gain(main, self.frames[name][rows]) for name in others}
         hours = main.groupby("slot")[["inside80", "scale"]].mean()
         figures["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
-        figures["fifths"] = fifths(main, "trailing").to_dict("list")
+        figures["fifths"] = fifths(main, "trailing")
         return figures
-
-
-def _gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """mean: share of the baseline's loss that is saved. error: of it, none within one week.
-
-    reach: half of its 95 % interval, none for too few weeks. beyond: its sign where it is beyond
-    that, else 0.
-    """
-    mean, error = skill(main["loss"], baseline["loss"], main["week"])
-    half = reach(error, main["week"])
-    beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
-    return {
-        "mean": mean,
-        "error": None if np.isnan(error) else error,
-        "reach": half,
-        "beyond": beyond,
-    }
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evaluation:
@@ -175,7 +157,9 @@ def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evalu
     InputError
         for settings or data that cannot be used, and where nothing can be scored.
     """
-    settings.forecaster.check()
+    # Candidates are written into a folder of symbols' settings, which need not be there.
+    folder = None if settings.candidates else settings.forecaster.per_symbol
+    replace(settings.forecaster, per_symbol=folder).check()
     bars = settings.data.bars(settings.symbols, settings.start, settings.end)
     first, last = span_of(bars, settings.start, settings.end)
     found: tuple[Verdict, ...] = ()
@@ -232,23 +216,17 @@ def evaluation_files(
 
 def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """A line a class and step, and one of the hours between which its coverage lies."""
-    against = figures["against"]
-    gains = [f"less than {name}" for name in against]
-    table = Table("", "step", "loss", *gains, "80 % holds", "(return/σ)²", "rank corr.")
-    for group in CLASSES:
+    gains = [f"gain on {name}" for name in figures["against"]]
+    heads = ["loss", *gains, "80 % holds", "(return/σ)²", "rank correlation"]
+    table = Table("", "step", *heads)
+    for group, named in CLASSES.items():
         for step, scores in figures["groups"].get(group, {}).items():
-            main = scores[figures["forecaster"]]
-            table.add_row(
-                CLASSES[group],
-                step,
-                f"{main['loss']:.4f}",
-                *(_percent(scores["skill"][name]) for name in against),
-                f"{main['inside80']:.3f}",
-                f"{main['scale']:.2f}",
-                _rank(main),
-            )
+            cells = cells_of(figures, scores)
+            table.add_row(named, step, *(cells[head][0] for head in heads))
             if step.isdigit():
-                table.add_row("", f"{step}, by hour", *[""] * (1 + len(against)), _spread(scores))
+                held = [hour["inside80"] for hour in scores["hours"].values()]
+                spread = f"{min(held):.2f} … {max(held):.2f}"
+                table.add_row("", f"{step}, by hour", *[""] * (1 + len(gains)), spread)
     title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
     return [title, table, REACH]
 
@@ -268,22 +246,6 @@ def write_symbols(found: Sequence[Verdict], folder: Path) -> list[str]:
             said += f"; {present} is left as it is"
         lines.append(f"{verdict.symbol}: {gain}: {said}")
     return lines
-
-
-def _spread(scores: dict[str, Any]) -> str:
-    """What the 80 % interval holds at the hour that it holds least, and most."""
-    held = [hour["inside80"] for hour in scores["hours"].values()]
-    return f"{min(held):.2f} … {max(held):.2f}"
-
-
-def _rank(scores: dict[str, float | None]) -> str:
-    if scores["information"] is None:
-        return "none"
-    return f"{scores['information']:+.3f}{around(scores['information_reach'], '.3f')}"
-
-
-def _percent(gain: dict[str, float | None]) -> str:
-    return f"{gain['mean']:+.2%}{around(gain['reach'], '.2%')}"
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:

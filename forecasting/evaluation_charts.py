@@ -107,7 +107,6 @@ def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[s
         errors = np.array([gain["reach"] or 0.0 for gain in gains])
         kind = kind_of(number + 1)
         lines += _whiskers(axis, places, means, errors, kind)
-        lines.append(Line("", kind, line_path(places, axis.heights(means))))
     text = "Gain by step, " + "; ".join(
         f"{name} {', '.join(format(group[step]['skill'][name]['mean'], '.1%') for step in steps)}"
         for name in against
@@ -139,7 +138,6 @@ def ranks_chart(scores: Sequence[dict[str, Any]], steps: Sequence[str]) -> Chart
         lambda value: f"{value:g}",
         level_line(axis, 0.0, "other"),
         *_whiskers(axis, places, means, errors, "first"),
-        Line("", "first", line_path(places, axis.heights(means))),
     )
 
 
@@ -177,11 +175,10 @@ def _places(count: int) -> Array:
 
 
 def _whiskers(axis: Axis, places: Array, means: Array, errors: Array, kind: str) -> list[Line]:
+    """A line through means, with a dot at each that is known and what it reaches."""
     ends = zip(places, axis.heights(means - errors), axis.heights(means + errors), strict=True)
-    path = "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, low, high in ends if np.isfinite(low))
-    return [Line("", kind, path), Line("", f"{kind} dots", _dots(axis, places, means))]
-
-
-def _dots(axis: Axis, places: Array, means: Array) -> str:
+    reaches = "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, low, high in ends if np.isfinite(low))
     known = np.isfinite(means)
-    return dots_path(places[known], axis.heights(means[known]))
+    dots = dots_path(places[known], axis.heights(means[known]))
+    line = line_path(places, axis.heights(means))
+    return [Line("", kind, reaches), Line("", f"{kind} dots", dots), Line("", kind, line)]

@@ -31,27 +31,26 @@ REACH = (
     f" observation. Below {FEWEST_WEEKS} weeks there is none, and no claim."
 )
 
+# of the tables: the score under a head, and how it is written; gains stand behind the CRPS
+_COLUMNS = {
+    "forecasts": ("forecasts", ","),
+    "loss": ("loss", ".4f"),
+    "CRPS": ("crps", ".4f"),
+    "80 % interval score": ("score80", ".3f"),
+    "80 % holds": ("inside80", ".3f"),
+    "90 % holds": ("inside90", ".3f"),
+    "98 % holds": ("inside98", ".3f"),
+    "(return/σ)²": ("scale", ".2f"),
+    "PIT mean": ("pit_mean", ".3f"),
+    "PIT distance": ("pit_distance", ".3f"),
+}
+
 _SCORES = """
 {% macro scored(group, steps) %}{% call box(group) %}
-<table><thead><tr><th>step</th><th>forecasts</th><th>loss</th><th>CRPS</th>
-{% for name in f.against %}<th>gain on {{ name }}</th>{% endfor %}
-<th>80 % interval score</th><th>80 % holds</th><th>90 % holds</th><th>98 % holds</th>
-<th>(return/σ)²</th><th>PIT mean</th>
-<th>PIT distance</th><th>rank correlation</th></tr></thead><tbody>
-{% for step, found in steps %}{% set s = found[f.forecaster] %}
-<tr><th scope="row">{{ step }}</th><td>{{ "{:,}".format(s.forecasts) }}</td>
-<td>{{ "%.4f" % s.loss }}</td><td>{{ "%.4f" % s.crps }}</td>
-{% for name in f.against %}{% set g = found.skill[name] %}
-<td class="{{ 'good' if g.beyond > 0 else 'bad' if g.beyond < 0 else '' }}">
-{{ "%+.2f%%" % (100 * g.mean) }}{{ around(g.reach, ".2%") }}</td>{% endfor %}
-<td>{{ "%.3f" % s.score80 }}</td><td>{{ "%.3f" % s.inside80 }}</td>
-<td>{{ "%.3f" % s.inside90 }}</td>
-<td>{{ "%.3f" % s.inside98 }}</td>
-<td>{{ "%.2f" % s.scale }}</td><td>{{ "%.3f" % s.pit_mean }}</td>
-<td>{{ "%.3f" % s.pit_distance }}</td>
-<td>{% if s.information is none %}none
-{%- else %}{{ "%+.3f" % s.information }}{{ around(s.information_reach, ".3f") }}{% endif %}</td>
-</tr>
+<table><thead><tr><th>step</th>
+{% for head in steps[0][1] %}<th>{{ head }}</th>{% endfor %}</tr></thead><tbody>
+{% for step, cells in steps %}<tr><th scope="row">{{ step }}</th>
+{% for text, kind in cells.values() %}<td class="{{ kind }}">{{ text }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>{% endcall %}{% endmacro %}
 """
 
@@ -103,6 +102,22 @@ PAGE = (
     + _BODY
     + "{% endblock %}"
 )
+
+
+def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Text and colour of each figure of a line of the tables, by its head."""
+    main = scores[figures["forecaster"]]
+    cells = {}
+    for head, (name, form) in _COLUMNS.items():
+        cells[head] = f"{main[name]:{form}}", ""
+        for other in figures["against"] if name == "crps" else ():
+            gain = scores["skill"][other]
+            text = f"{gain['mean']:+.2%}{around(gain['reach'], '.2%')}"
+            cells[f"gain on {other}"] = text, {1: "good", 0: "", -1: "bad"}[gain["beyond"]]
+    rank = "none"
+    if main["information"] is not None:
+        rank = f"{main['information']:+.3f}{around(main['information_reach'], '.3f')}"
+    return {**cells, "rank correlation": (rank, "")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +225,10 @@ def render(
         fans=[(fan.symbol, fan_chart(fan)) for fan in fans],
         legend=[(name, kind_of(number)) for number, name in enumerate(names)],
         panels=[panel for kind in CLASSES for panel in _panels(figures, frames, kind)],
-        tables=[(name, list(steps.items())) for name, steps in figures["groups"].items()],
+        tables=[
+            (name, [(step, cells_of(figures, scores)) for step, scores in steps.items()])
+            for name, steps in figures["groups"].items()
+        ],
     )
 
 

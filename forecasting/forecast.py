@@ -75,7 +75,8 @@ def room(*shape: int) -> Array32:
 class LocationScale:
     """Quantiles [N, H, Q] of which only what differs is held: price · exp(centre + scale · shape).
 
-    They are an array to who reads them: `[rows]` answers those of some windows, [n, H, Q] float32.
+    They are an array to who reads them: `[rows]` answers those of some windows, [n, H, Q] float32,
+    `[rows, steps]` those of one step of each, [n, Q].
 
     price: [N] last close of each window, in USD.
     centre, scale: [N, H] of the log return after each step; NaN where there is no forecast.
@@ -102,13 +103,30 @@ class LocationScale:
         """(N, H, Q)."""
         return len(self.price), *self.shapes.shape[1:]
 
-    def __getitem__(self, rows: Index | slice) -> Array32:
-        shape = self.shapes[self.shape_of[rows]]
-        move = self.centre[rows][..., None] + self.scale[rows][..., None] * shape
+    def __getitem__(self, at: Index | slice | tuple[Index, Index]) -> Array32:
+        rows, steps = at if isinstance(at, tuple) else (at, slice(None))
+        shape = self.shapes[self.shape_of[rows], steps]
+        move = self.centre[rows, steps][..., None] + self.scale[rows, steps][..., None] * shape
         np.exp(move, out=move)
         out = np.empty(move.shape, dtype=np.float32)
-        price = self.price[rows][:, None, None]
+        price = self.price[rows].reshape(-1, *(1,) * (move.ndim - 1))
         return np.multiply(price, move, out=out, dtype=np.float64, casting="same_kind")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ChosenQuantiles:
+    """Quantiles of some windows, of which the steps that are asked for alone are read.
+
+    quantiles: [N, H, Q] of a table. windows: [n] numbers of those that are meant.
+    """
+
+    quantiles: Array32 | LocationScale
+    windows: Index
+
+    def __getitem__(self, at: tuple[Index, Index]) -> Array32:
+        """[m, Q] of some of these windows, one step of each."""
+        rows, steps = at
+        return self.quantiles[self.windows[rows], steps]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -227,10 +245,10 @@ class ForecastTable:
             raise ValueError(f"quantiles must be float32, got {quantiles.dtype}")
         for first in range(0, len(quantiles), CHUNK):
             part = quantiles[first : first + CHUNK]
-            rising = (part[..., 1:] >= part[..., :-1]).all(axis=2)
-            sound = rising & (part[..., 0] > above) & (part[..., -1] < np.inf)
-            if not sound.all():
-                sound |= np.isnan(part).all(axis=2)
+            sides = part[..., 1:] >= part[..., :-1], part[..., 0] > above, part[..., -1] < np.inf
+            if all(side.all() for side in sides):
+                continue
+            sound = sides[0].all(axis=2) & sides[1] & sides[2] | np.isnan(part).all(axis=2)
             if not sound.all():
                 row, step = np.argwhere(~sound)[0]
                 symbol = self.symbols[self.windows.symbol[first + row]]

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, room, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants, Mask, first_row
 from foundation.errors import DataError, InputError
@@ -90,7 +90,8 @@ class FileForecaster:
         """
         name = self.name
         windows = Windows.of(bars, since, 1)
-        values = np.full((len(windows), HORIZON, len(LEVELS)), np.nan, dtype=np.float32)
+        values = room(len(windows), HORIZON, len(LEVELS))
+        values[:] = np.nan
         done = 0
         for path in _files(self.path):
             for portion in _portions(path):
@@ -105,7 +106,9 @@ class FileForecaster:
                 f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
             )
         source = content_digest(self.path)[:16]
-        return ForecastTable.of(name, bars, windows.part(there), values[there], source=source)
+        if len(there) < len(windows):
+            windows, values = windows.part(there), values[there]
+        return ForecastTable.of(name, bars, windows, values, source=source)
 
 
 def content_digest(path: Path) -> str:

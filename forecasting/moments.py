@@ -9,20 +9,30 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, MEDIAN, ForecastTable, room
+from forecasting.forecast import (
+    CHUNK,
+    HORIZON,
+    LEVELS,
+    MEDIAN,
+    ChosenQuantiles,
+    ForecastTable,
+    room,
+)
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
 Volatility = Literal["original", "normal", "quantile"]
+Quantiles = Array32 | ChosenQuantiles  # [n, H, Q], of which one step of each is read at a time
 
 _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
 _Q90 = LEVELS.index(0.9)
+BESIDE = 64  # rows whose deviations are summed at once
 NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
-def expected_between(values: Array32, price: Array, begin: Array, finish: Array) -> Array:
+def expected_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
     """Median return [n] of forecasts between two of the symbol's own bars after their issue.
 
     It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
@@ -40,7 +50,7 @@ def expected_between(values: Array32, price: Array, begin: Array, finish: Array)
 
 
 def variance_until(
-    values: Array32, price: Array, place: Array, rule: Volatility, beyond: Array
+    values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
 ) -> Array:
     """Variance [n] from a forecast's issue to `place` own bars later [n].
 
@@ -111,13 +121,13 @@ class LogMoments:
         return cls(table.name, table.windows, median, log_variance, table.source)
 
 
-def _median(values: Array32, price: Array, place: Array) -> Array:
+def _median(values: Quantiles, price: Array, place: Array) -> Array:
     """Median return [n] from each forecast's issue to `place` own bars later [n]."""
     return _along(values, price, place, lambda quantiles, close: quantiles[:, MEDIAN] / close - 1)
 
 
 def _along(
-    values: Array32, price: Array, place: Array, read: Callable[[Array32, Array], Array]
+    values: Quantiles, price: Array, place: Array, read: Callable[[Array32, Array], Array]
 ) -> Array:
     """What `read` makes of each step's quantiles, at `place` own bars [n].
 
@@ -154,19 +164,32 @@ def _deviations(
     price: [n]. first: [Q] a. one, other, weight: [m] row, column and value of each entry of b.
     """
     # A matrix product would sum in an order that depends on how many rows there are, and a decision
-    # on the same bars would differ in the last bit.
+    # on the same bars would differ in the last bit. Rows stand beside each other, so that the
+    # processor adds several at once, each in the same order.
     out = np.empty(len(values))
-    q = np.empty(len(first))
-    for n in range(len(values)):
-        median = values[n, MEDIAN] / price[n]
-        mean = 0.0
-        square = 0.0
+    row = np.empty(len(first))
+    q = np.zeros((len(first), BESIDE))
+    mean = np.empty(BESIDE)
+    square = np.empty(BESIDE)
+    for begin in range(0, len(values), BESIDE):
+        count = min(BESIDE, len(values) - begin)
+        for n in range(count):
+            for k in range(len(first)):
+                row[k] = values[begin + n, k] / price[begin + n]
+            for k in range(len(first)):
+                q[k, n] = row[k] - row[MEDIAN]
+        mean[:] = 0.0
+        square[:] = 0.0
         for k in range(len(first)):
-            q[k] = values[n, k] / price[n] - median
-            mean += first[k] * q[k]
+            for n in range(BESIDE):
+                mean[n] += first[k] * q[k, n]
         for m in range(len(weight)):
-            square += q[one[m]] * weight[m] * q[other[m]]
-        out[n] = np.sqrt(max(square - mean * mean, 0.0))
+            left = q[one[m]]
+            right = q[other[m]]
+            for n in range(BESIDE):
+                square[n] += left[n] * weight[m] * right[n]
+        for n in range(count):
+            out[begin + n] = np.sqrt(max(square[n] - mean[n] * mean[n], 0.0))
     return out
 
 

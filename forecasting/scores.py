@@ -9,6 +9,7 @@ observation. A mean's reach is half of its 95 % interval, by Student's t over we
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,12 @@ from scipy.special import stdtrit
 
 from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
-from forecasting.windows import Windows
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_WEEKS
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
+from trainingdata.instruments import Kind
 from trainingdata.sessions import bar_slots, last_fridays
 
 TRAILING = 100  # own bars of the deviation that scores are measured in
@@ -81,93 +82,83 @@ def score_frame(
     trailing: deviation over the last 100 own bars, a root step.
     """
     logs = [np.log(closes) for closes in table.windows.closes]
-    squares = [np.append(0.0, np.cumsum(np.diff(closes) ** 2)) for closes in logs]
-    parts = []
-    for first in range(0, len(rows), PORTION):
-        chosen = rows[first : first + PORTION]
-        values = table.quantiles[chosen].astype(np.float64)
-        for step in steps:
-            at_step = values[:, step - 1]
-            parts.append(_scored_step(bars, table, chosen, at_step, step, logs, squares))
-    return pd.concat(parts, ignore_index=True)
+    squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2))[: len(own)] for own in logs]
+    history = _Closes(
+        np.concatenate(logs), np.concatenate(squares), np.cumsum([0, *map(len, logs)])
+    )
+    portions = [rows[first : first + PORTION] for first in range(0, len(rows), PORTION)]
+    scored = [_scored(bars, table, each, np.array(steps), history) for each in portions]
+    return pd.concat(scored, ignore_index=True)
 
 
-def _scored_step(
-    bars: Bars,
-    table: ForecastTable,
-    rows: Index,
-    values: Array,
-    step: int,
-    logs: list[Array],
-    squares: list[Array],
-) -> pd.DataFrame:
-    """Scores of quantiles `values` [n, Q] after one step of the forecasts with numbers `rows` [n].
+class _Closes(NamedTuple):
+    """Own closes, one symbol after another.
 
-    logs, squares: of each symbol's closes; the sum of its squared log returns up to each.
+    log: [M] of each.
+    squares: [M] squared log returns of its symbol up to each, summed.
+    begin: [S + 1] where each symbol's lie.
     """
+
+    log: Array
+    squares: Array
+    begin: Index
+
+
+def _scored(
+    bars: Bars, table: ForecastTable, rows: Index, steps: Index, closes: _Closes
+) -> pd.DataFrame:
+    """Scores of the forecasts with numbers `rows` [n] after `steps` [K], one step after another."""
     windows = table.windows
     symbol = windows.symbol[rows]
-    realised, unit = _outcomes(windows, rows, step, logs, squares)
-    slot = np.zeros(len(rows), dtype=np.int64)
-    for s in np.unique(symbol):
-        chosen = np.flatnonzero(symbol == s)
-        issued = windows.issued_at[rows[chosen]]
-        slot[chosen] = bar_slots(bars.instruments[s].kind, issued, 0)[:, 0]
-    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
-    # 1e-8.
-    price = table.price[rows].astype(np.float32).astype(np.float64)
+    issued = windows.issued_at[rows]
+    last = closes.begin[symbol] + windows.last[rows]
+    ahead = last + steps[:, None]
+    known = ahead < closes.begin[symbol + 1]
+    move = closes.log[np.where(known, ahead, last)] - closes.log[last]
+    realised = np.where(known, move, np.nan).ravel()
+    since = np.maximum(last - TRAILING, closes.begin[symbol])
+    variance = (closes.squares[last] - closes.squares[since]) / np.maximum(last - since, 1)
+    unit = np.sqrt(variance * steps[:, None]).ravel()
     # A symbol that stands still has no unit to measure in.
     unit = np.where(unit > 0, unit, np.nan)
+    slot = np.zeros(len(rows), dtype=np.int64)
+    for kind in Kind:
+        own = np.flatnonzero(bars.crypto[symbol] == (kind is Kind.CRYPTO))
+        slot[own] = bar_slots(kind, issued[own], 0)[:, 0]
+    values = table.quantiles[rows][:, steps - 1].astype(np.float64)
+    values = values.swapaxes(0, 1).reshape(-1, len(LEVELS))
+    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
+    # 1e-8.
+    price = np.tile(table.price[rows].astype(np.float32).astype(np.float64), len(steps))
     quantiles = np.log(values / price[:, None])
     sigma = volatility(values, price, "quantile")
     loss = pinball(quantiles, realised)
-    kinds = np.array([item.kind.value for item in bars.instruments])
-    issued = windows.issued_at[rows]
-    inside = {
-        f"inside{name}": (quantiles[:, low] <= realised) & (realised <= quantiles[:, high])
-        for name, (low, high) in INTERVALS.items()
-    }
     low, high = INTERVALS[80]
+    of_forecasts = {
+        "symbol": np.array(bars.symbols)[symbol],
+        "kind": np.array([item.kind.value for item in bars.instruments])[symbol],
+        "issued_at": issued,
+        "week": last_fridays(issued),
+        "slot": slot,
+    }
     return pd.DataFrame(
         {
-            "symbol": np.array(bars.symbols)[symbol],
-            "kind": kinds[symbol],
-            "issued_at": issued,
-            "week": last_fridays(issued),
-            "slot": slot,
-            "step": step,
+            **{name: np.tile(column, len(steps)) for name, column in of_forecasts.items()},
+            "step": np.repeat(steps, len(rows)),
             "loss": loss.mean(axis=1) / unit,
             "crps": loss @ CRPS_WEIGHTS / unit,
             "score80": interval_score(quantiles[:, low], quantiles[:, high], realised, 0.8) / unit,
-            **inside,
+            **{
+                f"inside{name}": (quantiles[:, low] <= realised) & (realised <= quantiles[:, high])
+                for name, (low, high) in INTERVALS.items()
+            },
             "pit": probability_transform(quantiles, realised),
             "scale": (np.expm1(realised) / sigma) ** 2,
             "expected": quantiles[:, MEDIAN] / sigma,
             "realised": realised / sigma,
-            "trailing": unit / np.sqrt(step),
+            "trailing": unit / np.sqrt(np.repeat(steps, len(rows))),
         }
     )
-
-
-def _outcomes(
-    windows: Windows, rows: Index, step: int, logs: list[Array], squares: list[Array]
-) -> tuple[Array, Array]:
-    """(log return after the step, trailing deviation over as many bars) of each forecast, [n]."""
-    realised = np.full(len(rows), np.nan)
-    unit = np.full(len(rows), np.nan)
-    symbol = windows.symbol[rows]
-    last = windows.last[rows]
-    for s in np.unique(symbol):
-        chosen = np.flatnonzero(symbol == s)
-        closes = logs[s]
-        total = squares[s]
-        ended = chosen[last[chosen] + step < len(closes)]
-        realised[ended] = closes[last[ended] + step] - closes[last[ended]]
-        end = last[chosen]
-        begin = np.maximum(end - TRAILING, 0)
-        variance = (total[end] - total[begin]) / np.maximum(end - begin, 1)
-        unit[chosen] = np.sqrt(variance * step)
-    return realised, unit
 
 
 def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
@@ -197,11 +188,25 @@ def reach(error: float, week: pd.Series) -> float | None:
     return float(stdtrit(weeks - 1, 0.975) * error)
 
 
-def skill(loss: pd.Series, baseline: pd.Series, week: pd.Series) -> tuple[float, float]:
-    """(share of the baseline's loss that is saved, its standard error); positive is better."""
-    mean, error = clustered_mean(baseline - loss, week)
-    level = float(baseline.mean())
-    return mean / level, error / level
+def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
+    """mean: share of the baseline's loss that is saved. error: of it, none within one week.
+
+    reach: half of its 95 % interval, none for too few weeks. beyond: its sign where it is beyond
+    that, else 0.
+    """
+    level = float(baseline["loss"].mean())
+    saved, error = clustered_mean(baseline["loss"] - main["loss"], main["week"])
+    mean = saved / level
+    half = reach(error / level, main["week"])
+    beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
+    return _defined({"mean": mean, "error": error / level, "reach": half, "beyond": beyond})
+
+
+def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
+    """The same with None for what is not a number."""
+    return {
+        name: None if value is None or np.isnan(value) else value for name, value in figures.items()
+    }
 
 
 def rank_correlation(
@@ -223,53 +228,34 @@ def summary(frame: pd.DataFrame) -> dict[str, float | None]:
 
     None stands for a figure that is not defined.
     """
-    loss, loss_error = clustered_mean(frame["loss"], frame["week"])
-    cover, cover_error = clustered_mean(frame["inside80"].astype(float), frame["week"])
-    scale, scale_error = clustered_mean(frame["scale"], frame["week"])
-    rank, rank_error = rank_correlation(frame["expected"], frame["realised"], frame["week"])
+    week = frame["week"]
     pit = np.sort(frame["pit"].to_numpy())
     grid = (np.arange(len(pit)) + 0.5) / len(pit)
-    figures = {
+    figures: dict[str, float | None] = {
         "forecasts": len(frame),
-        "weeks": frame["week"].nunique(),
-        "loss": loss,
-        "loss_error": loss_error,
-        "crps": float(frame["crps"].mean()),
-        "score80": float(frame["score80"].mean()),
-        "inside80": cover,
-        "inside80_error": cover_error,
-        "inside80_reach": reach(cover_error, frame["week"]),
-        "inside90": float(frame["inside90"].mean()),
-        "inside98": float(frame["inside98"].mean()),
-        "scale": scale,
-        "scale_error": scale_error,
+        "weeks": week.nunique(),
+        **{name: float(frame[name].mean()) for name in ("crps", "score80", "inside90", "inside98")},
         "pit_mean": float(pit.mean()),
         "pit_distance": float(np.abs(pit - grid).max()),
-        "information": rank,
-        "information_error": rank_error,
-        "information_reach": reach(rank_error, frame["week"]),
     }
-    return {
-        name: None if value is None or np.isnan(value) else value for name, value in figures.items()
-    }
+    means = {name: clustered_mean(frame[name], week) for name in ("loss", "inside80", "scale")}
+    means["information"] = rank_correlation(frame["expected"], frame["realised"], week)
+    for name, (mean, error) in means.items():
+        figures |= {name: mean, f"{name}_error": error, f"{name}_reach": reach(error, week)}
+    return _defined(figures)
 
 
-def fifths(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Coverage and scale from the calmest to the wildest fifth by a column, up to 5 rows.
+def fifths(frame: pd.DataFrame, by: str) -> dict[Any, Any]:
+    """inside80, scale and number of forecasts from the calmest to the wildest fifth by a column.
 
-    Its columns are inside80, scale and forecasts.
+    There are fewer than 5 where there are fewer forecasts.
     """
     # Intervals often hold too little when volatility is high though their coverage over all looks
     # right.
     place = (5 * (frame[by].rank(method="first") - 1) / len(frame)).astype(int)
     grouped = frame.groupby(place)
-    return pd.DataFrame(
-        {
-            "inside80": grouped["inside80"].mean(),
-            "scale": grouped["scale"].mean(),
-            "forecasts": grouped.size(),
-        }
-    )
+    means = grouped[["inside80", "scale"]].mean()
+    return means.assign(forecasts=grouped.size()).to_dict("list")
 
 
 def scored_together(

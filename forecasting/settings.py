@@ -129,7 +129,7 @@ class ForecasterSettings:
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
-        """Refuse a file, a model or a class of one's own that cannot be used.
+        """Refuse a file, a folder, a model or a class of one's own that cannot be used.
 
         One's own class is loaded, and made with `build` alone.
 
@@ -140,8 +140,10 @@ class ForecasterSettings:
         """
         if is_own(self.kind):
             load_own(SLOT, self.kind)
-        else:
-            self._raw(())
+            return
+        if self.per_symbol is not None and not self.symbols_folder.is_dir():
+            raise InputError(f"forecaster.per_symbol: {self.symbols_folder} is no folder")
+        self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if is_own(self.kind):

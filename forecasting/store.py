@@ -16,7 +16,7 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,16 +122,17 @@ class Shelf:
                 ) from error
         return cls(folder, text)
 
-    def portions(self, issued_at: Instants) -> list[Portion]:
-        """What was issued in the months of these instants."""
+    def portions(self, issued_at: np.datetime64) -> list[Portion]:
+        """What was issued in the month of an instant."""
+        month = str(issued_at.astype("datetime64[M]"))
+        year = int(month[:4])
+        query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
         found = []
-        for month in np.unique(issued_at.astype("datetime64[M]")).astype(str).tolist():
-            year = int(month[:4])
-            query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
-            for number, blob in self._asked(year, query, month, self.specification):
-                with suppress(Damaged):
-                    issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
-                    found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
+        asked = month, self.specification
+        for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
+            with suppress(Damaged):
+                issues = np.frombuffer(self._whole((year, number), blob), _ISSUE)
+                found.append(Portion(issues["issued_at"], issues["key"], (year, number)))
         return found
 
     def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> None:
@@ -146,8 +147,13 @@ class Shelf:
         issues["issued_at"], issues["key"] = issued_at, keys
         name = hashlib.blake2b(issues.tobytes(), digest_size=16).digest()
         month = str(issued_at[0].astype("datetime64[M]"))
-        row = self.specification, name, month, *map(_sealed, (issues, moments, quantiles))
-        columns = "specification, name, month, issues, moments, quantiles"
+        *small, large = map(_sealed, (issues, moments, quantiles))
+        row = self.specification, name, month, *map(b"".join, small), sum(map(len, large))
+        insert = (
+            "INSERT OR IGNORE INTO portions"
+            " (specification, name, month, issues, moments, quantiles)"
+            " VALUES (?, ?, ?, ?, ?, zeroblob(?))"
+        )
         try:
             with self._file(int(month[:4])) as file, file:
                 # Parts are of megabytes: small pages would take twice the time.
@@ -156,9 +162,12 @@ class Shelf:
                 file.execute("PRAGMA synchronous = OFF")
                 for statement in _SCHEMA:
                     file.execute(statement)
-                file.execute(
-                    f"INSERT OR IGNORE INTO portions ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row
-                )
+                added = file.execute(insert, row)
+                # As a value of the statement it would be copied four times on its way.
+                if added.rowcount:
+                    with file.blobopen("portions", "quantiles", added.lastrowid or 0) as blob:
+                        for part in large:
+                            blob.write(part)
         except sqlite3.Error as error:
             raise NotWritten(f"{self.folder} cannot be written: {error}") from error
 
@@ -171,18 +180,22 @@ class Shelf:
             for what is gone or not as it was written; it is removed, as far as may be.
         """
         year, number = place
-        found = self._asked(year, f"SELECT {part} FROM portions WHERE number = ?", number)
-        blob = self._whole(place, found[0][0] if found else b"")
-        return np.frombuffer(blob, np.float32).reshape(-1, *SHAPES[part])
 
-    def _asked(self, year: int, query: str, *values: object) -> list[Any]:
-        """What a query finds; nothing where there is no file, or none that can be used."""
+        def held(file: sqlite3.Connection) -> bytes:
+            with file.blobopen("portions", part, number, readonly=True) as blob:
+                return blob.read()
+
+        whole = self._whole(place, self._asked(year, held) or b"")
+        return np.frombuffer(whole, np.float32).reshape(-1, *SHAPES[part])
+
+    def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
+        """What a file answers; nothing where there is none, or none that can be used."""
         path = self._path(year)
         if not os.path.exists(path):
             return []
         try:
             with self._file(year) as file:
-                return file.execute(query, values).fetchall()
+                return ask(file)
         except sqlite3.OperationalError as error:
             log.warning("%s: not read: %s", path, error)
         except sqlite3.DatabaseError as error:
@@ -223,6 +236,7 @@ def facts(folder: Path) -> dict[str, Any]:
     }
 
 
-def _sealed(values: np.ndarray) -> bytes:
+def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:
+    """Bytes of an array, and their checksum."""
     content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-    return b"".join((content, zlib.crc32(content).to_bytes(_CHECKSUM)))
+    return content, zlib.crc32(content).to_bytes(_CHECKSUM)

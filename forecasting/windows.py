@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants
+from foundation.arrays import Array, Index, Instants, spans
 from trainingdata.bars import CLOSE, Bars
 
 Keys = npt.NDArray[np.uint64]
@@ -51,7 +51,7 @@ class Windows:
             times, values = bars.real_bars(s)
             # The last window before `since` stays: until its next bar it is a symbol's latest one.
             rows = np.arange(max(int(lengths[s]) - 1, last_before(times, begin)), len(times))
-            closes.append(values[:, CLOSE])
+            closes.append(np.ascontiguousarray(values[:, CLOSE]))
             symbol.append(np.full(len(rows), s))
             last.append(rows)
             issued.append(times[rows])
@@ -77,6 +77,21 @@ class Windows:
         """[S] where each symbol's windows lie."""
         bounds = np.searchsorted(self.symbol, np.arange(len(self.closes) + 1))
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
+
+    def by_month(self) -> list[Index]:
+        """Numbers of the windows issued in each month, months and numbers rising."""
+        if not len(self):
+            return []
+        first, last = self.issued_at.min(), self.issued_at.max()
+        months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
+        return [month for month in self.between(months.astype("datetime64[ns]")) if len(month)]
+
+    def between(self, marks: Instants) -> list[Index]:
+        """Rising numbers of the windows issued from each of rising instants on, before the next."""
+        parts = self.of_symbols()
+        begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
+        ends = np.array([part.stop for part in parts])
+        return [spans(first, stop) for first, stop in pairwise([*np.array(begins).T, ends])]
 
     @property
     def price(self) -> Array:

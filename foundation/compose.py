@@ -238,7 +238,8 @@ def _input_error(error: Exception, name: str, words: Sequence[str]) -> InputErro
     reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
     if choice := _UNKNOWN_CHOICE.search(reason):
         known = sorted(path.stem for path in (CONFIGS / choice[1]).glob("*.yaml"))
-        reason = f"{choice[1]}: there is no {choice[2]!r}{nearest_or_all(choice[2], known)}"
+        hint = nearest_or_all(choice[2], known) if known else ""  # Hydra's own lie elsewhere
+        reason = f"{choice[1]}: there is no {choice[2]!r}{hint}"
     elif isinstance(error, ValueError) or not any(word in reason for word in words):
         reason = f"{' '.join(words)}: {reason}"
     return InputError(f"{reason} ({ADVICE})")
@@ -250,8 +251,11 @@ def _unknown_key(place: str, name: str) -> InputError:
     group, _, key = place.rpartition(".")
     if key == TARGET and group in SLOTS:
         return InputError(f"{place}: it is added with a plus, +{place}=module.name")
-    known = {each.rpartition(".")[2]: each for each in reversed(dotted_keys(settings))}
+    names = dotted_keys(settings)
     beside = OmegaConf.select(_composed(name, ()), group) if group else None
+    if group in names and not isinstance(beside, DictConfig):
+        return InputError(f"{place}: {group} is one setting and is given whole ({ADVICE})")
+    known = {each.rpartition(".")[2]: each for each in reversed(names)}
     if key not in known and isinstance(beside, DictConfig):
         known = {each: f"{group}.{each}" for each in map(str, beside)}
     match = nearest(key, known)

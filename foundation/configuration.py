@@ -24,6 +24,7 @@ Settings = TypeVar("Settings")
 OVERWRITE_KEY = "overwrite"
 _NO_KEY = re.compile(r"Interpolation key '(\w+)' not found")
 _NO_VARIABLE = re.compile(r"Environment variable '(\w+)' not found")
+_OTHER = re.compile(r"\$\{(\w+)\}")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 
 
@@ -83,7 +84,7 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
         key = error.full_key
         raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
     except OmegaConfBaseException as error:
-        raise InputError(_unresolved_text(error)) from error
+        raise InputError(_unresolved_text(error, config)) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     return cast(dict[str, Any], plain)
@@ -99,8 +100,13 @@ def _named_variables(kind: Any, config: DictConfig) -> Iterator[None]:
         raise InputError(reason + _variable_text(config, reason.split(":")[0])) from error
 
 
-def _unresolved_text(error: OmegaConfBaseException) -> str:
+def _unresolved_text(error: OmegaConfBaseException, config: DictConfig) -> str:
     """What is said of a value that stands for another one, `${…}`, that is not there."""
+    key = error.full_key or ""
+    # It may be what another key says, which is then the one to mend.
+    other = _OTHER.fullmatch(str(_as_written(config, key)))
+    if other and _as_written(config, other[1]) is not None:
+        key = other[1]
     reason = str(error).splitlines()[0]
     if name := _NO_KEY.match(reason):
         reason = (
@@ -109,7 +115,7 @@ def _unresolved_text(error: OmegaConfBaseException) -> str:
         )
     elif name := _NO_VARIABLE.search(reason):
         reason = f"the environment variable {name[1]} is not set"
-    return f"{error.full_key}: {reason}" if error.full_key else reason
+    return f"{key}: {reason}" if key else reason
 
 
 def settings_with_inner(
@@ -197,11 +203,16 @@ def _variable_text(config: DictConfig, key: str) -> str:
 
     A user who set the variable would not find the key in what was typed.
     """
+    names = _ENVIRONMENT.findall(str(_as_written(config, key)))
+    return f" (from the environment variable {' or '.join(names)})" if names else ""
+
+
+def _as_written(config: DictConfig, key: str) -> Any:
+    """What stands behind a dotted key, not resolved; none without it."""
     raw: Any = OmegaConf.to_container(config, resolve=False)
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
-    names = _ENVIRONMENT.findall(raw) if isinstance(raw, str) else []
-    return f" (from the environment variable {' or '.join(names)})" if names else ""
+    return raw
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:

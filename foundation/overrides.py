@@ -5,15 +5,19 @@ It imports nothing heavy: `start` looks at the words before a command loads its 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from foundation.errors import InputError
 from foundation.redaction import redacted
 
 MULTIRUN = ("-m", "--multirun")
-_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w.@/]*=")
+_REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
+_USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
+_OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -47,8 +51,7 @@ def refuse_repeated(words: Iterable[str]) -> None:
     """
     values: dict[str, str] = {}
     for word in words:
-        # `~key` takes something away that another word may put there anew.
-        if not is_override(word) or word.startswith("~"):
+        if not is_override(word):
             continue
         key, _, value = word.lstrip("+").partition("=")
         if key in values:
@@ -60,6 +63,26 @@ def refuse_repeated(words: Iterable[str]) -> None:
         if inner and value.lstrip().startswith("{"):
             both = redacted(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
             raise InputError(f"{group} was given twice: {both}; leave one of them")
+
+
+def refuse_tildes(words: Iterable[str]) -> None:
+    """Refuse `~key`, by which Hydra takes a setting away, and the folder of a user who is none.
+
+    What is usual stands in a configuration: where it is taken away, a class's default may differ.
+
+    Raises
+    ------
+    InputError
+        naming the word.
+    """
+    for before, word in pairwise(["", *words]):
+        if _REMOVAL.match(word):
+            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
+        if before.startswith("--"):  # what the flag's own command says better
+            continue
+        for home in _USERS.findall(word):
+            if os.path.expanduser(home) == home:
+                raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
 
 
 def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
@@ -78,7 +101,7 @@ def refuse_empty(words: Iterable[str], files: Sequence[str] = ()) -> None:
         key, _, value = word.partition("=")
         if not is_override(word) or value.strip() not in _EMPTY or key.startswith("hydra"):
             continue
-        key = key.lstrip("+~")
+        key = key.lstrip("+")
         if key == "output":
             kind = "file" if key in files else "folder"
             raise InputError(f"output: a {kind}'s name is needed; nothing stands after the =")

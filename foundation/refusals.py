@@ -76,6 +76,9 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         )
     if problem["type"] == "literal_error":
         known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
+        # Of a word or a truth pydantic says twice what is wrong.
+        if any(each["type"].startswith("bool_") for each in problems):
+            known += ["true", "false"]
         return none_of(place, problem["input"], known)
     return InputError(f"{place}: {_said(problem, place)}")
 

@@ -104,7 +104,7 @@ def run_changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
     """
     changes = OmegaConf.create()
     for word in words:
-        key = word.lstrip("+~").partition("=")[0]
+        key = word.lstrip("+").partition("=")[0]
         group = key.partition(".")[0]
         if group in {each.name for each in fields(StressSettings)} | {"overwrite"}:
             continue

@@ -8,12 +8,12 @@ understate it. Estimates change once a day, at 16:00.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Array32, Instants, Mask
+from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, four_pm, new_york_date
@@ -104,48 +104,77 @@ class CorrelationEstimator:
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
-        marks = None
-        if len(instants) and bars.crypto.any() and not bars.crypto.all():
-            marks = session_closes(bars, last_four_pm(instants[-1]))
         size = len(bars.symbols)
         matrices = np.empty((len(instants), size, size), dtype=np.float32)
-        for day, now in enumerate(instants):
-            known = bars.until(now)
-            matrices[day] = repaired(bars.symbols, *self.estimate(known, marks)).values
+        if not len(instants):
+            return matrices
+        known = bars.times[np.searchsorted(bars.times, instants, side="right") - 1]
+        boundaries = last_four_pms(known)
+        closes = _closes_of(bars.until(known[-1]), boundaries[-1])
+        for day, boundary in enumerate(boundaries):
+            matrices[day] = positive_definite(self._estimated(bars, closes, boundary))
         return matrices
 
-    def estimate(
-        self, bars: Bars, marks: tuple[Instants, Array] | None = None
-    ) -> tuple[Array, np.datetime64]:
+    def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
         """The estimate [S, S] before its repair, and the 16:00 it belongs to.
 
         Before its repair it may have negative eigenvalues.
-
-        marks: `session_closes` of a panel that goes on after this one, where they are known.
         """
         boundary = last_four_pm(bars.now)
-        edges = (boundary - self._calendar_reach, boundary + np.timedelta64(1, "ns"))
-        first, last = np.searchsorted(bars.times, edges)
-        recent = bars.between(int(first), int(last))
+        since, until = np.searchsorted(bars.times, self._reach(boundary))
+        recent = bars.between(int(since), int(until))
+        return self._estimated(recent, _closes_of(recent, boundary), boundary), boundary
+
+    def _reach(self, boundary: np.datetime64) -> Instants:
+        """The calendar time that holds both windows: from the first instant to one after it."""
+        return np.array([boundary - self._calendar_reach, boundary + np.timedelta64(1, "ns")])
+
+    def _estimated(self, bars: Bars, closes: _Closes, boundary: np.datetime64) -> Array:
+        """The estimate [S, S] of the closes up to a 16:00, of those that the windows reach."""
         crypto = bars.crypto
         across = crypto[:, None] != crypto[None, :]
         values = np.where(crypto[:, None] & crypto[None, :], self.within_crypto, self.within_stocks)
         values[across] = self.across
         np.fill_diagonal(values, 1.0)
-        if len(recent.times):
-            for members in (np.flatnonzero(~crypto), np.flatnonzero(crypto)):
-                block = np.ix_(members, members)
-                returns = hourly_returns(recent, members, self.hourly_window)
-                values[block] = _mixed_with_prior(returns, values[block], self.hourly_window)
-            if crypto.any() and not crypto.all():
-                if marks is None:
-                    marks = session_closes(recent, boundary)
-                days, closes = marks
-                seen = (days >= recent.times[0]) & (days <= boundary)
-                daily = np.diff(np.log(closes[seen][-(self.session_window + 1) :]), axis=0)
-                joint = _mixed_with_prior(daily, values, self.session_window)
-                values[across] = joint[across]
-        return values, boundary
+        since, until = np.searchsorted(bars.times, self._reach(boundary))
+        if since == until:
+            return values
+        begin = bars.times[since]
+        for members, times, logs in closes.hourly:
+            first, last = np.searchsorted(times, self._reach(boundary))
+            returns = np.diff(logs[max(first, last - self.hourly_window - 1) : last], axis=0)
+            block = np.ix_(members, members)
+            values[block] = _mixed_with_prior(returns, values[block], self.hourly_window)
+        if closes.daily is not None:
+            days, daily = closes.daily
+            seen = (days >= begin) & (days <= boundary)
+            returns = np.diff(np.log(daily[seen][-(self.session_window + 1) :]), axis=0)
+            joint = _mixed_with_prior(returns, values, self.session_window)
+            values[across] = joint[across]
+        return values
+
+
+class _Closes(NamedTuple):
+    """A panel's closes as estimates read them, laid out once for all days of a history.
+
+    hourly: of each class that is there its members [M], the instants [N] at which one of them has
+        a bar, and the logarithms of their closes then, [N, M].
+    daily: `session_closes`, where there are both classes.
+    """
+
+    hourly: list[tuple[Index, Instants, Array]]
+    daily: tuple[Instants, Array] | None
+
+
+def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
+    """boundary: the last 16:00 that is estimated."""
+    classes = [np.flatnonzero(bars.crypto == coins) for coins in (False, True)]
+    hourly = []
+    for members in filter(len, classes):
+        rows, logs = _hourly_logs(bars, members)
+        hourly.append((members, bars.times[rows], logs))
+    both = len(hourly) == len(classes) and len(bars.times)
+    return _Closes(hourly, session_closes(bars, boundary) if both else None)
 
 
 def correlations_over(
@@ -233,9 +262,13 @@ def hourly_returns(bars: Bars, members: npt.NDArray[np.int64], window: int) -> A
 
     NaN where the bar at either end is missing: a missing bar is no return of zero.
     """
-    rows = np.flatnonzero(bars.mask[members].any(axis=0))[-(window + 1) :]
-    closes = bars.values[members, rows[:, None], CLOSE]
-    return np.diff(np.log(closes), axis=0)
+    return np.diff(_hourly_logs(bars, members)[1][-(window + 1) :], axis=0)
+
+
+def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
+    """Rows [N] in which one of the members has a bar, and the logarithms of their closes [N, M]."""
+    rows = np.flatnonzero(bars.mask[members].any(axis=0))
+    return rows, np.log(bars.values[members, rows[:, None], CLOSE])
 
 
 def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> Array:
@@ -280,16 +313,30 @@ def _mixed_with_prior(returns: Array, prior: Array, window: int) -> Array:
     """
     present = np.isfinite(returns)
     standard = _standardised(returns, present)
-    shared = present.T.astype(float) @ present
+    shared = _summed_in_common(present.astype(float), present)
     products = standard.T @ standard
-    sample = _pairwise_correlation(standard, products, present, shared)
-    counted = _intensity_pairs(returns, shared, np.isfinite(sample), window)
+    sample, estimated = _pairwise_correlation(standard, products, present, shared)
+    counted = _intensity_pairs(returns, shared, estimated, window)
     sample *= 1 - _ledoit_wolf_intensity(standard, products, shared, counted)
-    estimated = np.isfinite(sample)
-    trust = np.where(estimated, shared / window, 0.0)
-    mixed = trust * np.where(estimated, sample, 0.0) + (1 - trust) * prior
+    trust = shared / window
+    sample *= trust
+    sample += (1 - trust) * prior
+    mixed = sample if estimated.all() else np.where(estimated, sample, prior)
     np.fill_diagonal(mixed, 1.0)
     return np.asarray(mixed)
+
+
+def _summed_in_common(values: Array, present: Mask) -> Array:
+    """Sums [M, M] of each column of `values` [N, M] over the rows in which each symbol is present.
+
+    One column [M, 1] stands for all of them where every symbol has every row.
+    """
+    sums = values.sum(axis=0)[:, None]
+    lacking = ~present.all(axis=0)
+    if lacking.any():
+        sums = np.repeat(sums, len(sums), axis=1)
+        sums[:, lacking] = values.T @ present[:, lacking].astype(float)
+    return np.asarray(sums)
 
 
 def _standardised(returns: Array, present: Mask) -> Array:
@@ -304,19 +351,24 @@ def _standardised(returns: Array, present: Mask) -> Array:
     return np.asarray(centred / np.where(deviation > STILL, deviation, np.inf))
 
 
-def _pairwise_correlation(standard: Array, products: Array, present: Mask, shared: Array) -> Array:
-    """Sample correlation [M, M] over the rows a pair shares, from returns and their products.
+def _pairwise_correlation(
+    standard: Array, products: Array, present: Mask, shared: Array
+) -> tuple[Array, Mask]:
+    """Sample correlation [M, M] over the rows a pair shares, and where there is one.
 
-    NaN where these are too few, or where one of the two does not move in them.
+    There is none where these are too few, or where one of the two does not move in them.
     """
-    weight = present.astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = (standard.T @ weight) / shared
-        variance = (standard**2).T @ weight / shared - mean**2
-        cross = products / shared - mean * mean.T
+        mean = _summed_in_common(standard, present) / shared
+        variance = _summed_in_common(standard**2, present) / shared - mean**2
         moves = variance > SMALLEST_SHARE_OF_VARIANCE
-        estimable = moves & moves.T & (shared >= FEWEST_ROWS)
-        return np.where(estimable, np.clip(cross / np.sqrt(variance * variance.T), -1, 1), np.nan)
+        root = np.sqrt(variance)
+        sample = products / shared
+        sample -= mean * mean.T
+        sample /= root
+        sample /= root.T
+    np.clip(sample, -1, 1, out=sample)
+    return sample, moves & moves.T & (shared >= FEWEST_ROWS)
 
 
 def _intensity_pairs(returns: Array, shared: Array, estimated: Mask, window: int) -> Mask:
@@ -331,7 +383,7 @@ def _intensity_pairs(returns: Array, shared: Array, estimated: Mask, window: int
     # length of the window, which alone would shrink a small class to nothing.
     with np.errstate(invalid="ignore"):
         busy = (np.abs(returns) > STILL).sum(axis=0) >= window / 10
-    counted = estimated & (shared >= window / 2) & busy[:, None] & busy[None, :]
+    counted = estimated & (shared >= window / 2) & (busy[:, None] & busy)
     np.fill_diagonal(counted, False)
     np.fill_diagonal(counted, counted.any(axis=1))
     return np.asarray(counted)
@@ -348,11 +400,14 @@ def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, coun
     """
     if not counted.any():
         return 0.0
-    rows = np.where(counted, shared, 1.0)
+    rows = np.where(shared > 0, shared, 1.0)
     covariance = products / rows
     square = standard**2
-    variance = ((square.T @ square) / rows - covariance**2) / rows
-    distance = (covariance - np.eye(len(counted))) ** 2
-    noise = variance[counted].sum()
-    signal = distance[counted].sum()
+    variance = square.T @ square
+    variance /= rows
+    variance -= covariance**2
+    variance /= rows
+    covariance[np.diag_indices_from(covariance)] -= 1.0
+    noise = variance.sum(where=counted)
+    signal = (covariance**2).sum(where=counted)
     return float(min(noise, signal) / signal) if signal > 0 else 0.0

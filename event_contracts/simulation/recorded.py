@@ -21,6 +21,7 @@ happened.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,13 +145,8 @@ def data_folder() -> Path:
 
 
 def _checked_folder(folder: Path) -> Path:
-    try:
-        place = folder.expanduser()
-        is_there = place.is_dir()
-    except (OSError, RuntimeError):
-        # A name that no folder can have, or the home of nobody.
-        is_there = False
-    if not is_there:
+    place = Path(os.path.expanduser(folder))
+    if not os.path.isdir(place):
         raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
     return place
 

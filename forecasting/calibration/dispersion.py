@@ -221,20 +221,11 @@ def _distinct_instants(instant: Index, known: Mask) -> Index:
 
 
 def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: Index) -> Array:
-    """Log of each group's mean size over everyone's, [G, H].
+    """Log of each group's mean size over everyone's, [G, H], towards zero where little was seen.
 
-    It is drawn towards zero by how few independent instants the group has.
-
-    Parameters
-    ----------
-    size, known
-        [n, H] of what came true over its deviation, and where it is known; elsewhere 0.
-    group
-        [n] or [n, H] number of each row's group.
-    groups
-        how many there are, G.
-    instants
-        [H] different instants of the rows that are known.
+    size, known: [n, H] of what came true over its deviation, and where it is known; elsewhere 0.
+    group: [n] or [n, H] number of each row's group, of `groups` = G.
+    instants: [H] different instants of the rows that are known.
     """
     cell = np.broadcast_to(group.T, size.T.shape).T * HORIZON + np.arange(HORIZON)
     count, total = (

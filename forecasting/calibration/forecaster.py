@@ -18,9 +18,7 @@ Quantile = price · exp(centre + deviation · shape). S symbols, N windows, H st
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -44,12 +42,12 @@ from forecasting.moments import LogMoments
 from forecasting.windows import Windows, last_before
 from foundation.arrays import Array, Index, Instants
 from foundation.settings import setting, settings_class
+from foundation.threads import side_by_side
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 
 _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
-_Week = tuple[Index, np.datetime64]  # numbers of windows, the Friday they learn by
 # where the lesson is kept, the lesson, the centres and deviations of the week's windows
 _Taught = tuple[_Key, Lesson, Array, Array]
 
@@ -104,21 +102,25 @@ class CalibratedForecaster:
         classes = {kind: ClassHistory.of(kind, bars) for kind in Kind}
         raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
+        histories = {kind: own.beside(raw) for kind, own in classes.items()}
+        source = raw.source
+        # Of years, its windows take as much memory as all that follows.
+        del raw
+        weeks = windows.between(np.unique(last_fridays(bars.times)))
         count = len(windows)
         lessons: list[Lesson] = []
         centre, scale = room(count, HORIZON), room(count, HORIZON)
         lesson_of = np.zeros(count, dtype=np.int64)
-        for kind, own in classes.items():
-            history = own.beside(raw)
-            weeks = _weeks(windows, history.members)
-            taught = partial(self._taught, raw.source, kind, history, windows)
-            together = zip(weeks, _together(taught, weeks), strict=True)
-            for done, ((rows, _), (key, lesson, *moves)) in enumerate(together):
+        for kind, history in histories.items():
+            own = [rows[np.isin(windows.symbol[rows], history.members)] for rows in weeks]
+            own = [rows for rows in own if len(rows)]
+            taught = side_by_side(partial(self._taught, source, kind, history, windows), own)
+            for done, (rows, (key, lesson, *moves)) in enumerate(zip(own, taught, strict=True), 1):
                 self._remember(key, lesson)
                 centre[rows], scale[rows] = moves
                 lesson_of[rows] = len(lessons)
                 lessons.append(lesson)
-                progress(f"calibration, {kind.value}", done + 1, len(weeks))
+                progress(f"calibration, {kind.value}", done, len(own))
         shapes = np.array([lesson.dispersion.shape for lesson in lessons], dtype=np.float32)
         return ForecastTable.of(
             self.name,
@@ -142,10 +144,10 @@ class CalibratedForecaster:
         kind: Kind,
         history: ClassHistory,
         windows: Windows,
-        week: _Week,
+        rows: Index,
     ) -> _Taught:
-        """A week's lesson, and what it makes of the week's windows."""
-        rows, friday = week
+        """The lesson of a week, and what it makes of the windows of the class in it."""
+        friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.key(friday)
         lesson = self._lesson(key, kind, history, friday)
         member = np.searchsorted(history.members, windows.symbol[rows])
@@ -225,32 +227,6 @@ class CalibratedForecaster:
                 end = int(np.searchsorted(times, week, side="right"))
                 begin[s] = times[max(end - self.settings.window, 0)]
         return begin
-
-
-def _weeks(windows: Windows, members: Index) -> list[_Week]:
-    """(numbers of a class's windows, the Friday their forecasts learn by), a week each."""
-    numbers = np.flatnonzero(np.isin(windows.symbol, members))
-    if not len(numbers):
-        return []
-    weeks, week_of, counts = np.unique(
-        last_fridays(windows.issued_at[numbers]), return_inverse=True, return_counts=True
-    )
-    # The sort is stable: within a week windows stay in the order of their symbols, which
-    # `class_sample` relies on.
-    by_week = numbers[np.argsort(week_of, kind="stable")]
-    return list(zip(np.split(by_week, np.cumsum(counts)[:-1]), weeks, strict=True))
-
-
-def _together(taught: Callable[[_Week], _Taught], weeks: Sequence[_Week]) -> Iterator[_Taught]:
-    """What each week is taught, in their order, as many at a time as there are processors."""
-    workers = min(len(weeks), os.cpu_count() or 1)
-    if workers < 2:
-        yield from map(taught, weeks)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        # Not all at once: what is taught waits in memory until it is taken.
-        for first in range(0, len(weeks), workers):
-            yield from pool.map(taught, weeks[first : first + workers])
 
 
 def _answered(windows: Windows, since: Instants) -> Index:

@@ -155,11 +155,6 @@ class ClassHistory:
         said = f"{week} {self.symbols} {ends.tolist()} ".encode()
         return hashlib.sha256(said + bars.tobytes()).hexdigest()
 
-    def own_bars(self, starts: Index, stops: Index) -> Index:
-        """Numbers [n] of the own bars starts … stops - 1 of each symbol among all bars."""
-        spans = zip(self.begin[:-1] + starts, self.begin[:-1] + stops, strict=True)
-        return np.concatenate([_NO_NUMBERS, *(np.arange(first, stop) for first, stop in spans)])
-
     def first_steps(self, starts: Index, stops: Index) -> list[Array]:
         """`first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""
         rows = self.rows - self.first

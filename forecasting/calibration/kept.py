@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 DIGEST = hashlib.sha256().digest_size
 _DISPERSION = tuple(field.name for field in fields(Dispersion))
+_LESSON = tuple(field.name for field in fields(Lesson) if field.name != "dispersion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,10 @@ class KeptLessons:
             if hashlib.sha256(content[:-DIGEST]).digest() != content[-DIGEST:]:
                 raise ValueError("it is not what was written")
             with np.load(io.BytesIO(content[:-DIGEST]), allow_pickle=False) as held:
-                table = {name: held[name] for name in held.files}
-            return Lesson(
-                pattern=table["factor"],
-                dispersion=Dispersion(**{name: table[name] for name in _DISPERSION}),
-                slopes=table["slopes"],
-                begin=table["begin"],
-                persistence=float(table["persistence"]),
-                skill=float(table["skill"]),
-            )
+                table = dict(held)
+            dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
+            persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
+            return Lesson(dispersion=dispersion, persistence=persistence, skill=skill, **table)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -59,15 +55,9 @@ class KeptLessons:
     def put(self, key: str, lesson: Lesson) -> None:
         """Keep a lesson, whole or not at all."""
         content = io.BytesIO()
-        np.savez(
-            content,
-            factor=lesson.pattern,
-            slopes=lesson.slopes,
-            begin=lesson.begin,
-            persistence=lesson.persistence,
-            skill=lesson.skill,
-            **{name: getattr(lesson.dispersion, name) for name in _DISPERSION},
-        )
+        table = {name: getattr(lesson, name) for name in _LESSON}
+        table |= {name: getattr(lesson.dispersion, name) for name in _DISPERSION}
+        np.savez(content, **table)
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

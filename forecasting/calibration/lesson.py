@@ -19,7 +19,7 @@ from forecasting.calibration.history import (
 )
 from forecasting.calibration.variance import SPANS, day_pattern
 from forecasting.forecast import HORIZON
-from foundation.arrays import Array, Index
+from foundation.arrays import Array, Index, spans
 from trainingdata.instruments import Kind
 from trainingdata.sessions import PLACES
 
@@ -76,7 +76,7 @@ def fit(
     slots = PLACES[kind]
     ends = history.known(week)
     starts = np.maximum(ends - window, 0)
-    bar = history.own_bars(starts, ends)
+    bar = spans(history.begin[:-1] + starts, history.begin[:-1] + ends)
     column = history.column[bar]
     pattern = day_pattern(
         history.variance[bar],
@@ -134,5 +134,5 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     kept = np.maximum(-((starts - 1 - newest) // stride), 0)
     member = np.repeat(np.arange(len(ends)), kept)
     oldest = newest - (kept - 1) * stride
-    nth = np.arange(len(member)) - np.repeat(np.cumsum(kept) - kept, kept)
+    nth = spans(np.zeros_like(kept), kept)
     return member, oldest[member] + nth * stride

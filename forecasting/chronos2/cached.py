@@ -59,36 +59,54 @@ class CachedForecaster:
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
     ) -> ForecastTable:
         """Read what the cache holds; compute the rest, a portion at a time, and keep it."""
-        windows, values, source = self._read("quantiles", bars, since, progress)
-        return ForecastTable.of(self.name, bars, windows, values, source=source)
+        return self._table(bars, self.forecaster.windows(bars, since), progress)
+
+    def by_month(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> tuple[Windows, Iterator[ForecastTable]]:
+        """The windows of the same forecasts, and a table of each month, read when it is asked for.
+
+        What the cache lacks is computed and kept before.
+        """
+        windows = self.forecaster.windows(bars, since)
+        self._complete(None, bars.symbols, windows, progress)
+        parts = map(windows.part, windows.by_month())
+        return windows, (self._table(bars, part, silent) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
         """The moments of the same forecasts, which are kept beside them."""
-        windows, both, source = self._read("moments", bars, since, progress)
+        windows = self.forecaster.windows(bars, since)
+        both, source = self._complete("moments", bars.symbols, windows, progress)
         return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
 
-    def _read(
-        self, what: str, bars: Bars, since: np.datetime64 | Instants, progress: Progress
-    ) -> tuple[Windows, Array32, str]:
-        """The windows, the moments [N, 2, H] or quantiles [N, H, Q], and what made them."""
-        windows = self.forecaster.windows(bars, since)
+    def _table(self, bars: Bars, windows: Windows, progress: Progress) -> ForecastTable:
+        values, source = self._complete("quantiles", bars.symbols, windows, progress)
+        return ForecastTable.of(self.name, bars, windows, values, source=source)
+
+    def _complete(
+        self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
+    ) -> tuple[Array32, str]:
+        """The moments [N, 2, H] or quantiles [N, H, Q] of windows, and what made them.
+
+        what: is wanted of them; none: that they are kept.
+        """
         keys = self.forecaster.keys(windows)
-        out = room(len(windows), *SHAPES[what])
+        out = room(len(windows), *SHAPES[what]) if what else room(0)
         specifications = []
-        for profile, rows in self.forecaster.by_profile(bars.symbols, windows):
+        for profile, rows in self.forecaster.by_profile(symbols, windows):
             if len(rows):
                 part = _Part(self, windows, keys, profile, rows, what, out)
                 part.complete(progress)
                 specifications.append(json.loads(part.shelf.specification))
-        return windows, out, source_of(specifications)
+        return out, source_of(specifications)
 
 
 class _Part:
     """The windows of one profile, whose forecasts are read or computed.
 
     rows: [n] their numbers among all windows, rising.
-    what: is wanted of each forecast.
-    out: [N, …] where it goes.
+    what: is wanted of each forecast; none: that it is kept.
+    out: [N, …] where what is wanted goes.
     """
 
     def __init__(
@@ -98,7 +116,7 @@ class _Part:
         keys: Keys,
         profile: Profile,
         rows: Index,
-        what: str,
+        what: str | None,
         out: Array32,
     ) -> None:
         self._cached = cached
@@ -116,16 +134,22 @@ class _Part:
         """Read what lies on a shelf."""
         self.shelf = shelf
         self._missing = np.ones(len(self._rows), dtype=bool)
-        issued, keys = self._windows.issued_at[self._rows], self._keys[self._rows]
-        portions = shelf.portions(issued)
-        portion, row = located(portions, issued, keys)
-        for number, places in enumerate(_grouped(portion, len(portions))):
-            # What is damaged is computed again.
-            with suppress(Damaged):
-                if len(places):
-                    values = shelf.read(portions[number].place, self._what)
-                    self._out[self._rows[places]] = values[row[places]]
-                    self._missing[places] = False
+        for places in self._windows.part(self._rows).by_month():
+            rows = self._rows[places]
+            issued = self._windows.issued_at[rows]
+            portions = shelf.portions(issued[0])
+            portion, row = located(portions, issued, self._keys[rows])
+            for number, chosen in enumerate(_grouped(portion, len(portions))):
+                # What is damaged is computed again.
+                with suppress(Damaged):
+                    if len(chosen) and self._what:
+                        values = shelf.read(portions[number].place, self._what)
+                        # In the order they lie in, and mostly all of them: one copy.
+                        order = chosen[np.argsort(row[chosen])]
+                        if not np.array_equal(row[order], np.arange(len(values))):
+                            values = values[row[order]]
+                        self._out[rows[order]] = values
+                    self._missing[places[chosen]] = False
 
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
@@ -170,13 +194,15 @@ class _Part:
         if not len(rows):
             return
         moments = np.stack(log_moments(quantiles, self._price[rows]), axis=1)
-        self._out[rows] = moments if self._what == "moments" else quantiles
+        if self._what:
+            self._out[rows] = moments if self._what == "moments" else quantiles
         self._missing[np.searchsorted(self._rows, rows)] = False
         try:
             self.shelf.add(self._windows.issued_at[rows], self._keys[rows], moments, quantiles)
         except NotWritten as error:
             if not self._warned:
-                log.warning("forecaster.cache: %s; it is held for this run alone", error)
+                held = "it is held for this run alone" if self._what else "it is computed again"
+                log.warning("forecaster.cache: %s; %s", error, held)
             self._warned = True
 
 
@@ -188,9 +214,8 @@ def _grouped(portion: Index, count: int) -> list[Index]:
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
     """The rows as they are written together: by month, then instant, then symbol."""
-    months = windows.issued_at[rows].astype("datetime64[M]")
-    order = rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))]
-    bounds = np.cumsum(np.unique(months, return_counts=True)[1])
-    for month in np.split(order, bounds[:-1]):
-        for first in range(0, len(month), FILE_ROWS):
-            yield month[first : first + FILE_ROWS]
+    part = windows.part(rows)
+    for month in part.by_month():
+        order = month[np.lexsort((part.symbol[month], part.issued_at[month]))]
+        for first in range(0, len(order), FILE_ROWS):
+            yield rows[order[first : first + FILE_ROWS]]

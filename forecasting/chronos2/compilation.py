@@ -2,10 +2,8 @@
 
 All layers of a network have the same shapes, so what one is compiled to computes all of them, but
 for the last, of which only the future's tokens go on. Compiling a layer takes a fraction of what
-the whole network does. A CUDA graph spares the launches of kernels. They are hidden where a pass
-takes thousands of windows; few windows are not compiled, and wait for nothing else.
-
-B windows a pass, L bars, H steps, Q levels.
+the whole network does. A CUDA graph spares the launches of kernels, which a pass of thousands of
+windows hides. B windows a pass, L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -47,7 +45,7 @@ class Compiled:
         self._network = network
         self._run: RunLayer | None = None
 
-    def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
+    def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
         """What the network answers: sorted quantiles [B, H, Q] in USD of contexts [B, L].
 
         Raises
@@ -65,11 +63,10 @@ class Compiled:
         failures = (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError)
         try:
             with _without_advice(), config.patch(recompile_limit=GRAPHS):
-                if self._run is not None:
-                    return self._network(context, group=group, complete=complete, run=self._run)
-                self._run = torch.compile(run_layer, dynamic=False, fullgraph=True)
-                with doing("compiling the network"):
-                    return self._network(context, group=group, complete=complete, run=self._run)
+                first = doing("compiling the network") if self._run is None else nullcontext()
+                self._run = self._run or torch.compile(run_layer, dynamic=False, fullgraph=True)
+                with first:
+                    return self._network(context, **how, run=self._run)
         except failures as error:
             if out_of_memory(error):
                 raise
@@ -77,10 +74,7 @@ class Compiled:
 
 
 class Graphed:
-    """A network on CUDA whose passes of few windows are replayed: the same kernels, one launch.
-
-    network: contexts [B, L], group, complete → quantiles [B, H, Q].
-    """
+    """A network on CUDA whose passes of few windows are replayed: the same kernels, one launch."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -88,15 +82,12 @@ class Graphed:
         self._graphs: dict[tuple[object, ...], _Graph | None] = {}
         self._most = SHAPES
 
-    def __call__(self, context: torch.Tensor, *, group: int, complete: bool) -> torch.Tensor:
+    def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
         """What the network answers."""
-        shape = (*context.shape, group, complete)
-        graph = self._graphs.get(shape)
-        if graph is not None:
-            return graph.replay(context)
+        shape = (*context.shape, *how.items())
         if shape in self._graphs:
             try:
-                graph = _Graph(self._network, context, group=group, complete=complete)
+                graph = self._graphs[shape] or _Graph(self._network, context, **how)
             except RuntimeError as error:
                 log.warning("no CUDA graph could be made, going on without: %s", reason_of(error))
                 self._graphs.clear()
@@ -106,7 +97,7 @@ class Graphed:
                 return graph.replay(context)
         elif len(context) <= GRAPHED and len(self._graphs) < self._most:
             self._graphs[shape] = None
-        return self._network(context, group=group, complete=complete)
+        return self._network(context, **how)
 
 
 class _Graph:
@@ -137,19 +128,15 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error, or what it came from, says that memory ran out."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, torch.OutOfMemoryError):
-            return True
-        if any(text in str(cause) for text in EXHAUSTED):
+        exhausted = any(text in str(cause) for text in EXHAUSTED)
+        if exhausted or isinstance(cause, torch.OutOfMemoryError):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
 
 
 def release(device: torch.device) -> None:
-    """Give back what compiled graphs and torch's allocator hold on a device.
-
-    Graphs are made again when they are needed.
-    """
+    """Give back what compiled graphs, made again when needed, and torch's allocator hold."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
     if device.type == "cuda":

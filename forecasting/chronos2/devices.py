@@ -39,7 +39,10 @@ def device_of(device: Device) -> str:
     """
     if device == "cpu":
         return device
-    count = _gpus()
+    # Of an old driver torch warns, each time, and where warnings are errors that would be one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         reason = _why_no_gpu()
         if device != "auto":
@@ -60,23 +63,14 @@ def device_of(device: Device) -> str:
     return device
 
 
-def _gpus() -> int:
-    """GPUs that torch can use."""
-    # Of an old driver it warns, each time, and where warnings are errors that would be one.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
 def _why_no_gpu() -> str:
     """What torch says where it cannot use CUDA: of an old driver its version, and what it needs."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         sentence = reason_of(error).partition(". ")[0].rstrip(".")
-        built = torch.version.cuda
-        built_for = f"; torch {torch.__version__} is built for CUDA {built}" if built else ""
-        return f"{sentence}{built_for}"
+        built = f"; torch {torch.__version__} is built for CUDA {torch.version.cuda}"
+        return f"{sentence}{built if torch.version.cuda else ''}"
     return "it shows none"
 
 
@@ -93,17 +87,9 @@ def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: D
 
 
 def fitting_batch_size(window: int, free: int) -> int:
-    """Windows that a pass takes on CUDA: a power of two, `LEAST` to `MOST`.
-
-    Parameters
-    ----------
-    window
-        bytes that a pass holds of each.
-    free
-        bytes of memory.
-    """
-    # Powers of two: a little more or less memory then changes nothing, on which the last bits of
-    # short numbers, and with them their address, would depend.
+    """Windows, of so many bytes each, that a pass takes on CUDA where so many bytes are free."""
+    # A power of two from `LEAST` to `MOST`: a little more or less memory then changes nothing, on
+    # which the last bits of short numbers, and with them their address, would depend.
     room = int(free * SHARE) // window
     return min(max(LEAST, 1 << max(room, 1).bit_length() - 1), MOST)
 

@@ -1,11 +1,8 @@
 """A Chronos-2 checkpoint on a device, answering whole histories in passes of one shape.
 
-The part of the history that is needed lies on the device once, windows are views into it, and the
-last pass is padded. Answers come back once a pass, while the next is already under way.
-
-An engine knows what makes its answers: the digest of the weights it has loaded, and, for numbers as
-short as bf16 and TF32, how it computes. Both can differ from what was planned: weights are written
-over, a compilation fails, memory runs out. B windows a pass, L bars, n windows, H steps, Q levels.
+Answers come back once a pass, while the next is already under way. An engine knows what makes them,
+which can differ from what was planned: weights are written over, a compilation fails, memory runs
+out. B windows a pass, L bars, n windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -51,13 +48,10 @@ class Engine:
 
     network: contexts [B, L] float32 (NaN: no bar), group, complete → sorted quantiles [B, H, Q]
         float32.
-    device: where it computes.
     batch_size: windows a pass; halved when memory runs out.
     weights: digest of what was loaded.
     way: compiled, eager or library.
-    fallback: the network that answers where it turns out not to compile; none where that is an
-        error.
-    dtype: of its matrices.
+    fallback: the network that answers where it does not compile; none where that is an error.
     """
 
     network: Callable[..., torch.Tensor]
@@ -70,8 +64,8 @@ class Engine:
 
     @property
     def computation(self) -> str:
-        """How its answers come about, in words."""
-        return _computation_text(self.device.type, self.way, self.batch_size)
+        """How its answers come about, in words: what the last bits of short numbers depend on."""
+        return _computation_text(self.device, self.way, self.batch_size)
 
     def quantiles(
         self,
@@ -87,17 +81,9 @@ class Engine:
         Portions are one stream of passes: what is done with one is done beside the passes of the
         next. When a portion is given, the engine says how it was computed.
 
-        Parameters
-        ----------
-        windows, portions
-            the history, and for each portion the numbers [n] of its windows.
-        augmentation
-            of each window before the network.
-        group
-            1, or how many consecutive rows attend to each other; -1 among them stands for no
+        portions: the numbers [n] of the windows of each.
+        group: 1, or how many consecutive rows attend to each other; -1 among them stands for no
             member.
-        progress
-            is told of every pass.
 
         Raises
         ------
@@ -125,23 +111,21 @@ class Engine:
             # This stands outside of the handlers: their errors hold what has been computed so far,
             # and its memory with it.
             if reason:
-                self._go_on_without_compilation(reason)
+                self._leave_compilation(reason)
             else:
-                self._go_on_with_less_memory(
-                    self._windows_a_pass(sum(map(len, left)), group), group
-                )
+                self._halve(self._windows_a_pass(sum(map(len, left)), group), group)
+            release(self.device)
 
     def _windows_a_pass(self, count: int, group: int) -> int:
         """Windows, padding included, that each pass of a call for `count` of them takes."""
         # In fp32 another size changes a forecast by rounding alone, as another device does. What
         # is shorter has one size, that its address names; so has what is compiled for it.
-        sizes = [self.batch_size]
-        if self.dtype == "fp32" and self.way != "compiled":
-            sizes = [*(few for few in FEW if few < self.batch_size), self.batch_size]
+        few = FEW if self.dtype == "fp32" and self.way != "compiled" else ()
+        sizes = [*(size for size in few if size < self.batch_size), self.batch_size]
         sizes = [max(size // group, 1) * group for size in sizes]
         return next((size for size in sizes if size >= count), sizes[-1])
 
-    def _go_on_without_compilation(self, reason: str) -> None:
+    def _leave_compilation(self, reason: str) -> None:
         if self.fallback is None:
             raise InputError(
                 f"forecaster.compile=true: torch.compile failed: {reason}; set it to false"
@@ -149,19 +133,10 @@ class Engine:
         log.warning(
             "forecaster.compile=auto: torch.compile failed, going on without it: %s", reason
         )
-        self.network = self.fallback
-        self.fallback = None
-        self.way = "eager"
-        release(self.device)
+        self.network, self.fallback, self.way = self.fallback, None, "eager"
 
-    def _go_on_with_less_memory(self, size: int, group: int) -> None:
-        """Halve the batch after a pass of `size` windows, in groups, for which memory ran out.
-
-        Raises
-        ------
-        InputError
-            where that was a single group.
-        """
+    def _halve(self, size: int, group: int) -> None:
+        """Halve the batch after a pass of `size` windows for which memory ran out."""
         device = self.device.type
         if size <= group:
             what = "a single window" if group == 1 else f"a group of {group} windows"
@@ -173,7 +148,6 @@ class Engine:
             size,
             max(self.batch_size // group, 1) * group,
         )
-        release(self.device)
 
     def _portions(
         self,
@@ -208,15 +182,13 @@ class Engine:
     def _passes(
         self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
     ) -> Iterator[Array32]:
-        """Answers [B, H, Q] of each pass, in the order of the rows; valid until the next is asked
-        for.
-        """
+        """Answers [B, H, Q] of each pass, in the order of the rows; valid until the next is due."""
         size = self._windows_a_pass(len(rows), group)
         # A trend that is taken out and put back in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
         back = Return(self.device, (size, HORIZON, len(LEVELS)))
         waiting: list[Arrival] = []
-        history = History.of(windows, rows, kind, self.device)
+        history = History(windows, rows, kind, self.device)
         for first in range(0, len(rows), size):
             context = history.contexts(rows[first : first + size], size, repeat=group == 1)
             waiting.append(self._begun(back, context, augmentation, group))
@@ -254,62 +226,50 @@ class Engine:
 
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
-    """The weights that lie in the checkpoint now, on their device, compiled where configured.
-
-    The engine is kept for the next call.
-
-    profile: device, dtype, compilation; the length of its contexts where `batch_size` is none.
+    """The weights that lie in the checkpoint now, on their device; kept for the next call.
 
     Raises
     ------
     InputError
         where the device is not there or cannot compute so, and the weights do not load.
     """
-    place, way, size = _plan(checkpoint, profile, batch_size)
-    device = torch.device(place)
-    dtype = profile.dtype
-    if dtype == "tf32" and device.type == "cpu":
+    device, way, size = _plan(checkpoint, profile, batch_size)
+    if profile.dtype == "tf32" and device.type == "cpu":
         raise no_tf32()
+    packed = way == "eager" and device.type == "cpu"
+    source = loaded(checkpoint, device, profile.dtype, packed=packed)
     # An engine that may fall back is another one than that which must compile.
-    strict = way == "compiled" and profile.compile is True
-    source = loaded(checkpoint, device, dtype, packed=way == "eager" and place == "cpu")
-    return _kept_engine(source, device, dtype, way, strict, size)
+    return _kept_engine(source, device, profile.dtype, way, profile.compile is True, size)
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
     """What `Engine.computation` will say if nothing fails; nothing is loaded for it."""
-    place, way, size = _plan(checkpoint, profile, batch_size)
-    return _computation_text(torch.device(place).type, way, size)
+    return _computation_text(*_plan(checkpoint, profile, batch_size))
 
 
-def _plan(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> tuple[str, Way, int]:
+def _plan(
+    checkpoint: Checkpoint, profile: Profile, batch_size: int | None
+) -> tuple[torch.device, Way, int]:
     """Where, how and in passes of how many windows a profile's forecasts are computed."""
-    place = device_of(profile.device)
-    size = batch_size or default_batch_size(
-        checkpoint, place, profile.context_length, profile.dtype
-    )
-    if not checkpoint.rebuilt:
-        return place, "library", size
-    on_cuda = place != "cpu"
-    compiled = profile.compile is True or (profile.compile == "auto" and on_cuda)
-    return place, "compiled" if compiled else "eager", size
+    place, length = device_of(profile.device), profile.context_length
+    size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
+    compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
+    way: Way = "compiled" if compiled else "eager"
+    return torch.device(place), way if checkpoint.rebuilt else "library", size
 
 
 @lru_cache(maxsize=8)
 def _kept_engine(
     source: Loaded, device: torch.device, dtype: Dtype, way: Way, strict: bool, batch_size: int
 ) -> Engine:
-    network = source.network
-    fallback = None
+    network, fallback = source.network, None
     if way == "compiled":
-        network = Compiled(source.network)
-        fallback = None if strict else source.network
+        network, fallback = Compiled(network), None if strict else network
     elif way == "eager" and device.type == "cuda":
-        network = Graphed(source.network)
+        network = Graphed(network)
     return Engine(network, device, batch_size, source.digest, way, fallback, dtype)
 
 
-def _computation_text(kind: str, way: Way, batch_size: int) -> str:
-    """How answers come about, in words: what the last bits of short numbers depend on."""
+def _computation_text(device: torch.device, way: Way, batch_size: int) -> str:
     said = "compiled by layer" if way == "compiled" else way
-    return f"{kind}, {said}, {batch_size} windows a pass"
+    return f"{device.type}, {said}, {batch_size} windows a pass"

@@ -6,7 +6,6 @@ B windows a pass, L bars, H steps, Q levels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,25 +20,15 @@ BUFFERS = 2  # one that is read while the other is filled
 Arrival = Callable[[], tuple[Array32, bool]]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class History:
-    """The bars that a call needs, on its device once: windows are views into them.
+    """What the windows of a call see, on its device once, as numbers of one kind.
 
-    windows: the history they were taken from.
-    views: [bars - L + 1, L] every stretch of L bars; the last is one of missing bars.
-    offsets: [S] where the bar number 0 of a symbol would stand, less L - 1.
+    rows: their numbers, all equally long; -1 among them stands for none.
     """
 
-    windows: Windows
-    views: torch.Tensor
-    offsets: Index
-
-    @classmethod
-    def of(cls, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device) -> History:
-        """What these windows see, all equally long; -1 among their numbers stands for none.
-
-        kind: of the numbers on the device.
-        """
+    def __init__(
+        self, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device
+    ) -> None:
         numbers = rows[rows >= 0]
         symbol = windows.symbol[numbers]
         last = windows.last[numbers]
@@ -49,34 +38,36 @@ class History:
         end = np.zeros(len(windows.closes), dtype=np.int64)
         np.minimum.at(begin, symbol, last - length + 1)
         np.maximum.at(end, symbol, last + 1)
-        closes = []
-        for history, first, stop in zip(windows.closes, begin, end, strict=True):
-            closes.append(history[first:stop])
+        spans = zip(windows.closes, begin, end, strict=True)
+        closes = [history[first:stop] for history, first, stop in spans]
         sizes = [len(part) for part in closes]
         closes.append(np.full(length, np.nan))
         bars = sent(torch.from_numpy(np.concatenate(closes)).to(kind), device)
-        offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
-        return cls(windows, bars.unfold(0, length, 1), offsets)
+        self._windows = windows
+        # [bars - L + 1, L] every stretch of L bars; the last is one of missing bars.
+        self._views = bars.unfold(0, length, 1)
+        # [S] where the bar number 0 of a symbol would stand, less L - 1.
+        self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
     def contexts(self, rows: Index, size: int, *, repeat: bool) -> torch.Tensor:
         """[size, L] of these windows, fewer than that or as many.
 
         repeat: the last window fills what is left, instead of missing bars.
         """
-        starts = np.full(size, len(self.views) - 1)
+        starts = np.full(size, len(self._views) - 1)
         numbers = np.flatnonzero(rows >= 0)
         chosen = rows[numbers]
-        starts[numbers] = self.offsets[self.windows.symbol[chosen]] + self.windows.last[chosen]
+        starts[numbers] = self._offsets[self._windows.symbol[chosen]] + self._windows.last[chosen]
         if repeat:
             starts[len(rows) :] = starts[len(rows) - 1]
-        return self.views.index_select(0, sent(torch.from_numpy(starts), self.views.device))
+        return self._views.index_select(0, sent(torch.from_numpy(starts), self._views.device))
 
 
 class Return:
     """The way back of the answers of one call, all of one shape.
 
-    On CUDA they are copied on a stream of their own into pinned memory, so that neither the device
-    nor the host waits for a copy.
+    On CUDA they are copied on a stream of their own into pinned memory [B, H, Q], so that neither
+    the device nor the host waits for a copy.
     """
 
     def __init__(self, device: torch.device, shape: tuple[int, ...]) -> None:
@@ -85,7 +76,9 @@ class Return:
         self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            self._buffers = [pinned(shape) for _ in range(BUFFERS)]
+            for _ in range(BUFFERS):
+                truth = torch.empty((), dtype=torch.bool, pin_memory=True)
+                self._buffers.append((torch.empty(shape, pin_memory=True), truth))
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def send(self, answer: torch.Tensor, holds: torch.Tensor) -> Arrival:
@@ -119,8 +112,3 @@ def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cpu":
         return numbers
     return numbers.pin_memory().to(device, non_blocking=True)
-
-
-def pinned(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Memory of the host that a device copies into by itself: [B, H, Q] float32, and a truth."""
-    return torch.empty(shape, pin_memory=True), torch.empty((), dtype=torch.bool, pin_memory=True)

@@ -293,9 +293,16 @@ class SpreadRules:
     )
 
     def __post_init__(self) -> None:
-        if not self.entries or any(not 0 <= minute < SESSION for minute in self.entries):
+        possible_entries = set(self.entries).intersection(range(SESSION))
+        if not possible_entries or len(possible_entries) < len(self.entries):
             raise InputError(
-                f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}"
+                f"rules.entries: {list(self.entries)} are not minutes from 0 to {SESSION - 1}, none"
+                " of them twice"
+            )
+        if self.vix_least > self.vix_most:
+            raise InputError(
+                f"rules.vix_least: {self.vix_least:g} is above rules.vix_most, {self.vix_most:g}:"
+                " nothing would be sold"
             )
         distance, width = self.shape
         if not 0 <= distance < 100 or not 0 < width < 1e4:

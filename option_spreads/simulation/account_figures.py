@@ -88,21 +88,25 @@ def doubts(
     start: balance that each run began with, USD.
     cap: contracts of a trade at most.
     """
-    return [*_doubts_of_trades(sample), *_doubts_of_runs(sets, start, cap)]
-
-
-def _doubts_of_trades(sample: TradeSample) -> Iterator[str]:
     n = len(sample.results)
-    if n < FEWEST_FILLS:
-        yield (
-            f"The file holds {counted(n, 'trade')}; with fewer than {FEWEST_FILLS} every figure"
-            " rests on a few lucky or unlucky ones."
-        )
+    few = (
+        f"The file holds {counted(n, 'trade')}; with fewer than {FEWEST_FILLS} every figure rests"
+        " on a few lucky or unlucky ones."
+    )
+    return [
+        *([few] if n < FEWEST_FILLS else []),
+        *impossible_results(sample),
+        *_doubts_of_runs(sets, start, cap),
+    ]
+
+
+def impossible_results(sample: TradeSample) -> Iterator[str]:
+    """What the trades say that no spread makes of its width and its credit, a sentence each."""
+    n = len(sample.results)
     won = sample.results > 0
-    if not won.any():
-        return
     average, possible = (
-        float(values[won].mean() / UNIT) for values in (sample.results, sample.gains)
+        float(values[won].sum() / UNIT) / max(int(won.sum()), 1)
+        for values in (sample.results, sample.gains)
     )
     if average > possible:
         yield (
@@ -114,6 +118,11 @@ def _doubts_of_trades(sample: TradeSample) -> Iterator[str]:
         yield (
             f"{beyond} of {counted(n, 'trade')} won more than the credit, the most that a spread"
             " can earn. Check P/L_$, Position_Size and Entry_Credit."
+        )
+    if beyond := int((sample.results < -sample.risks).sum()):
+        yield (
+            f"{beyond} of {counted(n, 'trade')} lost more than width less credit, the most that a"
+            " spread can lose. Check P/L_$, Position_Size and Strikes."
         )
 
 

@@ -124,14 +124,7 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
         unseen = f"{sample.maximal} of {len(sample.results)} lost all."
     else:
         unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
-    text = (
+    return (
         "Resampling repeats what happened: it cannot show a loss that the file does not hold. The"
         f" worst of these trades lost {share:.0%} of what it could; {unseen}"
     )
-    beyond = int((sample.results < -sample.risks).sum())
-    if beyond:
-        text += (
-            f" {beyond} lost more than width less credit allows: check P/L_$, Position_Size and"
-            " Strikes."
-        )
-    return text

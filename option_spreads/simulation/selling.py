@@ -314,8 +314,7 @@ def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, S
     """
     entries = []
     for rule in rules:
-        # An entry that is named twice is dealt with once.
-        for minute in dict.fromkeys(rule.entries):
+        for minute in rule.entries:
             row = int(np.searchsorted(days.minutes, minute))
             if days.minutes[row] < rule.latest:
                 entries.append((row, rule))

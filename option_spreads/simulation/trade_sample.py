@@ -16,9 +16,7 @@ import numpy.typing as npt
 from execution.option_orders import SHARES
 from foundation.decimals import plain_number
 from foundation.errors import DataError
-from option_spreads.autoscaler.rules import (
-    max_risk,
-)
+from option_spreads.autoscaler.rules import max_risk
 from option_spreads.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
 from option_spreads.simulation.resampling import UNIT, Units
 from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text
@@ -26,6 +24,7 @@ from trainingdata.sessions import sessions_between
 
 ENTERED = "Timestamp_ET"
 LEFT = "Exit_Time"
+MOST_RESULT = 10**9  # USD of a contract; sums of what is drawn stay whole numbers of 64 bits
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
 _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
@@ -179,10 +178,13 @@ def _trade(row: Row, number: int, now: np.datetime64) -> Flow:
     risk = _contract_risk(row, number)
     entry, exit = _times_of(row, number, now)
     entered = None if entry is None else _new_york_day(entry)
+    amount, size = Fraction(total_of(row)), size_of(row)
+    if abs(amount) > MOST_RESULT * size:
+        raise ValueError(f"row {number}: P/L_$ {row['P/L_$']} is no result of {size} contracts")
     return Flow(
         name=row["Trade_ID"].strip(),
-        amount=Fraction(total_of(row)),
-        size=size_of(row),
+        amount=amount,
+        size=size,
         risk=risk,
         gain=Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES,
         entered=entered,

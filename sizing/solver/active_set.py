@@ -63,7 +63,7 @@ def solve(program: Program) -> tuple[int, Array, Array]:
     m = len(program.room)
     if n == 0:
         return SOLVED, np.empty(0), np.zeros(m)
-    tolerance = TOLERANCE * (program.cost.max() + _add_ridge(program))
+    tolerance = TOLERANCE * _add_ridge(program)
     state = _starting_state(program)
     if state.counts[FREE] < 0:
         return INFEASIBLE, state.weight, state.price
@@ -105,17 +105,19 @@ def _snap_to_knots(state: State) -> None:
 
 @inlined
 def _add_ridge(program: Program) -> float:
-    """Add the ridge to the risk; the largest of pull and variances, which is the problem's scale.
+    """Add the ridge to the risk; the problem's scale, of its pulls and variances and of its costs.
 
     A singular R (two symbols that are one) has a factor with it. The scale is never 0, so that a
     program of zeros has a tolerance, too.
     """
-    largest = max(np.abs(program.pull).max(), 1e-30)
+    largest = 1e-30
+    dearest = program.cost[0]
     for i in range(len(program.pull)):
-        largest = max(largest, program.risk[i, i])
+        largest = max(largest, abs(program.pull[i]), program.risk[i, i])
+        dearest = max(dearest, program.cost[i])
     for i in range(len(program.pull)):
         program.risk[i, i] += RIDGE * largest
-    return float(largest)
+    return float(dearest + largest)
 
 
 @inlined
@@ -126,8 +128,11 @@ def _starting_state(program: Program) -> State:
     """
     n = len(program.pull)
     m = len(program.room)
-    weight = np.minimum(np.maximum(program.held, program.lower), program.upper)
-    least = np.minimum(np.maximum(0.0, program.lower), program.upper)
+    weight = np.empty(n)
+    least = np.empty(n)
+    for i in range(n):
+        weight[i] = min(max(program.held[i], program.lower[i]), program.upper[i])
+        least[i] = min(max(0.0, program.lower[i]), program.upper[i])
     feasible = not exceeds_room(program, least)
     # A primal method needs a feasible start. Every step after it keeps to the rooms.
     if exceeds_room(program, weight):
@@ -182,11 +187,11 @@ def _take_step(program: Program, state: State, step: Array) -> bool:
             if abs(moved) > STILL:
                 # From another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
-                state.barred[:] = 0
+                _clear_bars(state)
                 state.counts[FREED_LAST] = -1
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
         state.active[k] = AT
-        state.barred[:] = 0
+        _clear_bars(state)
         return True
     if to_knot < 1.0:
         # A weight that was freed and is back at its knot without having moved would be freed again
@@ -198,6 +203,12 @@ def _take_step(program: Program, state: State, step: Array) -> bool:
         fix_weight(program, state, i, state.high[i] if upwards else state.low[i])
         return True
     return False
+
+
+@inlined
+def _clear_bars(state: State) -> None:
+    for i in range(len(state.barred)):
+        state.barred[i] = 0
 
 
 @inlined
@@ -271,7 +282,7 @@ def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
     if at >= 0:
         state.active[at] = side
         state.price[at] = program.toll[at] if side == BOUGHT else 0.0
-        state.barred[:] = 0
+        _clear_bars(state)
     return at >= 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, reordered
+from foundation.compiled import compiled, inlined, reordered
 
 # Of the largest variance or pull, added to each variance: a singular matrix then has a factor, and
 # no objective moves by an amount that counts.
@@ -97,9 +97,12 @@ def eliminate(system: Array, solution: Array, least: float) -> int:
     """
     size = len(solution)
     rank = 0
-    smallest = least * np.abs(np.diag(system)).max()
+    largest = 0.0
     for c in range(size):
-        best = c + np.argmax(np.abs(system[c:, c]))
+        largest = max(largest, abs(system[c, c]))
+    smallest = least * largest
+    for c in range(size):
+        best = _pivot(system, c)
         for q in range(size):
             system[c, q], system[best, q] = system[best, q], system[c, q]
         solution[c], solution[best] = solution[best], solution[c]
@@ -113,10 +116,21 @@ def eliminate(system: Array, solution: Array, least: float) -> int:
             if r != c:
                 share = system[r, c] / system[c, c]
                 solution[r] -= share * solution[c]
-                system[r] -= share * system[c]
+                for q in range(size):
+                    system[r, q] -= share * system[c, q]
     for c in range(size):
         solution[c] /= system[c, c]
     return rank
+
+
+@inlined
+def _pivot(system: Array, c: int) -> int:
+    """The row from c on whose element in column c is the largest."""
+    best = c
+    for r in range(c + 1, len(system)):
+        if abs(system[r, c]) > abs(system[best, c]):
+            best = r
+    return best
 
 
 @compiled

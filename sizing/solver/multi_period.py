@@ -179,7 +179,8 @@ def _weights_by_block(solved: Array, lower: Array, free: Index, blocks: int) -> 
     n = len(free)
     weights = np.empty((blocks, len(lower)))
     for k in range(blocks):
-        weights[k] = lower if k == 0 else weights[k - 1]
+        for s in range(len(lower)):
+            weights[k, s] = lower[s] if k == 0 else weights[k - 1, s]
         for a in range(n):
             weights[k, free[a]] = solved[k * n + a] + (weights[k - 1, free[a]] if k > 0 else 0.0)
     return weights

@@ -174,5 +174,7 @@ def fix_weight(program: Program, state: State, i: int, w: float) -> None:
     if state.counts[CHANGES] >= REFRESH:
         for a in range(count):
             append_row(program.risk, state.free[: a + 1], state.factor)
-        state.gradient[:] = program.pull - program.risk @ state.weight
+        taken = program.risk @ state.weight
+        for j in range(len(taken)):
+            state.gradient[j] = program.pull[j] - taken[j]
         state.counts[CHANGES] = 0

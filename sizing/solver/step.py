@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array
+from foundation.arrays import Array, Index
 from foundation.compiled import inlined
 from sizing.solver.cholesky import eliminate, solve_in_place
 from sizing.solver.segments import AT, BOUGHT, FREE, Program, State, group_slope
@@ -26,26 +26,26 @@ def find_step(program: Program, state: State, step: Array) -> None:
     Groups at their ceilings stay at them along the step.
     """
     count = state.counts[FREE]
-    full = np.flatnonzero(state.active == AT)
-    for k in range(len(program.room)):
-        state.price[k] = program.toll[k] if state.active[k] == BOUGHT else 0.0
+    full = _full_groups(program, state)
+    rows = len(full)
     rest = np.empty(count)
     part = np.empty(count)
-    lines = np.empty((len(full), count))
-    prices = np.empty(len(full))
+    lines = np.empty((rows, count))
+    prices = np.empty(rows)
     for a in range(count):
         i = state.free[a]
         step[a] = 0.0
         rest[a] = _net_gradient(program, state, i)
-        for r in range(len(full)):
+        for r in range(rows):
             lines[r, a] = group_slope(program, state, full[r], i)
     # Where R is nearly singular the step without ceilings is huge, and the ceilings take most of it
     # back: a difference of large numbers. What that loses is found from the gradient that is left.
     for _ in range(REPEATS):
-        part[:] = rest
+        for a in range(count):
+            part[a] = rest[a]
         huge = _solve_on_lines(state, lines, part, prices)
         _add_multiple(step, 1.0, part)
-        for r in range(len(full)):
+        for r in range(rows):
             state.price[full[r]] += prices[r]
             _add_multiple(rest, -prices[r], lines[r])
         if not huge:
@@ -53,6 +53,19 @@ def find_step(program: Program, state: State, step: Array) -> None:
         for a in range(count):
             for b in range(count):
                 rest[a] -= program.risk[state.free[a], state.free[b]] * part[b]
+
+
+@inlined
+def _full_groups(program: Program, state: State) -> Index:
+    """The groups at their ceilings; every group's price becomes that of what it has bought."""
+    full = np.empty(len(program.room), dtype=np.int64)
+    rows = 0
+    for k in range(len(program.room)):
+        state.price[k] = program.toll[k] if state.active[k] == BOUGHT else 0.0
+        if state.active[k] == AT:
+            full[rows] = k
+            rows += 1
+    return full[:rows]
 
 
 @inlined
@@ -112,7 +125,8 @@ def _solve_on_lines(state: State, lines: Array, part: Array, prices: Array) -> b
         _add_multiple(part, -off[r], lines[r])
     # As many independent lines as free weights meet in a point: whatever is left is rounding.
     if rank >= count:
-        part[:] = 0.0
+        for a in range(count):
+            part[a] = 0.0
     return bool(longest > LONG)
 
 

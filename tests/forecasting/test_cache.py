@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forecasting.batch_file import Batch, write_batch
 from forecasting.cache import prune, shelf_rows
 from forecasting.calibration.kept import folder_of_code
 from forecasting.chronos2.cached import CachedForecaster
@@ -73,6 +74,41 @@ def test_what_was_forecast_is_read_and_is_the_same(
     assert asked == []
     rows = np.flatnonzero(np.isin(first.windows.issued_at, part.windows.issued_at))
     assert len(part.windows) == len(rows)
+
+
+def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) -> None:
+    windows = Windows.of(market, market.times[0], 100)
+    months = windows.by_month()
+    issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
+    assert all(len(each) == 1 for each in issued)
+    assert (np.diff(np.concatenate(issued)) > np.timedelta64(0, "M")).all()
+    assert all((np.diff(rows) > 0).all() for rows in months)
+    np.testing.assert_array_equal(np.sort(np.concatenate(months)), np.arange(len(windows)))
+    assert windows.part(np.empty(0, dtype=np.int64)).by_month() == []
+
+
+@pytest.mark.parametrize("name", ["f.parquet", "months"])
+def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
+    name: str, tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = CachedForecaster(Chronos2Forecaster(), tmp_path / "cache")
+    since = market.times[-700]
+    asked = counting(monkeypatch)
+    windows, tables = cached.by_month(market, since)
+    assert sum(asked) == len(windows), "computed before the first is asked for"
+    whole = cached.forecast(market, since)
+    months = list(tables)
+    assert len(months) > 1
+    assert sum(asked) == len(windows), "and once"
+    assert sum(len(each.windows) for each in months) == len(windows)
+    span = (market, cached.name, since, market.now)
+    write_batch(Batch(*span, windows, months), tmp_path / "by_month" / name)
+    write_batch(Batch(*span, whole.windows, [whole]), tmp_path / "at_once" / name)
+    at_once = sorted((tmp_path / "at_once").rglob("*.parquet"))
+    assert at_once
+    for path in at_once:
+        beside = tmp_path / "by_month" / path.relative_to(tmp_path / "at_once")
+        assert beside.read_bytes() == path.read_bytes()
 
 
 def test_a_new_hour_adds_one_small_portion(
@@ -304,6 +340,12 @@ def test_what_a_full_or_read_only_cache_lacks_is_held_for_the_run(
     expected = log_moments(direct.values, table.windows.price)
     np.testing.assert_allclose(moments.median, expected[0], atol=3e-7)
     np.testing.assert_allclose(moments.log_variance, expected[1], atol=1e-4)
+    _, months = CachedForecaster(Chronos2Forecaster(), kept).by_month(market, market.times[-724])
+    assert "cannot be written" in caplog.text
+    assert caplog.text.count("it is computed again") == 1
+    last = list(months)[-1]
+    expected_last = direct.values[np.isin(direct.windows.issued_at, last.windows.issued_at)]
+    np.testing.assert_allclose(last.values, expected_last, rtol=2e-7)
 
 
 def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
@@ -351,10 +393,10 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     put(here, stamps, keys, values)
     put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
-    assert there.portions(stamps) == []
+    assert there.portions(stamps[0]) == []
     put(there, stamps, keys, 2 * values)
-    assert [len(shelf.portions(stamps)) for shelf in (here, there)] == [1, 1]
-    place = there.portions(stamps)[0].place
+    assert [len(shelf.portions(stamps[0])) for shelf in (here, there)] == [1, 1]
+    place = there.portions(stamps[0])[0].place
     np.testing.assert_array_equal(there.read(place, "quantiles"), 2 * values)
 
 
@@ -451,7 +493,7 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
             put(shelf, stamps[part], keys[part], values[part])
         order = rng.permutation(total)
-        portions = shelf.portions(stamps)
+        portions = shelf.portions(stamps[0])
         portion, row = located(portions, stamps[order], keys[order])
         read = [
             shelf.read(portions[p].place, "quantiles")[r, 0, 0]

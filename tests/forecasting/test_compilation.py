@@ -426,7 +426,7 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
     def planned(batch_size: int | None = None, **settings: Any) -> str:
         return planned_computation(model, Profile(**settings), batch_size)
 
-    assert planned() == "cuda, compiled by layer, 4096 windows a pass"
+    assert planned() == "cuda, compiled by layer, 16384 windows a pass"
     assert planned(device="cuda:1") == planned(), "which GPU it is changes no bit"
     assert planned(7, device="cuda", compile=False) == "cuda, eager, 7 windows a pass"
     assert planned(device="cpu") == "cpu, eager, 64 windows a pass"

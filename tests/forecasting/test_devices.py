@@ -29,10 +29,7 @@ from forecasting.chronos2.devices import (
 )
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import (
-    WORTH_COMPILING,
-    Profile,
-)
+from forecasting.chronos2.profile import WORTH_COMPILING, Profile
 from forecasting.forecast import HORIZON, LEVELS, silent
 from forecasting.windows import Windows
 from foundation.errors import InputError

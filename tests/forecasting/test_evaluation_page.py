@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.baseline import Historical
-from forecasting.evaluate import _gain, fans_of
+from forecasting.evaluate import fans_of
 from forecasting.evaluation_charts import Fan, fan_chart, gains_chart, level_chart, ranks_chart
 from forecasting.evaluation_page import judgement, span_text
 from forecasting.forecast import HORIZON, LEVELS
+from forecasting.scores import gain
 from foundation.arrays import Array
 from foundation.charts import axis_of, percent_label, price_label, transform_chart
 from trainingdata.bars import Bars
@@ -79,13 +80,13 @@ def test_few_weeks_have_to_be_further_apart_to_be_told_apart() -> None:
     """Over four weeks a gain of 2.5 errors is one that chance shows one time in eleven."""
     apart = np.array([-0.5, 0.5, -0.5, 0.5])
     error = apart.std(ddof=1) / 2
-    few = _gain(*scored(apart + 2.5 * error))
+    few = gain(*scored(apart + 2.5 * error))
     assert few["beyond"] == 0
     assert few["reach"] == pytest.approx(3.182 * (few["error"] or 0), rel=1e-3)
-    assert _gain(*scored(apart + 3.5 * error))["beyond"] == 1
+    assert gain(*scored(apart + 3.5 * error))["beyond"] == 1
     many = np.tile(apart, 20)
-    assert _gain(*scored(many + 2.5 * many.std(ddof=1) / np.sqrt(80)))["beyond"] == 1
-    three = _gain(*scored(np.array([0.1, 0.1001, 0.0999])))
+    assert gain(*scored(many + 2.5 * many.std(ddof=1) / np.sqrt(80)))["beyond"] == 1
+    three = gain(*scored(np.array([0.1, 0.1001, 0.0999])))
     assert (three["reach"], three["beyond"]) == (None, 0)
 
 

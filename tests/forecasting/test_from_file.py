@@ -92,7 +92,7 @@ def two_months() -> Batch:
 
 
 def named(batch: Batch, name: str) -> Batch:
-    return replace(batch, table=replace(batch.table, name=name))
+    return replace(batch, name=name)
 
 
 def test_a_folder_whose_batch_was_killed_among_its_months_is_not_read(
@@ -145,19 +145,19 @@ def test_every_shape_of_an_output_holds_the_same_forecasts(
         assert all(is_batch(file) for file in output.iterdir())
     else:
         assert is_batch(output)
-    chosen = two_months.rows
-    at = two_months.table.windows.issued_at[chosen]
+    (made,) = two_months.tables
+    chosen = two_months.issued
+    at = made.windows.issued_at[chosen]
     table = FileForecaster(output).forecast(two_months.bars, at.min())
-    by_symbol = np.lexsort((at, two_months.table.windows.symbol[chosen]))
-    np.testing.assert_array_equal(table.windows.issued_at, at[by_symbol])
-    expected = two_months.table.quantiles[chosen][by_symbol]
+    np.testing.assert_array_equal(table.windows.issued_at, at)
+    expected = made.quantiles[chosen]
     np.testing.assert_allclose(table.values, expected, rtol=1e-6)
 
 
 def test_a_wide_file_has_a_column_for_each_level(two_months: Batch, tmp_path: Path) -> None:
     write_batch(two_months, tmp_path / "wide.parquet", shape="wide")
     wide = pd.read_parquet(tmp_path / "wide.parquet")
-    assert len(wide) == len(two_months.rows) * HORIZON
+    assert len(wide) == len(two_months.issued) * HORIZON
     assert [float(name) for name in wide.columns[4:]] == list(LEVELS)
     write_batch(two_months, tmp_path / "long.parquet")
     long = pd.read_parquet(tmp_path / "long.parquet")
@@ -173,7 +173,8 @@ def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> No
     mask = bars.mask & ~closing
     holed = panel([(bars.instruments[0], bars.times[mask[0]], bars.values[0, mask[0]])], "holed")
     table = RandomWalk().forecast(holed, np.datetime64("2024-03-19T19:00"))
-    batch = Batch(holed, table, np.flatnonzero(table.windows.last < len(holed.times)))
+    since = table.windows.issued_at.min()
+    batch = Batch(holed, table.name, since, holed.now, table.windows, [table])
     write_batch(batch, tmp_path / "f.parquet")
     rows = pd.read_parquet(tmp_path / "f.parquet").drop_duplicates(["issued_at", "step"])
     at = rows[rows.issued_at == pd.Timestamp("2024-03-19T19:30Z")]
@@ -189,8 +190,7 @@ def test_months_of_an_earlier_batch_do_not_pass_for_those_of_this_one(
 ) -> None:
     output = tmp_path / "months"
     write_batch(two_months, output)
-    march = two_months.table.windows.issued_at[two_months.rows] >= np.datetime64("2024-03-01")
-    write_batch(replace(two_months, rows=two_months.rows[march]), output)
+    write_batch(replace(two_months, first=np.datetime64("2024-03-01")), output)
     assert [file.name for file in output.iterdir()] == ["2024-03.parquet"]
     check_batch_output(output, overwrite=False)
     (output / "2024-04.parquet").write_bytes(b"notes")

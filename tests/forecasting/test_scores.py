@@ -31,12 +31,12 @@ from forecasting.scores import (
     clustered_mean,
     common_forecasts,
     fifths,
+    gain,
     interval_score,
     pinball,
     probability_transform,
     rank_correlation,
     score_frame,
-    skill,
     summary,
 )
 from forecasting.settings import ForecasterSettings
@@ -105,7 +105,8 @@ def test_a_week_is_one_observation() -> None:
     mean, error = clustered_mean(values, week)
     assert mean == pytest.approx(weekly.mean())
     assert error == pytest.approx(weekly.std(ddof=1) / np.sqrt(200), rel=1e-6)
-    assert skill(values * 0 + 1, values * 0 + 2, week)[0] == pytest.approx(0.5)
+    lost = pd.DataFrame({"loss": values * 0 + 1, "week": week})
+    assert gain(lost, lost.assign(loss=2.0))["mean"] == pytest.approx(0.5)
     assert np.isnan(clustered_mean(values[:10], week[:10])[1])
 
 
@@ -159,7 +160,7 @@ def test_the_baselines_are_what_they_say(market: Bars) -> None:
             assert 0.72 < figures["inside80"] < 0.88
             assert 0.2 < figures["loss"] < 0.35
     assert len({len(f) for f in frames}) == 1
-    assert fifths(frames[0][known], "trailing")["forecasts"].sum() == known.sum()
+    assert sum(fifths(frames[0][known], "trailing")["forecasts"]) == known.sum()
 
 
 def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:

@@ -55,6 +55,8 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         (["data.dir=/tmp/a;b"], "'data.dir=/tmp/a;b' cannot be read as key=value; a value with"),
         (["forecaster=ewma", "forecaster.model=x"], "forecaster.model: there is no such setting"),
         (["forecaster=ewna"], "forecaster: there is no 'ewna'; did you mean ewma?"),
+        (["hydra/job_logging=x"], "hydra/job_logging: there is no 'x' (see `--cfg job`"),
+        (["sizing.drawdown.depth=.2"], "sizing.drawdown.depth: sizing.drawdown is one setting and"),
         (["forecaster._target_=x.Y"], "it is added with a plus, +forecaster._target_="),
         (["capital=1_000"], "capital=1_000: it would be read as capital=1000; write that, or"),
     ],

@@ -10,6 +10,7 @@ from foundation.errors import InputError
 from foundation.overrides import (
     refuse_empty,
     refuse_repeated,
+    refuse_tildes,
     refuse_underscored,
     with_home,
 )
@@ -31,8 +32,15 @@ def test_a_group_in_braces_beside_a_key_of_it_is_refused(words: list[str]) -> No
     refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
 
 
-def test_words_that_take_away_flags_and_different_keys_may_stand_together() -> None:
-    refuse_repeated(["~start=a", "start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
+def test_flags_and_different_keys_may_stand_together() -> None:
+    refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
+
+
+@pytest.mark.parametrize("word", ["~forecaster", "~start=a", "~nobody_at_all/x", "d=['~no_one/x']"])
+def test_nothing_is_taken_away_and_no_folder_is_that_of_a_user_who_is_none(word: str) -> None:
+    refuse_tildes(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
+    with pytest.raises(InputError, match=r": (~ takes nothing away; leave|there is no user no)"):
+        refuse_tildes([word])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +62,6 @@ def test_nothing_before_or_after_an_equals_sign_is_refused(word: str, says: str)
     [
         ("data.dir=~/bars", "data.dir={}/bars"),
         ("data.dir=[~/a,b,~/c]", "data.dir=[{}/a,b,{}/c]"),
-        ("~data.dir=a", "~data.dir=a"),
         ("data.dir='~/a'", "data.dir='~/a'"),
     ],
 )

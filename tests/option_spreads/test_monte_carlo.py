@@ -277,6 +277,7 @@ def test_rows_in_any_order_are_the_same_trades(
         (["2024,a,STRADDLE,,2.5,1,15:00,30,TP"], "STRADDLE"),
         (["2024,a,PUT,5700/5695,9,1,15:00,30,TP"], "entry_credit"),
         (["2024,a,PUT,5700/5695,2.5,1,15:00,nan,TP"], "row 1"),
+        (["2024-10-01,a,PUT,5700/5695,2.5,1,15:00,9e14,TP"], "row 1: P/L_. 9e14 is no result"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, rows: list[str], says: str) -> None:
@@ -551,6 +552,7 @@ SOUND = {"final_balance": {"p50": 1.0}, "share_at_cap": 0.2, "p_loss": 0.1}
             ["The average win is $266.00 a contract, and the credits allow $250.00"],
         ),
         ([266] + [30] * 39 + [-67] * 10, SOUND, ["1 of 50 trades won more than the credit"]),
+        ([30] * 40 + [-251] * 10, SOUND, ["10 of 50 trades lost more than width less credit"]),
         (
             [30] * 40 + [-67] * 10,
             {**SOUND, "final_balance": {"p50": 2.1e7}},

@@ -172,12 +172,6 @@ def test_strategies_in_one_account_share_path_balance_and_history() -> None:
     assert 8_000 < balance < 10_000, "the halt is that of the one balance"
 
 
-def test_an_entry_that_is_named_twice_is_sold_once_as_the_seller_does() -> None:
-    days = path(2)
-    twice = sold(days, [SpreadRules(entries=(30, 30))], SpreadCosts(), Smile(), SIZING)
-    assert len(twice) == 2
-
-
 def test_a_total_is_booked_in_whole_cents_and_the_next_size_rests_on_it() -> None:
     """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
     (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades

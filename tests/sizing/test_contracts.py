@@ -415,6 +415,10 @@ def test_the_command_shows_begins_and_recovers_an_account(tmp_path: Path) -> Non
     (tmp_path / "paper" / "account_balance.json").unlink()
     assert run().returncode == 2
     assert run("recover").returncode == 0
+    (tmp_path / "paper" / "trades.csv").write_text(
+        "Trade_ID,P/L_$,Strategy,Strikes,Entry_Credit\n1,126,PUT,5000/4995,1.25\n"
+    )
+    assert "Warning: The average win is $126.00" in " ".join(run("recover").stdout.split())
     assert run("PAPER", "CONDOR_RISK=table").stdout.count("$250") == 3
     assert "PAPER account, " in run().stdout
     assert "init LIVE` begins one" in run("LIVE").stderr
