@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 from foundation.errors import InputError, shown
 from foundation.files import check_file, release_outputs, remove_empty, write_whole
 from foundation.overrides import is_override as is_override
-from foundation.overrides import refuse_repeated, refuse_tildes
+from foundation.overrides import refuse_repeated, refuse_words
 from foundation.private import keep_private, write_for_the_owner_alone
 from foundation.registry import Command, command_of
 from foundation.undisturbed import interrupt_with
@@ -93,7 +93,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> None:
     if set(HELP_FLAGS) & set(words):
         _answer(help_text(command))
     if command.config is not None:
-        refuse_tildes(words)
+        refuse_words(words)
         refuse_repeated(words)
     if any(word.partition("=")[0] in SHOW_FLAGS for word in words):
         _show_settings(command, words)

@@ -16,6 +16,7 @@ from foundation.redaction import redacted
 
 MULTIRUN = ("-m", "--multirun")
 _REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
+_PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
 _USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
 _OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
@@ -65,8 +66,9 @@ def refuse_repeated(words: Iterable[str]) -> None:
             raise InputError(f"{group} was given twice: {both}; leave one of them")
 
 
-def refuse_tildes(words: Iterable[str]) -> None:
-    """Refuse `~key`, by which Hydra takes a setting away, and the folder of a user who is none.
+def refuse_words(words: Iterable[str]) -> None:
+    """Refuse `~key`, by which Hydra takes a setting away, the folder of a user who is none, and
+    code named in Hydra's own groups.
 
     What is usual stands in a configuration: where it is taken away, a class's default may differ.
 
@@ -78,6 +80,8 @@ def refuse_tildes(words: Iterable[str]) -> None:
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
             raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
+        if _PLUGIN.match(word):
+            raise InputError(f"{word}: Hydra's own groups name no code here; leave it out")
         if before.startswith("--"):  # what the flag's own command says better
             continue
         for home in _USERS.findall(word):

@@ -10,7 +10,7 @@ from foundation.errors import InputError
 from foundation.overrides import (
     refuse_empty,
     refuse_repeated,
-    refuse_tildes,
+    refuse_words,
     refuse_underscored,
     with_home,
 )
@@ -36,11 +36,22 @@ def test_flags_and_different_keys_may_stand_together() -> None:
     refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
 
 
-@pytest.mark.parametrize("word", ["~forecaster", "~start=a", "~nobody_at_all/x", "d=['~no_one/x']"])
-def test_nothing_is_taken_away_and_no_folder_is_that_of_a_user_who_is_none(word: str) -> None:
-    refuse_tildes(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
-    with pytest.raises(InputError, match=r": (~ takes nothing away; leave|there is no user no)"):
-        refuse_tildes([word])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "~forecaster",
+        "~start=a",
+        "~nobody_at_all/x",
+        "d=['~no_one/x']",
+        "hydra.launcher._target_=x.Y",
+    ],
+)
+def test_nothing_is_taken_away_nor_named_that_is_none(word: str) -> None:
+    refuse_words(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
+    with pytest.raises(
+        InputError, match=r": (~ takes nothing away; leave|there is no user no|Hydra's own groups)"
+    ):
+        refuse_words([word])
 
 
 @pytest.mark.parametrize(
