@@ -10,8 +10,8 @@ from foundation.errors import InputError
 from foundation.overrides import (
     refuse_empty,
     refuse_repeated,
-    refuse_words,
     refuse_underscored,
+    refuse_words,
     with_home,
 )
 
