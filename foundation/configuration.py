@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,10 +71,28 @@ def check_values(name: str, config: DictConfig) -> None:
     Raises
     ------
     InputError
-        as `settings_of` does, for what is of no type or outside its bounds.
+        as `settings_of` does, for what is of no type or outside its bounds, and for the folder of a
+        user who is none.
     """
+    plain = _resolved(config)
     with _named_variables(None, config):
-        validator_of(name).validate_python(_resolved(config))
+        validator_of(name).validate_python(plain)
+    for key, value in _texts(plain):
+        if value.startswith("~") and os.path.expanduser(value) == value:
+            user = value[1:].partition("/")[0]
+            raise InputError(
+                f"{key}: {value}: there is no user {user}{_variable_text(config, key)}"
+            )
+
+
+def _texts(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text among plain values, with its key."""
+    if isinstance(values, str):
+        yield key, values
+    elif isinstance(values, Mapping | list):
+        parts = values.items() if isinstance(values, Mapping) else enumerate(values)
+        for name, part in parts:
+            yield from _texts(part, f"{key}.{name}" if key else str(name))
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from foundation.configuration import settings_of
+from foundation.compose import composed_config
+from foundation.configuration import check_values, settings_of
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 
@@ -101,3 +102,12 @@ def test_a_class_made_in_python_refuses_the_same_with_its_group() -> None:
     with pytest.raises(InputError, match=r"^group\.shar: there is no such setting; did you mean"):
         Grouped(shar=1)  # type: ignore[call-arg]
     assert "key" not in repr(Grouped())
+
+
+def test_the_folder_of_a_user_who_is_none_is_refused_wherever_it_stands() -> None:
+    config = composed_config("backtest", ["data.dir=[a,~/b]"])
+    check_values("backtest", config)
+    beside = OmegaConf.merge(config, {"data": {"dir": ["a", "~nobody_at_all/b"]}})
+    says = r"^data\.dir\.1: ~nobody_at_all/b: there is no user nobody_at_all$"
+    with pytest.raises(InputError, match=says):
+        check_values("backtest", beside)
