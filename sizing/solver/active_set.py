@@ -111,7 +111,7 @@ def _add_ridge(program: Program) -> float:
     program of zeros has a tolerance, too.
     """
     largest = 1e-30
-    dearest = program.cost[0]
+    dearest = 0.0
     for i in range(len(program.pull)):
         largest = max(largest, abs(program.pull[i]), program.risk[i, i])
         dearest = max(dearest, program.cost[i])
