@@ -17,7 +17,7 @@ from pydantic_core import ValidationError
 
 from foundation.errors import InputError, unknown_setting
 from foundation.files import check_output
-from foundation.plugin import put_own_code
+from foundation.plugin import parts_of, put_own_code
 from foundation.refusals import refusal, validator_of
 
 Settings = TypeVar("Settings")
@@ -89,10 +89,8 @@ def _texts(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text among plain values, with its key."""
     if isinstance(values, str):
         yield key, values
-    elif isinstance(values, Mapping | list):
-        parts = values.items() if isinstance(values, Mapping) else enumerate(values)
-        for name, part in parts:
-            yield from _texts(part, f"{key}.{name}" if key else str(name))
+    for name, part in parts_of(values).items():
+        yield from _texts(part, f"{key}.{name}" if key else name)
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:

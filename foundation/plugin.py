@@ -43,7 +43,7 @@ def allow_named(values: Any) -> None:
         name = values.get(TARGET)
         if isinstance(name, str) and is_own(name):
             allow(name)
-    for part in _parts(values).values():
+    for part in parts_of(values).values():
         allow_named(part)
 
 
@@ -71,14 +71,15 @@ def put_own_code(values: dict[str, Any]) -> None:
     _refuse_elsewhere(values, "")
 
 
-def _parts(values: Any) -> dict[str, Any]:
+def parts_of(values: Any) -> dict[str, Any]:
+    """The parts of a mapping or a list of plain values, by their names or numbers; else none."""
     if isinstance(values, Mapping):
         return {str(name): part for name, part in values.items()}
     return {str(k): part for k, part in enumerate(values)} if isinstance(values, list) else {}
 
 
 def _refuse_elsewhere(values: Any, place: str) -> None:
-    for name, part in _parts(values).items():
+    for name, part in parts_of(values).items():
         if name in _HYDRAS:
             raise InputError(
                 f"{place}{name}: code of your own is named by {TARGET}, and in"

@@ -136,12 +136,13 @@ class CorrelationEstimator:
         values = np.where(crypto[:, None] & crypto[None, :], self.within_crypto, self.within_stocks)
         values[across] = self.across
         np.fill_diagonal(values, 1.0)
-        since, until = np.searchsorted(bars.times, self._reach(boundary))
+        reach = self._reach(boundary)
+        since, until = np.searchsorted(bars.times, reach)
         if since == until:
             return values
         begin = bars.times[since]
         for members, times, logs in closes.hourly:
-            first, last = np.searchsorted(times, self._reach(boundary))
+            first, last = np.searchsorted(times, reach)
             returns = np.diff(logs[max(first, last - self.hourly_window - 1) : last], axis=0)
             block = np.ix_(members, members)
             values[block] = _mixed_with_prior(returns, values[block], self.hourly_window)
