@@ -22,10 +22,12 @@ MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)
 DAY_ORDER, GTC, OPENING, CLOSING = range(4)
 # States. WORKING orders meet the bars.
 WORKING, DONE, CANCELLED, EXPIRED = range(4)
-# Why there is a fill.
+# Why there is an entry: a fill, or from DIVIDEND on a flow of cash beside the fills.
 BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)
+DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = range(4, 10)
 
 NO_ORDER = -1
+THE_ACCOUNT = -1  # in the place of a symbol: what no symbol pays or gets
 BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
 MILLION = 1e6  # fees of a fill are whole millionths of a USD
 CENTS = 100.0
@@ -68,7 +70,7 @@ ACCOUNT = np.dtype(
         ("deficits", "i8"),
         ("freezes", "i8"),
         ("refusals", "i8"),  # orders refused or cut for want of buying power
-        ("fills", "i8"),  # written on the tape
+        ("entries", "i8"),  # written on the tape
         *((name, "f8") for name in FLOWS),  # USD of this instant
     ],
     align=True,
@@ -112,7 +114,8 @@ ORDER = np.dtype(
     ],
     align=True,
 )
-FILL = np.dtype(
+# Cash changes by Σ usd - quantity · price - fee over the tape, a position by Σ quantity.
+ENTRY = np.dtype(
     [
         ("at", "i8"),  # ns on a timeline, the row of given weights
         ("number", "i4"),  # of its order
@@ -121,6 +124,9 @@ FILL = np.dtype(
         ("quantity", "f8"),  # signed
         ("price", "f8"),
         ("fee", "f8"),  # USD taken
+        ("spread", "f8"),  # USD, in the price already, like the next
+        ("slippage", "f8"),
+        ("usd", "f8"),  # got, below 0 where it is paid: of a flow beside the fills
     ],
     align=True,
 )
@@ -201,17 +207,36 @@ def write_fill(
     quantity: float,
     price: float,
     fee: float,
+    spread: float,
+    slippage: float,
 ) -> None:
-    """Append a fill of symbol s to the tape; the account counts how many are written."""
-    fill = tape[account.fills]
-    account.fills += 1
-    fill.at = at
-    fill.number = number
-    fill.why = why
-    fill.symbol = s
-    fill.quantity = quantity
-    fill.price = price
-    fill.fee = fee
+    """Append a fill of symbol s to the tape; the account counts how many entries are written."""
+    entry = tape[account.entries]
+    account.entries += 1
+    entry.at = at
+    entry.number = number
+    entry.why = why
+    entry.symbol = s
+    entry.quantity = quantity
+    entry.price = price
+    entry.fee = fee
+    entry.spread = spread
+    entry.slippage = slippage
+    entry.usd = 0.0
+
+
+@inlined
+def write_flow(account: Record, tape: Records, at: int, why: int, s: int, usd: float) -> None:
+    """Append a flow of cash beside the fills to the tape; nothing where there is none."""
+    if usd != 0.0:
+        write_fill(account, tape, at, NO_ORDER, why, s, 0.0, 0.0, 0.0, 0.0, 0.0)
+        tape[account.entries - 1].usd = usd
+
+
+@inlined
+def most_flows(size: int, actions: int) -> int:
+    """How many flows the step to an instant can write: actions, borrow by symbol, the account's."""
+    return 2 * actions + size + 3
 
 
 def new_book(capital: float, holding: Records, tiers: Array) -> Book:
@@ -251,5 +276,5 @@ def hold(book: Book, cash: float, quantities: Array, closes: Array) -> None:
 
 
 def new_tape(length: int) -> Records:
-    """Room for `length` fills; what is not written takes no memory."""
-    return np.empty(length, FILL)
+    """Room for `length` entries; what is not written takes no memory."""
+    return np.empty(length, ENTRY)

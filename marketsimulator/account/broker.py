@@ -12,14 +12,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from execution.broker import Asset
-from execution.orders import TERMS, Account, Fill, Order, OrderTerms, client_order_id, exact_decimal
-from execution.records import Row
+from execution.orders import TERMS, Account, Fill, Order, OrderTerms, exact_decimal
+from execution.records import Booking, Row
 from execution.sight import Sight
 from execution.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     ACCOUNT,
-    BY_LIQUIDATION,
     CANCELLED,
     CLOSING,
     DAY_ORDER,
@@ -27,7 +26,6 @@ from marketsimulator.account.book import (
     GTC,
     LIMIT,
     MARKET,
-    NO_ORDER,
     OPENING,
     ORDER,
     STOP,
@@ -35,12 +33,13 @@ from marketsimulator.account.book import (
     TRAILING,
     WORKING,
     Book,
+    most_flows,
     new_tape,
 )
-from marketsimulator.account.bookings import BookingLog
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.timeline import Timeline, advance, open_bars, opens_met
+from marketsimulator.account.tape import Entry, read_tape
+from marketsimulator.account.timeline import Timeline, advance, open_bars
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 
@@ -84,7 +83,7 @@ class SimulatedBroker:
     ) -> None:
         """book: an account as it begins, whose arrays the broker takes over."""
         self.fills: list[Fill] = []
-        self.bookings = BookingLog(book, line, bars.symbols)
+        self.bookings: list[Booking] = []
         self._bars = bars
         self._line = line
         self._book = book
@@ -107,15 +106,12 @@ class SimulatedBroker:
         """
         self._open()
         self._flows[...] = 0.0
-        self.bookings.begin()
         for step in range(self._index + 1, index + 1):
             self._opening = None
             self._index = step
-            before = self.bookings.before(step)
             tape = self._tape()
             advance(self._book, self._line, tape, step)
-            self.bookings.note_step(step, before, tape)
-            self._record(tape, opens_met(self._line, self._bars.crypto, step))
+            self._record(tape)
             if step < index:
                 self._open()
         self._drop_done_orders()
@@ -179,7 +175,7 @@ class SimulatedBroker:
         day = line.days[line.day[t]]
         now = int(line.now[t])
         send_orders(self._book, day, tape, first, opens, volumes, volatility, now)
-        fills = self._record(tape, opens)
+        fills = self._record(tape)
         self._drop_done_orders()
         return fills
 
@@ -286,41 +282,33 @@ class SimulatedBroker:
         if self._opening is None:
             tape = self._tape()
             self._opening = open_bars(self._book, self._line, tape, self._index)
-            self._record(tape, self._opening[0])
+            self._record(tape)
         return self._opening
 
     def _tape(self) -> Records:
-        """Room for what one step can fill.
+        """Room for what one step can write.
 
         That is a split and a liquidation a symbol, and an order at an open and within a bar, each
-        with a fee in coin.
+        with a fee in coin; and the flows of the step.
         """
-        self._book.account["fills"] = 0
-        needed = 4 * (len(self._book.holding) + len(self._book.orders)) + len(self._line.actions)
+        self._book.account["entries"] = 0
+        size, actions = len(self._book.holding), len(self._line.actions)
+        needed = 4 * (size + len(self._book.orders)) + actions + most_flows(size, actions)
         if len(self._room) < needed:
             self._room = new_tape(needed)
         return self._room
 
-    def _record(self, tape: Records, opens: np.ndarray) -> list[Fill]:
-        """The fills on the tape as values, appended to all that there were; opens: [S] met."""
-        fills: list[Fill] = []
-        made = tape[: int(self._book.account["fills"][0])].tolist()
-        if not made:
-            return fills
-        now = self.now()
-        self.bookings.note_fills(now, made, opens, self._orders)
-        for at, number, why, s, quantity, price, fee in made:
-            symbol = self._bars.symbols[s]
-            instant = np.datetime64(at, "ns")
-            if number == NO_ORDER:
-                cause = "liquidation" if why == BY_LIQUIDATION else "split"
-                name = client_order_id(cause, instant, symbol, 0)
-            else:
-                name = self._orders[number].client_order_id
-            row_at = None if instant == now else now
-            fills.append(Fill(name, symbol, exact_decimal(quantity), price, fee, instant, row_at))
-        self.fills += fills
-        return fills
+    def _record(self, tape: Records) -> list[Fill]:
+        """Keep what the tape holds as values; its fills."""
+        before = len(self.fills)
+        written = tape[: int(self._book.account["entries"][0])]
+        if len(written):
+            symbols = self._bars.symbols
+            read_tape(written, self.now(), symbols, self._name_of, self.fills, self.bookings)
+        return self.fills[before:]
+
+    def _name_of(self, entry: Entry) -> str:
+        return self._orders[entry.number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
         """Orders as settlement keeps them, the fields of ORDER in their order."""

@@ -11,13 +11,20 @@ from execution.lending import DAYS_A_YEAR
 from foundation.arrays import Records
 from foundation.compiled import compiled
 from marketsimulator.account.book import (
+    BORROW,
     BY_SPLIT,
+    CASH_INTEREST,
     CENTS,
     CLOSING,
     DAY_ORDER,
+    DIVIDEND,
     EXPIRED,
+    INTEREST,
     NO_ORDER,
     OPENING,
+    ROUNDING,
+    SPLIT_CASH,
+    THE_ACCOUNT,
     WORKING,
     Book,
     Record,
@@ -25,6 +32,7 @@ from marketsimulator.account.book import (
     rounded_down,
     rounded_up,
     write_fill,
+    write_flow,
 )
 from marketsimulator.account.margin import close_margin, open_margin
 
@@ -42,7 +50,7 @@ def open_session(book: Book, day: Record) -> None:
 
 
 @compiled
-def close_session(book: Book, day: Record, nights: int) -> None:
+def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) -> None:
     """Carry the book over `nights` from a session that has closed, then look at its margin.
 
     The debit is what open shorts were sold for less cash, if above zero. It and a short's value pay
@@ -71,10 +79,15 @@ def close_session(book: Book, day: Record, nights: int) -> None:
         position = book.holding[s]
         if position.quantity < 0.0 and position.borrow_rate > 0.0:
             lent_value = -position.quantity * position.mark
-            borrow += rounded_up(lent_value * position.borrow_rate * share, CENTS)
+            lent = rounded_up(lent_value * position.borrow_rate * share, CENTS)
+            borrow += lent
+            write_flow(account, tape, at, BORROW, s, -lent)
     # SEC, TAF and CAT fees are rounded up to the cent together, once per account and day.
     rounding = rounded_up(account.day_fees, CENTS) - account.day_fees
     account.day_fees = 0.0
+    write_flow(account, tape, at, INTEREST, THE_ACCOUNT, -interest)
+    write_flow(account, tape, at, CASH_INTEREST, THE_ACCOUNT, idle)
+    write_flow(account, tape, at, ROUNDING, THE_ACCOUNT, -rounding)
     account.interest += interest
     account.borrow += borrow
     account.rounding += rounding
@@ -120,17 +133,20 @@ def apply_corporate_action(
     position = book.holding[s]
     paid = np.rint(position.quantity * dividend * 100.0) / 100.0
     account.dividends += paid
+    write_flow(account, tape, at, DIVIDEND, s, paid)
     step = position.increment
     if ratio != 1.0:
         before = position.quantity
         exact = before * ratio
         position.quantity = _whole_towards_zero(exact, before, step)
         position.mark /= ratio
-        paid += np.rint((exact - position.quantity) * position.mark * 100.0) / 100.0
+        fraction = np.rint((exact - position.quantity) * position.mark * 100.0) / 100.0
+        write_flow(account, tape, at, SPLIT_CASH, s, fraction)
+        paid += fraction
         # Positions are the sum of the tape, so what a split adds is written there too.
         if before != 0.0:
             change = position.quantity - before
-            write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0)
+            write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0, 0.0, 0.0)
         # A call is for shares, of which there are more now, but no more than are held.
         position.called = min(
             on_grid(np.ceil(position.called * ratio / step - 1e-9) * step), abs(position.quantity)

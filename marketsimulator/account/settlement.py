@@ -150,7 +150,8 @@ def settle_fill(
     spread = min(paid_away, abs(quantity) * reference * position.half_spread)
     account.spread += spread
     account.slippage += paid_away - spread
-    write_fill(account, tape, at, number, why, s, quantity, price, fee)
+    slippage = paid_away - spread
+    write_fill(account, tape, at, number, why, s, quantity, price, fee, spread, slippage)
     if position.crypto and quantity > 0:
         # Alpaca takes the fee of a coin purchase in the coin: of 0.1 BTC bought, 0.09975 arrive.
         # A fill at price 0 keeps positions the sum of the tape.
@@ -159,7 +160,7 @@ def settle_fill(
         if coins > 0:
             account.coin_fees += coins * price
             _move_position(account, position, -coins, 0.0)
-            write_fill(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0)
+            write_fill(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0, 0.0, 0.0)
 
 
 @inlined

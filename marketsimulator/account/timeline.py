@@ -150,7 +150,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
     # Interest and margin calls of the night are on the book as the last bar has left it.
     if line.nights[t] > 0:
-        close_session(book, day, line.nights[t])
+        close_session(book, tape, line.now[t], day, line.nights[t])
     elif line.trading[t]:
         note_deficit(book, day)
 
@@ -258,13 +258,6 @@ def _unseen_rows(times: Instants, starts: Instants) -> Index:
     unseen = np.full(len(times), -1, dtype=np.int64)
     unseen[np.searchsorted(times, starts[rows], side="right")] = rows
     return unseen
-
-
-def opens_met(line: Timeline, crypto: Mask, t: int) -> Array:
-    """[S] opens that orders waiting for instant t have met, NaN where none; crypto: [S]."""
-    rows = line.unseen[t][crypto.astype(np.int64)]
-    rows = np.where(rows < 0, t, rows)
-    return np.asarray(line.bars[rows, np.arange(len(rows)), OPEN])
 
 
 def _end_rows(kind: Kind, times: Instants) -> Index:

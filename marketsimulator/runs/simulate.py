@@ -67,8 +67,7 @@ def simulate_trading(
                     _log_decision(level, name, decision, rows[-1], settings.capital)
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
-    bookings = broker.bookings.entries
-    return Run(name, decisions, broker.fills, rows, broker.margin_events(), bookings)
+    return Run(name, decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from forecasting.forecast import Progress, silent
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
-from marketsimulator.account.book import Book, Record, new_tape
+from marketsimulator.account.book import Book, Record, most_flows, new_tape
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,
@@ -188,7 +188,8 @@ def _simulate_variant(
     inputs = variant_inputs(settings, bars, beliefs)
     book = settings.book(bars)
     mark_positions(book.account[0], book.holding, bars.between(0, first + 1).last_closes())
-    tape = new_tape(4 * len(book.holding) + len(line.actions))
+    size, actions = len(book.holding), len(line.actions)
+    tape = new_tape(4 * size + actions + most_flows(size, actions))
     equity = np.empty(len(bars.times) - first)
     totals = np.zeros(1, TOTALS)
     _walk_instants(book, line, first, rows, inputs, tape, equity, totals[0])
@@ -256,7 +257,7 @@ def _walk_instants(
     account = book.account[0]
     queue = np.zeros(len(book.holding), np.int64)
     for t in range(first, len(line.now)):
-        account.fills = 0
+        account.entries = 0
         if t > first:
             advance(book, line, tape, t)
         targets = np.empty(0)
@@ -271,7 +272,7 @@ def _walk_instants(
         if row >= 0:
             day = line.days[line.day[t]]
             fills = most_fills(book.holding, targets, inputs.largest_coin)
-            tape = tape_with_room(tape, account.fills, fills)
+            tape = tape_with_room(tape, account.entries, fills)
             move_to_targets(
                 account,
                 book.holding,
@@ -365,7 +366,7 @@ def _account_row(book: Book, inputs: VariantInputs) -> AccountRow:
 def _add_instant(book: Book, tape: Records, totals: Record) -> None:
     """Add an instant's fills and flows to the totals, and clear the flows."""
     account = book.account[0]
-    for k in range(account.fills):
+    for k in range(account.entries):
         fill = tape[k]
         if fill.price > 0.0:
             totals.notional += abs(fill.quantity) * fill.price

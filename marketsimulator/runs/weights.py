@@ -20,7 +20,7 @@ from execution.lending import MarginTerms
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined, unowned
 from foundation.errors import InputError
-from marketsimulator.account.book import Book, Record, new_book, new_tape
+from marketsimulator.account.book import DIVIDEND, Book, Record, most_flows, new_book, new_tape
 from marketsimulator.account.calendar_events import close_session, open_session
 from marketsimulator.account.rebalancing import move_to_targets, whole_quantity
 from marketsimulator.account.settlement import liquidate, mark_positions
@@ -122,9 +122,10 @@ def replay(
     margin = MarginTerms(leverage=intraday_leverage, order_margin=1.0, interest_rate=interest_rate)
     book = new_book(capital, holdings_of(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
-    # At most a liquidation, a close and an opening a row and symbol.
-    tape = new_tape(3 * len(dates) * len(columns))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
+    # At most a liquidation, a close and an opening a row and symbol, and the flows of each night.
+    size = len(columns)
+    tape = new_tape(3 * len(dates) * size + int(begins.sum()) * most_flows(size, 0))
     values = _follow_weights(
         book,
         day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
@@ -135,7 +136,8 @@ def replay(
         (symbol_cap, intraday_leverage, min(overnight_leverage, intraday_leverage)),
         tape,
     )
-    return Replay(index, columns, values, tape[: int(book.account["fills"][0])])
+    written = tape[: int(book.account["entries"][0])]
+    return Replay(index, columns, values, written[written["why"] < DIVIDEND])
 
 
 @compiled
@@ -186,7 +188,7 @@ def _follow_weights(
         mark_positions(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
-            close_session(book, today, days[day[t + 1]].date - today.date)
+            close_session(book, tape, t, today, days[day[t + 1]].date - today.date)
         equity[t] = account.equity
         if not last:
             # What is decided here fills at the open of row t + 1. Where that is the last row of its

@@ -124,7 +124,7 @@ def wild_run(
         broker.submit(orders)
         rows.append(broker.row())
     margin = broker.margin_events()
-    return Run("wild", decisions, broker.fills, rows, margin, broker.bookings.entries), bars
+    return Run("wild", decisions, broker.fills, rows, margin, broker.bookings), bars
 
 
 def decision_at(
@@ -440,7 +440,7 @@ def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
     broker.submit([stop, limit])
     broker.advance(1)
     row = broker.row()
-    paid = {(b.symbol, b.kind): -b.usd for b in broker.bookings.entries}
+    paid = {(b.symbol, b.kind): -b.usd for b in broker.bookings}
     assert paid["AAA", "spread"] == pytest.approx(1.0)
     assert paid["AAA", "slippage"] == pytest.approx(0.5)
     assert len(broker.fills) == 3
@@ -468,7 +468,7 @@ def test_a_dividend_a_fraction_of_a_share_and_a_loan_worked_by_hand() -> None:
     for t in range(1, 8):
         broker.advance(t)
         found.append(broker.row())
-    booked = {(each.symbol, each.kind): each.usd for each in broker.bookings.entries}
+    booked = {(each.symbol, each.kind): each.usd for each in broker.bookings}
     assert booked == {
         ("BBB", "borrow"): -0.9,
         ("AAA", "dividend"): 3.0,

@@ -76,7 +76,7 @@ def sent(
         largest,
         turn,
     )
-    return tape[: int(book.account["fills"][0])]
+    return tape[: int(book.account["entries"][0])]
 
 
 def told(fills: Records) -> list[tuple[int, float]]:

@@ -17,6 +17,7 @@ from marketsimulator.account.book import (
     BY_LIQUIDATION,
     BY_ORDER,
     BY_SPLIT,
+    DIVIDEND,
     Book,
     new_book,
     new_tape,
@@ -114,7 +115,8 @@ class Bench:
         )
 
     def filled(self) -> Records:
-        return self.tape[: int(self.account["fills"])]
+        written = self.tape[: int(self.account["entries"])]
+        return written[written["why"] < DIVIDEND]
 
     def quantity(self, s: int) -> float:
         return float(self.book.holding["quantity"][s])
@@ -278,7 +280,7 @@ def test_overnight_interest_by_hand() -> None:
     """A debit of 50,000 over a weekend: 50,000 · 0.065 / 360 · 3 = 27.083…, up to the cent."""
     b = Bench(-50_000.0)
     b.hold(0, 2000)
-    close_session(b.book, b.day, 3)
+    close_session(b.book, b.tape, 0, b.day, 3)
     assert b.account["interest"] == 27.09
     assert b.account["cash"] == -50_027.09
     assert b.account["other"] == 0
@@ -289,18 +291,18 @@ def test_the_interest_rate_has_a_date() -> None:
     for date, rate in (("2023-06-01", 0.065), ("2024-06-03", 0.08), ("2025-06-02", 0.05)):
         b = Bench(-36_000.0, date=date, interest_rates=rates)
         b.hold(0, 2000)
-        close_session(b.book, b.day, 1)
+        close_session(b.book, b.tape, 0, b.day, 1)
         assert b.account["interest"] == pytest.approx(100 * rate)
 
 
 def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
     b = Bench(60_000.0)
     b.hold(0, -1000, 100_000.0)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["interest"] == pytest.approx(np.ceil(40_000 * 0.065 / 360 * 100) / 100)
     credited = Bench(60_000.0, short_proceeds="credited")
     credited.hold(0, -1000, 100_000.0)
-    close_session(credited.book, credited.day, 1)
+    close_session(credited.book, credited.tape, 0, credited.day, 1)
     assert credited.account["interest"] == 0
 
 
@@ -308,10 +310,10 @@ def test_by_setting_the_debit_counts_only_what_has_settled() -> None:
     """Bought today on credit: no debit tonight; sold today: the debit stays tonight."""
     b = Bench(10_000.0, debit="settlement")
     b.send(0, 200)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["interest"] == 0
     open_session(b.book, b.day)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["interest"] > 1.8
 
 
@@ -319,7 +321,7 @@ def test_borrowed_shares_cost_and_idle_cash_earns_where_the_settings_say_so() ->
     """10,000 short at 36 % and 72,000 idle at 5 %: 10 a night each."""
     b = Bench(82_000.0, borrow_rates=(SymbolRate("AAA", 0.36),), cash_rate=0.05)
     b.hold(0, -100, 10_000.0)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["borrow"] == 10.0
     assert b.account["other"] == 10.0 - 10.0
     assert b.account["interest"] == 0
@@ -328,7 +330,7 @@ def test_borrowed_shares_cost_and_idle_cash_earns_where_the_settings_say_so() ->
 def test_a_days_fees_are_rounded_up_to_the_cent_at_its_close() -> None:
     b = Bench(100.0)
     b.account["day_fees"] = 0.121
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["other"] == pytest.approx(-0.009)
     assert b.account["day_fees"] == 0
     assert b.account["cash"] == pytest.approx(99.991)
@@ -338,7 +340,7 @@ def test_stock_proceeds_settle_when_the_next_session_opens() -> None:
     b = Bench(0.0)
     b.hold(0, 100)
     b.send(0, -100)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["unsettled"] == pytest.approx(9_998)
     assert b.send(2, 0.1) == 0
     open_session(b.book, b.day)
@@ -434,16 +436,16 @@ def test_too_little_equity_at_the_close_is_a_margin_call_sold_by_the_broker_at_t
     b = Bench(-650_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0))
     b.hold(0, 5_000)
     b.hold(1, 10_000)
-    close_session(b.book, b.day, 0)
+    close_session(b.book, b.tape, 0, b.day, 0)
     assert b.account["margin_calls"] == 0
     lower = np.array([90.0, 45.0, 60_000.0, 2.0])
     b.at(lower)
-    close_session(b.book, b.day, 0)
+    close_session(b.book, b.tape, 0, b.day, 0)
     assert b.account["margin_calls"] == 1
     liquidate(b.book, b.day, b.tape, 1, lower, np.full(S, np.inf), np.zeros(S))
     assert (b.filled()["why"] == BY_LIQUIDATION).all()
     assert b.filled()["quantity"].tolist() == [-602, -1204]
-    close_session(b.book, b.day, 0)
+    close_session(b.book, b.tape, 0, b.day, 0)
     assert b.account["margin_calls"] == 1
 
 
@@ -453,7 +455,7 @@ def test_one_stock_bought_with_much_credit_needs_half() -> None:
         b = Bench(-105_000.0 - other * 25.0)
         b.hold(0, 2_000)
         b.hold(1, other)
-        close_session(b.book, b.day, 1)
+        close_session(b.book, b.tape, 0, b.day, 1)
         assert b.account["margin_calls"] == calls
 
 
@@ -461,7 +463,7 @@ def test_an_account_without_equity_is_closed_whole() -> None:
     b = Bench(-800_000.0)
     b.hold(0, 7_000)
     b.hold(1, 100)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     liquidate(b.book, b.day, b.tape, 1, OPENS, np.full(S, np.inf), np.zeros(S))
     assert b.quantity(0) == b.quantity(1) == 0
 
@@ -470,7 +472,7 @@ def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:
     b = Bench(-1_100.0)
     b.book.holding["quantity"][0] = 100_000
     b.at([0.01, 50.0, 60_000.0, 2.0])
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.book.holding["called"][0] == 100_000
 
 
@@ -483,7 +485,7 @@ def test_an_intraday_deficit_that_is_not_met_in_two_closes_freezes_the_account()
     assert b.account["deficits"] == 1
     assert b.account["deficit"] == pytest.approx(10_000)
     for _ in range(2):
-        close_session(b.book, b.day, 1)
+        close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["freezes"] == 1
     assert b.account["frozen_until"] == b.day["date"] + 90
     assert b.send(1, 1) == 0
@@ -501,7 +503,7 @@ def test_a_deficit_is_met_by_a_smaller_book_and_small_ones_are_forgiven() -> Non
     note_deficit(b.book, b.day)
     b.send(0, -3_000)
     b.at(OPENS)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     assert b.account["deficit"] == 0
     small = Bench(-300_900.0)
     small.hold(0, 4_000)
@@ -523,7 +525,7 @@ def test_before_june_2026_day_trading_power_is_what_last_evening_left_over() -> 
             b = Bench(-100_000.0, date=date, regime=regime, costs=free, order_margin=1.0)
             b.hold(0, 1_000)
             b.hold(1, 2_000)
-            close_session(b.book, b.day, 0)
+            close_session(b.book, b.tape, 0, b.day, 0)
             open_session(b.book, b.day)
             b.account["reserved_stock"] = waiting
             assert most - waiting - 50 <= b.send(1, 100_000) * 50.0 <= most - waiting
@@ -533,7 +535,7 @@ def test_before_june_2026_who_needed_all_of_last_evenings_equity_has_no_power_fo
     """28,000 of equity where the close asked for 30,000: not a share of 50 cents."""
     b = Bench(-72_000.0, date="2024-01-03", regime="dated", order_margin=1.0)
     b.hold(0, 1_000)
-    close_session(b.book, b.day, 0)
+    close_session(b.book, b.tape, 0, b.day, 0)
     open_session(b.book, b.day)
     assert b.account["day_power"] == 0
     assert b.send(1, 1, price=0.5) == 0
@@ -542,14 +544,14 @@ def test_before_june_2026_who_needed_all_of_last_evenings_equity_has_no_power_fo
 def test_before_june_2026_a_small_account_buys_twice_its_equity_to_the_dollar() -> None:
     free = TradingCosts(0, 0, 0, 0, 0, 0)
     b = Bench(20_000.0, date="2024-01-03", regime="dated", costs=free, order_margin=1.0)
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     open_session(b.book, b.day)
     assert b.send(0, 100_000, price=0.5) == 80_000
 
 
 def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_sessions() -> None:
     b = Bench(20_000.0, date="2024-01-03", regime="dated")
-    close_session(b.book, b.day, 1)
+    close_session(b.book, b.tape, 0, b.day, 1)
     for _ in range(3):
         open_session(b.book, b.day)
         assert b.send(0, 10) == 10
@@ -602,7 +604,7 @@ def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
         prices = prices * factor
         b.at(prices)
         if nights:
-            close_session(b.book, b.day, nights)
+            close_session(b.book, b.tape, 0, b.day, nights)
         cash, quantity = re_added(b, capital)
         assert abs(Decimal(repr(float(b.account["cash"]))) - cash) < Decimal("0.005")
         assert [Decimal(repr(b.quantity(s))) for s in range(S)] == [
@@ -615,16 +617,14 @@ def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
 
 
 def re_added(b: Bench, capital: float) -> tuple[Decimal, list[Decimal]]:
-    """Cash and quantities by exact addition of the tape and of the account's flows."""
+    """Cash and quantities by exact addition of the tape."""
     cash = Decimal(repr(capital))
     quantity = [Decimal(0)] * S
-    for fill in b.filled().tolist():
-        _, _, _, s, q, price, fee = fill
-        cash -= Decimal(repr(q)) * Decimal(repr(price)) + Decimal(repr(fee))
+    for entry in b.tape[: int(b.account["entries"])].tolist():
+        _, _, _, s, q, price, fee, _, _, usd = entry
+        cash += Decimal(repr(usd)) - Decimal(repr(q)) * Decimal(repr(price)) - Decimal(repr(fee))
         quantity[s] += Decimal(repr(q))
-    return cash + Decimal(repr(float(b.account["other"]))) - Decimal(
-        repr(float(b.account["interest"]))
-    ), quantity
+    return cash, quantity
 
 
 @compiled
@@ -644,7 +644,7 @@ def shuffle_along(
         prices[s] = prices[s] * (1.0 + 0.004 * (draws[k, 1] - 0.5))
         if k % 50 == 0:
             mark_positions(account, book.holding, prices)
-            close_session(book, day[0], 1 + int(draws[k, 2] * 3))
+            close_session(book, tape, k, day[0], 1 + int(draws[k, 2] * 3))
             open_session(book, day[0])
             liquidate(book, day[0], tape, k, prices, none, none)
         held = book.holding[s]
@@ -752,5 +752,5 @@ def test_a_short_sold_today_is_no_debit_where_only_what_settled_counts() -> None
     for debit in ("trade", "settlement"):
         b = Bench(3_000.0, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), debit=debit)
         b.send(0, -50)
-        close_session(b.book, b.day, 1)
+        close_session(b.book, b.tape, 0, b.day, 1)
         assert b.account["interest"] == 0

@@ -1,0 +1,87 @@
+"""The tape as fills and bookings: what moved a position, and what an account paid or got beside.
+
+Settlement writes every flow where it is charged, so those of an instant add up to its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from execution.orders import Fill, client_order_id, exact_decimal
+from execution.records import Booking, BookingKind
+from foundation.arrays import Records
+from marketsimulator.account.book import (
+    BORROW,
+    BY_LIQUIDATION,
+    CASH_INTEREST,
+    DIVIDEND,
+    INTEREST,
+    NO_ORDER,
+    ROUNDING,
+    SPLIT_CASH,
+    THE_ACCOUNT,
+)
+
+DUST = 1e-9  # USD: what sums of floats leave over is no cost
+_KINDS: dict[int, BookingKind] = {
+    DIVIDEND: "dividend",
+    SPLIT_CASH: "split",
+    INTEREST: "interest",
+    CASH_INTEREST: "cash_interest",
+    BORROW: "borrow",
+    ROUNDING: "rounding",
+}
+
+
+class Entry(NamedTuple):
+    """A row of the tape; the fields are those of `ENTRY`."""
+
+    at: int
+    number: int
+    why: int
+    symbol: int
+    quantity: float
+    price: float
+    fee: float
+    spread: float
+    slippage: float
+    usd: float
+
+
+def read_tape(
+    tape: Records,
+    now: np.datetime64,
+    symbols: Sequence[str],
+    name_of: Callable[[Entry], str],
+    fills: list[Fill],
+    bookings: list[Booking],
+) -> None:
+    """Append what the tape holds to fills and bookings.
+
+    Parameters
+    ----------
+    now: instant of the row of the account that counts it.
+    name_of: the `client_order_id` of the order that an entry has filled.
+    """
+    for row in tape.tolist():
+        entry = Entry(*row)
+        symbol = "" if entry.symbol == THE_ACCOUNT else symbols[entry.symbol]
+        if entry.why in _KINDS:
+            bookings.append(Booking(now, symbol, _KINDS[entry.why], entry.usd))
+            continue
+        at = np.datetime64(entry.at, "ns")
+        if entry.number == NO_ORDER:
+            cause = "liquidation" if entry.why == BY_LIQUIDATION else "split"
+            name = client_order_id(cause, at, symbol, 0)
+        else:
+            name = name_of(entry)
+        quantity = exact_decimal(entry.quantity)
+        booked_at = None if at == now else now
+        fills.append(Fill(name, symbol, quantity, entry.price, entry.fee, at, booked_at))
+        if entry.spread > DUST:
+            bookings.append(Booking(now, symbol, "spread", -entry.spread))
+        if entry.slippage > DUST:
+            bookings.append(Booking(now, symbol, "slippage", -entry.slippage))
