@@ -16,7 +16,6 @@ from execution.rebalancing import Target
 from foundation.arrays import Array
 from sizing.allocation import Allocation, Strategy
 from sizing.problem import Problem
-from sizing.spans import SpannedAllocation
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Kind
@@ -93,12 +92,9 @@ def basis_of(belief: Belief, allocation: Allocation, sharpe: Array, forecast: bo
     forecast.
     """
     symbols = np.arange(len(sharpe))
-    last = np.full(len(symbols), len(belief.ends) - 1)
-    of_premium = of_forecast = np.full(len(symbols), np.nan)
-    if isinstance(allocation, SpannedAllocation):
-        last = allocation.blocks[: len(symbols)] - 1
-        of_premium = allocation.premium[: len(symbols)]
-        of_forecast = allocation.forecast[: len(symbols)]
+    last = allocation.blocks[: len(symbols)] - 1
+    of_premium = allocation.premium[: len(symbols)]
+    of_forecast = allocation.forecast[: len(symbols)]
     days = (belief.ends[last] - belief.at) / DAY
     premium = belief.premium * sharpe
     earned = premium * belief.years.cumsum(axis=0)[last, symbols]

@@ -8,17 +8,17 @@ from typing import Protocol
 
 import numpy as np
 
-from foundation.arrays import Array, Mask
-from foundation.compiled import compiled, inlined
+from foundation.arrays import Array, Index
+from foundation.compiled import inlined
 from foundation.errors import InputError
-from sizing.binding import binding_limits
-from sizing.kelly import SizingProblem, SolverFailed, failure_text, unconstrained_kelly
+from sizing.binding import Bound, limits_met
+from sizing.kelly import SizingProblem, SolverFailed, failure_text
 from sizing.limits import CEILINGS, bounds_of, ceilings_of
 from sizing.problem import Costs, Problem
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
-from sizing.solver.cholesky import factored_solve
 from sizing.solver.multi_period import LaterBlocks, optimal_weights
+from sizing.spans import explanation_of
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
 
@@ -27,18 +27,33 @@ SAME = 1e-9  # a weight this close to the desired one is it
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Allocation:
-    """What a strategy would hold, what it may, and what holds it there, for S symbols.
+    """What a strategy would hold, what it may, what holds it there and what it rests on.
 
-    unlimited: [S] weights over all blocks, before any limit or cost; NaN for what does not decide.
+    unlimited: [S] weights over `blocks`, before any limit or cost; NaN for what does not decide.
     target: [S] weights under every limit.
-    binding: [S] the limits that hold each target where it is, by name, and what one more of each
-        would add to the expected return over the interval, net of risk and cost (its shadow price;
-        NaN where targets are not chosen by return). `cost` stands where moving would not pay.
+    bound: what holds each target where it is; `cost` stands where moving would not pay.
+    blocks: [S] number of blocks that `unlimited` is reckoned over, from the first one on.
+    premium, forecast: [S] what of `unlimited` would be held on each alone; NaN for what does not
+        decide, and where the premium's part of what is expected is not known. Kelly's weight
+        without limits is linear in what is expected, and they add up to it. What they leave of
+        `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
     """
 
     unlimited: Array
     target: Array
-    binding: tuple[Mapping[str, float], ...]
+    bound: Bound
+    blocks: Index
+    premium: Array
+    forecast: Array
+
+    @property
+    def binding(self) -> tuple[Mapping[str, float], ...]:
+        """[S] the limits that hold each target where it is, by name, with their shadow prices.
+
+        A shadow price is what one more of the limit would add to the expected return over the
+        interval, net of risk and cost; NaN where targets are not chosen by return.
+        """
+        return self.bound.names
 
 
 class Strategy(Protocol):
@@ -91,31 +106,18 @@ def allocate(situation: Situation, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    problem = situation.problem
-    mu, _, covariance, _, _ = problem.returns
-    deciding = problem.account.deciding
-    # Without limits or costs nothing keeps the blocks apart: a weight held through all of them has
-    # the sum of their returns and of their risks.
-    whole = mu[0] + mu[1:].sum(axis=0)
-    risk = covariance[0] + covariance[1:].sum(axis=0)
-    factored, unlimited = _unlimited_weights(whole, risk, deciding, fraction)
-    if not factored:
-        chosen = np.flatnonzero(deciding)
-        unlimited[chosen] = unconstrained_kelly(
-            whole[chosen], risk[np.ix_(chosen, chosen)], fraction
-        )
-    weights, prices = _solve(problem, fraction)
-    target = weights[0]
-    gradient = np.zeros(len(target))
-    for k in range(len(mu)):
-        gradient += mu[k] - covariance[k] @ weights[k] / fraction
-    return Allocation(
-        unlimited, target, binding_limits(problem, unlimited, target, gradient, prices)
-    )
+    weights, prices = _solve(situation.problem, fraction)
+    why = explanation_of(situation.problem, weights, prices, fraction)
+    bound = Bound(why.limits_met, why.own_price, prices)
+    return Allocation(why.unlimited, weights[0], bound, why.blocks, why.premium, why.forecast)
 
 
-def nearest(situation: Situation, desired: Array) -> Allocation:
+def nearest(situation: Situation, desired: Array, *, directed: bool = False) -> Allocation:
     """The weights under every limit that are closest to desired ones [S], by least squares.
+
+    They rest on the first block and on no premium.
+
+    directed: whether the forecast alone gives them their direction.
 
     Raises
     ------
@@ -139,10 +141,13 @@ def nearest(situation: Situation, desired: Array) -> Allocation:
     same = situation.deciding & (np.abs(weights[0] - desired) <= SAME)
     target = np.where(same, desired, weights[0])
     unlimited = np.where(situation.deciding, desired, np.nan)
-    no_gradient = np.full(n, np.nan)
+    unpriced = np.full(n, np.nan)
     no_prices = np.full(len(CEILINGS) + 1, np.nan)
-    binding = binding_limits(problem, unlimited, target, no_gradient, no_prices)
-    return Allocation(unlimited, target, binding)
+    held_by, own_price = limits_met(problem, unlimited, target, unpriced, no_prices)
+    bound = Bound(held_by, own_price, no_prices)
+    none = np.where(situation.deciding, 0.0, np.nan)
+    blocks = np.ones(n, dtype=np.int64)
+    return Allocation(unlimited, target, bound, blocks, none, unlimited if directed else none)
 
 
 def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
@@ -199,23 +204,3 @@ def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
         toll[0],
         later,
     )
-
-
-@compiled
-def _unlimited_weights(
-    mu: Array, covariance: Array, deciding: Mask, fraction: float
-) -> tuple[bool, Array]:
-    """Fractional Kelly [S] of what decides, without limits or costs; NaN for the rest.
-
-    And whether its covariance has a factor: where it has none, the weights are none.
-    """
-    chosen = np.flatnonzero(deciding)
-    weights = mu[chosen] * fraction
-    risk = np.empty((len(chosen), len(chosen)))
-    for a in range(len(chosen)):
-        for b in range(len(chosen)):
-            risk[a, b] = covariance[chosen[a], chosen[b]]
-    factored = factored_solve(risk, weights)
-    unlimited = np.full(len(mu), np.nan)
-    unlimited[chosen] = weights
-    return factored, unlimited

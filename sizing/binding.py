@@ -9,6 +9,8 @@ cost of moving further, less the prices of the ceilings that the symbol takes pa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from foundation.compiled import compiled, inlined
 from sizing.limits import CEILINGS, ceilings_of
 from sizing.problem import Problem
 
-# Whatever can hold a weight where it is. The place of a name is its bit in what `_limits_met` says.
+# Whatever can hold a weight where it is. The place of a name is its bit in what `limits_met` says.
 BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
@@ -31,52 +33,54 @@ NOTHING = 1e-12  # a return below this is rounding
 _OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 
 
-def _names_of(bits: int) -> list[tuple[int, str]]:
+@cache
+def names_of(bits: int) -> tuple[tuple[int, str], ...]:
     """Places and names of the bits that are set."""
-    return [(k, name) for k, name in enumerate(BINDING) if bits >> k & 1]
+    return tuple((k, name) for k, name in enumerate(BINDING) if bits >> k & 1)
 
 
-_NAMES = [_names_of(bits) for bits in range(1 << len(BINDING))]
+class Bound(NamedTuple):
+    """What holds each of S targets where it is.
 
-
-def binding_limits(
-    problem: Problem, unlimited: Array, target: Array, gradient: Array, prices: Array
-) -> tuple[Mapping[str, float], ...]:
-    """The names of BINDING that hold each of S targets, with their shadow prices.
-
-    Parameters
-    ----------
-    unlimited, target : [S]
-        weights before any limit, and under every limit.
-    gradient : [S]
-        of return net of risk, by weight; NaN where targets are not chosen by return.
-    prices : [4 + K]
-        of the CEILINGS, then of what is borrowed in each block.
+    limits_met: [S] which of BINDING, a bit each.
+    own_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen by
+        return.
+    prices: [4 + K] of the CEILINGS, then of what is borrowed in each block; NaN likewise.
     """
-    limits_met, bound_prices = _limits_met(problem, unlimited, target, gradient, prices)
-    count = len(CEILINGS)
-    ceiling_prices = prices[:count].tolist()
-    financing = float(prices[count:].sum())
-    binding = []
-    # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
-    # serves all of them. What names a bound of the symbol itself has a price of its own.
-    shared: dict[int, Mapping[str, float]] = {}
-    for bits, bound_price in zip(limits_met.tolist(), bound_prices.tolist(), strict=True):
-        names = shared.get(bits)
-        if names is None:
-            worth = (bound_price, bound_price, *ceiling_prices, financing, np.nan)
-            names = {name: worth[k] for k, name in _NAMES[bits]}
-            if not bits & _OF_A_SYMBOL:
-                shared[bits] = names
-        binding.append(names)
-    return tuple(binding)
+
+    limits_met: Index
+    own_price: Array
+    prices: Array
+
+    @property
+    def names(self) -> tuple[Mapping[str, float], ...]:
+        """[S] the names of BINDING with their shadow prices."""
+        ceilings = self.prices[: len(CEILINGS)].tolist()
+        financing = float(self.prices[len(CEILINGS) :].sum())
+        named = []
+        # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
+        # serves all of them. What names a bound of the symbol itself has a price of its own.
+        shared: dict[int, Mapping[str, float]] = {}
+        for bits, own in zip(self.limits_met.tolist(), self.own_price.tolist(), strict=True):
+            names = shared.get(bits)
+            if names is None:
+                worth = (own, own, *ceilings, financing, np.nan)
+                names = {name: worth[k] for k, name in names_of(bits)}
+                if not bits & _OF_A_SYMBOL:
+                    shared[bits] = names
+            named.append(names)
+        return tuple(named)
 
 
 @compiled
-def _limits_met(
+def limits_met(
     problem: Problem, unlimited: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
     """Which of BINDING hold each target [S], a bit each, and the price of its own bound [S].
+
+    unlimited, target: [S] weights before any limit, and under every limit.
+    gradient: [S] of return net of risk, by weight; NaN where targets are not chosen by return.
+    prices: as of `Bound`.
 
     A limit holds what would move on without it: by the gradient net of cost, or, where there is no
     gradient, towards the weight before limits.
@@ -85,7 +89,7 @@ def _limits_met(
     account = problem.account
     cost = problem.costs.change[0]
     rows, rooms = ceilings_of(problem)
-    limits_met = np.zeros(len(target), dtype=np.int64)
+    held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
     # In the first block sizes are borrowed for, so that going on always takes more of it. Later
@@ -123,8 +127,8 @@ def _limits_met(
         # What no limit holds and still stays off its place stays because moving does not pay.
         if bits == 0 and weight == held_weight and desired != weight and cost[k] > 0:
             bits |= 1 << COST
-        limits_met[k] = bits
-    return limits_met, bound_price
+        held_by[k] = bits
+    return held_by, bound_price
 
 
 @inlined

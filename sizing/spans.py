@@ -1,4 +1,4 @@
-"""Over how many blocks of a plan a weight explains a target.
+"""What a target rests on: over how many blocks of a plan a Kelly weight explains it.
 
 A plan decides its first block alone. Where a position pays for coming and going within the first
 block, that block's Kelly weight explains the target; where it is put on for longer, the Kelly
@@ -7,207 +7,208 @@ weight over all blocks through which it is held does. The two may have opposite 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled
-from sizing.allocation import Allocation
+from foundation.compiled import compiled, inlined
+from sizing.binding import COST, LONG_ONLY, limits_met
 from sizing.kelly import unconstrained_kelly
-from sizing.problem import Returns
-from sizing.situation import Situation
+from sizing.problem import Problem, Returns
 from sizing.solver.cholesky import factored_solve, solve_in_place
 
 NEAR = 1e-6  # in weight
+PREMIUM, ALL = 0, 1  # what a Kelly weight is of
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class SpannedAllocation(Allocation):
-    """An allocation that says which part of a plan, and which expectations, it rests on.
+class Explanation(NamedTuple):
+    """Why S targets of Kelly are what they are; the fields are those of `Allocation`.
 
-    blocks: [S] number of blocks that `unlimited` is reckoned over, from the first one on.
-    premium, forecast: [S] what of `unlimited` would be held on each alone; NaN for what does not
-        decide, and where the premium's part of what is expected is not known. Kelly's weight
-        without limits is linear in what is expected, and they add up to it. What they leave of
-        `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
+    limits_met, own_price: as of `Bound`.
     """
 
+    unlimited: Array
+    limits_met: Index
+    own_price: Array
     blocks: Index
     premium: Array
     forecast: Array
 
 
-def of_first_block(allocation: Allocation, directed: Mask) -> SpannedAllocation:
-    """The allocation of a rule that reads nothing but the first block, and no premium.
+def explanation_of(problem: Problem, weights: Array, prices: Array, fraction: float) -> Explanation:
+    """Why the targets that Kelly answers are what they are.
 
-    directed: [S] whether the forecast alone gives the weight its direction.
+    weights [K, S], prices [4 + K]: as of `best_weights`. fraction: of full Kelly.
     """
-    unlimited = allocation.unlimited
-    none = np.where(np.isnan(unlimited), np.nan, 0.0)
-    return SpannedAllocation(
-        unlimited,
-        allocation.target,
-        allocation.binding,
-        blocks=np.ones(len(unlimited), dtype=np.int64),
-        premium=none,
-        forecast=np.where(directed, unlimited, none),
-    )
+    by_span, singular = kelly_by_span(problem, fraction)
+    if singular.any():
+        _spread_evenly(problem, by_span, singular, fraction)
+    return explained(problem, weights, prices, by_span, fraction)
 
 
-def spanned_kelly(situation: Situation, allocation: Allocation, fraction: float) -> Allocation:
-    """A Kelly allocation whose every unlimited weight is that of the span that explains its target.
+def _spread_evenly(problem: Problem, by_span: Array, singular: Mask, fraction: float) -> None:
+    """Fill in [K, 2, S] the spans [K] of whose covariance there is no factor."""
+    mu, premium, covariance, _, _ = problem.returns
+    chosen = np.flatnonzero(problem.account.deciding)
+    for k in np.flatnonzero(singular).tolist():
+        risk = covariance[0] + covariance[1 : k + 1].sum(axis=0)
+        for what, expected in ((PREMIUM, premium), (ALL, mu)):
+            whole = expected[0] + expected[1 : k + 1].sum(axis=0)
+            if np.isfinite(whole[chosen]).all():
+                by_span[k, what, chosen] = unconstrained_kelly(
+                    whole[chosen], risk[np.ix_(chosen, chosen)], fraction
+                )
+
+
+@compiled
+def kelly_by_span(problem: Problem, fraction: float) -> tuple[Array, Mask]:
+    """Fractional Kelly without limits or costs, over the first block, the first two, and so on.
+
+    Without limits or costs nothing keeps blocks apart: a weight held through some of them has the
+    sum of their returns and of their risks.
+
+    Returns
+    -------
+    by_span : [K, 2, S]
+        of the premium alone, and of all that is expected; NaN for what does not decide.
+    singular : [K]
+        whether the covariance over these blocks has no factor: there the weights are none.
+    """
+    returns = problem.returns
+    chosen = np.flatnonzero(problem.account.deciding)
+    blocks, size = returns.mu.shape
+    count = len(chosen)
+    by_span = np.full((blocks, 2, size), np.nan)
+    singular = np.zeros(blocks, dtype=np.bool_)
+    risk = np.empty((count, count))
+    both = np.empty((2, count))
+    for span in range(1, blocks + 1):
+        for a in range(count):
+            i = chosen[a]
+            # Both sums run in one order: where the forecast is nothing they are the same.
+            both[PREMIUM, a] = fraction * _sum_over(returns.premium, i, span)
+            both[ALL, a] = fraction * _sum_over(returns.mu, i, span)
+            for b in range(a + 1):
+                risk[a, b] = _risk_over(returns, i, chosen[b], span)
+        if not factored_solve(risk, both[ALL]):
+            singular[span - 1] = True
+            continue
+        solve_in_place(risk, both[PREMIUM])
+        for a in range(count):
+            by_span[span - 1, PREMIUM, chosen[a]] = both[PREMIUM, a]
+            by_span[span - 1, ALL, chosen[a]] = both[ALL, a]
+    return by_span, singular
+
+
+@compiled
+def explained(
+    problem: Problem, weights: Array, prices: Array, by_span: Array, fraction: float
+) -> Explanation:
+    """The span that explains each target, its Kelly weight, and what holds the target there.
 
     It is the longest span of blocks, from the first one on, whose Kelly weight lies where the
     target was moved to, or beyond the limit that holds it. A weight that hedges what others may not
     hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
-    it is that of the whole plan. fraction: of full Kelly.
+    it is that of the whole plan.
+
+    weights [K, S], prices [4 + K]: of the answer. by_span: as of `kelly_by_span`.
     """
-    count = len(situation.problem.returns.mu)
-    target = allocation.target
-    blocks = np.full(len(target), count)
-    beside = np.zeros(len(target), dtype=bool)
-    unlimited = allocation.unlimited
-    ways = _ways(situation, allocation)
-    open_ = situation.deciding & ~_explains(unlimited, target, ways)
-    if open_.any():
-        unlimited = unlimited.copy()
-        for weights_of in (_kelly_together, _kelly_beside):
-            for span in range(count, 0, -1):
-                mu, covariance = _moments(situation, span)
-                weights = weights_of(mu, covariance, situation.deciding, target, fraction)
-                found = open_ & _explains(weights, target, ways)
-                unlimited[found] = weights[found]
-                blocks[found] = span
-                beside[found] = weights_of is _kelly_beside
-                open_ &= ~found
-                if not open_.any():
-                    break
-    parts = _parts(situation, blocks, beside, fraction)
-    return SpannedAllocation(unlimited, target, allocation.binding, blocks, *parts)
+    returns = problem.returns
+    whole, size = returns.mu.shape
+    target = weights[0]
+    gradient = np.zeros(size)
+    for k in range(whole):
+        for s in range(size):
+            risk = 0.0
+            for r in range(size):
+                risk += returns.covariance[k, s, r] * weights[k, r]
+            gradient[s] += returns.mu[k, s] - risk / fraction
+    unlimited = by_span[whole - 1, ALL].copy()
+    held_by, own_price = limits_met(problem, unlimited, target, gradient, prices)
+    blocks = np.full(size, whole)
+    premium = np.full(size, np.nan)
+    forecast = np.full(size, np.nan)
+    known = not np.isnan(returns.premium).any()
+    for s in np.flatnonzero(problem.account.deciding):
+        way = _way(target[s], problem.account.held[s], held_by[s])
+        span, beside = _explaining_span(returns, by_span, target, s, way, fraction)
+        unlimited[s] = by_span[span - 1, ALL, s]
+        earned = by_span[span - 1, PREMIUM, s]
+        expected = unlimited[s]
+        if beside:
+            unlimited[s] = _beside(returns, target, s, span, fraction)
+            variance = _risk_over(returns, s, s, span)
+            earned = fraction * _sum_over(returns.premium, s, span) / variance
+            expected = fraction * _sum_over(returns.mu, s, span) / variance
+        blocks[s] = span
+        if known:
+            premium[s] = earned
+            forecast[s] = expected - earned
+    return Explanation(unlimited, held_by, own_price, blocks, premium, forecast)
 
 
-def _moments(situation: Situation, span: int) -> tuple[Array, Array]:
-    """Expected returns [S] and covariance [S, S] over the first blocks, so many."""
-    mu, _, covariance, _, _ = situation.problem.returns
-    return mu[0] + mu[1:span].sum(axis=0), covariance[0] + covariance[1:span].sum(axis=0)
+@inlined
+def _explaining_span(
+    returns: Returns, by_span: Array, target: Array, s: int, way: float, fraction: float
+) -> tuple[int, bool]:
+    """How many blocks explain the target of s, and whether beside the others' targets.
 
-
-def _parts(
-    situation: Situation, blocks: Index, beside: Mask, fraction: float
-) -> tuple[Array, Array]:
-    """Fractional Kelly on the premium alone and on the forecast alone, [S] each.
-
-    blocks: [S] as of `SpannedAllocation`; beside: [S] whether the others are at their targets.
+    All of them where none does.
     """
-    s = situation
-    returns = s.problem.returns
-    premium = returns.premium
-    if np.isnan(premium).any():
-        unknown = np.full(len(blocks), np.nan)
-        return unknown, unknown
-    singular, weights = _kelly_of_both(returns, s.deciding, blocks, beside, fraction)
-    for span in np.flatnonzero(singular).tolist():
-        mu, covariance = _moments(s, span)
-        rows = s.deciding & (blocks == span) & ~beside
-        earned = premium[0] + premium[1:span].sum(axis=0)
-        for row, expected in enumerate((earned, mu)):
-            together = _kelly_together(expected, covariance, s.deciding, s.held, fraction)
-            weights[row, rows] = together[rows]
-    return weights[0], weights[1] - weights[0]
+    for span in range(len(by_span), 0, -1):
+        if _explains(by_span[span - 1, ALL, s], target[s], way):
+            return span, False
+    for span in range(len(by_span), 0, -1):
+        if _explains(_beside(returns, target, s, span, fraction), target[s], way):
+            return span, True
+    return len(by_span), False
 
 
-@compiled
-def _kelly_of_both(
-    returns: Returns, deciding: Mask, blocks: Index, beside: Mask, fraction: float
-) -> tuple[Mask, Array]:
-    """Fractional Kelly on the premium alone, and on all that is expected, [2, S].
-
-    Each of what decides over its own number of blocks, together or, where `beside` says so, by its
-    own variance alone; NaN for the rest. And [1 + K] at which number of blocks the covariance has
-    no factor: there the weights together are none.
-    """
-    chosen = np.flatnonzero(deciding)
-    singular = np.zeros(1 + len(returns.mu), dtype=np.bool_)
-    weights = np.full((2, len(deciding)), np.nan)
-    for span in range(1, len(singular)):
-        here = blocks[chosen] == span
-        alone = beside[chosen]
-        if not here.any():
-            continue
-        both, risk = _sums_over(returns, chosen, span, fraction)
-        for a in np.flatnonzero(here & alone):
-            weights[:, chosen[a]] = both[:, a] / risk[a, a]
-        together = np.flatnonzero(here & ~alone)
-        if len(together) > 0:
-            singular[span] = not factored_solve(risk, both[0])
-            solve_in_place(risk, both[1])
-            for a in together:
-                weights[:, chosen[a]] = both[:, a]
-    return singular, weights
+@inlined
+def _beside(returns: Returns, target: Array, s: int, span: int, fraction: float) -> float:
+    """Fractional Kelly of symbol s, all others at their targets; NaN where it has no variance."""
+    variance = _risk_over(returns, s, s, span)
+    if not variance > 0.0:
+        return np.nan
+    risk = 0.0
+    for r in range(len(target)):
+        risk += _risk_over(returns, s, r, span) * target[r]
+    return float(target[s] + (fraction * _sum_over(returns.mu, s, span) - risk) / variance)
 
 
-@compiled
-def _sums_over(returns: Returns, chosen: Index, span: int, fraction: float) -> tuple[Array, Array]:
-    """What the premium, and all, expects of the chosen over the first blocks, so many, [2, n].
-
-    Times the fraction; and their covariance [n, n], its lower triangle.
-    """
-    mu = returns.mu
-    premium = returns.premium
-    covariance = returns.covariance
-    count = len(chosen)
-    both = np.zeros((2, count))
-    risk = np.zeros((count, count))
-    for a in range(count):
-        i = chosen[a]
-        # Both sums run in one order: where the forecast is nothing they are the same.
-        for k in range(1, span):
-            both[0, a] += premium[k, i]
-            both[1, a] += mu[k, i]
-        both[0, a] = fraction * (both[0, a] + premium[0, i])
-        both[1, a] = fraction * (both[1, a] + mu[0, i])
-        for b in range(a + 1):
-            for k in range(span):
-                risk[a, b] += covariance[k, i, chosen[b]]
-    return both, risk
+@inlined
+def _sum_over(values: Array, s: int, span: int) -> float:
+    """The sum of values [K, S] of symbol s over the first blocks, so many."""
+    later = 0.0
+    for k in range(1, span):
+        later += values[k, s]
+    return float(values[0, s] + later)
 
 
-def _kelly_together(
-    mu: Array, covariance: Array, deciding: Mask, target: Array, fraction: float
-) -> Array:
-    """Fractional Kelly of everything that decides, together, [S]; NaN for the rest."""
-    chosen = np.flatnonzero(deciding)
-    weights = np.full(len(mu), np.nan)
-    risk = covariance[np.ix_(chosen, chosen)]
-    weights[chosen] = unconstrained_kelly(mu[chosen], risk, fraction)
-    return weights
+@inlined
+def _risk_over(returns: Returns, s: int, r: int, span: int) -> float:
+    """The covariance of two symbols over the first blocks, so many."""
+    later = 0.0
+    for k in range(1, span):
+        later += returns.covariance[k, s, r]
+    return float(returns.covariance[0, s, r] + later)
 
 
-def _kelly_beside(
-    mu: Array, covariance: Array, deciding: Mask, target: Array, fraction: float
-) -> Array:
-    """Fractional Kelly of each symbol that decides, all others at their targets, [S]."""
-    variance = np.where(deciding & (np.diag(covariance) > 0), np.diag(covariance), np.nan)
-    return np.asarray(target + (fraction * mu - covariance @ target) / variance)
-
-
-def _ways(situation: Situation, allocation: Allocation) -> Array:
-    """In which direction each target would move on, [S]: -1, 1, or 0 where nothing says it.
+@inlined
+def _way(target: float, held: float, held_by: int) -> float:
+    """In which direction a target would move on: -1, 1, or 0 where nothing says it.
 
     What a limit holds would move on away from zero, and what may not be short below it. What none
     holds came from what was held.
     """
-    ways = np.sign(allocation.target - situation.held)
-    outward = np.sign(allocation.target)
-    for k, names in enumerate(allocation.binding):
-        if names and "cost" not in names:
-            ways[k] = -1.0 if "long_only" in names else outward[k]
-    return ways
+    if held_by == 0 or held_by & (1 << COST):
+        return float(np.sign(target - held))
+    return -1.0 if held_by & (1 << LONG_ONLY) else float(np.sign(target))
 
 
-def _explains(weights: Array, target: Array, ways: Array) -> Mask:
-    """Whether moving towards these weights [S] ends at the targets, [S]; ways: as of `_ways`."""
-    beyond = weights - target
-    with np.errstate(invalid="ignore"):
-        return np.asarray((beyond * ways > 0) | (np.abs(beyond) <= NEAR) | (ways == 0))
+@inlined
+def _explains(weight: float, target: float, way: float) -> bool:
+    """Whether moving towards a weight ends at the target; way: as of `_way`."""
+    beyond = weight - target
+    return beyond * way > 0.0 or abs(beyond) <= NEAR or way == 0.0

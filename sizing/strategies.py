@@ -21,10 +21,10 @@ from foundation.arrays import Array, Index
 from foundation.errors import InputError, did_you_mean
 from foundation.plugin import is_own, load_own
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
+from sizing.binding import Bound
 from sizing.own_rules import OWN, SLOT, own_rule
 from sizing.problem import Costs, Problem
 from sizing.situation import Situation
-from sizing.spans import of_first_block, spanned_kelly
 from trainingdata.instruments import Kind
 from trainingdata.sessions import BARS_A_DAY, BARS_A_YEAR, Holding
 
@@ -60,8 +60,7 @@ class Kelly:
     def allocate(self, situation: Situation) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
         if self.multiplier == 1.0:
-            allocation = allocate(situation, self.fraction)
-            return spanned_kelly(situation, allocation, self.fraction)
+            return allocate(situation, self.fraction)
         times = np.where(situation.crypto, 1.0, self.multiplier)
         returns, costs, limits, account = situation.problem
         stretched_returns = returns._replace(
@@ -74,9 +73,9 @@ class Kelly:
         stretched = replace(situation, problem=problem)
         allocation = allocate(stretched, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
-        unpriced = tuple(dict.fromkeys(names, np.nan) for names in allocation.binding)
-        unpriced_allocation = replace(allocation, binding=unpriced)
-        return spanned_kelly(stretched, unpriced_allocation, self.fraction)
+        held_by, own_price, prices = allocation.bound
+        unpriced = Bound(held_by, np.full_like(own_price, np.nan), np.full_like(prices, np.nan))
+        return replace(allocation, bound=unpriced)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """What operators grep for."""
@@ -110,8 +109,7 @@ class WeightPattern:
         desired = self.rule(situation)
         near = np.abs(desired - situation.held) <= self.band * np.abs(desired)
         wanted = np.where(near, situation.held, desired)
-        directed = np.full(len(wanted), self.directed)
-        return of_first_block(nearest(situation, wanted), directed)
+        return nearest(situation, wanted, directed=self.directed)
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """Its name."""
@@ -143,7 +141,9 @@ class Legacy:
         # One more look at all of them together names what binds each in the book as it ends.
         allocation = nearest(situation, held)
         # Half of equity in a coin is no answer to what is expected of it.
-        return of_first_block(replace(allocation, unlimited=unlimited), ~situation.crypto)
+        none = np.where(situation.deciding, 0.0, np.nan)
+        forecast = np.where(situation.crypto, none, unlimited)
+        return replace(allocation, unlimited=unlimited, forecast=forecast)
 
     def _unlimited_weight(self, s: Situation, k: int) -> float:
         """What the rule asks for of symbol k, before limits."""

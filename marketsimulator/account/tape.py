@@ -5,7 +5,7 @@ Settlement writes every flow where it is charged, so those of an instant add up 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.arrays import Array
 from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.situation import Situation
 from sizing.solver.multi_period import LaterBlocks
+from sizing.spans import ALL, kelly_by_span
 from tests.sizing.books import book_of, changed, under
 
 
@@ -78,11 +80,18 @@ def test_what_binds_is_what_the_rules_say(seed: int) -> None:
         assert set(found.binding[k]) == expected, (k, found.binding[k])
 
 
+def whole_plan(s: Situation) -> Array:
+    """Half-Kelly over all blocks, before any limit or cost."""
+    weights, singular = kelly_by_span(s.problem, 0.5)
+    assert not singular.any()
+    return np.asarray(weights[-1, ALL])
+
+
 @given(st.integers(0, 10_000))
 def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     s = situation_of(seed)
     rows = np.flatnonzero(s.deciding)
-    found = allocate(s, 0.5).unlimited
+    found = whole_plan(s)
     alone = unconstrained_kelly(s.mu[rows], s.covariance[np.ix_(rows, rows)], 0.5)
     np.testing.assert_array_equal(found[rows], alone)
     assert np.isnan(np.delete(found, rows)).all()
@@ -90,10 +99,8 @@ def test_wanted_weights_are_those_of_what_decides_alone(seed: int) -> None:
     rng = np.random.default_rng([seed, 1])
     mu = rng.normal(0, 0.004, (2, n))
     covariance = np.stack([3.0 * s.covariance, 20.0 * s.covariance])
-    planned = allocate(
-        changed(s, later=LaterBlocks(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))),
-        0.5,
-    ).unlimited
+    later = LaterBlocks(mu, covariance, np.zeros(2), np.tile(s.cost, (2, 1)))
+    planned = whole_plan(changed(s, later=later))
     whole = unconstrained_kelly(
         (s.mu + mu.sum(axis=0))[rows], 24.0 * s.covariance[np.ix_(rows, rows)], 0.5
     )
@@ -141,7 +148,7 @@ def test_a_ceiling_that_a_signal_of_an_hour_meets_is_named_though_the_horizon_wa
     )
     found = allocate(under(s, limits), 0.5)
     assert np.abs(found.target).sum() == pytest.approx(1.0)
-    assert np.abs(found.unlimited).max() < 0.01
+    assert np.abs(whole_plan(s)).max() < 0.01
     for bound in found.binding:
         assert bound["stock_gross"] + bound["joint"] > 1e-3
 
