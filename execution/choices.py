@@ -1,140 +1,286 @@
-"""What sizing answers for each symbol that decides, and the targets that follow from it."""
+"""What sizing answers for each symbol that decides, as columns, and the targets that follow.
+
+A row is an instant: live decides one, a backtest all of its history. The objects that say why an
+order exists are made of a row when somebody reads it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from execution.beliefs import Belief
+from execution.beliefs import Belief, BeliefTable
 from execution.decision import NO_BASIS, Basis, Choice, ClassRule, OrderReason
-from execution.orders import Account, OrderTerms
+from execution.orders import OrderTerms
 from execution.problem import Settled
 from execution.rebalancing import Target
-from foundation.arrays import Array
+from foundation.arrays import Array, Index, Instants, Mask
+from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
+from sizing.binding import BINDING, FIRST_CEILING, Bound
+from sizing.limits import CEILINGS
 from sizing.problem import Problem
-from trainingdata.bars import Bars
 from trainingdata.instants import DAY, HOUR
-from trainingdata.instruments import Kind
+from trainingdata.instruments import Instrument, Kind
+
+# What can hold a target where it is: a limit, the venue's check of cash, a program without an
+# answer, the night.
+NAMES = (*BINDING, "unborrowed_cash", "failed", "overnight")
+CHECKED, FAILED, OVERNIGHT = range(len(BINDING), len(NAMES))
 
 _NOTHING = Decimal(0)
-_NAN = float("nan")
+
+
+class Believed(NamedTuple):
+    """What R instants believe of S symbols over K blocks; the fields are those of `Belief`.
+
+    at: [R]; ends: [R, K]; deciding, worth, premium: [R, S]; years, mu, sigma: [R, K, S].
+    """
+
+    at: Instants
+    ends: Instants
+    deciding: Mask
+    years: Array
+    mu: Array
+    sigma: Array
+    worth: Array
+    premium: Array
+
+    @classmethod
+    def of(cls, belief: Belief) -> Believed:
+        """One instant."""
+        at = np.array([belief.at])
+        return cls(at, *(np.asarray(getattr(belief, name))[None] for name in cls._fields[1:]))
+
+    @classmethod
+    def of_table(cls, table: BeliefTable, rows: Index) -> Believed:
+        """The rows of a table."""
+        years = table.years[rows][:, :, table.crypto.astype(np.intp)]
+        own = {name: getattr(table, name)[rows] for name in cls._fields if name != "years"}
+        return cls(years=years, **own)
+
+
+class Answers(NamedTuple):
+    """What R instants answer for S symbols, [R, S] unless it says otherwise.
+
+    sized: [R] whether a strategy has answered; where none has, all from `unlimited` on is NaN or 0.
+    held, target: weights before and after.
+    steps, cut: as of `Settled`.
+    price: USD, as sized.
+    cost: of trading one USD, one way.
+    unlimited, allocated, limits_met, own_price, blocks, premium, forecast: of the `Allocation`.
+    prices: [R, 4 + K] as of `Bound`.
+    """
+
+    sized: Mask
+    held: Array
+    target: Array
+    steps: Array
+    cut: Mask
+    price: Array
+    cost: Array
+    unlimited: Array
+    allocated: Array
+    limits_met: Index
+    own_price: Array
+    blocks: Index
+    premium: Array
+    forecast: Array
+    prices: Array
+
+
+class Choices(NamedTuple):
+    """The choices of R instants over S symbols, [R, S]; the fields are those of `Choice`.
+
+    chosen: whether there is one: of what decides, or is cut for the night.
+    steps: whole increments that are to be held, signed; NaN for what stays as it is.
+    holds: which of NAMES hold the target, a bit each.
+    own_price: shadow price of a bound of the symbol's own.
+    prices: [R, 5] shadow prices of the CEILINGS, and of what is borrowed.
+    basis: of columns.
+    """
+
+    chosen: Mask
+    mu: Array
+    sigma: Array
+    kelly: Array
+    held: Array
+    target: Array
+    steps: Array
+    price: Array
+    cost: Array
+    holds: Index
+    own_price: Array
+    prices: Array
+    basis: tuple[Array, ...]
+
+    def choice(self, r: int, s: int, item: Instrument, before: Decimal) -> Choice:
+        """What was decided for a symbol at an instant. before: quantity held and open then."""
+        steps = self.steps[r, s]
+        kept = before if np.isnan(steps) else int(steps) * item.increment
+        own = float(self.own_price[r, s])
+        worth = (own, own, *self.prices[r].tolist(), *(math.nan,) * 4)
+        rests_on = Basis(*[float(column[r, s]) for column in self.basis])
+        if math.isnan(rests_on.days):
+            rests_on = NO_BASIS
+        elif math.isnan(rests_on.worth or 0.0):
+            rests_on = rests_on._replace(worth=None)
+        return Choice(
+            symbol=item.symbol,
+            mu=float(self.mu[r, s]),
+            sigma=float(self.sigma[r, s]),
+            kelly=float(self.kelly[r, s]),
+            held=float(self.held[r, s]),
+            target=float(self.target[r, s]),
+            qty=kept - before,
+            price=float(self.price[r, s]),
+            binding={name: worth[k] for k, name in names_of(int(self.holds[r, s]))},
+            cost=float(self.cost[r, s]),
+            basis=rests_on,
+        )
+
+    def shadow_prices(self) -> dict[str, Array]:
+        """[R, S] of each limit that has a price, 0 where it does not bind."""
+        prices: dict[str, Array] = {}
+        for k, name in enumerate(NAMES[: FIRST_CEILING + len(CEILINGS) + 1]):
+            price = self.own_price if k < FIRST_CEILING else self.prices[:, k - FIRST_CEILING, None]
+            prices[name] = np.where(self.holds >> k & 1, price, 0.0)
+        checked = (self.holds >> CHECKED & 1).astype(bool)
+        prices["unborrowed_cash"][checked] = np.nan
+        return prices
+
+
+@cache
+def names_of(bits: int) -> tuple[tuple[int, str], ...]:
+    """Places and names of the bits that are set; the last one of a name counts."""
+    return tuple((k, name) for k, name in enumerate(NAMES) if bits >> k & 1)
 
 
 def choices_of(
-    bars: Bars,
-    account: Account,
-    belief: Belief,
-    problem: Problem,
-    after: Settled,
-    allocation: Allocation | None,
-    basis: Sequence[Basis],
-) -> tuple[Choice, ...]:
+    believed: Believed, answers: Answers, sharpe: Array, *, uses_forecast: bool
+) -> Choices:
     """What was decided for each symbol that decides or that the night cuts.
 
-    problem, after: of the panel's symbols, then of what stands beside them.
-    allocation: what the strategy answered; none where nothing was sized.
-    basis: of the panel's symbols; empty without an allocation.
+    sharpe [S]: the stated Sharpe ratio that the strategy goes by; uses_forecast: whether it goes by
+    the forecast.
     """
-    exposure = account.exposure
-    deciding = belief.deciding.tolist()
-    mu = belief.mu[0].tolist()
-    sigma = belief.sigma[0].tolist()
-    held = problem.account.held.tolist()
-    cost = problem.costs.change[0].tolist()
-    target = after.target.tolist()
-    steps = after.steps.tolist()
-    cut = after.cut.tolist()
-    choices = []
-    for s in np.flatnonzero(belief.deciding | after.cut[: len(deciding)]).tolist():
-        item = bars.instruments[s]
-        before = exposure.get(item.symbol, _NOTHING)
-        kept = before if math.isnan(steps[s]) else int(steps[s]) * item.increment
-        kelly = _NAN
-        binding: Mapping[str, float]
-        rests_on = NO_BASIS
-        if allocation is not None and deciding[s]:
-            kelly = float(allocation.unlimited[s])
-            binding = allocation.binding[s]
-            if target[s] != allocation.target[s]:
-                binding = {**binding, "unborrowed_cash": _NAN}
-            rests_on = basis[s]
-        else:
-            binding = {"failed": _NAN} if deciding[s] else {}
-            if cut[s]:
-                binding = {**binding, "overnight": _NAN}
-            else:
-                cost[s] = _NAN
-        choice = Choice(
-            symbol=item.symbol,
-            mu=mu[s],
-            sigma=sigma[s],
-            kelly=kelly,
-            held=held[s],
-            target=target[s],
-            qty=kept - before,
-            price=account.prices[item.symbol],
-            binding=binding,
-            cost=cost[s],
-            basis=rests_on,
-        )
-        choices.append(choice)
-    return tuple(choices)
-
-
-def basis_of(belief: Belief, allocation: Allocation, sharpe: Array, forecast: bool) -> list[Basis]:
-    """[S] what targets rest on: the blocks that the allocation names, else the whole plan.
-
-    sharpe [S]: the stated Sharpe ratio that the strategy goes by. forecast: whether it goes by the
-    forecast.
-    """
-    symbols = np.arange(len(sharpe))
-    last = allocation.blocks[: len(symbols)] - 1
-    of_premium = allocation.premium[: len(symbols)]
-    of_forecast = allocation.forecast[: len(symbols)]
-    days = (belief.ends[last] - belief.at) / DAY
-    premium = belief.premium * sharpe
-    earned = premium * belief.years.cumsum(axis=0)[last, symbols]
-    expected = np.zeros(len(premium))
-    if forecast:
-        expected = belief.mu.cumsum(axis=0)[last, symbols]
-    deviation = np.sqrt((belief.sigma**2).cumsum(axis=0)[last, symbols])
-    worth = [None if math.isnan(value) else value for value in belief.worth.tolist()]
-    columns = (
-        days.tolist(),
-        sharpe.tolist(),
-        premium.tolist(),
-        earned.tolist(),
-        expected.tolist(),
-        worth,
-        deviation.tolist(),
-        of_premium.tolist(),
-        of_forecast.tolist(),
+    deciding = believed.deciding
+    answered = deciding & answers.sized[:, None]
+    cut = answers.cut & ~answered
+    holds = np.where(answered, answers.limits_met, 0)
+    holds |= (answered & (answers.target != answers.allocated)).astype(np.int64) << CHECKED
+    holds |= (deciding & ~answered).astype(np.int64) << FAILED
+    holds |= cut.astype(np.int64) << OVERNIGHT
+    count = len(CEILINGS)
+    financing = answers.prices[:, count:].sum(axis=1)
+    return Choices(
+        chosen=deciding | answers.cut,
+        mu=believed.mu[:, 0],
+        sigma=believed.sigma[:, 0],
+        kelly=np.where(answered, answers.unlimited, np.nan),
+        held=answers.held,
+        target=answers.target,
+        steps=answers.steps,
+        price=answers.price,
+        cost=np.where(answered | cut, answers.cost, np.nan),
+        holds=holds,
+        own_price=answers.own_price,
+        prices=np.column_stack([answers.prices[:, :count], financing]),
+        basis=_basis_of(believed, answers, answered, sharpe, uses_forecast),
     )
-    return [Basis(*row) for row in zip(*columns, strict=True)]
+
+
+def _basis_of(
+    believed: Believed, answers: Answers, answered: Mask, sharpe: Array, uses_forecast: bool
+) -> tuple[Array, ...]:
+    """The fields of `Basis`, [R, S] each: of the blocks that explain a target; NaN without one."""
+    last = np.where(answered, answers.blocks, 1)[:, None] - 1
+
+    def over(blocks: Array) -> Array:
+        """The sum of values [R, K, S] over the blocks that explain."""
+        return np.take_along_axis(blocks.cumsum(axis=1), last, axis=1)[:, 0]
+
+    ends = np.take_along_axis(believed.ends[:, :, None], last, axis=1)[:, 0]
+    premium = believed.premium * sharpe
+    columns = (
+        (ends - believed.at[:, None]) / DAY,
+        np.broadcast_to(sharpe, premium.shape),
+        premium,
+        premium * over(believed.years),
+        over(believed.mu) if uses_forecast else np.zeros_like(premium),
+        believed.worth,
+        np.sqrt(over(believed.sigma**2)),
+        answers.premium,
+        answers.forecast,
+    )
+    return tuple(np.where(answered, column, np.nan) for column in columns)
+
+
+def answer_of(
+    allocation: Allocation | None, problem: Problem, after: Settled, price: Array
+) -> Answers:
+    """One instant's answer for the S symbols of a panel.
+
+    allocation: what the strategy answered; none where nothing was sized.
+    problem, after: of the panel's symbols, then of what stands beside them.
+    price: [S] USD.
+    """
+    size = len(price)
+
+    def row(values: AnyArray) -> AnyArray:
+        return cast(AnyArray, values[None, :size])
+
+    given = allocation or _no_allocation(len(problem.account.held), len(problem.returns.mu))
+    return Answers(
+        sized=np.array([allocation is not None]),
+        held=row(problem.account.held),
+        target=row(after.target),
+        steps=row(after.steps),
+        cut=row(after.cut),
+        price=row(price),
+        cost=row(problem.costs.change[0]),
+        unlimited=row(given.unlimited),
+        allocated=row(given.target),
+        limits_met=row(given.bound.limits_met),
+        own_price=row(given.bound.own_price),
+        blocks=row(given.blocks),
+        premium=row(given.premium),
+        forecast=row(given.forecast),
+        prices=given.bound.prices[None],
+    )
+
+
+def _no_allocation(size: int, blocks: int) -> Allocation:
+    """What stands in the columns where nothing was sized."""
+    none = np.full(size, np.nan)
+    zeros = np.zeros(size, dtype=np.int64)
+    bound = Bound(zeros, none, np.full(len(CEILINGS) + blocks, np.nan))
+    return Allocation(none, none, bound, zeros, none, none)
 
 
 def class_rules(
-    bars: Bars, belief: Belief, strategy: Strategy, leverage: float
+    instruments: Sequence[Instrument], deciding: Mask, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
     """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
     rules = []
-    deciding = [bars.instruments[s] for s in belief.deciding.nonzero()[0].tolist()]
+    decided = [instruments[s] for s in np.flatnonzero(deciding).tolist()]
     for kind in Kind:
-        symbols = tuple(item.symbol for item in deciding if item.kind is kind)
+        symbols = tuple(item.symbol for item in decided if item.kind is kind)
         if symbols:
             rules.append(ClassRule(kind, strategy.phrase(kind, leverage), symbols))
     return tuple(rules)
 
 
 def targets_of(
-    choices: Sequence[Choice],
-    bars: Bars,
-    account: Account,
-    belief: Belief,
+    choices: Iterable[Choice],
+    instruments: Mapping[str, Instrument],
+    exposure: Mapping[str, Decimal],
+    hours: float,
     terms: OrderTerms,
     failure: str,
     *,
@@ -142,11 +288,10 @@ def targets_of(
 ) -> Iterator[Target]:
     """The targets of the choices that change anything.
 
+    exposure: signed quantity held plus open, by symbol.
+    hours: length of the first block.
     failure, legacy: as the order's reason has them.
     """
-    instruments = dict(zip(belief.symbols, bars.instruments, strict=True))
-    exposure = account.exposure
-    hours = float((belief.until - belief.at) / HOUR)
     for choice in choices:
         if choice.qty:
             item = instruments[choice.symbol]
@@ -154,3 +299,8 @@ def targets_of(
             largest = terms.largest_quantity(item, choice.price)
             reason = OrderReason(choice, hours, failure, legacy)
             yield Target(item, held, held + choice.qty, largest, reason)
+
+
+def hours_between(at: np.datetime64, until: np.datetime64) -> float:
+    """The length of an interval."""
+    return float((until - at) / HOUR)

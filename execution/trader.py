@@ -6,20 +6,28 @@ Backtest and live run this and nothing else. `Trader.decide` says how a bar beco
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from execution.beliefs import Belief, BeliefTable, Blocks
 from execution.book_state import BookState, book_state
-from execution.choices import basis_of, choices_of, class_rules, targets_of
-from execution.decision import Basis, ClassRule, Decision
+from execution.choices import (
+    Believed,
+    answer_of,
+    choices_of,
+    class_rules,
+    hours_between,
+    targets_of,
+)
+from execution.decision import Choice, ClassRule, Decision
 from execution.fees import FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
 from execution.open_orders import ordered_without, reductions_decided_anew, replaced_orders
 from execution.orders import TERMS, Account, OrderTerms
 from execution.outlook import belief_of_symbol, belief_table
-from execution.problem import Terms, problem_of, settled
+from execution.problem import Settled, Terms, problem_of, settled
 from execution.rebalancing import rebalance
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
@@ -37,6 +45,8 @@ from sizing.strategies import Kelly, Legacy, named, with_fraction
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
 from trainingdata.sessions import Holding
+
+_NOTHING = Decimal(0)
 
 
 class Decider(Protocol):
@@ -282,17 +292,14 @@ class Trader:
             )
         problem = sizing.situation.problem
         rule: tuple[ClassRule, ...] = ()
-        basis: list[Basis] = []
         if allocation is not None:
-            strategy = sizing.strategy
-            sharpe = self._sharpe(bars, strategy)
-            basis = basis_of(belief, allocation, sharpe, strategy.uses_forecast)
-            rule = class_rules(bars, belief, strategy, problem.limits.granted)
+            granted = problem.limits.granted
+            rule = class_rules(bars.instruments, belief.deciding, sizing.strategy, granted)
 
         # 6. The night, and whole quantities.
         weights = problem.account.held if allocation is None else allocation.target
         after = settled(problem, weights, allocation is not None, state.row, belief.cuts)
-        choices = choices_of(bars, book, belief, problem, after, allocation, basis)
+        choices = self._choices(bars, book, belief, state, sizing, after)
 
         # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
         # becomes part of the new order.
@@ -301,7 +308,11 @@ class Trader:
             choices = ordered_without(choices, book, replaced)
             book = book.without(replaced)
         legacy = allocation is not None and isinstance(sizing.strategy, Legacy)
-        targets = targets_of(choices, bars, book, belief, self.terms, sizing.failure, legacy=legacy)
+        instruments = dict(zip(bars.symbols, bars.instruments, strict=True))
+        hours = hours_between(belief.at, belief.until)
+        targets = targets_of(
+            choices, instruments, book.exposure, hours, self.terms, sizing.failure, legacy=legacy
+        )
         return Decision(
             at=belief.at,
             until=belief.until,
@@ -314,6 +325,31 @@ class Trader:
             unsolved=sizing.unsolved,
             cancels=(*withdrawn, *replaced),
         )
+
+    def _choices(
+        self,
+        bars: Bars,
+        book: Account,
+        belief: Belief,
+        state: BookState,
+        sizing: SizingAnswer,
+        after: Settled,
+    ) -> tuple[Choice, ...]:
+        """What was decided for each symbol that decides or that the night cuts."""
+        price = state.row.price[: len(bars.symbols)]
+        answer = answer_of(sizing.allocation, sizing.situation.problem, after, price)
+        strategy = sizing.strategy
+        sharpe = self._sharpe(bars, strategy)
+        columns = choices_of(
+            Believed.of(belief), answer, sharpe, uses_forecast=strategy.uses_forecast
+        )
+        exposure = book.exposure
+        choices = []
+        for s in np.flatnonzero(columns.chosen[0]).tolist():
+            item = bars.instruments[s]
+            before = exposure.get(item.symbol, _NOTHING)
+            choices.append(columns.choice(0, s, item, before))
+        return tuple(choices)
 
     def _size(self, bars: Bars, state: BookState, belief: Belief) -> SizingAnswer:
         """The strategy's answer, else its fallback's, else why nothing is sized."""

@@ -130,7 +130,9 @@ def explained(
     premium = np.full(size, np.nan)
     forecast = np.full(size, np.nan)
     known = not np.isnan(returns.premium).any()
-    for s in np.flatnonzero(problem.account.deciding):
+    chosen = np.flatnonzero(problem.account.deciding)
+    for a in range(len(chosen)):
+        s = chosen[a]
         way = _way(target[s], problem.account.held[s], held_by[s])
         span, beside = _explaining_span(returns, by_span, target, s, way, fraction)
         unlimited[s] = by_span[span - 1, ALL, s]
