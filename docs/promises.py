@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
+from execution.decision_log import DECISION_COLUMNS
 from execution.records import (
     BOOKING_COLUMNS,
-    DECISION_COLUMNS,
     EQUITY_COLUMNS,
     FILL_COLUMNS,
     ORDER_COLUMNS,

@@ -21,7 +21,8 @@ from typing import Any
 
 import pandas as pd
 
-from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
+from execution.decision_log import DECISION_COLUMNS
+from execution.records import FILL_COLUMNS, ORDER_COLUMNS
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.files import refuse_mixture

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,28 +15,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from execution.decision import Basis, Choice, Decision
+from execution.broker import is_whole
+from execution.decision import Decision
+from execution.decision_log import DecisionLog, ListedDecisions
+from execution.frames import frame_of
 from execution.orders import Fill
 from foundation.arrays import Array, Instants
-from sizing.limits import CEILINGS
-from trainingdata.instants import HOUR
 
-LIMITS = ("symbol_cap", "long_only", *CEILINGS, "financing")
 EQUITY_COLUMNS = (
     *("at", "cash", "equity", "gross_stock", "gross_crypto"),
     *("interest", "fees", "other"),
 )
 FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
-DECISION_COLUMNS = (
-    *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
-    *("until", "held", "price", "cost"),
-    *(f"plan_{name}" for name in Basis._fields),
-    *(f"shadow_{name}" for name in LIMITS),
-    "equity",
-)
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
-TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"}
 BookingKind = Literal[
     "spread",
     "slippage",
@@ -101,7 +93,7 @@ class Booking(NamedTuple):
     usd: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """One decider's decisions, fills and account rows, in the order in which they were booked.
 
@@ -114,15 +106,22 @@ class Run:
     """
 
     name: str
-    decisions: list[Decision]
+    decisions: Sequence[Decision]
     fills: list[Fill]
     rows: list[Row]
     margin: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
 
+    @cached_property
+    def log(self) -> DecisionLog:
+        """The decisions as columns."""
+        if isinstance(self.decisions, DecisionLog):
+            return self.decisions
+        return ListedDecisions(self.decisions)
+
     def equity(self) -> pd.DataFrame:
         """USD; a row for every instant at which a bar became known."""
-        return _frame(
+        return frame_of(
             EQUITY_COLUMNS, [tuple(getattr(r, c) for c in EQUITY_COLUMNS) for r in self.rows]
         )
 
@@ -139,9 +138,8 @@ class Run:
                 before = filled.get(fill.client_order_id, Decimal(0))
                 filled[fill.client_order_id] = before + abs(fill.qty)
         short = 0
-        for decision in self.decisions:
-            for order in decision.orders:
-                short += filled.get(order.client_order_id) != order.qty
+        for _, order in self.log.orders:
+            short += not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty)
         return short
 
     def fill_frame(self) -> pd.DataFrame:
@@ -153,20 +151,19 @@ class Run:
             (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id, f.booked_at)
             for f in sorted(self.fills, key=attrgetter("at"))
         ]
-        return _frame(FILL_COLUMNS, rows)
+        return frame_of(FILL_COLUMNS, rows)
 
     def booking_frame(self) -> pd.DataFrame:
         """usd below 0 where it is paid; symbol empty for the account."""
-        return _frame(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
+        return frame_of(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
 
     def order_frame(self) -> pd.DataFrame:
         """Every order that was sent, and why; qty above 0."""
         rows: list[tuple[Any, ...]] = []
-        for decision in self.decisions:
-            for o in decision.orders:
-                identity = decision.at, o.client_order_id, o.symbol
-                rows.append((*identity, o.side, float(o.qty), o.type, o.tif, str(o.reason)))
-        return _frame(ORDER_COLUMNS, rows)
+        for at, o in self.log.orders:
+            identity = at, o.client_order_id, o.symbol
+            rows.append((*identity, o.side, float(o.qty), o.type, o.tif, str(o.reason)))
+        return frame_of(ORDER_COLUMNS, rows)
 
     def decision_frame(self) -> pd.DataFrame:
         """A row per symbol that decided.
@@ -177,9 +174,7 @@ class Run:
         in equity, would add to the plan's expected return net of risk, 0 where it does not bind;
         equity of the account in USD, which the weights are multiples of.
         """
-        return _frame(
-            DECISION_COLUMNS, [_choice_row(d, c) for d in self.decisions for c in d.choices]
-        )
+        return self.log.frame
 
 
 def prior_share(run: Run) -> float | None:
@@ -189,38 +184,20 @@ def prior_share(run: Run) -> float | None:
     basis expects of it: the premium against the forecast, both without sign. None where no target
     rests on either.
     """
-    earned = 0.0
-    forecast = 0.0
-    for decision in run.decisions:
-        hours = float((decision.until - decision.at) / HOUR)
-        for c in decision.choices:
-            if not (np.isfinite(c.target) and np.isfinite(c.basis.earned)):
-                continue
-            expected = abs(c.basis.earned) + abs(c.basis.forecast)
-            if expected > 0:
-                earned += hours * abs(c.target) * abs(c.basis.earned) / expected
-                forecast += hours * abs(c.target) * abs(c.basis.forecast) / expected
+    d = run.decision_frame()
+    hours = hours_of(d) * d["target"].abs()
+    expected = d["plan_earned"].abs() + d["plan_forecast"].abs()
+    counts = np.isfinite(hours) & (expected > 0)
+    weight = (hours / expected)[counts]
+    earned = float((weight * d["plan_earned"].abs()[counts]).sum())
+    forecast = float((weight * d["plan_forecast"].abs()[counts]).sum())
     return earned / (earned + forecast) if earned + forecast > 0 else None
 
 
-def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
-    shadows = [c.binding.get(name, 0.0) for name in LIMITS]
-    first = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
-    return (*first, d.until, c.held, c.price, c.change_cost, *c.basis, *shadows, d.equity)
-
-
-def _frame(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    """Columns and types are the same when there are no rows."""
-    # pandas guesses the types of empty columns.
-    data: dict[str, Any] = {}
-    for k, name in enumerate(columns):
-        values = [row[k] for row in rows]
-        if name in ("at", "until", "booked_at"):
-            instants = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]"))
-            data[name] = instants.tz_localize("UTC")
-        else:
-            data[name] = pd.Series(values, dtype="str" if name in TEXT_COLUMNS else "float64")
-    return pd.DataFrame(data, columns=list(columns))
+def hours_of(decisions: pd.DataFrame) -> pd.Series:
+    """Hours from each decision to the next that can change its position."""
+    length = decisions["until"] - decisions["at"]
+    return length.dt.total_seconds() / 3600
 
 
 def writers_of(run: Run) -> dict[str, Callable[[Path], object]]:

@@ -54,7 +54,7 @@ from marketsimulator.results.drift_orders import (
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_sides import SimulatedHours, live_side, simulated_side
 from marketsimulator.results.drift_terms import ZERO, profit_terms
-from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import HOUR, history_start, hour_begun, utc_text
@@ -287,14 +287,14 @@ def _simulated_hours(
     )
     broker = settings.broker(bars, first, begins)
     witness = _Witness(trader, broker, end.at)
-    run = simulate_trading(settings, bars, first, "drift", witness, progress, broker=broker)
+    run = step_trading(settings, bars, first, "drift", witness, broker, progress)
     last = witness.account.as_of
     ends = witness.account
     fills = run.fills[: witness.fills]
     sent = [decision for decision in run.decisions if decision.at < last]
     if record.sent_before(last, end):
         fills = [fill for fill in run.fills if fill.booked_at <= last]
-        sent = run.decisions
+        sent = list(run.decisions)
         (row,) = [row for row in run.rows if row.at == last]
         ends = replace(ends, cash=row.cash, positions=_held(begins, fills))
     return SimulatedHours(

@@ -155,9 +155,15 @@ def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
     status, weights, prices = best_weights(problem, fraction)
     if status == SOLVED:
         return weights, prices
+    size = len(problem.account.held)
+    raise SolverFailed(failure_text(status, size), failed_problem(problem, fraction))
+
+
+def failed_problem(problem: Problem, fraction: float) -> SizingProblem:
+    """The problem of an instant as one that can be kept."""
     mu, _, covariance, _, _ = problem.returns
     change, toll = problem.costs
-    failed = SizingProblem(
+    return SizingProblem(
         mu[0],
         covariance[0],
         problem.account.held,
@@ -168,7 +174,6 @@ def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
         float(toll[0]),
         LaterBlocks(mu[1:], covariance[1:], toll[1:], change[1:]),
     )
-    raise SolverFailed(failure_text(status, len(mu[0])), failed)
 
 
 @inlined

@@ -274,8 +274,7 @@ class SimulatedBroker:
 
         Margin calls, intraday deficits, freezes, and orders refused or cut.
         """
-        names = ("margin_calls", "deficits", "freezes", "refusals")
-        return {name: int(self._book.account[name][0]) for name in names}
+        return margin_events(self._book)
 
     def _open(self) -> tuple[np.ndarray, ...]:
         """The bars that start at this instant; what waited for an open meets it, once."""
@@ -345,3 +344,9 @@ class SimulatedBroker:
         if states and min(states) > WORKING:
             self._note_states()
             self._book = self._book._replace(orders=_NO_ORDERS)
+
+
+def margin_events(book: Book) -> dict[str, int]:
+    """How often the broker stepped in since the account began, by what for."""
+    names = ("margin_calls", "deficits", "freezes", "refusals")
+    return {name: int(book.account[name][0]) for name in names}

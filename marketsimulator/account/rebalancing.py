@@ -12,7 +12,7 @@ import numpy as np
 from execution.broker import WHOLE_FILL
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import inlined
-from marketsimulator.account.book import BY_ORDER, NO_ORDER, Record, on_grid
+from marketsimulator.account.book import BY_ORDER, Record, on_grid
 from marketsimulator.account.settlement import trade_at_market
 from sizing.increments import whole_steps
 from sizing.quantity import largest_coin_order, part_count, part_steps
@@ -34,6 +34,8 @@ def move_to_targets(
     queue: Index,
 ) -> None:
     """Send what brings every symbol [S] from what was held when it was decided to its target.
+
+    On the tape an order's number is its leg: that among the decision's orders of its symbol.
 
     before: [S] held then; what the broker has closed since does not change the orders.
     opens: [S] NaN where no bar starts.
@@ -58,6 +60,7 @@ def move_to_targets(
                 day,
                 tape,
                 at,
+                0,
                 s,
                 quantity,
                 opens[s],
@@ -75,7 +78,8 @@ def move_to_targets(
         for k in range(_queue_openings(holding, before, targets, opens, kind, queue)):
             s = queue[k]
             position = holding[s]
-            start = 0.0 if targets[s] * before[s] < 0.0 else before[s]
+            turns = targets[s] * before[s] < 0.0
+            start = 0.0 if turns else before[s]
             quantity = _whole_change(start, targets[s], position.increment)
             if quantity != 0.0:
                 _trade_in_parts(
@@ -84,6 +88,8 @@ def move_to_targets(
                     day,
                     tape,
                     at,
+                    # A coin is never short: of what turns round, one order closes.
+                    1 if turns else 0,
                     s,
                     quantity,
                     opens[s],
@@ -155,6 +161,7 @@ def _trade_in_parts(
     day: Record,
     tape: Records,
     at: int,
+    leg: int,
     s: int,
     quantity: float,
     open_: float,
@@ -163,6 +170,8 @@ def _trade_in_parts(
     largest: float,
 ) -> float:
     """One order, or the parts of a coin order that is worth more than `largest` USD.
+
+    leg: of the first of them.
 
     Returns the signed quantity that filled.
     """
@@ -174,7 +183,7 @@ def _trade_in_parts(
             day,
             tape,
             at,
-            NO_ORDER,
+            leg,
             BY_ORDER,
             s,
             quantity,
@@ -197,7 +206,7 @@ def _trade_in_parts(
             day,
             tape,
             at,
-            NO_ORDER,
+            leg + k,
             BY_ORDER,
             s,
             signed,

@@ -33,7 +33,6 @@ was wanted, but never held, is in no part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -42,9 +41,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.decision import Choice
-from execution.records import LIMITS, Booking, BookingKind, Run
-from foundation.arrays import Array, Index, Instants
+from execution.decision_log import LIMITS
+from execution.records import Booking, BookingKind, Run
+from foundation.arrays import Array, Index, Instants, Mask
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK
@@ -130,35 +129,45 @@ class Plans:
     quantities: Array
 
 
-def plans_of(decided: Iterable[tuple[int, Choice, float]]) -> Plans:
-    """The plans of one symbol. decided: (number of the instant, choice, equity) in time order."""
-    rows = []
-    quantities = []
-    for row, choice, equity in decided:
-        rows.append(row)
-        quantities.append(planned_parts(choice, equity))
-    shape = (len(rows), len(quantities[0]) if quantities else 4)
-    return Plans(np.array(rows, dtype=np.int64), np.array(quantities).reshape(shape))
+def plans_of(rows: Index, decisions: pd.DataFrame) -> Plans:
+    """The plans of one symbol.
+
+    rows: [D] numbers of the instants; decisions: its rows of `Run.decision_frame`, in time order.
+    """
+    return Plans(rows, planned_parts(decisions))
 
 
-def planned_parts(choice: Choice, equity: float) -> tuple[float, float, float, float]:
-    """(premium, forecast, sizing, limits) of the quantity that a choice ordered. equity: USD."""
-    unit = equity / choice.price
-    target = choice.target * unit
-    ordered = choice.held * unit + float(choice.qty)
-    # An account without equity has no weights: whatever it holds is closed.
-    if not math.isfinite(ordered):
-        ordered = target
-    wanted = choice.kelly * unit
-    if not math.isfinite(wanted):
-        return 0.0, 0.0, ordered, 0.0
-    limited = any(name in LIMITS for name in choice.binding)
-    limits = target - wanted if limited else 0.0
-    premium = choice.basis.premium_weight * unit
-    forecast = choice.basis.forecast_weight * unit
-    if not (math.isfinite(premium) and math.isfinite(forecast)):
-        return 0.0, 0.0, ordered - limits, limits
-    return premium, forecast, ordered - premium - forecast - limits, limits
+def planned_parts(decisions: pd.DataFrame) -> Array:
+    """[D, 4] premium, forecast, sizing and limits of the quantity that each decision ordered.
+
+    decisions: rows of `Run.decision_frame`.
+    """
+
+    def column(name: str) -> Array:
+        return decisions[name].to_numpy(dtype=np.float64)
+
+    with np.errstate(all="ignore"):
+        unit = column("equity") / column("price")
+        target = column("target") * unit
+        ordered = column("held") * unit + column("qty")
+        # An account without equity has no weights: whatever it holds is closed.
+        ordered = np.where(np.isfinite(ordered), ordered, target)
+        wanted = column("kelly") * unit
+        premium = column("plan_premium_weight") * unit
+        forecast = column("plan_forecast_weight") * unit
+        limits = np.where(_limited(decisions["binding"]), target - wanted, 0.0)
+    sized = np.isfinite(wanted)
+    limits = np.where(sized, limits, 0.0)
+    known = sized & np.isfinite(premium) & np.isfinite(forecast)
+    premium = np.where(known, premium, 0.0)
+    forecast = np.where(known, forecast, 0.0)
+    return np.column_stack([premium, forecast, ordered - premium - forecast - limits, limits])
+
+
+def _limited(binding: pd.Series) -> Mask:
+    """[D] whether a limit is named."""
+    named = {text: any(name in LIMITS for name in text.split("+")) for text in binding.unique()}
+    return binding.map(named).to_numpy(dtype=np.bool_)
 
 
 def symbol_parts(history: History, plans: Plans) -> Array:
@@ -197,7 +206,7 @@ def attribution(
     hour, labels = hours_of(at)
     symbols = (*histories, ACCOUNT)
     usd = np.zeros((len(symbols), len(labels), len(PARTS)))
-    none = plans_of(())
+    none = Plans(np.zeros(0, dtype=np.int64), np.zeros((0, 4)))
     for s, (symbol, history) in enumerate(histories.items()):
         if history.before[1] or history.changes.any():
             np.add.at(usd[s], hour, symbol_parts(history, plans.get(symbol, none)))
@@ -246,12 +255,13 @@ def run_attribution(run: Run, bars: Bars, actions: Sequence[Action] = ()) -> Att
             charges=fees,
             financing=booked["financing"],
         )
-    decided: dict[str, list[tuple[int, Choice, float]]] = {}
-    decided_at = [decision.at for decision in run.decisions]
-    for k, decision in zip(_rows(at, decided_at), run.decisions, strict=True):
-        for choice in decision.choices:
-            decided.setdefault(choice.symbol, []).append((k, choice, decision.equity))
-    plans = {symbol: plans_of(own) for symbol, own in decided.items() if fills.get(symbol)}
+    decisions = run.decision_frame()
+    rows = np.array(_rows(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64)
+    plans = {}
+    for symbol in bars.symbols:
+        if fills[symbol]:
+            own_rows = np.flatnonzero(decisions["symbol"] == symbol)
+            plans[symbol] = plans_of(rows[own_rows], decisions.iloc[own_rows])
     return attribution(at, histories, plans, _booked(bookings.get("", ()), len(at)))
 
 
@@ -321,7 +331,7 @@ def _table(names: Sequence[str], usd: Array) -> dict[str, dict[Part, float]]:
     return {name: dict(zip(PARTS, amounts, strict=True)) for name, amounts in rows}
 
 
-def _rows(at: Instants, instants: Sequence[np.datetime64]) -> list[int]:
+def _rows(at: Instants, instants: Sequence[np.datetime64] | Instants) -> list[int]:
     """The numbers of the instants at which something happened; the last one for what came later."""
     rows = np.searchsorted(at, np.array(instants, dtype=at.dtype))
     return np.minimum(rows, len(at) - 1).tolist()  # type: ignore[no-any-return]

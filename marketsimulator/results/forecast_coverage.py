@@ -32,11 +32,9 @@ def coverage_remarks(run: Run, bars: Bars, first: int) -> list[str]:
     times = bars.times[first:]
     stock, coin = (is_decision(kind, times) for kind in (Kind.STOCK, Kind.CRYPTO))
     possible = int((bars.mask[:, first:] & np.where(bars.crypto[:, None], coin, stock)).sum())
-    forecast = []
-    for decision in run.decisions:
-        known = sum(not math.isnan(choice.sigma) for choice in decision.choices)
-        forecast += [decision.at] * known
-    if not forecast or len(forecast) >= MOST * possible:
+    decisions = run.decision_frame()
+    forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
+    if not len(forecast) or len(forecast) >= MOST * possible:
         return []
     return [
         f"Forecasts cover {len(forecast):,} of {counted(possible, 'decision')}, the first at"

@@ -106,16 +106,12 @@ def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> Fo
     splits: that the bars are not adjusted for; an interval that holds one is left out.
     """
     number = {symbol: s for s, symbol in enumerate(bars.symbols)}
-    rows = [
-        (number[choice.symbol], decision.at, decision.until, choice.mu, choice.sigma)
-        for decision in run.decisions
-        for choice in decision.choices
-        if choice.symbol in number and choice.sigma > 0 and np.isfinite(choice.mu)
-    ]
-    symbol = np.array([row[0] for row in rows], dtype=np.int64)
-    at = np.array([row[1] for row in rows], dtype="datetime64[ns]")
-    until = np.array([row[2] for row in rows], dtype="datetime64[ns]")
-    price, outcome, trailing = (np.full(len(rows), np.nan) for _ in range(3))
+    known = run.decision_frame()
+    known = known[known["symbol"].isin(number) & (known["sigma"] > 0) & np.isfinite(known["mu"])]
+    symbol = known["symbol"].map(number).to_numpy(dtype=np.int64)
+    at = known["at"].to_numpy(dtype="datetime64[ns]")
+    until = known["until"].to_numpy(dtype="datetime64[ns]")
+    price, outcome, trailing = (np.full(len(known), np.nan) for _ in range(3))
     for s in np.unique(symbol):
         own = np.flatnonzero(symbol == s)
         price[own], outcome[own], trailing[own] = _followed(bars, s, at[own], until[own])
@@ -125,8 +121,8 @@ def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> Fo
         if split.ratio != 1.0 and split.symbol in number:
             crossed = (at <= split.opens) & (split.opens < until)
             ended &= ~(crossed & (symbol == number[split.symbol]))
-    mu = np.array([row[3] for row in rows], dtype=np.float64)
-    sigma = np.array([row[4] for row in rows], dtype=np.float64)
+    mu = known["mu"].to_numpy()
+    sigma = known["sigma"].to_numpy()
     return ForecastOutcomes(
         symbols=bars.symbols,
         symbol=symbol[ended],

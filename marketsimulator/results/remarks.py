@@ -163,7 +163,7 @@ def same_trades_remarks(main: Run, walk: Run) -> list[str]:
 
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
     """Which of the run's symbols never decided."""
-    decided = {choice.symbol for decision in run.decisions for choice in decision.choices}
+    decided = set(run.decision_frame()["symbol"])
     silent = sorted(set(symbols) - decided)
     return [f"Never decided, for want of a forecast: {', '.join(silent)}."] if silent else []
 
@@ -177,7 +177,7 @@ def broker_remarks(run: Run) -> list[str]:
     ]
     short = run.not_filled_whole()
     if short:
-        orders = sum(len(decision.orders) for decision in run.decisions)
+        orders = len(run.log.orders)
         why = "for want of volume, a bar or buying power"
         notes.append(f"{short:,} of {counted(orders, 'order')} did not fill whole, {why}.")
     return notes
@@ -185,7 +185,7 @@ def broker_remarks(run: Run) -> list[str]:
 
 def failure_remarks(run: Run) -> list[str]:
     """At how many instants sizing failed."""
-    failed = sum(bool(decision.failure) for decision in run.decisions)
+    failed = run.log.failures
     if not failed:
         return []
     return [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.records import Run
+from execution.records import Run, hours_of
 from foundation.arrays import Array, Index, Instants
 from foundation.cents import to_cents, usd_text
 from foundation.charts import Chart
@@ -69,7 +69,6 @@ from marketsimulator.results.round_trips import RoundTrips, round_trips
 from marketsimulator.results.verdict import verdict
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, closes_of
-from trainingdata.instants import HOUR
 
 FANS = 4  # symbols whose forecasts are drawn
 WINDOW = FEWEST_DAYS  # days over which a Sharpe ratio rolls: each point is a yearly figure
@@ -253,11 +252,11 @@ def _forecast_values(evidence: Evidence) -> dict[str, Any]:
 def _fans(evidence: Evidence, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
     """Of the symbols with the largest positions on average, largest first."""
     size = dict.fromkeys(evidence.bars.symbols, 0.0)
-    for decision in evidence.main.decisions:
-        hours = float((decision.until - decision.at) / HOUR)
-        for choice in decision.choices:
-            if choice.symbol in size and np.isfinite(choice.target):
-                size[choice.symbol] += hours * abs(choice.target)
+    decisions = evidence.main.decision_frame()
+    held = hours_of(decisions) * decisions["target"].abs()
+    for symbol, hours in held.groupby(decisions["symbol"]).sum().items():
+        if symbol in size:
+            size[str(symbol)] += float(hours)
     charts = []
     for symbol in sorted(size, key=lambda name: size[name], reverse=True):
         chart = fan_chart(outcomes, evidence.bars.symbols.index(symbol))

@@ -140,8 +140,8 @@ def _ceilings(run: Run, marks: Instants) -> tuple[tuple[str, Array], ...]:
     A day without a decision keeps what was before it; those before the first have its ceilings. So
     does the night of a session without a decision for the night.
     """
-    at = np.array([decision.at for decision in run.decisions], dtype="datetime64[ns]")
-    ceiling = np.array([decision.stock_ceiling for decision in run.decisions])
+    at = run.log.at
+    ceiling = run.log.stock_ceilings
     if not len(at):
         return ()
     day = np.searchsorted(marks, at, side="left")

@@ -237,7 +237,7 @@ class Results:
             "dividends": sum(row.dividends for row in run.rows),
             "contributions": contributions(self.bars, run, self.settings.capital),
             "trades": trade_count(run),
-            "orders": sum(len(decision.orders) for decision in run.decisions),
+            "orders": len(run.log.orders),
             "not_filled_whole": run.not_filled_whole(),
             "margin": run.margin,
         }
@@ -313,10 +313,9 @@ def result_files(results: Results, summary: dict[str, Any]) -> dict[str, Callabl
         "config.yaml": write_config,
         "report.html": write_report,
     }
-    unsolved = [(decision.at, decision.unsolved) for decision in run.decisions]
-    problems = [(at, problem) for at, problem in unsolved if problem is not None]
-    for at, problem in problems[:UNSOLVED]:
-        writers[f"unsolved-{compact_text(at)}.npz"] = problem.save
+    for decision in run.log.unsolved(UNSOLVED):
+        if decision.unsolved is not None:
+            writers[f"unsolved-{compact_text(decision.at)}.npz"] = decision.unsolved.save
     return run_files(writers, SUMMARY, summary)
 
 

@@ -1,19 +1,27 @@
-"""One decider's walk through a panel: advance, look, decide, submit, record."""
+"""One decider's way through a panel: the compiled walk where it decides so, else step by step."""
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from execution.broker import place
-from execution.decision import Decision
-from execution.records import Row, Run
-from execution.trader import Decider
+from execution.decision import ClassRule, Decision
+from execution.orders import Fill, Order, client_order_id
+from execution.records import Booking, Row, Run
+from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
-from marketsimulator.account.broker import SimulatedBroker
+from foundation.arrays import Index
+from marketsimulator.account.broker import SimulatedBroker, margin_events
+from marketsimulator.account.tape import Entry, read_tape
+from marketsimulator.runs.decisions import WalkedDecisions
+from marketsimulator.runs.walk import walk_inputs, walked
 from marketsimulator.settings import BacktestSettings
+from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 
@@ -30,29 +38,111 @@ def simulate_trading(
     decider: Decider,
     progress: Progress = silent,
     level: int = logging.DEBUG,
-    broker: SimulatedBroker | None = None,
 ) -> Run:
     """What one decider does on the panel's instants.
+
+    A trader of these settings that sizes by Kelly takes the compiled walk, everything else is
+    stepped: the fills are the same.
 
     Parameters
     ----------
     first
-        number of the instant at which the account begins, in cash where it is its own.
+        number of the instant at which its account begins, in cash.
     name
         of the run, in its log lines and its progress.
     decider
         a trader, or whatever else turns bars and an account into a decision.
     level
         at which its decisions are logged.
-    broker
-        the account, at instant number `first`; none is one of its own.
     """
-    if broker is None:
-        broker = settings.broker(bars, first)
+    if isinstance(decider, Trader) and _can_walk(settings, bars, decider):
+        return _walk(settings, bars, first, name, decider, progress, level)
+    broker = settings.broker(bars, first)
+    return step_trading(settings, bars, first, name, decider, broker, progress, level)
+
+
+def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
+    """Whether the compiled walk does what the trader would."""
+    own = trader.sizing, trader.limits, trader.costs, trader.fees, trader.terms, trader.prior
+    named = settings.sizing, settings.limits, settings.costs, settings.fees, settings.orders
+    if type(trader) is not Trader or trader.table is None:
+        return False
+    if own != (*named, settings.prior) or trader.margin != settings.margin:
+        return False
+    # What a bar leaves of an order waits among orders that the walk does not carry; the fallback
+    # is a rule of its own.
+    if settings.fills.remainder == "carry" or settings.sizing.fallback != "none":
+        return False
+    rule = settings.sizing.chosen_strategy()
+    return isinstance(rule, Kelly) and rule.multiplier == 1.0 and bool(bars.tradable.all())
+
+
+def _walk(
+    settings: BacktestSettings,
+    bars: Bars,
+    first: int,
+    name: str,
+    trader: Trader,
+    progress: Progress,
+    level: int,
+) -> Run:
+    """The compiled walk of a trader, as a run."""
+    table = trader.table
+    assert table is not None
+    line = settings.timeline(bars, impact=bool(settings.costs.impact(bars.crypto).any()))
+    work = _work_of(name)
+    total = len(bars.times) - first
+    walk = walked(
+        settings, bars, table, first, line, keeps=True, progress=lambda k: progress(work, k, total)
+    )
+    at = bars.times[first:]
+    rows = [
+        Row(instant, *values[: len(Row._fields) - 1])
+        for instant, values in zip(at, walk.account.tolist(), strict=True)
+    ]
+    inputs = walk_inputs(settings, bars, table)
+    decisions = WalkedDecisions(settings, trader.order_name, bars, table, inputs, walk.kept)
+    fills: list[Fill] = []
+    bookings: list[Booking] = []
+
+    def name_of(entry: Entry) -> str:
+        instant = np.datetime64(entry.at, "ns")
+        return client_order_id(trader.order_name, instant, bars.symbols[entry.symbol], entry.number)
+
+    begin = 0
+    ends: Index = np.unique(walk.written, return_index=True)[1]
+    for t in ends.tolist():
+        written = walk.tape[begin : walk.written[t]]
+        read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
+        begin = walk.written[t]
+    run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
+    if log.isEnabledFor(level):
+        row_at = np.searchsorted(at, decisions.at)
+        for k, t in enumerate(row_at.tolist()):
+            what = decisions.failure_of(k), decisions.rule_of(k), decisions.orders_of(k)
+            ceiling = float(decisions.stock_ceilings[k])
+            _log_decision(level, name, *what, ceiling, rows[t], settings.capital)
+    return run
+
+
+def step_trading(
+    settings: BacktestSettings,
+    bars: Bars,
+    first: int,
+    name: str,
+    decider: Decider,
+    broker: SimulatedBroker,
+    progress: Progress = silent,
+    level: int = logging.DEBUG,
+) -> Run:
+    """What one decider does, asked at every instant as a live loop asks it.
+
+    broker: the account, at instant number `first`.
+    """
     decisions: list[Decision] = []
     rows: list[Row] = []
     total = len(bars.times)
-    work = f"bars, {name}".replace("_", " ")
+    work = _work_of(name)
     with _only_young_garbage():
         for begin, end, view in settings.views(bars, first):
             for index in range(begin, end):
@@ -63,11 +153,18 @@ def simulate_trading(
                     decisions.append(decision)
                     place(broker, decision.orders, decision.cancelled)
                 rows.append(broker.row())
-                if decision is not None:
-                    _log_decision(level, name, decision, rows[-1], settings.capital)
+                if decision is not None and log.isEnabledFor(level):
+                    what = decision.failure, decision.rule, decision.orders
+                    ceiling = decision.stock_ceiling
+                    _log_decision(level, name, *what, ceiling, rows[-1], settings.capital)
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
     return Run(name, decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
+
+
+def _work_of(name: str) -> str:
+    """What its progress is called."""
+    return f"bars, {name}".replace("_", " ")
 
 
 @contextmanager
@@ -85,18 +182,25 @@ def _only_young_garbage() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _log_decision(level: int, name: str, decision: Decision, row: Row, capital: float) -> None:
+def _log_decision(
+    level: int,
+    name: str,
+    failure: str,
+    rule: Sequence[ClassRule],
+    orders: Sequence[Order],
+    stock_ceiling: float,
+    row: Row,
+    capital: float,
+) -> None:
     """The lines operators grep for, once a decision."""
-    if not log.isEnabledFor(level):
-        return
-    stamp = f"{utc_text(decision.at)} {name}:"
-    if decision.failure:
-        log.warning("%s Enhanced sizing failed: %s", stamp, decision.failure)
-    for rule in decision.rule:
-        log.log(level, "%s %s", stamp, rule)
-    for order in decision.orders:
+    stamp = f"{utc_text(row.at)} {name}:"
+    if failure:
+        log.warning("%s Enhanced sizing failed: %s", stamp, failure)
+    for each in rule:
+        log.log(level, "%s %s", stamp, each)
+    for order in orders:
         log.log(level, "%s %s %s %s: %s", stamp, order.side, order.qty, order.symbol, order.reason)
     equity = row.equity if row.equity > 0 else float("nan")
-    stocks = f"stocks {row.gross_stock / equity:.2f}x of {decision.stock_ceiling:.1f}x"
+    stocks = f"stocks {row.gross_stock / equity:.2f}x of {stock_ceiling:.1f}x"
     crypto = f"crypto {row.gross_crypto / equity:.2f}x"
     log.log(level, "%s exposure: %s, %s PnL: %+.2f", stamp, stocks, crypto, row.equity - capital)

@@ -17,7 +17,7 @@ from execution.lending import MarginTerms
 from execution.orders import Account
 from execution.trader import SizingSettings, Trader
 from foundation.arrays import Array
-from marketsimulator.runs.variants import TOTALS, target_quantities, variant_inputs
+from marketsimulator.runs.walk import Kept, target_quantities, walk_inputs
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
@@ -231,8 +231,8 @@ def compiled(case: Case) -> Array:
     book.account["unsettled"] = case.account.unsettled
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
-    inputs = variant_inputs(case.settings, case.bars, case.table)
-    return target_quantities(book, inputs, 0, np.zeros(1, TOTALS).view(np.recarray)[0])
+    inputs = walk_inputs(case.settings, case.bars, case.table)
+    return target_quantities(book, inputs, 0, Kept.room(case.table, none=True))[0]
 
 
 @example(369)  # at the equity from which the broker lends

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.decision import NO_BASIS, Basis, Choice, Decision
+from execution.decision_log import LIMITS, ListedDecisions
 from execution.lending import MarginTerms, SymbolRate
 from execution.orders import Order
-from execution.records import LIMITS, Row, Run, writers_of
+from execution.records import Row, Run, writers_of
 from foundation.cents import to_cents
 from foundation.compose import composed_config
 from marketsimulator.account.terms import FillTerms
@@ -374,22 +375,33 @@ CHOICE = Choice(
 )
 
 
+def decided(choice: Choice, equity: float = 10_000.0) -> pd.DataFrame:
+    """The row of a decision that holds this choice alone."""
+    at = np.datetime64("2024-03-04T15:00", "ns")
+    return ListedDecisions([decision_at(at, equity, [choice], [])]).frame
+
+
+def planned(choice: Choice, equity: float = 10_000.0) -> list[float]:
+    (parts,) = planned_parts(decided(choice, equity)).tolist()
+    return list(parts)
+
+
 def test_the_quantities_of_a_decision_worked_by_hand() -> None:
     """10,000 USD at 100: a weight of 1 is 100 shares. 120 wanted, 50 allowed, 10 held, 49 ordered.
 
     The premium wants 200 and the forecast 70 short; 10 fewer hedge what others hold.
     """
-    premium, forecast, sizing, limits = planned_parts(CHOICE, 10_000.0)
+    premium, forecast, sizing, limits = planned(CHOICE)
     assert (premium, forecast, limits) == (200.0, -70.0, -70.0)
     assert sizing == pytest.approx(-11.0)
     free = CHOICE._replace(binding={"cost": NAN})
-    assert planned_parts(free, 10_000.0) == pytest.approx((200.0, -70.0, -81.0, 0.0))
+    assert planned(free) == pytest.approx([200.0, -70.0, -81.0, 0.0])
     unknown = CHOICE._replace(basis=NO_BASIS)
-    assert planned_parts(unknown, 10_000.0) == pytest.approx((0.0, 0.0, 119.0, -70.0))
+    assert planned(unknown) == pytest.approx([0.0, 0.0, 119.0, -70.0])
     unsized = CHOICE._replace(kelly=NAN)
-    assert planned_parts(unsized, 10_000.0) == pytest.approx((0.0, 0.0, 49.0, 0.0))
+    assert planned(unsized) == pytest.approx([0.0, 0.0, 49.0, 0.0])
     closed = CHOICE._replace(held=NAN, target=0.0, kelly=NAN, qty=Decimal(-10))
-    assert planned_parts(closed, -5.0) == (0.0, 0.0, 0.0, 0.0)
+    assert planned(closed, -5.0) == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
@@ -408,7 +420,7 @@ def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
         charges=np.array([0.5, 0.0, 0.0]),
         financing=np.array([0.0, 0.0, 7.0]),
     )
-    plans = plans_of([(0, CHOICE, 10_000.0)])
+    plans = plans_of(np.zeros(1, dtype=np.int64), decided(CHOICE))
     parts = [dict(zip(PARTS, row, strict=True)) for row in symbol_parts(history, plans).tolist()]
     nothing = dict.fromkeys(PARTS, 0.0)
     assert parts[0] == pytest.approx({**nothing, "costs": -4.5, "timing": -40.0})

@@ -11,10 +11,13 @@ import pytest
 
 from execution.records import Run
 from foundation.compose import composed_config
-from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.variants import Outcome, outcomes
+from marketsimulator.runs.walk import walk_inputs, walked
 from marketsimulator.settings import BacktestSettings
+from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.marketsimulator.by_hand import eager, wild
+from tests.marketsimulator.same_runs import walked_as_stepped
 
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
@@ -40,10 +43,7 @@ def runs() -> dict[float, tuple[Run, Outcome]]:
     beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
     swept = outcomes(variants, bars, beliefs, first)
-    stepped = [
-        simulate_trading(v, bars, first, "stepped", replace(trader, table=beliefs))
-        for v in variants
-    ]
+    stepped = [walked_as_stepped(v, bars, first, replace(trader, table=beliefs)) for v in variants]
     return dict(zip(CAPITALS, zip(stepped, swept, strict=True), strict=True))
 
 
@@ -72,3 +72,36 @@ def test_these_runs_hold_what_they_are_about(runs: dict[float, tuple[Run, Outcom
     ]
     assert max(sizes) > 2
     assert runs[100_000.0][0].margin["margin_calls"] > 0
+
+
+def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved() -> None:
+    settings = BacktestSettings.of(composed_config("backtest", list(WORDS)))
+    bars = wild(settings.bars())
+    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    table = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=7)
+    alike = table.correlations.copy()
+    alike[::2] = 1.0  # a matrix without a factor
+    sigma = np.where(table.sigma > 0, table.sigma[:, :, :1], table.sigma)
+    hard = replace(table, correlations=alike, sigma=sigma)
+    run = walked_as_stepped(settings, bars, first, replace(trader, table=hard))
+    assert len(run.fills) > 100
+
+    inputs = walk_inputs(settings, bars, hard)
+    line = settings.timeline(bars, impact=True)
+    kept = walked(settings, bars, hard, first, line, keeps=True).kept
+    row = int(np.flatnonzero(hard.deciding.any(axis=1))[40])
+    kept.status[row] = UNFINISHED
+    said = WalkedDecisions(settings, "x", bars, hard, inputs, kept)
+    (failed,) = said.unsolved(9)
+    assert said.failures == 1
+    assert failed.at == hard.at[row]
+    assert failed.failure == "the sizing problem of 5 symbols was not solved within its steps"
+    assert failed.unsolved is not None
+    status, weights, _ = failed.unsolved.solve()
+    assert status == SOLVED
+    np.testing.assert_array_equal(weights, kept.weights[row])
+    assert failed.rule == ()
+    assert not failed.orders
+    assert {choice.bound_by for choice in failed.choices} == {"failed"}
+    assert all(np.isnan(choice.kelly) for choice in failed.choices)

@@ -11,10 +11,10 @@ from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.variant_table import combinations
-from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import CRASH
+from tests.marketsimulator.same_runs import walked_as_stepped
 from trainingdata.bars import CLOSE, OPEN, Bars
 
 WORDS = [
@@ -68,9 +68,7 @@ def test_a_variant_has_the_account_of_the_backtest_to_the_cent(settings: Backtes
     assert told == [("variants", k, 16) for k in range(1, 17)]
     finals = set()
     for (_, variant), outcome in zip(variants, found, strict=True):
-        run = simulate_trading(
-            variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=beliefs)
-        )
+        run = walked_as_stepped(variant, bars, begin, replace(trader, table=beliefs))
         np.testing.assert_allclose(
             outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
         )
@@ -122,9 +120,7 @@ def agreed(
     same to the cent.
     """
     assert trader.table is not None
-    run = simulate_trading(
-        variant, bars, begin, "x", replace(variant.trader(trader.forecaster), table=trader.table)
-    )
+    run = walked_as_stepped(variant, bars, begin, trader)
     (outcome,) = outcomes([variant], bars, trader.table, begin)
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     return run, outcome
@@ -167,7 +163,7 @@ def test_variants_of_how_much_of_the_market_the_bars_show_are_backtests_too(
     ]
     finals = set()
     for variant, outcome in zip(thin, outcomes(thin, bars, trader.table, begin), strict=True):
-        run = simulate_trading(variant, bars, begin, "x", trader)
+        run = walked_as_stepped(variant, bars, begin, trader)
         np.testing.assert_allclose(
             outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0
         )

@@ -1,0 +1,135 @@
+"""The decisions of a run, one after the other: as objects, or as columns of which objects are made.
+
+A report reads columns; whoever asks about one decision gets its object.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+
+from execution.decision import Basis, Choice, Decision
+from execution.frames import frame_of
+from execution.orders import Order
+from foundation.arrays import Array, Instants
+from sizing.limits import CEILINGS
+
+LIMITS = ("symbol_cap", "long_only", *CEILINGS, "financing")
+DECISION_COLUMNS = (
+    *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
+    *("until", "held", "price", "cost"),
+    *(f"plan_{name}" for name in Basis._fields),
+    *(f"shadow_{name}" for name in LIMITS),
+    "equity",
+)
+
+
+class DecisionLog(Sequence[Decision]):
+    """The decisions of a run in time order."""
+
+    @property
+    @abstractmethod
+    def at(self) -> Instants:
+        """[D] their instants."""
+
+    @property
+    @abstractmethod
+    def stock_ceilings(self) -> Array:
+        """[D] stock gross allowed, in multiples of equity."""
+
+    @property
+    @abstractmethod
+    def failures(self) -> int:
+        """At how many of them nothing could be sized."""
+
+    @property
+    @abstractmethod
+    def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
+        """Every order, with the instant of its decision."""
+
+    @property
+    @abstractmethod
+    def frame(self) -> pd.DataFrame:
+        """DECISION_COLUMNS, a row per symbol that decided; as `Run.decision_frame` says."""
+
+    @abstractmethod
+    def unsolved(self, most: int) -> list[Decision]:
+        """The first of those whose problem was not solved."""
+
+    @abstractmethod
+    def decision(self, number: int) -> Decision:
+        """The object of one."""
+
+    @overload
+    def __getitem__(self, number: int) -> Decision: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Decision]: ...
+
+    def __getitem__(self, number: int | slice) -> Decision | list[Decision]:
+        if isinstance(number, slice):
+            return [self.decision(k) for k in range(len(self))[number]]
+        return self.decision(range(len(self))[number])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Decision]:
+        return (self.decision(k) for k in range(len(self)))
+
+
+class ListedDecisions(DecisionLog):
+    """Decisions that were made one by one."""
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self._decisions = decisions
+
+    def __len__(self) -> int:
+        return len(self._decisions)
+
+    def decision(self, number: int) -> Decision:
+        """The object of one."""
+        return self._decisions[number]
+
+    @property
+    def at(self) -> Instants:
+        """[D] their instants."""
+        return np.array([decision.at for decision in self._decisions], dtype="datetime64[ns]")
+
+    @property
+    def stock_ceilings(self) -> Array:
+        """[D] stock gross allowed, in multiples of equity."""
+        return np.array([decision.stock_ceiling for decision in self._decisions])
+
+    @property
+    def failures(self) -> int:
+        """At how many of them nothing could be sized."""
+        return sum(bool(decision.failure) for decision in self._decisions)
+
+    @property
+    def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
+        """Every order, with the instant of its decision."""
+        return [(decision.at, order) for decision in self._decisions for order in decision.orders]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """DECISION_COLUMNS, a row per symbol that decided."""
+        rows = [_choice_row(d, c) for d in self._decisions for c in d.choices]
+        return frame_of(DECISION_COLUMNS, rows)
+
+    def unsolved(self, most: int) -> list[Decision]:
+        """The first of those whose problem was not solved."""
+        return [decision for decision in self._decisions if decision.unsolved is not None][:most]
+
+
+def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
+    shadows = [c.binding.get(name, 0.0) for name in LIMITS]
+    first = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
+    return (*first, d.until, c.held, c.price, c.change_cost, *c.basis, *shadows, d.equity)

@@ -1,0 +1,376 @@
+"""The decisions of a walk: why they are what they are, as columns made when somebody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from execution.beliefs import BeliefTable
+from execution.choices import (
+    Answers,
+    Believed,
+    Choices,
+    choices_of,
+    class_rules,
+    hours_between,
+    names_of,
+    targets_of,
+)
+from execution.decision import Basis, Choice, ClassRule, Decision
+from execution.decision_log import DECISION_COLUMNS, LIMITS, DecisionLog
+from execution.frames import frame_of_columns
+from execution.orders import Order, exact_decimal
+from execution.rebalancing import rebalance
+from foundation.arrays import Array, Index, Instants, Mask
+from foundation.compiled import compiled
+from foundation.threads import side_by_side
+from marketsimulator.runs.walk import Kept, WalkInputs, decision_again
+from marketsimulator.settings import BacktestSettings
+from sizing.allocation import failed_problem
+from sizing.kelly import SizingProblem, failure_text
+from sizing.problem import Problem
+from sizing.situation import no_equity
+from sizing.solver.active_set import SOLVED
+from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
+from trainingdata.bars import Bars
+
+_NOTHING = Decimal(0)
+AT_ONCE = 256  # decisions explained in one call
+
+
+class _Told(NamedTuple):
+    """What R kept decisions come to, [R, S] unless it says otherwise; as `Answers` has it.
+
+    ceiling, granted: [R] as of `BookLimits`.
+    singular: [R] whether a covariance had no factor, so that nothing is explained here.
+    """
+
+    held: Array
+    target: Array
+    steps: Array
+    cut: Mask
+    unlimited: Array
+    limits_met: Index
+    own_price: Array
+    blocks: Index
+    premium: Array
+    forecast: Array
+    ceiling: Array
+    granted: Array
+    singular: Mask
+
+    @classmethod
+    def room(cls, rows: int, size: int) -> _Told:
+        """Room for so many decisions."""
+
+        def numbers() -> Array:
+            return np.full((rows, size), np.nan)
+
+        def whole() -> Index:
+            return np.zeros((rows, size), dtype=np.int64)
+
+        return cls(
+            held=numbers(),
+            target=numbers(),
+            steps=numbers(),
+            cut=np.zeros((rows, size), dtype=np.bool_),
+            unlimited=numbers(),
+            limits_met=whole(),
+            own_price=numbers(),
+            blocks=whole(),
+            premium=numbers(),
+            forecast=numbers(),
+            ceiling=np.full(rows, np.nan),
+            granted=np.full(rows, np.nan),
+            singular=np.zeros(rows, dtype=np.bool_),
+        )
+
+
+class WalkedDecisions(DecisionLog):
+    """The decisions that a walk has kept."""
+
+    def __init__(
+        self,
+        settings: BacktestSettings,
+        order_name: str,
+        bars: Bars,
+        table: BeliefTable,
+        inputs: WalkInputs,
+        kept: Kept,
+    ) -> None:
+        """kept: of the table's rows; those that the walk did not come to are left out."""
+        self._settings = settings
+        self._strategy = settings.sizing.chosen_strategy()
+        self._order_name = order_name
+        self._instruments = bars.instruments
+        self._by_symbol = dict(zip(bars.symbols, bars.instruments, strict=True))
+        self._symbols = bars.symbols
+        self._table = table
+        self._inputs = inputs
+        self._kept = kept
+
+    @cached_property
+    def _every(self) -> _Told:
+        """What the decisions come to, those of rows that no decision is of among them."""
+        rows, size = self._kept.quantity.shape
+        told = _Told.room(rows, size)
+
+        def explain(begin: int) -> None:
+            _explain(self._inputs, self._kept, begin, min(begin + AT_ONCE, rows), told)
+
+        for _ in side_by_side(explain, range(0, rows, AT_ONCE)):
+            pass
+        for row in np.flatnonzero(told.singular).tolist():
+            problem, _ = _again(self._inputs, self._kept, row)
+            weights, prices = self._kept.weights[row], self._kept.prices[row]
+            _write(told, row, explanation_of(problem, weights, prices, self._inputs.fraction))
+        return told
+
+    @cached_property
+    def _rows(self) -> Index:
+        """[D] of the table, of each decision: where something decides or is cut."""
+        walked = np.isfinite(self._kept.equity)
+        deciding = self._table.deciding.any(axis=1)
+        return np.flatnonzero(walked & (deciding | self._every.cut.any(axis=1)))
+
+    @cached_property
+    def _told(self) -> _Told:
+        columns: Any = [column[self._rows] for column in self._every]
+        return _Told(*columns)
+
+    @cached_property
+    def _sized(self) -> Mask:
+        """[D] whether the strategy has answered."""
+        deciding = self._table.deciding[self._rows].any(axis=1)
+        return np.asarray(deciding & (self._kept.status[self._rows] == SOLVED))
+
+    @cached_property
+    def _choices(self) -> Choices:
+        told, rows = self._told, self._rows
+        answers = Answers(
+            sized=self._sized,
+            held=told.held,
+            target=told.target,
+            steps=told.steps,
+            cut=told.cut,
+            price=self._kept.price[rows],
+            cost=np.broadcast_to(self._inputs.terms.cost, told.held.shape),
+            unlimited=told.unlimited,
+            allocated=self._kept.weights[rows, 0],
+            limits_met=told.limits_met,
+            own_price=told.own_price,
+            blocks=told.blocks,
+            premium=told.premium,
+            forecast=told.forecast,
+            prices=self._kept.prices[rows],
+        )
+        terms = self._inputs.terms
+        believed = Believed.of_table(self._table, rows)
+        return choices_of(believed, answers, terms.sharpe, uses_forecast=terms.forecast)
+
+    @cached_property
+    def _quantities(self) -> Array:
+        """[D, S] signed quantity ordered."""
+        steps = self._told.steps
+        before = self._kept.quantity[self._rows]
+        whole = np.array([float(item.increment) for item in self._instruments]) * steps
+        # Whole billionths, as quantities are.
+        return np.where(np.isnan(steps), 0.0, np.rint((whole - before) * 1e9) / 1e9)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def at(self) -> Instants:
+        """[D] their instants."""
+        return np.asarray(self._table.at[self._rows])
+
+    @property
+    def stock_ceilings(self) -> Array:
+        """[D] stock gross allowed, in multiples of equity."""
+        return self._told.ceiling
+
+    @property
+    def failures(self) -> int:
+        """At how many of them nothing could be sized."""
+        deciding = self._table.deciding[self._rows].any(axis=1)
+        return int((deciding & ~self._sized).sum())
+
+    @cached_property
+    def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
+        """Every order, with the instant of its decision."""
+        ordered = np.flatnonzero(self._quantities.any(axis=1)).tolist()
+        return [
+            (self._table.at[self._rows[d]], order) for d in ordered for order in self.orders_of(d)
+        ]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """DECISION_COLUMNS, a row per symbol that decided."""
+        c = self._choices
+        d, s = np.nonzero(c.chosen)
+        rows = self._rows[d]
+        kinds, kind = np.unique(c.holds[d, s], return_inverse=True)
+        binding = np.array(["+".join(dict.fromkeys(_names(bits))) for bits in kinds], dtype=object)
+        quantity, price = self._quantities[d, s], c.price[d, s]
+        shadows = c.shadow_prices()
+        columns = {
+            "at": self._table.at[rows],
+            "symbol": np.array(self._symbols, dtype=object)[s],
+            "mu": c.mu[d, s],
+            "sigma": c.sigma[d, s],
+            "kelly": c.kelly[d, s],
+            "target": c.target[d, s],
+            "qty": quantity,
+            "binding": binding[kind] if len(kinds) else binding,
+            "until": self._table.ends[rows, 0],
+            "held": c.held[d, s],
+            "price": price,
+            "cost": np.where(quantity != 0.0, c.cost[d, s] * np.abs(quantity) * price, 0.0),
+            **{
+                f"plan_{name}": column[d, s]
+                for name, column in zip(Basis._fields, c.basis, strict=True)
+            },
+            **{f"shadow_{name}": shadows[name][d, s] for name in LIMITS},
+            "equity": self._kept.equity[rows],
+        }
+        return frame_of_columns({name: columns[name] for name in DECISION_COLUMNS})
+
+    def unsolved(self, most: int) -> list[Decision]:
+        """The first of those whose problem was not solved."""
+        solvent = self._kept.equity[self._rows] > 0
+        deciding = self._table.deciding[self._rows].any(axis=1)
+        return [self.decision(d) for d in np.flatnonzero(deciding & solvent & ~self._sized)[:most]]
+
+    def decision(self, number: int) -> Decision:
+        """The object of one."""
+        row = int(self._rows[number])
+        return Decision(
+            at=self._table.at[row],
+            until=self._table.ends[row, 0],
+            equity=float(self._kept.equity[row]),
+            stock_ceiling=float(self._told.ceiling[number]),
+            choices=tuple(self._chosen(number, np.flatnonzero(self._choices.chosen[number]))),
+            orders=self.orders_of(number),
+            rule=self.rule_of(number),
+            failure=self.failure_of(number),
+            unsolved=self._unsolved_of(number),
+        )
+
+    def failure_of(self, number: int) -> str:
+        """Why one was not sized; empty where it was, or nothing was to be."""
+        row = self._rows[number]
+        if self._sized[number] or not self._table.deciding[row].any():
+            return ""
+        equity = float(self._kept.equity[row])
+        if not equity > 0:
+            return no_equity(equity)
+        return failure_text(int(self._kept.status[row]), len(self._symbols))
+
+    def rule_of(self, number: int) -> tuple[ClassRule, ...]:
+        """Which rule sized which symbols of one."""
+        if not self._sized[number]:
+            return ()
+        deciding = self._table.deciding[self._rows[number]]
+        granted = float(self._told.granted[number])
+        key = deciding.tobytes(), granted
+        rules = self._rules.get(key)
+        if rules is None:
+            rules = class_rules(self._instruments, deciding, self._strategy, granted)
+            self._rules[key] = rules
+        return rules
+
+    @cached_property
+    def _rules(self) -> dict[tuple[bytes, float], tuple[ClassRule, ...]]:
+        return {}
+
+    def orders_of(self, number: int) -> tuple[Order, ...]:
+        """The orders of one."""
+        ordered = np.flatnonzero(self._quantities[number])
+        if not len(ordered):
+            return ()
+        row = self._rows[number]
+        at, until = self._table.at[row], self._table.ends[row, 0]
+        targets = targets_of(
+            self._chosen(number, ordered),
+            self._by_symbol,
+            {self._symbols[s]: self._before(row, s) for s in ordered.tolist()},
+            hours_between(at, until),
+            self._settings.orders,
+            self.failure_of(number),
+            legacy=False,
+        )
+        return rebalance(self._order_name, at, targets)
+
+    def _chosen(self, number: int, symbols: Index) -> list[Choice]:
+        """The choices of one, of some symbols [n]."""
+        row = self._rows[number]
+        return [
+            self._choices.choice(number, s, self._instruments[s], self._before(row, s))
+            for s in symbols.tolist()
+        ]
+
+    def _before(self, row: int, s: int) -> Decimal:
+        """The quantity held of a symbol before the decision of a row."""
+        held = float(self._kept.quantity[row, s])
+        return exact_decimal(held) if held else _NOTHING
+
+    def _unsolved_of(self, number: int) -> SizingProblem | None:
+        """The problem of one that was not solved."""
+        row = int(self._rows[number])
+        unsized = self._table.deciding[row].any() and not self._sized[number]
+        if not (unsized and self._kept.equity[row] > 0):
+            return None
+        problem, _ = _again(self._inputs, self._kept, row)
+        return failed_problem(problem, self._inputs.fraction)
+
+
+def _names(bits: int) -> list[str]:
+    """The names of the bits that are set."""
+    return [name for _, name in names_of(int(bits))]
+
+
+@compiled
+def _again(inputs: WalkInputs, kept: Kept, row: int) -> tuple[Problem, Array]:
+    """The problem of a decision, and the targets that it led to."""
+    problem, after = decision_again(inputs, kept, row)
+    return problem, after.target
+
+
+@compiled
+def _explain(inputs: WalkInputs, kept: Kept, begin: int, end: int, told: _Told) -> None:
+    """Say of the rows [begin, end) what they come to and why."""
+    for row in range(begin, end):
+        if not np.isfinite(kept.equity[row]):
+            continue
+        problem, after = decision_again(inputs, kept, row)
+        told.held[row] = problem.account.held
+        told.target[row] = after.target
+        told.steps[row] = after.steps
+        told.cut[row] = after.cut
+        told.ceiling[row] = problem.limits.stock_ceiling
+        told.granted[row] = problem.limits.granted
+        if kept.status[row] == SOLVED and problem.account.deciding.any():
+            by_span, singular = kelly_by_span(problem, inputs.fraction)
+            if singular.any():
+                told.singular[row] = True
+                continue
+            weights = kept.weights[row]
+            why = explained(problem, weights, kept.prices[row], by_span, inputs.fraction)
+            _write(told, row, why)
+
+
+@compiled
+def _write(told: _Told, row: int, why: Explanation) -> None:
+    """Write an explanation into its row."""
+    told.unlimited[row] = why.unlimited
+    told.limits_met[row] = why.limits_met
+    told.own_price[row] = why.own_price
+    told.blocks[row] = why.blocks
+    told.premium[row] = why.premium
+    told.forecast[row] = why.forecast
