@@ -11,7 +11,7 @@ import numpy as np
 
 from execution.beliefs import BeliefRow, padded, returns_of
 from foundation.arrays import Array, Mask
-from foundation.compiled import inlined
+from foundation.compiled import compiled, inlined
 from sizing.increments import whole_steps
 from sizing.limits import affordable_weights, granted_leverage, kept_share
 from sizing.problem import AccountRow, BookLimits, Costs, Problem, holdings_of
@@ -54,7 +54,7 @@ class Settled(NamedTuple):
     cut: Mask
 
 
-@inlined
+@compiled
 def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     """The sizing problem of an instant, over the rows of an account.
 
@@ -87,7 +87,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     )
 
 
-@inlined
+@compiled
 def settled(
     problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
 ) -> Settled:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import inlined
+from foundation.compiled import compiled
 from foundation.errors import InputError
 from sizing.binding import Bound, limits_met
 from sizing.kelly import SizingProblem, SolverFailed, failure_text
@@ -176,7 +176,7 @@ def failed_problem(problem: Problem, fraction: float) -> SizingProblem:
     )
 
 
-@inlined
+@compiled
 def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
     """Solve the plan of a problem, the first block under every limit; fraction: of full Kelly.
 

@@ -286,7 +286,7 @@ def _walk_instants(
     return tape
 
 
-@inlined
+@compiled
 def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> tuple[Array, float]:
     """Target quantities [S] of a decision, and 1 where it was left unmade.
 
@@ -319,7 +319,7 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     return targets, 0.0 if status == SOLVED else 1.0
 
 
-@inlined
+@compiled
 def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
     """What is believed at an instant."""
     matrix = inputs.correlations[inputs.matrix[row]]
@@ -375,7 +375,7 @@ def account_row(
     )
 
 
-@inlined
+@compiled
 def decision_again(inputs: WalkInputs, kept: Kept, row: int) -> tuple[Problem, Settled]:
     """The problem of a decision that was kept, and what became of its answer."""
     belief = belief_row(inputs, row)
