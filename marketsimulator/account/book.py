@@ -7,7 +7,7 @@ a cent): sums of them stay exact to far below a cent.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -16,18 +16,29 @@ from foundation.compiled import inlined
 
 Record = Any  # one row of a structured array, as machine code sees it
 
-# Kinds of order.
-MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = range(5)
-# Times in force.
-DAY_ORDER, GTC, OPENING, CLOSING = range(4)
-# States. WORKING orders meet the bars.
-WORKING, DONE, CANCELLED, EXPIRED = range(4)
-# Why there is an entry: a fill, or from DIVIDEND on a flow of cash beside the fills.
-BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = range(4)
-DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = range(4, 10)
 
-NO_ORDER = -1
-THE_ACCOUNT = -1  # in the place of a symbol: what no symbol pays or gets
+def _codes(first: int, end: int) -> tuple[int, ...]:
+    """The integers from first up to end, numpy's.
+
+    For each of Python's own that a call is given numba compiles the called function anew.
+    """
+    return cast(tuple[int, ...], tuple(np.arange(first, end)))
+
+
+# Kinds of order.
+MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = _codes(0, 5)
+# Times in force.
+DAY_ORDER, GTC, OPENING, CLOSING = _codes(0, 4)
+# States. WORKING orders meet the bars.
+WORKING, DONE, CANCELLED, EXPIRED = _codes(0, 4)
+# Why there is an entry: a fill, or from DIVIDEND on a flow of cash beside the fills.
+BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT = _codes(0, 4)
+DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = _codes(4, 10)
+
+(NO_ORDER,) = _codes(-1, 0)
+THE_ACCOUNT = NO_ORDER  # in the place of a symbol: what no symbol pays or gets
+FIRST_LEG, SECOND_LEG = _codes(0, 2)  # of the orders of one decision and symbol
+MAKER, TAKER = cast(bool, np.True_), cast(bool, np.False_)
 BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
 MILLION = 1e6  # fees of a fill are whole millionths of a USD
 CENTS = 100.0

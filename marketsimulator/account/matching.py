@@ -21,6 +21,7 @@ from marketsimulator.account.book import (
     CLOSING,
     EXPIRED,
     LIMIT,
+    MAKER,
     MARKET,
     OPENING,
     STOP,
@@ -259,10 +260,21 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
     position = book.holding[s]
     limit = order.limit
     reserve_ahead(book, day, k)
-    filled = fillable_quantity(account, position, day, order.quantity, limit, True)
+    filled = fillable_quantity(account, position, day, order.quantity, limit, MAKER)
     if filled != 0.0:
         settle_fill(
-            account, position, day, tape, end, order.number, BY_ORDER, s, filled, limit, limit, True
+            account,
+            position,
+            day,
+            tape,
+            end,
+            order.number,
+            BY_ORDER,
+            s,
+            filled,
+            limit,
+            limit,
+            MAKER,
         )
         note_fill(order, filled)
         end_at_zero(book, k, filled)

@@ -12,7 +12,7 @@ import numpy as np
 from execution.broker import WHOLE_FILL
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import inlined
-from marketsimulator.account.book import BY_ORDER, Record, on_grid
+from marketsimulator.account.book import BY_ORDER, FIRST_LEG, SECOND_LEG, Record, on_grid
 from marketsimulator.account.settlement import trade_at_market
 from sizing.increments import whole_steps
 from sizing.quantity import largest_coin_order, part_count, part_steps
@@ -60,7 +60,7 @@ def move_to_targets(
                 day,
                 tape,
                 at,
-                0,
+                FIRST_LEG,
                 s,
                 quantity,
                 opens[s],
@@ -89,7 +89,7 @@ def move_to_targets(
                     tape,
                     at,
                     # A coin is never short: of what turns round, one order closes.
-                    1 if turns else 0,
+                    SECOND_LEG if turns else FIRST_LEG,
                     s,
                     quantity,
                     opens[s],

@@ -22,6 +22,7 @@ from marketsimulator.account.book import (
     CENTS,
     MILLION,
     NO_ORDER,
+    TAKER,
     Book,
     Record,
     on_grid,
@@ -183,13 +184,13 @@ def trade_at_market(
     # Costs of all the price and more leave nothing to sell for.
     if not price > 0.0:
         return 0.0
-    filled = fillable_quantity(account, position, day, quantity, price, False)
+    filled = fillable_quantity(account, position, day, quantity, price, TAKER)
     if filled != 0.0:
         # What volume or buying power cut has less impact than the order as it was sent.
         if position.impact > 0.0:
             price = market_price(position, reference, filled, volume, volatility)
         settle_fill(
-            account, position, day, tape, at, number, why, s, filled, price, reference, False
+            account, position, day, tape, at, number, why, s, filled, price, reference, TAKER
         )
     return filled
 
