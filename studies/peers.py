@@ -129,7 +129,7 @@ def decision_rows() -> None:
     from forecasting.baseline import RandomWalk
     from foundation.compose import composed_config
     from foundation.configuration import with_changes
-    from marketsimulator.runs.simulate import simulate_trading
+    from marketsimulator.runs.simulate import simulate_trading, step_trading
     from marketsimulator.runs.variants import outcomes
     from marketsimulator.settings import BacktestSettings
 
@@ -146,19 +146,26 @@ def decision_rows() -> None:
 
     bars = market(10, 1764)
     trader = believed(bars, settings)
-    run = simulate_trading(settings, bars, 0, "noise", trader)
+    broker = settings.broker(bars, 0)
+    run = step_trading(settings, bars, 0, "noise", trader, broker)
     (found,) = outcomes([settings], bars, trader.table, 0)
     apart = np.abs(found.equity - [each.equity for each in run.rows]).max()
     plan = with_changes(settings, {"sizing.holding": "plan"})
     planner = believed(bars, plan)
     works: dict[str, Callable[[], object]] = {
-        f"stepped, every decision kept, {len(run.fills):,} fills": lambda: simulate_trading(
+        f"a backtest, every decision kept, {len(run.fills):,} fills": lambda: simulate_trading(
             settings, bars, 0, "noise", trader
+        ),
+        "the same, and every decision read": lambda: simulate_trading(
+            settings, bars, 0, "noise", trader
+        ).decision_frame(),
+        "asked at every instant, as live": lambda: step_trading(
+            settings, bars, 0, "noise", trader, settings.broker(bars, 0)
         ),
         f"compiled, as in a sweep; accounts {apart:.4f} USD apart": lambda: outcomes(
             [settings], bars, trader.table, 0, workers=1
         ),
-        "stepped, a plan of three blocks": lambda: simulate_trading(
+        "a backtest, a plan of three blocks": lambda: simulate_trading(
             plan, bars, 0, "noise", planner
         ),
     }
