@@ -145,6 +145,9 @@ def changed(s: Situation, **fields: Any) -> Situation:
     if len(fields.get("mu", s.mu)) != len(s.mu):
         for name in ("later", "increment", "earned"):
             del before[name]
+    # What is stated of some blocks says nothing of others.
+    if "later" in fields and "earned" not in fields:
+        before.pop("earned", None)
     if "stock_ceiling" in fields:
         before["granted"] = fields["stock_ceiling"]
     after = book_of(**{**before, **fields})
