@@ -1,8 +1,8 @@
 """What a sizing problem's numbers must be, checked once before the compiled program trusts them.
 
 The program itself checks nothing: a NaN in it would travel through every weight, and an indefinite
-covariance would let it gain without end. A sound problem passes two compiled loops. Only an unsound
-one is looked through again, to name what is wrong with it.
+covariance would let it gain without end. A sound problem passes a compiled loop and a Cholesky
+factorisation. Only an unsound one is looked through again, to name what is wrong with it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dpotrf
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
@@ -23,7 +24,9 @@ SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rou
 
 
 def float_array(name: str, value: npt.ArrayLike) -> Array:
-    """A value as an array of float64.
+    """A value as an array of float64, laid out as compiled functions take it.
+
+    Another layout, or memory that may not be written, would compile all of them again.
 
     Raises
     ------
@@ -31,9 +34,10 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
         naming the argument, for what is no array of numbers.
     """
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from None
+    return array if array.flags.c_contiguous and array.flags.writeable else array.copy()
 
 
 def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
@@ -128,38 +132,33 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
     return True
 
 
-@compiled
 def _is_covariance(matrix: Array) -> bool:
     """Whether [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
     n = len(matrix)
-    largest = 0.0
-    for i in range(n):
-        if not 0.0 <= matrix[i, i] < np.inf:
-            return False
-        largest = max(largest, matrix[i, i])
-        for j in range(i):
-            here = matrix[i, j]
-            there = matrix[j, i]
-            allowed = SYMMETRY * (abs(here) + abs(there)) + 1e-14
-            if not (np.isfinite(here) and abs(here - there) <= allowed):
-                return False
+    variances = matrix.diagonal()
+    largest = variances.max(initial=0.0)
+    if not (largest < np.inf and variances.min(initial=0.0) == 0.0 and _is_symmetric(matrix)):
+        return False
+    # Without any variance there is nothing to factor, and covariances have to be zero as well.
+    if largest == 0.0:
+        return not matrix.any()
     # With DEFINITE of the largest variance added to its diagonal, a matrix has a Cholesky factor
     # exactly where no eigenvalue lies further below zero than that. An eigenvalue would cost many
-    # times as much.
-    rest = matrix.copy()
-    for i in range(n):
-        rest[i, i] += DEFINITE * largest
-    for j in range(n if largest > 0.0 else 0):
-        if not rest[j, j] > 0.0:
-            return False
-        root = np.sqrt(rest[j, j])
-        column = rest[j:, j] / root
-        for i in range(j + 1, n):
-            share = column[i - j]
-            for k in range(j + 1, i + 1):
-                rest[i, k] -= share * column[k - j]
-    # Without any variance there is nothing to factor, and covariances have to be zero as well.
-    return bool(largest > 0.0 or not matrix.any())
+    # times as much. What is not a number goes on to the last element.
+    raised = matrix.copy()
+    raised.reshape(-1)[:: n + 1] += DEFINITE * largest
+    factor, fault = dpotrf(raised.T, overwrite_a=True, clean=False)
+    return fault == 0 and bool(factor[-1, -1] > 0.0)
+
+
+def _is_symmetric(matrix: Array) -> bool:
+    """Whether Σᵢⱼ and Σⱼᵢ differ by rounding at most."""
+    if np.array_equal(matrix, matrix.T):
+        return True
+    if not np.isfinite(matrix).all():
+        return False
+    allowed = SYMMETRY * (np.abs(matrix) + np.abs(matrix.T)) + 1e-14
+    return bool((np.abs(matrix - matrix.T) <= allowed).all())
 
 
 def _raise_fault(vectors: Mapping[str, Array], covariance: Array, where: str) -> NoReturn:

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.situation import Situation
-from sizing.solver.multi_period import LaterBlocks
 from sizing.spans import SpannedAllocation
 from sizing.strategies import Kelly, named
-from tests.sizing.books import book_of, changed, random_situation
+from tests.sizing.books import LaterBlocks, book_of, changed, random_situation
 
 
 def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> Situation:
