@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array
+from foundation.arrays import Array, Index
 from foundation.compiled import compiled, inlined
+from sizing.solver.approach import WIDE, approach
 from sizing.solver.cholesky import RIDGE
 from sizing.solver.segments import (
     AT,
@@ -134,6 +135,8 @@ def _starting_state(program: Program) -> State:
         weight[i] = min(max(program.held[i], program.lower[i]), program.upper[i])
         least[i] = min(max(0.0, program.lower[i]), program.upper[i])
     feasible = not exceeds_room(program, least)
+    if feasible and n >= WIDE:
+        approach(program, weight, least)
     # A primal method needs a feasible start. Every step after it keeps to the rooms.
     if exceeds_room(program, weight):
         weight = least
@@ -293,6 +296,7 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
     Where none lies outside, every condition of an optimum holds, and the objective is concave: it
     is the best there is.
     """
+    priced = _priced_groups(state)
     worst = tolerance
     chosen = -1
     way = 0.0
@@ -303,7 +307,7 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
         price = 0.0
         gradient = state.gradient[i]
         # A net group is linear in w and shifts the gradient; the others bend at 0 with |w|.
-        for k in range(len(program.room)):
+        for k in priced:
             if program.net[k]:
                 gradient -= state.price[k] * program.groups[k, i]
             else:
@@ -327,6 +331,18 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
     beyond = neighbour(program, chosen, w, way)
     free_weight(program, state, chosen, min(w, beyond), max(w, beyond))
     return True
+
+
+@inlined
+def _priced_groups(state: State) -> Index:
+    """The groups that have a price: of many most are not full, and have none."""
+    priced = np.empty(len(state.price), dtype=np.int64)
+    count = 0
+    for k in range(len(state.price)):
+        if state.price[k] != 0.0:
+            priced[count] = k
+            count += 1
+    return priced[:count]
 
 
 @inlined
