@@ -19,12 +19,14 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.settings import about, settings_class
+from sizing.covariance import Covariance
 from sizing.solver.active_set import INFEASIBLE, SOLVED
 from sizing.solver.cholesky import factored_solve
 from sizing.solver.multi_period import SizingProblem as SizingProblem
 from sizing.solver.multi_period import optimal_weights
 from sizing.solver.validation import (
     Group,
+    check_covariance,
     check_problem,
     check_shapes,
     float_array,
@@ -111,7 +113,7 @@ def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: flo
 
 def kelly_weights(
     mu: npt.ArrayLike,
-    covariance: npt.ArrayLike,
+    covariance: npt.ArrayLike | Covariance,
     *,
     fraction: float = 0.5,
     lower: npt.ArrayLike,
@@ -129,7 +131,8 @@ def kelly_weights(
     mu : [S] or [T, S]
         expected simple return over the holding interval.
     covariance : [S, S], or [T, S, S] for a history whose covariance changes
-        of returns over the same interval; symmetric, positive semi-definite.
+        of returns over the same interval; symmetric, positive semi-definite. One that many
+        answers share is checked once as a `Covariance`.
     fraction
         of full Kelly, above 0.
     lower, upper : [S], or [T, S] for a history
@@ -139,8 +142,8 @@ def kelly_weights(
         1. A ceiling below what is fixed becomes what is fixed. For a history the ceiling may be
         [T].
     held, cost : [S]
-        weights now, and cost of moving a weight by one; without cost, `held` does not matter. Not
-        for a history: what is held there follows from what happened before.
+        weights now, and cost of moving a weight by one; without cost, `held` changes the answer by
+        rounding alone. Not for a history: what is held there follows from what happened before.
 
     Raises
     ------
@@ -174,7 +177,7 @@ def failure_text(status: int, symbols: int) -> str:
 
 def _instant_weights(
     mu: Array,
-    covariance: npt.ArrayLike,
+    covariance: npt.ArrayLike | Covariance,
     fraction: float,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
@@ -190,11 +193,13 @@ def _instant_weights(
     high = float_array("upper", upper)
     start = np.zeros(n) if held is None else float_array("held", held)
     price = np.zeros(n) if cost is None else float_array("cost", cost)
-    matrix = float_array("covariance", covariance)
+    matrix = _matrix_of(covariance)
     check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
     if matrix.shape != (n, n):
         raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-    check_problem(mu, low, high, start, price, matrix)
+    check_problem(mu, low, high, start, price)
+    if not isinstance(covariance, Covariance):
+        check_covariance(matrix)
     rows, limits = group_arrays(groups, n)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     return _weights_of(SizingProblem(*first, start, low, high, rows, limits, fraction))
@@ -202,7 +207,7 @@ def _instant_weights(
 
 def _history_weights(
     mu: Array,
-    covariance: npt.ArrayLike,
+    covariance: npt.ArrayLike | Covariance,
     fraction: float,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
@@ -210,13 +215,12 @@ def _history_weights(
 ) -> Array:
     """Weights [T, S] of T problems without costs."""
     count, n = mu.shape
-    matrices = float_array("covariance", covariance)
-    if matrices.ndim == 2:
-        matrices = matrices[None]
+    given = _matrix_of(covariance)
+    matrices = given[None] if given.ndim == 2 else given
     if matrices.shape not in ((1, n, n), (count, n, n)):
         raise ValueError(
             f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got"
-            f" {np.shape(covariance)}"
+            f" {given.shape}"
         )
     low = np.atleast_2d(float_array("lower", lower))
     high = np.atleast_2d(float_array("upper", upper))
@@ -227,11 +231,10 @@ def _history_weights(
             )
     zeros = np.zeros(n)
     for t in range(count):
-        bounds = low[t % len(low)], high[t % len(high)]
-        matrix = matrices[t % len(matrices)]
+        check_problem(mu[t], low[t % len(low)], high[t % len(high)], zeros, zeros, t)
         # One covariance for all rows is checked with the first of them.
-        checked = t >= len(matrices)
-        check_problem(mu[t], *bounds, zeros, zeros, matrix, covariance_checked=checked, row=t)
+        if t < len(matrices) and not isinstance(covariance, Covariance):
+            check_covariance(matrices[t], t)
     rows, limits = group_arrays(groups, n, count)
     weights = np.zeros(mu.shape)
     for t in range(count):
@@ -241,6 +244,13 @@ def _history_weights(
         problem = SizingProblem(*first, zeros, *bounds, rows, limits[t % len(limits)], fraction)
         weights[t] = _weights_of(problem, f"row {t}: ")
     return weights
+
+
+def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
+    """The covariance as an array."""
+    if isinstance(covariance, Covariance):
+        return covariance.matrix
+    return float_array("covariance", covariance)
 
 
 def _weights_of(problem: SizingProblem, where: str = "") -> Array:

@@ -21,7 +21,7 @@ from sizing.solver.segments import Program, group_use
 WIDE = 100
 
 ROUNDS = 40  # at most
-NEAR = 1e-6  # a round in which no weight moves further is the last one
+NEAR = 1e-4  # a round in which no weight moves further is the last one
 
 
 @compiled

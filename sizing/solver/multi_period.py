@@ -131,7 +131,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
     """
     # Arrays are written by loops here. An assignment to a slice, and an index that is an array,
     # take longer to compile than the whole function, with the text of the error they may raise.
-    free = _free_symbols(problem)
+    free = _symbols(problem, True)
     blocks = len(problem.toll)
     n = len(free)
     # The variables are the n free weights of the first block, then n changes for each later one. A
@@ -189,15 +189,15 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
 
 
 @inlined
-def _free_symbols(problem: SizingProblem) -> Index:
-    """The symbols whose weights are not fixed."""
-    free = np.empty(len(problem.held), dtype=np.int64)
+def _symbols(problem: SizingProblem, free: bool) -> Index:
+    """The symbols whose weights are free, or those whose weights are fixed."""
+    chosen = np.empty(len(problem.held), dtype=np.int64)
     count = 0
     for i in range(len(problem.held)):
-        if problem.upper[i] > problem.lower[i]:
-            free[count] = i
+        if (problem.upper[i] > problem.lower[i]) == free:
+            chosen[count] = i
             count += 1
-    return free[:count]
+    return chosen[:count]
 
 
 @inlined
@@ -252,14 +252,14 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
     """
     n = len(free)
     blocks = len(problem.toll)
+    fixed = _symbols(problem, False)
     pull = np.zeros(n * blocks)
     for k in range(blocks):
         for a in range(n):
             i = free[a]
             gain = problem.mu[k, i]
-            for j in range(len(problem.held)):
-                if problem.upper[j] == problem.lower[j]:
-                    gain -= problem.covariance[k, i, j] * problem.lower[j] / problem.fraction
+            for j in fixed:
+                gain -= problem.covariance[k, i, j] * problem.lower[j] / problem.fraction
             for c in range(k + 1):
                 pull[c * n + a] += gain
     return pull

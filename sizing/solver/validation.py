@@ -8,7 +8,6 @@ factorisation. Only an unsound one is looked through again, to name what is wron
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -55,15 +54,7 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
 
 
 def check_problem(
-    mu: Array,
-    lower: Array,
-    upper: Array,
-    held: Array,
-    cost: Array,
-    covariance: Array,
-    *,
-    covariance_checked: bool = False,
-    row: int | None = None,
+    mu: Array, lower: Array, upper: Array, held: Array, cost: Array, row: int | None = None
 ) -> None:
     """Check the numbers of one problem of S symbols, whose shapes are right.
 
@@ -71,10 +62,6 @@ def check_problem(
     ----------
     mu, lower, upper, held, cost : [S]
         finite; lower ≤ upper; cost ≥ 0.
-    covariance : [S, S]
-        finite, symmetric and positive semi-definite, but for rounding.
-    covariance_checked
-        whether an earlier problem had the same covariance.
     row
         of a history, for the message.
 
@@ -83,11 +70,47 @@ def check_problem(
     ValueError
         naming what is wrong, and where.
     """
-    sound = _are_sound(mu, lower, upper, held, cost)
-    if sound and (covariance_checked or _is_covariance(covariance)):
+    if _are_sound(mu, lower, upper, held, cost):
         return
+    where = _in_row(row)
     vectors = {"mu": mu, "lower": lower, "upper": upper, "held": held, "cost": cost}
-    _raise_fault(vectors, covariance, "" if row is None else f" in row {row}")
+    for name, array in vectors.items():
+        if not np.isfinite(array).all():
+            k = int(np.argmin(np.isfinite(array)))
+            raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
+    if (lower > upper).any():
+        k = int(np.argmax(lower > upper))
+        raise ValueError(f"lower {lower[k]:g} exceeds upper {upper[k]:g} at {k}{where}")
+    raise ValueError(f"cost must not be negative, got {cost.min():g}{where}")
+
+
+def check_covariance(covariance: Array, row: int | None = None) -> None:
+    """Check that [S, S] is finite, symmetric and positive semi-definite, but for rounding.
+
+    Raises
+    ------
+    ValueError
+        naming what is wrong, and in which row of a history.
+    """
+    if _is_covariance(covariance):
+        return
+    where = _in_row(row)
+    if not np.isfinite(covariance).all():
+        raise ValueError(f"covariance must be finite{where}")
+    variance = np.diag(covariance)
+    if (variance < 0).any():
+        k = int(variance.argmin())
+        raise ValueError(f"covariance has a negative variance {variance[k]:g} at {k}{where}")
+    if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
+        raise ValueError(f"covariance must be symmetric{where}")
+    least = float(np.linalg.eigvalsh(covariance)[0])
+    raise ValueError(
+        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}"
+    )
+
+
+def _in_row(row: int | None) -> str:
+    return "" if row is None else f" in row {row}"
 
 
 def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[Array, Array]:
@@ -109,15 +132,15 @@ def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[
             raise ValueError(
                 f"groups: coefficients must have shape [S] = ({symbols},), got {parts.shape}"
             )
-        if not (np.isfinite(parts).all() and (parts >= 0).all()):
-            raise ValueError("groups: coefficients must be finite and not negative")
         if limit.shape not in shapes:
             kind = "a number or [T]" if rows else "a number"
             raise ValueError(f"groups: a ceiling must be {kind}, got shape {limit.shape}")
-        if np.isnan(limit).any():
-            raise ValueError("groups: a ceiling must be a number")
         coefficients[k] = parts
         limits[:, k] = limit
+    if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
+        raise ValueError("groups: coefficients must be finite and not negative")
+    if np.isnan(limits).any():
+        raise ValueError("groups: a ceiling must be a number")
     return coefficients, limits if rows else limits[0]
 
 
@@ -159,31 +182,3 @@ def _is_symmetric(matrix: Array) -> bool:
         return False
     allowed = SYMMETRY * (np.abs(matrix) + np.abs(matrix.T)) + 1e-14
     return bool((np.abs(matrix - matrix.T) <= allowed).all())
-
-
-def _raise_fault(vectors: Mapping[str, Array], covariance: Array, where: str) -> NoReturn:
-    """Name what is wrong with a problem's numbers."""
-    for name, array in vectors.items():
-        if not np.isfinite(array).all():
-            k = int(np.argmin(np.isfinite(array)))
-            raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
-    lower = vectors["lower"]
-    upper = vectors["upper"]
-    cost = vectors["cost"]
-    if (lower > upper).any():
-        k = int(np.argmax(lower > upper))
-        raise ValueError(f"lower {lower[k]:g} exceeds upper {upper[k]:g} at {k}{where}")
-    if (cost < 0).any():
-        raise ValueError(f"cost must not be negative, got {cost.min():g}{where}")
-    if not np.isfinite(covariance).all():
-        raise ValueError(f"covariance must be finite{where}")
-    variance = np.diag(covariance)
-    if (variance < 0).any():
-        k = int(variance.argmin())
-        raise ValueError(f"covariance has a negative variance {variance[k]:g} at {k}{where}")
-    if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
-        raise ValueError(f"covariance must be symmetric{where}")
-    least = float(np.linalg.eigvalsh(covariance)[0])
-    raise ValueError(
-        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}"
-    )
