@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, inlined, merged
 from sizing.solver.segments import Program, group_use
 
 # Weights from which on this is worth while. In a narrower program the steps that it saves cost no
@@ -34,10 +34,13 @@ def approach(program: Program, weight: Array, least: Array) -> None:
     n = len(weight)
     m = len(program.room)
     members = _groups_of_each(program)
-    gradient = program.pull - program.risk @ weight
+    gradient = program.pull.copy()
     variance = 0.0
     for i in range(n):
         variance += program.risk[i, i] / n
+        if weight[i] != 0.0:
+            for j in range(n):
+                gradient[j] -= program.risk[i, j] * weight[i]
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
@@ -69,7 +72,7 @@ def approach(program: Program, weight: Array, least: Array) -> None:
     _keep_to_rooms(program, weight, least)
 
 
-@inlined
+@merged
 def _groups_of_each(program: Program) -> Index:
     """How many groups count each weight, then their numbers, [n, 1 + m]."""
     members = np.zeros((len(program.pull), 1 + len(program.room)), dtype=np.int64)
@@ -81,7 +84,7 @@ def _groups_of_each(program: Program) -> Index:
     return members
 
 
-@inlined
+@merged
 def _set_stiffness(
     program: Program, members: Index, weight: Array, variance: float, stiffness: Array
 ) -> None:
@@ -117,7 +120,7 @@ def _between_knots(program: Program, i: int, w: float) -> bool:
     return bool(w not in (0.0, program.held[i]) and not at_bound)
 
 
-@inlined
+@merged
 def _best_alone(
     program: Program,
     members: Index,
@@ -152,7 +155,7 @@ def _best_alone(
     return float(min(max(best, program.lower[i]), program.upper[i]))
 
 
-@inlined
+@merged
 def _keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
     """Take what still passes a room without a toll off the weights between knots, then off all."""
     for k in range(len(program.room)):

@@ -23,7 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, inlined, merged
 from foundation.errors import InputError
 from sizing.solver.active_set import solve
 from sizing.solver.segments import Program
@@ -200,7 +200,7 @@ def _symbols(problem: SizingProblem, free: bool) -> Index:
     return chosen[:count]
 
 
-@inlined
+@merged
 def _weights_by_block(problem: SizingProblem, free: Index, solved: Array) -> Array:
     """Weights [K, S] from those of the first block and the changes after it, [n·K]."""
     n = len(free)
@@ -214,7 +214,7 @@ def _weights_by_block(problem: SizingProblem, free: Index, solved: Array) -> Arr
     return weights
 
 
-@inlined
+@merged
 def _tolls(problem: SizingProblem) -> Array:
     """Price of passing each ceiling, infinite, and of borrowing in each block, [G + K]."""
     groups = len(problem.limits)
@@ -225,7 +225,7 @@ def _tolls(problem: SizingProblem) -> Array:
     return tolls
 
 
-@inlined
+@merged
 def never_borrows(problem: SizingProblem) -> bool:
     """Whether bounds or a ceiling keep all sizes of the first block together at 1."""
     # Such an account cannot borrow, so no later block is charged for more than 1 either. Otherwise
@@ -243,7 +243,7 @@ def never_borrows(problem: SizingProblem) -> bool:
     return bool(most <= 1.0 + 1e-9)
 
 
-@inlined
+@merged
 def _pull(problem: SizingProblem, free: Index) -> Array:
     """Return of one more of each variable, [n·K].
 
@@ -265,7 +265,7 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
     return pull
 
 
-@inlined
+@merged
 def _risk(problem: SizingProblem, free: Index) -> Array:
     """Covariance of the variables over the fraction of Kelly, [n·K, n·K].
 
