@@ -198,12 +198,14 @@ def _unlimited_weights(
     And whether its covariance has a factor: where it has none, the weights are none.
     """
     chosen = np.flatnonzero(deciding)
-    weights = mu[chosen] * fraction
+    weights = np.empty(len(chosen))
     risk = np.empty((len(chosen), len(chosen)))
     for a in range(len(chosen)):
+        weights[a] = mu[chosen[a]] * fraction
         for b in range(len(chosen)):
             risk[a, b] = covariance[chosen[a], chosen[b]]
     factored = factored_solve(risk, weights)
     unlimited = np.full(len(mu), np.nan)
-    unlimited[chosen] = weights
+    for a in range(len(chosen)):
+        unlimited[chosen[a]] = weights[a]
     return factored, unlimited

@@ -137,13 +137,15 @@ def _kelly_of_both(
             continue
         both, risk = _sums_over(returns, chosen, span, fraction)
         for a in np.flatnonzero(here & alone):
-            weights[:, chosen[a]] = both[:, a] / risk[a, a]
+            for row in range(2):
+                weights[row, chosen[a]] = both[row, a] / risk[a, a]
         together = np.flatnonzero(here & ~alone)
         if len(together) > 0:
             singular[span] = not factored_solve(risk, both[0])
             solve_in_place(risk, both[1])
             for a in together:
-                weights[:, chosen[a]] = both[:, a]
+                for row in range(2):
+                    weights[row, chosen[a]] = both[row, a]
     return singular, weights
 
 

@@ -4,7 +4,7 @@ The active set changes one weight's place a step. Of 500 weights that are held s
 go, and that is 700 steps. Here every weight in turn moves to where it is best while the others stay
 as they are, which costs O(n) each, and a ceiling has a price that rises with what passes it: an
 augmented Lagrangian (Hestenes 1969; Bertsekas 1982, Constrained optimization and Lagrange
-multiplier methods). Some twenty rounds find nearly all knots and nearly every price. What is left
+multiplier methods). A few dozen rounds find nearly all knots and nearly every price. What is left
 is the active set's, which ends at the optimum wherever it starts.
 """
 
@@ -31,16 +31,9 @@ def approach(program: Program, weight: Array, least: Array) -> None:
     least: [n] the smallest weights within bounds. Where these keep to the rooms without a toll, so
     do the weights.
     """
-    n = len(weight)
     m = len(program.room)
     members = _groups_of_each(program)
-    gradient = program.pull.copy()
-    variance = 0.0
-    for i in range(n):
-        variance += program.risk[i, i] / n
-        if weight[i] != 0.0:
-            for j in range(n):
-                gradient[j] -= program.risk[i, j] * weight[i]
+    gradient = _gradient(program, weight)
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
@@ -48,12 +41,12 @@ def approach(program: Program, weight: Array, least: Array) -> None:
     for k in range(m):
         use[k] = group_use(program, k, weight)
     for _ in range(ROUNDS):
-        _set_stiffness(program, members, weight, variance, stiffness)
+        _set_stiffness(program, members, weight, stiffness)
         for k in range(m):
             settled[k] = price[k]
             price[k] = _price(program, k, use[k], settled[k], stiffness[k])
         furthest = 0.0
-        for i in range(n):
+        for i in range(len(weight)):
             best = _best_alone(program, members, i, weight[i], gradient[i], price, stiffness)
             change = best - weight[i]
             if change == 0.0:
@@ -65,11 +58,22 @@ def approach(program: Program, weight: Array, least: Array) -> None:
                 use[k] += program.groups[k, i] * grown
                 price[k] = _price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
-            for j in range(n):
+            for j in range(len(weight)):
                 gradient[j] -= program.risk[i, j] * change
         if furthest <= NEAR:
             break
     _keep_to_rooms(program, weight, least)
+
+
+@merged
+def _gradient(program: Program, weight: Array) -> Array:
+    """What one more of each weight adds before costs and prices, [n]."""
+    gradient = program.pull.copy()
+    for i in range(len(weight)):
+        if weight[i] != 0.0:
+            for j in range(len(weight)):
+                gradient[j] -= program.risk[i, j] * weight[i]
+    return gradient
 
 
 @merged
@@ -85,24 +89,24 @@ def _groups_of_each(program: Program) -> Index:
 
 
 @merged
-def _set_stiffness(
-    program: Program, members: Index, weight: Array, variance: float, stiffness: Array
-) -> None:
+def _set_stiffness(program: Program, members: Index, weight: Array, stiffness: Array) -> None:
     """Write how much each group's price rises with what passes its room, [m].
 
     All weights between knots answer a price together, each by its variance. A group that is as
     stiff as all of them finds its price in few rounds, and does not hold them in their places.
     """
-    m = len(stiffness)
-    for k in range(m):
+    n = len(weight)
+    for k in range(len(stiffness)):
         stiffness[k] = 1e-30
-    for i in range(len(weight)):
+    variance = 0.0
+    for i in range(n):
+        variance += program.risk[i, i] / n
         between = _between_knots(program, i, weight[i])
         for c in range(1, 1 + members[i, 0]):
             k = members[i, c]
             square = program.groups[k, i] ** 2
             stiffness[k] = stiffness[k] + square if between else max(stiffness[k], square)
-    for k in range(m):
+    for k in range(len(stiffness)):
         stiffness[k] = variance / stiffness[k]
 
 
