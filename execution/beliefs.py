@@ -255,5 +255,6 @@ def padded(values: AnyArray, size: int) -> AnyArray:
     if len(values) == size:
         return values
     wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]
-    wide[: len(values)] = values
+    for s in range(len(values)):
+        wide[s] = values[s]
     return wide

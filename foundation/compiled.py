@@ -47,6 +47,15 @@ def inlined(function: Function) -> Function:
     return _with_cache(function, forceinline=True)
 
 
+def merged(function: Function) -> Function:
+    """The function written into its caller before that is compiled, for a part with one caller.
+
+    It is compiled once. What is `inlined` is compiled alone as well, and its arguments are made
+    ready for a call from Python that never comes. What many places call takes longer this way.
+    """
+    return _with_cache(function, inline="always")
+
+
 def reordered(function: Function) -> Function:
     """The function as machine code, with sums in whatever order is fastest.
 

@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled
+from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
 from sizing.binding import Bound, limits_met
-from sizing.kelly import SizingProblem, SolverFailed, failure_text
+from sizing.kelly import SolverFailed, failure_text
 from sizing.limits import CEILINGS, bounds_of, ceilings_of
 from sizing.problem import Costs, Problem
 from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import LaterBlocks, optimal_weights
+from sizing.solver.multi_period import SizingProblem, optimal_weights
 from sizing.spans import explanation_of
 from trainingdata.instruments import Kind
 from trainingdata.sessions import Holding
@@ -155,25 +155,8 @@ def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
     status, weights, prices = best_weights(problem, fraction)
     if status == SOLVED:
         return weights, prices
-    size = len(problem.account.held)
-    raise SolverFailed(failure_text(status, size), failed_problem(problem, fraction))
-
-
-def failed_problem(problem: Problem, fraction: float) -> SizingProblem:
-    """The problem of an instant as one that can be kept."""
-    mu, _, covariance, _, _ = problem.returns
-    change, toll = problem.costs
-    return SizingProblem(
-        mu[0],
-        covariance[0],
-        problem.account.held,
-        change[0],
-        *bounds_of(problem.limits, problem.account),
-        *ceilings_of(problem),
-        fraction,
-        float(toll[0]),
-        LaterBlocks(mu[1:], covariance[1:], toll[1:], change[1:]),
-    )
+    text = failure_text(status, len(problem.account.held))
+    raise SolverFailed(text, sizing_problem(problem, fraction))
 
 
 @compiled
@@ -189,23 +172,23 @@ def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
     prices : [4 + K]
         of the CEILINGS, then of what is borrowed in each block.
     """
-    mu = problem.returns.mu
-    covariance = problem.returns.covariance
-    change = problem.costs.change
-    toll = problem.costs.toll
+    return optimal_weights(sizing_problem(problem, fraction))
+
+
+@inlined
+def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
+    """The program's form of a problem: the book's limits as bounds and ceilings."""
     lower, upper = bounds_of(problem.limits, problem.account)
     rows, rooms = ceilings_of(problem)
-    later = LaterBlocks(mu[1:], covariance[1:], toll[1:], change[1:])
-    return optimal_weights(
-        mu[0],
-        covariance[0],
+    return SizingProblem(
+        problem.returns.mu,
+        problem.returns.covariance,
+        problem.costs.change,
+        problem.costs.toll,
         problem.account.held,
-        change[0],
         lower,
         upper,
         rows,
         rooms,
         fraction,
-        toll[0],
-        later,
     )

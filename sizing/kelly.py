@@ -12,101 +12,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Annotated, Any
-from zipfile import BadZipFile
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array
-from foundation.compiled import compiled
-from foundation.errors import InputError
 from foundation.settings import about, settings_class
+from sizing.covariance import Covariance
 from sizing.solver.active_set import INFEASIBLE, SOLVED
 from sizing.solver.cholesky import factored_solve
-from sizing.solver.multi_period import LaterBlocks, no_later_blocks, optimal_weights
+from sizing.solver.multi_period import SizingProblem as SizingProblem
+from sizing.solver.multi_period import optimal_weights
 from sizing.solver.validation import (
     Group,
+    check_covariance,
     check_problem,
     check_shapes,
     float_array,
     group_arrays,
 )
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class SizingProblem:
-    """One problem of S symbols and G groups, kept so that a failure can be looked into.
-
-    The fields are the arguments of `optimal_weights`.
-
-    mu: [S] expected simple return in the first block.
-    covariance: [S, S] of simple returns in the first block.
-    held: [S] weight now.
-    cost: [S] of moving a weight by one.
-    lower: [S] least weight in the first block.
-    upper: [S] largest weight in the first block.
-    coefficients: [G, S] what a weight takes of each ceiling.
-    limits: [G] the ceilings.
-    fraction: of full Kelly.
-    toll: price of what is borrowed in the first block, a fraction of it.
-    later: the blocks after the first, if there are any.
-    """
-
-    mu: Array
-    covariance: Array
-    held: Array
-    cost: Array
-    lower: Array
-    upper: Array
-    coefficients: Array
-    limits: Array
-    fraction: float
-    toll: float = 0.0
-    later: LaterBlocks | None = None
-
-    @property
-    def later_blocks(self) -> LaterBlocks:
-        """The blocks after the first, possibly none."""
-        return no_later_blocks(len(self.mu)) if self.later is None else self.later
-
-    def solve(self) -> tuple[int, Array, Array]:
-        """Status, weights [1 + L, S], prices [G + 1 + L]."""
-        arguments: list[Any] = [getattr(self, name) for name in _FIRST_BLOCK]
-        arguments.append(self.later_blocks)
-        return optimal_weights(*arguments)
-
-    def save(self, path: Path) -> None:
-        """Write it as an `.npz` of plain arrays."""
-        arrays = {name: getattr(self, name) for name in _FIRST_BLOCK}
-        for name, array in self.later_blocks._asdict().items():
-            arrays[f"later_{name}"] = array
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> SizingProblem:
-        """The problem that `save` wrote.
-
-        Raises
-        ------
-        InputError
-            for a file that holds no such problem.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                first: dict[str, Any] = {name: arrays[name] for name in _FIRST_BLOCK}
-                later = LaterBlocks(*(arrays[f"later_{name}"] for name in LaterBlocks._fields))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: holds no sizing problem: {error}") from error
-        for name in ("fraction", "toll"):
-            first[name] = float(first[name])
-        return cls(**first, later=later)
-
-
-_FIRST_BLOCK = [field.name for field in fields(SizingProblem) if field.name != "later"]
 
 
 class SolverFailed(RuntimeError):
@@ -188,7 +113,7 @@ def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: flo
 
 def kelly_weights(
     mu: npt.ArrayLike,
-    covariance: npt.ArrayLike,
+    covariance: npt.ArrayLike | Covariance,
     *,
     fraction: float = 0.5,
     lower: npt.ArrayLike,
@@ -206,7 +131,8 @@ def kelly_weights(
     mu : [S] or [T, S]
         expected simple return over the holding interval.
     covariance : [S, S], or [T, S, S] for a history whose covariance changes
-        of returns over the same interval; symmetric, positive semi-definite.
+        of returns over the same interval; symmetric, positive semi-definite. One that many
+        answers share is checked once as a `Covariance`.
     fraction
         of full Kelly, above 0.
     lower, upper : [S], or [T, S] for a history
@@ -216,8 +142,8 @@ def kelly_weights(
         1. A ceiling below what is fixed becomes what is fixed. For a history the ceiling may be
         [T].
     held, cost : [S]
-        weights now, and cost of moving a weight by one; without cost, `held` does not matter. Not
-        for a history: what is held there follows from what happened before.
+        weights now, and cost of moving a weight by one; without cost, `held` changes the answer by
+        rounding alone. Not for a history: what is held there follows from what happened before.
 
     Raises
     ------
@@ -251,7 +177,7 @@ def failure_text(status: int, symbols: int) -> str:
 
 def _instant_weights(
     mu: Array,
-    covariance: npt.ArrayLike,
+    covariance: npt.ArrayLike | Covariance,
     fraction: float,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
@@ -267,22 +193,21 @@ def _instant_weights(
     high = float_array("upper", upper)
     start = np.zeros(n) if held is None else float_array("held", held)
     price = np.zeros(n) if cost is None else float_array("cost", cost)
-    matrix = float_array("covariance", covariance)
+    matrix = _matrix_of(covariance)
     check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
     if matrix.shape != (n, n):
         raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-    check_problem(mu, low, high, start, price, matrix)
-    coefficients, limits = group_arrays(groups, n)
-    arguments = mu, matrix, start, price, low, high, coefficients, limits, fraction
-    status, weights, _ = optimal_weights(*arguments, 0.0, no_later_blocks(n))
-    if status != SOLVED:
-        raise SolverFailed(failure_text(status, n), SizingProblem(*arguments))
-    return np.asarray(weights[0])
+    check_problem(mu, low, high, start, price)
+    if not isinstance(covariance, Covariance):
+        check_covariance(matrix)
+    rows, limits = group_arrays(groups, n)
+    first = mu[None], matrix[None], price[None], np.zeros(1)
+    return _weights_of(SizingProblem(*first, start, low, high, rows, limits, fraction))
 
 
 def _history_weights(
     mu: Array,
-    covariance: npt.ArrayLike,
+    covariance: npt.ArrayLike | Covariance,
     fraction: float,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
@@ -290,13 +215,12 @@ def _history_weights(
 ) -> Array:
     """Weights [T, S] of T problems without costs."""
     count, n = mu.shape
-    matrices = float_array("covariance", covariance)
-    if matrices.ndim == 2:
-        matrices = matrices[None]
+    given = _matrix_of(covariance)
+    matrices = given[None] if given.ndim == 2 else given
     if matrices.shape not in ((1, n, n), (count, n, n)):
         raise ValueError(
             f"covariance must have shape [S, S] or [T, S, S] = ({count}, {n}, {n}), got"
-            f" {np.shape(covariance)}"
+            f" {given.shape}"
         )
     low = np.atleast_2d(float_array("lower", lower))
     high = np.atleast_2d(float_array("upper", upper))
@@ -307,50 +231,31 @@ def _history_weights(
             )
     zeros = np.zeros(n)
     for t in range(count):
-        bounds = low[t % len(low)], high[t % len(high)]
-        matrix = matrices[t % len(matrices)]
+        check_problem(mu[t], low[t % len(low)], high[t % len(high)], zeros, zeros, t)
         # One covariance for all rows is checked with the first of them.
-        checked = t >= len(matrices)
-        check_problem(mu[t], *bounds, zeros, zeros, matrix, covariance_checked=checked, row=t)
-    coefficients, limits = group_arrays(groups, n, count)
-    matrices = np.ascontiguousarray(matrices)
-    later = no_later_blocks(n)
-    status, t, weights = _solve_rows(mu, matrices, low, high, coefficients, limits, fraction, later)
-    if status != SOLVED:
+        if t < len(matrices) and not isinstance(covariance, Covariance):
+            check_covariance(matrices[t], t)
+    rows, limits = group_arrays(groups, n, count)
+    weights = np.zeros(mu.shape)
+    for t in range(count):
+        matrix = matrices[t % len(matrices)]
+        first = mu[t : t + 1], matrix[None], zeros[None], np.zeros(1)
         bounds = low[t % len(low)], high[t % len(high)]
-        first = mu[t], matrices[t % len(matrices)], zeros, zeros, *bounds
-        problem = SizingProblem(*first, coefficients, limits[t % len(limits)], fraction)
-        raise SolverFailed(f"row {t}: {failure_text(status, n)}", problem)
+        problem = SizingProblem(*first, zeros, *bounds, rows, limits[t % len(limits)], fraction)
+        weights[t] = _weights_of(problem, f"row {t}: ")
     return weights
 
 
-@compiled
-def _solve_rows(
-    mu: Array,
-    covariance: Array,
-    lower: Array,
-    upper: Array,
-    coefficients: Array,
-    limits: Array,
-    fraction: float,
-    later: LaterBlocks,
-) -> tuple[int, int, Array]:
-    """Status, row and weights [T, S] of T problems without costs, up to the first that fails.
+def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
+    """The covariance as an array."""
+    if isinstance(covariance, Covariance):
+        return covariance.matrix
+    return float_array("covariance", covariance)
 
-    covariance [1 or T, S, S], lower and upper [1 or T, S], limits [1 or T, G]: one for all, or one
-    for each. later: no blocks.
-    """
-    zeros = np.zeros(mu.shape[1])
-    weights = np.zeros(mu.shape)
-    for t in range(len(mu)):
-        low = lower[t % len(lower)]
-        high = upper[t % len(upper)]
-        matrix = covariance[t % len(covariance)]
-        ceilings = limits[t % len(limits)]
-        status, row, _ = optimal_weights(
-            mu[t], matrix, zeros, zeros, low, high, coefficients, ceilings, fraction, 0.0, later
-        )
-        if status != SOLVED:
-            return status, t, weights
-        weights[t] = row[0]
-    return SOLVED, -1, weights
+
+def _weights_of(problem: SizingProblem, where: str = "") -> Array:
+    """Weights [S] of a problem of one block; where: it stands, for the message."""
+    status, weights, _ = optimal_weights(problem)
+    if status != SOLVED:
+        raise SolverFailed(where + failure_text(status, len(problem.held)), problem)
+    return np.asarray(weights[0])

@@ -248,26 +248,15 @@ def sizing_rows() -> None:
 def plans(n: int) -> list[SizingProblem]:
     """The same over three blocks: a signal that lasts three bars, a premium of 6 % a year."""
     from sizing.kelly import SizingProblem
-    from sizing.solver.multi_period import LaterBlocks
 
     made = []
     for p in problems(n)[:PLANS]:
         groups, room = (np.array([each]) for each in p["groups"][0])
         mu = np.array([p["mu"], p["mu"], np.zeros(n)]) + 0.06 / 1764 * np.array(BARS)[:, None]
         risks = p["covariance"] / 7 * np.array(BARS)[:, None, None]
-        later = LaterBlocks(mu[1:], risks[1:], np.zeros(2), np.tile(p["cost"], (2, 1)))
-        order = ("held", "cost", "lower", "upper")
-        given: list[Any] = [
-            mu[0],
-            risks[0],
-            *(p[name] for name in order),
-            groups,
-            room,
-            0.5,
-            0.0,
-            later,
-        ]
-        made.append(SizingProblem(*given))
+        book = p["held"], p["lower"], p["upper"], groups, room
+        cost = np.tile(p["cost"], (3, 1))
+        made.append(SizingProblem(mu, risks, cost, np.zeros(3), *book, fraction=0.5))
     return made
 
 
@@ -279,12 +268,12 @@ def plan_rows() -> None:
         median, worst = milliseconds(lambda p: p.solve(), given)
         beside = apart = ""
         if "CVXPORTFOLIO_PYTHON" in os.environ:
-            mu = np.array([[p.mu, *p.later_blocks.mu] for p in given])
-            risks = np.array([[p.covariance, *p.later_blocks.covariance] for p in given])
+            mu = np.array([p.mu for p in given])
+            risks = np.array([p.covariance for p in given])
             held = np.array([p.held for p in given])
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "problems.npz")
-                np.savez(path, mu=mu, covariance=risks, held=held, cost=given[0].cost[0])
+                np.savez(path, mu=mu, covariance=risks, held=held, cost=given[0].cost[0, 0])
                 peer("CVXPORTFOLIO", Path(__file__).resolve(), path)
                 with np.load(path, allow_pickle=False) as found:
                     taken, weights = found["seconds"], found["weights"]

@@ -31,11 +31,12 @@ from foundation.compiled import compiled
 from foundation.threads import side_by_side
 from marketsimulator.runs.walk import Kept, WalkInputs, decision_again
 from marketsimulator.settings import BacktestSettings
-from sizing.allocation import failed_problem
-from sizing.kelly import SizingProblem, failure_text
+from sizing.allocation import sizing_problem
+from sizing.kelly import failure_text
 from sizing.problem import Problem
 from sizing.situation import no_equity
 from sizing.solver.active_set import SOLVED
+from sizing.solver.multi_period import SizingProblem
 from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
 from trainingdata.bars import Bars
 
@@ -327,7 +328,7 @@ class WalkedDecisions(DecisionLog):
         if not (unsized and self._kept.equity[row] > 0):
             return None
         problem, _ = _again(self._inputs, self._kept, row)
-        return failed_problem(problem, self._inputs.fraction)
+        return sizing_problem(problem, self._inputs.fraction)
 
 
 def _names(bits: int) -> list[str]:

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array
-from foundation.compiled import compiled, inlined
+from foundation.arrays import Array, Index
+from foundation.compiled import inlined, merged
+from sizing.solver.approach import WIDE, approach
 from sizing.solver.cholesky import RIDGE
 from sizing.solver.segments import (
     AT,
@@ -46,7 +47,7 @@ STILL = 1e-13  # a weight that would move less does not
 TOLERANCE = 1e-11  # of the largest gradient
 
 
-@compiled
+@merged
 def solve(program: Program) -> tuple[int, Array, Array]:
     """Solve one program; its `risk` gains a ridge in place.
 
@@ -91,7 +92,7 @@ def solve(program: Program) -> tuple[int, Array, Array]:
     return UNFINISHED, state.weight, state.price
 
 
-@inlined
+@merged
 def _snap_to_knots(state: State) -> None:
     """Put free weights on a knot where they ended at it but for rounding."""
     # A weight that equals what is held keeps the held quantity to its last decimal; one beside it
@@ -103,7 +104,7 @@ def _snap_to_knots(state: State) -> None:
                 state.weight[i] = knot
 
 
-@inlined
+@merged
 def _add_ridge(program: Program) -> float:
     """Add the ridge to the risk; the problem's scale, of its pulls and variances and of its costs.
 
@@ -120,7 +121,7 @@ def _add_ridge(program: Program) -> float:
     return float(dearest + largest)
 
 
-@inlined
+@merged
 def _starting_state(program: Program) -> State:
     """What is held, within bounds, or the smallest weights where that passes a group's room.
 
@@ -134,6 +135,8 @@ def _starting_state(program: Program) -> State:
         weight[i] = min(max(program.held[i], program.lower[i]), program.upper[i])
         least[i] = min(max(0.0, program.lower[i]), program.upper[i])
     feasible = not exceeds_room(program, least)
+    if feasible and n >= WIDE:
+        approach(program, weight, least)
     # A primal method needs a feasible start. Every step after it keeps to the rooms.
     if exceeds_room(program, weight):
         weight = least
@@ -171,7 +174,7 @@ def _starting_state(program: Program) -> State:
     return state
 
 
-@inlined
+@merged
 def _take_step(program: Program, state: State, step: Array) -> bool:
     """Take the step [free] as far as knots and ceilings let it; whether one of them stopped it."""
     to_knot, i = _nearest_knot(state, step)
@@ -258,7 +261,7 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
     return nearest, which
 
 
-@inlined
+@merged
 def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
     """Release the full group whose price is most out of place; whether there is one.
 
@@ -286,13 +289,14 @@ def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
     return at >= 0
 
 
-@inlined
+@merged
 def _free_one(program: Program, state: State, tolerance: float) -> bool:
     """Free the weight whose gradient lies furthest outside the slopes around its knot, if any.
 
     Where none lies outside, every condition of an optimum holds, and the objective is concave: it
     is the best there is.
     """
+    priced = _priced_groups(state)
     worst = tolerance
     chosen = -1
     way = 0.0
@@ -303,7 +307,7 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
         price = 0.0
         gradient = state.gradient[i]
         # A net group is linear in w and shifts the gradient; the others bend at 0 with |w|.
-        for k in range(len(program.room)):
+        for k in priced:
             if program.net[k]:
                 gradient -= state.price[k] * program.groups[k, i]
             else:
@@ -323,10 +327,24 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
     if chosen < 0:
         return False
     state.counts[FREED_LAST] = chosen
-    w = state.weight[chosen]
-    beyond = neighbour(program, chosen, w, way)
-    free_weight(program, state, chosen, min(w, beyond), max(w, beyond))
+    # Read back it is an integer like any other. What may be the literal -1 is compiled for twice.
+    freed = state.counts[FREED_LAST]
+    w = state.weight[freed]
+    beyond = neighbour(program, freed, w, way)
+    free_weight(program, state, freed, min(w, beyond), max(w, beyond))
     return True
+
+
+@merged
+def _priced_groups(state: State) -> Index:
+    """The groups that have a price: of many most are not full, and have none."""
+    priced = np.empty(len(state.price), dtype=np.int64)
+    count = 0
+    for k in range(len(state.price)):
+        if state.price[k] != 0.0:
+            priced[count] = k
+            count += 1
+    return priced[:count]
 
 
 @inlined

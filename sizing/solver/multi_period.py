@@ -16,41 +16,73 @@ knot at 0.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, inlined, merged
+from foundation.errors import InputError
 from sizing.solver.active_set import solve
 from sizing.solver.segments import Program
 
 FAR = 100.0  # a weight beyond every plan
 
 
-class LaterBlocks(NamedTuple):
-    """The L blocks after the first, for S symbols.
+class SizingProblem(NamedTuple):
+    """A plan over K blocks for S symbols under G ceilings; `save` keeps one that was not solved.
 
-    mu: [L, S] expected simple return in each block.
-    covariance: [L, S, S] of simple returns in each block.
-    toll: [L] price of what is borrowed in each block.
-    cost: [L, S] of moving a weight by one at the start of each block.
+    mu: [K, S] expected simple return in each block.
+    covariance: [K, S, S] of simple returns in each block.
+    cost: [K, S] of moving a weight by one at the start of each block.
+    toll: [K] price of what is borrowed in each block, a fraction of it.
+    held: [S] weight now.
+    lower: [S] least weight in the first block. What is fixed (lower = upper) pulls on the others
+        through its covariance in every block, and takes its part of every ceiling.
+    upper: [S] largest weight in the first block.
+    coefficients: [G, S] what a weight takes of each ceiling: Σ cᵢ·|w₁ᵢ| ≤ limit.
+    limits: [G] the ceilings. One that what is fixed exceeds becomes what is fixed.
+    fraction: of full Kelly.
     """
 
     mu: Array
     covariance: Array
-    toll: Array
     cost: Array
+    toll: Array
+    held: Array
+    lower: Array
+    upper: Array
+    coefficients: Array
+    limits: Array
+    fraction: float
 
+    def solve(self) -> tuple[int, Array, Array]:
+        """Status, weights [K, S], prices [G + K]."""
+        return optimal_weights(self)
 
-def no_later_blocks(symbols: int) -> LaterBlocks:
-    """No blocks after the first."""
-    return LaterBlocks(
-        mu=np.empty((0, symbols)),
-        covariance=np.empty((0, symbols, symbols)),
-        toll=np.empty(0),
-        cost=np.empty((0, symbols)),
-    )
+    def save(self, path: Path) -> None:
+        """Write it as an `.npz` of plain arrays."""
+        arrays: dict[str, Any] = self._asdict()
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> SizingProblem:
+        """The problem that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            for a file that holds no such problem.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                problem = cls._make(arrays[name] for name in cls._fields)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path}: holds no sizing problem: {error}") from error
+        return problem._replace(fraction=float(problem.fraction))
 
 
 @compiled
@@ -84,185 +116,184 @@ def change_costs(cost: Array, signal: Array, blocks: int) -> Array:
 
 
 @compiled
-def optimal_weights(
-    mu: Array,
-    covariance: Array,
-    held: Array,
-    cost: Array,
-    lower: Array,
-    upper: Array,
-    coefficients: Array,
-    limits: Array,
-    fraction: float,
-    toll: float,
-    later: LaterBlocks,
-) -> tuple[int, Array, Array]:
-    """Solve the plan; its arguments are not checked.
-
-    Parameters
-    ----------
-    mu, covariance, toll : [S], [S, S], a number
-        of the first block.
-    held, cost, lower, upper : [S]
-        weights now, cost of moving a weight by one, bounds in the first block. What is fixed (lower
-        = upper) pulls on the others through its covariance in every block, and takes its part of
-        every ceiling.
-    coefficients, limits : [G, S], [G]
-        Σ cᵢ·|w₁ᵢ| ≤ limit. A limit that what is fixed exceeds becomes what is fixed.
-    fraction
-        of full Kelly.
-    later
-        the blocks after the first.
+def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
+    """Solve the plan, whose numbers are not checked.
 
     Returns
     -------
     status
         as of `active_set.solve`.
-    weights : [1 + L, S]
+    weights : [K, S]
         of every block.
-    prices : [G + 1 + L]
+    prices : [G + K]
         what one more of each ceiling would add to the objective, then one more of what is not
         borrowed in each block.
     """
-    free = np.flatnonzero(upper > lower)
-    blocks = 1 + len(later.toll)
+    # Arrays are written by loops here. An assignment to a slice, and an index that is an array,
+    # take longer to compile than the whole function, with the text of the error they may raise.
+    free = _symbols(problem, True)
+    blocks = len(problem.toll)
     n = len(free)
-    m = len(limits)
     # The variables are the n free weights of the first block, then n changes for each later one. A
     # change has its knot at 0 and its cost, so that the program needs no words for time.
-    pull = np.zeros(n * blocks)
-    risk = np.zeros((n * blocks, n * blocks))
-    _add_block(pull, risk, 0, mu, covariance, lower, upper, free, fraction)
-    for k in range(1, blocks):
-        _add_block(
-            pull, risk, k, later.mu[k - 1], later.covariance[k - 1], lower, upper, free, fraction
-        )
-    tolls = _tolls(lower, upper, coefficients, limits, toll, later)
-    # A group whose room may be passed for nothing holds no weight back, and would only cost time.
-    counted = np.flatnonzero(tolls > 0.0)
-    groups = np.zeros((len(counted), n * blocks))
-    room = np.empty(len(counted))
-    # What all weights are together beyond 1 is borrowed. Of what is fixed sizes count, as the
-    # proceeds of a short sale do not offset what is borrowed.
-    unfixed = 1.0 - fixed_use(np.ones(len(mu)), lower, upper)
-    for row in range(len(counted)):
-        g = counted[row]
-        if g < m:
-            groups[row, :n] = coefficients[g][free]
-            room[row] = max(limits[g] - fixed_use(coefficients[g], lower, upper), 0.0)
-        else:
-            groups[row, : n * (g - m + 1)] = 1.0
-            room[row] = unfixed
     low = np.full(n * blocks, -FAR)
     high = np.full(n * blocks, FAR)
     start = np.zeros(n * blocks)
     price = np.empty(n * blocks)
-    low[:n] = lower[free]
-    high[:n] = upper[free]
-    start[:n] = held[free]
-    for k in range(blocks):
-        price[k * n : (k + 1) * n] = cost[free] if k == 0 else later.cost[k - 1][free]
-    # For the same reason the first block's borrowing counts sizes. A later weight is a sum of
-    # variables here, and its size is no sum of theirs, so that later blocks count longs less
-    # shorts, which is linear (`net`).
+    for a in range(n):
+        low[a] = problem.lower[free[a]]
+        high[a] = problem.upper[free[a]]
+        start[a] = problem.held[free[a]]
+        for k in range(blocks):
+            price[k * n + a] = problem.cost[k, free[a]]
+    m = len(problem.limits)
+    tolls = _tolls(problem)
+    # A group whose room may be passed for nothing holds no weight back, and would only cost time.
+    counted = np.empty(m + blocks, dtype=np.int64)
+    rows = 0
+    for g in range(m + blocks):
+        if tolls[g] > 0.0:
+            counted[rows] = g
+            rows += 1
+    groups = np.zeros((rows, n * blocks))
+    room = np.empty(rows)
+    toll = np.empty(rows)
+    net = np.empty(rows, dtype=np.bool_)
+    # What all weights are together beyond 1 is borrowed. Of what is fixed sizes count, as the
+    # proceeds of a short sale do not offset what is borrowed.
+    unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
+    for row in range(rows):
+        g = counted[row]
+        toll[row] = tolls[g]
+        # For the same reason the first block's borrowing counts sizes. A later weight is a sum of
+        # variables here, and its size is no sum of theirs, so that later blocks count longs less
+        # shorts, which is linear (`net`).
+        net[row] = g > m
+        if g < m:
+            room[row] = max(problem.limits[g] - fixed_use(problem, problem.coefficients[g]), 0.0)
+            for a in range(n):
+                groups[row, a] = problem.coefficients[g, free[a]]
+        else:
+            room[row] = unfixed
+            for a in range(n * (g - m + 1)):
+                groups[row, a] = 1.0
+    pull = _pull(problem, free)
+    risk = _risk(problem, free)
     status, solved, paid = solve(
-        Program(pull, risk, low, high, start, price, groups, room, tolls[counted], counted > m)
+        Program(pull, risk, low, high, start, price, groups, room, toll, net)
     )
     prices = np.zeros(m + blocks)
-    prices[counted] = paid
-    return status, _weights_by_block(solved, lower, free, blocks), prices
+    for row in range(rows):
+        prices[counted[row]] = paid[row]
+    return status, _weights_by_block(problem, free, solved), prices
 
 
 @inlined
-def _weights_by_block(solved: Array, lower: Array, free: Index, blocks: int) -> Array:
-    """Weights [blocks, S] from those of the first block and the changes after it, [n·blocks]."""
+def _symbols(problem: SizingProblem, free: bool) -> Index:
+    """The symbols whose weights are free, or those whose weights are fixed."""
+    chosen = np.empty(len(problem.held), dtype=np.int64)
+    count = 0
+    for i in range(len(problem.held)):
+        if (problem.upper[i] > problem.lower[i]) == free:
+            chosen[count] = i
+            count += 1
+    return chosen[:count]
+
+
+@merged
+def _weights_by_block(problem: SizingProblem, free: Index, solved: Array) -> Array:
+    """Weights [K, S] from those of the first block and the changes after it, [n·K]."""
     n = len(free)
-    weights = np.empty((blocks, len(lower)))
+    blocks = len(problem.toll)
+    weights = np.empty((blocks, len(problem.lower)))
     for k in range(blocks):
-        for s in range(len(lower)):
-            weights[k, s] = lower[s] if k == 0 else weights[k - 1, s]
+        for s in range(len(problem.lower)):
+            weights[k, s] = problem.lower[s] if k == 0 else weights[k - 1, s]
         for a in range(n):
             weights[k, free[a]] = solved[k * n + a] + (weights[k - 1, free[a]] if k > 0 else 0.0)
     return weights
 
 
-@inlined
-def _tolls(
-    lower: Array,
-    upper: Array,
-    coefficients: Array,
-    limits: Array,
-    toll: float,
-    later: LaterBlocks,
-) -> Array:
-    """Price of passing each ceiling, infinite, and of borrowing in each block, [G + 1 + L]."""
-    groups = len(limits)
-    blocks = 1 + len(later.toll)
-    tolls = np.full(groups + blocks, np.inf)
-    free_of_toll = never_borrows(lower, upper, coefficients, limits)
-    for k in range(blocks):
-        if free_of_toll:
-            tolls[groups + k] = 0.0
-        else:
-            tolls[groups + k] = toll if k == 0 else later.toll[k - 1]
+@merged
+def _tolls(problem: SizingProblem) -> Array:
+    """Price of passing each ceiling, infinite, and of borrowing in each block, [G + K]."""
+    groups = len(problem.limits)
+    tolls = np.full(groups + len(problem.toll), np.inf)
+    free_of_toll = never_borrows(problem)
+    for k in range(len(problem.toll)):
+        tolls[groups + k] = 0.0 if free_of_toll else problem.toll[k]
     return tolls
 
 
-@inlined
-def never_borrows(lower: Array, upper: Array, coefficients: Array, limits: Array) -> bool:
+@merged
+def never_borrows(problem: SizingProblem) -> bool:
     """Whether bounds or a ceiling keep all sizes of the first block together at 1."""
     # Such an account cannot borrow, so no later block is charged for more than 1 either. Otherwise
     # a plan would hold back today because of interest that nobody will ever pay.
     most = 0.0
-    for i in range(len(lower)):
-        most += max(abs(lower[i]), abs(upper[i]))
-    for g in range(len(limits)):
+    for i in range(len(problem.lower)):
+        most += max(abs(problem.lower[i]), abs(problem.upper[i]))
+    for g in range(len(problem.limits)):
         least = np.inf
-        for i in range(len(lower)):
-            least = min(least, coefficients[g, i])
+        for i in range(len(problem.lower)):
+            least = min(least, problem.coefficients[g, i])
         if 0.0 < least < np.inf:
-            most = min(most, max(limits[g], fixed_use(coefficients[g], lower, upper)) / least)
+            ceiling = max(problem.limits[g], fixed_use(problem, problem.coefficients[g]))
+            most = min(most, ceiling / least)
     return bool(most <= 1.0 + 1e-9)
 
 
-@inlined
-def _add_block(
-    pull: Array,
-    risk: Array,
-    k: int,
-    mu: Array,
-    covariance: Array,
-    lower: Array,
-    upper: Array,
-    free: Index,
-    fraction: float,
-) -> None:
-    """Add block k's return and risk to pull [n·blocks] and risk [n·blocks, n·blocks].
+@merged
+def _pull(problem: SizingProblem, free: Index) -> Array:
+    """Return of one more of each variable, [n·K].
 
     wₖ is the sum of the first block's weights and every change up to it. So each of those has the
-    block's whole return, and each pair of them its covariance.
+    whole return of block k, less what the covariance with what is fixed takes of it.
     """
     n = len(free)
-    for a in range(n):
-        i = free[a]
-        gain = mu[i]
-        for j in range(len(mu)):
-            if upper[j] == lower[j]:
-                gain -= covariance[i, j] * lower[j] / fraction
-        for c in range(k + 1):
-            pull[c * n + a] += gain
-        for b in range(n):
-            part = covariance[i, free[b]] / fraction
+    blocks = len(problem.toll)
+    fixed = _symbols(problem, False)
+    pull = np.zeros(n * blocks)
+    for k in range(blocks):
+        for a in range(n):
+            i = free[a]
+            gain = problem.mu[k, i]
+            for j in fixed:
+                gain -= problem.covariance[k, i, j] * problem.lower[j] / problem.fraction
             for c in range(k + 1):
-                for d in range(k + 1):
-                    risk[c * n + a, d * n + b] += part
+                pull[c * n + a] += gain
+    return pull
+
+
+@merged
+def _risk(problem: SizingProblem, free: Index) -> Array:
+    """Covariance of the variables over the fraction of Kelly, [n·K, n·K].
+
+    Each pair of variables has the covariance of every block in which both count: of the later one's
+    block and all after it.
+    """
+    n = len(free)
+    blocks = len(problem.toll)
+    risk = np.zeros((n * blocks, n * blocks))
+    for q in range(blocks):
+        for a in range(n):
+            row = risk[q * n + a]
+            for k in range(q, blocks):
+                variances = problem.covariance[k, free[a]]
+                for b in range(n):
+                    row[q * n + b] += variances[free[b]] / problem.fraction
+            for c in range(q):
+                for b in range(n):
+                    risk[c * n + a, q * n + b] = row[q * n + b]
+                    row[c * n + b] = row[q * n + b]
+    return risk
 
 
 @inlined
-def fixed_use(coefficients: Array, lower: Array, upper: Array) -> float:
+def fixed_use(problem: SizingProblem, coefficients: Array) -> float:
     """What fixed weights take of a group with these coefficients [S]."""
     total = 0.0
-    for i in range(len(lower)):
-        if upper[i] == lower[i]:
-            total += coefficients[i] * abs(lower[i])
+    for i in range(len(problem.lower)):
+        if problem.upper[i] == problem.lower[i]:
+            total += coefficients[i] * abs(problem.lower[i])
     return total

@@ -111,7 +111,9 @@ def group_use(program: Program, k: int, weight: Array) -> float:
     """What weights [n] take of group k."""
     total = 0.0
     for i in range(len(weight)):
-        total += program.groups[k, i] * (weight[i] if program.net[k] else abs(weight[i]))
+        # Most groups are of a few weights.
+        if program.groups[k, i] != 0.0:
+            total += program.groups[k, i] * (weight[i] if program.net[k] else abs(weight[i]))
     return total
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import inlined
+from foundation.compiled import inlined, merged
 from sizing.solver.cholesky import eliminate, solve_in_place
 from sizing.solver.segments import AT, BOUGHT, FREE, Program, State, group_slope
 
@@ -19,7 +19,7 @@ LONG = 100.0  # a step in weights that only a nearly singular R asks for
 REPEATS = 4  # solutions refined at most, and full steps taken again where the first left a gradient
 
 
-@inlined
+@merged
 def find_step(program: Program, state: State, step: Array) -> None:
     """Write the step [free] to the optimum of the free weights, and every group's price there.
 
@@ -55,7 +55,7 @@ def find_step(program: Program, state: State, step: Array) -> None:
                 rest[a] -= program.risk[state.free[a], state.free[b]] * part[b]
 
 
-@inlined
+@merged
 def _full_groups(program: Program, state: State) -> Index:
     """The groups at their ceilings; every group's price becomes that of what it has bought."""
     full = np.empty(len(program.room), dtype=np.int64)
@@ -68,7 +68,7 @@ def _full_groups(program: Program, state: State) -> Index:
     return full[:rows]
 
 
-@inlined
+@merged
 def largest_residual(program: Program, state: State) -> float:
     """The largest net gradient among the free weights: 0 at their optimum."""
     largest = 0.0
@@ -87,7 +87,7 @@ def _net_gradient(program: Program, state: State, i: int) -> float:
     return float(net)
 
 
-@inlined
+@merged
 def _solve_on_lines(state: State, lines: Array, part: Array, prices: Array) -> bool:
     """Turn a gradient into the step that keeps to the lines; whether that step is inexact.
 
@@ -137,7 +137,7 @@ def _add_multiple(x: Array, times: float, y: Array) -> None:
         x[a] += times * y[a]
 
 
-@inlined
+@merged
 def _largest_size(x: Array) -> float:
     """The largest |xᵢ|; 0 without elements."""
     largest = 0.0

@@ -1,17 +1,17 @@
 """What a sizing problem's numbers must be, checked once before the compiled program trusts them.
 
 The program itself checks nothing: a NaN in it would travel through every weight, and an indefinite
-covariance would let it gain without end. A sound problem passes two compiled loops. Only an unsound
-one is looked through again, to name what is wrong with it.
+covariance would let it gain without end. A sound problem passes a compiled loop and a Cholesky
+factorisation. Only an unsound one is looked through again, to name what is wrong with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dpotrf
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
@@ -23,7 +23,9 @@ SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rou
 
 
 def float_array(name: str, value: npt.ArrayLike) -> Array:
-    """A value as an array of float64.
+    """A value as an array of float64, laid out as compiled functions take it.
+
+    Another layout, or memory that may not be written, would compile all of them again.
 
     Raises
     ------
@@ -31,9 +33,10 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
         naming the argument, for what is no array of numbers.
     """
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from None
+    return array if array.flags.c_contiguous and array.flags.writeable else array.copy()
 
 
 def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
@@ -51,15 +54,7 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
 
 
 def check_problem(
-    mu: Array,
-    lower: Array,
-    upper: Array,
-    held: Array,
-    cost: Array,
-    covariance: Array,
-    *,
-    covariance_checked: bool = False,
-    row: int | None = None,
+    mu: Array, lower: Array, upper: Array, held: Array, cost: Array, row: int | None = None
 ) -> None:
     """Check the numbers of one problem of S symbols, whose shapes are right.
 
@@ -67,10 +62,6 @@ def check_problem(
     ----------
     mu, lower, upper, held, cost : [S]
         finite; lower ≤ upper; cost ≥ 0.
-    covariance : [S, S]
-        finite, symmetric and positive semi-definite, but for rounding.
-    covariance_checked
-        whether an earlier problem had the same covariance.
     row
         of a history, for the message.
 
@@ -79,11 +70,47 @@ def check_problem(
     ValueError
         naming what is wrong, and where.
     """
-    sound = _are_sound(mu, lower, upper, held, cost)
-    if sound and (covariance_checked or _is_covariance(covariance)):
+    if _are_sound(mu, lower, upper, held, cost):
         return
+    where = _in_row(row)
     vectors = {"mu": mu, "lower": lower, "upper": upper, "held": held, "cost": cost}
-    _raise_fault(vectors, covariance, "" if row is None else f" in row {row}")
+    for name, array in vectors.items():
+        if not np.isfinite(array).all():
+            k = int(np.argmin(np.isfinite(array)))
+            raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
+    if (lower > upper).any():
+        k = int(np.argmax(lower > upper))
+        raise ValueError(f"lower {lower[k]:g} exceeds upper {upper[k]:g} at {k}{where}")
+    raise ValueError(f"cost must not be negative, got {cost.min():g}{where}")
+
+
+def check_covariance(covariance: Array, row: int | None = None) -> None:
+    """Check that [S, S] is finite, symmetric and positive semi-definite, but for rounding.
+
+    Raises
+    ------
+    ValueError
+        naming what is wrong, and in which row of a history.
+    """
+    if _is_covariance(covariance):
+        return
+    where = _in_row(row)
+    if not np.isfinite(covariance).all():
+        raise ValueError(f"covariance must be finite{where}")
+    variance = np.diag(covariance)
+    if (variance < 0).any():
+        k = int(variance.argmin())
+        raise ValueError(f"covariance has a negative variance {variance[k]:g} at {k}{where}")
+    if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
+        raise ValueError(f"covariance must be symmetric{where}")
+    least = float(np.linalg.eigvalsh(covariance)[0])
+    raise ValueError(
+        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}"
+    )
+
+
+def _in_row(row: int | None) -> str:
+    return "" if row is None else f" in row {row}"
 
 
 def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[Array, Array]:
@@ -105,15 +132,15 @@ def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[
             raise ValueError(
                 f"groups: coefficients must have shape [S] = ({symbols},), got {parts.shape}"
             )
-        if not (np.isfinite(parts).all() and (parts >= 0).all()):
-            raise ValueError("groups: coefficients must be finite and not negative")
         if limit.shape not in shapes:
             kind = "a number or [T]" if rows else "a number"
             raise ValueError(f"groups: a ceiling must be {kind}, got shape {limit.shape}")
-        if np.isnan(limit).any():
-            raise ValueError("groups: a ceiling must be a number")
         coefficients[k] = parts
         limits[:, k] = limit
+    if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
+        raise ValueError("groups: coefficients must be finite and not negative")
+    if np.isnan(limits).any():
+        raise ValueError("groups: a ceiling must be a number")
     return coefficients, limits if rows else limits[0]
 
 
@@ -128,63 +155,30 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
     return True
 
 
-@compiled
 def _is_covariance(matrix: Array) -> bool:
     """Whether [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
     n = len(matrix)
-    largest = 0.0
-    for i in range(n):
-        if not 0.0 <= matrix[i, i] < np.inf:
-            return False
-        largest = max(largest, matrix[i, i])
-        for j in range(i):
-            here = matrix[i, j]
-            there = matrix[j, i]
-            allowed = SYMMETRY * (abs(here) + abs(there)) + 1e-14
-            if not (np.isfinite(here) and abs(here - there) <= allowed):
-                return False
+    variances = matrix.diagonal()
+    largest = variances.max(initial=0.0)
+    if not (largest < np.inf and variances.min(initial=0.0) == 0.0 and _is_symmetric(matrix)):
+        return False
+    # Without any variance there is nothing to factor, and covariances have to be zero as well.
+    if largest == 0.0:
+        return not matrix.any()
     # With DEFINITE of the largest variance added to its diagonal, a matrix has a Cholesky factor
     # exactly where no eigenvalue lies further below zero than that. An eigenvalue would cost many
-    # times as much.
-    rest = matrix.copy()
-    for i in range(n):
-        rest[i, i] += DEFINITE * largest
-    for j in range(n if largest > 0.0 else 0):
-        if not rest[j, j] > 0.0:
-            return False
-        root = np.sqrt(rest[j, j])
-        column = rest[j:, j] / root
-        for i in range(j + 1, n):
-            share = column[i - j]
-            for k in range(j + 1, i + 1):
-                rest[i, k] -= share * column[k - j]
-    # Without any variance there is nothing to factor, and covariances have to be zero as well.
-    return bool(largest > 0.0 or not matrix.any())
+    # times as much. What is not a number goes on to the last element.
+    raised = matrix.copy()
+    raised.reshape(-1)[:: n + 1] += DEFINITE * largest
+    factor, fault = dpotrf(raised.T, overwrite_a=True, clean=False)
+    return fault == 0 and bool(factor[-1, -1] > 0.0)
 
 
-def _raise_fault(vectors: Mapping[str, Array], covariance: Array, where: str) -> NoReturn:
-    """Name what is wrong with a problem's numbers."""
-    for name, array in vectors.items():
-        if not np.isfinite(array).all():
-            k = int(np.argmin(np.isfinite(array)))
-            raise ValueError(f"{name} must be finite, got {array[k]} at {k}{where}")
-    lower = vectors["lower"]
-    upper = vectors["upper"]
-    cost = vectors["cost"]
-    if (lower > upper).any():
-        k = int(np.argmax(lower > upper))
-        raise ValueError(f"lower {lower[k]:g} exceeds upper {upper[k]:g} at {k}{where}")
-    if (cost < 0).any():
-        raise ValueError(f"cost must not be negative, got {cost.min():g}{where}")
-    if not np.isfinite(covariance).all():
-        raise ValueError(f"covariance must be finite{where}")
-    variance = np.diag(covariance)
-    if (variance < 0).any():
-        k = int(variance.argmin())
-        raise ValueError(f"covariance has a negative variance {variance[k]:g} at {k}{where}")
-    if not np.allclose(covariance, covariance.T, rtol=SYMMETRY, atol=1e-14):
-        raise ValueError(f"covariance must be symmetric{where}")
-    least = float(np.linalg.eigvalsh(covariance)[0])
-    raise ValueError(
-        f"covariance must be positive semi-definite; its smallest eigenvalue is {least:g}{where}"
-    )
+def _is_symmetric(matrix: Array) -> bool:
+    """Whether Σᵢⱼ and Σⱼᵢ differ by rounding at most."""
+    if np.array_equal(matrix, matrix.T):
+        return True
+    if not np.isfinite(matrix).all():
+        return False
+    allowed = SYMMETRY * (np.abs(matrix) + np.abs(matrix.T)) + 1e-14
+    return bool((np.abs(matrix - matrix.T) <= allowed).all())

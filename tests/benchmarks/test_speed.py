@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from forecasting.baseline import RandomWalk
+from foundation.arrays import Array
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
+from sizing.covariance import Covariance
+from sizing.kelly import SizingProblem, kelly_weights
 from trainingdata.synthetic import SyntheticMarket
 
 Seconds = Callable[..., float]
@@ -33,6 +37,77 @@ def test_decisions_a_second(seconds: Seconds) -> None:
     print(
         f"\n{instants} instants, {len(bars.symbols)} symbols: {each:.3f} ms an instant, decision"
         " and settlement"
+    )
+
+
+def wide_book(symbols: int, groups: int, seed: int) -> dict[str, Any]:
+    """Stocks of three factors, two thirds of them held, under two ceilings and as many groups."""
+    rng = np.random.default_rng([symbols, seed])
+    loadings = rng.normal(0, 0.5, (3, symbols))
+    returns = rng.normal(0, 0.01, (1000, 3)) @ loadings + rng.normal(0, 0.01, (1000, symbols))
+    held = np.clip(rng.normal(0, 0.3, symbols) * (rng.random(symbols) < 0.7), -0.6, 0.6)
+    ceilings = [(np.ones(symbols), 4.0), (np.full(symbols, 0.25), 1.0)]
+    ceilings += [(np.arange(symbols) % groups == k, 0.25) for k in range(groups)]
+    held *= min(min(0.95 * room / (part @ np.abs(held)) for part, room in ceilings), 1.0)
+    return {
+        "mu": rng.normal(0, 5e-4, symbols),
+        "covariance": np.cov(returns, rowvar=False),
+        "lower": np.full(symbols, -0.6),
+        "upper": np.full(symbols, 0.6),
+        "groups": ceilings,
+        "held": held,
+        "cost": np.full(symbols, 2e-4),
+    }
+
+
+def residual(book: dict[str, Any], weights: Array) -> float:
+    """By how much the conditions of an optimum fail at weights, beside the largest return."""
+    parts = np.array([part for part, _ in book["groups"]], dtype=float)
+    rooms = np.array([room for _, room in book["groups"]])
+    blocks = (np.asarray(book[name])[None] for name in ("mu", "covariance", "cost"))
+    bounds = (book[name] for name in ("held", "lower", "upper"))
+    problem = SizingProblem(*blocks, np.zeros(1), *bounds, parts, rooms, fraction=0.5)
+    _, (w,), (*prices, _) = problem.solve()
+    np.testing.assert_array_equal(w, weights)
+    used = parts @ np.abs(w)
+    assert (used <= rooms + 1e-9).all()
+    assert not np.array(prices)[used < rooms - 1e-9].any()
+    gradient = book["mu"] - 2.0 * book["covariance"] @ w
+    price = np.array(prices) @ parts
+    more = np.where(w >= book["held"], 1, -1) * book["cost"] + np.where(w >= 0, price, -price)
+    less = np.where(w <= book["held"], -1, 1) * book["cost"] + np.where(w <= 0, -price, price)
+    gains = [(gradient - more)[w < book["upper"]], (less - gradient)[w > book["lower"]]]
+    return float(max(np.concatenate(gains).max(), -min(prices)) / np.abs(book["mu"]).max())
+
+
+@pytest.mark.parametrize("groups", [0, 30])
+@pytest.mark.parametrize("symbols", [200, 500, 1000])
+def test_sizing_at_width(symbols: int, groups: int, seconds: Seconds) -> None:
+    cold, warm, of_factors, worst = [], [], [], -np.inf
+    for seed in range(5):
+        book = wide_book(symbols, groups, seed)
+        cold.append(seconds(lambda b=book: kelly_weights(**b)))
+        answer = kelly_weights(**book)
+        worst = max(worst, residual(book, answer))
+        rng = np.random.default_rng(seed)
+        after = {
+            **book,
+            "mu": 0.95 * book["mu"] + rng.normal(0, 1e-4, symbols),
+            "held": answer,
+            "covariance": Covariance(book["covariance"]),
+        }
+        warm.append(seconds(lambda b=after: kelly_weights(**b)))
+        loadings = rng.normal(0, 5e-3, (symbols, 3))
+
+        def factored(b: dict[str, Any] = book, load: Array = loadings) -> Array:
+            known = Covariance.of_factors(load, np.full(symbols, 1e-4))
+            return kelly_weights(**{**b, "covariance": known})
+
+        of_factors.append(seconds(factored))
+    first, later, known = (1e3 * np.median(taken) for taken in (cold, warm, of_factors))
+    print(
+        f"\n{symbols} symbols, {2 + groups} ceilings: {first:.2f} ms, the next bar {later:.2f}, by"
+        f" factors {known:.2f}; largest residual {worst:.1e}"
     )
 
 

@@ -100,10 +100,7 @@ def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
 ) -> None:
     def fails(self: Kelly, situation: Situation) -> Allocation:
         n = len(situation.mu)
-        zero = np.zeros(n)
-        problem = SizingProblem(
-            zero, np.eye(n), zero, zero, zero, zero, np.zeros((0, n)), np.zeros(0), 0.5
-        )
+        problem = SizingProblem(*[np.zeros(n)] * 9, 0.5)
         raise SolverFailed("it did not end", problem)
 
     monkeypatch.setattr(Kelly, "allocate", fails)

@@ -352,7 +352,7 @@ def test_the_legacy_rule_answers_a_failed_solver_only_where_it_is_configured(
     asked = replace(failing, sizing=SizingSettings(holding="next", fallback="legacy"))
 
     def fails(*_: object) -> None:
-        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 8, 0.5))
+        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 9, 0.5))
 
     monkeypatch.setattr(Kelly, "allocate", fails)
     assert decided(market, MIDDAY, failing).orders == ()
@@ -376,7 +376,7 @@ def test_a_fallback_goes_by_the_forecast_where_the_strategy_had_counted_a_premiu
     assert all(choice.target > 0 for choice in sized.choices)
 
     def fails(*_: object) -> None:
-        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 8, 0.5))
+        raise SolverFailed("no convergence", SizingProblem(*[np.zeros(0)] * 9, 0.5))
 
     monkeypatch.setattr(Kelly, "allocate", fails)
     fallen_back = decided(market, MIDDAY, who)

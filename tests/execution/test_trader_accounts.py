@@ -137,7 +137,7 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
     panel = market.until(np.datetime64(MIDDAY, "ns"))
     prices = prices_of(panel)
     who = trader_of(Tilted(SYA=90.0))
-    problem = SizingProblem(*[np.zeros(0)] * 8, 0.5)
+    problem = SizingProblem(*[np.zeros(0)] * 9, 0.5)
 
     def fails(*_: object) -> None:
         raise SolverFailed("no convergence", problem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -65,14 +65,5 @@ def same_decision(one: Decision, other: Decision) -> None:
         np.testing.assert_allclose(*numbers, **NEAR)
     assert (one.unsolved is None) == (other.unsolved is None)
     if one.unsolved is not None and other.unsolved is not None:
-        for mine_, its_ in zip(
-            _arrays(astuple(one.unsolved)), _arrays(astuple(other.unsolved)), strict=True
-        ):
+        for mine_, its_ in zip(one.unsolved, other.unsolved, strict=True):
             np.testing.assert_array_equal(mine_, its_)
-
-
-def _arrays(values: object) -> list[np.ndarray]:
-    """Every array and number of nested tuples."""
-    if isinstance(values, tuple):
-        return [array for value in values for array in _arrays(value)]
-    return [np.asarray(values)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,17 @@ from foundation.arrays import Array, Mask
 from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
 from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
 from sizing.situation import Situation
-from sizing.solver.multi_period import LaterBlocks, no_later_blocks
 
 TOLERANCE = 1e-8  # in weight
+
+
+class LaterBlocks(NamedTuple):
+    """What is expected in the L blocks after the first: [L, S], [L, S, S], [L], [L, S]."""
+
+    mu: Array
+    covariance: Array
+    toll: Array
+    cost: Array
 
 
 def random_situation(rng: np.random.Generator) -> Situation:
@@ -89,18 +97,20 @@ def book_of(
 ) -> Situation:
     """A situation by what it says of the first block, and the blocks after it."""
     n = len(mu)
-    after = no_later_blocks(n) if later is None else later
-    expected = np.concatenate([mu[None], after.mu])
+    blocks = [LaterBlocks(mu[None], covariance[None], np.array([toll]), cost[None])]
+    if later is not None:
+        blocks.append(later)
+    expected, risks, tolls, costs = (np.concatenate(each) for each in zip(*blocks, strict=True))
     return Situation(
         Problem(
             Returns(
                 expected,
                 np.full(expected.shape, np.nan) if earned is None else earned,
-                np.concatenate([covariance[None], after.covariance]),
+                risks,
                 universe,
                 years,
             ),
-            Costs(np.concatenate([cost[None], after.cost]), np.append(toll, after.toll)),
+            Costs(costs, tolls),
             BookLimits(
                 *(limits or Limits()).caps,
                 stock_ceiling,

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from execution.beliefs import Blocks
 from execution.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
-from sizing.solver.multi_period import LaterBlocks, change_costs, optimal_weights
+from sizing.solver.multi_period import SizingProblem, change_costs
 
 SIGMA = 0.006
 FRACTION = 0.5
@@ -102,28 +102,22 @@ def of_plan(
     one = np.ones(1)
     weight = 0.0
     total = 0.0
-    blocks = len(bars)
-    risks = np.empty((blocks, 1, 1))
-    expected = np.empty((blocks, 1))
-    for k in range(blocks):
-        risks[k, 0, 0] = bars[k] * variance
+    expected = np.vstack([mu, later])
+    problem = SizingProblem(
+        expected[:, :1],
+        variance * np.append(1.0, bars)[:, None, None],
+        np.vstack([[[cost]], costs]),
+        np.zeros(1 + len(bars)),
+        one,
+        -cap * one,
+        cap * one,
+        np.zeros((0, 1)),
+        np.zeros(0),
+        FRACTION,
+    )
     for a in path:
-        for k in range(blocks):
-            expected[k, 0] = later[k, a]
-        _, found, _ = optimal_weights(
-            mu[a] * one,
-            variance * one.reshape(1, 1),
-            weight * one,
-            cost * one,
-            -cap * one,
-            cap * one,
-            np.zeros((0, 1)),
-            np.zeros(0),
-            FRACTION,
-            0.0,
-            LaterBlocks(expected, risks, np.zeros(blocks), costs),
-        )
-        new = found[0, 0]
+        here = np.ascontiguousarray(expected[:, a, None])
+        new = problem._replace(mu=here, held=weight * one).solve()[1][0, 0]
         total += mu[a] * new - new**2 * variance / (2 * FRACTION) - cost * abs(new - weight)
         weight = new
     return total / len(path)
@@ -220,21 +214,19 @@ def test_a_premium_s_band_is_that_of_the_asymptotics_and_earns_as_much(
 def one_block(mu: float, variance: float, held: float, cost: float) -> float:
     """The weight of a plan of one block, without bounds."""
     one = np.ones(1)
-    none = LaterBlocks(np.empty((0, 1)), np.empty((0, 1, 1)), np.empty(0), np.empty((0, 1)))
-    groups = np.zeros((0, 1)), np.zeros(0)
-    arguments = (
-        mu * one,
-        variance * np.eye(1),
+    problem = SizingProblem(
+        np.full((1, 1), mu),
+        np.full((1, 1, 1), variance),
+        np.full((1, 1), cost),
+        np.zeros(1),
         held * one,
-        cost * one,
         -9 * one,
         9 * one,
-        *groups,
+        np.zeros((0, 1)),
+        np.zeros(0),
         FRACTION,
-        0.0,
-        none,
     )
-    return float(optimal_weights(*arguments)[1][0, 0])
+    return float(problem.solve()[1][0, 0])
 
 
 def within(

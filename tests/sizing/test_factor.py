@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array
+from sizing.covariance import Covariance
 from sizing.kelly import kelly_weights, unconstrained_kelly
 from sizing.solver.cholesky import (
     RIDGE,
@@ -153,3 +156,39 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
             with pytest.raises(ValueError, match="positive semi-definite"):
                 kelly_weights([0.1, 0.1], matrix, **BOUNDS)
     assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
+
+
+@given(st.integers(0, 100_000), st.integers(1, 9))
+def test_a_covariance_of_factors_is_that_of_what_they_and_the_rest_earn(seed: int, n: int) -> None:
+    """By definition, and its weights are those under the same numbers in full, checked or not."""
+    rng = np.random.default_rng(seed)
+    loadings = rng.normal(0, 0.01, (n, 3))
+    variance = rng.uniform(0, 1e-4, n)
+    known = Covariance.of_factors(loadings, variance)
+    full = sum(np.outer(column, column) for column in loadings.T) + np.diag(variance)
+    np.testing.assert_allclose(known.matrix, full, rtol=1e-12, atol=1e-18)
+    bounds = {"lower": np.full(n, -0.6), "upper": np.full(n, 0.6)}
+    mu = rng.normal(0, 1e-3, (3, n))
+    for expected in (mu, mu[0]):
+        weights = kelly_weights(expected, known, **bounds)
+        np.testing.assert_array_equal(weights, kelly_weights(expected, known.matrix, **bounds))
+        checked = Covariance(known.matrix)
+        np.testing.assert_array_equal(weights, kelly_weights(expected, checked, **bounds))
+
+
+@pytest.mark.parametrize(
+    ("loadings", "variance", "says"),
+    [
+        ([1.0, 2.0], [0.0, 0.0], r"shape \[S, F\]"),
+        ([[1.0], [np.nan]], [0.0, 0.0], "loadings must be finite"),
+        ([[1.0], [2.0]], [0.0], "variance must have shape"),
+        ([[1.0], [2.0]], [0.0, -1e-9], "variance must be finite and not negative"),
+        ([[1.0], [2.0]], [0.0, np.inf], "variance must be finite and not negative"),
+    ],
+)
+def test_factors_that_cannot_be_are_refused(loadings: Any, variance: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Covariance.of_factors(loadings, variance)
+    for matrix in ([[1.0, 0.0]], [[1.0, 2.0], [2.0, 1.0]], [[1.0, np.inf], [0.0, 1.0]]):
+        with pytest.raises(ValueError, match="covariance must"):
+            Covariance(np.array(matrix))

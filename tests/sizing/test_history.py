@@ -61,7 +61,7 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     failed.value.problem.save(tmp_path / "problem.npz")
     kept = SizingProblem.read(tmp_path / "problem.npz")
     assert kept.fraction == 0.25
-    assert kept.mu.tolist() == [1e-3, 0.0]
+    assert kept.mu.tolist() == [[1e-3, 0.0]]
     assert kept.limits.tolist() == [0.2]
     assert kept.solve()[0] == failed.value.problem.solve()[0]
     with pytest.raises(SolverFailed, match="row 1: "):

@@ -4,8 +4,7 @@ as variables of their own.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import piqp
@@ -17,7 +16,7 @@ from scipy.stats import norm
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import LaterBlocks, change_costs
+from sizing.solver.multi_period import change_costs
 
 SCALES = (0.2, 1.0, 20.0)  # of the blocks' variances
 
@@ -48,12 +47,10 @@ def plan(seed: int, blocks: int = 3) -> SizingProblem:
     groups = np.array([~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto])
     cost = np.where(rng.random(n) < 0.9, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
     tolls = rng.choice([0.0, 1e-4, 1e-3, 4e-3], blocks)
-    later = LaterBlocks(
-        mu[1:], covariance[1:], tolls[1:], cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n))
-    )
+    costs = np.vstack([cost, cost * rng.choice([0.0, 0.3, 1.0], (blocks - 1, n))])
     limits = np.array([ceiling, 1.0, 1.0])
     return SizingProblem(
-        mu[0], covariance[0], held, cost, lower, upper, groups, limits, 0.5, float(tolls[0]), later
+        mu, covariance, costs, tolls, held, lower, upper, groups, limits, fraction=0.5
     )
 
 
@@ -67,15 +64,13 @@ def tolls_of(p: SizingProblem) -> Array:
     for row, limit in zip(p.coefficients, p.limits, strict=True):
         if (row > 0).all():
             most.append(max(limit, row @ fixed) / row.min())
-    return np.append(p.toll, p.later_blocks.toll) * (min(most) > 1 + 1e-9)
+    return p.toll * (min(most) > 1 + 1e-9)
 
 
 def worth(p: SizingProblem, weights: Array) -> float:
     """The plan's objective, read off its definition; what is fixed counts by its size wherever
     something is borrowed.
     """
-    mu = np.vstack([p.mu[None], p.later_blocks.mu])
-    covariance = np.concatenate([p.covariance[None], p.later_blocks.covariance])
     fixed = p.upper == p.lower
     tolls = tolls_of(p)
     total = 0.0
@@ -83,10 +78,11 @@ def worth(p: SizingProblem, weights: Array) -> float:
     for k, w in enumerate(weights):
         used = np.abs(w).sum() if k == 0 else w[~fixed].sum() + np.abs(w[fixed]).sum()
         total += (
-            mu[k] @ w - w @ covariance[k] @ w / (2 * p.fraction) - tolls[k] * max(used - 1.0, 0.0)
+            p.mu[k] @ w
+            - w @ p.covariance[k] @ w / (2 * p.fraction)
+            - tolls[k] * max(used - 1.0, 0.0)
         )
-        cost = p.cost if k == 0 else p.later_blocks.cost[k - 1]
-        total -= float(cost @ np.abs(np.where(fixed, 0.0, w - before)))
+        total -= float(p.cost[k] @ np.abs(np.where(fixed, 0.0, w - before)))
         before = w
     return float(total)
 
@@ -95,10 +91,7 @@ def interior(p: SizingProblem) -> Array:
     """The same plan by PIQP: x = [w₁ … w_K, |w₁|, what moves in each block, what is borrowed in
     each].
     """
-    n = len(p.mu)
-    blocks = 1 + len(p.later_blocks.toll)
-    mu = np.vstack([p.mu[None], p.later_blocks.mu])
-    covariance = np.concatenate([p.covariance[None], p.later_blocks.covariance])
+    blocks, n = p.mu.shape
     fixed = p.upper == p.lower
     tolls = tolls_of(p)
     eye = np.eye(n)
@@ -124,13 +117,11 @@ def interior(p: SizingProblem) -> Array:
 
     for k in range(blocks):
         at = slice(k * n, (k + 1) * n)
-        hessian[at, at] = covariance[k] / p.fraction
-        slope[at] = -mu[k]
+        hessian[at, at] = p.covariance[k] / p.fraction
+        slope[at] = -p.mu[k]
         low[at] = np.where(fixed, p.lower - 1e-11, low[at])
         high[at] = np.where(fixed, p.lower + 1e-11, high[at])
-        slope[moved + k * n : moved + (k + 1) * n] = np.where(
-            fixed, 0.0, p.cost if k == 0 else p.later_blocks.cost[k - 1]
-        )
+        slope[moved + k * n : moved + (k + 1) * n] = np.where(fixed, 0.0, p.cost[k])
         for sign in (eye, -eye):
             before = () if k == 0 else ((at.start - n, -sign),)
             below(
@@ -191,49 +182,52 @@ def test_into_how_many_blocks_time_is_cut_changes_nothing(seed: int) -> None:
     limits hold the first block.
     """
     p = plan(seed, 1)
-    wide = replace(
-        p,
-        lower=np.full(len(p.mu), -50.0),
-        upper=np.full(len(p.mu), 50.0),
+    n = len(p.held)
+    wide = p._replace(
+        lower=np.full(n, -50.0),
+        upper=np.full(n, 50.0),
         limits=np.full(3, 1e3),
-        toll=0.0,
+        cost=np.full((1, n), 2e-4),
+        toll=np.zeros(1),
     )
-    wide = replace(wide, cost=np.full(len(p.mu), 2e-4))
     whole = wide.solve()
-    later = LaterBlocks(0.7 * p.mu[None], 0.7 * p.covariance[None], np.zeros(1), wide.cost[None])
-    parts = replace(wide, mu=0.3 * p.mu, covariance=0.3 * p.covariance, later=later).solve()
+    parts = wide._replace(
+        mu=np.vstack([0.3 * p.mu, 0.7 * p.mu]),
+        covariance=np.concatenate([0.3 * p.covariance, 0.7 * p.covariance]),
+        cost=np.full((2, n), 2e-4),
+        toll=np.zeros(2),
+    ).solve()
     assert whole[0] == parts[0] == SOLVED
     assume(np.abs(whole[1]).max() < 49)
     for weights in parts[1]:
         np.testing.assert_allclose(weights, whole[1][0], rtol=1e-5, atol=1e-6)
 
 
-def one(mu: float, variance: float, held: float = 0.0, **more: Any) -> SizingProblem:
-    """One symbol without ceilings, half-Kelly."""
-    array = np.array([1.0])
-    base = SizingProblem(
-        mu * array,
-        variance * array[None],
-        held * array,
-        2e-4 * array,
-        -5 * array,
-        5 * array,
+def one(
+    *blocks: tuple[float, float], cost: float = 2e-4, toll: Sequence[float] = ()
+) -> SizingProblem:
+    """One symbol without ceilings, half-Kelly; blocks: expected return and variance of each."""
+    mu, variance = np.array(blocks).T
+    return SizingProblem(
+        mu[:, None].copy(),
+        variance[:, None, None].copy(),
+        np.full((len(mu), 1), cost),
+        np.array(toll or [0.0] * len(mu)),
+        np.zeros(1),
+        np.full(1, -5.0),
+        np.full(1, 5.0),
         np.zeros((0, 1)),
         np.zeros(0),
         0.5,
     )
-    return replace(base, **more)
 
 
 def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
     """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 -
     2)/(140·v).
     """
-    assert one(1e-5, 1e-5).solve()[1][0, 0] == 0.0
-    later = LaterBlocks(
-        np.array([[139e-5]]), np.array([[[139e-5]]]), np.zeros(1), np.full((1, 1), 2e-4)
-    )
-    status, weights, _ = one(1e-5, 1e-5, later=later).solve()
+    assert one((1e-5, 1e-5)).solve()[1][0, 0] == 0.0
+    status, weights, _ = one((1e-5, 1e-5), (139e-5, 139e-5)).solve()
     assert status == SOLVED
     assert weights[:, 0] == pytest.approx([0.5 * (140e-5 - 2e-4) / 140e-5] * 2, rel=1e-6)
 
@@ -242,9 +236,8 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
     """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed,
     half of it, or all.
     """
-    free = {"cost": np.zeros(1)}
     for toll, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
-        _, weights, prices = one(5e-3, 1e-3, toll=toll, **free).solve()
+        _, weights, prices = one((5e-3, 1e-3), cost=0.0, toll=[toll]).solve()
         assert weights[0, 0] == pytest.approx(expected, rel=1e-6)
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
@@ -255,9 +248,10 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
     """
     two = np.array([5e-3, -5e-3])
     p = SizingProblem(
-        two,
-        np.diag([1e-3, 1e-3]),
-        np.zeros(2),
+        two[None],
+        np.diag([1e-3, 1e-3])[None],
+        np.zeros((1, 2)),
+        np.zeros(1),
         np.zeros(2),
         -5 * np.ones(2),
         5 * np.ones(2),
@@ -266,15 +260,13 @@ def test_a_short_does_not_pay_for_what_is_borrowed() -> None:
         0.5,
     )
     assert p.solve()[1][0] == pytest.approx([2.5, -2.5], rel=1e-6)
-    assert replace(p, toll=1.0).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
+    assert p._replace(toll=np.ones(1)).solve()[1][0] == pytest.approx([0.5, -0.5], rel=1e-6)
 
 
 def test_the_day_is_borrowed_for_and_given_back_before_the_night_that_charges() -> None:
     """A signal of an hour takes 2; the plan is at 1 in the block whose nights cost."""
-    later = LaterBlocks(
-        np.array([[2e-3]]), np.array([[[1e-3]]]), np.array([1e-2]), np.full((1, 1), 1e-5)
-    )
-    _, weights, prices = one(4e-3, 1e-3, cost=np.array([1e-5]), later=later).solve()
+    p = one((4e-3, 1e-3), (2e-3, 1e-3), cost=1e-5, toll=[0.0, 1e-2])
+    _, weights, prices = p.solve()
     assert weights[:, 0] == pytest.approx([0.5 * (4e-3 - 1e-5 + 0.0) / 1e-3, 1.0], abs=0.02)
     assert prices[0] == 0.0
     assert prices[1] == pytest.approx(0.0, abs=1e-4)
@@ -285,24 +277,20 @@ def test_who_cannot_borrow_is_charged_nothing_for_what_later_blocks_would() -> N
     weight and has no price.
     """
     n = 3
-    later = LaterBlocks(
-        np.full((1, 3), 0.05), 1e-3 * np.eye(3)[None], np.array([1e-2]), np.full((1, 3), 2e-4)
-    )
     base = SizingProblem(
-        np.full(n, 1e-3),
-        1e-4 * np.eye(n),
+        np.stack([np.full(n, 1e-3), np.full(n, 0.05)]),
+        np.stack([1e-4 * np.eye(n), 1e-3 * np.eye(n)]),
+        np.full((2, n), 2e-4),
+        np.array([1e-3, 1e-2]),
         np.zeros(n),
-        np.full(n, 2e-4),
         -0.1 * np.ones(n),
         0.1 * np.ones(n),
         np.ones((1, n)),
         np.array([4.0]),
         0.5,
-        1e-3,
-        later,
     )
-    for p in (base, replace(base, lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
-        free = replace(p, toll=0.0, later=later._replace(toll=np.zeros(1)))
+    for p in (base, base._replace(lower=-np.ones(n), upper=np.ones(n), limits=np.ones(1))):
+        free = p._replace(toll=np.zeros(2))
         (_, charged, prices), (_, unpaid, _) = p.solve(), free.solve()
         np.testing.assert_array_equal(charged, unpaid)
         assert not prices[1:].any()
@@ -333,13 +321,8 @@ def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
     """Bounds of -2 and 0.5: sizes pass 1, so the second block, wherever it wants, pays for what
     it borrows.
     """
-    nothing = np.zeros((0, 1)), np.zeros(0)
-    later = LaterBlocks(np.array([[1.0]]), np.array([[[0.1]]]), np.array([0.01]), np.zeros((1, 1)))
-    zero = np.zeros(1)
-    one = np.ones(1)
-    p = SizingProblem(
-        zero, 0.1 * np.eye(1), zero, zero, -2.0 * one, 0.5 * one, *nothing, 0.5, 0.01, later
-    )
+    p = one((0.0, 0.1), (1.0, 0.1), cost=0.0, toll=[0.01, 0.01])
+    p = p._replace(lower=np.array([-2.0]), upper=np.array([0.5]))
     status, weights, prices = p.solve()
     assert status == SOLVED
     assert weights[1] == pytest.approx([4.95])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
+from sizing.solver.approach import WIDE, approach
 from sizing.solver.segments import (
     CHANGES,
     FREE,
@@ -23,13 +24,15 @@ from sizing.solver.segments import (
 )
 from tests.sizing.hard_ceilings import program
 
+NARROW = (1, 9)  # symbols
 
-def problem(seed: int) -> Program:
+
+def problem(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
     """Copies of symbols, symbols that must be held, costs that are nothing, ceilings that meet
     and are passed.
     """
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(1, 9))
+    n = int(rng.integers(*symbols))
     m = int(rng.integers(0, 4))
     factors = rng.normal(0, 0.01, (n, int(rng.integers(1, n + 3))))
     risk = factors @ factors.T + np.diag(
@@ -40,7 +43,7 @@ def problem(seed: int) -> Program:
         risk[0, 0] = risk[1, 1]
     cap = float(rng.choice([0.1, 0.4, 1.0]))
     lower = np.where(rng.random(n) < 0.3, 0.0, -cap)
-    lower = np.where(rng.random(n) < 0.1, 0.05, lower)
+    lower = np.where(rng.random(n) < 0.1, min(0.05, 0.4 / n), lower)
     held = np.where(rng.random(n) < 0.4, 0.0, rng.uniform(-1.2, 1.2, n))
     held = np.where(rng.random(n) < 0.2, rng.choice([cap, -cap]), held)
     cost = np.where(rng.random(n) < 0.7, rng.choice([0.0, 2e-4, 2e-3], n), 0.0)
@@ -50,10 +53,10 @@ def problem(seed: int) -> Program:
     return program(pull, risk, lower, np.full(n, cap), held, cost, groups.reshape(m, n), room)
 
 
-def borrowing_book(seed: int) -> Program:
+def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
     """A problem in which some ceilings have a toll and some of these count longs less shorts."""
     rng = np.random.default_rng(seed + 1)
-    p = problem(seed)
+    p = problem(seed, symbols)
     toll = np.where(
         rng.random(len(p.room)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.room)), np.inf
     )
@@ -152,6 +155,29 @@ def test_no_weight_gains_by_moving_where_room_can_be_bought(seed: int) -> None:
         assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
     else:
         assert_optimal(p)
+
+
+def test_no_weight_gains_in_a_wide_program_and_its_start_is_near() -> None:
+    """Most weights are where they belong before the first step, within bounds and rooms."""
+    solved = right = 0
+    for seed in range(120):
+        p = (problem, borrowing_book)[seed % 2](seed, (WIDE, WIDE + 60))
+        least = np.minimum(np.maximum(0.0, p.lower), p.upper)
+        hard = p.toll == np.inf
+        if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
+            assert solve(p._replace(risk=p.risk.copy()))[0] == INFEASIBLE
+            continue
+        assert_optimal(p)
+        weight = np.clip(p.held, p.lower, p.upper)
+        risk = p.risk + 1e-10 * p.risk.max() * np.eye(len(weight))
+        approach(p._replace(risk=risk), weight, least)
+        assert ((weight >= p.lower) & (weight <= p.upper)).all()
+        assert (p.groups @ np.abs(weight) <= p.room + 1e-12)[hard].all()
+        found = solve(p._replace(risk=risk))[1]
+        right += (np.abs(weight - found) < 1e-6).mean()
+        solved += 1
+    assert solved > 60
+    assert right > 0.75 * solved
 
 
 def test_no_weight_gains_where_caps_and_ceilings_meet() -> None:

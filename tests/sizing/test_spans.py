@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from sizing.allocation import Allocation
 from sizing.situation import Situation
-from sizing.solver.multi_period import LaterBlocks
 from sizing.strategies import Kelly, named
-from tests.sizing.books import book_of, changed, random_situation
+from tests.sizing.books import LaterBlocks, book_of, changed, random_situation
 
 
 def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -> Situation:

@@ -13,9 +13,8 @@ from sizing.binding import TOUCH
 from sizing.kelly import unconstrained_kelly
 from sizing.limits import CEILINGS, Limits, ceilings_of
 from sizing.situation import Situation
-from sizing.solver.multi_period import LaterBlocks
 from sizing.spans import ALL, kelly_by_span
-from tests.sizing.books import book_of, changed, under
+from tests.sizing.books import LaterBlocks, book_of, changed, under
 
 
 def situation_of(seed: int) -> Situation:
