@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from sizing.allocation import Allocation
 from sizing.situation import Situation
+from sizing.spans import ALL, explanation_of, kelly_by_span
 from sizing.strategies import Kelly, named
 from tests.sizing.books import LaterBlocks, book_of, changed, random_situation
 
@@ -219,3 +220,50 @@ def test_what_a_limit_of_its_own_holds_is_shown_a_weight_beyond_it(
         if names.get("symbol_cap", 0.0) > 1e-6 and within:
             assert found.unlimited[k] * found.target[k] > 0
             assert abs(found.unlimited[k]) >= abs(found.target[k]) - 1e-6
+
+
+def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> None:
+    """Two stocks of one risk: the covariance of no span has a factor, and the weight is halved."""
+    one = plan(-8.0, 28.0)
+    _, _, covariance, _, _ = one.problem.returns
+    mu = np.repeat(one.problem.returns.mu, 2, axis=1)
+    premium = np.array([[1e-4, 1e-4], [5e-4, 5e-4]])
+    twice = np.broadcast_to(covariance, (2, 2, 2)).copy()
+    yes = np.ones(2, dtype=bool)
+    both = book_of(
+        mu=mu[0],
+        covariance=twice[0],
+        held=np.zeros(2),
+        cost=np.full(2, 2e-4),
+        crypto=~yes,
+        long_only=~yes,
+        deciding=yes,
+        universe=yes,
+        years=np.full(2, 1 / 1764),
+        equity=100_000.0,
+        stock_ceiling=1.96,
+        unborrowed=1.0,
+        later=LaterBlocks(mu[1:], twice[1:], np.zeros(1), np.full((1, 2), 2e-4)),
+        earned=premium,
+    )
+    found = answer(both)
+    assert found.blocks.tolist() == [1, 1]
+    np.testing.assert_allclose(found.unlimited, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
+    np.testing.assert_allclose(found.premium, 0.1 * 1e-4 / 2e-5 / 2, rtol=1e-9)
+    whole, singular = kelly_by_span(both.problem, 0.1)
+    assert singular.all()
+    filled = explanation_of(both.problem, np.full((2, 2), 0.01), np.zeros(6), 0.1)
+    assert np.isnan(whole[-1]).all()
+    np.testing.assert_allclose(filled.unlimited, 0.1 * 20e-4 / 3.02e-3 / 2, rtol=1e-9)
+    np.testing.assert_allclose(filled.premium, 0.1 * 6e-4 / 3.02e-3 / 2, rtol=1e-9)
+
+
+def test_a_hedge_of_what_others_may_not_hold_is_shown_the_weight_beside_their_targets() -> None:
+    seen = 0
+    for seed in range(60):
+        situation = random_situation(np.random.default_rng(seed))
+        found = answer(situation, 0.5)
+        together, _ = kelly_by_span(situation.problem, 0.5)
+        for k in np.flatnonzero(situation.deciding):
+            seen += abs(found.unlimited[k] - together[found.blocks[k] - 1, ALL, k]) > 1e-9
+    assert seen > 10
