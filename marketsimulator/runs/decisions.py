@@ -33,7 +33,6 @@ from marketsimulator.runs.walk import Kept, WalkInputs, decision_again
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import sizing_problem
 from sizing.kelly import failure_text
-from sizing.problem import Problem
 from sizing.situation import no_equity
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem
@@ -127,7 +126,7 @@ class WalkedDecisions(DecisionLog):
         for _ in side_by_side(explain, range(0, rows, AT_ONCE)):
             pass
         for row in np.flatnonzero(told.singular).tolist():
-            problem, _ = _again(self._inputs, self._kept, row)
+            problem, _ = decision_again(self._inputs, self._kept, row)
             weights, prices = self._kept.weights[row], self._kept.prices[row]
             _write(told, row, explanation_of(problem, weights, prices, self._inputs.fraction))
         return told
@@ -327,20 +326,13 @@ class WalkedDecisions(DecisionLog):
         unsized = self._table.deciding[row].any() and not self._sized[number]
         if not (unsized and self._kept.equity[row] > 0):
             return None
-        problem, _ = _again(self._inputs, self._kept, row)
+        problem, _ = decision_again(self._inputs, self._kept, row)
         return sizing_problem(problem, self._inputs.fraction)
 
 
 def _names(bits: int) -> list[str]:
     """The names of the bits that are set."""
     return [name for _, name in names_of(int(bits))]
-
-
-@compiled
-def _again(inputs: WalkInputs, kept: Kept, row: int) -> tuple[Problem, Array]:
-    """The problem of a decision, and the targets that it led to."""
-    problem, after = decision_again(inputs, kept, row)
-    return problem, after.target
 
 
 @compiled
