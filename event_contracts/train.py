@@ -128,7 +128,7 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = sessions_to_train_on(settings)
-    # The learner has a thread for each of its networks: their sums are too small to be shared.
+    # Networks so small are slower with more of them.
     torch.set_num_threads(1)
     try:
         env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())

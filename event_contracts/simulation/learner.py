@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -217,12 +216,11 @@ class Learner:
     @torch.no_grad()
     def learn(self, until: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
         """Go on until so many steps; `on_update` hears after each update of steps and figures."""
-        with ThreadPoolExecutor(1) as other:
-            while self.steps < until:
-                experience = self.markets.play(self._choose)
-                figures = self._improve(self._lessons(experience), other)
-                self.steps += experience.codes.size
-                on_update(self.steps, self.markets.figures() | figures)
+        while self.steps < until:
+            experience = self.markets.play(self._choose)
+            figures = self._improve(self._lessons(experience))
+            self.steps += experience.codes.size
+            on_update(self.steps, self.markets.figures() | figures)
 
     def _choose(self, seen: Floats, allowed: Mask) -> tuple[Codes, Floats]:
         logits = activations_of(self.networks.choosing, torch.from_numpy(seen))[-1]
@@ -253,29 +251,28 @@ class Learner:
             returns=torch.from_numpy(advantages + values[:-1]).flatten(),
         )
 
-    def _improve(self, lessons: Lessons, other: Executor) -> dict[str, float]:
+    def _improve(self, lessons: Lessons) -> dict[str, float]:
         """Go through the lessons, some at a time; what was lost of each kind, on average."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.codes), generator=self.draws)
             for rows in torch.split(order, self.settings.batch):
                 some = Lessons(*(each[rows] for each in lessons))
-                losses.append(torch.stack(self._descend(some, other)))
+                losses.append(torch.stack(self._descend(some)))
         names = ("surrogate", "entropy", "value_error")
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
-    def _descend(self, lessons: Lessons, other: Executor) -> tuple[Tensor, Tensor, Tensor]:
+    def _descend(self, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
         """A step of the optimizer; surrogate, entropy and error of values before it."""
-        # The networks share nothing: each has a core.
-        error = other.submit(error_of_values, self.networks.valuing, lessons)
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         choosing, clip, entropy = self.networks.choosing, self.settings.clip, self.settings.entropy
-        losses = (*surrogate_and_entropy(choosing, normed, clip, entropy), error.result())
+        surrogate, doubt = surrogate_and_entropy(choosing, normed, clip, entropy)
+        error = error_of_values(self.networks.valuing, lessons)
         gradient = self.networks.gradient
         gradient.mul_((LARGEST_GRADIENT / (gradient.norm() + 1e-6)).clamp_(max=1.0))
         self.optimizer.step()
-        return losses
+        return surrogate, doubt, error
 
     def save(self, path: Path) -> None:
         """Write the whole state to a file."""
