@@ -43,7 +43,7 @@ COMMANDS = {
         interrupted="the last checkpoint stays; resume=… goes on from it",
         log="kalshi_train",
         hydra=True,
-        needs={"gymnasium": "rl", "stable_baselines3": "rl"},
+        needs={"gymnasium": "rl", "tensorboard": "rl"},
     ),
     "kalshi_compare": Command(
         "event_contracts.compare",

@@ -35,6 +35,8 @@ from foundation.files import check_file, check_output
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from event_contracts.simulation.learner import Learner
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -54,14 +56,13 @@ class TrainingSettings(PlayedSettings):
         ge=1,
         le=10**12,
     )
-    markets: int = setting(256, "played at once", ge=1, le=100_000)
+    markets: int = setting(512, "played at once", ge=1, le=100_000)
     seed: int = setting(0, "of networks, choices and synthetic markets", ge=0, lt=2**32)
     train_events: int = setting(
         9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
     )
     resume: str | None = setting(None, "checkpoint to go on from")
     every: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
-    threads: int = setting(1, "of torch", ge=1, le=256)
     learner: LearnerSettings = setting(LearnerSettings(), "of the learning")
     output: str = setting("outputs/kalshi-train", "folder")
 
@@ -113,6 +114,7 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     """
     try:
         import torch
+        from torch.utils.tensorboard import SummaryWriter
 
         from event_contracts.simulation.learner import learner_of
     except ModuleNotFoundError as error:
@@ -126,7 +128,8 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = sessions_to_train_on(settings)
-    torch.set_num_threads(settings.threads)
+    # Networks so small are slower with more of them.
+    torch.set_num_threads(1)
     try:
         env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
     except MemoryError as error:
@@ -144,20 +147,24 @@ def train(settings: TrainingSettings, progress: Any = None) -> Learner:
                 f" counts them all; {settings.steps:,} leave nothing to learn, name more"
             )
     try:
-        _learn(learner, settings, output, progress)
+        with SummaryWriter(str(output / BOARD)) as board:
+            _learn(learner, settings, output, board, progress)
     except OSError as error:
         raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
     return learner
 
 
-def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Any) -> None:
-    learner.log_to(output / BOARD)
+def _learn(
+    learner: Learner, settings: TrainingSettings, output: Path, board: SummaryWriter, progress: Any
+) -> None:
     saved = learner.steps
 
     def told(steps: int, figures: dict[str, float]) -> None:
         nonlocal saved
         with (output / UPDATES).open("a") as file:
             file.write(json.dumps({"steps": steps, **figures}) + "\n")
+        for name, value in figures.items():
+            board.add_scalar(f"kalshi/{name}", value, steps)
         if steps - saved >= settings.every:
             learner.save(output / CHECKPOINT)
             saved = steps

@@ -165,11 +165,11 @@ def _rule(values: Array) -> ThresholdRule:
 
 def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
     """A network after so many minutes on this machine."""
-    learner = learner_of(VectorKalshiEnv(256, **episode.keywords()), LearnerSettings(), seed)
+    learner = learner_of(VectorKalshiEnv(512, **episode.keywords()), LearnerSettings(), seed)
     began = time.monotonic()
     until = 0
     while time.monotonic() - began < 60 * minutes:
-        until += 256 * LearnerSettings().rollout * 8
+        until += 512 * LearnerSettings().rollout * 8
         learner.learn(until, lambda steps, figures: None)
     learner.save(folder)
     return learner

@@ -1,134 +1,199 @@
-"""Stable-Baselines3 over many markets at once, and its state as a file without code."""
+"""Proximal policy optimisation with masks over many markets at once, and its state as a file
+without code.
+
+Schulman et al. 2017, and Huang and Ontañón 2020 for the masks; initial weights, Adam's epsilon,
+normed advantages and a bounded gradient as Huang et al. 2022 list them. Gradients of networks so
+small are written out: to have them found takes 1.7 times as long.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.numpy import save
-from sb3_contrib import MaskablePPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
+from event_contracts.simulation.experience import Experience, Markets
 from event_contracts.simulation.settings import LearnerSettings
-from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.network import ABOUT, About, Weights, read_checkpoint
-from event_contracts.trading.observation import features_of
-from foundation.arrays import Array, Mask
+from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
+from event_contracts.trading.actions import ACTIONS
+from event_contracts.trading.network import (
+    ABOUT,
+    CHOICE,
+    HIDDEN,
+    About,
+    Weights,
+    read_checkpoint,
+)
+from foundation.arrays import Mask
 from foundation.errors import InputError
 from foundation.files import put_whole
 
+VALUING = "mlp_extractor.value_net."
+VALUE = "value_net."
+PARTS = ("weight", "bias")  # of a layer
 OPTIMIZER = "optimizer."
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 MOST_TRAINED = 10**12  # steps, over all markets and runs
-PERCENT = 100
-SHOWN = {name: features_of(sizes=False).index(name) for name in ("bid", "ask", "estimate")}
+SHUT = -1e8  # logit of an action that may not be sent
+ERROR_WEIGHT = 0.5  # of the valuing network
+LARGEST_GRADIENT = 0.5  # its norm
 
 
-class MarketsEnv(VecEnv):
-    """The vectorised environment in Stable-Baselines3's words; rewards in percent of the cash.
+class Layer(NamedTuple):
+    """Weights [out, in] and offsets [out], and the loss's gradients by them."""
 
-    sent: orders [25] by action since they were last counted, refused ones not among them.
-    episodes: that have settled since then.
+    weights: Tensor
+    offsets: Tensor
+    by_weights: Tensor
+    by_offsets: Tensor
+
+
+class Networks:
+    """Two networks of hyperbolic tangents over the same features; one chooses and one values.
+
+    vector: all their numbers [P], which the others are views of.
+    gradient: of the loss by them [P].
+    named: weights and offsets as checkpoints call them.
     """
 
-    def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:
-        # The base class asks for attributes of the environment at once.
-        self.env = env
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self._is_log = env.settings.reward == "log_wealth"
-        self._scale = PERCENT if self._is_log else PERCENT / env.settings.starting_cash
-        self._shaping = settings.shaping
-        self._discount = settings.discount
-        self._potential = np.zeros(env.num_envs)
-        self._seeds: list[Any] = list(range(seed, seed + env.num_envs))
-        self._actions = np.zeros(env.num_envs, np.int64)
-        self._earned = np.zeros(env.num_envs)
-        self._steps = np.zeros(env.num_envs, np.int64)
-        self.sent = np.zeros(25, np.int64)
-        self.episodes = 0
+    def __init__(self, width: int, layers: tuple[int, ...], draws: torch.Generator) -> None:
+        shapes = _shapes(width, layers)
+        self.vector = torch.zeros(sum(map(math.prod, shapes.values())))
+        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
+        self.named = dict(zip(shapes, _views(self.vector, shapes.values()), strict=True))
+        slopes = dict(zip(shapes, _views(self.gradient, shapes.values()), strict=True))
+        gains = {f"{CHOICE}weight": 0.01, f"{VALUE}weight": 1.0}
+        for name, weights in self.named.items():
+            if name.endswith("weight"):
+                torch.nn.init.orthogonal_(weights, gains.get(name, math.sqrt(2)), draws)
 
-    def reset(self) -> npt.NDArray[np.float32]:
-        """The first observations [N, F] under the seed."""
-        seen, _ = self.env.reset(seed=self._seeds)
-        self._earned[:] = 0
-        self._steps[:] = 0
-        return seen
+        def network(hidden: str, last: str) -> list[Layer]:
+            names = [f"{hidden}{2 * k}." for k in range(len(layers))]
+            return [
+                Layer(*(part[f"{name}{of}"] for part in (self.named, slopes) for of in PARTS))
+                for name in [*names, last]
+            ]
 
-    def go_on(self, steps: int) -> None:
-        """Play other sessions than those of the first `steps` steps under the seed."""
-        self._seeds = [[each, steps] for each in self._seeds]
+        self.choosing = network(HIDDEN, CHOICE)
+        self.valuing = network(VALUING, VALUE)
 
-    def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        """Keep the actions [N] for `step_wait`."""
-        self._actions = actions
 
-    def step_wait(self) -> Any:
-        """Observations, rewards, ends and what is told of each market."""
-        seen, rewards, over, _, info = self.env.step(self._actions)
-        self.sent += np.bincount(self._actions[self.env.markets["sent"] > 0], minlength=25)
-        self._earned += rewards * self._scale
-        rewards = self._shaped(rewards, seen, over) * self._scale
-        self._steps += 1
-        told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        settled = info.get("settled", ())
-        for place, i in enumerate(settled):
-            told[i] = {
-                "terminal_observation": info["final_obs"][place],
-                "episode": {"r": self._earned[i], "l": int(self._steps[i]), "t": 0.0},
-            }
-        if len(settled):
-            self.episodes += len(settled)
-            self._earned[settled] = 0
-            self._steps[settled] = 0
-        return seen, rewards.astype(np.float32), over, told
+def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights and offsets by name, in the order that checkpoints number them."""
+    widths = (width, *layers)
+    linear = {
+        f"{hidden}{2 * k}.": (units, widths[k])
+        for hidden in (HIDDEN, VALUING)
+        for k, units in enumerate(layers)
+    }
+    linear |= {CHOICE: (ACTIONS, layers[-1]), VALUE: (1, layers[-1])}
+    return {
+        f"{name}{of}": shape if of == "weight" else shape[:1]
+        for name, shape in linear.items()
+        for of in PARTS
+    }
 
-    def _shaped(
-        self, rewards: Array, seen: npt.NDArray[np.float32], over: Mask
-    ) -> npt.NDArray[np.float64]:
-        """The rewards, with the potential's change where positions count at the estimate."""
-        if not self._shaping:
-            return rewards
-        before = self._potential
-        held = self.env.markets["yes"] - self.env.markets["no"]
-        shown = {name: seen[:, place].astype(np.float64) for name, place in SHOWN.items()}
-        potential = held * (shown["estimate"] - (shown["bid"] + shown["ask"]) / 2)
-        if self._is_log:
-            potential = np.log1p(potential / self.env.worth)
-        # A market that has settled has begun anew, with nothing held.
-        self._potential = np.where(over, 0.0, potential)
-        return rewards + self._discount * self._potential - before
 
-    def env_method(
-        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
-    ) -> list[Any]:
-        """Masks [25] of every market; there is no other method."""
-        if method_name != "action_masks":
-            raise AttributeError(method_name)
-        return list(self.env.action_masks()[list(self._get_indices(indices))])
+def _views(vector: Tensor, shapes: Iterable[tuple[int, ...]]) -> list[Tensor]:
+    """Parts of a vector, one after the other, in these shapes."""
+    shapes = list(shapes)
+    parts = torch.split(vector, [math.prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the environment, once for each market."""
-        value = getattr(self.env, attr_name)
-        return [value for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Nothing can be set from outside."""
-        raise AttributeError(attr_name)
+def activations_of(network: Sequence[Layer], seen: Tensor) -> list[Tensor]:
+    """What goes into each layer, and what comes out of the last one [B, out]."""
+    found = [seen]
+    for layer in network[:-1]:
+        found.append(torch.addmm(layer.offsets, found[-1], layer.weights.T).tanh_())
+    last = network[-1]
+    return [*found, torch.addmm(last.offsets, found[-1], last.weights.T)]
 
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No market is."""
-        return [False for _ in self._get_indices(indices)]
 
-    def close(self) -> None:
-        """Nothing is held open."""
+def write_gradients(network: Sequence[Layer], activations: Sequence[Tensor], slope: Tensor) -> None:
+    """Write a network's gradients; slope: of the loss by what comes out [B, out]."""
+    for place in range(len(network) - 1, -1, -1):
+        layer, entered = network[place], activations[place]
+        torch.mm(slope.T, entered, out=layer.by_weights)
+        torch.sum(slope, 0, out=layer.by_offsets)
+        if place > 0:
+            slope = slope @ layer.weights
+            slope = slope.addcmul_(slope * entered, entered, value=-1.0)  # tanh' = 1 - tanh²
+
+
+class Lessons(NamedTuple):
+    """Steps to learn from, B of them.
+
+    seen: [B, F].
+    shut: [B, 25], which actions could not be sent.
+    codes: [B, 1], those that were.
+    likelihoods: [B], logarithms of theirs when they were chosen.
+    advantages: [B], what they earned beyond what was expected.
+    returns: [B], what they earned with all that followed, discounted.
+    """
+
+    seen: Tensor
+    shut: Tensor
+    codes: Tensor
+    likelihoods: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def advantages_of(
+    rewards: Floats, values: Floats, over: Mask, discount: float, trace: float
+) -> Floats:
+    """Generalised advantage estimates [T, N] (Schulman et al. 2016).
+
+    values: [T + 1, N], before each step and after the last.
+    """
+    found = np.empty_like(rewards)
+    following = np.zeros_like(rewards[0])
+    for t in range(len(rewards) - 1, -1, -1):
+        kept = np.where(over[t], np.float32(0), np.float32(discount))
+        following = rewards[t] + kept * (values[t + 1] + trace * following) - values[t]
+        found[t] = following
+    return found
+
+
+def surrogate_and_entropy(
+    choosing: Sequence[Layer], lessons: Lessons, clip: float, entropy: float
+) -> tuple[Tensor, Tensor]:
+    """Mean clipped surrogate, and mean entropy of the choice; writes the gradient of the surrogate
+    less `entropy` times the entropy.
+    """
+    activations = activations_of(choosing, lessons.seen)
+    logits = activations[-1].add_(lessons.shut, alpha=SHUT)
+    count = len(logits)
+    logarithms, chances = logits.log_softmax(1), logits.softmax(1)
+    ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp_()
+    gain = lessons.advantages * ratio
+    surrogate = torch.minimum(gain, lessons.advantages * ratio.clamp(1 - clip, 1 + clip))
+    doubt = -(chances * logarithms).sum(1)
+    # By the logits: of a likelihood, 1 at its code less the chances; of the entropy H,
+    # -chance · (logarithm + H). What is clipped has no slope.
+    pull = torch.where(gain > surrogate, 0.0, gain).div_(count)
+    weight = entropy / count
+    slope = torch.add((pull + weight * doubt)[:, None], logarithms, alpha=weight).mul_(chances)
+    slope.scatter_add_(1, lessons.codes, -pull[:, None])
+    write_gradients(choosing, activations, slope)
+    return -surrogate.mean(), doubt.mean()
+
+
+def error_of_values(valuing: Sequence[Layer], lessons: Lessons) -> Tensor:
+    """Mean squared error; writes its gradient times `ERROR_WEIGHT`."""
+    activations = activations_of(valuing, lessons.seen)
+    error = activations[-1] - lessons.returns[:, None]
+    write_gradients(valuing, activations, error * (2 * ERROR_WEIGHT / len(error)))
+    return error.square().mean()
 
 
 @dataclass(eq=False, slots=True)
@@ -136,35 +201,88 @@ class Learner:
     """A network that learns over markets.
 
     about: what it is trained for; `steps` of it where it began.
+    draws: of choices, and of the order that is learned in.
+    steps: so far, over all markets and runs.
     """
 
-    model: MaskablePPO
-    markets: MarketsEnv
+    networks: Networks
+    optimizer: torch.optim.Adam
+    markets: Markets
+    settings: LearnerSettings
     about: About
+    draws: torch.Generator
+    steps: int = 0
 
-    @property
-    def steps(self) -> int:
-        """Steps so far, over all markets and runs."""
-        return int(self.model.num_timesteps)
-
+    @torch.no_grad()
     def learn(self, until: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
-        """Go on until so many steps; `on_update` hears after each rollout of steps and figures."""
-        if self.steps < until:
-            self.model.learn(
-                until - self.steps, callback=_Told(self, on_update), reset_num_timesteps=False
-            )
+        """Go on until so many steps; `on_update` hears after each update of steps and figures."""
+        while self.steps < until:
+            experience = self.markets.play(self._choose)
+            figures = self._improve(self._lessons(experience))
+            self.steps += experience.codes.size
+            on_update(self.steps, self.markets.figures() | figures)
 
-    def log_to(self, board: Path) -> None:
-        """Write figures of updates to a folder for TensorBoard, which is made."""
-        self.model.set_logger(configure(str(board), ["tensorboard"]))
+    def _choose(self, seen: Floats, allowed: Mask) -> tuple[Codes, Floats]:
+        logits = activations_of(self.networks.choosing, torch.from_numpy(seen))[-1]
+        chances = logits.add_(torch.from_numpy(~allowed), alpha=SHUT).softmax(1)
+        sums = chances.cumsum(1)
+        drawn = torch.rand(len(seen), 1, generator=self.draws) * sums[:, -1:]
+        codes = (sums <= drawn).sum(1, keepdim=True)
+        return codes[:, 0].numpy(), chances.gather(1, codes)[:, 0].log_().numpy()
+
+    def _lessons(self, experience: Experience) -> Lessons:
+        everything = torch.from_numpy(experience.seen).flatten(0, 1)
+        valued = activations_of(self.networks.valuing, everything)[-1]
+        values = valued.view(experience.seen.shape[:2]).numpy()
+        advantages = advantages_of(
+            experience.rewards,
+            values,
+            experience.over,
+            self.settings.discount,
+            self.settings.trace,
+        )
+        codes = torch.from_numpy(experience.codes).view(-1, 1)
+        return Lessons(
+            seen=everything[: len(codes)],
+            shut=torch.from_numpy(~experience.allowed).flatten(0, 1),
+            codes=codes,
+            likelihoods=torch.from_numpy(experience.likelihoods).flatten(),
+            advantages=torch.from_numpy(advantages).flatten(),
+            returns=torch.from_numpy(advantages + values[:-1]).flatten(),
+        )
+
+    def _improve(self, lessons: Lessons) -> dict[str, float]:
+        """Go through the lessons, some at a time; what was lost of each kind, on average."""
+        losses = []
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(len(lessons.codes), generator=self.draws)
+            for rows in torch.split(order, self.settings.batch):
+                some = Lessons(*(each[rows] for each in lessons))
+                losses.append(torch.stack(self._descend(some)))
+        names = ("surrogate", "entropy", "value_error")
+        return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
+
+    def _descend(self, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
+        """A step of the optimizer; surrogate, entropy and error of values before it."""
+        deviation, mean = torch.std_mean(lessons.advantages, correction=0)
+        normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
+        choosing, clip, entropy = self.networks.choosing, self.settings.clip, self.settings.entropy
+        surrogate, doubt = surrogate_and_entropy(choosing, normed, clip, entropy)
+        error = error_of_values(self.networks.valuing, lessons)
+        gradient = self.networks.gradient
+        gradient.mul_((LARGEST_GRADIENT / (gradient.norm() + 1e-6)).clamp_(max=1.0))
+        self.optimizer.step()
+        return surrogate, doubt, error
 
     def save(self, path: Path) -> None:
         """Write the whole state to a file."""
-        tensors = {name: value.numpy() for name, value in self.model.policy.state_dict().items()}
-        state = self.model.policy.optimizer.state_dict()["state"]
-        for number, moments in state.items():
-            for name in MOMENTS:
-                tensors[f"{OPTIMIZER}{number}.{name}"] = moments[name].numpy()
+        tensors = {name: value.numpy() for name, value in self.networks.named.items()}
+        shapes = [values.shape for values in tensors.values()]
+        for name, moment in self.optimizer.state_dict()["state"].get(0, {}).items():
+            # Adam counts its steps once; a checkpoint has the count beside each tensor.
+            parts = _views(moment, shapes) if moment.ndim else [moment] * len(shapes)
+            for k, part in enumerate(parts):
+                tensors[f"{OPTIMIZER}{k}.{name}"] = part.numpy()
         about = {**asdict(self.about), "steps": self.steps}
         put_whole(path, save(tensors, {ABOUT: json.dumps(about)}))
 
@@ -183,36 +301,34 @@ class Learner:
                 raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
         if not 0 <= about.steps <= MOST_TRAINED:
             raise InputError(f"{path}: trained for {about.steps} steps, outside 0 … {MOST_TRAINED}")
-        policy = self.model.policy
-        shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
-        moments = {
-            f"{OPTIMIZER}{k}.{name}": () if name == "step" else tuple(each.shape)
-            for k, each in enumerate(policy.parameters())
-            for name in MOMENTS
-            if any(f"{OPTIMIZER}{k}.{one}" in weights for one in MOMENTS)
-        }
-        tensors = {
-            name: _tensor(path, weights, name, shape) for name, shape in (shapes | moments).items()
-        }
-        policy.load_state_dict({name: tensors[name] for name in shapes})
-        optimizer = policy.optimizer.state_dict()
-        optimizer["state"] = {
-            k: {name: tensors[f"{OPTIMIZER}{k}.{name}"] for name in MOMENTS}
-            for k in range(len(shapes))
-            if f"{OPTIMIZER}{k}.step" in tensors
-        }
-        policy.optimizer.load_state_dict(optimizer)
-        self.model.num_timesteps = about.steps
+        shapes = {name: value.shape for name, value in self.networks.named.items()}
+        vector = _vector(path, weights, shapes)
+        moments: dict[int, dict[str, Tensor]] = {}
+        if any(name.startswith(OPTIMIZER) for name in weights):
+            numbered = {
+                name: {
+                    f"{OPTIMIZER}{k}.{name}": torch.Size() if name == "step" else shape
+                    for k, shape in enumerate(shapes.values())
+                }
+                for name in MOMENTS
+            }
+            moments[0] = {name: _vector(path, weights, each) for name, each in numbered.items()}
+            moments[0]["step"] = moments[0]["step"][0]
+        self.networks.vector.copy_(vector)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.steps = about.steps
         self.markets.go_on(about.steps)
 
 
-def _tensor(path: Path, weights: Weights, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    values = weights.get(name)
-    if values is None or values.shape != shape:
-        raise InputError(f"{path}: {name} does not fit this run's learner.layers")
-    if values.dtype != np.float32 or not np.isfinite(values).all():
-        raise InputError(f"{path}: {name} has numbers that are not finite, or no float32")
-    return torch.from_numpy(values.copy())
+def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:
+    """The numbers of these tensors of a checkpoint, one after the other."""
+    for name, shape in shapes.items():
+        values = weights.get(name)
+        if values is None or values.shape != shape:
+            raise InputError(f"{path}: {name} does not fit this run's learner.layers")
+        if values.dtype != np.float32 or not np.isfinite(values).all():
+            raise InputError(f"{path}: {name} has numbers that are not finite, or no float32")
+    return torch.from_numpy(np.concatenate([weights[name].ravel() for name in shapes]))
 
 
 def learner_of(
@@ -226,23 +342,9 @@ def learner_of(
 
     seed: of networks, choices and markets. given: settings to be written beside the weights.
     """
-    markets = MarketsEnv(env, settings, seed)
-    model = MaskablePPO(
-        "MlpPolicy",
-        markets,
-        n_steps=settings.rollout,
-        batch_size=min(settings.batch, settings.rollout * env.num_envs),
-        n_epochs=settings.epochs,
-        learning_rate=settings.rate,
-        gamma=settings.discount,
-        gae_lambda=settings.trace,
-        clip_range=settings.clip,
-        ent_coef=settings.entropy,
-        policy_kwargs={"net_arch": list(settings.layers)},
-        device="cpu",
-        seed=seed,
-    )
-    model.set_logger(configure(None, []))
+    draws = torch.Generator().manual_seed(seed)
+    networks = Networks(len(env.settings.features), settings.layers, draws)
+    optimizer = torch.optim.Adam([networks.vector], settings.rate, eps=1e-5, fused=True)
     about = About(
         position_sizes=env.settings.position_sizes,
         fixed_size=env.settings.fixed_size,
@@ -250,46 +352,5 @@ def learner_of(
         seed=seed,
         settings=given or {},
     )
-    return Learner(model, markets, about)
-
-
-class _Told(BaseCallback):
-    """Figures of every rollout: what episodes earned, and the sizes that were sent."""
-
-    def __init__(
-        self, learner: Learner, on_update: Callable[[int, dict[str, float]], None]
-    ) -> None:
-        super().__init__()
-        self._learner = learner
-        self._on_update = on_update
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        figures = figures_of(self._learner.markets, self._learner.model.ep_info_buffer or ())
-        for name, value in figures.items():
-            self.logger.record(f"kalshi/{name}", value)
-        self._on_update(self.num_timesteps, figures)
-
-
-def figures_of(markets: MarketsEnv, earned: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Figures since the last call: `earned` of the last episodes, percent; `orders` of an episode;
-    `size`, the mean contracts of an order; the `share` of each size. What nobody knows is left out.
-    """
-    figures: dict[str, float] = {}
-    returns = [each["r"] for each in earned]
-    if returns:
-        figures["earned"] = float(np.mean(returns))
-    sizes = markets.env.settings.position_sizes
-    counts = markets.sent[1:21].reshape(4, len(sizes)).sum(axis=0)
-    if markets.episodes:
-        figures["orders"] = float(counts.sum() / markets.episodes)
-    if counts.sum():
-        figures["size"] = float(counts @ sizes / counts.sum())
-        figures |= {
-            f"share_{size}": float(c / counts.sum()) for size, c in zip(sizes, counts, strict=True)
-        }
-    markets.sent[:] = 0
-    markets.episodes = 0
-    return figures
+    markets = Markets(env, settings, seed)
+    return Learner(networks, optimizer, markets, settings, about, draws)

@@ -87,10 +87,10 @@ class PlayedSettings:
 class LearnerSettings:
     """Proximal policy optimisation with masks (Schulman et al. 2017; Huang and Ontañón 2020)."""
 
-    rollout: int = setting(64, "steps of each market between updates", ge=2, le=100_000)
-    batch: int = setting(2048, "steps of a gradient", ge=2, le=1_000_000)
-    epochs: int = setting(4, "times that an update goes through its steps", ge=1, le=100)
-    rate: float = setting(3e-4, "of learning", ge=1e-7, le=0.1)
+    rollout: int = setting(32, "steps of each market between updates", ge=2, le=100_000)
+    batch: int = setting(1024, "steps of a gradient", ge=2, le=1_000_000)
+    epochs: int = setting(1, "times that an update goes through its steps", ge=1, le=100)
+    rate: float = setting(1e-3, "of learning", ge=1e-7, le=0.1)
     discount: float = setting(0.99, "of a reward a step later", ge=0, le=1, key=False)
     trace: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1, key=False)
     clip: float = setting(0.2, "of the ratio of probabilities", ge=0.001, le=1, key=False)

@@ -94,7 +94,7 @@ class RayAnswers:
             do not compute alike, and where one portion's actors die again and again.
         """
         with doing("connecting to Ray"):
-            ray = _connected(self.settings.address)
+            ray = connected(self.settings.address)
         total = sum(map(len, portions))
         profile = profile.for_job(total)
         places, options = _places(self.settings, ray.nodes(), profile)
@@ -331,7 +331,7 @@ def _room_text(cores: int, gpus: int) -> str:
     return f"{text} and {counted(gpus, 'GPU')}" if gpus else text
 
 
-def _connected(address: str | None) -> Any:
+def connected(address: str | None) -> Any:
     """The library, connected to a cluster or to a Ray of this machine's own.
 
     Raises

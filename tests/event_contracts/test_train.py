@@ -15,12 +15,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from event_contracts.simulation.learner import Learner, MarketsEnv, learner_of
+from event_contracts.simulation.experience import Markets
+from event_contracts.simulation.learner import Learner, learner_of
 from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
 from event_contracts.simulation.synthetic import SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.network import load_network, read_checkpoint
 from event_contracts.train import CHECKPOINT, UPDATES, TrainingSettings, train
+from foundation.arrays import Mask
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
 from foundation.errors import InputError
@@ -49,7 +51,7 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(tmp_path
         seen, *_ = env.step(policy.actions(seen, env.action_masks()))
     updates = [json.loads(line) for line in (tmp_path / "one" / UPDATES).read_text().splitlines()]
     assert [each["steps"] for each in updates] == [128, 256, 384, 512]
-    assert {"earned", "orders", "size", "share_5"} <= set().union(*updates)
+    assert {"earned", "orders", "size", "share_5", "entropy"} <= set().union(*updates)
     assert list((tmp_path / "one" / "tensorboard").glob("events*"))
     over = trained(tmp_path, "output=two", f"resume={path}", "steps=512")
     assert over.returncode == 2
@@ -75,10 +77,10 @@ def test_a_resumed_run_plays_other_sessions() -> None:
     market = SyntheticMarket(steps=10)
     told = []
     for steps in (0, 512, 512, 1024):
-        markets = MarketsEnv(VectorKalshiEnv(4, market=market), LearnerSettings(), seed=1)
+        markets = Markets(VectorKalshiEnv(4, market=market), LearnerSettings(), seed=1)
         if steps:
             markets.go_on(steps)
-        told.append(markets.reset().tolist())
+        told.append(markets.begin().tolist())
     assert told[1] == told[2]
     assert told[0] != told[1] != told[3]
 
@@ -260,30 +262,30 @@ def test_what_is_saved_is_all_that_is_known_of_a_learner(tmp_path: Path) -> None
         assert np.array_equal(values, second[name])
 
 
+def any_allowed(seen: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np.ndarray]:
+    """An allowed action in front of every market, and the logarithm of its likelihood."""
+    rng = np.random.default_rng(seen.view(np.uint32).ravel()[:8])
+    codes = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
+    return codes, -np.log(allowed.sum(axis=1)).astype(np.float32)
+
+
 def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
     """Undiscounted, the shaped rewards of an episode add up to the others."""
-    rng = np.random.default_rng(1)
-    sums: dict[bool, Any] = {}
     market = SyntheticMarket(steps=30, edge=0.1)
+    rewards = {}
     for shaping in (False, True):
         env = VectorKalshiEnv(16, market=market, reward="log_wealth", life=20)
-        settings = LearnerSettings(shaping=shaping, discount=1.0)
-        markets = MarketsEnv(env, settings, seed=5)
-        markets.reset()
-        total = np.zeros(16)
-        rng = np.random.default_rng(1)
-        apart = 0.0
-        for _ in range(30):
-            allowed = np.array(markets.env_method("action_masks"))
-            codes = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
-            _, rewards, over, told = markets.step(codes)
-            total += rewards
-            apart += float(np.abs(rewards).sum())
-        assert over.all()
-        assert all("terminal_observation" in each for each in told)
-        sums[shaping] = (total, apart)
-    assert np.allclose(sums[True][0], sums[False][0], atol=1e-3)
-    assert sums[True][1] != pytest.approx(sums[False][1], rel=1e-3)
+        settings = LearnerSettings(shaping=shaping, discount=1.0, rollout=15)
+        markets = Markets(env, settings, seed=5)
+        parts = [markets.play(any_allowed) for _ in range(2)]
+        assert [part.over.sum() for part in parts] == [0, 16]
+        assert parts[1].over[-1].all()
+        assert np.array_equal(parts[0].seen[-1], parts[1].seen[0])
+        rewards[shaping] = np.concatenate([part.rewards for part in parts])
+        assert markets.earned == pytest.approx(rewards[False].sum(axis=0), abs=1e-3)
+    assert np.allclose(rewards[True].sum(axis=0), rewards[False].sum(axis=0), atol=1e-3)
+    shifted = np.abs(rewards[True]).sum()
+    assert shifted != pytest.approx(np.abs(rewards[False]).sum(), rel=1e-3)
 
 
 def test_the_shipped_settings_are_the_defaults() -> None:

@@ -1,0 +1,68 @@
+"""10,000 variants over two machines of a Ray cluster, beside one process with one core."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from forecasting.chronos2.on_ray import RaySettings
+from marketsimulator.runs.on_ray import outcomes_on_ray
+from marketsimulator.runs.variants import outcomes
+from tests.marketsimulator.on_ray_checks import content, sweep_of
+from tests.ray_nodes import ray_head
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+VARIANTS = int(os.environ.get("VARIANTS", "10_000"))
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def test_a_sweep_over_two_machines() -> None:
+    variants, bars, beliefs, begin = sweep_of(VARIANTS)
+    outcomes(variants[:4], bars, beliefs, begin, workers=1)
+    spent = time.process_time()
+    alone, expected = timed(lambda: outcomes(variants, bars, beliefs, begin, workers=1))
+    spent = time.process_time() - spent
+    with ray_head(cores=1) as cluster:
+        starting, node = timed(lambda: cluster.add_node(num_cpus=1))
+        settings = RaySettings(address=cluster.address)
+        first, _ = timed(lambda: outcomes_on_ray(variants[:100], bars, beliefs, begin, settings))
+        threads, _ = timed(lambda: outcomes(variants, bars, beliefs, begin, workers=2))
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        two, found = timed(lambda: outcomes_on_ray(variants, bars, beliefs, begin, settings))
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        assert content(found) == content(expected)
+        killed: list[int] = []
+
+        def kill(work: str, done: int, total: int) -> None:
+            if done >= total // 2 and not killed:
+                killed.append(done)
+                cluster.remove_node(node, allow_graceful=False)
+
+        wounded, found = timed(
+            lambda: outcomes_on_ray(variants, bars, beliefs, begin, settings, progress=kill)
+        )
+        assert killed
+        assert content(found) == content(expected)
+    driver = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(
+        f"\n{VARIANTS:,} variants of {len(bars.symbols)} symbols × {len(bars.times) - begin:,}"
+        f" instants: one core {alone:.1f} s ({spent:.1f} s of processor),"
+        f" two threads {threads:.1f} s;"
+        f" two machines {two:.1f} s, efficiency {alone / two / 2:.2f}, the driver's share"
+        f" {driver:.1f} s; one killed after {killed[0]:,}: {wounded:.1f} s. A machine starts in"
+        f" {starting:.1f} s, its first tasks take {first:.1f} s. The same bytes each time."
+    )

@@ -1,0 +1,99 @@
+"""Variants on two machines: the bytes of one process, also where a machine dies in the middle.
+
+`test_variants_on_ray.py` runs these checks in a process of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.beliefs import BeliefTable
+from forecasting.chronos2.on_ray import RaySettings
+from foundation.compose import composed_config
+from foundation.configuration import with_changes
+from foundation.errors import InputError
+from marketsimulator.runs import on_ray
+from marketsimulator.runs.on_ray import outcomes_on_ray
+from marketsimulator.runs.variants import Outcome, outcomes
+from marketsimulator.settings import BacktestSettings
+from tests.ray_nodes import ray_head
+from trainingdata.bars import Bars
+
+# Ray leaves processes to themselves that it has started.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+WORDS = [
+    "start=2024-02-12",
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "forecaster=ewma",
+    "forecaster.calibrated=false",
+    "trials=null",
+]
+Sweep = tuple[list[BacktestSettings], Bars, BeliefTable, int]
+
+
+def sweep_of(count: int) -> Sweep:
+    """Variants, the bars of all of them, what is believed on these, and where they begin."""
+    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    bars, begin = settings.panel()
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    beliefs = settings.belief_table(trader, bars, begin)
+    fractions = np.linspace(0.01, 1.0, count)
+    variants = [with_changes(settings, {"sizing.fraction": float(each)}) for each in fractions]
+    return variants, bars, beliefs, begin
+
+
+def content(found: Sequence[Outcome]) -> list[tuple[bytes, object]]:
+    """Every byte of the equity, and the totals of every variant."""
+    return [(each.equity.tobytes(), each.totals) for each in found]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with ray_head(cores=1) as cluster:
+        yield cluster
+
+
+def test_a_machine_that_dies_in_the_middle_loses_nothing(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants, bars, beliefs, begin = sweep_of(60)
+    alone = outcomes(variants, bars, beliefs, begin)
+    assert len({each.equity[-1] for each in alone}) > 40
+    monkeypatch.setattr(on_ray, "CHUNK", 3)
+    told = []
+    node = cluster.add_node(num_cpus=1)
+
+    def kill_in_the_middle(work: str, done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 5:
+            cluster.remove_node(node, allow_graceful=False)
+
+    settings = RaySettings(address=cluster.address)
+    found = outcomes_on_ray(variants, bars, beliefs, begin, settings, progress=kill_in_the_middle)
+    assert not node.any_processes_alive()
+    assert told == [(3 * k, 60) for k in range(1, 21)]
+    assert content(found) == content(alone)
+
+
+def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) -> None:
+    variants, bars, beliefs, begin = sweep_of(1)
+    carried = replace(variants[0], fills=replace(variants[0].fills, remainder="carry"))
+    with pytest.raises(InputError, match=r"^fills\.remainder: an in-process sweep cancels"):
+        outcomes_on_ray([carried], bars, beliefs, begin, RaySettings(address=cluster.address))
+
+
+def test_a_machine_with_another_version_is_refused(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "VERSION", "0.0")
+    with pytest.raises(InputError, match=r"^ray: a machine has version .*, and 0\.0 asks; install"):
+        outcomes_on_ray(*sweep_of(1), RaySettings(address=cluster.address))

@@ -1,0 +1,19 @@
+"""Variants over a Ray cluster, in a process of their own: Ray reads a token once in each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKS = Path(__file__).with_name("on_ray_checks.py")
+
+
+@pytest.mark.slow
+def test_two_machines_walk_variants_as_one_process_does_and_one_that_dies_loses_nothing() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
