@@ -226,7 +226,12 @@ def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
         run, _ = wild_run(seed, Nature(), 26_000.0, 0.03, 2.0)
         for booking in run.bookings:
             seen[booking.kind] = seen.get(booking.kind, 0.0) + abs(booking.usd)
+        instants = {row.at for row in run.rows}
         for fill in run.fills:
+            assert fill.row_at is None or fill.row_at > fill.at
+            assert fill.booked_at in instants
+            if not fill.client_order_id.startswith("o"):
+                assert fill.client_order_id.endswith(f"-{fill.symbol}-0-0")
             for name in ("liquidation", "split"):
                 seen[name] = seen.get(name, 0.0) + (name in fill.client_order_id)
             seen["coin fee"] = seen.get("coin fee", 0.0) + (fill.price == 0 and fill.qty < 0)
