@@ -103,6 +103,16 @@ def _cache_folder() -> Path:
     return user_cache_path("kelly-chronos") / "compiled"
 
 
+@inlined
+def copy_row(into: AnyArray, values: AnyArray) -> None:
+    """Write values [n] into an array of their length.
+
+    numba's own assignment of a slice brings twenty functions along, for the words of an error.
+    """
+    for k in range(len(values)):
+        into[k] = values[k]
+
+
 def unowned(array: AnyArray) -> AnyArray:
     """The array without a count of its references, in compiled code.
 

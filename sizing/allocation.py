@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, inlined
+from foundation.compiled import inlined, merged
 from foundation.errors import InputError
 from sizing.binding import Bound, limits_met
 from sizing.kelly import SolverFailed, failure_text
@@ -159,7 +159,7 @@ def _solve(problem: Problem, fraction: float) -> tuple[Array, Array]:
     raise SolverFailed(text, sizing_problem(problem, fraction))
 
 
-@compiled
+@merged
 def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array]:
     """Solve the plan of a problem, the first block under every limit; fraction: of full Kelly.
 

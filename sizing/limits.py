@@ -128,7 +128,10 @@ def ceilings_of(problem: Problem) -> tuple[Array, Array]:
     rooms[0] = limits.stock_ceiling
     rooms[1] = limits.crypto_cap
     # The cost of buying comes out of the same cash, and coins may not be bought with borrowed cash.
-    spendable = problem.account.unborrowed / (1.0 + problem.costs.change[0].max())
+    dearest = 0.0
+    for s in range(len(held)):
+        dearest = max(dearest, problem.costs.change[0, s])
+    spendable = problem.account.unborrowed / (1.0 + dearest)
     # Coins are not marginable: cash below zero buys none, and what is held is paid for already.
     rooms[2] = coins + max(spendable, 0.0)
     # Coins are no margin for stocks: gross ≤ stock_ceiling · (1 - coins), written as a sum.

@@ -93,7 +93,10 @@ def averages(
     out = np.empty((len(bar), len(_SPANS)))
     if not len(bar):
         return out
-    total = np.zeros((bar - first[member]).max() + 2)
+    longest_span = 0
+    for k in range(len(bar)):
+        longest_span = max(longest_span, bar[k] - first[member[k]])
+    total = np.zeros(longest_span + 2)
     longest = len(_SPANS) - 1
     begin = 0
     summed = 0

@@ -150,7 +150,8 @@ def tape_with_room(tape: Records, written: int, more: int) -> Records:
     if written + more <= len(tape):
         return tape
     longer = np.zeros(2 * (written + more), tape.dtype)
-    longer[:written] = tape[:written]
+    for k in range(written):
+        longer[k] = tape[k]
     return longer
 
 

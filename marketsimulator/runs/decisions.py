@@ -27,7 +27,7 @@ from execution.frames import frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import compiled
+from foundation.compiled import compiled, copy_row
 from foundation.threads import side_by_side
 from marketsimulator.runs.walk import Kept, WalkInputs, decision_again
 from marketsimulator.settings import BacktestSettings
@@ -342,10 +342,10 @@ def _explain(inputs: WalkInputs, kept: Kept, begin: int, end: int, told: _Told) 
         if not np.isfinite(kept.equity[row]):
             continue
         problem, after = decision_again(inputs, kept, row)
-        told.held[row] = problem.account.held
-        told.target[row] = after.target
-        told.steps[row] = after.steps
-        told.cut[row] = after.cut
+        copy_row(told.held[row], problem.account.held)
+        copy_row(told.target[row], after.target)
+        copy_row(told.steps[row], after.steps)
+        copy_row(told.cut[row], after.cut)
         told.ceiling[row] = problem.limits.stock_ceiling
         told.granted[row] = problem.limits.granted
         if kept.status[row] == SOLVED and problem.account.deciding.any():
@@ -361,9 +361,9 @@ def _explain(inputs: WalkInputs, kept: Kept, begin: int, end: int, told: _Told) 
 @compiled
 def _write(told: _Told, row: int, why: Explanation) -> None:
     """Write an explanation into its row."""
-    told.unlimited[row] = why.unlimited
-    told.limits_met[row] = why.limits_met
-    told.own_price[row] = why.own_price
-    told.blocks[row] = why.blocks
-    told.premium[row] = why.premium
-    told.forecast[row] = why.forecast
+    copy_row(told.unlimited[row], why.unlimited)
+    copy_row(told.limits_met[row], why.limits_met)
+    copy_row(told.own_price[row], why.own_price)
+    copy_row(told.blocks[row], why.blocks)
+    copy_row(told.premium[row], why.premium)
+    copy_row(told.forecast[row], why.forecast)

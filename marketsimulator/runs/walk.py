@@ -14,7 +14,7 @@ import numpy as np
 from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
 from execution.problem import Settled, Terms, problem_of, settled
 from foundation.arrays import Array, Array32, Index, Mask, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, copy_row, inlined
 from foundation.errors import InputError
 from marketsimulator.account.book import FLOWS, Book, Record, most_flows, new_tape
 from marketsimulator.account.margin import unborrowed_cash
@@ -303,11 +303,12 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
         status, plan, prices = best_weights(problem, inputs.fraction)
         weights = plan[0]
         if len(kept.status) > 0:
-            kept.weights[row] = plan
-            kept.prices[row] = prices
+            for k in range(len(plan)):
+                copy_row(kept.weights[row, k], plan[k])
+            copy_row(kept.prices[row], prices)
     if len(kept.status) > 0:
-        kept.quantity[row] = account.quantity
-        kept.price[row] = account.price
+        copy_row(kept.quantity[row], account.quantity)
+        copy_row(kept.price[row], account.price)
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
