@@ -44,51 +44,16 @@ AT_ONCE = 256  # decisions explained in one call
 
 
 class _Told(NamedTuple):
-    """What R kept decisions come to, [R, S] unless it says otherwise; as `Answers` has it.
+    """What R kept decisions come to.
 
     ceiling, granted: [R] as of `BookLimits`.
-    singular: [R] whether a covariance had no factor, so that nothing is explained here.
+    singular: [R] whether a covariance had no factor, so that machine code explains nothing.
     """
 
-    held: Array
-    target: Array
-    steps: Array
-    cut: Mask
-    unlimited: Array
-    limits_met: Index
-    own_price: Array
-    blocks: Index
-    premium: Array
-    forecast: Array
+    answers: Answers
     ceiling: Array
     granted: Array
     singular: Mask
-
-    @classmethod
-    def room(cls, rows: int, size: int) -> _Told:
-        """Room for so many decisions."""
-
-        def numbers() -> Array:
-            return np.full((rows, size), np.nan)
-
-        def whole() -> Index:
-            return np.zeros((rows, size), dtype=np.int64)
-
-        return cls(
-            held=numbers(),
-            target=numbers(),
-            steps=numbers(),
-            cut=np.zeros((rows, size), dtype=np.bool_),
-            unlimited=numbers(),
-            limits_met=whole(),
-            own_price=numbers(),
-            blocks=whole(),
-            premium=numbers(),
-            forecast=numbers(),
-            ceiling=np.full(rows, np.nan),
-            granted=np.full(rows, np.nan),
-            singular=np.zeros(rows, dtype=np.bool_),
-        )
 
 
 class WalkedDecisions(DecisionLog):
@@ -117,18 +82,43 @@ class WalkedDecisions(DecisionLog):
     @cached_property
     def _every(self) -> _Told:
         """What the decisions come to, those of rows that no decision is of among them."""
-        rows, size = self._kept.quantity.shape
-        told = _Told.room(rows, size)
+        kept = self._kept
+        rows, size = kept.quantity.shape
+
+        def numbers() -> Array:
+            return np.full((rows, size), np.nan)
+
+        def whole() -> Index:
+            return np.zeros((rows, size), dtype=np.int64)
+
+        answers = Answers(
+            sized=self._table.deciding.any(axis=1) & (kept.status == SOLVED),
+            held=numbers(),
+            target=numbers(),
+            steps=numbers(),
+            cut=np.zeros((rows, size), dtype=np.bool_),
+            price=kept.price,
+            cost=np.broadcast_to(self._inputs.terms.cost, (rows, size)),
+            unlimited=numbers(),
+            allocated=kept.weights[:, 0],
+            limits_met=whole(),
+            own_price=numbers(),
+            blocks=whole(),
+            premium=numbers(),
+            forecast=numbers(),
+            prices=kept.prices,
+        )
+        told = _Told(answers, np.full(rows, np.nan), np.full(rows, np.nan), np.zeros(rows, bool))
 
         def explain(begin: int) -> None:
-            _explain(self._inputs, self._kept, begin, min(begin + AT_ONCE, rows), told)
+            _explain(self._inputs, kept, begin, min(begin + AT_ONCE, rows), told)
 
         for _ in side_by_side(explain, range(0, rows, AT_ONCE)):
             pass
         for row in np.flatnonzero(told.singular).tolist():
-            problem, _ = decision_again(self._inputs, self._kept, row)
-            weights, prices = self._kept.weights[row], self._kept.prices[row]
-            _write(told, row, explanation_of(problem, weights, prices, self._inputs.fraction))
+            problem, _ = decision_again(self._inputs, kept, row)
+            weights, prices = kept.weights[row], kept.prices[row]
+            _write(answers, row, explanation_of(problem, weights, prices, self._inputs.fraction))
         return told
 
     @cached_property
@@ -136,47 +126,28 @@ class WalkedDecisions(DecisionLog):
         """[D] of the table, of each decision: where something decides or is cut."""
         walked = np.isfinite(self._kept.equity)
         deciding = self._table.deciding.any(axis=1)
-        return np.flatnonzero(walked & (deciding | self._every.cut.any(axis=1)))
+        return np.flatnonzero(walked & (deciding | self._every.answers.cut.any(axis=1)))
 
     @cached_property
-    def _told(self) -> _Told:
-        columns: Any = [column[self._rows] for column in self._every]
-        return _Told(*columns)
+    def _answers(self) -> Answers:
+        columns: Any = [column[self._rows] for column in self._every.answers]
+        return Answers(*columns)
 
     @cached_property
     def _sized(self) -> Mask:
         """[D] whether the strategy has answered."""
-        deciding = self._table.deciding[self._rows].any(axis=1)
-        return np.asarray(deciding & (self._kept.status[self._rows] == SOLVED))
+        return self._answers.sized
 
     @cached_property
     def _choices(self) -> Choices:
-        told, rows = self._told, self._rows
-        answers = Answers(
-            sized=self._sized,
-            held=told.held,
-            target=told.target,
-            steps=told.steps,
-            cut=told.cut,
-            price=self._kept.price[rows],
-            cost=np.broadcast_to(self._inputs.terms.cost, told.held.shape),
-            unlimited=told.unlimited,
-            allocated=self._kept.weights[rows, 0],
-            limits_met=told.limits_met,
-            own_price=told.own_price,
-            blocks=told.blocks,
-            premium=told.premium,
-            forecast=told.forecast,
-            prices=self._kept.prices[rows],
-        )
         terms = self._inputs.terms
-        believed = Believed.of_table(self._table, rows)
-        return choices_of(believed, answers, terms.sharpe, uses_forecast=terms.forecast)
+        believed = Believed.of_table(self._table, self._rows)
+        return choices_of(believed, self._answers, terms.sharpe, uses_forecast=terms.forecast)
 
     @cached_property
     def _quantities(self) -> Array:
         """[D, S] signed quantity ordered."""
-        steps = self._told.steps
+        steps = self._answers.steps
         before = self._kept.quantity[self._rows]
         whole = np.array([float(item.increment) for item in self._instruments]) * steps
         # Whole billionths, as quantities are.
@@ -190,10 +161,10 @@ class WalkedDecisions(DecisionLog):
         """[D] their instants."""
         return np.asarray(self._table.at[self._rows])
 
-    @property
+    @cached_property
     def stock_ceilings(self) -> Array:
         """[D] stock gross allowed, in multiples of equity."""
-        return self._told.ceiling
+        return self._every.ceiling[self._rows]
 
     @property
     def failures(self) -> int:
@@ -254,7 +225,7 @@ class WalkedDecisions(DecisionLog):
             at=self._table.at[row],
             until=self._table.ends[row, 0],
             equity=float(self._kept.equity[row]),
-            stock_ceiling=float(self._told.ceiling[number]),
+            stock_ceiling=float(self.stock_ceilings[number]),
             choices=tuple(self._chosen(number, np.flatnonzero(self._choices.chosen[number]))),
             orders=self.orders_of(number),
             rule=self.rule_of(number),
@@ -277,7 +248,7 @@ class WalkedDecisions(DecisionLog):
         if not self._sized[number]:
             return ()
         deciding = self._table.deciding[self._rows[number]]
-        granted = float(self._told.granted[number])
+        granted = float(self._every.granted[self._rows[number]])
         key = deciding.tobytes(), granted
         rules = self._rules.get(key)
         if rules is None:
@@ -342,10 +313,11 @@ def _explain(inputs: WalkInputs, kept: Kept, begin: int, end: int, told: _Told) 
         if not np.isfinite(kept.equity[row]):
             continue
         problem, after = decision_again(inputs, kept, row)
-        copy_row(told.held[row], problem.account.held)
-        copy_row(told.target[row], after.target)
-        copy_row(told.steps[row], after.steps)
-        copy_row(told.cut[row], after.cut)
+        answers = told.answers
+        copy_row(answers.held[row], problem.account.held)
+        copy_row(answers.target[row], after.target)
+        copy_row(answers.steps[row], after.steps)
+        copy_row(answers.cut[row], after.cut)
         told.ceiling[row] = problem.limits.stock_ceiling
         told.granted[row] = problem.limits.granted
         if kept.status[row] == SOLVED and problem.account.deciding.any():
@@ -355,15 +327,15 @@ def _explain(inputs: WalkInputs, kept: Kept, begin: int, end: int, told: _Told) 
                 continue
             weights = kept.weights[row]
             why = explained(problem, weights, kept.prices[row], by_span, inputs.fraction)
-            _write(told, row, why)
+            _write(answers, row, why)
 
 
 @compiled
-def _write(told: _Told, row: int, why: Explanation) -> None:
+def _write(answers: Answers, row: int, why: Explanation) -> None:
     """Write an explanation into its row."""
-    copy_row(told.unlimited[row], why.unlimited)
-    copy_row(told.limits_met[row], why.limits_met)
-    copy_row(told.own_price[row], why.own_price)
-    copy_row(told.blocks[row], why.blocks)
-    copy_row(told.premium[row], why.premium)
-    copy_row(told.forecast[row], why.forecast)
+    copy_row(answers.unlimited[row], why.unlimited)
+    copy_row(answers.limits_met[row], why.limits_met)
+    copy_row(answers.own_price[row], why.own_price)
+    copy_row(answers.blocks[row], why.blocks)
+    copy_row(answers.premium[row], why.premium)
+    copy_row(answers.forecast[row], why.forecast)
