@@ -82,9 +82,11 @@ def _read(run: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
     try:
         return pd.read_parquet(run / f"{name}.parquet", columns=list(columns))
     except (OSError, ValueError) as error:
+        file = run / f"{name}.parquet"
+        why = f"cannot be read ({str(error).splitlines()[0]})" if file.exists() else "is not there"
         raise InputError(
-            f"RUN: {run / name}.parquet cannot be read ({str(error).splitlines()[0]}); name the"
-            " folder of a backtest's results (the page of a live account has its reasons)"
+            f"RUN: {file} {why}; name the folder of a backtest's results (the page of a live"
+            " account has its reasons)"
         ) from None
 
 

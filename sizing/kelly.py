@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Annotated
 
 import numpy as np
@@ -153,8 +154,8 @@ def kelly_weights(
         if the bounds leave no answer under the ceilings, or the solver does not converge.
     """
     expected = float_array("mu", mu)
-    if not 0 < fraction < np.inf:
-        raise ValueError(f"fraction must be above 0, got {fraction}")
+    if not (isinstance(fraction, Real) and 0 < fraction < np.inf):
+        raise ValueError(f"fraction must be a number above 0, got {fraction!r}")
     if expected.ndim == 2:
         if cost is not None or held is not None:
             raise ValueError(

@@ -87,7 +87,7 @@ class DataSettings:
         names = symbols_of(symbols) or None
         first = instant(start, name="start") if start else None
         last = instant(end, name="end", end_of_day=True) if end else None
-        if first is not None and last is not None and first >= last:
+        if first is not None and last is not None and first > last:
             raise InputError(f"start: {start} is after end {end}")
         if self.dir:
             folders = [Path(folder).expanduser() for folder in self.dir]

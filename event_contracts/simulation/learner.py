@@ -314,10 +314,15 @@ class Learner:
             }
             moments[0] = {name: _vector(path, weights, each) for name, each in numbered.items()}
             moments[0]["step"] = moments[0]["step"][0]
+            if moments[0]["step"] < 0 or (moments[0]["exp_avg_sq"] < 0).any():
+                raise InputError(f"{path}: its optimizer has counts or squares below 0")
         self.networks.vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps
         self.markets.go_on(about.steps)
+        # Draws of before would be drawn again.
+        again = np.random.SeedSequence([self.about.seed, about.steps]).generate_state(1)
+        self.draws.manual_seed(int(again[0]))
 
 
 def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:

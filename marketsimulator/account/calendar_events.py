@@ -177,4 +177,5 @@ def _whole_towards_zero(quantity: float, sign: float, step: float) -> float:
 
     A quotient within a billionth of the next whole number counts as that number.
     """
-    return on_grid(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step)
+    # Of nothing it is 0.0: adding that takes the sign off a zero below zero.
+    return on_grid(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step) + 0.0

@@ -33,6 +33,8 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
         naming the argument, for what is no array of numbers.
     """
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("they are complex")
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from None
@@ -125,7 +127,12 @@ def group_arrays(groups: Sequence[Group], symbols: int, rows: int = 0) -> tuple[
     limits = np.zeros((max(rows, 1), len(groups)))
     # A history of no rows takes numbers alone, as one problem does.
     shapes = ((), (rows,)) if rows else ((),)
-    for k, (values, ceiling) in enumerate(groups):
+    for k, group in enumerate(groups):
+        if len(group) != 2:
+            raise ValueError(
+                f"groups: each is a pair of coefficients and a ceiling, got {len(group)} parts"
+            )
+        values, ceiling = group
         parts = float_array("groups", values)
         limit = float_array("groups", ceiling)
         if parts.shape != (symbols,):

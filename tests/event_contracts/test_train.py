@@ -121,6 +121,25 @@ def test_a_checkpoint_of_other_sizes_or_layers_is_not_gone_on_from(tmp_path: Pat
         learner_of(VectorKalshiEnv(4, market=market), wide, seed=0).load(path)
 
 
+def test_what_is_gone_on_with_draws_otherwise_than_where_it_began(tmp_path: Path) -> None:
+    quick = LearnerSettings(rollout=4, batch=16, epochs=1)
+
+    def fresh() -> Learner:
+        return learner_of(VectorKalshiEnv(4, market=SyntheticMarket(steps=10)), quick, seed=0)
+
+    begun = fresh()
+    begun.learn(32, lambda steps, figures: None)
+    begun.save(tmp_path / "one.safetensors")
+    states = []
+    for _ in range(2):
+        again = fresh()
+        first = again.draws.get_state()
+        again.load(tmp_path / "one.safetensors")
+        states.append(again.draws.get_state())
+    assert not states[0].equal(first)
+    assert states[0].equal(states[1])
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the networks and sizes that `trained` has."""
@@ -161,6 +180,8 @@ def said(**words: Any) -> Callable[[Tensors, dict[str, Any]], object]:
         (put("value_net.bias", np.zeros(1, np.int64)), "value_net.bias has numbers"),
         (changed("value_net.weight", np.nan), "value_net.weight has numbers that are not finite"),
         (changed("optimizer.0.exp_avg_sq", np.inf), "optimizer.0.exp_avg_sq has numbers"),
+        (changed("optimizer.0.exp_avg_sq", -1.0), "counts or squares below 0"),
+        (changed("optimizer.0.step", -1.0), "counts or squares below 0"),
         (said(steps=-5), "trained for -5 steps"),
         (said(steps=10**40), "steps, outside 0"),
         (said(fixed_size=10), "trained with fixed_size 10"),

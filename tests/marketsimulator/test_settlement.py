@@ -404,6 +404,8 @@ def test_a_short_that_a_reverse_split_dissolves_leaves_no_proceeds_behind() -> N
     assert (b.account["proceeds"], b.account["fresh_proceeds"]) == (10_500.0, 500.0)
     apply_corporate_action(b.book, b.tape, 0, 1, 0.05, 0.0)
     assert b.quantity(1) == 0
+    apply_corporate_action(b.book, b.tape, 0, 2, 2.0, 0.0)
+    assert not np.signbit(b.book.holding["quantity"][1:]).any(), "nothing held is no -0.0"
     assert (b.account["proceeds"], b.account["fresh_proceeds"]) == (10_000.0, 0.0)
     assert b.book.holding["proceeds"].tolist() == [10_000.0, 0.0, 0.0, 0.0]
 
