@@ -6,12 +6,13 @@ import gc
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 
 from execution.broker import place
 from execution.decision import ClassRule, Decision
-from execution.orders import Fill, Order, client_order_id
+from execution.orders import Fill, Order, order_identity
 from execution.records import Booking, Row, Run
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
@@ -23,7 +24,7 @@ from marketsimulator.runs.walk import walk_inputs, walked
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import compact_text, utc_text
 
 log = logging.getLogger("marketsimulator")
 
@@ -105,16 +106,21 @@ def _walk(
     fills: list[Fill] = []
     bookings: list[Booking] = []
 
+    @cache
+    def text_of(at: int) -> str:
+        return compact_text(np.datetime64(at, "ns"))
+
     def name_of(entry: Entry) -> str:
-        instant = np.datetime64(entry.at, "ns")
-        return client_order_id(trader.order_name, instant, bars.symbols[entry.symbol], entry.number)
+        symbol = bars.symbols[entry.symbol]
+        return order_identity(trader.order_name, text_of(entry.at), symbol, entry.number)
 
     begin = 0
     ends: Index = np.unique(walk.written, return_index=True)[1]
-    for t in ends.tolist():
-        written = walk.tape[begin : walk.written[t]]
-        read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
-        begin = walk.written[t]
+    with _only_young_garbage():
+        for t in ends.tolist():
+            written = walk.tape[begin : walk.written[t]]
+            read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
+            begin = walk.written[t]
     run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
         row_at = np.searchsorted(at, decisions.at)
