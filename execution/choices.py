@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cache
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -22,7 +21,7 @@ from execution.rebalancing import Target
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
-from sizing.binding import BINDING, FIRST_CEILING, Bound
+from sizing.binding import BINDING, FIRST_CEILING, LIMITS, Bound, names_of
 from sizing.limits import CEILINGS
 from sizing.problem import Problem
 from trainingdata.instants import DAY, HOUR
@@ -139,7 +138,8 @@ class Choices(NamedTuple):
             target=float(self.target[r, s]),
             qty=kept - before,
             price=float(self.price[r, s]),
-            binding={name: worth[k] for k, name in names_of(int(self.holds[r, s]))},
+            # The last place of a name counts.
+            binding={name: worth[k] for k, name in names_of(int(self.holds[r, s]), NAMES)},
             cost=float(self.cost[r, s]),
             basis=rests_on,
         )
@@ -147,18 +147,12 @@ class Choices(NamedTuple):
     def shadow_prices(self) -> dict[str, Array]:
         """[R, S] of each limit that has a price, 0 where it does not bind."""
         prices: dict[str, Array] = {}
-        for k, name in enumerate(NAMES[: FIRST_CEILING + len(CEILINGS) + 1]):
+        for k, name in enumerate(LIMITS):
             price = self.own_price if k < FIRST_CEILING else self.prices[:, k - FIRST_CEILING, None]
             prices[name] = np.where(self.holds >> k & 1, price, 0.0)
         checked = (self.holds >> CHECKED & 1).astype(bool)
         prices["unborrowed_cash"][checked] = np.nan
         return prices
-
-
-@cache
-def names_of(bits: int) -> tuple[tuple[int, str], ...]:
-    """Places and names of the bits that are set; the last one of a name counts."""
-    return tuple((k, name) for k, name in enumerate(NAMES) if bits >> k & 1)
 
 
 def choices_of(

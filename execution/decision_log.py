@@ -17,9 +17,8 @@ from execution.decision import Basis, Choice, Decision
 from execution.frames import frame_of
 from execution.orders import Order
 from foundation.arrays import Array, Instants
-from sizing.limits import CEILINGS
+from sizing.binding import LIMITS
 
-LIMITS = ("symbol_cap", "long_only", *CEILINGS, "financing")
 DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),

@@ -26,6 +26,7 @@ LONG_ONLY = 1
 FIRST_CEILING = 2
 FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
+LIMITS = BINDING[:COST]  # that have a price
 
 TOUCH = 1e-6  # a limit this close, in weight, binds
 NOTHING = 1e-12  # a return below this is rounding
@@ -34,9 +35,9 @@ _OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 
 
 @cache
-def names_of(bits: int) -> tuple[tuple[int, str], ...]:
+def names_of(bits: int, names: tuple[str, ...] = BINDING) -> tuple[tuple[int, str], ...]:
     """Places and names of the bits that are set."""
-    return tuple((k, name) for k, name in enumerate(BINDING) if bits >> k & 1)
+    return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
 class Bound(NamedTuple):

@@ -41,9 +41,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.decision_log import LIMITS
 from execution.records import Booking, BookingKind, Run
 from foundation.arrays import Array, Index, Instants, Mask
+from sizing.binding import LIMITS
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK

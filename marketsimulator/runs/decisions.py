@@ -12,17 +12,17 @@ import pandas as pd
 
 from execution.beliefs import BeliefTable
 from execution.choices import (
+    NAMES,
     Answers,
     Believed,
     Choices,
     choices_of,
     class_rules,
     hours_between,
-    names_of,
     targets_of,
 )
 from execution.decision import Basis, Choice, ClassRule, Decision
-from execution.decision_log import DECISION_COLUMNS, LIMITS, DecisionLog
+from execution.decision_log import DECISION_COLUMNS, DecisionLog
 from execution.frames import frame_of_columns
 from execution.orders import Order, exact_decimal
 from execution.rebalancing import rebalance
@@ -32,6 +32,7 @@ from foundation.threads import side_by_side
 from marketsimulator.runs.walk import Kept, WalkInputs, decision_again
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import sizing_problem
+from sizing.binding import LIMITS, names_of
 from sizing.kelly import failure_text
 from sizing.situation import no_equity
 from sizing.solver.active_set import SOLVED
@@ -134,9 +135,9 @@ class WalkedDecisions(DecisionLog):
         return Answers(*columns)
 
     @cached_property
-    def _sized(self) -> Mask:
-        """[D] whether the strategy has answered."""
-        return self._answers.sized
+    def _unsized(self) -> Mask:
+        """[D] whether something decides and the strategy has not answered."""
+        return self._table.deciding[self._rows].any(axis=1) & ~self._answers.sized
 
     @cached_property
     def _choices(self) -> Choices:
@@ -169,8 +170,7 @@ class WalkedDecisions(DecisionLog):
     @property
     def failures(self) -> int:
         """At how many of them nothing could be sized."""
-        deciding = self._table.deciding[self._rows].any(axis=1)
-        return int((deciding & ~self._sized).sum())
+        return int(self._unsized.sum())
 
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
@@ -187,7 +187,10 @@ class WalkedDecisions(DecisionLog):
         d, s = np.nonzero(c.chosen)
         rows = self._rows[d]
         kinds, kind = np.unique(c.holds[d, s], return_inverse=True)
-        binding = np.array(["+".join(dict.fromkeys(_names(bits))) for bits in kinds], dtype=object)
+        names = [
+            dict.fromkeys(name for _, name in names_of(bits, NAMES)) for bits in kinds.tolist()
+        ]
+        binding = np.array(["+".join(each) for each in names], dtype=object)
         quantity, price = self._quantities[d, s], c.price[d, s]
         shadows = c.shadow_prices()
         columns = {
@@ -215,8 +218,7 @@ class WalkedDecisions(DecisionLog):
     def unsolved(self, most: int) -> list[Decision]:
         """The first of those whose problem was not solved."""
         solvent = self._kept.equity[self._rows] > 0
-        deciding = self._table.deciding[self._rows].any(axis=1)
-        return [self.decision(d) for d in np.flatnonzero(deciding & solvent & ~self._sized)[:most]]
+        return [self.decision(d) for d in np.flatnonzero(self._unsized & solvent)[:most]]
 
     def decision(self, number: int) -> Decision:
         """The object of one."""
@@ -235,9 +237,9 @@ class WalkedDecisions(DecisionLog):
 
     def failure_of(self, number: int) -> str:
         """Why one was not sized; empty where it was, or nothing was to be."""
-        row = self._rows[number]
-        if self._sized[number] or not self._table.deciding[row].any():
+        if not self._unsized[number]:
             return ""
+        row = self._rows[number]
         equity = float(self._kept.equity[row])
         if not equity > 0:
             return no_equity(equity)
@@ -245,7 +247,7 @@ class WalkedDecisions(DecisionLog):
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
         """Which rule sized which symbols of one."""
-        if not self._sized[number]:
+        if not self._answers.sized[number]:
             return ()
         deciding = self._table.deciding[self._rows[number]]
         granted = float(self._every.granted[self._rows[number]])
@@ -294,16 +296,10 @@ class WalkedDecisions(DecisionLog):
     def _unsolved_of(self, number: int) -> SizingProblem | None:
         """The problem of one that was not solved."""
         row = int(self._rows[number])
-        unsized = self._table.deciding[row].any() and not self._sized[number]
-        if not (unsized and self._kept.equity[row] > 0):
+        if not (self._unsized[number] and self._kept.equity[row] > 0):
             return None
         problem, _ = decision_again(self._inputs, self._kept, row)
         return sizing_problem(problem, self._inputs.fraction)
-
-
-def _names(bits: int) -> list[str]:
-    """The names of the bits that are set."""
-    return [name for _, name in names_of(int(bits))]
 
 
 @compiled

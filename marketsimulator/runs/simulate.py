@@ -20,7 +20,7 @@ from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
 from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.walk import walk_inputs, walked
+from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -101,8 +101,7 @@ def _walk(
         Row(instant, *values[: len(Row._fields) - 1])
         for instant, values in zip(at, walk.account.tolist(), strict=True)
     ]
-    inputs = walk_inputs(settings, bars, table)
-    decisions = WalkedDecisions(settings, trader.order_name, bars, table, inputs, walk.kept)
+    decisions = WalkedDecisions(settings, trader.order_name, bars, table, walk.inputs, walk.kept)
     fills: list[Fill] = []
     bookings: list[Booking] = []
 

@@ -122,6 +122,7 @@ class Kept(NamedTuple):
 class Walk(NamedTuple):
     """What became of an account over T instants.
 
+    inputs: what it decided by.
     account: [T] ACCOUNT_ROW.
     tape: the entries; none where no decision is kept.
     written: [T] how many of them there were after each instant; likewise.
@@ -129,6 +130,7 @@ class Walk(NamedTuple):
     book: as it ended.
     """
 
+    inputs: WalkInputs
     account: Records
     tape: Records
     written: Index
@@ -217,7 +219,7 @@ def walked(
         )
         if progress:
             progress(end - first)
-    return Walk(account, tape[: int(book.account["entries"][0])], written, kept, book)
+    return Walk(inputs, account, tape[: int(book.account["entries"][0])], written, kept, book)
 
 
 @compiled

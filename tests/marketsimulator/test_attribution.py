@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from execution.decision import NO_BASIS, Basis, Choice, Decision
-from execution.decision_log import LIMITS, ListedDecisions
+from execution.decision_log import ListedDecisions
 from execution.lending import MarginTerms, SymbolRate
 from execution.orders import Order
 from execution.records import Row, Run, writers_of
@@ -40,6 +40,7 @@ from marketsimulator.results.report_figures import profits_to_the_cent
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.settings import BacktestSettings
+from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.test_invariants import ACTIONS, COSTS, FEES, SYMBOLS, bars_of
 from trainingdata.actions import Action
