@@ -39,6 +39,7 @@ from sizing.allocation import Allocation, Strategy
 from sizing.kelly import Drawdown, SizingProblem, SolverFailed
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
+from sizing.problem import AccountRow
 from sizing.quantity import Fallback
 from sizing.situation import Situation, check_priced, no_equity
 from sizing.strategies import Kelly, Legacy, named, with_fraction
@@ -168,6 +169,19 @@ class SizingAnswer(NamedTuple):
     strategy: Strategy
     failure: str = ""
     unsolved: SizingProblem | None = None
+
+
+def answered(strategy: Strategy, situation: Situation, account: AccountRow) -> SizingAnswer:
+    """What a strategy answers to a situation of an account, or why it does not."""
+    if not situation.deciding.any():
+        return SizingAnswer(situation, None, strategy)
+    if not account.equity > 0:
+        return SizingAnswer(situation, None, strategy, no_equity(account.equity))
+    check_priced(situation.symbols, account)
+    try:
+        return SizingAnswer(situation, strategy.allocate(situation), strategy)
+    except SolverFailed as error:
+        return SizingAnswer(situation, None, strategy, str(error), error.problem)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -353,26 +367,19 @@ class Trader:
 
     def _size(self, bars: Bars, state: BookState, belief: Belief) -> SizingAnswer:
         """The strategy's answer, else its fallback's, else why nothing is sized."""
-        failure = ""
-        unsolved = None
-        for strategy in self.sizing.strategies():
+        chosen, *fallbacks = self.sizing.strategies()
+        answer = answered(chosen, self._situation(bars, state, belief, chosen), state.row)
+        if answer.unsolved is None:
+            return answer
+        for strategy in fallbacks:
             # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
             # a premium that the strategy counted would turn its direction around.
             situation = self._situation(bars, state, belief, strategy)
-            if not belief.deciding.any():
-                break
-            if not state.row.equity > 0:
-                failure = no_equity(state.row.equity)
-                break
-            check_priced(state.symbols, state.row)
-            try:
-                allocation = strategy.allocate(situation)
-            except SolverFailed as error:
-                failure = str(error)
-                unsolved = error.problem
-                continue
-            return SizingAnswer(situation, allocation, strategy, failure, unsolved)
-        return SizingAnswer(situation, None, strategy, failure, unsolved)
+            second = answered(strategy, situation, state.row)
+            if second.allocation is None:
+                return second
+            return second._replace(failure=answer.failure, unsolved=answer.unsolved)
+        return answer
 
     def _situation(
         self, bars: Bars, state: BookState, belief: Belief, strategy: Strategy

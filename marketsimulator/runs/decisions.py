@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from execution.rebalancing import rebalance
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, copy_row
 from foundation.threads import side_by_side
-from marketsimulator.runs.walk import Kept, WalkInputs, decision_again
+from marketsimulator.runs.walk import Asked, Kept, Walk, WalkInputs, decision_again
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import sizing_problem
 from sizing.binding import LIMITS, names_of
@@ -38,23 +38,11 @@ from sizing.situation import no_equity
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem
 from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
+from sizing.strategies import Legacy
 from trainingdata.bars import Bars
 
 _NOTHING = Decimal(0)
 AT_ONCE = 256  # decisions explained in one call
-
-
-class _Told(NamedTuple):
-    """What R kept decisions come to.
-
-    ceiling, granted: [R] as of `BookLimits`.
-    singular: [R] whether a covariance had no factor, so that machine code explains nothing.
-    """
-
-    answers: Answers
-    ceiling: Array
-    granted: Array
-    singular: Mask
 
 
 class WalkedDecisions(DecisionLog):
@@ -66,10 +54,9 @@ class WalkedDecisions(DecisionLog):
         order_name: str,
         bars: Bars,
         table: BeliefTable,
-        inputs: WalkInputs,
-        kept: Kept,
+        walk: Walk,
     ) -> None:
-        """kept: of the table's rows; those that the walk did not come to are left out."""
+        """walk: over the table; those of its rows that it did not come to are left out."""
         self._settings = settings
         self._strategy = settings.sizing.chosen_strategy()
         self._order_name = order_name
@@ -77,12 +64,15 @@ class WalkedDecisions(DecisionLog):
         self._by_symbol = dict(zip(bars.symbols, bars.instruments, strict=True))
         self._symbols = bars.symbols
         self._table = table
-        self._inputs = inputs
-        self._kept = kept
+        self._inputs = walk.inputs
+        self._kept = walk.kept
+        self._asked = walk.asked
 
     @cached_property
-    def _every(self) -> _Told:
+    def _every(self) -> Asked:
         """What the decisions come to, those of rows that no decision is of among them."""
+        if self._asked is not None:
+            return self._asked
         kept = self._kept
         rows, size = kept.quantity.shape
 
@@ -109,14 +99,17 @@ class WalkedDecisions(DecisionLog):
             forecast=numbers(),
             prices=kept.prices,
         )
-        told = _Told(answers, np.full(rows, np.nan), np.full(rows, np.nan), np.zeros(rows, bool))
+        told = Asked(answers, np.full(rows, np.nan), np.full(rows, np.nan), {})
+        singular = np.zeros(rows, dtype=np.bool_)
 
         def explain(begin: int) -> None:
-            _explain(self._inputs, kept, begin, min(begin + AT_ONCE, rows), told)
+            ceilings = told.ceiling, told.granted
+            end = min(begin + AT_ONCE, rows)
+            _explain(self._inputs, kept, begin, end, answers, ceilings, singular)
 
         for _ in side_by_side(explain, range(0, rows, AT_ONCE)):
             pass
-        for row in np.flatnonzero(told.singular).tolist():
+        for row in np.flatnonzero(singular).tolist():
             problem, _ = decision_again(self._inputs, kept, row)
             weights, prices = kept.weights[row], kept.prices[row]
             _write(answers, row, explanation_of(problem, weights, prices, self._inputs.fraction))
@@ -239,8 +232,10 @@ class WalkedDecisions(DecisionLog):
         """Why one was not sized; empty where it was, or nothing was to be."""
         if not self._unsized[number]:
             return ""
-        row = self._rows[number]
+        row = int(self._rows[number])
         equity = float(self._kept.equity[row])
+        if self._asked is not None:
+            return self._asked.failed[row].failure
         if not equity > 0:
             return no_equity(equity)
         return failure_text(int(self._kept.status[row]), len(self._symbols))
@@ -276,7 +271,7 @@ class WalkedDecisions(DecisionLog):
             hours_between(at, until),
             self._settings.orders,
             self.failure_of(number),
-            legacy=False,
+            legacy=isinstance(self._strategy, Legacy) and bool(self._answers.sized[number]),
         )
         return rebalance(self._order_name, at, targets)
 
@@ -298,28 +293,42 @@ class WalkedDecisions(DecisionLog):
         row = int(self._rows[number])
         if not (self._unsized[number] and self._kept.equity[row] > 0):
             return None
+        if self._asked is not None:
+            return self._asked.failed[row].unsolved
         problem, _ = decision_again(self._inputs, self._kept, row)
         return sizing_problem(problem, self._inputs.fraction)
 
 
 @compiled
-def _explain(inputs: WalkInputs, kept: Kept, begin: int, end: int, told: _Told) -> None:
-    """Say of the rows [begin, end) what they come to and why."""
+def _explain(
+    inputs: WalkInputs,
+    kept: Kept,
+    begin: int,
+    end: int,
+    answers: Answers,
+    ceilings: tuple[Array, Array],
+    singular: Mask,
+) -> None:
+    """Say of the rows [begin, end) what they come to and why.
+
+    ceilings: as of `Asked`. singular: marked where a covariance has no factor, so that machine code
+    explains nothing.
+    """
+    ceiling, granted = ceilings
     for row in range(begin, end):
         if not np.isfinite(kept.equity[row]):
             continue
         problem, after = decision_again(inputs, kept, row)
-        answers = told.answers
         copy_row(answers.held[row], problem.account.held)
         copy_row(answers.target[row], after.target)
         copy_row(answers.steps[row], after.steps)
         copy_row(answers.cut[row], after.cut)
-        told.ceiling[row] = problem.limits.stock_ceiling
-        told.granted[row] = problem.limits.granted
+        ceiling[row] = problem.limits.stock_ceiling
+        granted[row] = problem.limits.granted
         if kept.status[row] == SOLVED and problem.account.deciding.any():
-            by_span, singular = kelly_by_span(problem, inputs.fraction)
-            if singular.any():
-                told.singular[row] = True
+            by_span, without_factor = kelly_by_span(problem, inputs.fraction)
+            if without_factor.any():
+                singular[row] = True
                 continue
             weights = kept.weights[row]
             why = explained(problem, weights, kept.prices[row], by_span, inputs.fraction)

@@ -1,4 +1,4 @@
-"""One decider's way through a panel: the compiled walk where it decides so, else step by step."""
+"""One decider's way through a panel: a walk where it decides as the settings say, else stepped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
-from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
 
@@ -42,8 +41,7 @@ def simulate_trading(
 ) -> Run:
     """What one decider does on the panel's instants.
 
-    A trader of these settings that sizes by Kelly takes the compiled walk, everything else is
-    stepped: the fills are the same.
+    A trader of these settings walks, any other decider is stepped: the fills are the same.
 
     Parameters
     ----------
@@ -63,7 +61,7 @@ def simulate_trading(
 
 
 def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
-    """Whether the compiled walk does what the trader would."""
+    """Whether a walk does what the trader would."""
     own = trader.sizing, trader.limits, trader.costs, trader.fees, trader.terms, trader.prior
     named = settings.sizing, settings.limits, settings.costs, settings.fees, settings.orders
     if type(trader) is not Trader or trader.table is None:
@@ -74,8 +72,7 @@ def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
     # is a rule of its own.
     if settings.fills.remainder == "carry" or settings.sizing.fallback != "none":
         return False
-    rule = settings.sizing.chosen_strategy()
-    return isinstance(rule, Kelly) and rule.multiplier == 1.0 and bool(bars.tradable.all())
+    return bool(bars.tradable.all())
 
 
 def _walk(
@@ -87,7 +84,7 @@ def _walk(
     progress: Progress,
     level: int,
 ) -> Run:
-    """The compiled walk of a trader, as a run."""
+    """The walk of a trader, as a run."""
     table = trader.table
     assert table is not None
     line = settings.timeline(bars, impact=bool(settings.costs.impact(bars.crypto).any()))
@@ -101,7 +98,7 @@ def _walk(
         Row(instant, *values[: len(Row._fields) - 1])
         for instant, values in zip(at, walk.account.tolist(), strict=True)
     ]
-    decisions = WalkedDecisions(settings, trader.order_name, bars, table, walk.inputs, walk.kept)
+    decisions = WalkedDecisions(settings, trader.order_name, bars, table, walk)
     fills: list[Fill] = []
     bookings: list[Booking] = []
 

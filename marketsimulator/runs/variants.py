@@ -86,14 +86,17 @@ def outcomes(
     Raises
     ------
     InputError
-        for a variant that carries the rest of an order from bar to bar, or sizes by anything but
-        Kelly: only the backtest does.
+        for a variant that carries the rest of an order from bar to bar, or falls back on another
+        strategy: only the backtest does.
     """
-    if any(variant.fills.remainder == "carry" for variant in variants):
-        raise InputError(
-            "fills.remainder: an in-process sweep cancels what a bar leaves; run carry as a"
-            " backtest"
-        )
+    for variant in variants:
+        if variant.fills.remainder == "carry":
+            raise InputError(
+                "fills.remainder: an in-process sweep cancels what a bar leaves; run carry as a"
+                " backtest"
+            )
+        if variant.sizing.fallback != "none":
+            raise InputError("sizing.fallback: an in-process sweep has none; run a backtest")
     base = variants[0].timeline(bars, impact=True)
 
     def simulate(variant: BacktestSettings) -> Outcome:

@@ -1,22 +1,24 @@
-"""The walk through a panel as one compiled loop: advance, decide, fill, record.
+"""The walk through a panel: advance, decide, fill, record.
 
-A backtest and every variant of a sweep take it. A backtest also keeps what each decision saw and
-answered; `runs.decisions` says of that why.
+A backtest and every variant of a sweep take it. By Kelly it is one compiled loop; any other
+strategy is asked in Python at every decision, in place of the solver. A backtest also keeps what
+each decision saw and answered; `runs.decisions` says of that why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
+from execution.choices import Answers, answer_of
 from execution.problem import Settled, Terms, problem_of, settled
+from execution.trader import SizingAnswer, answered
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined
-from foundation.errors import InputError
-from marketsimulator.account.book import FLOWS, Book, Record, most_flows, new_tape
+from marketsimulator.account.book import FLOWS, Book, most_flows, new_tape
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     most_fills,
@@ -27,9 +29,10 @@ from marketsimulator.account.rebalancing import (
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from marketsimulator.settings import BacktestSettings
-from sizing.allocation import best_weights
+from sizing.allocation import Strategy, best_weights
 from sizing.limits import CEILINGS, granted_leverage
 from sizing.problem import AccountRow, Problem
+from sizing.situation import Situation
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -59,7 +62,7 @@ class WalkInputs(NamedTuple):
     toll: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
-    fraction: of full Kelly.
+    fraction: of full Kelly; NaN for a strategy that is asked.
     largest_coin: USD of one coin order at most.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
@@ -86,10 +89,10 @@ class WalkInputs(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What each of T' decisions saw and answered; no rows where nobody will ask.
+    """What each of T' decisions saw and the solver answered; no rows where nobody will ask.
 
     quantity, price: [T', S] before the decision.
-    equity, unborrowed: [T'] USD, as of `AccountRow`.
+    equity, unborrowed: [T'] USD, as of `AccountRow`; NaN where the walk did not come to.
     status: [T'] as of `best_weights`.
     weights: [T', K, S].
     prices: [T', 4 + K].
@@ -119,6 +122,47 @@ class Kept(NamedTuple):
         )
 
 
+class Asked(NamedTuple):
+    """What a strategy in Python has answered at T' decisions, and why.
+
+    ceiling, granted: [T'] as of `BookLimits`.
+    failed: those that the strategy did not answer, by row.
+    """
+
+    answers: Answers
+    ceiling: Array
+    granted: Array
+    failed: dict[int, SizingAnswer]
+
+    @classmethod
+    def room(cls, table: BeliefTable) -> Asked:
+        """Room for the decisions of a table."""
+        rows, blocks, size = table.mu.shape
+
+        def numbers(width: int = size) -> Array:
+            return np.full((rows, width), np.nan)
+
+        def whole() -> Index:
+            return np.zeros((rows, size), dtype=np.int64)
+
+        names = Answers._fields
+        columns: dict[str, Any] = {name: numbers() for name in names}
+        columns |= {"limits_met": whole(), "blocks": whole(), "cut": whole().astype(np.bool_)}
+        columns |= {"sized": np.zeros(rows, bool), "prices": numbers(len(CEILINGS) + blocks)}
+        return cls(Answers(**columns), np.full(rows, np.nan), np.full(rows, np.nan), {})
+
+    def note(self, row: int, answer: SizingAnswer, after: Settled, price: Array) -> None:
+        """Note the decision of a row."""
+        problem = answer.situation.problem
+        given = answer_of(answer.allocation, problem, after, price)
+        for column, values in zip(self.answers, given, strict=True):
+            column[row] = values[0]
+        self.ceiling[row] = problem.limits.stock_ceiling
+        self.granted[row] = problem.limits.granted
+        if answer.failure:
+            self.failed[row] = answer
+
+
 class Walk(NamedTuple):
     """What became of an account over T instants.
 
@@ -127,6 +171,7 @@ class Walk(NamedTuple):
     tape: the entries; none where no decision is kept.
     written: [T] how many of them there were after each instant; likewise.
     kept: the decisions.
+    asked: the answers of a strategy in Python; none where the solver gave them.
     book: as it ended.
     """
 
@@ -135,24 +180,15 @@ class Walk(NamedTuple):
     tape: Records
     written: Index
     kept: Kept
+    asked: Asked | None
     book: Book
 
 
 def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> WalkInputs:
-    """What a walk by these settings decides by, on the panel's beliefs.
-
-    Raises
-    ------
-    InputError
-        for a strategy that is no Kelly.
-    """
+    """What a walk by these settings decides by, on the panel's beliefs."""
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
-    if not (isinstance(rule, Kelly) and rule.multiplier == 1.0):
-        raise InputError(
-            "sizing.strategy: an in-process sweep sizes by Kelly alone; run other strategies as"
-            " backtests"
-        )
+    sharpe = settings.prior.sharpe(bars.crypto)
     return WalkInputs(
         deciding=table.deciding,
         overnight=table.overnight,
@@ -170,18 +206,23 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
             crypto=bars.crypto,
             long_only=bars.long_only,
             cost=settings.costs.expected(bars.crypto, settings.fees),
-            sharpe=settings.prior.sharpe(bars.crypto),
+            sharpe=sharpe if rule.uses_premium else np.zeros(len(sharpe)),
             forecast=rule.uses_forecast,
             caps=limits.caps,
             leverage=(limits.intraday_leverage, limits.overnight_ceiling),
             order_margin=settings.margin.order_margin,
         ),
         lent=(settings.margin.leverage, settings.margin.margin_equity),
-        fraction=rule.fraction,
+        fraction=rule.fraction if compiles(rule) else np.nan,
         largest_coin=settings.orders.largest_value,
         increment=np.array([float(item.increment) for item in bars.instruments]),
         tradable=bars.tradable,
     )
+
+
+def compiles(strategy: Strategy) -> TypeGuard[Kelly]:
+    """Whether the solver is all that a strategy asks."""
+    return isinstance(strategy, Kelly) and strategy.multiplier == 1.0
 
 
 def walked(
@@ -211,15 +252,21 @@ def walked(
     account = np.zeros(count - first, ACCOUNT_ROW)
     written = np.zeros(count - first if keeps else 0, dtype=np.int64)
     kept = Kept.room(table, none=not keeps)
+    strategy = settings.sizing.chosen_strategy()
+    asked = None if compiles(strategy) else Asked.room(table)
     step = AT_ONCE if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
-        tape = _walk_instants(
-            book, line, (first, begin, end), rows, inputs, tape, account, written, kept
-        )
+        span = first, begin, end
+        if asked is None:
+            tape = _walk_instants(book, line, span, rows, inputs, tape, account, written, kept)
+        else:
+            answers = _Answering(strategy, table, inputs, kept, asked)
+            tape = _ask_instants(book, line, span, rows, answers, tape, account, written)
         if progress:
             progress(end - first)
-    return Walk(inputs, account, tape[: int(book.account["entries"][0])], written, kept, book)
+    tape = tape[: int(book.account["entries"][0])]
+    return Walk(inputs, account, tape, written, kept, asked, book)
 
 
 @compiled
@@ -239,53 +286,154 @@ def _walk_instants(
     span: the first instant of the run, begin and end. rows [T]: of the beliefs, by instant; below 0
     where nothing decides.
     """
-    account = book.account[0]
-    size = len(book.holding)
-    queue = np.zeros(size, np.int64)
-    keeps = len(written) > 0
     first, begin, end = span
     for t in range(begin, end):
-        row = account_rows[t - first]
-        actions = line.first_action[t + 1] - line.first_action[t]
-        if keeps:
-            room = 3 * size + actions + most_flows(size, actions)
-            tape = tape_with_room(tape, account.entries, room)
-        else:
-            account.entries = 0
-        before = account.entries
-        if t > first:
-            advance(book, line, tape, t)
+        tape = _come_to(book, line, tape, first, t, written)
         targets = np.empty(0)
-        held = np.empty(0)
         decision = rows[t]
         # Decided before the bars open, as a live trader does: a liquidation at the open changes
         # what is held, not what was decided.
+        held = book.holding["quantity"].copy()
         if decision >= 0:
-            held = book.holding["quantity"].copy()
             targets, failed = target_quantities(book, inputs, decision, kept)
-            row.failures = failed
-        opens, volumes, volatility = open_bars(book, line, tape, t)
-        if decision >= 0:
-            fills = most_fills(book.holding, targets, inputs.largest_coin)
-            tape = tape_with_room(tape, account.entries, fills)
-            move_to_targets(
-                account,
-                book.holding,
-                line.days[line.day[t]],
-                tape,
-                line.now[t],
-                held,
-                targets,
-                opens,
-                volumes,
-                volatility,
-                inputs.largest_coin,
-                queue,
-            )
-        if keeps:
-            written[t - first] = account.entries
-        _note_instant(row, account, tape, before)
+            account_rows[t - first].failures = failed
+        tape = _trade(book, line, tape, (first, t), held, targets, inputs.largest_coin, written)
+        _note_instant(account_rows, book, tape, t - first, written)
     return tape
+
+
+@compiled
+def _come_to(
+    book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
+) -> Records:
+    """What has become known at an instant is booked; the tape, with room for the instant."""
+    account = book.account[0]
+    size = len(book.holding)
+    actions = line.first_action[t + 1] - line.first_action[t]
+    if len(written) > 0:
+        room = 3 * size + actions + most_flows(size, actions)
+        tape = tape_with_room(tape, account.entries, room)
+    else:
+        account.entries = 0
+    if t > first:
+        advance(book, line, tape, t)
+    return tape
+
+
+@compiled
+def _trade(
+    book: Book,
+    line: Timeline,
+    tape: Records,
+    place: tuple[int, int],
+    held: Array,
+    targets: Array,
+    largest_coin: float,
+    written: Index,
+) -> Records:
+    """The bars open and what was decided is traded; the tape, which may be a larger one.
+
+    place: the first instant of the run, and this one. targets: quantities [S]; empty where nothing
+    was decided.
+    """
+    account = book.account[0]
+    first, t = place
+    opens, volumes, volatility = open_bars(book, line, tape, t)
+    if len(targets) > 0:
+        fills = most_fills(book.holding, targets, largest_coin)
+        tape = tape_with_room(tape, account.entries, fills)
+        move_to_targets(
+            account,
+            book.holding,
+            line.days[line.day[t]],
+            tape,
+            line.now[t],
+            held,
+            targets,
+            opens,
+            volumes,
+            volatility,
+            largest_coin,
+            np.zeros(len(held), np.int64),
+        )
+    if len(written) > 0:
+        written[t - first] = account.entries
+    return tape
+
+
+class _Answering(NamedTuple):
+    """A strategy in Python in the place of the solver, and what is kept of its answers."""
+
+    strategy: Strategy
+    table: BeliefTable
+    inputs: WalkInputs
+    kept: Kept
+    asked: Asked
+
+
+def _ask_instants(
+    book: Book,
+    line: Timeline,
+    span: tuple[int, int, int],
+    rows: Index,
+    answering: _Answering,
+    tape: Records,
+    account_rows: Records,
+    written: Index,
+) -> Records:
+    """`_walk_instants` with a strategy in Python in the place of the solver."""
+    first, begin, end = span
+    largest_coin = answering.inputs.largest_coin
+    for t in range(begin, end):
+        tape = _come_to(book, line, tape, first, t, written)
+        targets = np.empty(0)
+        decision = int(rows[t])
+        held = book.holding["quantity"].copy()
+        if decision >= 0:
+            targets, sized = _answered_targets(book, answering, decision)
+            account_rows["failures"][t - first] = 0.0 if sized else 1.0
+        tape = _trade(book, line, tape, (first, t), held, targets, largest_coin, written)
+        _note_instant(account_rows, book, tape, t - first, written)
+    return tape
+
+
+def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Array, bool]:
+    """Target quantities [S] of a strategy in Python, and whether nothing was left unmade."""
+    strategy, table, inputs, kept, asked = answering
+    problem, account = _asked_problem(book, inputs, row)
+    situation = Situation(problem, table.symbols, table.at[row])
+    answer = answered(strategy, situation, account)
+    allocation = answer.allocation
+    weights = problem.account.held if allocation is None else allocation.target
+    targets, after = _targets_of(
+        problem, weights, allocation is not None, account, bool(table.cuts[row])
+    )
+    if len(kept.status):
+        kept.quantity[row], kept.price[row] = account.quantity, account.price
+        kept.equity[row], kept.unborrowed[row] = account.equity, account.unborrowed
+        kept.status[row] = UNFINISHED if allocation is None else SOLVED
+        asked.note(row, answer, after, account.price)
+    return targets, not answer.failure
+
+
+@compiled
+def _asked_problem(book: Book, inputs: WalkInputs, row: int) -> tuple[Problem, AccountRow]:
+    """What a strategy is asked at a decision, and of which account."""
+    account = _account_row(book, inputs)
+    return problem_of(belief_row(inputs, row), account, inputs.terms), account
+
+
+@compiled
+def _targets_of(
+    problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
+) -> tuple[Array, Settled]:
+    """Target quantities [S] that weights lead to; what is not ordered keeps what it holds."""
+    after = settled(problem, weights, sized, account, cuts)
+    targets = account.quantity.copy()
+    for s in range(len(targets)):
+        if not np.isnan(after.steps[s]):
+            targets[s] = quantity_of(after.steps[s], account.increment[s])
+    return targets, after
 
 
 @compiled
@@ -314,11 +462,7 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
-    steps = settled(problem, weights, status == SOLVED, account, belief.cuts).steps
-    targets = account.quantity
-    for s in range(len(targets)):
-        if not np.isnan(steps[s]):
-            targets[s] = quantity_of(steps[s], account.increment[s])
+    targets, _ = _targets_of(problem, weights, status == SOLVED, account, belief.cuts)
     return targets, 0.0 if status == SOLVED else 1.0
 
 
@@ -393,8 +537,11 @@ def decision_again(inputs: WalkInputs, kept: Kept, row: int) -> tuple[Problem, S
 
 
 @compiled
-def _note_instant(row: Record, account: Record, tape: Records, before: int) -> None:
-    """Note the account after an instant and clear its flows. before: entries that there were."""
+def _note_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
+    """Note the account after instant `number` of the run, and clear its flows."""
+    account = book.account[0]
+    row = rows[number]
+    before = written[number - 1] if len(written) > 0 and number > 0 else 0
     for k in range(before, account.entries):
         entry = tape[k]
         if entry.price > 0.0:

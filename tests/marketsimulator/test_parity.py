@@ -5,6 +5,7 @@ calls, whatever the capital.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from execution.records import Run
 from foundation.compose import composed_config
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.variants import Outcome, outcomes
-from marketsimulator.runs.walk import walk_inputs, walked
+from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
+from tests.own_module import own_module
 
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
@@ -74,6 +76,54 @@ def test_these_runs_hold_what_they_are_about(runs: dict[float, tuple[Run, Outcom
     assert runs[100_000.0][0].margin["margin_calls"] > 0
 
 
+STRATEGIES = ("legacy", "risk_parity", "fixed_fraction", "vol_target", "kelly_50_x4")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_in_python_has_the_same_account_walked_swept_and_asked(strategy: str) -> None:
+    words = [*WORDS, f"sizing.strategy={strategy}"]
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    bars = wild(settings.bars())
+    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
+    run = walked_as_stepped(settings, bars, first, replace(trader, table=beliefs))
+    (outcome,) = outcomes([settings], bars, beliefs, first)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 40
+
+
+UNSOLVED_FOR_A_DAY = """
+import numpy as np
+from sizing.allocation import sizing_problem
+from sizing.kelly import SolverFailed
+
+def rule(s):
+    if str(s.at) >= "2024-02-20" and str(s.at) < "2024-02-21":
+        raise SolverFailed("no answer today", sizing_problem(s.problem, 0.5))
+    return np.where(s.universe, 0.3 * np.sign(s.mu), s.held)
+"""
+
+
+def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
+    words = [*WORDS, f"sizing.strategy={module}.rule"]
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    bars = wild(settings.bars())
+    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
+    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
+    run = walked_as_stepped(settings, bars, first, replace(trader, table=beliefs))
+    (outcome,) = outcomes([settings], bars, beliefs, first)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    unsolved = run.log.unsolved(99)
+    assert len(unsolved) == run.log.failures > 10
+    assert {decision.failure for decision in unsolved} == {"no answer today"}
+    assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
+
+
 def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved() -> None:
     settings = BacktestSettings.of(composed_config("backtest", list(WORDS)))
     bars = wild(settings.bars())
@@ -87,12 +137,12 @@ def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved()
     run = walked_as_stepped(settings, bars, first, replace(trader, table=hard))
     assert len(run.fills) > 100
 
-    inputs = walk_inputs(settings, bars, hard)
     line = settings.timeline(bars, impact=True)
-    kept = walked(settings, bars, hard, first, line, keeps=True).kept
+    walk = walked(settings, bars, hard, first, line, keeps=True)
+    kept = walk.kept
     row = int(np.flatnonzero(hard.deciding.any(axis=1))[40])
     kept.status[row] = UNFINISHED
-    said = WalkedDecisions(settings, "x", bars, hard, inputs, kept)
+    said = WalkedDecisions(settings, "x", bars, hard, walk)
     (failed,) = said.unsolved(9)
     assert said.failures == 1
     assert failed.at == hard.at[row]
