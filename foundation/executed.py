@@ -39,9 +39,17 @@ def digest_of(module: str, house: Path = HOUSE) -> str:
     digest = hashlib.sha256()
     for name in sorted(imported_with(module, house)):
         digest.update(f"{name}\n".encode())
-        for code in _codes(_code_of(name, house)):
-            digest.update(repr(_executed(code)).encode())
+        digest.update(_own_digest(name, house))
     return digest.hexdigest()
+
+
+@cache
+def _own_digest(module: str, house: Path) -> bytes:
+    """The digest of what one module executes."""
+    digest = hashlib.sha256()
+    for code in _codes(_code_of(module, house)):
+        digest.update(repr(_executed(code)).encode())
+    return digest.digest()
 
 
 def is_of_the_house(module: str, house: Path = HOUSE) -> bool:

@@ -8,7 +8,6 @@ from string import ascii_letters, digits
 
 import alpaca.data.historical
 import alpaca.trading.client
-import arch.bootstrap
 import arch.univariate
 import chronos
 import exchange_calendars

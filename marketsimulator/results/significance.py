@@ -10,6 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from foundation.arrays import Array
 from foundation.sample_size import SHORTEST as SHORTEST
+from marketsimulator.results.bootstrap import best_block_length, drawn_days
 from marketsimulator.results.metrics import daily_performance
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant
@@ -178,26 +179,22 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
 
 def _joint_draws(logs: Array, seed: int) -> Array:
     """[RUNS, V] sums of log returns [V, D] of which the same days are drawn for all."""
-    from arch.bootstrap import StationaryBootstrap, optimal_block_length
-
     differences = logs[1:] - logs[0]
     moving = differences[np.ptp(differences, axis=1) >= STILL]
     # The median of what the differences need: the longest of many is long by chance, and long
     # blocks make intervals that are too narrow.
-    length = max(1, round(float(optimal_block_length(moving.T)["stationary"].median())))
-    bootstrap = StationaryBootstrap(length, logs.T, seed=np.random.default_rng(seed))
-    return np.asarray(bootstrap.apply(lambda drawn: drawn.sum(axis=0), RUNS))
+    length = max(1, round(float(np.median([best_block_length(each) for each in moving]))))
+    days = drawn_days(logs.shape[1], length, RUNS, seed=seed)
+    return np.array([logs[:, drawn].sum(axis=1) for drawn in days])
 
 
 def _draws(returns: Array, figures: Callable[[Array], Array], seed: int) -> Array:
     """[RUNS, F] figures of returns that are drawn with the stationary bootstrap."""
-    from arch.bootstrap import StationaryBootstrap, optimal_block_length
-
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
-    length = max(1, round(float(optimal_block_length(returns)["stationary"].iloc[0])))
-    bootstrap = StationaryBootstrap(length, returns, seed=np.random.default_rng(seed))
-    return np.asarray(bootstrap.apply(figures, RUNS))
+    length = max(1, round(best_block_length(returns)))
+    days = drawn_days(len(returns), length, RUNS, seed=seed)
+    return np.array([figures(returns[drawn]) for drawn in days])
 
 
 def _ends(values: Array) -> tuple[float, float]:

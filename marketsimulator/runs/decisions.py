@@ -29,7 +29,8 @@ from execution.rebalancing import rebalance
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, copy_row
 from foundation.threads import side_by_side
-from marketsimulator.runs.walk import Asked, Kept, Walk, WalkInputs, decision_again
+from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
+from marketsimulator.runs.walk import Asked, Walk
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import sizing_problem
 from sizing.binding import LIMITS, names_of

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dpotrf
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
@@ -164,6 +163,8 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
 
 def _is_covariance(matrix: Array) -> bool:
     """Whether [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
+    from scipy.linalg.lapack import dpotrf  # a tenth of a second that no backtest needs
+
     n = len(matrix)
     variances = matrix.diagonal()
     largest = variances.max(initial=0.0)

@@ -17,7 +17,8 @@ from execution.lending import MarginTerms
 from execution.orders import Account
 from execution.trader import SizingSettings, Trader
 from foundation.arrays import Array
-from marketsimulator.runs.walk import Kept, target_quantities, walk_inputs
+from marketsimulator.runs.instants import Kept, target_quantities
+from marketsimulator.runs.walk import walk_inputs
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from sizing.premium import PriorSettings

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from marketsimulator.results.bootstrap import best_block_length, drawn_days
 from marketsimulator.results.metrics import daily_performance, drawdown_days
 from marketsimulator.results.significance import (
     deflated_sharpe,
@@ -33,6 +34,33 @@ def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
             kurtosis=10.0,
         )
         assert found == pytest.approx(expected, abs=5e-5)
+
+
+@given(
+    st.integers(20, 400),
+    st.floats(-0.8, 0.95),
+    st.sampled_from([1e-4, 1.0, 100.0]),
+    st.floats(0.2, 1.0),
+    st.integers(0, 2**32 - 1),
+)
+def test_days_and_lengths_of_blocks_are_those_of_the_bootstraps_library(
+    count: int, memory: float, size: float, moving: float, seed: int
+) -> None:
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    random = np.random.default_rng(seed)
+    values = size * random.normal(size=count) * (random.random(count) < moving)
+    for day in range(1, count):
+        values[day] += memory * values[day - 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where a lag leaves nothing that moves
+        expected = float(optimal_block_length(values)["stationary"].iloc[0])
+    length = best_block_length(values)
+    assert length == pytest.approx(expected, rel=1e-9)
+    whole = max(1, round(length))
+    library = StationaryBootstrap(whole, values, seed=np.random.default_rng(seed))
+    drawn = [data[0] for data, _ in library.bootstrap(20)]
+    np.testing.assert_array_equal(values[drawn_days(count, whole, 20, seed=seed)], drawn)
 
 
 def test_one_trial_is_not_deflated_and_more_trials_deflate_more() -> None:

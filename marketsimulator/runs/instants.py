@@ -1,0 +1,357 @@
+"""A walk's machine code: advance, decide, fill, record, an instant after the other.
+
+What is decided is `execution.problem` and `sizing`; what an account becomes is `account`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from execution.beliefs import BeliefRow, BeliefTable, years_and_correlations
+from execution.problem import Settled, Terms, problem_of, settled
+from foundation.arrays import Array, Array32, Index, Mask, Records
+from foundation.compiled import compiled, copy_row, inlined
+from marketsimulator.account.book import FLOWS, Book, most_flows
+from marketsimulator.account.margin import unborrowed_cash
+from marketsimulator.account.rebalancing import (
+    most_fills,
+    move_to_targets,
+    quantity_of,
+    tape_with_room,
+)
+from marketsimulator.account.timeline import Timeline, advance, open_bars
+from sizing.allocation import best_weights
+from sizing.limits import CEILINGS, granted_leverage
+from sizing.problem import AccountRow, Problem
+from sizing.solver.active_set import SOLVED, UNFINISHED
+
+# The account after an instant's fills: USD, and how many.
+ACCOUNT_ROW = np.dtype(
+    [
+        (name, "f8")
+        for name in (
+            *("cash", "equity", "stock", "coins", *FLOWS),
+            "notional",  # bought and sold
+            "trades",  # fills at a price, which the fee of a coin purchase is not
+            "failures",  # 1 where the solver, or an account without equity, left it unmade
+        )
+    ],
+    align=True,
+)
+
+
+class WalkInputs(NamedTuple):
+    """What a walk decides by: the beliefs of a history and the settings of a run.
+
+    The arrays are those of `BeliefTable`, of T' instants at which anything decides; K blocks.
+
+    toll: [T', K] of what is borrowed.
+    terms: of a decision.
+    lent: by the broker, and the equity in USD from which it lends more than 1×.
+    fraction: of full Kelly; NaN for a strategy that is asked.
+    largest_coin: USD of one coin order at most.
+    increment: [S] shares or coins that quantities are whole numbers of.
+    tradable: [S] which take orders.
+    """
+
+    deciding: Mask
+    overnight: Mask
+    cuts: Mask
+    mu: Array
+    sigma: Array
+    premium: Array
+    signal: Array
+    years: Array
+    matrix: Index
+    correlations: Array32
+    shared: Array
+    toll: Array
+    terms: Terms
+    lent: tuple[float, float]
+    fraction: float
+    largest_coin: float
+    increment: Array
+    tradable: Mask
+
+
+class Kept(NamedTuple):
+    """What each of T' decisions saw and the solver answered; no rows where nobody will ask.
+
+    quantity, price: [T', S] before the decision.
+    equity, unborrowed: [T'] USD, as of `AccountRow`; NaN where the walk did not come to.
+    status: [T'] as of `best_weights`.
+    weights: [T', K, S].
+    prices: [T', 4 + K].
+    """
+
+    quantity: Array
+    price: Array
+    equity: Array
+    unborrowed: Array
+    status: Index
+    weights: Array
+    prices: Array
+
+    @classmethod
+    def room(cls, table: BeliefTable, *, none: bool = False) -> Kept:
+        """Room for the decisions of a table."""
+        rows, blocks, size = table.mu.shape
+        rows = 0 if none else rows
+        return cls(
+            np.full((rows, size), np.nan),
+            np.full((rows, size), np.nan),
+            np.full(rows, np.nan),
+            np.full(rows, np.nan),
+            np.full(rows, UNFINISHED, dtype=np.int64),
+            np.full((rows, blocks, size), np.nan),
+            np.full((rows, len(CEILINGS) + blocks), np.nan),
+        )
+
+
+@compiled
+def walk_instants(
+    book: Book,
+    line: Timeline,
+    span: tuple[int, int, int],
+    rows: Index,
+    inputs: WalkInputs,
+    tape: Records,
+    account_rows: Records,
+    written: Index,
+    kept: Kept,
+) -> Records:
+    """Walk the instants [begin, end): what has become known, a decision, its fills; the tape.
+
+    span: the first instant of the run, begin and end. rows [T]: of the beliefs, by instant; below 0
+    where nothing decides.
+    """
+    first, begin, end = span
+    for t in range(begin, end):
+        tape = come_to(book, line, tape, first, t, written)
+        targets = np.empty(0)
+        decision = rows[t]
+        # Decided before the bars open, as a live trader does: a liquidation at the open changes
+        # what is held, not what was decided.
+        held = book.holding["quantity"].copy()
+        if decision >= 0:
+            targets, failed = target_quantities(book, inputs, decision, kept)
+            account_rows[t - first].failures = failed
+        tape = trade(book, line, tape, (first, t), held, targets, inputs.largest_coin, written)
+        note_instant(account_rows, book, tape, t - first, written)
+    return tape
+
+
+@compiled
+def come_to(
+    book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
+) -> Records:
+    """What has become known at an instant is booked; the tape, with room for the instant."""
+    account = book.account[0]
+    size = len(book.holding)
+    actions = line.first_action[t + 1] - line.first_action[t]
+    if len(written) > 0:
+        room = 3 * size + actions + most_flows(size, actions)
+        tape = tape_with_room(tape, account.entries, room)
+    else:
+        account.entries = 0
+    if t > first:
+        advance(book, line, tape, t)
+    return tape
+
+
+@compiled
+def trade(
+    book: Book,
+    line: Timeline,
+    tape: Records,
+    place: tuple[int, int],
+    held: Array,
+    targets: Array,
+    largest_coin: float,
+    written: Index,
+) -> Records:
+    """The bars open and what was decided is traded; the tape, which may be a larger one.
+
+    place: the first instant of the run, and this one. targets: quantities [S]; empty where nothing
+    was decided.
+    """
+    account = book.account[0]
+    first, t = place
+    opens, volumes, volatility = open_bars(book, line, tape, t)
+    if len(targets) > 0:
+        fills = most_fills(book.holding, targets, largest_coin)
+        tape = tape_with_room(tape, account.entries, fills)
+        move_to_targets(
+            account,
+            book.holding,
+            line.days[line.day[t]],
+            tape,
+            line.now[t],
+            held,
+            targets,
+            opens,
+            volumes,
+            volatility,
+            largest_coin,
+            np.zeros(len(held), np.int64),
+        )
+    if len(written) > 0:
+        written[t - first] = account.entries
+    return tape
+
+
+@compiled
+def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> tuple[Array, float]:
+    """Target quantities [S] of a decision, and 1 where it was left unmade.
+
+    What does not decide keeps what it holds.
+    """
+    belief = belief_row(inputs, row)
+    account = _account_row(book, inputs)
+    problem = problem_of(belief, account, inputs.terms)
+    weights = problem.account.held
+    status = SOLVED
+    if not account.equity > 0.0:
+        status = UNFINISHED
+    elif belief.deciding.any():
+        status, plan, prices = best_weights(problem, inputs.fraction)
+        weights = plan[0]
+        if len(kept.status) > 0:
+            for k in range(len(plan)):
+                copy_row(kept.weights[row, k], plan[k])
+            copy_row(kept.prices[row], prices)
+    if len(kept.status) > 0:
+        copy_row(kept.quantity[row], account.quantity)
+        copy_row(kept.price[row], account.price)
+        kept.equity[row] = account.equity
+        kept.unborrowed[row] = account.unborrowed
+        kept.status[row] = status
+    targets, _ = targets_of(problem, weights, status == SOLVED, account, belief.cuts)
+    return targets, 0.0 if status == SOLVED else 1.0
+
+
+@compiled
+def targets_of(
+    problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
+) -> tuple[Array, Settled]:
+    """Target quantities [S] that weights lead to; what is not ordered keeps what it holds."""
+    after = settled(problem, weights, sized, account, cuts)
+    targets = account.quantity.copy()
+    for s in range(len(targets)):
+        if not np.isnan(after.steps[s]):
+            targets[s] = quantity_of(after.steps[s], account.increment[s])
+    return targets, after
+
+
+@compiled
+def asked_problem(book: Book, inputs: WalkInputs, row: int) -> tuple[Problem, AccountRow]:
+    """What a strategy is asked at a decision, and of which account."""
+    account = _account_row(book, inputs)
+    return problem_of(belief_row(inputs, row), account, inputs.terms), account
+
+
+@compiled
+def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
+    """What is believed at an instant."""
+    matrix = inputs.correlations[inputs.matrix[row]]
+    years, correlation = years_and_correlations(
+        inputs.years[row], matrix, inputs.terms.crypto, inputs.shared[row]
+    )
+    return BeliefRow(
+        inputs.mu[row],
+        inputs.sigma[row],
+        inputs.premium[row],
+        inputs.signal[row],
+        years,
+        correlation,
+        inputs.deciding[row],
+        inputs.toll[row],
+        inputs.overnight[row],
+        inputs.cuts[row],
+    )
+
+
+@inlined
+def _account_row(book: Book, inputs: WalkInputs) -> AccountRow:
+    """The account that `SimulatedBroker` shows; nothing of it is ever open."""
+    account = book.account[0]
+    holding = book.holding
+    quantity = holding["quantity"].copy()
+    # Added up as `Account` does, so that both divide by the same equity to the last bit.
+    value = 0.0
+    for s in range(len(quantity)):
+        if quantity[s] != 0.0:
+            value += quantity[s] * holding[s].mark
+    equity = account.cash + value
+    return account_row(inputs, quantity, holding["mark"].copy(), equity, unborrowed_cash(account))
+
+
+@inlined
+def account_row(
+    inputs: WalkInputs, quantity: Array, price: Array, equity: float, unborrowed: float
+) -> AccountRow:
+    """An account of which nothing is open; what is lent follows from its equity."""
+    leverage, margin_equity = inputs.lent
+    return AccountRow(
+        quantity,
+        price,
+        inputs.increment,
+        inputs.tradable,
+        len(quantity),
+        equity,
+        unborrowed,
+        granted_leverage(leverage, equity, margin_equity),
+        equity >= margin_equity,
+        1.0,
+    )
+
+
+@compiled
+def decision_again(inputs: WalkInputs, kept: Kept, row: int) -> tuple[Problem, Settled]:
+    """The problem of a decision that was kept, and what became of its answer."""
+    belief = belief_row(inputs, row)
+    account = account_row(
+        inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
+    )
+    problem = problem_of(belief, account, inputs.terms)
+    sized = kept.status[row] == SOLVED
+    decided = sized and belief.deciding.any()
+    weights = kept.weights[row, 0] if decided else problem.account.held
+    return problem, settled(problem, weights, sized, account, belief.cuts)
+
+
+@compiled
+def note_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
+    """Note the account after instant `number` of the run, and clear its flows."""
+    account = book.account[0]
+    row = rows[number]
+    before = written[number - 1] if len(written) > 0 and number > 0 else 0
+    for k in range(before, account.entries):
+        entry = tape[k]
+        if entry.price > 0.0:
+            row.notional += abs(entry.quantity) * entry.price
+            row.trades += 1.0
+    row.cash = account.cash
+    row.equity = account.equity
+    row.stock = account.stock
+    row.coins = account.coins
+    row.fees = account.fees
+    row.coin_fees = account.coin_fees
+    row.spread = account.spread
+    row.slippage = account.slippage
+    row.interest = account.interest
+    row.borrow = account.borrow
+    row.rounding = account.rounding
+    row.other = account.other
+    row.dividends = account.dividends
+    account.fees = 0.0
+    account.coin_fees = 0.0
+    account.spread = 0.0
+    account.slippage = 0.0
+    account.interest = 0.0
+    account.borrow = 0.0
+    account.rounding = 0.0
+    account.other = 0.0
+    account.dividends = 0.0
