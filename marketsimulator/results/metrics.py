@@ -130,6 +130,31 @@ def daily_performance(
     )
 
 
+def figures_of_draws(returns: Array, per_year: int) -> dict[str, Array]:
+    """Those of `daily_performance` that have intervals, of each of R draws; NaN for None.
+
+    returns: [R, D] of days, not below -1.
+    """
+    count, days = returns.shape
+    growth = np.cumprod(np.concatenate([np.ones((count, 1)), 1.0 + returns], axis=1), axis=1)
+    total = growth[:, -1]
+    # Beyond a day without equity a return has no base.
+    defined = np.where((growth > 0).all(axis=1), 1.0, np.nan)
+    deviation = returns.std(axis=1, ddof=1) * defined
+    power = np.log(total, out=np.full(count, np.nan), where=total > 0) * per_year / days
+    power[power > LARGEST_LOG] = np.nan
+    root = np.sqrt(per_year)
+    sharpe = np.full(count, np.nan)
+    np.divide(returns.mean(axis=1) * root, deviation, out=sharpe, where=deviation > 0)
+    return {
+        "annual_return": np.exp(power) * defined - 1.0,
+        "sharpe": sharpe,
+        "max_drawdown": (growth / np.maximum.accumulate(growth, axis=1)).min(axis=1) - 1.0,
+        "total_return": total - 1.0,
+        "volatility": deviation * root,
+    }
+
+
 def daily_returns(daily: Array) -> Array:
     """[D] returns of daily equity [1 + D]; none where the equity is wiped out on the way.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,14 +10,13 @@ from scipy.special import ndtr, ndtri
 from foundation.arrays import Array
 from foundation.sample_size import SHORTEST as SHORTEST
 from marketsimulator.results.bootstrap import best_block_length, drawn_days
-from marketsimulator.results.metrics import daily_performance
+from marketsimulator.results.metrics import figures_of_draws
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant
 LEVEL = 0.9  # probability mass of an interval
 RUNS = 1000  # bootstrap draws
 STILL = 1e-12  # differences of daily log returns below which two runs are the same
 FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals in comparisons
-BOOTSTRAPPED = (*FIGURES, "total_return", "volatility")  # that have intervals
 
 
 def probabilistic_sharpe(
@@ -83,13 +81,9 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
     """
     if len(returns) < SHORTEST or returns.std() == 0:
         return {}
-    draws = _draws(returns, _figures_of_returns(per_year), seed)
-    ends = {}
-    for name, values in zip(BOOTSTRAPPED, draws.T, strict=True):
-        # Quantiles of the defined draws alone would leave out the worst: those that lost all.
-        if np.isfinite(values).all():
-            ends[name] = _ends(values)
-    return ends
+    figures = figures_of_draws(_draws(returns, seed), per_year)
+    # Quantiles of the defined draws alone would leave out the worst: those that lost all.
+    return {name: _ends(values) for name, values in figures.items() if np.isfinite(values).all()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +129,7 @@ def lead(returns: Array, other: Array, *, seed: int) -> Lead | None:
     ahead = float(np.expm1(difference.sum()))
     if len(difference) < SHORTEST or np.ptp(difference) < STILL:
         return Lead(ahead, None, same=bool((np.abs(difference) < STILL).all()))
-    draws = _draws(difference, lambda drawn: np.array([drawn.sum()]), seed)
-    return Lead(ahead, _ends(np.expm1(draws[:, 0])))
+    return Lead(ahead, _ends(np.expm1(_draws(difference, seed).sum(axis=1))))
 
 
 def simultaneous_leads(returns: Array, *, seed: int) -> list[Lead]:
@@ -188,13 +181,12 @@ def _joint_draws(logs: Array, seed: int) -> Array:
     return np.array([logs[:, drawn].sum(axis=1) for drawn in days])
 
 
-def _draws(returns: Array, figures: Callable[[Array], Array], seed: int) -> Array:
-    """[RUNS, F] figures of returns that are drawn with the stationary bootstrap."""
+def _draws(returns: Array, seed: int) -> Array:
+    """[RUNS, D] returns that are drawn with the stationary bootstrap."""
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
     length = max(1, round(best_block_length(returns)))
-    days = drawn_days(len(returns), length, RUNS, seed=seed)
-    return np.array([figures(returns[drawn]) for drawn in days])
+    return np.asarray(returns[drawn_days(len(returns), length, RUNS, seed=seed)])
 
 
 def _ends(values: Array) -> tuple[float, float]:
@@ -202,15 +194,3 @@ def _ends(values: Array) -> tuple[float, float]:
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(values, (tail, 1.0 - tail))
     return float(low), float(high)
-
-
-def _figures_of_returns(per_year: int) -> Callable[[Array], Array]:
-    """The function from daily returns [D] to `BOOTSTRAPPED` [5], NaN where one is not defined."""
-
-    def figures(returns: Array) -> Array:
-        daily = np.concatenate([[1.0], np.cumprod(1.0 + returns)])
-        performance = daily_performance(daily, per_year)
-        values = [getattr(performance, name) for name in BOOTSTRAPPED]
-        return np.array([np.nan if value is None else value for value in values])
-
-    return figures

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from marketsimulator.results.bootstrap import best_block_length, drawn_days
-from marketsimulator.results.metrics import daily_performance, drawdown_days
+from marketsimulator.results.metrics import (
+    daily_performance,
+    drawdown_days,
+    figures_of_draws,
+)
 from marketsimulator.results.significance import (
     deflated_sharpe,
     expected_maximum_sharpe,
@@ -61,6 +65,20 @@ def test_days_and_lengths_of_blocks_are_those_of_the_bootstraps_library(
     library = StationaryBootstrap(whole, values, seed=np.random.default_rng(seed))
     drawn = [data[0] for data, _ in library.bootstrap(20)]
     np.testing.assert_array_equal(values[drawn_days(count, whole, 20, seed=seed)], drawn)
+
+
+@given(st.integers(20, 120), st.sampled_from([0.0, 1e-3, 0.01, 0.4]), st.integers(0, 2**32 - 1))
+def test_figures_of_draws_are_those_of_a_run_with_these_days(
+    days: int, size: float, seed: int
+) -> None:
+    returns = np.clip(np.random.default_rng(seed).normal(0, size, (5, days)), -1.0, None)
+    found = figures_of_draws(returns, 252)
+    for k, drawn in enumerate(returns):
+        alone = daily_performance(np.concatenate([[1.0], np.cumprod(1 + drawn)]), 252)
+        for name, values in found.items():
+            expected = getattr(alone, name)
+            expected = np.nan if expected is None else expected
+            assert values[k] == pytest.approx(expected, rel=1e-9, abs=1e-13, nan_ok=True), name
 
 
 def test_one_trial_is_not_deflated_and_more_trials_deflate_more() -> None:
