@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 from rich.table import Table
@@ -17,20 +16,13 @@ from forecasting.forecast import reads_future
 from foundation.arrays import Array
 from foundation.files import run_files
 from foundation.sample_size import allows_annual_figures
-from marketsimulator.results.account_figures import (
-    contributions,
-    costs_by_kind,
-    exposure,
-    trade_count,
-)
 from marketsimulator.results.attribution import run_attribution
+from marketsimulator.results.figures import account_figures, contributions
 from marketsimulator.results.forecast_coverage import centre_remarks, coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
-    annual_turnover,
     daily_equity,
     daily_returns,
-    deepest_fall,
     performance,
 )
 from marketsimulator.results.remarks import (
@@ -68,6 +60,7 @@ from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import verdict
+from marketsimulator.runs.outcome import Outcome
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.instants import compact_text, utc_text
@@ -222,21 +215,12 @@ class Results:
 
     def figures(self, run: Run) -> dict[str, Any]:
         """Returns, risk, exposure and costs of one run; fractions and USD."""
-        at, equity = run.curve()
-        notional = sum(abs(float(fill.qty)) * fill.price for fill in run.fills)
-        kinds = costs_by_kind(run.rows)
+        at, _ = run.curve()
+        outcome = Outcome.of_run(run)
         return {
-            **self.performance(run).as_dict(),
-            "max_drawdown_every_bar": deepest_fall(np.append(self.settings.capital, equity)),
-            "turnover": annual_turnover(notional, at, equity),
-            **exposure(run.rows),
+            **account_figures(at, outcome, capital=self.settings.capital, coins=self.coins),
             "rests_on_prior": prior_share(run),
-            "costs": sum(kinds.values()),
-            "interest": kinds["interest"],
-            "costs_by_kind": kinds,
-            "dividends": sum(row.dividends for row in run.rows),
             "contributions": contributions(self.bars, run, self.settings.capital),
-            "trades": trade_count(run),
             "orders": len(run.log.orders),
             "not_filled_whole": run.not_filled_whole(),
             "margin": run.margin,
@@ -271,7 +255,7 @@ class Results:
         notes = []
         if self.placebo is not None:
             earned = self.performance(self.placebo).total_return
-            trades = trade_count(self.placebo)
+            trades = Outcome.of_run(self.placebo).totals.trades
             notes.append(placebo_remark(earned, trades, prior_share(self.placebo)))
         return notes + random_walk_remarks(comparisons[RANDOM_WALK]["rests_on_prior"])
 

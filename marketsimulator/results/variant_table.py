@@ -13,7 +13,8 @@ from foundation.configuration import with_changes
 from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
-from marketsimulator.results.metrics import ANNUAL, annual_turnover, performance
+from marketsimulator.results.figures import account_figures
+from marketsimulator.results.metrics import ANNUAL
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
 from marketsimulator.results.trials import (
@@ -22,7 +23,7 @@ from marketsimulator.results.trials import (
     enter,
     own_statistics,
 )
-from marketsimulator.runs.variants import Outcome
+from marketsimulator.runs.outcome import Outcome
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
@@ -87,18 +88,8 @@ def figures_table(
     coins = bool(bars.crypto.any())
     rows = []
     for (variation, settings), outcome in zip(variants, outcomes, strict=True):
-        figures = performance(at, outcome.equity, capital=settings.capital, coins=coins)
-        totals = outcome.totals
-        rows.append(
-            {
-                **variation,
-                **figures.as_dict(),
-                "turnover": annual_turnover(totals.notional, at, outcome.equity),
-                "costs": totals.costs,
-                "trades": totals.trades,
-                "failures": totals.failures,
-            }
-        )
+        figures = account_figures(at, outcome, capital=settings.capital, coins=coins)
+        rows.append({**variation, **figures})
     table = pd.DataFrame(rows)
     return table.assign(annual_figures=annual_flags(table))
 

@@ -18,7 +18,8 @@ from forecasting.forecast import Progress, silent
 from foundation import VERSION
 from foundation.activity import doing
 from foundation.errors import InputError, in_one_line
-from marketsimulator.runs.variants import Outcome, outcomes
+from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 

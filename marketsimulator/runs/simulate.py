@@ -60,19 +60,24 @@ def simulate_trading(
     return step_trading(settings, bars, first, name, decider, broker, progress, level)
 
 
+def walks(settings: BacktestSettings, bars: Bars) -> bool:
+    """Whether a walk does what a trader of these settings would.
+
+    What a bar leaves of an order waits among orders that a walk does not carry; the fallback is a
+    rule of its own.
+    """
+    carries = settings.fills.remainder == "carry"
+    return not carries and settings.sizing.fallback == "none" and bool(bars.tradable.all())
+
+
 def _can_walk(settings: BacktestSettings, bars: Bars, trader: Trader) -> bool:
-    """Whether a walk does what the trader would."""
+    """Whether the trader is that of these settings, and walks."""
     own = trader.sizing, trader.limits, trader.costs, trader.fees, trader.terms, trader.prior
     named = settings.sizing, settings.limits, settings.costs, settings.fees, settings.orders
     if type(trader) is not Trader or trader.table is None:
         return False
-    if own != (*named, settings.prior) or trader.margin != settings.margin:
-        return False
-    # What a bar leaves of an order waits among orders that the walk does not carry; the fallback
-    # is a rule of its own.
-    if settings.fills.remainder == "carry" or settings.sizing.fallback != "none":
-        return False
-    return bool(bars.tradable.all())
+    same = own == (*named, settings.prior) and trader.margin == settings.margin
+    return same and walks(settings, bars)
 
 
 def _walk(

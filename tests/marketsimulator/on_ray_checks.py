@@ -86,9 +86,9 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
 
 def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) -> None:
     variants, bars, beliefs, begin = sweep_of(1)
-    carried = replace(variants[0], fills=replace(variants[0].fills, remainder="carry"))
-    with pytest.raises(InputError, match=r"^fills\.remainder: an in-process sweep cancels"):
-        outcomes_on_ray([carried], bars, beliefs, begin, RaySettings(address=cluster.address))
+    lost = replace(variants[0], data=replace(variants[0].data, actions="none.csv"))
+    with pytest.raises(InputError, match=r"^none\.csv"):
+        outcomes_on_ray([lost], bars, beliefs, begin, RaySettings(address=cluster.address))
 
 
 def test_a_machine_with_another_version_is_refused(

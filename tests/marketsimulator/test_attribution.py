@@ -24,7 +24,6 @@ from foundation.cents import to_cents
 from foundation.compose import composed_config
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.account_figures import contributions, costs_by_kind
 from marketsimulator.results.attribution import (
     ACCOUNT,
     PARTS,
@@ -36,9 +35,11 @@ from marketsimulator.results.attribution import (
     symbol_parts,
 )
 from marketsimulator.results.attribution_tables import attribution_tables
+from marketsimulator.results.figures import contributions
 from marketsimulator.results.report_figures import profits_to_the_cent
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
+from marketsimulator.runs.outcome import Outcome
 from marketsimulator.settings import BacktestSettings
 from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
@@ -187,7 +188,7 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     for table in tables:
         for part, usd in found.parts().items():
             assert sum(row[part] for row in table.values()) == pytest.approx(usd, abs=near)
-    costs = costs_by_kind(run.rows)
+    costs = Outcome.of_run(run).totals.costs_by_kind
     paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "coin_fees"))
     assert found.parts()["costs"] == pytest.approx(-paid, abs=near)
     got = sum(row.other + row.rounding - row.interest for row in run.rows)

@@ -13,7 +13,8 @@ import pytest
 from execution.records import Run
 from foundation.compose import composed_config
 from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.variants import Outcome, outcomes
+from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import SOLVED, UNFINISHED

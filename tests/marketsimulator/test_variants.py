@@ -11,7 +11,10 @@ from execution.trader import Trader
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.variant_table import combinations
-from marketsimulator.runs.variants import Outcome, outcomes
+from marketsimulator.runs.decisions import WalkedDecisions
+from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.by_hand import CRASH
 from tests.marketsimulator.same_runs import walked_as_stepped
@@ -102,13 +105,18 @@ def test_what_cannot_be_varied_is_refused(settings: BacktestSettings) -> None:
     ):
         with pytest.raises(InputError, match=says.replace(".", r"\.")):
             combinations(settings, vary)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
+def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
+    settings = BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
     bars = settings.bars()
-    for other, says in (
-        (replace(settings, fills=replace(settings.fills, remainder="carry")), "what a bar leaves"),
-        (replace(settings, sizing=replace(settings.sizing, fallback="legacy")), "has none"),
-    ):
-        with pytest.raises(InputError, match=says):
-            outcomes([other], bars, None, 0)  # type: ignore[arg-type]
+    begin, trader = prepared(settings, bars)
+    run = simulate_trading(settings, bars, begin, "x", trader)
+    assert not isinstance(run.decisions, WalkedDecisions)
+    (outcome,) = outcomes([settings], bars, trader.table, begin)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert outcome.totals == Outcome.of_run(run).totals
 
 
 def agreed(

@@ -1,41 +1,45 @@
-"""What a run's account rows and fills add up to: costs, exposure, and each symbol's share."""
+"""The figures of an account: returns, risk, exposure, costs, and each symbol's share."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from execution.records import Row, Run
+from execution.records import Run
+from foundation.arrays import Instants
+from marketsimulator.results.metrics import annual_turnover, deepest_fall, performance
+from marketsimulator.runs.outcome import Outcome
 from trainingdata.bars import Bars
 
 
-def costs_by_kind(rows: list[Row]) -> dict[str, float]:
-    """USD of each kind of cost, positive when paid."""
-    return {
-        "spread": sum(row.spread for row in rows),
-        "slippage": sum(row.slippage for row in rows),
-        # A day's fees are rounded up to the cent in their sum: the rounding is a fee as well.
-        "fees": sum(row.fees + row.rounding for row in rows),
-        "coin_fees": sum(row.coin_fees for row in rows),
-        "interest": sum(row.interest for row in rows),
-        "borrow": sum(row.borrow for row in rows),
-    }
+def account_figures(
+    at: Instants, outcome: Outcome, *, capital: float, coins: bool
+) -> dict[str, Any]:
+    """Returns, risk, exposure and costs of an account; fractions and USD.
 
-
-def trade_count(run: Run) -> int:
-    """Number of trades; coin fees and splits are on the tape as fills at price 0."""
-    return sum(fill.price > 0 for fill in run.fills)
-
-
-def exposure(rows: list[Row]) -> dict[str, float | None]:
-    """Gross exposure over equity, stocks and coins together: mean, largest; share of time in it."""
-    gross = np.array([row.gross_stock + row.gross_crypto for row in rows])
-    equity = np.array([row.equity for row in rows])
+    Parameters
+    ----------
+    at: [T] its instants.
+    outcome: what became of it.
+    capital: USD at the start.
+    coins: whether a coin is in the universe: days are then calendar days.
+    """
+    equity, gross, totals = outcome.equity, outcome.gross, outcome.totals
     solvent = equity > 0
     leverage = gross[solvent] / equity[solvent]
     return {
+        **performance(at, equity, capital=capital, coins=coins).as_dict(),
+        "max_drawdown_every_bar": deepest_fall(np.append(capital, equity)),
+        "turnover": annual_turnover(totals.notional, at, equity),
         "mean_leverage": float(leverage.mean()) if len(leverage) else None,
         "max_leverage": float(leverage.max()) if len(leverage) else None,
         "time_invested": float((gross > 0).mean()),
+        "costs": totals.costs,
+        "interest": totals.interest,
+        "costs_by_kind": totals.costs_by_kind,
+        "dividends": totals.dividends,
+        "trades": totals.trades,
     }
 
 
