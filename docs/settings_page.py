@@ -31,6 +31,7 @@ from foundation.settings_page import (
     schemas_of,
     table_of,
 )
+from marketsimulator.compare import ComparedRuns
 from marketsimulator.drift import ComparisonWords
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import StressSettings
@@ -46,7 +47,7 @@ NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
 # A configuration's settings, a key being that of the first class that has it.
 CLASSES: Mapping[str, tuple[type[Any], ...]] = {
     "backtest": (BacktestSettings,),
-    "compare": (BacktestSettings,),
+    "compare": (ComparedRuns, BacktestSettings),
     "batch": (BatchSettings,),
     "evaluate": (EvaluationSettings,),
     "venue": (PracticeSettings,),

@@ -1,16 +1,16 @@
-r"""Backtests side by side: strategies over the same forecasts, or runs that were made before.
+r"""Backtests side by side: runs that were made before, and variants that are run now.
 
-    python -m marketsimulator.compare [strategies=[kelly_50,risk_parity,…]] \
+    python -m marketsimulator.compare [RUN …] [strategies=[kelly_50,risk_parity,…]] \
         ['vary={sizing.holding: [next, session]}'] [key=value …]
-    python -m marketsimulator.compare RUN RUN … [output=DIR]
 
-Every strategy, with every combination of what is varied, is a backtest of its own over the same
-bars, forecasts, limits, costs and margin. All of them enter the trial ledger, and each Sharpe ratio
-is deflated by their number.
+RUN is the folder of a backtest (its summary.json and equity.parquet), or one that holds several, as
+a multirun leaves it. A variant is every strategy with every combination of what is varied: a
+backtest of its own over the same bars, limits, costs and margin. Variants share forecasts and
+beliefs where their settings allow it, run in machine code where they can, and with launcher=ray on
+a cluster. Where runs alone are named, nothing is run.
 
-RUN is the folder of a backtest (its summary.json and equity.parquet), or one that holds several.
-Runs over different periods are compared over the days that all of them have. A Hydra multirun of
-the backtest leaves the same page.
+Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts. Runs over
+different periods are compared over the days that all of them have.
 """
 
 from __future__ import annotations
@@ -20,63 +20,44 @@ from foundation.command import start
 if __name__ == "__main__":
     start("marketsimulator.compare")
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
 
-from execution.records import Run
-from execution.trader import Trader
+from execution.beliefs import BeliefTable
+from forecasting.baseline import RandomWalk
+from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, silent
-from foundation.arrays import Array
 from foundation.command import Result
+from foundation.configuration import settings_of
 from foundation.errors import InputError
-from marketsimulator.results.comparison import (
-    BENCHMARK,
-    Comparison,
-    column_headings,
-    comparison_files,
-    comparison_remarks,
-    variants_set,
+from foundation.settings import setting, settings_class
+from marketsimulator.results.comparison import Comparison, compared
+from marketsimulator.results.figures import account_figures
+from marketsimulator.results.remarks import doubt_remarks
+from marketsimulator.results.run_record import (
+    RunRecord,
+    flat_settings,
+    read_run,
+    run_paths,
 )
-from marketsimulator.results.comparison_page import SAYS
-from marketsimulator.results.metrics import daily_equity, returns_until_ruin
-from marketsimulator.results.run_comparison import RunComparison, compare_runs, files_of_runs
-from marketsimulator.results.run_folders import read_run, run_paths
-from marketsimulator.results.run_set import length_remarks, separation, set_verdict
-from marketsimulator.results.significance import FIGURES, intervals
-from marketsimulator.results.summary import Results
-from marketsimulator.results.trials import check_ledger
-from marketsimulator.results.variant_table import (
-    Variation,
-    add_deflated_sharpe,
-    annual_flags,
-    combinations,
-    figure_heading,
-    figure_text,
-    record_variants,
-    table_rows,
-    variants_heading,
-)
-from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.results.trials import NO_LEDGER, check_ledger
+from marketsimulator.results.variant_table import Variation, combinations, record_variants
+from marketsimulator.runs.on_ray import outcomes_on_ray
+from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import KeptCorrelations
-from trainingdata.coverage import coverage_parts
 
 STRATEGY = "sizing.strategy"
 FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
-COMPARISON_KEYS = ("runs", "strategies", "vary")  # beside those of a backtest
-RUN_COLUMNS = ("total_return", "sharpe", "deflated_sharpe", "max_drawdown")
-SHOWN = 20  # runs on the screen; the page has all
 
 Variants = list[tuple[Variation, BacktestSettings]]
 
@@ -85,65 +66,60 @@ def compare(
     settings: BacktestSettings,
     strategies: Sequence[str],
     vary: Mapping[str, Sequence[Any]] | None = None,
+    runs: Sequence[Path] = (),
     *,
+    ray: RaySettings | None = None,
     progress: Progress = silent,
 ) -> Comparison:
-    """Run every strategy, with every combination of what is varied, over the same bars.
+    """Every strategy with every combination of what is varied, beside runs of before.
 
     Parameters
     ----------
     settings: of a backtest; what is varied takes the place of its values.
-    strategies: their names.
+    strategies: their names; with `runs` and without `vary` there may be none.
     vary: values by setting.
+    runs: folders of backtests.
+    ray: which cluster walks the variants; none for this process.
     progress: called as forecasts and variants are done.
 
     Raises
     ------
     InputError
-        for settings, data, strategies or variations that cannot be used.
+        for settings, data, strategies, variations or folders that cannot be used.
     """
+    kept = [read_run(path) for path in run_paths(runs)]
     variants = _variants(settings, strategies, vary or {})
+    if not (kept or variants):
+        raise InputError("strategies: name at least one")
+    if len(kept) + len(variants) < 2:
+        raise InputError(
+            f"RUN, strategies, vary: {len(kept) + len(variants)} run; a comparison takes two"
+        )
+    if not variants:
+        return compared(kept)
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
     _refuse_same_names(variants, names)
     check_ledger(settings.trials)
     bars, begin = settings.panel()
-    at = bars.times[begin:]
-
-    rows, equity, returns = _run_variants(variants, names, bars, begin, progress)
-    table = pd.DataFrame(rows)
-    table["annual_figures"] = annual_flags(table, BENCHMARK)
-    per_year = int(table["periods_per_year"].iloc[0])
-    _add_excess(table, returns, per_year, settings.seed)
-    table = add_deflated_sharpe(table, record_variants(settings, variants, table, bars, begin))
-
-    built = (variant.forecaster.build(bars.symbols) for _, variant in variants)
-    forecasters = tuple(dict.fromkeys(forecaster.name for forecaster in built))
-    varied = {key: tuple(each[key] for each, _ in variants) for key in variants[0][0]}
-    runs = variants_set(settings, bars, at, table, varied, equity, forecasters, names)
-    return Comparison(
-        settings=settings,
-        bars=bars,
-        table=table,
-        runs=runs,
-        at=at,
-        equity=equity,
-        forecasters=forecasters,
-        remarks=comparison_remarks(settings, bars, table, forecasters),
-    )
+    made = _records(variants, names, bars, begin, ray, progress)
+    found = pd.DataFrame([{**record.summary, "run": record.name} for record in made])
+    trials = record_variants(settings, variants, found, bars, begin)
+    notes = [*doubt_remarks(bars), *([NO_LEDGER] if settings.trials is None else [])]
+    trials = replace(trials, count=trials.count + len(kept))
+    return compared([*kept, *made], trials, notes, seed=settings.seed)
 
 
 def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
-    if not strategies:
-        raise InputError("strategies: name at least one")
+    """What is run, with its settings."""
     for name in vary:
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(
                 f"vary.{name}: variants share their bars; compare others in a run of their own"
             )
-    unique = list(dict.fromkeys(strategies))
-    return combinations(settings, {STRATEGY: unique, **vary})
+    every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
+    return combinations(settings, every) if every else []
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
@@ -156,163 +132,126 @@ def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
 def _refuse_same_names(variants: Variants, names: Sequence[str]) -> None:
     """Refuse a fraction that makes one strategy of two."""
     strategies: dict[str, str] = {}
-    for (variation, _), name in zip(variants, names, strict=True):
-        other = strategies.setdefault(name, variation[STRATEGY])
-        if other != variation[STRATEGY]:
+    for (variation, variant), name in zip(variants, names, strict=True):
+        strategy = variation.get(STRATEGY, variant.sizing.strategy)
+        other = strategies.setdefault(name, strategy)
+        if other != strategy:
             raise InputError(
                 f"{FRACTION}: it takes the place of the one in a name, so that {other} and"
-                f" {variation[STRATEGY]} are both {name}; leave it out, or name one of them"
+                f" {strategy} are both {name}; leave it out, or name one of them"
             )
 
 
-def _run_variants(
-    variants: Variants, names: Sequence[str], bars: Bars, begin: int, progress: Progress
-) -> tuple[list[dict[str, Any]], Array, Array]:
-    """The table's rows [V], equity [V, N] in USD and daily returns [V, D] of every variant."""
-    traders: dict[str, Trader] = {}
-    correlations: dict[str, KeptCorrelations] = {}
-    rows = []
-    curves = []
-    returns = []
-    for (variation, variant), name in zip(variants, names, strict=True):
-        trader = _variant_trader(variant, bars, traders, correlations, progress)
-        run = simulate_trading(variant, bars, begin, name, trader, level=logging.DEBUG)
-        results = Results(variant, bars, begin, run, (), 0.0)
-        at, equity = run.curve()
-        daily, per_year = daily_equity(at, equity, capital=variant.capital, coins=results.coins)
-        curves.append(equity)
-        returns.append(returns_until_ruin(daily))
-        rows.append(
-            {
-                "variant": name,
-                **variation,
-                **_scalar_figures(results, run),
-                **_interval_ends(intervals(returns[-1], per_year, seed=variant.seed)),
-            }
-        )
-        progress("variants", len(rows), len(variants))
-    return rows, np.array(curves), np.array(returns)
-
-
-def _variant_trader(
-    variant: BacktestSettings,
+def _records(
+    variants: Variants,
+    names: Sequence[str],
     bars: Bars,
-    traders: dict[str, Trader],
-    correlations: dict[str, KeptCorrelations],
+    begin: int,
+    ray: RaySettings | None,
     progress: Progress,
-) -> Trader:
-    """The variant's trader, with beliefs from `traders` where a variant before has the same.
+) -> list[RunRecord]:
+    """Every variant, run."""
+    found: dict[int, Outcome] = {}
+    for beliefs, members in _by_beliefs(variants, bars, begin, progress):
+        chosen = [variants[k][1] for k in members]
+        before = len(found)
+
+        def told(what: str, done: int, _: int, before: int = before) -> None:
+            progress(what, before + done, len(variants))
+
+        if ray is None:
+            walked = outcomes(chosen, bars, beliefs, begin, progress=told)
+        else:
+            walked = outcomes_on_ray(chosen, bars, beliefs, begin, ray, progress=told)
+        found |= dict(zip(members, walked, strict=True))
+    at = bars.times[begin:]
+    coins = bool(bars.crypto.any())
+    return [
+        RunRecord(
+            name=name,
+            summary={
+                **account_figures(at, found[k], capital=variant.capital, coins=coins),
+                "forecaster": variant.forecaster.build(bars.symbols).name,
+                "data": bars.source,
+                "symbols": list(bars.symbols),
+                "trials": None,
+            },
+            settings=flat_settings(asdict(variant)),
+            at=at,
+            equity=found[k].equity,
+        )
+        for k, ((_, variant), name) in enumerate(zip(variants, names, strict=True))
+    ]
+
+
+def _by_beliefs(
+    variants: Variants, bars: Bars, begin: int, progress: Progress
+) -> Iterator[tuple[BeliefTable, list[int]]]:
+    """The beliefs of variants, one table after the other, with the numbers of those that share it.
 
     Beliefs depend on the bars, the forecaster, the correlation, the volatility rule and the blocks
-    of time, and on nothing else: what was forecast for one variant is not forecast again, nor is a
-    correlation estimated twice.
+    of time, and on nothing else. No correlation is estimated twice.
     """
-    name = repr(variant.correlation)
-    if name not in correlations:
-        correlations[name] = KeptCorrelations(variant.correlation.source())
-    trader = variant.trader(variant.forecaster.build(bars.symbols))
-    trader = replace(trader, correlations=correlations[name])
-    rule = variant.sizing.volatility
-    sources = variant.forecaster, variant.correlation, rule, trader.blocks
-    key = repr((*sources, variant.data, variant.symbols))
-    if key not in traders:
-        first = int(np.searchsorted(bars.times, variant.span(bars)[0]))
-        traders[key] = variant.trader_with_beliefs(trader, bars, first, progress)
-    return replace(trader, table=traders[key].table)
+    groups: dict[str, list[int]] = {}
+    for k, (_, variant) in enumerate(variants):
+        trader = variant.trader(RandomWalk())
+        sources = variant.forecaster, variant.correlation, variant.sizing.volatility, trader.blocks
+        groups.setdefault(repr(sources), []).append(k)
+    correlations: dict[str, KeptCorrelations] = {}
+    for members in groups.values():
+        variant = variants[members[0]][1]
+        key = repr(variant.correlation)
+        if key not in correlations:
+            correlations[key] = KeptCorrelations(variant.correlation.source())
+        trader = variant.trader(variant.forecaster.build(bars.symbols))
+        trader = replace(trader, correlations=correlations[key])
+        yield variant.belief_table(trader, bars, begin, progress), members
 
 
-def _scalar_figures(results: Results, run: Run) -> dict[str, Any]:
-    """The run's figures that fit into a cell, and a column for each kind of cost."""
-    figures = results.figures(run)
-    columns = {key: value for key, value in figures.items() if not isinstance(value, dict)}
-    columns |= {f"cost_{kind}": usd for kind, usd in figures["costs_by_kind"].items()}
-    return columns
+@settings_class()
+class ComparedRuns:
+    """What is compared: folders, strategies, and what is varied."""
+
+    runs: tuple[str, ...] = setting((), "folders of backtests, or folders that hold some")
+    strategies: tuple[str, ...] = setting(
+        (), "names as in sizing.strategy, each a run of its own; none: the configured one"
+    )
+    vary: dict[str, Any] | None = setting(
+        None, "`setting: [values]`, every combination with every strategy"
+    )
+    launcher: Literal["local", "ray"] = setting(
+        "local", "`local` runs variants in this process, `ray` on a Ray cluster"
+    )
+    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
 
 
-def _interval_ends(ends: Mapping[str, tuple[float, float]]) -> dict[str, float | None]:
-    """Both ends of the interval of each figure, None for one without."""
-    columns: dict[str, float | None] = {}
-    for name in FIGURES:
-        columns[f"{name}_low"], columns[f"{name}_high"] = ends.get(name, (None, None))
-    return columns
-
-
-def _add_excess(table: pd.DataFrame, returns: Array, per_year: int, seed: int) -> None:
-    """Add the 90 % interval of the yearly return beyond the benchmark's.
-
-    It comes from the differences of the same days: what moves both on a day leaves them, so that
-    the interval is narrower than the difference of two intervals.
-    """
-    columns = ["excess_low", "excess_high"]
-    for column in columns:
-        table[column] = np.nan
-    benchmarks = np.flatnonzero(table[STRATEGY] == BENCHMARK)
-    if not len(benchmarks):
-        return
-    for k in range(len(table)):
-        difference = returns[k] - returns[benchmarks[0]]
-        ends = intervals(difference, per_year, seed=seed).get("annual_return")
-        table.loc[k, columns] = ends or (np.nan, np.nan)
+OF_COMPARISON = tuple(field.name for field in fields(ComparedRuns))
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
-    """What is compared: `runs`, or else strategies and what is varied beside them.
+    """What is compared, and the settings of what is not varied."""
 
-    runs: folders of backtests, or folders that hold some.
-    strategies: names.
-    vary: values by setting.
-    backtest: settings of what is not varied.
-    """
-
-    runs: tuple[Path, ...]
-    strategies: tuple[str, ...]
-    vary: Mapping[str, Sequence[Any]]
+    compared: ComparedRuns
     backtest: BacktestSettings
 
     @classmethod
     def of(cls, config: DictConfig) -> ComparisonSettings:
         """The checked settings of a composed configuration."""
-        chosen = OmegaConf.masked_copy(config, list(COMPARISON_KEYS))
-        options: Any = OmegaConf.to_container(chosen, resolve=True)
-        keys = [str(key) for key in config if key not in COMPARISON_KEYS]
-        backtest = BacktestSettings.of(OmegaConf.masked_copy(config, keys))
-        runs, strategies, vary = (options[key] for key in COMPARISON_KEYS)
-        strategies = [strategies] if isinstance(strategies, str) else strategies
-        if not isinstance(strategies, list) or not isinstance(vary or {}, dict):
-            raise InputError(
-                "strategies, vary: a list, and settings with lists of values are needed"
-            )
-        places = tuple(Path(str(run)).expanduser() for run in runs)
-        return cls(places, tuple(map(str, strategies)), vary or {}, backtest)
+        own = settings_of(ComparedRuns, OmegaConf.masked_copy(config, list(OF_COMPARISON)))
+        keys = [str(key) for key in config if key not in OF_COMPARISON]
+        return cls(own, BacktestSettings.of(OmegaConf.masked_copy(config, keys)))
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """The page on what can be told apart beyond error, and the table."""
-    if settings.runs:
-        return _result_of_runs(compare_runs([read_run(path) for path in run_paths(settings.runs)]))
-    backtest = settings.backtest
-    comparison = compare(backtest, settings.strategies, settings.vary, progress=progress)
-    heading = variants_heading(comparison.table, backtest)
-    title = f"{heading}\n{', '.join(comparison.bars.symbols)}\n{comparison.bars.source}"
-    table = Table("variant", *column_headings(), title=title)
-    for name, cells in comparison.cells():
-        table.add_row(name, *cells)
-    return Result(
-        [*coverage_parts(comparison.bars, backtest.start, backtest.end), table],
-        comparison.sentences(),
-        comparison_files(comparison),
+    """The table, what can be told apart beyond error, and the page."""
+    own = settings.compared
+    found = compare(
+        settings.backtest,
+        own.strategies,
+        own.vary,
+        tuple(Path(folder) for folder in own.runs),
+        ray=own.ray if own.launcher == "ray" else None,
+        progress=progress,
     )
-
-
-def _result_of_runs(comparison: RunComparison) -> Result:
-    runs = comparison.runs
-    found = separation(runs)
-    rows = table_rows(comparison.table)
-    table = Table("run", *map(figure_heading, RUN_COLUMNS), "against the best")
-    for k in runs.ranking()[:SHOWN]:
-        figures = [figure_text(rows[k], name) for name in RUN_COLUMNS]
-        table.add_row(runs.names[k], *figures, SAYS[found.relations[k]])
-    verdict = set_verdict(runs, found)
-    sentences = [verdict.claim, verdict.rest, *comparison.warnings, *length_remarks(runs)]
-    return Result([table], [*sentences, *comparison.notes], files_of_runs(comparison))
+    return Result([found.screen()], found.sentences(), found.files())

@@ -7,25 +7,33 @@ from collections.abc import Sequence
 from foundation.errors import InputError
 from foundation.overrides import is_override, quoted_value
 
-BESIDE = ("output", "overwrite")  # settings of a comparison of runs
+BESIDE = ("output", "overwrite")  # settings of a comparison of runs alone
+VARIANTS = ("strategies", "vary")  # that ask for runs beside them
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
     """The words with `runs=[…]` for those that name folders.
 
+    Beside folders no strategies run but those that are asked for.
+
     Raises
     ------
     InputError
-        for a setting beside runs, which have their own.
+        for a setting beside runs alone, which have their own.
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]
     # A flag of Hydra's takes the word behind it.
     if not runs or (others and any(word.startswith("-") for word in others)):
         return list(words)
+    named = f"runs=[{','.join(map(quoted_value, runs))}]"
+    keys = {word.partition("=")[0] for word in others}
+    if keys & {*VARIANTS}:
+        return [named, *others, *([] if "strategies" in keys else ["strategies=[]"])]
     for word in others:
         if word.partition("=")[0] not in BESIDE:
             raise InputError(
-                f"{word}: runs have settings of their own; beside them say output or overwrite"
+                f"{word}: runs have settings of their own; beside them say output or overwrite, or"
+                " with strategies=[…] or vary={…} what is to run beside them"
             )
-    return [f"runs=[{','.join(map(quoted_value, runs))}]", *others]
+    return [named, "strategies=[]", *others]

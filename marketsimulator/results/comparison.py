@@ -1,256 +1,392 @@
-"""Strategies side by side: what a comparison found, in a table, in sentences and in files."""
+"""Runs side by side, made now or before: figures over their shared days, screen, page and files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from rich.table import Table
 
 from forecasting.forecast import reads_future
-from foundation.arrays import Array, Instants
-from marketsimulator.results.comparison_charts import setting_text
-from marketsimulator.results.comparison_page import Cell, figure_cell, render_comparison
-from marketsimulator.results.metrics import returns_until_ruin
+from foundation.arrays import Array
+from foundation.counts import counted
+from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
+from marketsimulator.results.comparison_page import SAYS, Cell, figure_cell, render_comparison
+from marketsimulator.results.metrics import daily_performance, returns_until_ruin
 from marketsimulator.results.overfitting import overfitting
-from marketsimulator.results.remarks import doubt_remarks, market_remarks
-from marketsimulator.results.run_set import (
-    RunSet,
-    all_lost,
-    annual_remarks,
-    best_first,
-    daily_marks,
-    overfitting_figures,
-    overfitting_text,
+from marketsimulator.results.remarks import market_remarks
+from marketsimulator.results.run_record import (
+    RunRecord,
+    SharedDays,
+    run_names,
+    shared_days,
+    varied_settings,
 )
-from marketsimulator.results.trials import NO_LEDGER
+from marketsimulator.results.run_set import (
+    PAIRS,
+    RunSet,
+    length_remarks,
+    overfitting_figures,
+    separation,
+    set_verdict,
+)
+from marketsimulator.results.significance import FIGURES, intervals
+from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.variant_table import (
+    add_deflated_sharpe,
     figure_heading,
-    figure_text,
     is_missing,
     shown_figure,
     table_rows,
 )
 from marketsimulator.results.verdict import no_result
-from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
+from trainingdata.instants import new_york_date, utc_text
 
 BENCHMARK = "buy_and_hold"
-COLUMNS = (
-    *("total_return", "sharpe", "deflated_sharpe", "sortino", "max_drawdown", "excess"),
-    *("turnover", "costs", "trades", "max_leverage"),
-)
+WHOLE = ("turnover", "costs", "trades", "max_leverage")  # of a run as a whole, no part of it
+COLUMNS = ("total_return", "sharpe", "deflated_sharpe", "sortino", "max_drawdown", "excess", *WHOLE)
 EXCESS = f"return a year beyond {BENCHMARK}"
+REPORT = "report.html"
+NAMED = 3  # markets that a sentence names
+SHOWN = 20  # runs on the screen; the page has all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """Every variant's way through the same bars; V variants, N instants.
+    """What a set of V runs amounts to.
 
-    settings: of what was not varied.
-    bars: the panel of all of them.
-    table: a row a variant.
-    runs: the variants as a set over the same days.
-    at: instants [N].
-    equity: USD after each instant's fills [V, N].
-    forecasters: their names.
-    remarks: what a reader of the figures must not miss.
+    records: [V].
+    runs: the same over their shared days.
+    table: a row a run.
+    warnings: what must not be missed.
+    notes: what is good to know.
     """
 
-    settings: BacktestSettings
-    bars: Bars
-    table: pd.DataFrame
+    records: tuple[RunRecord, ...]
     runs: RunSet
-    at: Instants
-    equity: Array
-    forecasters: tuple[str, ...]
-    remarks: tuple[str, ...]
+    table: pd.DataFrame
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the variants, [V]."""
+        """Of the runs, [V]."""
         return self.runs.names
 
-    def ranked(self) -> pd.DataFrame:
-        """The table, the best first."""
-        return ranked_table(self.table).reset_index(drop=True)
+    def sentences(self) -> list[str]:
+        """The verdict, what must not be missed, what is good to know."""
+        found = set_verdict(self.runs, separation(self.runs))
+        return [found.claim, found.rest, *self.warnings, *length_remarks(self.runs), *self.notes]
+
+    def screen(self) -> Table:
+        """The best of the runs, as a terminal shows them."""
+        found = separation(self.runs)
+        rows = table_rows(self.table)
+        heads = [_heading(column, " (90 %)") for column in self._columns]
+        table = Table("run", *heads, "against the best", title=self._subtitle())
+        for k in self.runs.ranking()[:SHOWN]:
+            cells = [_cell(rows[k], column) for column in self._columns]
+            texts = [f"{cell.text} ({cell.range})" if cell.range else cell.text for cell in cells]
+            table.add_row(self.names[k], *texts, SAYS[found.relations[k]])
+        return table
 
     def summary(self) -> dict[str, Any]:
         """The content of `comparison.json`."""
+        found = separation(self.runs)
+        verdict = set_verdict(self.runs, found)
         # JSON has no NaN: pandas writes null for a figure that is not defined.
-        variants = json.loads(self.ranked().to_json(orient="records"))
+        figures = json.loads(self.table.to_json(orient="records"))
+        rows = []
+        for k in self.runs.ranking():
+            lead, folder = found.leads[k], self.records[k].path
+            rows.append(
+                {
+                    **figures[k],
+                    "folder": None if folder is None else str(folder),
+                    "settings": {name: self.runs.varied[name][k] for name in self.runs.varied},
+                    "against_best": found.relations[k],
+                    "lead": None if lead is None else asdict(lead),
+                }
+            )
         return {
-            "data": self.bars.source,
-            "symbols": list(self.bars.symbols),
-            "start": pd.Timestamp(self.at[0], tz="UTC").isoformat(),
-            "end": pd.Timestamp(self.at[-1], tz="UTC").isoformat(),
-            "variants": variants,
+            "verdict": f"{verdict.claim} {verdict.rest}",
+            "data": self._every("data"),
+            "symbols": self._symbols(),
+            "start": utc_text(self.runs.at[0]),
+            "end": utc_text(self.runs.end),
+            "days": self.runs.days,
             "overfitting": overfitting_figures(self.runs),
-            "remarks": list(self.remarks),
+            "runs": rows,
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
         }
 
-    def cells(self) -> list[tuple[str, list[str]]]:
-        """Name and cells of every variant, the best first."""
-        return [
-            (str(row["variant"]), [cell_text(column, row) for column in COLUMNS])
-            for row in table_rows(self.ranked())
-        ]
-
-    def sentences(self) -> list[str]:
-        """What choosing the best comes to, then the remarks."""
-        return [overfitting_text(self.runs), *short_remarks(self.ranked()), *self.remarks]
-
-    def page(self) -> str:
-        """The content of `comparison.html`."""
-        warnings = self._no_results
+    def page(self, output: Path) -> str:
+        """`comparison.html`; output: its folder, from which it links to each run's report."""
         return render_comparison(
             self.runs,
-            _subtitle(self.bars),
-            list(map(_heading, COLUMNS)),
-            [[_page_cell(row, name) for name in COLUMNS] for row in table_rows(self.table)],
-            warnings=warnings,
-            notes=[note for note in self.remarks if note not in warnings],
-            pinned=BENCHMARK,
+            self._subtitle(),
+            [_heading(column) for column in self._columns],
+            [[_cell(row, column) for column in self._columns] for row in table_rows(self.table)],
+            warnings=self.warnings,
+            notes=self.notes,
+            links=[_link(record.path, output) for record in self.records],
+            pinned=_benchmark(self.names),
         )
 
+    def curves(self) -> pd.DataFrame:
+        """USD of each run at every instant, or once a day where their instants differ."""
+        first = self.records[0].at
+        if all(np.array_equal(record.at, first) for record in self.records):
+            at, equity = first, np.array([record.equity for record in self.records])
+        else:
+            at, equity = self.runs.at, self.runs.daily
+        frame = pd.DataFrame(equity.T, columns=list(self.names))
+        frame.insert(0, "at", pd.DatetimeIndex(at).tz_localize("UTC"))
+        return frame
+
+    def files(self) -> dict[str, Callable[[Path], object]]:
+        """What writes each file."""
+        text = json.dumps(_plain(self.summary()), indent=1, allow_nan=False) + "\n"
+        ranked = self.table.iloc[self.runs.ranking()]
+        return {
+            "comparison.parquet": lambda path: ranked.to_parquet(path, index=False),
+            "equity.parquet": lambda path: self.curves().to_parquet(path, index=False),
+            "comparison.html": lambda path: path.write_text(
+                self.page(path.parent), encoding="utf-8"
+            ),
+            "comparison.json": lambda path: path.write_text(text),
+        }
+
     @property
-    def _no_results(self) -> list[str]:
-        """Those of the remarks by which the figures are no results."""
-        oracle = any(map(reads_future, self.forecasters))
-        return market_remarks(self.bars.source, reads_future=oracle)
+    def _columns(self) -> list[str]:
+        """Those of COLUMNS that these runs have."""
+        has = {*self.table} | ({"excess"} if "excess_low" in self.table else set())
+        return [name for name in COLUMNS if name in has]
+
+    def _every(self, name: str) -> str:
+        """What the runs' summaries say under a name, each once."""
+        return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
+
+    def _symbols(self) -> list[str]:
+        return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
+
+    def _subtitle(self) -> str:
+        return f"{', '.join(self._symbols())} · {self._every('data')}"
 
 
-def ranked_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of variants, the best first, as `best_first`; its index keeps their numbers."""
-    sharpes, totals = (table[name].to_numpy(dtype=float) for name in ("sharpe", "total_return"))
-    return table.iloc[best_first(sharpes, totals)]
-
-
-def short_remarks(table: pd.DataFrame) -> list[str]:
-    """Which variants of a table, ranked and named, are too short for yearly figures."""
-    annual = table["annual_figures"].to_numpy(dtype=bool)
-    lost = all_lost(table["total_return"].to_numpy(dtype=float))
-    return annual_remarks(list(table["variant"]), annual, int(table["days"].iloc[0]), lost=lost)
-
-
-def column_headings() -> list[str]:
-    """The headings of the columns beside the variant's name."""
-    with_intervals = ("sharpe", "excess")
-    return [
-        f"{_heading(column)} (90 %)" if column in with_intervals else _heading(column)
-        for column in COLUMNS
-    ]
-
-
-def cell_text(column: str, row: Mapping[str, Any]) -> str:
-    """A figure as people read it; Sharpe and excess with their 90 % intervals."""
-    if column == "excess":
-        return _excess_text(row) or "n/a"
-    text = figure_text(row, column)
-    ends = _sharpe_ends(row) if column == "sharpe" else ""
-    return f"{text} ({ends})" if ends else text
-
-
-def _heading(column: str) -> str:
-    return EXCESS if column == "excess" else figure_heading(column)
-
-
-def _page_cell(row: Mapping[str, Any], column: str) -> Cell:
-    """A figure of the page's table, with its interval below it."""
-    if column == "excess":
-        text = _excess_text(row)
-        return Cell(text, repr(float(row["excess_low"]))) if text else Cell("n/a")
-    return figure_cell(row, column, _sharpe_ends(row) if column == "sharpe" else "")
-
-
-def _excess_text(row: Mapping[str, Any]) -> str:
-    """The interval of a yearly return; empty where there is none, or too little for a year."""
-    low = row["excess_low"]
-    if is_missing(low) or not row["annual_figures"]:
-        return ""
-    return f"{low:+.0%} … {row['excess_high']:+.0%}"
-
-
-def _sharpe_ends(row: Mapping[str, Any]) -> str:
-    if shown_figure(row, "sharpe") is None or is_missing(row["sharpe_low"]):
-        return ""
-    return f"{row['sharpe_low']:.2f} … {row['sharpe_high']:.2f}"
-
-
-def variants_set(
-    settings: BacktestSettings,
-    bars: Bars,
-    at: Instants,
-    table: pd.DataFrame,
-    varied: Mapping[str, tuple[Any, ...]],
-    equity: Array,
-    forecasters: Iterable[str],
-    names: Sequence[str] = (),
-) -> RunSet:
-    """Variants of one run as a set; their names say what was varied, where they have no others.
+def compared(
+    records: Sequence[RunRecord],
+    counted_trials: TrialStatistics | None = None,
+    notes: Sequence[str] = (),
+    *,
+    seed: int = 0,
+) -> Comparison:
+    """Two runs or more over the days that all of them have.
 
     Parameters
     ----------
-    table: a row a variant, deflated.
-    varied: values [V] of each setting that was.
-    equity: [V, N] USD at the instants [N].
-    forecasters: their names.
+    records: the runs.
+    counted_trials: what their Sharpe ratios are deflated by; none for these runs alone.
+    notes: what is good to know of how they were made.
+    seed: of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        for runs that share no day.
     """
-    each = range(len(table))
-    labels = [" ".join(setting_text(key, varied[key][k]) for key in varied) for k in each]
-    starts = varied.get("capital", (settings.capital,) * len(table))
-    coins = bool(bars.crypto.any())
-    marks = [daily_marks(at, equity[k], starts[k], coins=coins) for k in each]
-    daily = np.array([values for _, values in marks])
-    return RunSet(
-        names=tuple(names or labels),
+    varied = varied_settings(records)
+    names = run_names(records, varied)
+    shared = shared_days(records, names)
+    table = _table(records, names, shared)
+    ratios = table["sharpe"].to_numpy(dtype=np.float64)
+    trials = counted_trials or _statistics(ratios, shared.per_year)
+    table = add_deflated_sharpe(table, trials)
+    reasons = [no_result(dict(record.summary)) for record in records]
+    runs = RunSet(
+        names=names,
         varied=varied,
-        at=marks[0][0],
-        daily=daily,
-        end=at[-1],
-        final=equity[:, -1],
-        per_year=int(table["periods_per_year"].iloc[0]),
-        sharpes=table["sharpe"].to_numpy(dtype=float),
+        at=shared.at,
+        daily=shared.daily,
+        end=shared.end,
+        final=shared.final,
+        per_year=shared.per_year,
+        sharpes=ratios,
         annual=table["annual_figures"].to_numpy(dtype=bool),
         deflated=table["deflated_sharpe"].to_numpy(dtype=float),
-        trials=int(table["trials"].iloc[0]),
-        overfitting=overfitting(returns_until_ruin(daily)),
-        seed=settings.seed,
-        no_result=no_result({"forecaster": " ".join(forecasters), "data": bars.source}),
+        trials=trials.count,
+        overfitting=overfitting(returns_until_ruin(shared.daily)),
+        seed=seed,
+        no_result=next(filter(None, reasons), ""),
     )
+    _add_intervals(table, runs)
+    warnings = [*_market_warnings(records), *_period_warnings(records, names, shared)]
+    said = [*notes, *_ledger_notes(records, trials.count), *_idle_notes(names, table)]
+    return Comparison(tuple(records), runs, table, tuple(warnings), tuple(said))
 
 
-def _subtitle(bars: Bars) -> str:
-    return f"{', '.join(bars.symbols)} · {bars.source}"
+def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
+    """A row a run: figures over the shared days, and those of whole runs where none was cut."""
+    whole = [name for name in (*WHOLE, "costs_by_kind") if shared.whole]
+    whole = [name for name in whole if all(name in record.summary for record in records)]
+    rows = []
+    for record, name, daily in zip(records, names, shared.daily, strict=True):
+        total = float(record.summary["total_return"]) if shared.whole else None
+        row = {
+            "run": name,
+            **daily_performance(daily, shared.per_year, total_return=total).as_dict(),
+        }
+        for figure in whole:
+            value = record.summary[figure]
+            kinds = value if isinstance(value, dict) else None
+            row |= (
+                {f"cost_{kind}": usd for kind, usd in kinds.items()} if kinds else {figure: value}
+            )
+        # What only holds is not judged by how often it trades.
+        fills = FEWEST_FILLS if name == _benchmark(names) else record.summary["trades"]
+        rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
+    return pd.DataFrame(rows)
 
 
-def comparison_remarks(
-    settings: BacktestSettings, bars: Bars, table: pd.DataFrame, forecasters: Iterable[str]
-) -> tuple[str, ...]:
-    """What a reader of the figures must not miss; forecasters: their names."""
-    notes = doubt_remarks(bars)
-    notes += market_remarks(bars.source, reads_future=any(map(reads_future, forecasters)))
-    idle = [str(row["variant"]) for row in table_rows(table) if not row["trades"]]
-    if idle:
-        notes.append(f"Never traded: {', '.join(idle)}.")
-    if settings.trials is None:
-        notes.append(NO_LEDGER)
-    return tuple(notes)
+def _statistics(ratios: Array, per_year: int) -> TrialStatistics:
+    """Of yearly Sharpe ratios [V], as if nothing else had been tried."""
+    defined = ratios[np.isfinite(ratios)] / np.sqrt(per_year)
+    variance = float(defined.var(ddof=1)) if len(defined) > 1 else 0.0
+    return TrialStatistics(len(ratios), variance)
 
 
-def comparison_files(comparison: Comparison) -> dict[str, Callable[[Path], object]]:
-    """What writes each file of a comparison."""
-    equity = pd.DataFrame(comparison.equity.T, columns=list(comparison.names))
-    equity.insert(0, "at", pd.DatetimeIndex(comparison.at).tz_localize("UTC"))
-    page = comparison.page()
-    summary = json.dumps(comparison.summary(), indent=1, allow_nan=False) + "\n"
-    return {
-        "comparison.parquet": lambda path: comparison.ranked().to_parquet(path, index=False),
-        "equity.parquet": lambda path: equity.to_parquet(path, index=False),
-        "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
-        "comparison.json": lambda path: path.write_text(summary),
+def _add_intervals(table: pd.DataFrame, runs: RunSet) -> None:
+    """Add the 90 % intervals of the best runs, and of their yearly return beyond the benchmark's.
+
+    That one comes from the differences of the same days: what moves both on a day leaves them, so
+    that it is narrower than the difference of two intervals.
+    """
+    returns = returns_until_ruin(runs.daily)
+    for name in FIGURES:
+        table[[f"{name}_low", f"{name}_high"]] = np.nan
+    benchmark = None
+    if pinned := _benchmark(runs.names):
+        benchmark = returns[runs.names.index(pinned)]
+        table[["excess_low", "excess_high"]] = np.nan
+    for k in runs.ranking()[: PAIRS + 1]:
+        found = intervals(returns[k], runs.per_year, seed=runs.seed)
+        for name in FIGURES:
+            table.loc[k, [f"{name}_low", f"{name}_high"]] = found.get(name, (np.nan, np.nan))
+        if benchmark is not None:
+            beyond = intervals(returns[k] - benchmark, runs.per_year, seed=runs.seed)
+            ends = beyond.get("annual_return", (np.nan, np.nan))
+            table.loc[k, ["excess_low", "excess_high"]] = ends
+
+
+def _benchmark(names: Sequence[str]) -> str:
+    """The run that others are compared with beside the best; empty where there is none."""
+    return next((name for name in names if name.split(" ")[0] == BENCHMARK), "")
+
+
+def _heading(column: str, interval: str = "") -> str:
+    """The heading of a column; interval: added where its cells have one."""
+    text = EXCESS if column == "excess" else figure_heading(column)
+    return text + interval if column in ("sharpe", "excess") else text
+
+
+def _cell(row: Mapping[str, Any], column: str) -> Cell:
+    """A figure of the table, with its interval below it."""
+    if column == "excess":
+        low = row["excess_low"]
+        if is_missing(low) or not row["annual_figures"]:
+            return Cell("n/a")
+        return Cell(f"{low:+.0%} … {row['excess_high']:+.0%}", repr(float(low)))
+    if column == "sharpe" and shown_figure(row, column) is not None:
+        low, high = row["sharpe_low"], row["sharpe_high"]
+        return figure_cell(row, column, "" if is_missing(low) else f"{low:.2f} … {high:.2f}")
+    return figure_cell(row, column)
+
+
+def _link(folder: Path | None, output: Path) -> str:
+    if folder is None or not (folder / REPORT).is_file():
+        return ""
+    return quote(os.path.relpath(folder.resolve() / REPORT, output.resolve()))
+
+
+def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
+    """Why figures are no results, and whether the runs are over one market."""
+    notes: dict[str, None] = {}
+    for record in records:
+        oracle = reads_future(record.summary["forecaster"])
+        notes |= dict.fromkeys(market_remarks(record.summary["data"], reads_future=oracle))
+    markets = {
+        f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})": None
+        for record in records
     }
+    if len(markets) > 1:
+        more = len(markets) - NAMED
+        rest = f"; and {more} more" if more > 0 else ""
+        notes[
+            f"The runs are over {len(markets)} markets: {'; '.join(list(markets)[:NAMED])}{rest}."
+            " What tells them apart may be the market and not what was decided."
+        ] = None
+    return list(notes)
+
+
+def _period_warnings(
+    records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays
+) -> list[str]:
+    """What was cut off to compare the same days."""
+    if shared.whole:
+        return []
+    first, last = new_york_date(shared.at[[0, -1]])
+    earliest = min(range(len(records)), key=lambda k: records[k].at[0])
+    latest = max(range(len(records)), key=lambda k: records[k].at[-1])
+    begin = new_york_date(records[earliest].at[:1])[0]
+    end = new_york_date(records[latest].at[-1:])[0]
+    spans = {tuple(new_york_date(record.at[[0, -1]])) for record in records}
+    span = f"{names[earliest]} begins on {begin}, {names[latest]} ends on {end}"
+    if earliest == latest:
+        span = f"{names[earliest]} is over {begin} to {end}"
+    days = "is the day" if shared.days == 1 else f"are the {shared.days:,} days"
+    parts = "days" if len(spans) > 1 else "hours"
+    return [
+        f"The runs are not over the same {parts}: {span}. Compared {days} from {first} to {last}"
+        " that all have; costs and fills of whole runs are left out."
+    ]
+
+
+def _ledger_notes(records: Sequence[RunRecord], trials: int) -> list[str]:
+    """How many trials the ledger has counted, where that is more than ratios are deflated by."""
+    most = max(int(record.summary["trials"] or 0) for record in records)
+    notes = []
+    if most > trials:
+        notes.append(
+            f"The ledger had counted {counted(most, 'trial')} on these data; ratios are deflated"
+            f" here by the {trials} of this page, and in the runs' own reports by more."
+        )
+    if any(not record.settings for record in records):
+        notes.append("A run without config.yaml: its settings are not compared.")
+    return notes
+
+
+def _idle_notes(names: Sequence[str], table: pd.DataFrame) -> list[str]:
+    """Which runs did nothing."""
+    if "trades" not in table:
+        return []
+    idle = [name for name, count in zip(names, table["trades"], strict=True) if not count]
+    return [f"Never traded: {', '.join(idle)}."] if idle else []
+
+
+def _plain(value: Any) -> Any:
+    """The same with what JSON has no word for in text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

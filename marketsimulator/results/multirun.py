@@ -39,17 +39,14 @@ class ComparePage(Callback):
             return
         # Every command that takes a backtest's settings names this class: it starts without the
         # libraries that only the page needs.
-        from marketsimulator.results.run_comparison import (
-            compare_runs,
-            files_of_runs,
-        )
-        from marketsimulator.results.run_folders import read_run, run_paths
+        from marketsimulator.results.comparison import compared
+        from marketsimulator.results.run_record import read_run, run_paths
         from marketsimulator.results.run_set import overfitting_text
 
         try:
             runs = [read_run(path) for path in run_paths(within)]
-            comparison = compare_runs(runs)
-            write_whole(files_of_runs(comparison), folder)
+            comparison = compared(runs)
+            write_whole(comparison.files(), folder)
         except InputError as error:
             # The runs are done and stay: what cannot be compared costs them nothing.
             log.warning("no comparison: %s", error)

@@ -23,7 +23,7 @@ from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import refuse_mixture
 from marketsimulator.account.timeline import IMPACT_BARS
-from marketsimulator.results.run_folders import CONFIG, EQUITY, SUMMARY
+from marketsimulator.results.run_record import CONFIG, EQUITY, SUMMARY
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import FIELDS, VOLUME, Bars
 from trainingdata.instants import instant, utc_text

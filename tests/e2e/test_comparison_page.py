@@ -16,8 +16,8 @@ from event_contracts.simulation.synthetic import SyntheticMarket
 from forecasting.evaluate import EvaluationSettings, evaluate, evaluation_files
 from forecasting.settings import ForecasterSettings
 from foundation.files import write_whole
-from marketsimulator.results.run_comparison import compare_runs, files_of_runs
-from marketsimulator.results.run_folders import read_run
+from marketsimulator.results.comparison import compared
+from marketsimulator.results.run_record import read_run
 from tests.e2e.chromium import browsing, installed, look_at_all_widths
 from tests.marketsimulator.run_folder_files import write_run
 from trainingdata.source import DataSettings
@@ -47,8 +47,8 @@ def page_of_runs(folder: Path, settings_of: Callable[[int], dict[str, Any]]) -> 
         name = f"a-run-with-a-rather-long-name-{k}"
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(folder / name, returns=returns, settings=settings))
-    comparison = compare_runs([read_run(path) for path in folders])
-    write_whole(files_of_runs(comparison), folder / "out")
+    comparison = compared([read_run(path) for path in folders])
+    write_whole(comparison.files(), folder / "out")
     return folder / "out" / "comparison.html"
 
 

@@ -87,7 +87,7 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
 def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) -> None:
     variants, bars, beliefs, begin = sweep_of(1)
     lost = replace(variants[0], data=replace(variants[0].data, actions="none.csv"))
-    with pytest.raises(InputError, match=r"^none\.csv"):
+    with pytest.raises(InputError, match=r"^data\.actions: none\.csv: cannot be read"):
         outcomes_on_ray([lost], bars, beliefs, begin, RaySettings(address=cluster.address))
 
 

@@ -24,7 +24,7 @@ from foundation.files import write_whole
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report_tables import significance_text
-from marketsimulator.results.run_folders import read_run
+from marketsimulator.results.run_record import read_run
 from marketsimulator.results.stress_book import run_book
 from marketsimulator.results.summary import Results, result_files
 from marketsimulator.results.trials import NO_LEDGER, check_ledger

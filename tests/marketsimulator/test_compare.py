@@ -12,8 +12,11 @@ import pytest
 
 from foundation.compose import composed_config
 from foundation.configuration import with_changes
+from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.compare import Comparison, compare
+from marketsimulator.compare import compare
+from marketsimulator.results.comparison import Comparison
+from marketsimulator.results.summary import result_files
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES
 from tests.commands import overridden, run_command
@@ -39,7 +42,7 @@ def found(settings: BacktestSettings) -> Comparison:
 def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
     found: Comparison,
 ) -> None:
-    assert found.table["variant"].tolist() == list(NAMES)
+    assert found.table["run"].tolist() == list(NAMES)
     for column in (
         "total_return",
         "sharpe",
@@ -53,7 +56,7 @@ def test_every_named_strategy_has_a_row_with_figures_intervals_and_deflation(
         assert column in found.table
     active = found.table[found.table["trades"] > 0]
     assert {"equal_weight", "risk_parity", "vol_target", "buy_and_hold", "legacy"} <= set(
-        active["variant"]
+        active["run"]
     )
     assert (found.table["trials"] == len(NAMES)).all()
     assert (found.table["max_leverage"] <= 4.1).all()
@@ -67,38 +70,38 @@ def test_a_strategys_row_is_its_own_backtest(
     alone = run_backtest(with_changes(settings, {"sizing.strategy": strategy}))
     k = found.names.index(strategy)
     _, equity = alone.main.curve()
-    np.testing.assert_array_equal(found.equity[k], equity)
+    np.testing.assert_array_equal(found.records[k].equity, equity)
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
 
 
 def test_a_strategy_without_a_premium_under_a_forecast_without_an_edge_does_nothing(
     settings: BacktestSettings, found: Comparison
 ) -> None:
-    kelly = found.table[found.table["variant"].str.startswith(("kelly", "premium"))]
+    kelly = found.table[found.table["run"].str.startswith(("kelly", "premium"))]
     assert (kelly["trades"] > 0).all()
     cash = compare(
         with_changes(settings, {"prior.stock_sharpe": 0.0}),
         ["kelly_10", "kelly_50", "premium_50"],
     )
     assert (cash.table["trades"] == 0).all()
-    assert any(remark.startswith("Never traded: kelly_10") for remark in cash.remarks)
+    assert any(note.startswith("Never traded: kelly_10") for note in cash.notes)
 
 
 def test_the_page_says_what_can_be_told_apart_and_colours_the_benchmark(found: Comparison) -> None:
-    page = found.page()
+    page = found.page(Path())
     assert "No result: the market is synthetic. " in page
     assert "Only 18 days" in page
     growth = page[page.index("<h2>Growth") : page.index("<h2>Drawdown")]
     assert '<span class="key sixth"></span>buy_and_hold' in growth
     assert f"{len(NAMES) - 6} others" in growth
-    returns = dict(zip(found.table["variant"], found.table["total_return"], strict=True))
+    returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
     for name in NAMES:
         row = page[page.index(f'data-value="{name}"') :]
         assert f"{returns[name]:+.2%}" in row[: row.index("</tr>")]
 
 
 def test_on_a_random_walk_premium_50_is_kelly_50(found: Comparison) -> None:
-    one, other = (found.equity[found.names.index(name)] for name in ("kelly_50", "premium_50"))
+    one, other = (found.records[found.names.index(n)].equity for n in ("kelly_50", "premium_50"))
     np.testing.assert_array_equal(one, other)
 
 
@@ -108,8 +111,24 @@ def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) ->
         "vol_target sizing.target_volatility=0.05",
         "vol_target sizing.target_volatility=0.2",
     )
-    calm, wild = two.table["mean_leverage"]
+    calm, wild = two.table["max_leverage"]
     assert wild > 2 * calm
+
+
+def test_what_is_run_now_stands_beside_what_was_run_before(
+    settings: BacktestSettings, tmp_path: Path
+) -> None:
+    before = run_backtest(with_changes(settings, {"sizing.strategy": "equal_weight"}))
+    write_whole(result_files(before, before.summary()), tmp_path / "before")
+    now = {"sizing.strategy": ["kelly_50", "equal_weight"], "forecaster.kind": ["ewma", "mix"]}
+    found = compare(settings, [], now, [tmp_path / "before"])
+    assert found.names[:2] == ("before", "kelly_50 forecaster.kind=ewma")
+    again = found.names.index("equal_weight forecaster.kind=ewma")
+    assert found.records[again].equity.tolist() == found.records[0].equity.tolist()
+    strategies = ["equal_weight", *2 * ["kelly_50"], *2 * ["equal_weight"]]
+    assert list(found.runs.varied["sizing.strategy"]) == strategies
+    assert found.runs.final[again] == found.runs.final[0]
+    assert (found.table["trials"] == 5).all()
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -123,7 +142,7 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "synthetic market" in done.stdout
     summary = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert {v["variant"] for v in summary["variants"]} == {
+    assert {v["run"] for v in summary["runs"]} == {
         "kelly_50",
         "equal_weight",
         "buy_and_hold",
@@ -138,6 +157,23 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
     page = (tmp_path / "out" / "comparison.html").read_text()
     for word in ("equal_weight", "Drawdown", "synthetic market"):
         assert word in page
+
+
+@pytest.mark.slow
+def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    tables = []
+    for launcher in ("local", "ray"):
+        done = command(
+            "strategies=[kelly_50,risk_parity]",
+            f"launcher={launcher}",
+            "vary={limits.symbol_cap: [0.2, 0.6]}",
+            f"output={launcher}",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        tables.append(pd.read_parquet(tmp_path / launcher / "comparison.parquet"))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
 @pytest.mark.first_example

@@ -6,24 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketsimulator.results.comparison import ranked_table
+from marketsimulator.results.comparison import Comparison
+from marketsimulator.results.comparison import compared as compared_records
 from marketsimulator.results.comparison_charts import coloured, growth_chart
-from marketsimulator.results.run_comparison import RunComparison, compare_runs
-from marketsimulator.results.run_folders import read_run
-from marketsimulator.results.run_set import length_remarks, separation, set_verdict
+from marketsimulator.results.run_record import read_run
+from marketsimulator.results.run_set import best_first, length_remarks, separation, set_verdict
 from tests.marketsimulator.run_folder_files import write_run
 from tests.marketsimulator.test_run_comparison import set_of
 
 NOISE = np.random.default_rng(7).normal(0.0005, 0.01, (6, 80))
 
 
-def compared(*folders: Path) -> RunComparison:
-    return compare_runs(list(map(read_run, folders)))
+def compared(*folders: Path) -> Comparison:
+    return compared_records(list(map(read_run, folders)))
 
 
 def test_what_is_ahead_and_where_curves_end_is_what_the_totals_say(tmp_path: Path) -> None:
@@ -98,10 +97,8 @@ def test_more_risk_makes_no_loss_the_best() -> None:
     assert runs.ranking() == [0, 1]
     [remark] = length_remarks(runs)
     assert remark.endswith("in the order of returns, as all lost.")
-    table = pd.DataFrame({"sharpe": runs.sharpes, "total_return": runs.totals})
-    assert list(ranked_table(table).index) == [0, 1]
-    table["total_return"] += 1.0
-    assert list(ranked_table(table).index) == [1, 0]
+    assert best_first(runs.sharpes, runs.totals) == [0, 1]
+    assert best_first(runs.sharpes, runs.totals + 1.0) == [1, 0]
 
 
 def test_many_that_are_not_told_apart_are_any_of_the_others() -> None:

@@ -17,13 +17,12 @@ from omegaconf import OmegaConf
 
 from foundation.arrays import Array
 from foundation.terminal import show_parts, terminal
-from marketsimulator.compare import _result_of_runs
+from marketsimulator.results.comparison import compared
 from marketsimulator.results.metrics import returns_until_ruin
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import Overfitting, overfitting
 from marketsimulator.results.remarks import LIKELY
-from marketsimulator.results.run_comparison import compare_runs
-from marketsimulator.results.run_folders import read_run
+from marketsimulator.results.run_record import read_run
 from marketsimulator.results.significance import deflated_sharpe
 from tests.marketsimulator.run_folder_files import write_run
 
@@ -228,7 +227,7 @@ def test_on_noise_half_is_said_and_hardly_any_sweep_deceives(shared: float) -> N
 def comparison_of(folder: Path, returns: Array) -> Any:
     for k, row in enumerate(returns):
         write_run(folder / str(k), returns=row, settings={"sizing": {"fraction": k}})
-    return compare_runs([read_run(folder / str(k)) for k in range(len(returns))])
+    return compared([read_run(folder / str(k)) for k in range(len(returns))])
 
 
 def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(
@@ -242,8 +241,7 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(
     rest = (
         f"ratio is {found.inside * root:.2f} a year in the one, {found.outside * root:.2f} there."
     )
-    result = _result_of_runs(comparison)
-    show_parts(terminal(), (*result.tables, *result.sentences))
+    show_parts(terminal(), (comparison.screen(), *comparison.sentences()))
     shown = " ".join(capsys.readouterr().out.split())
     page = comparison.page(tmp_path)
     for text in (shown, page):
@@ -273,7 +271,7 @@ def test_where_nothing_can_be_said_the_reason_is_and_no_number(
 def test_runs_over_other_days_are_judged_by_those_they_share(tmp_path: Path) -> None:
     early = write_run(tmp_path / "early", returns=NOISE[0])
     late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
-    runs = compare_runs([read_run(early), read_run(late)]).runs
+    runs = compared([read_run(early), read_run(late)]).runs
     assert runs.overfitting is not None
     assert runs.overfitting.days == runs.days < 120
 

@@ -21,17 +21,12 @@ from foundation.charts import COLOURS
 from foundation.errors import InputError
 from foundation.files import DIGESTS, write_whole
 from foundation.terminal import show_parts, terminal
-from marketsimulator.compare import _result_of_runs
+from marketsimulator.results.comparison import Comparison, compared
 from marketsimulator.results.comparison_charts import GREY, heat_map
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import ComparePage
 from marketsimulator.results.overfitting import overfitting
-from marketsimulator.results.run_comparison import (
-    RunComparison,
-    compare_runs,
-    files_of_runs,
-)
-from marketsimulator.results.run_folders import read_run, run_paths
+from marketsimulator.results.run_record import read_run, run_paths
 from marketsimulator.results.run_set import RunSet, separation, set_verdict
 from tests.commands import run_command
 from tests.marketsimulator.run_folder_files import write_run
@@ -40,8 +35,8 @@ RNG = np.random.default_rng(5)
 NOISE = RNG.normal(0.0005, 0.01, (70, 80))
 
 
-def compared(*folders: Path) -> RunComparison:
-    return compare_runs([read_run(path) for path in run_paths(folders)])
+def comparison_of(*folders: Path) -> Comparison:
+    return compared([read_run(path) for path in run_paths(folders)])
 
 
 def set_of(returns: Array, varied: Mapping[str, tuple[object, ...]] | None = None) -> RunSet:
@@ -68,7 +63,7 @@ def set_of(returns: Array, varied: Mapping[str, tuple[object, ...]] | None = Non
 
 def test_figures_of_the_same_days_are_those_of_the_runs_own_summaries(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
-    found = compared(*folders)
+    found = comparison_of(*folders)
     for folder, row in zip(folders, found.table.to_dict("records"), strict=True):
         summary = json.loads((folder / "summary.json").read_text())
         for name in ("total_return", "sharpe", "max_drawdown", "days", "costs", "trades"):
@@ -81,7 +76,7 @@ def test_figures_of_the_same_days_are_those_of_the_runs_own_summaries(tmp_path: 
 def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path: Path) -> None:
     early = write_run(tmp_path / "early", start="2024-01-02", returns=NOISE[0])
     late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
-    found = compared(early, late)
+    found = comparison_of(early, late)
     overlap = read_run(early).marks()[1][-found.runs.days - 1 :]
     alone = daily_performance(overlap, found.runs.per_year)
     assert found.table["sharpe"][0] == pytest.approx(alone.sharpe)
@@ -95,7 +90,7 @@ def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path
 def test_runs_over_other_markets_are_said_to_be(tmp_path: Path) -> None:
     one = write_run(tmp_path / "a", returns=NOISE[0])
     other = write_run(tmp_path / "b", returns=NOISE[1], symbols=["AAPL"])
-    [warning] = compared(one, other).warnings
+    [warning] = comparison_of(one, other).warnings
     assert "2 markets: NVDA (bars of a test); AAPL (bars of a test)" in warning
 
 
@@ -103,7 +98,7 @@ def test_a_synthetic_market_or_an_oracle_is_no_result(tmp_path: Path) -> None:
     good = NOISE[0] + 0.01
     one = write_run(tmp_path / "a", returns=good, data="synthetic market (seed 0)")
     other = write_run(tmp_path / "b", returns=NOISE[0], data="synthetic market (seed 0)")
-    found = compared(one, other)
+    found = comparison_of(one, other)
     verdict = set_verdict(found.runs, separation(found.runs))
     assert (verdict.level, verdict.claim[:36]) == ("bad", "No result: the market is synthetic. ")
 
@@ -112,7 +107,7 @@ def test_settings_that_differ_name_the_runs_of_a_multirun(tmp_path: Path) -> Non
     for k, fraction in enumerate((0.1, 0.5)):
         settings = {"strategy": "x", "sizing": {"fraction": fraction}, "output": str(k)}
         write_run(tmp_path / "m" / str(k), returns=NOISE[k], settings=settings)
-    found = compared(tmp_path / "m")
+    found = comparison_of(tmp_path / "m")
     assert found.runs.names == ("fraction=0.1", "fraction=0.5")
     assert found.runs.varied == {"sizing.fraction": (0.1, 0.5)}
 
@@ -161,30 +156,30 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures_anywhere(tmp_path: P
         write_run(tmp_path / "m" / str(k), returns=NOISE[k][:59], settings=settings[k])
         for k in range(4)
     ]
-    found = compared(*folders)
+    found = comparison_of(*folders)
     page = found.page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
-    assert table.count(">n/a</td>") == 4, "the Sharpe ratio of each"
+    assert table.count(">n/a</td>") == 8, "the Sharpe and the Sortino ratio of each"
     assert "<h2>Return by" in page
     assert "Only 59 days: no yearly figures below 30 fills or 60 days." in page
     figures = json.loads(json.dumps(found.summary()))["runs"]
     assert not any(row["annual_figures"] for row in figures)
     longer = [write_run(tmp_path / f"r{k}", returns=NOISE[k][:60]) for k in range(2)]
     idle = write_run(tmp_path / "idle", returns=NOISE[2][:60], trades=29)
-    mixed = compared(*longer, idle)
+    mixed = comparison_of(*longer, idle)
     assert mixed.table["annual_figures"].tolist() == [True, True, False]
     assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
-    assert compared(*longer).page(tmp_path).count("n/a") == 0
+    assert comparison_of(*longer).page(tmp_path).count("n/a") == 0
 
 
 def test_the_screen_shows_no_yearly_figure_of_a_short_run_and_no_raw_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [write_run(tmp_path / name, returns=NOISE[k][:30]) for k, name in enumerate("ab")]
-    result = _result_of_runs(compared(*folders))
-    show_parts(terminal(), (*result.tables, *result.sentences))
+    found = comparison_of(*folders)
+    show_parts(terminal(), (found.screen(), *found.sentences()))
     shown = capsys.readouterr().out
-    assert shown.count("n/a") == 2
+    assert shown.count("n/a") == 4
     assert "Only 30 days" in shown
     assert "_" not in shown
 
@@ -193,10 +188,10 @@ def test_runs_that_share_one_day_are_not_said_to_share_none(tmp_path: Path) -> N
     early = write_run(tmp_path / "early", returns=NOISE[0][:5])
     late = write_run(tmp_path / "late", start="2024-01-08", returns=NOISE[1][:5])
     with pytest.raises(InputError, match="2024-01-08 is the one day whose 16:00 New York all"):
-        compared(early, late)
+        comparison_of(early, late)
     later = write_run(tmp_path / "later", start="2024-01-09", returns=NOISE[1][:5])
     with pytest.raises(InputError, match="without a day whose 16:00 New York all runs share"):
-        compared(early, later)
+        comparison_of(early, later)
 
 
 def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
@@ -238,7 +233,7 @@ def test_with_three_settings_the_map_shows_the_median_over_the_third() -> None:
 
 def test_the_page_has_six_colours_and_the_rest_in_grey(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"r{k}", returns=NOISE[k]) for k in range(70)]
-    page = compared(*folders).page(tmp_path)
+    page = comparison_of(*folders).page(tmp_path)
     growth = page[page.index("<h2>Growth") : page.index("<h2>Drawdown")]
     drawn = re.findall(r'<path class="(\w+)" d="M0', growth)
     assert [kind for kind in drawn if kind in COLOURS] == list(reversed(COLOURS))
@@ -251,7 +246,7 @@ def test_the_page_has_six_colours_and_the_rest_in_grey(tmp_path: Path) -> None:
 def test_the_policy_lets_the_one_script_run_and_names_are_text(tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<"
     folders = [write_run(hostile, returns=NOISE[0]), write_run(tmp_path / "b", returns=NOISE[1])]
-    page = compared(*folders).page(tmp_path)
+    page = comparison_of(*folders).page(tmp_path)
     [script] = re.findall(r"<script>(.*?)</script>", page, re.S)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
@@ -261,7 +256,7 @@ def test_the_policy_lets_the_one_script_run_and_names_are_text(tmp_path: Path) -
 def test_a_page_links_to_the_reports_that_there_are(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("ab")]
     (folders[0] / "report.html").write_text("")
-    page = compared(*folders).page(tmp_path / "out")
+    page = comparison_of(*folders).page(tmp_path / "out")
     assert re.findall(r'<a href="([^"]*)">', page) == ["../a/report.html"]
 
 
@@ -389,4 +384,4 @@ def test_the_files_are_written_whole(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(InputError, match="output"):
-        write_whole(files_of_runs(compared(*folders)), blocked / "out")
+        write_whole(comparison_of(*folders).files(), blocked / "out")

@@ -1,4 +1,4 @@
-"""Backtests that were run before, read from their folders, and laid over the same days."""
+"""Backtests as comparisons take them, just made or read from folders, laid over the same days."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ SHORTEST = 2  # marks that runs have to share
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class RunFolder:
-    """A backtest as it lies in its folder.
+class RunRecord:
+    """A backtest beside others.
 
-    path: of the folder.
-    summary: content of its `summary.json`.
-    settings: value by dotted key; empty where the folder holds none.
+    summary: content of its `summary.json`, or the part of it that is compared.
+    settings: value by dotted key; empty where its folder holds none.
     at: [N] instants.
     equity: [N] USD at each.
+    path: of its folder; none for one that was just made.
+    name: of one that was just made.
     """
 
-    path: Path
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
     at: Instants
     equity: Array
+    path: Path | None = None
+    name: str = ""
 
     @property
     def coins(self) -> bool:
@@ -65,7 +67,7 @@ def run_paths(words: Sequence[Path]) -> list[Path]:
     Raises
     ------
     InputError
-        for a word that names no run, a run that is named twice, or fewer than two.
+        for a word that names no run, or a run that is named twice.
     """
     paths: list[Path] = []
     for word in words:
@@ -84,8 +86,6 @@ def run_paths(words: Sequence[Path]) -> list[Path]:
         if path.resolve() in seen:
             raise InputError(f"RUN: {path} is named twice")
         seen.add(path.resolve())
-    if len(paths) < 2:
-        raise InputError(f"RUN: {len(paths)} run; a comparison takes two or more folders")
     return paths
 
 
@@ -94,7 +94,7 @@ def _by_number(path: Path) -> tuple[int, str]:
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
 
-def read_run(folder: Path) -> RunFolder:
+def read_run(folder: Path) -> RunRecord:
     """A run from its folder.
 
     Raises
@@ -107,7 +107,7 @@ def read_run(folder: Path) -> RunFolder:
     refuse_mixture(folder, "RUN")
     summary = _summary(folder / SUMMARY)
     at, equity = _equity(folder / EQUITY)
-    return RunFolder(folder, summary, _settings(folder / CONFIG), at, equity)
+    return RunRecord(summary, _settings(folder / CONFIG), at, equity, folder)
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -161,24 +161,25 @@ def _settings(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: no settings: key: value is needed")
-    return _flat(content, "")
+    return flat_settings(content)
 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Value by dotted key, of what may make a variant."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= flat_settings(value, f"{prefix}{key}.")
         elif f"{prefix}{key}" not in NO_VARIANT:
             flat[f"{prefix}{key}"] = value
     return flat
 
 
-def varied_settings(runs: Sequence[RunFolder]) -> dict[str, tuple[Any, ...]]:
+def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     """Values [V] of each setting that is not the same in all runs.
 
     A setting that another of the same last word repeats, as `strategy` does `sizing.strategy`, is
@@ -196,12 +197,16 @@ def varied_settings(runs: Sequence[RunFolder]) -> dict[str, tuple[Any, ...]]:
     return {key: values for key, values in different.items() if key not in repeated}
 
 
-def run_names(runs: Sequence[RunFolder], varied: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """What tells runs apart in words: the end of each folder's path, as long as it has to be.
+def run_names(runs: Sequence[RunRecord], varied: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """What tells runs apart in words: a name, or the end of a folder's path, as long as need be.
 
     varied: for folders that are numbers, the one or two settings that do.
     """
-    paths = [run.path.resolve() for run in runs]
+    folders = [run for run in runs if run.path is not None]
+    if len(folders) < len(runs):
+        named = iter(run_names(folders, {})) if folders else iter(())
+        return tuple(run.name if run.path is None else next(named) for run in runs)
+    paths = [run.path.resolve() for run in runs if run.path is not None]
     if all(path.name.isdecimal() for path in paths) and 0 < len(varied) <= 2:
         labels = [
             " ".join(setting_text(key, values[k]) for key, values in varied.items())
@@ -242,7 +247,7 @@ class SharedDays:
         return len(self.at) - 1
 
 
-def shared_days(runs: Sequence[RunFolder], names: Sequence[str]) -> SharedDays:
+def shared_days(runs: Sequence[RunRecord], names: Sequence[str]) -> SharedDays:
     """The days that all runs have.
 
     Raises
@@ -266,7 +271,7 @@ def shared_days(runs: Sequence[RunFolder], names: Sequence[str]) -> SharedDays:
     return SharedDays(common, daily, common[-1], daily[:, -1], per_year, False)
 
 
-def _too_few_shared(runs: Sequence[RunFolder], names: Sequence[str], common: Instants) -> str:
+def _too_few_shared(runs: Sequence[RunRecord], names: Sequence[str], common: Instants) -> str:
     """Why there is no return that all runs have."""
     latest = max(range(len(runs)), key=lambda k: runs[k].at[0])
     earliest = min(range(len(runs)), key=lambda k: runs[k].at[-1])
