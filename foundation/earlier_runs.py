@@ -15,7 +15,7 @@ CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "summary.json": (("total_return", "comparisons"),),
     "evaluation.json": (("forecaster", "groups"),),
     "comparison.json": (
-        ("variants", "overfitting"),
+        ("variants", "overfitting"),  # before runs of any kind had one form
         ("verdict", "runs"),
         ("policies", "groups"),
         ("as_decided",),

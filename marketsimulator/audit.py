@@ -1,12 +1,11 @@
 """Questions a backtest has to answer before its figures mean anything, for any configuration.
 
     python -m marketsimulator.audit look_ahead …  does the future reach a decision?
-    python -m marketsimulator.audit lag …        what is left where every forecast is a bar older?
-    python -m marketsimulator.audit costs …      what is left at 0, 1, 2 and 4 times the costs?
-    python -m marketsimulator.audit forecast …   what does a random walk, a shuffle, an oracle earn?
+    python -m marketsimulator.audit begin …       do decisions depend on where the data begins?
 
 Settings are those of configs/backtest.yaml. `look_ahead` ends with exit code 1 where a decision
-moved.
+moved. Later forecasts, other costs and shuffles are variants: `marketsimulator.compare` with
+counterfactuals=[lag,shuffled,costs].
 """
 
 from __future__ import annotations
@@ -17,68 +16,43 @@ if __name__ == "__main__":
     start("marketsimulator.audit")
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from execution.beliefs import BeliefTable
 from execution.decision import Choice, Decision
 from execution.records import Run
-from forecasting.baseline import Oracle, RandomWalk
-from forecasting.forecast import HORIZON, Forecaster, Progress, silent
+from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
-from foundation.counts import counted
 from foundation.errors import InputError, nearest_or_all
-from marketsimulator.results.counterfactuals import (
-    lagged_beliefs,
-    scrambled_bars,
-    shuffled_beliefs,
-    truncated_bars,
-    with_scaled_costs,
-)
-from marketsimulator.results.variant_table import (
-    figure_heading,
-    figure_text,
-    figures_table,
-    table_rows,
-)
+from marketsimulator.results.counterfactuals import scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
-from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
-from trainingdata.correlation import KeptCorrelations
 from trainingdata.instants import utc_text
 
-CUTS = 8  # instants at which the future is changed
+QUESTIONS = ("look_ahead", "begin")
+VARIANTS = {"lag": "[lag]", "costs": "[costs]", "forecast": "[shuffled]"}  # that were questions
+CUTS = 8  # instants up to which decisions are compared
 BEFORE = np.timedelta64(20, "D")  # of decisions compared
 AFTER = np.timedelta64(5, "D")  # of future that is changed
-ENOUGH = 0.5  # of a symbol's decisions that the oracle has to forecast
-SCALES = (0.0, 1.0, 2.0, 4.0)  # multiples of the costs
-COLUMNS = (
-    *("total_return", "annual_return", "volatility", "sharpe", "max_drawdown"),
-    *("turnover", "costs", "trades"),
-)
-
-Cases = Sequence[tuple[str, BacktestSettings, BeliefTable]]  # name of a run, and what it runs on
-Rows = list[dict[str, Any]]  # figures of a run by name, and a note on it, a row a run
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at what a changed future does.
+    """One look at what other bars do to the decisions up to an instant.
 
-    cut: instant from which on the future is changed.
-    future: how it is changed.
+    cut: the instant.
+    bars: what is other about them.
     compared: number of decisions by then.
     moved: the first decision or fill that is another one, in words; empty if none.
     """
 
     cut: np.datetime64
-    future: str
+    bars: str
     compared: int
     moved: str
 
@@ -90,13 +64,11 @@ class Setup:
     settings: of a backtest.
     bars: up to the end of the run.
     first: number of the instant that the run begins at.
-    correlations: of these bars, estimated once for all that is forecast.
     """
 
     settings: BacktestSettings
     bars: Bars
     first: int
-    correlations: KeptCorrelations
 
     @classmethod
     def of(cls, settings: BacktestSettings) -> Setup:
@@ -110,16 +82,20 @@ class Setup:
         bars, begin = settings.panel()
         if len(bars.times) - begin < 2:
             raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
-        return cls(settings, bars, begin, KeptCorrelations(settings.correlation.source()))
+        return cls(settings, bars, begin)
 
-    def belief_table(self, forecaster: Forecaster, progress: Progress = silent) -> BeliefTable:
-        """What a trader with this forecaster believes over the run."""
-        trader = replace(self.settings.trader(forecaster), correlations=self.correlations)
-        return self.settings.belief_table(trader, self.bars, self.first, progress)
+    def windows(self) -> Iterator[tuple[np.datetime64, int, int]]:
+        """Instants at even distances, and the numbers at which an account begins and bars end.
 
-    def configured_forecaster(self) -> Forecaster:
-        """The forecaster of the settings."""
-        return self.settings.forecaster.build(self.bars.symbols)
+        None is at the ends: both sides of each hold bars.
+        """
+        times = self.bars.times
+        cuts = np.unique(np.linspace(self.first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
+        for row in cuts:
+            cut = np.datetime64(times[row])
+            edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
+            begin, end = np.searchsorted(times, edges, side="right").tolist()
+            yield cut, max(self.first, begin), end
 
 
 def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
@@ -128,95 +104,37 @@ def look_ahead(setup: Setup, progress: Progress = silent) -> list[Probe]:
     Each comparison starts an account some days before the instant. Whatever differs in a decision
     by then, or in a fill before it, has read the future.
     """
-    times = setup.bars.times
-    # Cuts at even distances, none at the ends: both sides of each hold bars.
-    cuts = np.unique(np.linspace(setup.first, len(times) - 2, CUTS + 2).astype(int)[1:-1])
     probes: list[Probe] = []
-    for done, row in enumerate(cuts, 1):
-        cut = np.datetime64(times[row])
-        edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
-        begin, end = np.searchsorted(times, edges, side="right").tolist()
-        begin = max(setup.first, begin)
+    for done, (cut, begin, end) in enumerate(setup.windows(), 1):
         window = setup.bars.between(0, end)
         scrambled = scrambled_bars(window, cut, setup.settings.seed)
-        futures = {"none": truncated_bars(scrambled, cut), "scrambled": scrambled}
+        futures = {
+            "no future": truncated_bars(scrambled, cut),
+            "another future": scrambled,
+        }
         truth = _run_window(setup, window, begin)
         for name, bars in futures.items():
             compared, moved = _first_difference(truth, _run_window(setup, bars, begin), cut)
             probes.append(Probe(cut, name, compared, moved))
-        progress("instants", done, len(cuts))
+        progress("instants", done, CUTS)
     return probes
 
 
-def lag(setup: Setup, progress: Progress = silent) -> Rows:
-    """The run as it is, and with every forecast one of its symbol's decisions older."""
-    beliefs = setup.belief_table(setup.configured_forecaster(), progress)
-    settings = setup.settings
-    cases = [
-        ("as it is", settings, beliefs),
-        ("one bar later", settings, lagged_beliefs(beliefs)),
-    ]
-    return _figures_rows(setup, cases)
+def other_begin(setup: Setup, progress: Progress = silent) -> list[Probe]:
+    """Decide up to several instants on all bars, and without the earlier half of those before.
 
-
-def costs(setup: Setup, progress: Progress = silent) -> Rows:
-    """The run at several multiples of every cost.
-
-    Costs are spread, slippage, impact, fees, commissions, interest and borrow.
+    The account begins at the same instant. A forecaster that learns from all of its past differs;
+    one that looks at its window, and all that is not learned, does not.
     """
-    beliefs = setup.belief_table(setup.configured_forecaster(), progress)
-    cases = [
-        (f"{scale:g} x costs", with_scaled_costs(setup.settings, scale), beliefs)
-        for scale in SCALES
-    ]
-    return _figures_rows(setup, cases)
-
-
-def forecast(setup: Setup, progress: Progress = silent) -> Rows:
-    """The run, and the same on a shuffled forecast, on a random walk, and on an oracle."""
-    settings = setup.settings
-    forecaster = setup.configured_forecaster()
-    beliefs = setup.belief_table(forecaster, progress)
-    walk = RandomWalk(context_length=settings.forecaster.context_length)
-    on_walk, on_oracle = setup.belief_table(walk), setup.belief_table(Oracle(walk))
-    cases = [
-        (forecaster.name, settings, beliefs),
-        ("shuffled in time", settings, shuffled_beliefs(beliefs, settings.seed)),
-        ("random walk", settings, on_walk),
-        ("oracle: reads the future, no result", settings, on_oracle),
-    ]
-    rows = _figures_rows(setup, cases)
-    rows[-1]["note"] = oracle_note(on_walk, on_oracle)
-    return rows
-
-
-def oracle_note(walk: BeliefTable, oracle: BeliefTable) -> str:
-    """How many of the decisions the oracle forecasts, and whether that is enough to judge by.
-
-    walk: beliefs on a random walk, which forecasts every decision of the same run.
-    """
-    possible, known = walk.deciding.sum(axis=0), oracle.deciding.sum(axis=0)
-    text = (
-        f"The oracle forecasts {known.sum():,} of {counted(int(possible.sum()), 'decision')}"
-        f" ({known.sum() / max(possible.sum(), 1):.0%}): none at the last {HORIZON} bars of each"
-        " symbol, whose future lies beyond the data."
-    )
-    few = [name for name, bad in zip(walk.symbols, known < ENOUGH * possible, strict=True) if bad]
-    if few:
-        text += (
-            f" Too short to judge by: it forecasts less than {ENOUGH:.0%} of those of"
-            f" {', '.join(few)}; name an earlier start."
-        )
-    return text
-
-
-def _figures_rows(setup: Setup, cases: Cases) -> Rows:
-    rows = []
-    for name, settings, beliefs in cases:
-        results = outcomes([settings], setup.bars, beliefs, setup.first)
-        table = figures_table([({"run": name}, settings)], results, setup.bars, setup.first)
-        rows += [{**row, "note": ""} for row in table_rows(table)]
-    return rows
+    probes: list[Probe] = []
+    for done, (cut, begin, end) in enumerate(setup.windows(), 1):
+        half = begin // 2
+        truth = _run_window(setup, setup.bars.between(0, end), begin)
+        later = _run_window(setup, setup.bars.between(half, end), begin - half)
+        since = f"bars from {utc_text(setup.bars.times[half])}"
+        probes.append(Probe(cut, since, *_first_difference(truth, later, cut)))
+        progress("instants", done, CUTS)
+    return probes
 
 
 def _run_window(setup: Setup, bars: Bars, first: int) -> Run:
@@ -232,7 +150,7 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
     decisions = [decision for decision in other.decisions if decision.at <= cut]
     compared = len(true_decisions)
     for before, after in zip(true_decisions, decisions, strict=False):
-        if before != after:
+        if repr(before) != repr(after):  # in which what is not a number is the same as itself
             return compared, _decision_difference(before, after)
     if len(decisions) != compared:
         return compared, f"{compared} decisions became {len(decisions)}"
@@ -249,40 +167,28 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
 def _decision_difference(before: Decision, after: Decision) -> str:
     """Which choice moved first, and what about it."""
     for true_choice, choice in zip(before.choices, after.choices, strict=False):
-        if true_choice == choice:
+        if repr(true_choice) == repr(choice):
             continue
         for name in Choice._fields:
             true_value = getattr(true_choice, name)
             value = getattr(choice, name)
-            if true_value != value:
+            if repr(true_value) != repr(value):
                 at = utc_text(before.at)
                 return f"{at} {true_choice.symbol}: {name} {true_value} became {value}"
     return f"{utc_text(min(before.at, after.at))}: who decides, or the account"
 
 
-def _probes_result(probes: Sequence[Probe]) -> Result:
-    """The probes and what they say; exit code 1 where anything moved."""
-    headings = ("future changed after", "to", "decisions compared", "first that moved")
-    table = Table(*headings, title="look_ahead")
+def _result(question: str, probes: Sequence[Probe]) -> Result:
+    """The probes and what they say; exit code 1 where the future moved anything."""
+    headings = ("decisions until", "with", "decisions compared", "first that moved")
+    table = Table(*headings, title=question)
     for probe in probes:
-        table.add_row(utc_text(probe.cut), probe.future, str(probe.compared), probe.moved or "none")
-    moved = any(probe.moved for probe in probes)
-    verdict = "The future reaches decisions." if moved else "No decision and no fill moved."
-    return Result([table], [verdict], code=1 if moved else 0)
-
-
-def _rows_result(name: str, rows: Rows) -> Result:
-    table = Table("run", *map(figure_heading, COLUMNS), title=name)
-    for row in rows:
-        table.add_row(row["run"], *(figure_text(row, column) for column in COLUMNS))
-    return Result([table], [row["note"] for row in rows if row["note"]])
-
-
-AUDITS: dict[str, Callable[[Setup, Progress], Rows]] = {
-    "lag": lag,
-    "costs": costs,
-    "forecast": forecast,
-}
+        table.add_row(utc_text(probe.cut), probe.bars, str(probe.compared), probe.moved or "none")
+    if not any(probe.moved for probe in probes):
+        return Result([table], ["No decision and no fill moved."])
+    if question == "look_ahead":
+        return Result([table], ["The future reaches decisions."], code=1)
+    return Result([table], ["Decisions depend on where the data begins."])
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +202,13 @@ class AuditSettings:
 def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
     """The question comes first, then settings; an audit leaves no files."""
     name = words[0] if words else ""
-    if name not in ("look_ahead", *AUDITS):
-        names = ("look_ahead", *AUDITS)
-        hint = nearest_or_all(name, names) if name else f"; name one: {', '.join(names)}"
+    if name in VARIANTS:
+        raise InputError(
+            f"audit: {name} is a variant now: python -m marketsimulator.compare"
+            f" 'strategies=[kelly_50]' 'counterfactuals={VARIANTS[name]}' and the same settings"
+        )
+    if name not in QUESTIONS:
+        hint = nearest_or_all(name, QUESTIONS) if name else f"; name one: {', '.join(QUESTIONS)}"
         raise InputError(
             f"audit: {name!r} is none{hint}; its name comes first, then key=value settings"
         )
@@ -310,9 +220,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
 def run(settings: AuditSettings, progress: Progress) -> Result:
     """The answer to one question."""
     setup = Setup.of(settings.backtest)
-    if settings.name == "look_ahead":
-        result = _probes_result(look_ahead(setup, progress))
-    else:
-        result = _rows_result(settings.name, AUDITS[settings.name](setup, progress))
+    ask = look_ahead if settings.name == "look_ahead" else other_begin
+    result = _result(settings.name, ask(setup, progress))
     source = f"{setup.bars.source}; {', '.join(setup.bars.symbols)}"
     return replace(result, sentences=[*result.sentences, source])

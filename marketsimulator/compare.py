@@ -1,13 +1,16 @@
 r"""Backtests side by side: runs that were made before, and variants that are run now.
 
     python -m marketsimulator.compare [RUN …] [strategies=[kelly_50,risk_parity,…]] \
-        ['vary={sizing.holding: [next, session]}'] [key=value …]
+        ['vary={sizing.holding: [next, session]}'] ['counterfactuals=[lag,shuffled,costs]'] \
+        [key=value …]
 
 RUN is the folder of a backtest (its summary.json and equity.parquet), or one that holds several, as
 a multirun leaves it. A variant is every strategy with every combination of what is varied: a
 backtest of its own over the same bars, limits, costs and margin. Variants share forecasts and
 beliefs where their settings allow it, run in machine code where they can, and with launcher=ray on
 a cluster. Where runs alone are named, nothing is run.
+
+Counterfactuals hold each variant against itself on older or shuffled forecasts and at other costs.
 
 Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts. Runs over
 different periods are compared over the days that all of them have.
@@ -32,11 +35,13 @@ from execution.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, silent
+from foundation.arrays import Instants
 from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.results.comparison import Comparison, compared
+from marketsimulator.results.counterfactuals import Counterfactual, Kind, counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_record import (
@@ -59,6 +64,8 @@ FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
 
+PLAIN = Counterfactual("", lambda settings: settings, lambda beliefs: beliefs)
+
 Variants = list[tuple[Variation, BacktestSettings]]
 
 
@@ -67,6 +74,7 @@ def compare(
     strategies: Sequence[str],
     vary: Mapping[str, Sequence[Any]] | None = None,
     runs: Sequence[Path] = (),
+    beside: Sequence[Kind] = (),
     *,
     ray: RaySettings | None = None,
     progress: Progress = silent,
@@ -79,6 +87,7 @@ def compare(
     strategies: their names; with `runs` and without `vary` there may be none.
     vary: values by setting.
     runs: folders of backtests.
+    beside: the counterfactuals that each variant is held against; they are no trials.
     ray: which cluster walks the variants; none for this process.
     progress: called as forecasts and variants are done.
 
@@ -101,8 +110,9 @@ def compare(
     _refuse_same_names(variants, names)
     check_ledger(settings.trials)
     bars, begin = settings.panel()
-    made = _records(variants, names, bars, begin, ray, progress)
-    found = pd.DataFrame([{**record.summary, "run": record.name} for record in made])
+    cases = [PLAIN, *counterfactuals(beside, settings.seed)]
+    made = _records(variants, names, bars, begin, cases, ray, progress)
+    found = pd.DataFrame([record.summary for record in made[: len(variants)]])
     trials = record_variants(settings, variants, found, bars, begin)
     notes = [*doubt_remarks(bars), *([NO_LEDGER] if settings.trials is None else [])]
     trials = replace(trials, count=trials.count + len(kept))
@@ -147,41 +157,58 @@ def _records(
     names: Sequence[str],
     bars: Bars,
     begin: int,
+    cases: Sequence[Counterfactual],
     ray: RaySettings | None,
     progress: Progress,
 ) -> list[RunRecord]:
-    """Every variant, run."""
-    found: dict[int, Outcome] = {}
+    """Every variant in every case, run; all of a case, then those of the next."""
+    found: dict[tuple[str, int], Outcome] = {}
+    every = len(variants) * len(cases)
     for beliefs, members in _by_beliefs(variants, bars, begin, progress):
-        chosen = [variants[k][1] for k in members]
-        before = len(found)
+        for case in cases:
+            chosen = [case.settings(variants[k][1]) for k in members]
+            before = len(found)
 
-        def told(what: str, done: int, _: int, before: int = before) -> None:
-            progress(what, before + done, len(variants))
+            def told(what: str, done: int, _: int, before: int = before) -> None:
+                progress(what, before + done, every)
 
-        if ray is None:
-            walked = outcomes(chosen, bars, beliefs, begin, progress=told)
-        else:
-            walked = outcomes_on_ray(chosen, bars, beliefs, begin, ray, progress=told)
-        found |= dict(zip(members, walked, strict=True))
+            table = case.beliefs(beliefs)
+            if ray is None:
+                walked = outcomes(chosen, bars, table, begin, progress=told)
+            else:
+                walked = outcomes_on_ray(chosen, bars, table, begin, ray, progress=told)
+            found |= {(case.name, k): each for k, each in zip(members, walked, strict=True)}
     at = bars.times[begin:]
-    coins = bool(bars.crypto.any())
     return [
-        RunRecord(
-            name=name,
-            summary={
-                **account_figures(at, found[k], capital=variant.capital, coins=coins),
-                "forecaster": variant.forecaster.build(bars.symbols).name,
-                "data": bars.source,
-                "symbols": list(bars.symbols),
-                "trials": None,
-            },
-            settings=flat_settings(asdict(variant)),
-            at=at,
-            equity=found[k].equity,
-        )
+        _record(variant, f"{name} {case.name}".rstrip(), case, found[case.name, k], bars, at)
+        for case in cases
         for k, ((_, variant), name) in enumerate(zip(variants, names, strict=True))
     ]
+
+
+def _record(
+    variant: BacktestSettings,
+    name: str,
+    case: Counterfactual,
+    outcome: Outcome,
+    bars: Bars,
+    at: Instants,
+) -> RunRecord:
+    """A variant in a case as it is compared."""
+    coins = bool(bars.crypto.any())
+    return RunRecord(
+        name=name,
+        summary={
+            **account_figures(at, outcome, capital=variant.capital, coins=coins),
+            "forecaster": variant.forecaster.build(bars.symbols).name,
+            "data": bars.source,
+            "symbols": list(bars.symbols),
+            "trials": None,
+        },
+        settings={**flat_settings(asdict(variant)), "counterfactual": case.name or None},
+        at=at,
+        equity=outcome.equity,
+    )
 
 
 def _by_beliefs(
@@ -219,6 +246,11 @@ class ComparedRuns:
     vary: dict[str, Any] | None = setting(
         None, "`setting: [values]`, every combination with every strategy"
     )
+    counterfactuals: tuple[Kind, ...] = setting(
+        (),
+        "what each variant is held against: `lag`, every forecast one of its symbol's decisions "
+        "older; `shuffled`, forecasts dealt anew in time; `costs`, 0, 2 and 4 times all of them",
+    )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
     )
@@ -251,6 +283,7 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         own.strategies,
         own.vary,
         tuple(Path(folder) for folder in own.runs),
+        own.counterfactuals,
         ray=own.ray if own.launcher == "ray" else None,
         progress=progress,
     )

@@ -1,9 +1,11 @@
-"""The same bars, beliefs and settings with one thing changed: what audits compare a run with."""
+"""The same bars, beliefs and settings with one thing changed: what a run is held against."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,11 +17,44 @@ from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.sessions import started_at
 
+Kind = Literal["lag", "shuffled", "costs"]
+SCALES = (0.0, 2.0, 4.0)  # multiples of the costs
 DEVIATION = 0.02  # of a bar's log return, in a scrambled future
 DATED_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")
 COMMISSIONS = ("commission_bps", "commission_per_share")
 LENDING_RATES = ("interest_rate", "borrow_rate")
 LENDING_RATE_TABLES = ("interest_rates", "borrow_rates")
+
+
+class Counterfactual(NamedTuple):
+    """A variant with one thing changed.
+
+    name: what is added to the variant's.
+    settings, beliefs: what it runs on, from the variant's own.
+    """
+
+    name: str
+    settings: Callable[[BacktestSettings], BacktestSettings]
+    beliefs: Callable[[BeliefTable], BeliefTable]
+
+
+def counterfactuals(kinds: Sequence[Kind], seed: int) -> list[Counterfactual]:
+    """The counterfactuals of these kinds; seed: of the shuffle."""
+    found: list[Counterfactual] = []
+    if "lag" in kinds:
+        found.append(Counterfactual("lagged", _unchanged, lagged_beliefs))
+    if "shuffled" in kinds:
+        found.append(Counterfactual("shuffled", _unchanged, partial(shuffled_beliefs, seed=seed)))
+    if "costs" in kinds:
+        found += [
+            Counterfactual(f"costs×{scale:g}", partial(with_scaled_costs, scale=scale), _unchanged)
+            for scale in SCALES
+        ]
+    return found
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:

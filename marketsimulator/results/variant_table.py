@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.configuration import with_changes
-from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
-from marketsimulator.results.figures import account_figures
 from marketsimulator.results.metrics import ANNUAL
 from marketsimulator.results.significance import deflated_sharpe
 from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
@@ -23,7 +20,6 @@ from marketsimulator.results.trials import (
     enter,
     own_statistics,
 )
-from marketsimulator.runs.outcome import Outcome
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
@@ -69,31 +65,6 @@ def combinations(
     return variants
 
 
-def figures_table(
-    variants: Sequence[tuple[Mapping[str, Any], BacktestSettings]],
-    outcomes: Sequence[Outcome],
-    bars: Bars,
-    first: int,
-) -> pd.DataFrame:
-    """A row a variant: what was varied, return, risk, turnover, costs in USD, trades.
-
-    Parameters
-    ----------
-    variants: what was varied, and the settings, of each variant.
-    outcomes: what became of each variant's account.
-    bars: the panel of all of them.
-    first: number of the instant that the runs begin at.
-    """
-    at = bars.times[first:]
-    coins = bool(bars.crypto.any())
-    rows = []
-    for (variation, settings), outcome in zip(variants, outcomes, strict=True):
-        figures = account_figures(at, outcome, capital=settings.capital, coins=coins)
-        rows.append({**variation, **figures})
-    table = pd.DataFrame(rows)
-    return table.assign(annual_figures=annual_flags(table))
-
-
 def record_variants(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
@@ -130,14 +101,6 @@ def record_variants(
     return enter(settings.trials, trials) or own_statistics(trials)
 
 
-def variants_heading(table: pd.DataFrame, settings: BacktestSettings) -> str:
-    """How many variants a table has, and how many were tried on these data."""
-    tried = f"{int(table['trials'].iloc[0])} tried on these data"
-    if settings.trials is None:
-        tried = "in no trial ledger"
-    return f"{counted(len(table), 'variant')}, {tried}"
-
-
 def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.DataFrame:
     """The table with the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
 
@@ -150,21 +113,6 @@ def add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> pd.Data
     table.insert(place, "deflated_sharpe", ratios)
     table["trials"] = trials.count
     return table
-
-
-def annual_flags(table: pd.DataFrame, benchmark: str = "") -> list[bool]:
-    """Whether there is enough of each run to show figures that are scaled to a year, [V].
-
-    benchmark: name of the variant that others are compared with: it only holds, and is not judged
-        by how often it trades.
-    """
-    return [
-        allows_annual_figures(
-            FEWEST_FILLS if benchmark and row["variant"] == benchmark else row["trades"],
-            row["days"],
-        )
-        for row in table_rows(table)
-    ]
 
 
 def shown_figure(row: Mapping[str, Any], column: str) -> Any:

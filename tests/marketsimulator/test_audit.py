@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forecasting.baseline import Oracle, RandomWalk
-from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
+from execution.beliefs import BeliefTable
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import ForecastTable, Progress, silent
 from foundation.compose import composed_config
+from foundation.configuration import with_changes
 from marketsimulator import audit
-from marketsimulator.audit import Setup, costs, forecast, lag, look_ahead
+from marketsimulator.audit import Setup, look_ahead, other_begin
+from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
     lagged_beliefs,
     scrambled_bars,
@@ -104,64 +107,65 @@ def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -
     assert (scrambled_bars(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
 
 
+@pytest.mark.parametrize("strategy", ["risk_parity", "kelly_50_x4"])
+def test_figures_that_are_none_are_no_difference(setup: Setup, strategy: str) -> None:
+    sized = with_changes(setup.settings, {"sizing.strategy": strategy})
+    probes = look_ahead(replace(setup, settings=sized))
+    assert [probe.moved for probe in probes] == [""] * len(probes)
+
+
+def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
+    """Of six weeks a half is less than the windows of correlations, of four years it is more."""
+    short = other_begin(setup)
+    assert len(short) == audit.CUTS
+    assert all("kelly" in probe.moved for probe in short)
+    words = [word for word in WORDS if not word.startswith("data.start")]
+    settings = BacktestSettings.of(composed_config("backtest", [*words, "data.start=2020-06-01"]))
+    assert [probe.moved for probe in other_begin(Setup.of(settings))] == [""] * audit.CUTS
+
+
+def beliefs_of(setup: Setup) -> BeliefTable:
+    settings = setup.settings
+    trader = settings.trader(settings.forecaster.build(setup.bars.symbols))
+    return settings.belief_table(trader, setup.bars, setup.first)
+
+
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
-    believed = setup.belief_table(setup.configured_forecaster())
+    believed = beliefs_of(setup)
     late = lagged_beliefs(believed)
     for s in range(len(setup.bars.symbols)):
         rows = np.flatnonzero(believed.deciding[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
         assert not late.deciding[rows[0], s]
-    now, later = lag(setup)
-    assert now["total_return"] != later["total_return"]
 
 
-def test_costs_scale_in_every_part_and_more_of_them_never_trade_more(setup: Setup) -> None:
-    double = with_scaled_costs(setup.settings, 2.0)
-    assert double.costs.stock_slippage_bps == 2 * setup.settings.costs.stock_slippage_bps
-    assert double.fees.crypto_tiers[0].taker == 2 * setup.settings.fees.crypto_tiers[0].taker
-    assert double.fees.sec_per_dollar[0].rate == 2 * setup.settings.fees.sec_per_dollar[0].rate
-    assert double.margin.interest_rate == 2 * setup.settings.margin.interest_rate
-    rows = costs(setup)
-    assert [row["run"] for row in rows] == ["0 x costs", "1 x costs", "2 x costs", "4 x costs"]
-    assert rows[0]["trades"] > rows[1]["trades"] > rows[3]["trades"]
-
-
-def test_forecasts_are_set_between_noise_and_an_oracle(setup: Setup) -> None:
-    """A random walk and an oracle stand beside the forecast; what the oracle earns is no result."""
-    rows = {row["run"]: row for row in forecast(setup)}
-    own, shuffle, walk, oracle = rows.values()
-    assert list(rows)[3].startswith("oracle: reads the future")
-    assert 0 < walk["trades"] < own["trades"], "the prior alone"
-    assert oracle["total_return"] > 1
-    assert oracle["total_return"] > own["total_return"] != shuffle["total_return"]
-    believed = setup.belief_table(setup.configured_forecaster())
+def test_a_shuffle_deals_each_symbols_forecasts_anew(setup: Setup) -> None:
+    believed = beliefs_of(setup)
     dealt = shuffled_beliefs(believed, 3)
     ratio, other = (b.mu[:, 0][b.deciding] / b.sigma[:, 0][b.deciding] for b in (believed, dealt))
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
     assert (ratio != other).mean() > 0.5
 
 
-def test_a_range_of_which_the_oracle_forecasts_too_little_is_said_to_be_too_short(
-    setup: Setup,
-) -> None:
-    note = forecast(setup)[-1]["note"]
-    walk = setup.belief_table(RandomWalk())
-    decisions = int(walk.deciding.sum())
-    lost = int(walk.deciding.sum() - setup.belief_table(Oracle(RandomWalk())).deciding.sum())
-    assert 0 < lost <= HORIZON * len(setup.bars.symbols)
-    assert note.startswith(
-        f"The oracle forecasts {decisions - lost:,} of {decisions:,} decisions ("
+def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup: Setup) -> None:
+    double = with_scaled_costs(setup.settings, 2.0)
+    assert double.costs.stock_slippage_bps == 2 * setup.settings.costs.stock_slippage_bps
+    assert double.fees.crypto_tiers[0].taker == 2 * setup.settings.fees.crypto_tiers[0].taker
+    assert double.fees.sec_per_dollar[0].rate == 2 * setup.settings.fees.sec_per_dollar[0].rate
+    assert double.margin.interest_rate == 2 * setup.settings.margin.interest_rate
+    kinds = {"forecaster.kind": ["chronos2", "oracle"]}
+    found = compare(setup.settings, ["kelly_50"], kinds, beside=["lag", "shuffled", "costs"])
+    rows = {row.pop("run"): row for row in found.table.to_dict("records")}
+    names = ("", " lagged", " shuffled", " costs×0", " costs×2", " costs×4")
+    own, late, dealt, free, _, dear = (
+        rows[f"kelly_50 forecaster.kind=chronos2{name}"] for name in names
     )
-    assert "Too short" not in note
-    late = Setup.of(
-        BacktestSettings.of(composed_config("backtest", ["start=2024-03-06", *WORDS[1:]]))
-    )
-    rows = forecast(late)
-    assert (
-        "Too short to judge by: it forecasts less than 50% of those of SYA, SYB;"
-        in (rows[-1]["note"])
-    )
-    assert [row["note"] for row in rows[:-1]] == ["", "", ""]
+    assert len({each["total_return"] for each in (own, late, dealt)}) == 3
+    assert free["trades"] > own["trades"] > dear["trades"]
+    assert free["costs"] == 0.0
+    assert rows["kelly_50 forecaster.kind=oracle"]["total_return"] > max(1.0, own["total_return"])
+    assert (found.table["trials"] == 2).all(), "a counterfactual is no trial"
+    assert any("reads the future" in warning for warning in found.warnings)
 
 
 @pytest.mark.slow
@@ -173,6 +177,12 @@ def test_the_command_says_what_it_found_by_its_exit_code() -> None:
     oracle = run_command([*command, "look_ahead", *WORDS, "forecaster=oracle"], cwd=ROOT)
     assert oracle.returncode == 1
     assert "The future reaches decisions." in oracle.stdout
+    begin = run_command([*command, "begin", *WORDS], cwd=ROOT)
+    assert begin.returncode == 0, begin.stderr
+    assert "Decisions depend on where the data begins." in begin.stdout
+    moved = run_command([*command, "lag", *WORDS], cwd=ROOT)
+    assert moved.returncode == 2
+    assert "marketsimulator.compare 'strategies=[kelly_50]' 'counterfactuals=[lag]'" in moved.stderr
     wrong = run_command([*command, "luck"], cwd=ROOT)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: audit: 'luck' is none")
