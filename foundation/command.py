@@ -82,7 +82,7 @@ def start(module: str) -> None:
             sys.stderr.write(f"{module}: loading …\n")
             sys.stderr.flush()
         home = importlib.import_module(_home(module))
-        if command.hydra:
+        if command.hydra and _asks_hydra(sys.argv[1:]):
             _work_by_hydra(command, home)
         else:
             _work(command, home)
@@ -106,6 +106,14 @@ def _answer_or_refuse(command: Command, words: list[str]) -> None:
     if command.config is not None:
         with _named_by_flags(command, words):
             _refuse_values(command.config, _overrides(command, words))
+
+
+def _asks_hydra(words: Sequence[str]) -> bool:
+    """Whether words ask for what Hydra does beyond composing one run's settings."""
+    return any(
+        word.startswith("-") or word.lstrip("+~").startswith("hydra") or "${hydra:" in word
+        for word in words
+    )
 
 
 def _refuse_values(config: str, words: Sequence[str]) -> None:
