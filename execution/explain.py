@@ -23,19 +23,12 @@ import pandas as pd
 
 from execution.decision_log import DECISION_COLUMNS
 from execution.records import FILL_COLUMNS, ORDER_COLUMNS
+from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError
-from foundation.files import refuse_mixture
 from foundation.flags import Parser
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
-
-FILES = {
-    "decisions": DECISION_COLUMNS,
-    "orders": ORDER_COLUMNS,
-    # An earlier run does not say when a fill was booked.
-    "fills": tuple(name for name in FILL_COLUMNS if name != "booked_at"),
-}
 
 
 def explain(
@@ -50,8 +43,10 @@ def explain(
     InputError
         for a folder that holds no whole run, or an order or decision that is not in it.
     """
-    refuse_mixture(run, "RUN")
-    decisions, orders, fills = (_read(run, *each) for each in FILES.items())
+    folder = RunFolder(run)
+    decisions = folder.table("decisions", DECISION_COLUMNS)
+    orders = folder.table("orders", ORDER_COLUMNS)
+    fills = folder.table("fills", FILL_COLUMNS)
     if order is not None:
         asked = orders[orders["client_order_id"] == order]
         what = f"--order: {run} has no order {order!r}"
@@ -64,7 +59,7 @@ def explain(
                 f"{_at(asked['at'].min())} to {_at(asked['at'].max())}" if len(asked) else "never"
             )
             what = f"--at: {name} was not decided at {at} in {run}, but from {when}"
-            asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"), tz="UTC")]
+            asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
     if asked.empty:
@@ -76,18 +71,6 @@ def explain(
     for row in sent:
         lines += _order_lines(row, fills[fills["client_order_id"] == row["client_order_id"]])
     return "\n".join(lines)
-
-
-def _read(run: Path, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(run / f"{name}.parquet", columns=list(columns))
-    except (OSError, ValueError) as error:
-        file = run / f"{name}.parquet"
-        why = f"cannot be read ({str(error).splitlines()[0]})" if file.exists() else "is not there"
-        raise InputError(
-            f"RUN: {file} {why}; name the folder of a backtest's results (the page of a live"
-            " account has its reasons)"
-        ) from None
 
 
 def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -10,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import yaml
 
+from execution.run_folder import SUMMARY, RunFolder
 from foundation.arrays import Array, Instants
-from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
-from foundation.files import refuse_mixture
 from marketsimulator.results.comparison_charts import setting_text
 from marketsimulator.results.run_set import daily_marks
 from trainingdata.instants import new_york_date
 
-SUMMARY, EQUITY, CONFIG = "summary.json", "equity.parquet", "config.yaml"
+EQUITY = "equity"
 NUMBERS = ("total_return", "costs", "trades", "periods_per_year", "max_leverage", "trials")
 UNCOUNTED = "trials"  # null where a run is in no ledger
 WORDS = ("forecaster", "data")
@@ -104,21 +100,14 @@ def read_run(folder: Path) -> RunRecord:
     InputError
         for a folder whose files are not all of one run.
     """
-    refuse_mixture(folder, "RUN")
-    summary = _summary(folder / SUMMARY)
-    at, equity = _equity(folder / EQUITY)
-    return RunRecord(summary, _settings(folder / CONFIG), at, equity, folder)
+    run = RunFolder(folder)
+    summary = run.summary()
+    _check_summary(summary, folder / SUMMARY)
+    at, equity = _curve(run)
+    return RunRecord(summary, flat_settings(run.settings()), at, equity, folder)
 
 
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: no JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: no summary of a backtest: an object is needed")
+def _check_summary(content: Mapping[str, Any], path: Path) -> None:
     for name in NUMBERS:
         value = content.get(name)
         if name == UNCOUNTED and value is None and name in content:
@@ -130,42 +119,21 @@ def _summary(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: no summary of a backtest: {name} is {content.get(name)!r}")
     if not isinstance(content.get("symbols"), list):
         raise DataError(f"{path}: no summary of a backtest: symbols is no list")
-    return content
 
 
-def _equity(path: Path) -> tuple[Instants, Array]:
+def _curve(run: RunFolder) -> tuple[Instants, Array]:
+    frame = run.table(EQUITY, ("at", "equity"))
+    instants = frame["at"].to_numpy(dtype="datetime64[ns]")
+    path = run.path / f"{EQUITY}.parquet"
     try:
-        frame = pd.read_parquet(path, columns=["at", "equity"])
-        at = pd.DatetimeIndex(pd.to_datetime(frame["at"], utc=True)).tz_localize(None)
-        instants = at.to_numpy(dtype="datetime64[ns]")
         equity = frame["equity"].to_numpy(dtype=np.float64)
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: there is none; a backtest that has run to its end leaves one"
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
+    except (TypeError, ValueError):
+        equity = np.empty(0)
     if not len(equity) or not np.isfinite(equity).all() or np.isnat(instants).any():
         raise DataError(f"{path}: no curve: it is empty, or an instant or its equity is missing")
     if (np.diff(instants) <= np.timedelta64(0)).any():
         raise DataError(f"{path}: no curve: its instants do not increase")
     return instants, equity
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = plain_yaml(path)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: no settings: key: value is needed")
-    return flat_settings(content)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

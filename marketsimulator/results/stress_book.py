@@ -14,24 +14,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from execution.records import EQUITY_COLUMNS, FILL_COLUMNS
+from execution.run_folder import CONFIG, RunFolder
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
-from foundation.files import refuse_mixture
 from marketsimulator.account.timeline import IMPACT_BARS
-from marketsimulator.results.run_record import CONFIG, EQUITY, SUMMARY
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import FIELDS, VOLUME, Bars
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import Instrument, Kind, instrument
 
-FILLS = "fills.parquet"
-INSTANTS = {"at", "booked_at"}
-INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
 CHANGEABLE = ("data", "costs", "fees", "margin", "fills", "correlation")
 _KEPT = ("symbols", "increments", *CHANGEABLE)
@@ -120,15 +114,6 @@ class HeldBook:
         return times[-IMPACT_BARS:], values[-IMPACT_BARS:]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _RunFiles:
-    """What is read of a run's folder: its fills and rows in time order, [N] of either."""
-
-    settings: BacktestSettings
-    fills: pd.DataFrame
-    rows: pd.DataFrame
-
-
 def run_book(folder: Path, at: str, changes: DictConfig) -> tuple[HeldBook, BacktestSettings]:
     """The book of a backtest at an instant, and the settings that it is settled by.
 
@@ -147,16 +132,19 @@ def run_book(folder: Path, at: str, changes: DictConfig) -> tuple[HeldBook, Back
         for a folder without a run, an instant outside it, a book without positions, and bars that
         value the book otherwise than the run did.
     """
-    run = _run_files(folder, changes)
-    row = _chosen_row(run.rows, at, folder)
-    now = np.datetime64(run.rows["at"].iloc[row], "ns")
-    cash = float(run.rows["cash"].iloc[row])
-    fills = run.fills[run.fills["booked_at"].to_numpy() <= now]
-    positions, proceeds = _positions(fills)
+    run = RunFolder(folder)
+    run.summary()  # that says whether it is a backtest's
+    settings = _settings(run, changes)
+    fills, rows = run.table("fills", FILL_COLUMNS), run.table("equity", EQUITY_COLUMNS)
+    if rows.empty:
+        raise DataError(f"{folder / 'equity.parquet'}: it has no row")
+    row = _chosen_row(rows, at, folder)
+    now = np.datetime64(rows["at"].iloc[row], "ns")
+    positions, proceeds = _positions(fills[fills["booked_at"].to_numpy() <= now])
     if not positions:
-        raise InputError(f"at: {_nothing_held(run.rows, now, folder)}")
+        raise InputError(f"at: {_nothing_held(rows, now, folder)}")
     symbols = tuple(sorted(positions))
-    bars = run.settings.with_increments(run.settings.data.bars(symbols, None, None))
+    bars = settings.with_increments(settings.data.bars(symbols, None, None))
     known = bars.until(now)
     if bars.symbols != symbols or not len(known.times):
         raise InputError(f"data.dir: {bars.source} has no bar by {utc_text(now)}; {_OWN_BARS}")
@@ -166,57 +154,28 @@ def run_book(folder: Path, at: str, changes: DictConfig) -> tuple[HeldBook, Back
         instruments=bars.instruments,
         quantities=np.array([float(positions[symbol]) for symbol in symbols]),
         marks=_marks(known),
-        cash=cash,
+        cash=float(rows["cash"].iloc[row]),
         proceeds=np.array([proceeds.get(symbol, 0.0) for symbol in symbols]),
-        bars=run.settings.view(bars),
-        known=run.settings.view(known),
+        bars=settings.view(bars),
+        known=settings.view(known),
     )
-    stated = float(run.rows["equity"].iloc[row])
+    stated = float(rows["equity"].iloc[row])
     if abs(book.equity - stated) > _TOLERANCE:
         raise InputError(
             f"data.dir: {bars.source} values the book of {utc_text(now)} at {book.equity:,.2f} USD,"
             f" and the run has {stated:,.2f}; {_OWN_BARS}"
         )
-    return book, run.settings
+    return book, settings
 
 
 _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
 
 
-def _run_files(folder: Path, changes: DictConfig) -> _RunFiles:
-    """The files of a run.
-
-    Raises
-    ------
-    InputError
-        naming what is missing or cannot be used.
-    """
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "not there"
-        raise InputError(f"RUN: {folder} is {what}; name the folder of a backtest's results")
-    if not (folder / SUMMARY).is_file():
-        within = sorted(path.parent.name for path in folder.glob(f"*/{SUMMARY}"))
-        more = f" and {len(within) - 5} more" if len(within) > 5 else ""
-        hint = f"; name one of its runs: {', '.join(within[:5])}{more}" if within else ""
-        raise InputError(f"RUN: {folder} holds no {SUMMARY}: it is no backtest's folder{hint}")
-    refuse_mixture(folder, "RUN")
-    settings = _settings(folder / CONFIG, changes)
-    fills = _table(folder / FILLS, FILL_COLUMNS)
-    rows = _table(folder / EQUITY, EQUITY_COLUMNS)
-    if rows.empty:
-        raise DataError(f"{folder / EQUITY}: it has no row")
-    return _RunFiles(settings, fills, rows)
-
-
-def _settings(path: Path, changes: DictConfig) -> BacktestSettings:
+def _settings(folder: RunFolder, changes: DictConfig) -> BacktestSettings:
     """The settings of a run's `config.yaml` that a book is settled by, with changes."""
-    try:
-        content: Any = plain_yaml(path)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}: cannot be read: {reason}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: no settings: key: value is needed")
+    content = folder.settings()
+    if not content:
+        raise DataError(f"{folder.path / CONFIG}: there is none; a backtest leaves one")
     data = content.get("data")
     if isinstance(data, dict) and "splits" in data:
         # Earlier runs say so whether they went on over a jump like a split.
@@ -226,7 +185,7 @@ def _settings(path: Path, changes: DictConfig) -> BacktestSettings:
     try:
         return BacktestSettings.of(kept)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{folder.path / CONFIG}: {error}") from None
 
 
 def _finite(value: Any) -> Any:
@@ -234,24 +193,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items() if part != float("inf")}
     return [_finite(part) for part in value] if isinstance(value, list) else value
-
-
-def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The columns of a run's file, its instants as UTC without a zone."""
-    try:
-        frame = pd.read_parquet(path)
-        for name in INSTEAD.keys() & set(columns) - set(frame):
-            frame[name] = frame[INSTEAD[name]]
-        frame = frame[list(columns)]
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is none; a backtest that has ended leaves one") from None
-    except (OSError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}: cannot be read: {reason}") from None
-    for name in INSTANTS & set(columns):
-        instants = pd.DatetimeIndex(pd.to_datetime(frame[name], utc=True)).tz_localize(None)
-        frame[name] = instants.as_unit("ns")
-    return frame
 
 
 def _chosen_row(rows: pd.DataFrame, at: str, folder: Path) -> int:

@@ -171,7 +171,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     (other / "decisions.parquet").symlink_to(run / "decisions.parquet")
     orders.drop(columns="reason").to_parquet(other / "orders.parquet")
     for path in (tmp_path, tmp_path / "nothing", run / "orders.parquet", other):
-        with pytest.raises(InputError, match=f"RUN: {path}/.* folder of a backtest.s results"):
+        with pytest.raises(InputError, match=f"RUN: {path}.* folder of a backtest.s results"):
             explain(path, symbol="SYA")
 
 
