@@ -41,6 +41,7 @@ from foundation.configuration import settings_of
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.results.comparison import Comparison, compared
+from marketsimulator.results.comparison_charts import value_text
 from marketsimulator.results.counterfactuals import Counterfactual, Kind, counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import doubt_remarks
@@ -135,7 +136,7 @@ def _variants(
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
     """The strategy's name with the fraction that is used, then what was varied beside it."""
     named = (STRATEGY, FRACTION)
-    changes = [f"{key}={value}" for key, value in variation.items() if key not in named]
+    changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
 
 

@@ -27,6 +27,7 @@ from trainingdata.correlation import (
     CorrelationMatrix,
     CorrelationSource,
 )
+from trainingdata.factor_correlation import FactorCorrelation
 from trainingdata.instants import instant, utc_text
 
 PICKLES = (".pkl", ".pickle", ".joblib")
@@ -161,6 +162,12 @@ class CorrelationSettings(CorrelationEstimator):
     file: str | None = setting(
         None, "path of a matrix built before, which is used instead of estimating one"
     )
+    factors: int | None = setting(
+        None,
+        "common factors that are kept, what they leave being each symbol's own; none: the matrix",
+        ge=1,
+        le=1000,
+    )
 
     def __post_init__(self) -> None:
         if self.kind != "estimate" and not is_own(self.kind):
@@ -173,6 +180,10 @@ class CorrelationSettings(CorrelationEstimator):
 
         Raises InputError for a file that cannot be used.
         """
+        whole = self._whole()
+        return whole if self.factors is None else FactorCorrelation(whole, self.factors)
+
+    def _whole(self) -> CorrelationSource:
         if is_own(self.kind):
             return self._own()
         if self.file is None:

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.compose import composed_config
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import Bars
+from trainingdata.correlation import SMALLEST_EIGENVALUE
+from trainingdata.factor_correlation import of_factors
+from trainingdata.stored_correlation import CorrelationSettings
+
+
+@given(st.integers(2, 12), st.integers(1, 11), st.integers(0, 2**32 - 1))
+def test_few_factors_leave_a_correlation_and_their_own_part(
+    size: int, factors: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    returns = random.normal(size=(3 * size, size)) + random.normal(size=(3 * size, 1))
+    correlation = np.corrcoef(returns.T)
+    found = of_factors(correlation, factors)
+    if factors >= size:
+        assert found is correlation
+        return
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_array_equal(np.diag(found), 1.0)
+    assert np.linalg.eigvalsh(found)[0] > SMALLEST_EIGENVALUE * (1 - 1e-6)
+    eigenvalues, vectors = np.linalg.eigh(correlation)
+    common = np.minimum(vectors[:, -factors:] ** 2 @ eigenvalues[-factors:], 0.999)
+    assert np.linalg.matrix_rank(found - np.diag(1 - common), tol=1e-9) <= factors
+
+
+def test_equal_correlations_are_one_factor_and_nothing_else() -> None:
+    """Of S symbols that all move together by ρ one factor keeps ρ + (1 - ρ) / S."""
+    size, rho = 50, 0.4
+    equal = np.full((size, size), rho)
+    np.fill_diagonal(equal, 1.0)
+    found = of_factors(equal, 1)
+    off = found[~np.eye(size, dtype=bool)]
+    np.testing.assert_allclose(off, rho + (1 - rho) / size, rtol=1e-12)
+
+
+def test_a_decision_has_the_matrix_that_a_history_has_then(market: Bars) -> None:
+    source = CorrelationSettings(factors=2).source()
+    instants = market.times[[400, 700]]
+    history = source.matrices_at(market, instants)
+    for values, at in zip(history, instants, strict=True):
+        np.testing.assert_array_equal(source.matrix_at_end(market.until(at)).values, values)
+    assert not np.array_equal(history, CorrelationSettings().source().matrices_at(market, instants))
+
+
+def test_factors_are_a_setting_of_a_run() -> None:
+    words = ["correlation.factors=1", "trials=null"]
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    assert settings.correlation.factors == 1
