@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from execution.records import Run
+from execution.trader import Trader
 from foundation.compose import composed_config
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.outcome import Outcome
@@ -21,6 +22,7 @@ from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
 from tests.own_module import own_module
+from trainingdata.bars import Bars
 
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
@@ -36,17 +38,34 @@ WORDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def runs() -> dict[float, tuple[Run, Outcome]]:
-    """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
-    settings = BacktestSettings.of(composed_config("backtest", list(WORDS)))
+def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Bars, int, Trader]:
+    """Settings, wild bars, the instant a run begins at, and a trader that is eager to trade."""
+    settings = BacktestSettings.of(composed_config("backtest", [*WORDS, *words]))
     bars = wild(settings.bars())
     first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
+    table = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=seed)
+    return settings, bars, first, replace(trader, table=table)
+
+
+def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
+    """A run of these settings, walked, stepped and swept to one account."""
+    settings, bars, first, trader = believing(*words)
+    run = walked_as_stepped(settings, bars, first, trader)
+    assert trader.table is not None
+    (outcome,) = outcomes([settings], bars, trader.table, first)
+    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    return run, outcome
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[float, tuple[Run, Outcome]]:
+    """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
+    settings, bars, first, trader = believing()
+    assert trader.table is not None
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
-    swept = outcomes(variants, bars, beliefs, first)
-    stepped = [walked_as_stepped(v, bars, first, replace(trader, table=beliefs)) for v in variants]
+    swept = outcomes(variants, bars, trader.table, first)
+    stepped = [walked_as_stepped(v, bars, first, trader) for v in variants]
     return dict(zip(CAPITALS, zip(stepped, swept, strict=True), strict=True))
 
 
@@ -82,15 +101,7 @@ STRATEGIES = ("legacy", "risk_parity", "fixed_fraction", "vol_target", "kelly_50
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_in_python_has_the_same_account_walked_swept_and_asked(strategy: str) -> None:
-    words = [*WORDS, f"sizing.strategy={strategy}"]
-    settings = BacktestSettings.of(composed_config("backtest", words))
-    bars = wild(settings.bars())
-    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
-    run = walked_as_stepped(settings, bars, first, replace(trader, table=beliefs))
-    (outcome,) = outcomes([settings], bars, beliefs, first)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    run, outcome = walked_and_swept(f"sizing.strategy={strategy}")
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 40
 
 
@@ -110,15 +121,7 @@ def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
-    words = [*WORDS, f"sizing.strategy={module}.rule"]
-    settings = BacktestSettings.of(composed_config("backtest", words))
-    bars = wild(settings.bars())
-    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    beliefs = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=5)
-    run = walked_as_stepped(settings, bars, first, replace(trader, table=beliefs))
-    (outcome,) = outcomes([settings], bars, beliefs, first)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    run, _ = walked_and_swept(f"sizing.strategy={module}.rule")
     unsolved = run.log.unsolved(99)
     assert len(unsolved) == run.log.failures > 10
     assert {decision.failure for decision in unsolved} == {"no answer today"}
@@ -126,11 +129,9 @@ def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_
 
 
 def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved() -> None:
-    settings = BacktestSettings.of(composed_config("backtest", list(WORDS)))
-    bars = wild(settings.bars())
-    first = int(np.searchsorted(bars.times, settings.span(bars)[0]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    table = eager(trader.belief_table(bars, bars.times[first]), "2024-02-17", seed=7)
+    settings, bars, first, trader = believing(seed=7)
+    table = trader.table
+    assert table is not None
     alike = table.correlations.copy()
     alike[::2] = 1.0  # a matrix without a factor
     sigma = np.where(table.sigma > 0, table.sigma[:, :, :1], table.sigma)
