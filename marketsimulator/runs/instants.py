@@ -249,7 +249,7 @@ def targets_of(
 def asked_problem(book: Book, inputs: WalkInputs, row: int) -> tuple[Problem, AccountRow]:
     """What a strategy is asked at a decision, and of which account."""
     account = _account_row(book, inputs)
-    return problem_of(belief_row(inputs, row), account, inputs.terms), account
+    return problem_of(belief_row(inputs, row), account, terms=inputs.terms), account
 
 
 @compiled
@@ -268,8 +268,8 @@ def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
         correlation,
         inputs.deciding[row],
         inputs.toll[row],
-        inputs.overnight[row],
-        inputs.cuts[row],
+        overnight=inputs.overnight[row],
+        cuts=inputs.cuts[row],
     )
 
 
