@@ -209,7 +209,7 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     What does not decide keeps what it holds.
     """
     belief = belief_row(inputs, row)
-    account = _account_row(book, inputs)
+    account = account_shown(book, inputs)
     problem = problem_of(belief, account, inputs.terms)
     weights = problem.account.held
     status = SOLVED
@@ -246,13 +246,6 @@ def targets_of(
 
 
 @compiled
-def asked_problem(book: Book, inputs: WalkInputs, row: int) -> tuple[Problem, AccountRow]:
-    """What a strategy is asked at a decision, and of which account."""
-    account = _account_row(book, inputs)
-    return problem_of(belief_row(inputs, row), account, terms=inputs.terms), account
-
-
-@compiled
 def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
     """What is believed at an instant."""
     matrix = inputs.correlations[inputs.matrix[row]]
@@ -274,7 +267,7 @@ def belief_row(inputs: WalkInputs, row: int) -> BeliefRow:
 
 
 @inlined
-def _account_row(book: Book, inputs: WalkInputs) -> AccountRow:
+def account_shown(book: Book, inputs: WalkInputs) -> AccountRow:
     """The account that `SimulatedBroker` shows; nothing of it is ever open."""
     account = book.account[0]
     holding = book.holding

@@ -14,7 +14,7 @@ import numpy as np
 
 from execution.beliefs import BeliefTable
 from execution.choices import Answers, answer_of
-from execution.problem import Settled, Terms
+from execution.problem import Settled, Terms, problem_of
 from execution.trader import SizingAnswer, answered
 from foundation.arrays import Array, Index, Records
 from marketsimulator.account.book import Book, most_flows, new_tape
@@ -24,7 +24,8 @@ from marketsimulator.runs.instants import (
     ACCOUNT_ROW,
     Kept,
     WalkInputs,
-    asked_problem,
+    account_shown,
+    belief_row,
     come_to,
     note_instant,
     targets_of,
@@ -228,7 +229,8 @@ def _ask_instants(
 def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Array, bool]:
     """Target quantities [S] of a strategy in Python, and whether nothing was left unmade."""
     strategy, table, inputs, kept, asked = answering
-    problem, account = asked_problem(book, inputs, row)
+    account = account_shown(book, inputs)
+    problem = problem_of(belief_row(inputs, row), account, inputs.terms)
     situation = Situation(problem, table.symbols, table.at[row])
     answer = answered(strategy, situation, account)
     allocation = answer.allocation
