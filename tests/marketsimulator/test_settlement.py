@@ -19,6 +19,7 @@ from marketsimulator.account.book import (
     BY_SPLIT,
     DIVIDEND,
     Book,
+    nearest_cent,
     new_book,
     new_tape,
 )
@@ -39,7 +40,6 @@ from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tie
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
-CRYPTO = np.array([False, False, True, True])
 S = len(ITEMS)
 FEES = FeeSchedule(
     sec_per_dollar=(DatedRate("2000-01-01", 2.78e-5),),
@@ -196,10 +196,23 @@ def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
     assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
     day = int(b.day["date"])
     for later in range(1, 31):
-        update_coin_tier(b.book, day + later)
+        update_coin_tier(b.book, day + later - 1, day + later)
         assert (b.account["maker"], b.account["taker"]) == (0.0012, 0.0022)
-    update_coin_tier(b.book, day + 31)
+    update_coin_tier(b.book, day + 30, day + 31)
     assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
+
+
+@pytest.mark.parametrize(("gap", "taker"), [(3, 0.0022), (30, 0.0022), (31, 0.0025), (90, 0.0025)])
+def test_what_was_traded_before_days_without_a_bar_is_kept_for_thirty_days(
+    gap: int, taker: float
+) -> None:
+    b = Bench(cash=1e6)
+    b.send(2, 2.0)
+    day = int(b.day["date"])
+    update_coin_tier(b.book, day, day + gap)
+    assert b.account["taker"] == taker
+    update_coin_tier(b.book, day + gap, day + 31 + gap)
+    assert b.account["taker"] == 0.0025
 
 
 def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
@@ -367,6 +380,25 @@ def test_a_fill_is_never_better_than_the_open() -> None:
             fill = b.filled()[b.filled()["price"] > 0][-1]
             assert np.sign(q) * (fill["price"] - price) >= 0
             assert abs(fill["price"] / price - 1) < 1e-3
+
+
+def test_half_a_cent_goes_to_the_even_one_and_a_multiple_of_a_billionth_is_one() -> None:
+    """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins is 27.612105."""
+    for dividend, cents in ((0.145, 0.44), (0.035, 0.10)):
+        assert nearest_cent(3 * dividend) == cents
+        assert nearest_cent(-3 * dividend) == -cents
+    b = Bench()
+    b.send(3, 11_044.842)
+    assert b.filled()[1]["quantity"] == -27.612105
+
+
+def test_what_is_paid_at_the_open_is_equity_and_no_exposure_before_the_next_close() -> None:
+    """A dividend of 50.5, then 3 for 2 on 101 shares at 100: 10,066.67 of 10,100 are left."""
+    b = Bench()
+    b.hold(0, 101)
+    apply_corporate_action(b.book, b.tape, 0, 0, 1.5, 0.5)
+    assert b.account["equity"] == pytest.approx(110_100 + 50.5, abs=0.005)
+    assert b.account["stock"] == pytest.approx(151 / 1.5 * 100)
 
 
 def test_a_dividend_is_received_long_and_paid_short() -> None:
@@ -563,70 +595,6 @@ def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_session
         assert b.send(0, 10) == 0
         open_session(b.book, b.day)
     assert b.send(0, 10) == 10
-
-
-@st.composite
-def days(draw: st.DrawFn) -> list[tuple[list[tuple[int, float]], int, bool, float]]:
-    """Random order flows: orders of an instant, nights and a session's opening after it, and
-    how prices move.
-    """
-    order = st.tuples(
-        st.integers(0, S - 1), st.sampled_from([-3000, -40, -1.5, -0.123, 0.001, 0.5, 7, 250, 5000])
-    )
-    instant = st.tuples(
-        st.lists(order, max_size=5),
-        st.sampled_from([0, 0, 1, 3]),
-        st.booleans(),
-        st.floats(0.93, 1.07),
-    )
-    return draw(st.lists(instant, min_size=1, max_size=25))
-
-
-@given(days(), st.floats(500, 1e6), st.sampled_from([0.0, 0.02]))
-def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
-    flow: list[tuple[list[tuple[int, float]], int, bool, float]], capital: float, rate: float
-) -> None:
-    """An independent Decimal re-addition of fills, fees, interest and other flows gives the
-    book's cash and positions.
-    """
-    b = Bench(capital, borrow_rate=rate, cash_rate=rate)
-    prices = OPENS.copy()
-    for orders, nights, opened, factor in flow:
-        if opened:
-            open_session(b.book, b.day)
-            liquidate(b.book, b.day, b.tape, 0, prices, np.full(S, np.inf), np.zeros(S))
-        for s, q in orders:
-            wanted = q if CRYPTO[s] else float(np.trunc(q))
-            if wanted:
-                b.send(s, wanted, prices[s])
-                equity = (
-                    b.account["cash"] + (b.book.holding["quantity"] * b.book.holding["mark"]).sum()
-                )
-                assert b.account["equity"] == pytest.approx(equity, abs=1e-6)
-        prices = prices * factor
-        b.at(prices)
-        if nights:
-            close_session(b.book, b.tape, 0, b.day, nights)
-        cash, quantity = re_added(b, capital)
-        assert abs(Decimal(repr(float(b.account["cash"]))) - cash) < Decimal("0.005")
-        assert [Decimal(repr(b.quantity(s))) for s in range(S)] == [
-            q + Decimal("0.0") for q in quantity
-        ]
-        assert (b.book.holding["quantity"][CRYPTO] >= 0).all()
-        assert (b.book.holding["proceeds"] >= 0).all()
-        assert (b.book.holding["proceeds"][b.book.holding["quantity"] >= 0] == 0).all()
-        assert b.account["proceeds"] == pytest.approx(b.book.holding["proceeds"].sum(), abs=1e-4)
-
-
-def re_added(b: Bench, capital: float) -> tuple[Decimal, list[Decimal]]:
-    """Cash and quantities by exact addition of the tape."""
-    cash = Decimal(repr(capital))
-    quantity = [Decimal(0)] * S
-    for entry in b.tape[: int(b.account["entries"])].tolist():
-        _, _, _, s, q, price, fee, _, _, usd = entry
-        cash += Decimal(repr(usd)) - Decimal(repr(q)) * Decimal(repr(price)) - Decimal(repr(fee))
-        quantity[s] += Decimal(repr(q))
-    return cash, quantity
 
 
 @compiled
