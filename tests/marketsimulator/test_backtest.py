@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,8 +31,9 @@ from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
+from tests.marketsimulator.accountant import Records, audit
 from tests.own_module import own_module
-from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import known_at, stock_grid
 
@@ -89,22 +90,9 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
 
 
 def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
-    equity = results.main.equity()
-    fills = results.main.fill_frame()
-    bars = results.bars
-    total = equity["cash"].to_numpy().copy()
-    for s, symbol in enumerate(bars.symbols):
-        own = fills[fills["symbol"] == symbol]
-        held = np.concatenate([[0.0], own["qty"].cumsum()])[
-            np.searchsorted(own["at"], equity["at"], side="right")
-        ]
-        times, values = bars.real_bars(s)
-        at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
-        total += held * values[np.searchsorted(times, at, side="right") - 1, CLOSE]
-    assert np.abs(total - equity["equity"]).max() < 0.005
-    flows = fills["qty"] * fills["price"] + fills["fee"]
-    final = 100_000 - flows.sum() - equity["interest"].sum() + equity["other"].sum()
-    assert abs(final - equity["cash"].iloc[-1]) < 0.005
+    config = asdict(results.settings)
+    records = Records.of(config, results.bars, results.main, results.summary())
+    assert str(audit(records)) == "0 differences"
 
 
 def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(

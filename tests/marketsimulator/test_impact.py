@@ -17,8 +17,8 @@ from foundation.errors import InputError
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.impact import tick_price
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accountant import exact, to_tick
 from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
-from tests.marketsimulator.ledger import down, up
 from trainingdata.bars import HIGH, LOW, OPEN, VOLUME, Bars
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
@@ -77,7 +77,7 @@ def bar_ahead(bars: Bars, symbol: str, t: int) -> np.ndarray | None:
 def paid(symbol: str, open_: float, impact: float, q: float) -> float:
     coin = symbol == "BTCUSD"
     cost = (3e-4 + 0.5 * impact) if coin else (3e-4 + 0.8 * impact)
-    return up(open_ * (1 + cost), 1e-4) if q > 0 else down(open_ * max(1 - cost, 0), 1e-4)
+    return float(to_tick(exact(open_ * max(1 + math.copysign(cost, q), 0)), q > 0))
 
 
 def at(bars: Bars, t: int) -> SimulatedBroker:

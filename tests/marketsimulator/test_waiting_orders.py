@@ -17,8 +17,8 @@ from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accountant import exact, to_tick
 from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
-from tests.marketsimulator.ledger import down, up
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 
@@ -76,9 +76,8 @@ class Waiting:
             )
 
     def _pays(self, price: float) -> float:
-        return (
-            up(price * (1 + self.cost), 1e-4) if self.buys else down(price * (1 - self.cost), 1e-4)
-        )
+        cost = self.cost if self.buys else -self.cost
+        return float(to_tick(exact(price * (1 + cost)), self.buys))
 
     def _within(self, price: float) -> bool:
         return price <= self.limit if self.buys else price >= self.limit
