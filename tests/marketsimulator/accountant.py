@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from bisect import bisect
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ HOUR = 3_600 * 10**9
 # ten thousand are added. A fault of half a cent is fifty times as large.
 TOLERANCE = 1e-4
 MONEY = ("cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
+FRAMES = ("equity", "fills", "orders", "bookings")
 COLUMNS = ["open", "high", "low", "close", "volume"]
 FILL = ("at", "symbol", "qty", "price", "fee", "client_order_id")
 
@@ -456,6 +457,13 @@ def calendar() -> Calendar:
     return Calendar(opens, closes, table.index.to_numpy("datetime64[D]"), started)
 
 
+def started(coin: bool, end: int) -> int | None:
+    """When the bar that is known at an instant started; None where none can be."""
+    if coin:
+        return None if end % HOUR else end - HOUR
+    return calendar().started.get(end)
+
+
 @dataclass
 class Records:
     """What a folder says, and the files it was made from.
@@ -472,24 +480,12 @@ class Records:
     actions: Sequence[tuple[int, str, Decimal, Decimal]] = ()
 
     @classmethod
-    def read(cls, folder: Path, bars: dict[str, pd.DataFrame] | None = None) -> Records:
-        """bars: of a synthetic market, of which there are no files."""
+    def read(cls, folder: Path) -> Records:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         summary = json.loads((folder / "summary.json").read_text())
-        names = ("equity", "fills", "orders", "bookings")
-        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
-        data = config["data"]
-        if bars is None:
-            bars = {s: bars_of_file(data["dir"], s) for s in summary["symbols"]}
-        actions = actions_of(data)
-        split = {symbol for _, symbol, ratio, _ in actions if ratio != 1}
-        for symbol in bars.keys() - split:
-            prices = bars[symbol].iloc[:, :4].to_numpy(dtype=float)
-            moves = np.abs(np.log(prices[1:] / prices[:-1, 3:]))
-            assert moves.max(initial=0.0) <= math.log(1.5), (
-                f"{symbol}: bars that wait to be believed"
-            )
-        return cls(config, bars, frames, summary, actions)
+        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
+        bars = {s: bars_of_file(config["data"]["dir"], s) for s in summary["symbols"]}
+        return cls(config, bars, frames, summary, actions_of(config["data"]))
 
     @classmethod
     def of(
@@ -500,17 +496,12 @@ class Records:
         for s, symbol in enumerate(bars.symbols):
             ends, values = bars.real_bars(s)
             tables[symbol] = pd.DataFrame(values, ends.astype("i8"), COLUMNS)
-        frames = {
-            "equity": run.equity(),
-            "fills": run.fill_frame(),
-            "orders": run.order_frame(),
-            "bookings": run.booking_frame(),
-        }
+        made = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
         dated = [
-            (int(a.opens.astype("i8")), a.symbol, exact(a.ratio), exact(a.dividend))
+            (a.opens.astype("i8").item(), a.symbol, exact(a.ratio), exact(a.dividend))
             for a in actions
         ]
-        return cls(config, tables, frames, summary, dated)
+        return cls(config, tables, dict(zip(FRAMES, made, strict=True)), summary, dated)
 
 
 def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
@@ -521,7 +512,11 @@ def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
     ends = {start: end for end, start in calendar().started.items()}
     coin = symbol.endswith("USD")
     rows.index = [start + HOUR if coin else ends[start] for start in starts.tolist()]
-    return rows[COLUMNS]
+    rows = rows[COLUMNS]
+    moves = np.log(rows.iloc[1:, :4].to_numpy() / rows["close"].to_numpy()[:-1, None])
+    splits = np.abs(moves) > math.log(1.5)
+    assert splits.any(axis=1).sum() <= 1, f"{symbol}: bars that wait to be believed"
+    return rows
 
 
 def actions_of(data: Any) -> list[tuple[int, str, Decimal, Decimal]]:
@@ -531,12 +526,10 @@ def actions_of(data: Any) -> list[tuple[int, str, Decimal, Decimal]]:
     found = []
     for row in pd.read_csv(data["actions"], dtype=str).itertuples():
         opens = int(calendar().opens[np.searchsorted(calendar().dates, np.datetime64(row.date))])
-        split = row.kind == "split"
-        if not split or data["adjustment"] == "raw":
-            value = Decimal(row.value)
-            found.append(
-                (opens, row.symbol, value if split else Decimal(1), NONE if split else value)
-            )
+        if row.kind == "dividend":
+            found.append((opens, row.symbol, Decimal(1), Decimal(row.value)))
+        elif data["adjustment"] == "raw":
+            found.append((opens, row.symbol, Decimal(row.value), NONE))
     return sorted(found, key=lambda a: (a[0], a[1], a[2] != 1, a[3]))
 
 
@@ -559,15 +552,16 @@ class Walk:
         self.book = Book(config, coins, Decimal(config["capital"]))
         self.carries = config["fills"]["remainder"] == "carry"
         begin, end = (pd.Timestamp(records.summary[name]).value for name in ("start", "end"))
-        self.known = sorted(
-            {at for rows in records.bars.values() for at in rows.index if at <= end}
-        )
+        known = {at for rows in records.bars.values() for at in rows.index if at <= end}
+        self.known = sorted(known)
         self.now = [at for at in self.known if at >= begin]
         dates = pd.DatetimeIndex(self.now).tz_localize("UTC").tz_convert("America/New_York")
         self.dates = dates.strftime("%Y-%m-%d").tolist()
         self.table = {s: self._bars_of(s) for s in records.bars}
         self.deviation: dict[str, float] = {}
-        self.starting, self.unseen = self._opens()
+        self.starting: dict[tuple[int, bool], int] = {}
+        self.unseen: dict[tuple[int, bool], int] = {}
+        self._note_opens()
         self.orders: dict[int, list[Order]] = defaultdict(list)
         for o in records.frames["orders"].itertuples():
             assert o.type == "market", f"{o.client_order_id}: a {o.type} order is not reckoned here"
@@ -587,21 +581,16 @@ class Walk:
         rows = rows.assign(deviation=np.sqrt(ranges.rolling(50, min_periods=1).mean()))
         return dict(zip(rows.index.tolist(), rows.to_numpy(dtype=float).tolist(), strict=True))
 
-    def _opens(self) -> tuple[dict[tuple[int, bool], int], dict[tuple[int, bool], int]]:
+    def _note_opens(self) -> None:
         """By instant and class the end of the bar that starts then, and of the one that has started
         since the instant before where no instant was.
         """
-        starting, unseen = {}, {}
         instants = set(self.known)
-        for coin in (False, True):
-            for end in self.known:
-                start = end - HOUR if coin and not end % HOUR else None
-                start = start if coin else calendar().started.get(end)
-                if start in instants:
-                    starting[start, coin] = end
-                elif start is not None:
-                    unseen[self.known[bisect(self.known, start)], coin] = end
-        return starting, unseen
+        for end in self.known:
+            for coin in (False, True):
+                if start := started(coin, end):
+                    bars = self.starting if start in instants else self.unseen
+                    bars[self.known[bisect_left(self.known, start)], coin] = end
 
     def __iter__(self) -> Iterator[tuple[int, Book]]:
         """The book at each row."""
@@ -664,7 +653,7 @@ class Walk:
                 bars[symbol] = Bar(end, exact(row[0]), volume, deviation)
         if (now, False) in ends:
             stocks = {s: bar for s, bar in bars.items() if s not in self.book.coins}
-            self.book.liquidate(stocks, calendar().started[ends[now, False]])
+            self.book.liquidate(stocks, started(False, ends[now, False]))
         waiting, self.waiting = self.waiting, []
         for order in waiting:
             if order.symbol in bars:
@@ -675,14 +664,14 @@ class Walk:
 
     def _meet_again(self, order: Order, bar: Bar) -> None:
         """A folder does not say what a trader cancels: what could fill and has not is over."""
-        started = bar.end - HOUR if order.symbol in self.book.coins else calendar().started[bar.end]
+        at = started(order.symbol in self.book.coins, bar.end)
         events = self.book.events.copy()
         self._reserve()
         price = self.book.price(order.symbol, order.q, bar)
         could = self.book.fillable(order.symbol, order.q, price, bar)
         self.book.events = events
-        if (order.name, started) in self.filled or not could:
-            self._trade(order, bar, started)
+        if (order.name, at) in self.filled or not could:
+            self._trade(order, bar, at)
 
     def _reserve(self) -> None:
         """Hold back what the orders ahead that open have been promised."""

@@ -102,9 +102,8 @@ def test_a_wrong_cent_is_named_where_it_stands(
 
 def kept(folder: Path, *words: str) -> Audit:
     """A run's folder, as the command leaves it."""
-    common = ("forecaster=ewma", "forecaster.calibrated=false", "trials=null")
-    command = ["-m", "marketsimulator.backtest", *common, *words, f"output={folder}"]
-    done = run_command(command, cwd=folder.parent)
+    words = ("forecaster.calibrated=false", "trials=null", *words, f"output={folder}")
+    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     return audit(Records.read(folder))
 
@@ -117,7 +116,7 @@ def test_the_folder_of_a_crash_is_right_to_the_cent(tmp_path: Path) -> None:
     found = kept(
         tmp_path / "run",
         *(f"data.dir=[{data}]", f"data.actions={tmp_path / 'actions.csv'}"),
-        *("data.accept_jumps=true", "start=2024-10-01", "end=2024-10-11"),
+        *("data.accept_jumps=true", "forecaster=ewma", "start=2024-10-01", "end=2024-10-11"),
         *("sizing.strategy=equal_weight", "margin.requirements=[{symbol: AAA, rate: 3}]"),
     )
     assert str(found) == "0 differences"
@@ -128,9 +127,9 @@ def test_the_folder_of_a_crash_is_right_to_the_cent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("symbols=[NVDA,AAPL,BTCUSD]", "sizing.strategy=equal_weight", "sizing.band=0.01"),
+        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "sizing.strategy=equal_weight"),
         ("symbols=[NVDA,META,ETHUSD]", "forecaster=oracle", "margin.borrow_rate=0.05"),
-        ("symbols=[BTCUSD,SOLUSD]", "prior.crypto_sharpe=2", "capital=30000000"),
+        ("symbols=[BTCUSD,SOLUSD]", "forecaster=ewma", "prior.crypto_sharpe=2", "capital=30000000"),
         (
             *("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=oracle", "limits.overnight_leverage=4"),
             *("margin.requirements=[{symbol: NVDA, rate: 0.95}]", "costs.stock_impact=0.7"),
