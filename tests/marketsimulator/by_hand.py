@@ -62,7 +62,8 @@ def market(
 def order(
     side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any
 ) -> Order:
-    more.setdefault("tif", "gtc")
+    fraction = qty != int(qty) and not symbol.endswith("USD")
+    more.setdefault("tif", "day" if fraction else "gtc")
     return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
 
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
@@ -681,37 +679,6 @@ def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
     b.send(0, 50)
     assert b.account["proceeds"] == 0
     assert cash_for_coins(b) == 11_000
-
-
-FLOWS = st.lists(
-    st.tuples(
-        st.sampled_from([0, 0, 0, 1]), st.integers(-200, 200).filter(bool), st.floats(50.0, 150.0)
-    ),
-    max_size=20,
-)
-
-
-@given(FLOWS)
-def test_coin_cash_is_cash_less_every_dollar_that_is_spoken_for_once(
-    flow: list[tuple[int, int, float]],
-) -> None:
-    """A dollar is kept as collateral of an open short, or because its sale has not settled:
-    never for both.
-    """
-    b = Bench(1e6, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), margin_equity=0.0)
-    for night, q, price in flow:
-        if night:
-            open_session(b.book, b.day)
-            assert b.account["fresh_proceeds"] == 0
-        b.send(0, float(q), price)
-        account = b.account
-        holding = b.book.holding
-        assert account["fresh_proceeds"] == pytest.approx(holding["fresh_proceeds"].sum(), abs=1e-4)
-        assert -1e-9 <= account["fresh_proceeds"] <= account["proceeds"] + 1e-4
-        others = account["unsettled"] - account["fresh_proceeds"]
-        free = account["cash"] - account["proceeds"] - max(others, 0.0)
-        assert cash_for_coins(b) == pytest.approx(free, abs=1e-6)
-        assert free >= account["cash"] - account["proceeds"] - max(account["unsettled"], 0.0) - 1e-3
 
 
 def test_a_short_sold_today_is_no_debit_where_only_what_settled_counts() -> None:

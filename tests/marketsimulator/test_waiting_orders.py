@@ -4,7 +4,6 @@ the rules says of each.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.accountant import exact, to_tick
 from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
+from tests.marketsimulator.by_hand import FLAT, order
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 
 Bar = tuple[float, float, float, float]
-FLAT = (100.0, 101.0, 99.0, 100.0)
 DATE = "2024-10-02"
 
 
@@ -32,13 +31,6 @@ def stock(*bars: Any, **more: Any) -> SimulatedBroker:
     that one is known.
     """
     return account_on(panel_of({"AAA": (stock_ends(DATE, len(bars)), bars)}), **more)
-
-
-def order(side: Any, qty: float, kind: Any = "market", name: str = "o", **more: Any) -> Order:
-    more.setdefault("tif", "gtc" if qty == int(qty) else "day")
-    return Order(
-        name, more.pop("symbol", "AAA"), side, Decimal(str(qty)), "test", type=kind, **more
-    )
 
 
 def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float]]:
@@ -221,7 +213,7 @@ def test_orders_of_one_submission_do_not_trade_with_each_other() -> None:
 
 
 def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() -> None:
-    bid = {"kind": "limit", "limit_price": 100.0}
+    bid = {"type_": "limit", "limit_price": 100.0}
     opens_above = (105.0, 106.0, 104.0, 105.0)
 
     def waits(sent: Order, capital: float) -> bool:
@@ -309,7 +301,7 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_positi
     assert walk(b, 2) == [("o", 100, 102.0), ("o", 50, 90.0)]
     early = stock(FLAT, FLAT, (100, 101, 94, 95), (95, 96, 90, 91))
     early.submit([order("sell", 15, "stop", stop_price=95.0)])
-    early.submit([order("buy", 10, name="in", kind="limit", limit_price=100.0)])
+    early.submit([order("buy", 10, name="in", type_="limit", limit_price=100.0)])
     early.submit([order("buy", 1, "limit", "far", limit_price=50.0)])
     assert walk(early, 3) == [("in", 10, 100.0), ("o", -10, 95.0)]
     assert [o.client_order_id for o in early.account().open_orders] == ["far"]
