@@ -792,13 +792,15 @@ def found_in(records: Records) -> dict[tuple[int, str], Any]:
     """By instant and name what a folder says."""
     frames, summary = records.frames, records.summary
     found: dict[tuple[int, str], Any] = defaultdict(float)
-    for row in frames["equity"].itertuples():
-        found |= {(row.at.value, f"equity.{name}"): getattr(row, name) for name in MONEY}
+    for at, *values in frames["equity"][["at", *MONEY]].itertuples(index=False):
+        found |= {(at.value, f"equity.{n}"): usd for n, usd in zip(MONEY, values, strict=True)}
     for b in frames["bookings"].itertuples():
         found[b.at.value, f"bookings.{b.kind} {b.symbol}"] += b.usd
-    for at, fills in frames["fills"].groupby("booked_at"):
-        rows = fills[list(FILL)].itertuples(index=False)
-        found |= numbered(at.value, [(fill.at.value, *fill[1:]) for fill in rows])
+    fills: dict[int, list[Any]] = defaultdict(list)
+    for booked, at, *rest in frames["fills"][["booked_at", *FILL]].itertuples(index=False):
+        fills[booked.value].append((at.value, *rest))
+    for row, each in fills.items():
+        found |= numbered(row, each)
     said = summary["margin"] | summary["costs_by_kind"] | {"dividends": summary["dividends"]}
     last = pd.Timestamp(summary["end"]).value
     found[last, "summary.rows"] = len(frames["equity"])

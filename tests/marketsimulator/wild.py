@@ -1,4 +1,4 @@
-"""A week of bars at random, and a run that trades them at random, beyond what it can carry."""
+"""Nine days of bars at random, and a run that trades them at random, beyond what it can carry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEES = FeeSchedule(
     commission_per_share=0.005,
 )
 COSTS = TradingCosts(1.5, 1.0, 0.0, 2.0, 1.0, 0.0)
-BEGINS = "2026-06-01"  # Monday: the pattern-day-trader rule ends on Thursday
+BEGINS, ENDS = "2026-05-27", "2026-06-05"  # the pattern-day-trader rule ends on the last day
 PRICES = {"AAA": 100.0, "BBB": 5.4, "BTCUSD": 60_000.0, "XRPUSD": 0.9}
 ACTIONS = tuple(
     Action(symbol, session_open(np.datetime64(date, "D")), ratio, dividend)  # type: ignore[arg-type]
@@ -46,13 +46,11 @@ ACTIONS = tuple(
 
 
 def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
-    """A week of two stocks, and of two coins at some hours of the day; some bars are missing,
+    """Two stocks in seven sessions, two coins at some hours of nine days; some bars are missing,
     some have no volume.
     """
-    ends = stock_ends(BEGINS, 35)
-    days = np.arange(np.datetime64("2026-06-01", "D"), np.datetime64("2026-06-06", "D")).astype(
-        "datetime64[ns]"
-    )
+    ends = stock_ends(BEGINS, 49)
+    days = np.arange(BEGINS, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
     hours = (days[:, None] + np.array([3, 15, 16, 18, 21, 23]) * np.timedelta64(1, "h")).ravel()
     tables = {}
     for symbol in SYMBOLS:
