@@ -194,20 +194,20 @@ def on_grid(quantity: float) -> float:
     return float(np.rint(quantity * BILLION) / BILLION)
 
 
-# These look past a millionth of a unit and two ulps: an exact multiple, or an exact half, that the
-# product put an ulp beyond itself would otherwise move by a whole unit.
+# These look past a millionth of a unit, or two ulps where those are more: an exact multiple, or half,
+# that the product put an ulp beyond itself would otherwise move by a whole unit.
 @inlined
 def rounded_up(value: float, units: float) -> float:
     """The value rounded up to a whole number of parts, of which `units` make one."""
     parts = value * units
-    return float(np.ceil(parts - 1e-6 - abs(parts) * TWO_ULPS) / units)
+    return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
 @inlined
 def rounded_down(value: float, units: float) -> float:
     """The value rounded down to a whole number of parts, of which `units` make one."""
     parts = value * units
-    return float(np.floor(parts + 1e-6 + abs(parts) * TWO_ULPS) / units)
+    return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
 @inlined

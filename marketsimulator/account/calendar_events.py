@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.lending import DAYS_A_YEAR
 from foundation.arrays import Records
-from foundation.compiled import compiled
+from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     BORROW,
     BY_SPLIT,
@@ -135,7 +135,7 @@ def apply_corporate_action(
     """
     account = book.account[0]
     position = book.holding[s]
-    worth = position.quantity * position.mark if position.quantity != 0.0 else 0.0
+    worth_before = _worth(position)
     paid = nearest_cent(position.quantity * dividend)
     account.dividends += paid
     write_flow(account, tape, at, DIVIDEND, s, paid)
@@ -165,9 +165,9 @@ def apply_corporate_action(
     account.cash += paid
     account.other += paid
     # What waits, or is called, meets the session's open before anything is marked again.
-    left = position.quantity * position.mark if position.quantity != 0.0 else 0.0
-    account.equity += paid + left - worth
-    account.stock += abs(left) - abs(worth)
+    worth_after = _worth(position)
+    account.equity += paid + worth_after - worth_before
+    account.stock += abs(worth_after) - abs(worth_before)
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.symbol == s and order.state == WORKING:
@@ -180,6 +180,12 @@ def apply_corporate_action(
             order.quantity = _whole_towards_zero(order.quantity * ratio, order.quantity, step)
             if order.quantity == 0.0:
                 order.state = CANCELLED
+
+
+@inlined
+def _worth(position: Record) -> float:
+    """USD at the mark; nothing where nothing is held, which may be before a first close."""
+    return float(position.quantity * position.mark) if position.quantity != 0.0 else 0.0
 
 
 @compiled
