@@ -194,8 +194,8 @@ def on_grid(quantity: float) -> float:
     return float(np.rint(quantity * BILLION) / BILLION)
 
 
-# These look past a millionth of a unit, or two ulps where those are more: an exact multiple, or half,
-# that the product put an ulp beyond itself would otherwise move by a whole unit.
+# These look past a millionth of a unit, or two ulps where those are more: an exact multiple, or
+# half, that the product put an ulp beyond itself would otherwise move by a whole unit.
 @inlined
 def rounded_up(value: float, units: float) -> float:
     """The value rounded up to a whole number of parts, of which `units` make one."""

@@ -488,20 +488,28 @@ class Records:
         return cls(config, bars, frames, summary, actions_of(config["data"]))
 
     @classmethod
-    def of(
-        cls, config: Any, bars: Any, run: Any, summary: Any, actions: Sequence[Any] = ()
-    ) -> Records:
-        """Of a run that has not been written."""
+    def of(cls, settings: Any, bars: Any, run: Any, actions: Sequence[Any] = ()) -> Records:
+        """Of a run that has not been written; settings: as in a folder."""
         tables = {}
         for s, symbol in enumerate(bars.symbols):
             ends, values = bars.real_bars(s)
             tables[symbol] = pd.DataFrame(values, ends.astype("i8"), COLUMNS)
         made = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
+        names = ("spread", "slippage", "fees", "coin_fees", "interest", "borrow")
+        sums = {n: sum(getattr(row, n) for row in run.rows) for n in (*names, "rounding")}
+        sums["fees"] += sums.pop("rounding")
+        summary = {
+            "start": str(run.rows[0].at),
+            "end": str(run.rows[-1].at),
+            "margin": run.margin,
+            "costs_by_kind": sums,
+            "dividends": sum(row.dividends for row in run.rows),
+        }
         dated = [
             (a.opens.astype("i8").item(), a.symbol, exact(a.ratio), exact(a.dividend))
             for a in actions
         ]
-        return cls(config, tables, dict(zip(FRAMES, made, strict=True)), summary, dated)
+        return cls(settings, tables, dict(zip(FRAMES, made, strict=True)), summary, dated)
 
 
 def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from execution.lending import DatedRate
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.results.account_figures import costs_by_kind
 from tests.commands import run_command
 from tests.marketsimulator.accountant import MONEY, Audit, Records, audit
 from tests.marketsimulator.stressed import write_bars
@@ -39,14 +38,7 @@ def wild_records(seed: int, capital: float, wild: float, **terms: Any) -> Record
     parts = {"costs": costs, "fees": FEES, "margin": margin, "fills": fills}
     config = {name: asdict(part) for name, part in parts.items()}
     config |= {"capital": capital, "increments": "original"}
-    summary = {
-        "start": str(bars.times[0]),
-        "end": str(bars.times[-1]),
-        "margin": run.margin,
-        "costs_by_kind": costs_by_kind(run.rows),
-        "dividends": sum(row.dividends for row in run.rows),
-    }
-    return Records.of(config, bars, run, summary, ACTIONS)
+    return Records.of(config, bars, run, ACTIONS)
 
 
 @settings(max_examples=60)
@@ -127,7 +119,7 @@ def test_the_folder_of_a_crash_is_right_to_the_cent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "sizing.strategy=equal_weight"),
+        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "sizing.strategy=fixed_fraction"),
         ("symbols=[NVDA,META,ETHUSD]", "forecaster=oracle", "margin.borrow_rate=0.05"),
         ("symbols=[BTCUSD,SOLUSD]", "forecaster=ewma", "prior.crypto_sharpe=2", "capital=30000000"),
         (

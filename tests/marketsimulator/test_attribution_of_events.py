@@ -146,8 +146,8 @@ def test_the_parts_of_every_symbol_and_hour_are_what_the_account_earned(results:
 
 
 def test_the_accountant_agrees_with_all_that_befalls_an_account(results: Results) -> None:
-    config, actions = asdict(results.settings), results.settings.data.corporate_actions()
-    records = Records.of(config, results.bars, results.main, results.summary(), actions)
+    actions = results.settings.data.corporate_actions()
+    records = Records.of(asdict(results.settings), results.bars, results.main, actions)
     assert str(audit(records)) == "0 differences"
 
 

@@ -90,8 +90,7 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
 
 
 def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
-    config = asdict(results.settings)
-    records = Records.of(config, results.bars, results.main, results.summary())
+    records = Records.of(asdict(results.settings), results.bars, results.main)
     assert str(audit(records)) == "0 differences"
 
 

@@ -4,7 +4,7 @@ calls, whatever the capital.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -16,9 +16,11 @@ from marketsimulator.runs.variants import Outcome, outcomes
 from marketsimulator.runs.walk import walk_inputs, walked
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import SOLVED, UNFINISHED
+from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
 
+Runs = dict[float, tuple[Run, Outcome, Records]]
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
     *(
@@ -34,7 +36,7 @@ WORDS = (
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[float, tuple[Run, Outcome]]:
+def runs() -> Runs:
     """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
     settings = BacktestSettings.of(composed_config("backtest", list(WORDS)))
     bars = wild(settings.bars())
@@ -44,14 +46,14 @@ def runs() -> dict[float, tuple[Run, Outcome]]:
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
     swept = outcomes(variants, bars, beliefs, first)
     stepped = [walked_as_stepped(v, bars, first, replace(trader, table=beliefs)) for v in variants]
-    return dict(zip(CAPITALS, zip(stepped, swept, strict=True), strict=True))
+    records = [Records.of(asdict(v), bars, run) for v, run in zip(variants, stepped, strict=True)]
+    return dict(zip(CAPITALS, zip(stepped, swept, records, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("capital", CAPITALS)
-def test_the_sweep_keeps_the_backtests_account_to_the_cent(
-    capital: float, runs: dict[float, tuple[Run, Outcome]]
-) -> None:
-    run, outcome = runs[capital]
+def test_the_sweep_keeps_the_backtests_account_to_the_cent(capital: float, runs: Runs) -> None:
+    run, outcome, records = runs[capital]
+    assert str(audit(records)) == "0 differences"
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 200
     for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
@@ -60,7 +62,9 @@ def test_the_sweep_keeps_the_backtests_account_to_the_cent(
         )
 
 
-def test_these_runs_hold_what_they_are_about(runs: dict[float, tuple[Run, Outcome]]) -> None:
+def test_these_runs_hold_what_they_are_about(
+    runs: Runs,
+) -> None:
     """Margin calls and, at 2 million, coin orders in parts: else the test above proves nothing
     about them.
     """

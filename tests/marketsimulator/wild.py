@@ -51,7 +51,9 @@ def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
     """
     ends = stock_ends(BEGINS, 49)
     days = np.arange(BEGINS, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
-    hours = (days[:, None] + np.array([3, 15, 16, 18, 21, 23]) * np.timedelta64(1, "h")).ravel()
+    hours = (
+        days[:, None] + np.array([3, 9, 12, 15, 16, 18, 21, 23]) * np.timedelta64(1, "h")
+    ).ravel()
     tables = {}
     for symbol in SYMBOLS:
         times = ends if symbol in STOCKS else hours
