@@ -119,7 +119,7 @@ def test_the_folder_of_a_crash_is_right_to_the_cent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "sizing.strategy=fixed_fraction"),
+        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "prior.stock_sharpe=1", "margin.regime=dated"),
         ("symbols=[NVDA,META,ETHUSD]", "forecaster=oracle", "margin.borrow_rate=0.05"),
         ("symbols=[BTCUSD,SOLUSD]", "forecaster=ewma", "prior.crypto_sharpe=2", "capital=30000000"),
         (
