@@ -377,11 +377,13 @@ def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
         [
             order("buy", 27, "limit", "bid", limit_price=9.0),
             order("sell", 27, "limit", "offer", limit_price=12.0 * 10),
+            order("buy", 9, "limit", "little", limit_price=8.0),
         ]
     )
     for step in range(1, 8):
         b.advance(step)
-    assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 2.0]
+    assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 0.0, 2.0]
+    assert b.states(["little", "bid"]) == {"little": "canceled", "bid": "working"}
 
 
 @pytest.mark.parametrize("price", [110.0, 90.0], ids=["waiting", "at once"])
