@@ -25,48 +25,25 @@ COINS = np.arange(
 )
 
 
-def rough(rng: np.random.Generator, bars: int = 80, holes: float = 0.1) -> Bars:
-    """Seventy-odd bars of a stock and a coin, each with a range and a volume of its own; some
-    are missing.
-    """
+def rough(rng: np.random.Generator, bars: int = 80) -> Bars:
+    """Bars of a stock and a coin, each with a range and a volume of its own."""
     tables: dict[str, Any] = {}
     for symbol, times in (("AAA", stock_ends("2024-10-02", bars)), ("BTCUSD", COINS[:bars])):
-        kept = times[rng.random(len(times)) >= holes]
-        close = 100 * np.exp(np.cumsum(rng.normal(0, 0.004, len(kept))))
+        close = 100 * np.exp(np.cumsum(rng.normal(0, 0.004, bars)))
         start = np.append(100.0, close[:-1])
         high, low = (
-            f(start, close) * np.exp(s * rng.exponential(0.01, len(kept)))
+            f(start, close) * np.exp(s * rng.exponential(0.01, bars))
             for f, s in ((np.maximum, 1), (np.minimum, -1))
         )
-        tables[symbol] = (
-            kept,
-            np.stack([start, high, low, close, rng.uniform(5e3, 5e5, len(kept))], axis=1),
-        )
+        rows = [start, high, low, close, rng.uniform(5e3, 5e5, bars)]
+        tables[symbol] = times, np.stack(rows, axis=1)
     return panel_of(tables)
-
-
-def bar_ahead(bars: Bars, symbol: str, t: int) -> np.ndarray | None:
-    """The bar that starts where an instant is the end of the one before it."""
-    s = bars.symbols.index(symbol)
-    times = bars.times
-    later = np.flatnonzero(times == times[t] + np.timedelta64(1, "h"))
-    return (
-        bars.values[s, later[0]]
-        if len(later) and bars.mask[s, later[0]] and bars.mask[s, t]
-        else None
-    )
 
 
 def at(bars: Bars, t: int) -> SimulatedBroker:
     broker = account_on(bars, 1e9, costs=COSTS, impact=True)
     broker.advance(t)
     return broker
-
-
-def usable(bars: Bars, symbol: str, rng: np.random.Generator) -> int:
-    """An instant at which a bar of a symbol starts whose hour is whole."""
-    found = [t for t in range(1, len(bars.times)) if bar_ahead(bars, symbol, t) is not None]
-    return int(rng.choice(found))
 
 
 @settings(max_examples=40)
@@ -79,8 +56,9 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
     seed: int, symbol: str, cuts: list[int]
 ) -> None:
     rng = np.random.default_rng(seed)
-    bars = rough(rng, holes=0.0)
-    t = usable(bars, symbol, rng)
+    bars = rough(rng)
+    later = range(int(rng.integers(1, 60)), 80)
+    t = next(t for t in later if at(bars, t).open_price(symbol) is not None)
     whole = at(bars, t)
     parts = at(bars, t)
     one = whole.submit([market("o", symbol, float(sum(cuts) * 100))])[0]
@@ -101,7 +79,7 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
 
 def test_a_new_bar_begins_with_nothing_traded_in_it() -> None:
     rng = np.random.default_rng(4)
-    bars = rough(rng, holes=0.0)
+    bars = rough(rng)
     broker = at(bars, 40)
     fresh = at(bars, 40)
     broker.submit([market("o", "BTCUSD", 5_000.0)])
