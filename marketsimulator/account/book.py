@@ -42,6 +42,7 @@ MAKER, TAKER = cast(bool, np.True_), cast(bool, np.False_)
 BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
 MILLION = 1e6  # fees of a fill are whole millionths of a USD
 CENTS = 100.0
+TWO_ULPS = 2.0**-51  # of a float, as a share of it
 
 FLOWS = (
     "interest",
@@ -193,18 +194,26 @@ def on_grid(quantity: float) -> float:
     return float(np.rint(quantity * BILLION) / BILLION)
 
 
-# Both take a millionth of a unit off first: an exact multiple that the product put an ulp beyond
-# itself would otherwise move by a whole unit.
+# These look past a millionth of a unit, or two ulps where those are more: an exact multiple, or
+# half, that the product put an ulp beyond itself would otherwise move by a whole unit.
 @inlined
 def rounded_up(value: float, units: float) -> float:
     """The value rounded up to a whole number of parts, of which `units` make one."""
-    return float(np.ceil(value * units - 1e-6) / units)
+    parts = value * units
+    return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
 @inlined
 def rounded_down(value: float, units: float) -> float:
     """The value rounded down to a whole number of parts, of which `units` make one."""
-    return float(np.floor(value * units + 1e-6) / units)
+    parts = value * units
+    return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / units)
+
+
+@inlined
+def nearest_cent(usd: float) -> float:
+    """The amount in whole cents; half a cent goes to the even one."""
+    return float(np.rint(np.rint(usd * 1e8) / 1e6) / CENTS)
 
 
 @inlined

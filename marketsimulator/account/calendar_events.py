@@ -9,10 +9,11 @@ import numpy as np
 
 from execution.lending import DAYS_A_YEAR
 from foundation.arrays import Records
-from foundation.compiled import compiled
+from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     BORROW,
     BY_SPLIT,
+    CANCELLED,
     CASH_INTEREST,
     CENTS,
     CLOSING,
@@ -28,6 +29,7 @@ from marketsimulator.account.book import (
     WORKING,
     Book,
     Record,
+    nearest_cent,
     on_grid,
     rounded_down,
     rounded_up,
@@ -103,15 +105,17 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
 
 
 @compiled
-def update_coin_tier(book: Book, date: int) -> None:
+def update_coin_tier(book: Book, before: int, date: int) -> None:
     """A New York day begins: the coin venue's rates follow from the last 30 days' volume.
 
-    Yesterday's USD are kept under yesterday's date; what is older than 30 days is forgotten.
+    before: the date until now, under which its USD are kept. Days between the two had no bar; what
+    is older than 30 days is forgotten.
     """
     account = book.account[0]
     volumes = book.coin_volume
-    volumes[(date - 1) % len(volumes)] = account.coins_traded
-    volumes[date % len(volumes)] = 0.0
+    volumes[before % len(volumes)] = account.coins_traded
+    for day in range(before + 1, min(date, before + len(volumes)) + 1):
+        volumes[day % len(volumes)] = 0.0
     account.coins_traded = 0.0
     traded = volumes.sum()
     for k in range(len(book.tiers)):
@@ -131,7 +135,8 @@ def apply_corporate_action(
     """
     account = book.account[0]
     position = book.holding[s]
-    paid = np.rint(position.quantity * dividend * 100.0) / 100.0
+    worth_before = _worth(position)
+    paid = nearest_cent(position.quantity * dividend)
     account.dividends += paid
     write_flow(account, tape, at, DIVIDEND, s, paid)
     step = position.increment
@@ -140,7 +145,7 @@ def apply_corporate_action(
         exact = before * ratio
         position.quantity = _whole_towards_zero(exact, before, step)
         position.mark /= ratio
-        fraction = np.rint((exact - position.quantity) * position.mark * 100.0) / 100.0
+        fraction = nearest_cent((exact - position.quantity) * position.mark)
         write_flow(account, tape, at, SPLIT_CASH, s, fraction)
         paid += fraction
         # Positions are the sum of the tape, so what a split adds is written there too.
@@ -159,6 +164,10 @@ def apply_corporate_action(
             position.fresh_proceeds = 0.0
     account.cash += paid
     account.other += paid
+    # What waits, or is called, meets the session's open before anything is marked again.
+    worth_after = _worth(position)
+    account.equity += paid + worth_after - worth_before
+    account.stock += abs(worth_after) - abs(worth_before)
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.symbol == s and order.state == WORKING:
@@ -169,6 +178,14 @@ def apply_corporate_action(
             order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
             order.trail /= ratio
             order.quantity = _whole_towards_zero(order.quantity * ratio, order.quantity, step)
+            if order.quantity == 0.0:
+                order.state = CANCELLED
+
+
+@inlined
+def _worth(position: Record) -> float:
+    """USD at the mark; nothing where nothing is held, which may be before a first close."""
+    return float(position.quantity * position.mark) if position.quantity != 0.0 else 0.0
 
 
 @compiled

@@ -135,7 +135,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     """Instant t has come: sessions open and close, and bars have become known since t - 1."""
     day = line.days[line.day[t]]
     if line.day[t] != line.day[t - 1]:
-        update_coin_tier(book, day.date)
+        update_coin_tier(book, line.days[line.day[t - 1]].date, day.date)
     # What was sold before the ex-date gets no dividend, and opens are quoted after the split: the
     # actions come before anything meets a price of the session.
     if line.session_opened[t]:
@@ -197,7 +197,6 @@ def _meet_bars(
     volumes = np.full(size, np.nan)
     highs = np.full(size, np.nan)
     lows = np.full(size, np.nan)
-    deviations = np.zeros(size)
     closes = line.bars[t, :, CLOSE]
     known_volumes = line.bars[t, :, VOLUME]
     for s in range(size):
@@ -205,11 +204,12 @@ def _meet_bars(
         if row >= 0 and _fills_orders(day, line.bars[row, s, VOLUME]):
             opens[s] = line.bars[row, s, OPEN]
             volumes[s] = line.bars[row, s, VOLUME]
-            deviations[s] = _volatility_at(line, row)[s]
         if _fills_orders(day, line.bars[t, s, VOLUME]):
             highs[s] = line.bars[t, s, HIGH]
             lows[s] = line.bars[t, s, LOW]
     start_bars(book, day, volumes)
+    # As at any other open, the ranges known by then; what the bar itself has shown came later.
+    deviations = _volatility_at(line, t - 1)
     stocks = line.unseen[t, 0]
     coins = line.unseen[t, 1]
     if book.account[0].called and stocks >= 0:

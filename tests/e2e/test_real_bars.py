@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accountant import Records, audit
 from trainingdata.bar_files import read_bars
 from trainingdata.instants import instant
 
@@ -29,16 +31,11 @@ def test_a_month_of_real_bars_from_file_to_ledger(real_data: list[Path]) -> None
         "forecaster.calibrated=false",
     ]
     results = run_backtest(BacktestSettings.of(composed_config("backtest", words)))
-    equity = results.main.equity()
     fills = results.main.fill_frame()
     assert len(fills) > 50
     assert (fills.groupby("symbol")["qty"].cumsum() < 0).any()
-    flows = (
-        (fills["qty"] * fills["price"] + fills["fee"]).sum()
-        + equity["interest"].sum()
-        - equity["other"].sum()
-    )
-    assert abs(100_000 - flows - equity["cash"].iloc[-1]) < 0.005
+    records = Records.of(asdict(results.settings), results.bars, results.main)
+    assert str(audit(records)) == "0 differences"
 
 
 @pytest.mark.slow

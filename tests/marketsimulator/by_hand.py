@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 
 from execution.beliefs import BeliefTable
-from execution.fees import FeeSchedule, TradingCosts
+from execution.fees import TradingCosts
 from execution.lending import MarginTerms
 from execution.orders import Fill, Order
-from marketsimulator.account.book import new_book
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
-from marketsimulator.account.timeline import timeline
+from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accounts import FREE, account_on, panel_of, stock_ends
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
-from trainingdata.instruments import instrument
-from trainingdata.sessions import stock_grid
 
-FREE = TradingCosts(0, 0, 0, 0, 0, 0)
-FEES = FeeSchedule()
 HOURS = np.arange(
     np.datetime64("2024-10-02T01:00", "ns"),
     np.datetime64("2024-10-03", "ns"),
@@ -39,13 +34,9 @@ def coin(
     return market({"BTCUSD": (HOURS[: len(bars)], bars)}, volume=volume, **more)
 
 
-def stock(
-    *bars: tuple[float, float, float, float], volume: float = 1e6, **more: Any
-) -> SimulatedBroker:
+def stock(*bars: Any, volume: float = 1e6, **more: Any) -> SimulatedBroker:
     """The same on the regular bars of one stock, from 2024-10-02 on."""
-    grid = stock_grid()
-    first = int(np.searchsorted(grid.ends, np.datetime64("2024-10-02", "ns")))
-    return market({"AAA": (grid.ends[first : first + len(bars)], bars)}, volume=volume, **more)
+    return market({"AAA": (stock_ends("2024-10-02", len(bars)), bars)}, volume=volume, **more)
 
 
 def market(
@@ -58,22 +49,21 @@ def market(
     actions: tuple[Action, ...] = (),
     **margin: Any,
 ) -> SimulatedBroker:
-    parts = []
-    for symbol, (times, bars) in tables.items():
-        values = np.array([(*bar, volume) if len(bar) == 4 else bar for bar in bars], dtype=float)
-        parts.append((instrument(symbol), times, values))
-    bars_ = panel(parts, "by hand")
-    terms = MarginTerms(**margin)
-    share = fills or FillTerms()
-    book = new_book(capital, holdings_of(bars_.instruments, costs, terms), tier_table(FEES))
-    line = timeline(bars_, FEES, terms, share, impact=False, actions=actions)
-    return SimulatedBroker(bars_, line, book)
+    return account_on(
+        panel_of(tables, volume),
+        capital,
+        costs=costs,
+        fills=fills or FillTerms(),
+        margin=MarginTerms(**margin),
+        actions=actions,
+    )
 
 
 def order(
     side: str, qty: float, type_: str = "market", name: str = "o", symbol: str = "AAA", **more: Any
 ) -> Order:
-    more.setdefault("tif", "gtc")
+    fraction = qty != int(qty) and not symbol.endswith("USD")
+    more.setdefault("tif", "day" if fraction else "gtc")
     return Order(name, symbol, side, Decimal(str(qty)), "test", type=type_, **more)  # type: ignore[arg-type]
 
 

@@ -4,10 +4,9 @@ was decided and whatever happened, and each is what its definition says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.decision import NO_BASIS, Basis, Choice, Decision
+from execution.decision import NO_BASIS, Choice
 from execution.decision_log import ListedDecisions
 from execution.lending import MarginTerms, SymbolRate
-from execution.orders import Order
-from execution.records import Row, Run, writers_of
+from execution.records import writers_of
 from foundation.cents import to_cents
 from foundation.compose import composed_config
-from marketsimulator.account.terms import FillTerms
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.attribution import (
     ACCOUNT,
@@ -43,99 +40,13 @@ from marketsimulator.runs.outcome import Outcome
 from marketsimulator.settings import BacktestSettings
 from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
-from tests.marketsimulator.test_invariants import ACTIONS, COSTS, FEES, SYMBOLS, bars_of
+from tests.marketsimulator.wild import ACTIONS, Nature, decision_at, wild_run
 from trainingdata.actions import Action
-from trainingdata.bars import CLOSE, Bars, closes_of
+from trainingdata.bars import CLOSE, closes_of
 from trainingdata.sessions import session_open
 
 NAN = float("nan")
 CAPITAL = 100_000.0
-MARGIN = MarginTerms(
-    borrow_rate=0.02,
-    borrow_rates=(SymbolRate("BBB", 0.4),),
-    cash_rate=0.03,
-    requirements=(SymbolRate("BBB", 0.6),),
-)
-
-
-@dataclass(frozen=True)
-class Nature:
-    """What random decisions have: whether they expect anything, and whether limits bind."""
-
-    premium: bool = True
-    forecast: bool = True
-    limits: bool = True
-
-
-def basis(rng: np.random.Generator, nature: Nature) -> Basis:
-    if rng.random() < 0.1:
-        return NO_BASIS
-    premium = float(rng.normal(0, 2)) if nature.premium else 0.0
-    forecast = float(rng.normal(0, 2)) if nature.forecast else 0.0
-    return NO_BASIS._replace(premium_weight=premium, forecast_weight=forecast)
-
-
-def binding(rng: np.random.Generator, nature: Nature) -> dict[str, float]:
-    if nature.limits and rng.random() < 0.5:
-        return dict.fromkeys(rng.choice(LIMITS, 2).tolist(), 0.001)
-    return {"cost": NAN} if rng.random() < 0.3 else {}
-
-
-def wild_run(
-    seed: int, nature: Nature, capital: float, wild: float, big: float
-) -> tuple[Run, Bars]:
-    """Random decisions with random orders, some for more than the account can carry."""
-    rng = np.random.default_rng(seed)
-    bars = bars_of(rng, wild, 4 * capital)
-    impact = float(seed % 2)
-    broker = account_on(
-        bars,
-        capital,
-        costs=replace(COSTS, stock_impact=impact, crypto_impact=impact),
-        fees=FEES,
-        fills=FillTerms(remainder="carry" if seed % 3 else "cancel"),
-        margin=MARGIN,
-        impact=bool(impact),
-        actions=ACTIONS,
-    )
-    decisions: list[Decision] = []
-    rows: list[Row] = []
-    for t in range(len(bars.times)):
-        if t:
-            broker.advance(t)
-        account = broker.account()
-        choices, orders = [], []
-        for number, symbol in enumerate(rng.permutation(SYMBOLS)[: rng.integers(0, 4)].tolist()):
-            price = account.prices.get(symbol)
-            if price is None:
-                continue
-            worth = max(account.equity, 1_000.0) * big * rng.normal(0.1, 0.4)
-            qty = round(worth / price, 3) if symbol.endswith("USD") else float(int(worth / price))
-            weights = rng.normal(0, 2, 2).tolist()
-            held = float(account.exposure.get(symbol, 0)) * price
-            held = held / account.equity if account.equity > 0 else NAN
-            kelly = NAN if rng.random() < 0.1 else weights[0]
-            basis_, limits = basis(rng, nature), binding(rng, nature)
-            amount = Decimal(repr(qty))
-            choices.append(
-                Choice(
-                    symbol, 0.0, 0.01, kelly, held, weights[1], amount, price, limits, 0.0, basis_
-                )
-            )
-            orders += [market(f"o{t}-{number}", symbol, qty)] if qty else []
-        decisions.append(decision_at(account.as_of, account.equity, choices, orders))
-        broker.submit(orders)
-        rows.append(broker.row())
-    margin = broker.margin_events()
-    return Run("wild", decisions, broker.fills, rows, margin, broker.bookings), bars
-
-
-def decision_at(
-    at: np.datetime64, equity: float, choices: list[Choice], orders: list[Order]
-) -> Decision:
-    return Decision(at, at, equity, 1.0, tuple(choices), tuple(orders))
-
-
 RUNS = {
     "seed": st.integers(0, 10**6),
     "capital": st.sampled_from([1_500.0, 26_000.0, 2_000_000.0]),
@@ -144,31 +55,12 @@ RUNS = {
 }
 
 
-@settings(max_examples=20)
-@given(**RUNS)
-def test_the_bookings_of_an_instant_are_its_flows(
-    seed: int, capital: float, wild: float, big: float
-) -> None:
-    run, _ = wild_run(seed, Nature(), capital, wild, big)
-    booked: dict[Any, dict[str, float]] = {row.at: {} for row in run.rows}
-    for booking in run.bookings:
-        kinds = booked[booking.at]
-        kinds[booking.kind] = kinds.get(booking.kind, 0.0) + booking.usd
-    for row in run.rows:
-        kinds = booked[row.at]
-        for kind in ("spread", "slippage", "borrow", "interest", "rounding"):
-            assert kinds.get(kind, 0.0) == pytest.approx(-getattr(row, kind), abs=1e-8), kind
-        assert kinds.get("dividend", 0.0) == pytest.approx(row.dividends, abs=1e-8)
-        named = ("borrow", "rounding", "dividend", "split", "cash_interest")
-        assert sum(kinds.get(kind, 0.0) for kind in named) == pytest.approx(row.other, abs=1e-8)
-
-
 @settings(max_examples=30)
 @given(**RUNS)
 def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     seed: int, capital: float, wild: float, big: float
 ) -> None:
-    run, bars = wild_run(seed, Nature(), capital, wild, big)
+    run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
     found = run_attribution(run, bars, ACTIONS)
     profit = run.rows[-1].equity - capital
     near = 1e-9 * (capital + np.abs(found.usd).sum())
@@ -201,7 +93,7 @@ def test_what_is_shown_of_the_parts_adds_up_to_the_cent(
     seed: int, capital: float, wild: float, big: float
 ) -> None:
     """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
-    run, bars = wild_run(seed, Nature(), capital, wild, big)
+    run, bars, _ = wild_run(seed, Nature(), capital, wild, big)
     trips = round_trips(run.fills, closes_of(bars), run.rows[-1].at)
     profits = profits_to_the_cent(trips, bars.symbols, contributions(bars, run, capital), capital)
     parts = run_attribution(run, bars, ACTIONS).as_dict()
@@ -225,7 +117,7 @@ def cents(cell: str) -> Decimal:
 def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
     seen: dict[str, float] = {}
     for seed in range(12):
-        run, _ = wild_run(seed, Nature(), 26_000.0, 0.03, 2.0)
+        run, *_ = wild_run(seed, Nature(), 26_000.0, 0.03, 2.0)
         for booking in run.bookings:
             seen[booking.kind] = seen.get(booking.kind, 0.0) + abs(booking.usd)
         instants = {row.at for row in run.rows}
@@ -248,7 +140,7 @@ def test_the_wild_runs_hold_everything_that_an_account_can_meet() -> None:
 def test_what_no_decision_knew_has_no_part(
     seed: int, capital: float, wild: float, big: float, nature: str
 ) -> None:
-    run, bars = wild_run(seed, replace(Nature(), **{nature: False}), capital, wild, big)
+    run, bars, _ = wild_run(seed, replace(Nature(), **{nature: False}), capital, wild, big)
     parts = run_attribution(run, bars, ACTIONS).parts()
     assert parts.pop(nature) == 0.0  # type: ignore[call-overload]
     assert all(parts[name] for name in ("premium", "forecast", "limits") if name in parts)
@@ -257,7 +149,7 @@ def test_what_no_decision_knew_has_no_part(
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_a_run_that_trades_nothing_gives_zeros(seed: int) -> None:
-    run, bars = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
+    run, bars, _ = wild_run(seed, Nature(), CAPITAL, 0.03, 0.0)
     assert not run.fills
     found = run_attribution(run, bars, ACTIONS)
     idle = sum(row.other for row in run.rows)

@@ -4,7 +4,7 @@ backtests on synthetic markets in which prices fall, halt, end, split both ways 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.attribution import ACCOUNT, run_attribution
 from marketsimulator.results.summary import Results
 from marketsimulator.settings import BacktestSettings
+from tests.marketsimulator.accountant import Records, audit
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import NEW_YORK
 
@@ -142,6 +143,12 @@ def test_the_parts_of_every_symbol_and_hour_are_what_the_account_earned(results:
             for h, name in enumerate(found.hours):
                 expected = mine[symbol][name] if symbol in mine else 0.0
                 assert found.usd[s, h].sum() == pytest.approx(expected, abs=1e-5), (symbol, name)
+
+
+def test_the_accountant_agrees_with_all_that_befalls_an_account(results: Results) -> None:
+    actions = results.settings.data.corporate_actions()
+    records = Records.of(asdict(results.settings), results.bars, results.main, actions)
+    assert str(audit(records)) == "0 differences"
 
 
 def test_costs_and_financing_of_every_symbol_are_what_it_paid(results: Results) -> None:

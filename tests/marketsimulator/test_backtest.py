@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from marketsimulator.results.trials import NO_LEDGER, check_ledger
 from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.commands import run_command
+from tests.marketsimulator.accountant import Records, audit
 from tests.own_module import own_module
-from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.bars import Bars, panel
 from trainingdata.instruments import Kind, instrument
-from trainingdata.sessions import known_at, stock_grid
+from trainingdata.sessions import stock_grid
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = {
@@ -88,39 +89,9 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
     assert fills.groupby("symbol").size().max() > 5
 
 
-def test_cash_plus_positions_is_equity_at_every_row(results: Results) -> None:
-    equity = results.main.equity()
-    fills = results.main.fill_frame()
-    bars = results.bars
-    total = equity["cash"].to_numpy().copy()
-    for s, symbol in enumerate(bars.symbols):
-        own = fills[fills["symbol"] == symbol]
-        held = np.concatenate([[0.0], own["qty"].cumsum()])[
-            np.searchsorted(own["at"], equity["at"], side="right")
-        ]
-        times, values = bars.real_bars(s)
-        at = equity["at"].dt.tz_localize(None).to_numpy("datetime64[ns]")
-        total += held * values[np.searchsorted(times, at, side="right") - 1, CLOSE]
-    assert np.abs(total - equity["equity"]).max() < 0.005
-    flows = fills["qty"] * fills["price"] + fills["fee"]
-    final = 100_000 - flows.sum() - equity["interest"].sum() + equity["other"].sum()
-    assert abs(final - equity["cash"].iloc[-1]) < 0.005
-
-
-def test_fills_happen_at_the_open_of_the_bar_that_starts_at_the_decision_and_never_better(
-    results: Results,
-) -> None:
-    """Not at the close the forecast has just seen; with spread and fees."""
-    bars = results.bars
-    fills = results.main.fill_frame()
-    for fill in fills[fills["price"] > 0].itertuples():
-        item = instrument(str(fill.symbol))
-        start = pd.Timestamp(fill.at).tz_localize(None).to_numpy().astype("datetime64[ns]")
-        times, values = bars.real_bars(bars.symbols.index(item.symbol))
-        open_ = values[np.searchsorted(times, known_at(item.kind, np.array([start]))[0]), 0]
-        assert np.sign(fill.qty) * (fill.price - open_) >= 0
-        assert abs(fill.price / open_ - 1) < 5e-4
-    assert fills["fee"].sum() > 0
+def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
+    records = Records.of(asdict(results.settings), results.bars, results.main)
+    assert str(audit(records)) == "0 differences"
 
 
 def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(

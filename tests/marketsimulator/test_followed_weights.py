@@ -4,8 +4,8 @@ margin and settlement included.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms
-from execution.orders import Fill, exact_decimal
 from foundation.errors import InputError
 from marketsimulator import replay
 from marketsimulator.account.terms import FillTerms
-from tests.marketsimulator.ledger import Ledger, down
+from tests.marketsimulator.accountant import Bar, Book, exact, exactly, whole
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
@@ -34,7 +33,7 @@ PRICES = np.array([100.0, 5.0, 60_000.0, 40.0, 0.8])
 class Follower:
     """What `replay` promises, one row after another."""
 
-    ledger: Ledger
+    book: Book
     cap: float
     leverage: tuple[float, float]
     fills: list[tuple[int, str, float, float]] = field(default_factory=list)
@@ -43,86 +42,67 @@ class Follower:
         self, weights: np.ndarray, opens: np.ndarray, closes: np.ndarray, dates: np.ndarray
     ) -> list[float]:
         """Equity at each row's close."""
-        book = self.ledger
+        book = self.book
         rows = len(weights)
         values = []
         targets = np.zeros(len(NAMES))
         for t in range(rows):
-            book.date = dates[t]
+            book.date = str(dates[t])
             if t:
+                bars = {
+                    name: Bar(t, exact(open_), Decimal("inf"))
+                    for name, open_ in zip(NAMES, opens[t], strict=True)
+                    if not np.isnan(open_)
+                }
                 if dates[t] != dates[t - 1]:
-                    book.session_opens()
-                self._liquidate(t, opens[t])
-                self._move(t, targets, opens[t])
-            book.mark(closes[t])
+                    book.open_session()
+                book.liquidate(bars)
+                self._move(targets, bars)
+            book.marks |= {n: exact(p) for n, p in zip(NAMES, closes[t], strict=True) if p == p}
             if t + 1 < rows and dates[t + 1] != dates[t]:
-                book.session_closes(int((dates[t + 1] - dates[t]).astype(int)))
-            values.append(book.equity)
+                book.close_session(int((dates[t + 1] - dates[t]).astype(int)))
+            values.append(float(book.equity))
+            self.fills += [(t, f[1], float(f[2]), float(f[3])) for f in book.fills]
+            book.fills.clear()
             evening = int(t + 2 < rows and dates[t + 2] != dates[t + 1])
             targets = self._targets(weights[t], closes[t], self.leverage[evening])
         return values
 
-    def _liquidate(self, t: int, opens: np.ndarray) -> None:
-        """What is called, at every row until it is sold or covered."""
-        book = self.ledger
-        if book.stands and book.required() <= book.own:
-            book.stands = False
-            book.called.clear()
-        for s in np.flatnonzero(~np.isnan(opens)):
-            if size := book.called[NAMES[s]]:
-                self._trade(t, s, -math.copysign(size, book.held[NAMES[s]]), opens[s])
-        book.stands = any(book.called.values())
-
-    def _move(self, t: int, targets: np.ndarray, opens: np.ndarray) -> None:
+    def _move(self, targets: np.ndarray, bars: dict[str, Bar]) -> None:
         """Reductions by column; once they have filled whole, coins, then the rest."""
         held = self._held()
         whole = True
         for s in np.flatnonzero(held * (targets - held) < 0):
             wanted = self._whole(targets[s] - held[s], s) if targets[s] * held[s] > 0 else -held[s]
-            done = self._trade(t, s, wanted, opens[s]) if wanted and not np.isnan(opens[s]) else 0.0
-            whole &= abs(done - wanted) < 1e-9
+            whole &= abs(self._trade(s, wanted, bars) - wanted) < 1e-9
         if not whole:
             return
         for s in [*np.flatnonzero(COINS), *np.flatnonzero(~COINS)]:
-            now = self.ledger.held[NAMES[s]]
+            now = self._held()[s]
             wanted = self._whole(targets[s] - now, s)
-            if wanted and now * wanted >= 0 and not np.isnan(opens[s]):
-                self._trade(t, s, wanted, opens[s])
+            if now * wanted >= 0:
+                self._trade(s, wanted, bars)
 
-    def _trade(self, t: int, s: int, wanted: float, open_: float) -> float:
-        book = self.ledger
-        name = NAMES[s]
-        q = book.answer(name, wanted, open_, math.inf)
-        if q:
-            book.at(name, q, open_)
-            price = book.price(name, q, open_)
-            fill = Fill(
-                "x",
-                name,
-                exact_decimal(round(q, 9)),
-                price,
-                book.fee(name, q, price),
-                np.datetime64(0, "ns"),
-            )
-            book.take([fill])
-            self.fills.append((t, name, q, price))
-        return q
+    def _trade(self, s: int, wanted: float, bars: dict[str, Bar]) -> float:
+        if not wanted or NAMES[s] not in bars:
+            return 0.0
+        return float(self.book.trade(NAMES[s], exact(round(wanted, 9)), bars[NAMES[s]]))
 
     def _targets(self, weights: np.ndarray, closes: np.ndarray, ceiling: float) -> np.ndarray:
         """Cut to the cap, coins long only, scaled to the ceiling beside what has no weight or
         no close.
         """
-        book = self.ledger
+        book = self.book
         held = self._held()
-        equity = book.equity
-        lends = book.equity >= book.terms.margin_equity
+        equity = float(book.equity)
+        lends = equity >= book.terms["margin_equity"]
         ceiling = ceiling if lends else min(ceiling, 1.0)
         units = np.where(COINS, 1.0, 1 / ceiling)
         known = ~(np.isnan(weights) | np.isnan(closes))
         if equity <= 0:
             return np.where(known, 0.0, held)
         worth = np.array(
-            [held[s] * book.marks[name] if held[s] else 0.0 for s, name in enumerate(NAMES)]
+            [held[s] * float(book.marks[n]) if held[s] else 0.0 for s, n in enumerate(NAMES)]
         )
         least = np.where(COINS | (not lends), 0.0, -self.cap)
         asked = np.where(known, np.clip(np.nan_to_num(weights), least, self.cap), 0.0)
@@ -137,11 +117,11 @@ class Follower:
         )
 
     def _held(self) -> np.ndarray:
-        return np.array([self.ledger.held[name] for name in NAMES])
+        return np.array([float(self.book.held[name]) for name in NAMES])
 
     @staticmethod
     def _whole(quantity: float, s: int) -> float:
-        return round(math.copysign(down(abs(quantity), STEPS[s]), quantity), 9)
+        return float(whole(exact(round(quantity, 9)), exact(STEPS[s])))
 
 
 @settings(max_examples=80)
@@ -190,14 +170,17 @@ def test_weights_are_followed_as_a_second_book_follows_them(
         overnight_leverage=leverage[1],
         interest_rate=0.2,
     )
-    fees = FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0)
-    margin = MarginTerms(leverage=leverage[0], order_margin=1.0, interest_rate=0.2)
-    fills = FillTerms(volume_share=None)
-    follower = Follower(
-        Ledger(ITEMS, TradingCosts(0, 3, 0, 0, 3, 0), fees, margin, fills, capital),
-        cap,
-        (leverage[0], min(leverage)),
+    parts = {
+        "fees": FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0),
+        "margin": MarginTerms(leverage=leverage[0], order_margin=1.0, interest_rate=0.2),
+        "fills": FillTerms(volume_share=None),
+        "costs": TradingCosts(0, 3, 0, 0, 3, 0),
+    }
+    config = exactly({name: asdict(part) for name, part in parts.items()})
+    book = Book(
+        config | {"increments": "original"}, coins=frozenset(NAMES[2::2]), cash=exact(capital)
     )
+    follower = Follower(book, cap, (leverage[0], min(leverage)))
     equity = follower.follow(
         weights, opens, closes, new_york_date(index.to_numpy("datetime64[ns]"))
     )

@@ -8,15 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from execution.records import Run
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import call_is_met
-from tests.marketsimulator.by_hand import FLAT, FREE, market, order
+from tests.marketsimulator.accounts import FREE
+from tests.marketsimulator.by_hand import FLAT, market, order
 from trainingdata.actions import Action
 from trainingdata.sessions import stock_grid
 
@@ -79,69 +76,6 @@ def test_what_is_called_and_halted_stays_called_until_it_trades_again() -> None:
     assert broker.margin_events()["margin_calls"] == 1
 
 
-@pytest.mark.parametrize("coin", [False, True])
-def test_each_liquidation_is_at_the_start_of_the_bar_at_whose_open_it_was_priced(
-    coin: bool,
-) -> None:
-    """Every open has a price of its own, and volume leaves a part of the call for the next ones."""
-    bars = falling(82.0)
-    for k in range(7, 28):
-        low, high = 81.0, 83.0
-        bars[k] = (82.0 + k / 100, high, low, 82.0, 5_000.0)
-    broker = called(coin=coin, stock=bars)
-    to_the_end(broker)
-    starts = {bars[k][0]: GRID.starts[FIRST + k] for k in range(7, 28)}
-    sold = [fill for fill in broker.fills if fill.client_order_id.startswith("liquidation")]
-    assert [fill.at for fill in sold] == [starts[fill.price] for fill in sold]
-    assert sold[0].at == GRID.opens[np.searchsorted(GRID.opens, sold[0].at)]
-    assert len({fill.client_order_id for fill in sold}) == len(sold) > 1
-
-
-def test_the_first_row_after_an_open_counts_what_was_sold_at_it() -> None:
-    """A coin's hour ends, and it is sold, between the stocks' open and the end of their bar."""
-    tables = {"AAA": (STOCK_TIMES, falling(82.0)), "BTCUSD": (HOURS, [FLAT] * len(HOURS))}
-    broker = market(tables, costs=FREE)
-    broker.submit([order("buy", 10, name="in", symbol="BTCUSD")])
-    while broker.now() < STOCK_TIMES[1]:
-        step(broker)
-    broker.submit([order("buy", 3_900)])
-    while broker.now() < STOCK_TIMES[7] - np.timedelta64(90, "m"):
-        step(broker)
-    rows = [broker.row()]
-    step(broker)
-    broker.submit([order("sell", 5, name="out", symbol="BTCUSD")])
-    rows.append(broker.row())
-    fills = Run("called", [], broker.fills, rows, {}).fill_frame()
-    assert fills["symbol"].tolist()[-2:] == ["AAA", "BTCUSD"]
-    assert fills["at"].is_monotonic_increasing
-    paid = fills["qty"] * fills["price"] + fills["fee"]
-    booked = fills["booked_at"] == pd.Timestamp(rows[1].at, tz="UTC")
-    assert booked.tolist()[-2:] == [True, True]
-    assert fills["at"].iloc[-2] == pd.Timestamp(GRID.starts[FIRST + 7], tz="UTC")
-    assert rows[1].cash - rows[0].cash == pytest.approx(-paid[booked].sum(), abs=1e-6)
-
-
-def test_a_missing_bar_answers_no_call() -> None:
-    bars = falling(82.0)
-    times = np.delete(STOCK_TIMES, [7, 8])
-    kept = bars[:7] + bars[9:]
-    broker = market({"AAA": (times, kept), "BTCUSD": (HOURS, [FLAT] * len(HOURS))}, costs=FREE)
-    while broker.now() < STOCK_TIMES[1]:
-        step(broker)
-    broker.submit([order("buy", 3_900)])
-    assert sum(to_the_end(broker)) < -1_000
-
-
-def test_what_a_bars_volume_leaves_of_a_call_is_sold_in_the_bars_that_follow() -> None:
-    whole = to_the_end(called(coin=True, stock=falling(82.0)))
-    thin = falling(82.0, volume=40_000.0)
-    thin[7:] = [(82.0, 82.0, 82.0, 82.0, 5_000.0)] * len(thin[7:])
-    parts = to_the_end(called(coin=True, stock=thin))
-    assert len(parts) > 1
-    assert all(-q <= 500 for q in parts)
-    assert 0 < -sum(parts) <= -sum(whole)
-
-
 def test_a_deposit_that_covers_the_call_ends_it_before_anything_is_sold() -> None:
     broker = called(coin=True, stock=falling(82.0))
     while not broker.margin_events()["margin_calls"]:
@@ -161,34 +95,6 @@ def test_what_the_owner_sells_himself_is_not_sold_again() -> None:
     sold = to_the_end(broker)
     assert owed > 0
     assert -sum(sold) <= owed
-
-
-@settings(max_examples=40)
-@given(
-    st.floats(0.70, 0.99),
-    st.integers(500, 4_000),
-    st.lists(st.integers(7, 27), max_size=8),
-    st.booleans(),
-)
-def test_no_close_leaves_a_breach_without_a_standing_call(
-    drop: float, quantity: int, halted: list[int], coin: bool
-) -> None:
-    """Whatever is halted when: after a session's close either equity covers maintenance, or a
-    call stands.
-    """
-    bars = falling(100.0 * drop)
-    for k in halted:
-        bars[k] = (*bars[k][:4], 0.0)
-    broker = called(coin=coin, stock=bars, quantity=quantity)
-    while broker._index + 1 < len(broker._bars.times):
-        step(broker)
-        state = broker._book.account[0]
-        line = broker._line
-        if line.nights[broker._index] > 0:
-            assert bool(state["called"]) != call_is_met(broker._book)
-        assert (
-            broker._book.holding["called"] <= np.abs(broker._book.holding["quantity"]) + 1e-9
-        ).all()
 
 
 def test_the_call_is_counted_once_while_it_stands() -> None:

@@ -4,7 +4,7 @@ calls, whatever the capital.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,13 @@ from marketsimulator.runs.variants import outcomes
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import SOLVED, UNFINISHED
+from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.by_hand import eager, wild
 from tests.marketsimulator.same_runs import walked_as_stepped
 from tests.own_module import own_module
 from trainingdata.bars import Bars
 
+Runs = dict[float, tuple[Run, Outcome, Records]]
 CAPITALS = (1_500.0, 100_000.0, 2_000_000.0)
 WORDS = (
     *(
@@ -49,9 +51,10 @@ def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Bars, int, 
 
 
 def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
-    """A run of these settings, walked, stepped and swept to one account."""
+    """A run of these settings, walked, stepped, swept and reckoned to one account."""
     settings, bars, first, trader = believing(*words)
     run = walked_as_stepped(settings, bars, first, trader)
+    assert str(audit(Records.of(asdict(settings), bars, run))) == "0 differences"
     assert trader.table is not None
     (outcome,) = outcomes([settings], bars, trader.table, first)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
@@ -59,21 +62,21 @@ def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[float, tuple[Run, Outcome]]:
+def runs() -> Runs:
     """By capital: the stepped backtest and the compiled sweep on the same beliefs."""
     settings, bars, first, trader = believing()
     assert trader.table is not None
     variants = [replace(settings, capital=capital) for capital in CAPITALS]
     swept = outcomes(variants, bars, trader.table, first)
     stepped = [walked_as_stepped(v, bars, first, trader) for v in variants]
-    return dict(zip(CAPITALS, zip(stepped, swept, strict=True), strict=True))
+    records = [Records.of(asdict(v), bars, run) for v, run in zip(variants, stepped, strict=True)]
+    return dict(zip(CAPITALS, zip(stepped, swept, records, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("capital", CAPITALS)
-def test_the_sweep_keeps_the_backtests_account_to_the_cent(
-    capital: float, runs: dict[float, tuple[Run, Outcome]]
-) -> None:
-    run, outcome = runs[capital]
+def test_the_sweep_keeps_the_backtests_account_to_the_cent(capital: float, runs: Runs) -> None:
+    run, outcome, records = runs[capital]
+    assert str(audit(records)) == "0 differences"
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 200
     for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
@@ -82,7 +85,7 @@ def test_the_sweep_keeps_the_backtests_account_to_the_cent(
         )
 
 
-def test_these_runs_hold_what_they_are_about(runs: dict[float, tuple[Run, Outcome]]) -> None:
+def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
     """Margin calls and, at 2 million, coin orders in parts: else the test above proves nothing
     about them.
     """

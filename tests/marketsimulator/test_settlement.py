@@ -1,12 +1,11 @@
 from __future__ import annotations
 
+import operator
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.lending import MarginTerms, SymbolRate
@@ -19,6 +18,7 @@ from marketsimulator.account.book import (
     BY_SPLIT,
     DIVIDEND,
     Book,
+    nearest_cent,
     new_book,
     new_tape,
 )
@@ -36,10 +36,10 @@ from marketsimulator.account.settlement import (
     trade_at_market,
 )
 from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
+from tests.marketsimulator.accountant import exact
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
-CRYPTO = np.array([False, False, True, True])
 S = len(ITEMS)
 FEES = FeeSchedule(
     sec_per_dollar=(DatedRate("2000-01-01", 2.78e-5),),
@@ -196,10 +196,23 @@ def test_the_coin_tier_follows_the_volume_of_thirty_days() -> None:
     assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
     day = int(b.day["date"])
     for later in range(1, 31):
-        update_coin_tier(b.book, day + later)
+        update_coin_tier(b.book, day + later - 1, day + later)
         assert (b.account["maker"], b.account["taker"]) == (0.0012, 0.0022)
-    update_coin_tier(b.book, day + 31)
+    update_coin_tier(b.book, day + 30, day + 31)
     assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
+
+
+@pytest.mark.parametrize(("gap", "taker"), [(3, 0.0022), (30, 0.0022), (31, 0.0025), (90, 0.0025)])
+def test_what_was_traded_before_days_without_a_bar_is_kept_for_thirty_days(
+    gap: int, taker: float
+) -> None:
+    b = Bench(cash=1e6)
+    b.send(2, 2.0)
+    day = int(b.day["date"])
+    update_coin_tier(b.book, day, day + gap)
+    assert b.account["taker"] == taker
+    update_coin_tier(b.book, day + gap, day + 31 + gap)
+    assert b.account["taker"] == 0.0025
 
 
 def test_a_fill_takes_no_more_than_its_share_of_the_bars_volume() -> None:
@@ -367,6 +380,25 @@ def test_a_fill_is_never_better_than_the_open() -> None:
             fill = b.filled()[b.filled()["price"] > 0][-1]
             assert np.sign(q) * (fill["price"] - price) >= 0
             assert abs(fill["price"] / price - 1) < 1e-3
+
+
+def test_half_a_cent_goes_to_the_even_one_and_a_multiple_of_a_billionth_is_one() -> None:
+    """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins is 27.612105."""
+    for dividend, cents in ((0.145, 0.44), (0.035, 0.10)):
+        assert nearest_cent(3 * dividend) == cents
+        assert nearest_cent(-3 * dividend) == -cents
+    b = Bench()
+    b.send(3, 11_044.842)
+    assert b.filled()[1]["quantity"] == -27.612105
+
+
+def test_what_is_paid_at_the_open_is_equity_and_no_exposure_before_the_next_close() -> None:
+    """A dividend of 50.5, then 3 for 2 on 101 shares at 100: 10,066.67 of 10,100 are left."""
+    b = Bench()
+    b.hold(0, 101)
+    apply_corporate_action(b.book, b.tape, 0, 0, 1.5, 0.5)
+    assert b.account["equity"] == pytest.approx(110_100 + 50.5, abs=0.005)
+    assert b.account["stock"] == pytest.approx(151 / 1.5 * 100)
 
 
 def test_a_dividend_is_received_long_and_paid_short() -> None:
@@ -565,78 +597,9 @@ def test_before_june_2026_a_small_account_makes_three_day_trades_in_five_session
     assert b.send(0, 10) == 10
 
 
-@st.composite
-def days(draw: st.DrawFn) -> list[tuple[list[tuple[int, float]], int, bool, float]]:
-    """Random order flows: orders of an instant, nights and a session's opening after it, and
-    how prices move.
-    """
-    order = st.tuples(
-        st.integers(0, S - 1), st.sampled_from([-3000, -40, -1.5, -0.123, 0.001, 0.5, 7, 250, 5000])
-    )
-    instant = st.tuples(
-        st.lists(order, max_size=5),
-        st.sampled_from([0, 0, 1, 3]),
-        st.booleans(),
-        st.floats(0.93, 1.07),
-    )
-    return draw(st.lists(instant, min_size=1, max_size=25))
-
-
-@given(days(), st.floats(500, 1e6), st.sampled_from([0.0, 0.02]))
-def test_cash_positions_and_equity_agree_to_the_cent_on_any_order_flow(
-    flow: list[tuple[list[tuple[int, float]], int, bool, float]], capital: float, rate: float
-) -> None:
-    """An independent Decimal re-addition of fills, fees, interest and other flows gives the
-    book's cash and positions.
-    """
-    b = Bench(capital, borrow_rate=rate, cash_rate=rate)
-    prices = OPENS.copy()
-    for orders, nights, opened, factor in flow:
-        if opened:
-            open_session(b.book, b.day)
-            liquidate(b.book, b.day, b.tape, 0, prices, np.full(S, np.inf), np.zeros(S))
-        for s, q in orders:
-            wanted = q if CRYPTO[s] else float(np.trunc(q))
-            if wanted:
-                b.send(s, wanted, prices[s])
-                equity = (
-                    b.account["cash"] + (b.book.holding["quantity"] * b.book.holding["mark"]).sum()
-                )
-                assert b.account["equity"] == pytest.approx(equity, abs=1e-6)
-        prices = prices * factor
-        b.at(prices)
-        if nights:
-            close_session(b.book, b.tape, 0, b.day, nights)
-        cash, quantity = re_added(b, capital)
-        assert abs(Decimal(repr(float(b.account["cash"]))) - cash) < Decimal("0.005")
-        assert [Decimal(repr(b.quantity(s))) for s in range(S)] == [
-            q + Decimal("0.0") for q in quantity
-        ]
-        assert (b.book.holding["quantity"][CRYPTO] >= 0).all()
-        assert (b.book.holding["proceeds"] >= 0).all()
-        assert (b.book.holding["proceeds"][b.book.holding["quantity"] >= 0] == 0).all()
-        assert b.account["proceeds"] == pytest.approx(b.book.holding["proceeds"].sum(), abs=1e-4)
-
-
-def re_added(b: Bench, capital: float) -> tuple[Decimal, list[Decimal]]:
-    """Cash and quantities by exact addition of the tape."""
-    cash = Decimal(repr(capital))
-    quantity = [Decimal(0)] * S
-    for entry in b.tape[: int(b.account["entries"])].tolist():
-        _, _, _, s, q, price, fee, _, _, usd = entry
-        cash += Decimal(repr(usd)) - Decimal(repr(q)) * Decimal(repr(price)) - Decimal(repr(fee))
-        quantity[s] += Decimal(repr(q))
-    return cash, quantity
-
-
 @compiled
 def shuffle_along(
-    book: Book,
-    day: Records,
-    tape: Records,
-    prices: np.ndarray,
-    draws: np.ndarray,
-    flows: np.ndarray,
+    book: Book, day: Records, tape: Records, prices: np.ndarray, draws: np.ndarray
 ) -> None:
     """A random life: an order an event, now and then a night."""
     account = book.account[0]
@@ -650,46 +613,28 @@ def shuffle_along(
             open_session(book, day[0])
             liquidate(book, day[0], tape, k, prices, none, none)
         held = book.holding[s]
-        value = (draws[k, 3] - 0.5) * 1_500.0
-        wanted = value / prices[s]
+        wanted = (draws[k, 3] - 0.5) * 1_500.0 / prices[s]
         wanted = np.floor(wanted) if not held.crypto else np.floor(wanted * 1000) / 1000
         trade_at_market(account, held, day[0], tape, k, 0, 0, s, wanted, prices[s], np.inf, 0.0)
-        flows[k, 0] = account.interest
-        flows[k, 1] = account.other
-        account.interest = 0.0
-        account.other = 0.0
 
 
 def test_after_a_million_random_events_the_cash_is_exact_to_the_cent() -> None:
     b = Bench(1_000_000.0, borrow_rate=0.01, cash_rate=0.01)
-    rng = np.random.default_rng(3)
     events = 1_000_000
     b.tape = new_tape(3 * events)
-    flows = np.zeros((events, 2))
-    days_ = np.array([b.day], dtype=b.day.dtype)
-    shuffle_along(b.book, days_, b.tape, OPENS.copy(), rng.random((events, 4)), flows)
-    tape = b.filled()
+    days = np.array([b.day], dtype=b.day.dtype)
+    draws = np.random.default_rng(3).random((events, 4))
+    shuffle_along(b.book, days, b.tape, OPENS.copy(), draws)
+    tape = b.tape[: int(b.account["entries"])]
     assert len(tape) > 600_000
-
-    def nano(values: np.ndarray) -> np.ndarray:
-        return np.array([int(v) for v in np.rint(values * 1e9).tolist()], dtype=object)
-
-    def micro(values: np.ndarray) -> np.ndarray:
-        return np.array([int(v) for v in np.rint(values * 1e6).tolist()], dtype=object)
-
-    paid = (nano(tape["quantity"]) * nano(tape["price"])).sum()
-    cash = (
-        Decimal(10**6)
-        - Decimal(int(paid)).scaleb(-18)
-        - Decimal(int(micro(tape["fee"]).sum())).scaleb(-6)
-    )
-    cash += Decimal(int(micro(flows[:, 1]).sum() - micro(flows[:, 0]).sum())).scaleb(-6)
-    assert abs(cash - Decimal(repr(float(b.account["cash"])))) < Decimal("0.005")
+    names = ("quantity", "price", "fee", "usd")
+    q, price, fee, usd = (np.rint(tape[name] * 1e9).astype("i8").tolist() for name in names)
+    paid = sum(map(operator.mul, q, price))
+    cash = 10**6 - Decimal(paid).scaleb(-18) + Decimal(sum(usd) - sum(fee)).scaleb(-9)
+    assert abs(cash - exact(b.account["cash"])) < Decimal("0.005")
     for s in range(S):
-        own = tape["symbol"] == s
-        assert Decimal(int(nano(tape["quantity"][own]).sum())).scaleb(-9) == Decimal(
-            repr(b.quantity(s))
-        )
+        held = np.array(q)[tape["symbol"] == s].sum()
+        assert Decimal(int(held)).scaleb(-9) == exact(b.quantity(s))
 
 
 def cash_for_coins(b: Bench) -> float:
@@ -713,37 +658,6 @@ def test_what_a_short_was_sold_for_today_is_kept_from_coins_once() -> None:
     b.send(0, 50)
     assert b.account["proceeds"] == 0
     assert cash_for_coins(b) == 11_000
-
-
-FLOWS = st.lists(
-    st.tuples(
-        st.sampled_from([0, 0, 0, 1]), st.integers(-200, 200).filter(bool), st.floats(50.0, 150.0)
-    ),
-    max_size=20,
-)
-
-
-@given(FLOWS)
-def test_coin_cash_is_cash_less_every_dollar_that_is_spoken_for_once(
-    flow: list[tuple[int, int, float]],
-) -> None:
-    """A dollar is kept as collateral of an open short, or because its sale has not settled:
-    never for both.
-    """
-    b = Bench(1e6, costs=TradingCosts(0, 0, 0, 0, 0, 0), fees=FeeSchedule(), margin_equity=0.0)
-    for night, q, price in flow:
-        if night:
-            open_session(b.book, b.day)
-            assert b.account["fresh_proceeds"] == 0
-        b.send(0, float(q), price)
-        account = b.account
-        holding = b.book.holding
-        assert account["fresh_proceeds"] == pytest.approx(holding["fresh_proceeds"].sum(), abs=1e-4)
-        assert -1e-9 <= account["fresh_proceeds"] <= account["proceeds"] + 1e-4
-        others = account["unsettled"] - account["fresh_proceeds"]
-        free = account["cash"] - account["proceeds"] - max(others, 0.0)
-        assert cash_for_coins(b) == pytest.approx(free, abs=1e-6)
-        assert free >= account["cash"] - account["proceeds"] - max(account["unsettled"], 0.0) - 1e-3
 
 
 def test_a_short_sold_today_is_no_debit_where_only_what_settled_counts() -> None:

@@ -4,7 +4,6 @@ the rules says of each.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from execution.lending import MarginTerms
 from execution.orders import Order
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
+from tests.marketsimulator.accountant import exact, to_tick
 from tests.marketsimulator.accounts import account_on, panel_of, stock_ends
-from tests.marketsimulator.ledger import down, up
+from tests.marketsimulator.by_hand import FLAT, order
 from trainingdata.actions import Action
 from trainingdata.sessions import session_open
 
 Bar = tuple[float, float, float, float]
-FLAT = (100.0, 101.0, 99.0, 100.0)
 DATE = "2024-10-02"
 
 
@@ -32,13 +31,6 @@ def stock(*bars: Any, **more: Any) -> SimulatedBroker:
     that one is known.
     """
     return account_on(panel_of({"AAA": (stock_ends(DATE, len(bars)), bars)}), **more)
-
-
-def order(side: Any, qty: float, kind: Any = "market", name: str = "o", **more: Any) -> Order:
-    more.setdefault("tif", "gtc" if qty == int(qty) else "day")
-    return Order(
-        name, more.pop("symbol", "AAA"), side, Decimal(str(qty)), "test", type=kind, **more
-    )
 
 
 def walk(broker: SimulatedBroker, instants: int) -> list[tuple[str, float, float]]:
@@ -76,9 +68,8 @@ class Waiting:
             )
 
     def _pays(self, price: float) -> float:
-        return (
-            up(price * (1 + self.cost), 1e-4) if self.buys else down(price * (1 - self.cost), 1e-4)
-        )
+        cost = self.cost if self.buys else -self.cost
+        return float(to_tick(exact(price * (1 + cost)), self.buys))
 
     def _within(self, price: float) -> bool:
         return price <= self.limit if self.buys else price >= self.limit
@@ -222,7 +213,7 @@ def test_orders_of_one_submission_do_not_trade_with_each_other() -> None:
 
 
 def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() -> None:
-    bid = {"kind": "limit", "limit_price": 100.0}
+    bid = {"type_": "limit", "limit_price": 100.0}
     opens_above = (105.0, 106.0, 104.0, 105.0)
 
     def waits(sent: Order, capital: float) -> bool:
@@ -310,7 +301,7 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_positi
     assert walk(b, 2) == [("o", 100, 102.0), ("o", 50, 90.0)]
     early = stock(FLAT, FLAT, (100, 101, 94, 95), (95, 96, 90, 91))
     early.submit([order("sell", 15, "stop", stop_price=95.0)])
-    early.submit([order("buy", 10, name="in", kind="limit", limit_price=100.0)])
+    early.submit([order("buy", 10, name="in", type_="limit", limit_price=100.0)])
     early.submit([order("buy", 1, "limit", "far", limit_price=50.0)])
     assert walk(early, 3) == [("in", 10, 100.0), ("o", -10, 95.0)]
     assert [o.client_order_id for o in early.account().open_orders] == ["far"]
@@ -386,11 +377,13 @@ def test_a_reverse_split_leaves_whole_shares_in_a_waiting_order() -> None:
         [
             order("buy", 27, "limit", "bid", limit_price=9.0),
             order("sell", 27, "limit", "offer", limit_price=12.0 * 10),
+            order("buy", 9, "limit", "little", limit_price=8.0),
         ]
     )
     for step in range(1, 8):
         b.advance(step)
-    assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 2.0]
+    assert sorted(float(row["quantity"]) for row in b._book.orders) == [-2.0, 0.0, 2.0]
+    assert b.states(["little", "bid"]) == {"little": "canceled", "bid": "working"}
 
 
 @pytest.mark.parametrize("price", [110.0, 90.0], ids=["waiting", "at once"])

@@ -1,0 +1,831 @@
+"""A second accountant: a run's folder reckoned again, in `Decimal`, from the rules as published.
+
+It reads bars, actions, rates and the orders that were sent, walks the calendar, and says what every
+fill, flow and row must be. Nothing is shared with settlement but the exchange's calendar, which
+both have from its library. By hand: `python -m tests.marketsimulator.accountant FOLDER …`
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import exchange_calendars
+import numpy as np
+import pandas as pd
+import yaml
+
+CENT, MILLIONTH, BILLIONTH = Decimal("0.01"), Decimal("1e-6"), Decimal("1e-9")
+NONE, ENDLESS = Decimal(0), Decimal("inf")
+HOUR = 3_600 * 10**9
+# USD. Rows are sums of floats: at 30 million one of them is within 4e-9 of its decimals, and some
+# ten thousand are added. A fault of half a cent is fifty times as large.
+TOLERANCE = 1e-4
+MONEY = ("cash", "equity", "gross_stock", "gross_crypto", "interest", "fees", "other")
+FRAMES = ("equity", "fills", "orders", "bookings")
+COLUMNS = ["open", "high", "low", "close", "volume"]
+FILL = ("at", "symbol", "qty", "price", "fee", "client_order_id")
+
+
+def exact(number: float) -> Decimal:
+    """A float as it is written: 0.1 is a tenth."""
+    return Decimal(repr(float(number)))
+
+
+def up(value: Decimal, unit: Decimal, slack: Decimal = MILLIONTH) -> Decimal:
+    """Rounded up to whole units; what is less than `slack` of one above them is no more."""
+    return (value / unit - slack).to_integral_value(ROUND_CEILING) * unit
+
+
+def down(value: Decimal, unit: Decimal, slack: Decimal = MILLIONTH) -> Decimal:
+    return (value / unit + slack).to_integral_value(ROUND_FLOOR) * unit
+
+
+def to_tick(price: Decimal, buys: bool) -> Decimal:
+    """A hundredth of a cent, below a dollar a billionth; against the trader."""
+    tick = Decimal("0.0001") if price >= 1 else BILLIONTH
+    return up(price, tick) if buys else down(price, tick)
+
+
+def whole(quantity: Decimal, step: Decimal) -> Decimal:
+    """Towards zero, in whole steps."""
+    return down(abs(quantity), step, BILLIONTH).copy_sign(quantity)
+
+
+def exactly(tree: Any) -> Any:
+    """Settings with decimals in the place of floats."""
+    if isinstance(tree, Mapping):
+        return {key: exactly(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [exactly(value) for value in tree]
+    return exact(tree) if isinstance(tree, float) else tree
+
+
+def rate_on(table: Sequence[Mapping[str, Any]], date: str, first: Decimal = NONE) -> Any:
+    """Rate and cap in force on a date; `first` before all dates."""
+    begun = [(each["rate"], each.get("cap", ENDLESS)) for each in table if each["since"] <= date]
+    return [(first, ENDLESS), *begun][-1]
+
+
+class Bar(NamedTuple):
+    """What an order meets: when the bar is known, its open, volume, and a bar's deviation."""
+
+    end: int
+    open: Decimal
+    volume: Decimal
+    volatility: Decimal = NONE
+
+
+Amounts = dict[str, Decimal]
+
+
+def amounts() -> Any:
+    return defaultdict(Decimal)
+
+
+@dataclass
+class Book:
+    """An account; `config` is that of a folder.
+
+    traded: by symbol, bar and side. row, fills: USD by name and fills of the row. events: since it
+    began.
+    """
+
+    config: Any
+    coins: frozenset[str]
+    cash: Decimal
+    date: str = ""  # New York
+    held: Amounts = field(default_factory=amounts)
+    marks: dict[str, Decimal] = field(default_factory=dict)
+    sold: Amounts = field(default_factory=amounts)
+    sold_today: Amounts = field(default_factory=amounts)
+    called: Amounts = field(default_factory=amounts)
+    opened: Amounts = field(default_factory=amounts)
+    traded: dict[tuple[str, int, bool], Decimal] = field(default_factory=amounts)
+    coin_usd: Amounts = field(default_factory=amounts)
+    row: Amounts = field(default_factory=amounts)
+    fills: list[tuple[Any, ...]] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+    reserved: tuple[Decimal, Decimal] = (NONE, NONE)  # by orders that wait: stocks, coins
+    unsettled: Decimal = NONE
+    day_fees: Decimal = NONE
+    coin_fees: Decimal = NONE  # USD, since it began
+    day_trades: list[int] = field(default_factory=lambda: [0] * 5)
+    day_power: Decimal = NONE
+    deficit: Decimal = NONE
+    deficit_closes: int = 0
+    frozen_until: str = ""
+    stands: bool = False  # a margin call
+
+    def __post_init__(self) -> None:
+        self.close_equity = self.cash
+        terms = self.terms
+        self.special = {each["symbol"]: each["rate"] for each in terms["requirements"]}
+        self.lent = {each["symbol"]: each["rate"] for each in terms["borrow_rates"]}
+
+    @property
+    def terms(self) -> Any:
+        return self.config["margin"]
+
+    def step(self, symbol: str) -> Decimal:
+        if symbol not in self.coins:
+            return Decimal(1)
+        return BILLIONTH if self.config["increments"] == "broker" else Decimal("0.001")
+
+    # What it is worth
+
+    def gross(self, *, coins: bool) -> Decimal:
+        of_kind = [s for s, q in self.held.items() if q and (s in self.coins) is coins]
+        return sum((abs(self.held[s] * self.marks[s]) for s in of_kind), NONE)
+
+    @property
+    def equity(self) -> Decimal:
+        return self.cash + sum((q * self.marks[s] for s, q in self.held.items() if q), NONE)
+
+    @property
+    def own(self) -> Decimal:
+        """Equity that may carry stocks: coins are no collateral."""
+        return self.equity - self.gross(coins=True)
+
+    # What it must hold and may buy
+
+    @property
+    def pattern_rule(self) -> bool:
+        return bool(self.terms["regime"] == "dated" and self.date < "2026-06-04")
+
+    def required(self, leverage: Decimal = NONE) -> Decimal:
+        """Maintenance of all stocks; with a leverage, what an ordinary one needs by day."""
+        total = NONE
+        gross = self.gross(coins=False)
+        for s, q in self.held.items():
+            if not q or s in self.coins:
+                continue
+            price = self.marks[s]
+            worth = abs(q) * price
+            ordinary = Decimal("0.3") * worth
+            if q > 0:
+                need = worth if price < Decimal("2.5") else worth / 2 if price < 6 else ordinary
+            else:
+                least = abs(q) * (Decimal("2.5") if price < 5 else 5)
+                need = max(least, worth if price < 5 else ordinary)
+            need = max(need, self.special.get(s, NONE) * worth)
+            if leverage and need <= ordinary:
+                need = worth / leverage
+            elif self.cash <= -100_000 and worth >= Decimal("0.7") * gross:
+                need = max(need, worth / 2)
+            total += need
+        return total
+
+    @property
+    def unsettled_sales(self) -> Decimal:
+        """Of longs, less what was bought: what shorts were sold for is collateral anyway."""
+        return self.unsettled - sum(self.sold_today.values(), NONE)
+
+    def power(self, symbol: str, *, short: bool) -> Decimal:
+        """USD that may be added."""
+        stocks, coins = self.reserved
+        if symbol in self.coins:
+            sold = sum(self.sold.values(), NONE)
+            return self.cash - sold - max(self.unsettled_sales, NONE) - coins
+        own, gross, leverage = self.own, self.gross(coins=False), self.terms["leverage"]
+        used = gross + stocks
+        if self.equity < self.terms["margin_equity"]:
+            return NONE if short else min(leverage, Decimal(1)) * own - used
+        if gross > 6 * self.equity:
+            return NONE
+        if self.date < self.frozen_until:
+            return own - used
+        if not self.pattern_rule:
+            return leverage * own - used
+        if self.close_equity >= 25_000:
+            return max(2 * own - used, self.day_power - stocks)
+        return NONE if sum(self.day_trades) >= 3 else 2 * own - used
+
+    # What a trade pays
+
+    def cost(self, symbol: str, name: str) -> Decimal:
+        kind = "crypto" if symbol in self.coins else "stock"
+        return Decimal(self.config["costs"][f"{kind}_{name}"])
+
+    def price(self, symbol: str, q: Decimal, bar: Bar) -> Decimal:
+        """Of a market order, which pays half-spread, slippage, impact and a tick's rounding."""
+        basis = self.cost(symbol, "half_spread_bps") + self.cost(symbol, "slippage_bps")
+        cost = basis / 10_000
+        if (impact := self.cost(symbol, "impact")) and bar.volume:
+            before = self.traded[symbol, bar.end, q > 0]
+            after = before + abs(q)
+            # All of the bar on a side pays x · √(x / volume); the last part what that has grown by.
+            total = after * (after / bar.volume).sqrt() - before * (before / bar.volume).sqrt()
+            cost += impact * bar.volatility * total / abs(q)
+        return to_tick(bar.open * max(1 + cost.copy_sign(q), NONE), q > 0)
+
+    def fillable(self, symbol: str, q: Decimal, price: Decimal, bar: Bar) -> Decimal:
+        """The part of an order that volume, position and buying power let through, signed."""
+        held, size, step = self.held[symbol], abs(q), self.step(symbol)
+        if held * q < 0:
+            size = min(size, abs(held))
+        elif symbol in self.coins and q < 0:
+            return NONE
+        if (share := self.config["fills"]["volume_share"]) is not None:
+            done = self.traded[symbol, bar.end, True] + self.traded[symbol, bar.end, False]
+            if size > (room := max(bar.volume * share - done, NONE)):
+                size = down(room, step, BILLIONTH)
+        if held * q >= 0:
+            fees = self.config["fees"]
+            unit = price * (1 + fees["commission_bps"] / 10_000) + fees["commission_per_share"]
+            unit *= self.terms["order_margin"]
+            power = self.power(symbol, short=q < 0)
+            if size * unit > power:
+                self.events["refusals"] += 1
+                cut = down(max(power, NONE) / unit, step, BILLIONTH)
+                size = min(size, cut) if self.config["fills"]["shortfall"] == "cut" else NONE
+        return size.copy_sign(q) if size else NONE
+
+    def trade(self, symbol: str, q: Decimal, bar: Bar, at: Any = 0, name: str = "") -> Decimal:
+        """A market order meets an open; what has filled, signed."""
+        price = self.price(symbol, q, bar)
+        q = self.fillable(symbol, q, price, bar) if price > 0 else NONE
+        if not q:
+            return NONE
+        price = self.price(symbol, q, bar)
+        self.marks.setdefault(symbol, bar.open)
+        taker = self.taker
+        fee = self._fee(symbol, q, price)
+        if symbol in self.coins:
+            self.coin_usd[self.date] += abs(q) * price
+        else:
+            self.unsettled -= q * price
+            self._note_stock_trade(symbol, q, price)
+        self.cash -= q * price + fee
+        self.row["equity.fees"] += fee
+        self.traded[symbol, bar.end, q > 0] += abs(q)
+        lost = abs(q) * abs(price - bar.open)
+        spread = min(lost, abs(q) * bar.open * self.cost(symbol, "half_spread_bps") / 10_000)
+        self.row[f"bookings.spread {symbol}"] -= spread
+        self.row[f"bookings.slippage {symbol}"] -= lost - spread
+        self.fill(at, symbol, q, price, fee, name)
+        if symbol in self.coins and q > 0 and (paid := up(q * taker, BILLIONTH)):
+            self.coin_fees += paid * price
+            self.fill(at, symbol, -paid, NONE, NONE, name)
+        return q
+
+    def fill(self, *fill: Any) -> None:
+        """at, symbol, quantity, price, fee, id."""
+        self.held[fill[1]] += fill[2]
+        self.fills.append(fill)
+
+    def _fee(self, symbol: str, q: Decimal, price: Decimal) -> Decimal:
+        """USD: a commission; SEC and TAF on sales and CAT of stocks; a coin's fee on its sale."""
+        fees, worth = self.config["fees"], abs(q) * price
+        rate = fees["commission_bps"] / 10_000
+        fee = up(worth * rate + abs(q) * fees["commission_per_share"], MILLIONTH)
+        if symbol in self.coins:
+            return fee + (up(worth * self.taker, CENT) if q < 0 else NONE)
+        regulatory = abs(q) * rate_on(fees["cat_per_share"], self.date)[0]
+        if q < 0:
+            taf, cap = rate_on(fees["taf_per_share"], self.date)
+            regulatory += worth * rate_on(fees["sec_per_dollar"], self.date)[0]
+            regulatory += min(-q * taf, cap)
+        regulatory = up(regulatory, MILLIONTH)
+        self.day_fees += regulatory
+        return fee + regulatory
+
+    @property
+    def taker(self) -> Decimal:
+        """By what was traded in the thirty days before today."""
+        first = str(np.datetime64(self.date) - 30)
+        traded = sum((usd for d, usd in self.coin_usd.items() if first <= d < self.date), NONE)
+        tiers = [tier for tier in self.config["fees"]["crypto_tiers"] if traded >= tier["volume"]]
+        return Decimal(tiers[-1]["taker"])
+
+    def _note_stock_trade(self, symbol: str, q: Decimal, price: Decimal) -> None:
+        """Called shares, day trades and what shorts were sold for; the position is as before."""
+        held = self.held[symbol]
+        if held * q < 0:
+            self.called[symbol] = max(self.called[symbol] - abs(q), NONE)
+        if held * q >= 0:
+            self.opened[symbol] += q
+            self.day_power -= abs(q) * self.marks[symbol]
+        elif self.opened[symbol] * q < 0:
+            closed = min(abs(q), abs(self.opened[symbol]))
+            self.opened[symbol] -= closed.copy_sign(self.opened[symbol])
+            self.day_power += closed * self.marks[symbol]
+            self.day_trades[0] += 1
+        for sold in (self.sold, self.sold_today):
+            if held < 0 < q:
+                sold[symbol] *= max(1 + q / held, NONE)
+            elif q < 0 and held <= 0:
+                sold[symbol] -= q * price
+
+    # What the calendar brings
+
+    def book(self, kind: str, symbol: str, usd: Decimal) -> None:
+        """Cash that moves beside the fills."""
+        self.cash += usd
+        self.row[f"bookings.{kind} {symbol}"] += usd
+        if kind == "interest":
+            self.row["equity.interest"] -= usd
+        else:
+            self.row["equity.other"] += usd
+
+    def act(self, symbol: str, ratio: Decimal, dividend: Decimal, at: Any, name: str) -> None:
+        """A dividend by the shares held, then a split: its shares come as a fill, what is no
+        whole one as cash. Half a cent goes to the even one.
+        """
+        held, step = self.held[symbol], self.step(symbol)
+        self.book("dividend", symbol, (held * dividend).quantize(CENT))
+        if ratio == 1:
+            return
+        after = whole(held * ratio, step)
+        if symbol in self.marks:
+            self.marks[symbol] /= ratio
+        if held:
+            rest = (held * ratio - after) * self.marks[symbol]
+            self.book("split", symbol, rest.quantize(CENT))
+            self.fill(at, symbol, after - held, NONE, NONE, name)
+        self.called[symbol] = min(up(self.called[symbol] * ratio, step, BILLIONTH), abs(after))
+        if not after:
+            self.sold.pop(symbol, None)
+            self.sold_today.pop(symbol, None)
+
+    def open_session(self) -> None:
+        self.unsettled = NONE
+        self.sold_today.clear()
+        self.opened.clear()
+        self.day_trades = [0, *self.day_trades[:4]]
+        if self.pattern_rule:
+            left = self.close_equity - self.required()
+            self.day_power = max(NONE, self.terms["leverage"] * left)
+
+    def close_session(self, nights: int) -> None:
+        """Every rounding goes against the account."""
+        terms = self.terms
+        share = Decimal(nights) / 360
+        credited = terms["short_proceeds"] == "credited"
+        debit = self.cash - (NONE if credited else sum(self.sold.values(), NONE))
+        if terms["debit"] == "settlement":
+            debit -= self.unsettled if credited else self.unsettled_sales
+        rate = rate_on(terms["interest_rates"], self.date, terms["interest_rate"])[0]
+        interest = up(max(-debit, NONE) * rate * share, CENT)
+        idle = down(max(debit, NONE) * terms["cash_rate"] * share, CENT)
+        for s, q in self.held.items():
+            if q < 0:
+                lent = self.lent.get(s, terms["borrow_rate"])
+                self.book("borrow", s, -up(-q * self.marks[s] * lent * share, CENT))
+        self.book("interest", "", -interest)
+        self.book("cash_interest", "", idle)
+        self.book("rounding", "", self.day_fees - up(self.day_fees, CENT))
+        self.day_fees = NONE
+        self._answer_calls()
+
+    def note_deficit(self) -> None:
+        missing = self.required(self.terms["leverage"]) - self.own
+        forgiven = min(Decimal(1_000), self.equity / 20)
+        if self.gross(coins=False) > self.own and missing > max(self.deficit, forgiven):
+            if not self.deficit:
+                self.events["deficits"] += 1
+                self.deficit_closes = 0
+            self.deficit = missing
+
+    def _answer_calls(self) -> None:
+        """A deficit is met or ages; equity below maintenance is a call for a share of each stock,
+        after which maintenance is 95 % of equity.
+        """
+        need = self.required()
+        self.close_equity = own = self.own
+        if self.deficit:
+            self.deficit_closes += 1
+            if own - need >= self.deficit:
+                self.deficit = NONE
+            elif self.deficit_closes == 2:
+                self.deficit = NONE
+                if not self.pattern_rule:
+                    self.events["freezes"] += 1
+                    self.frozen_until = str(np.datetime64(self.date) + 90)
+        self.events["margin_calls"] += need > own and not self.stands
+        self.stands = need > own
+        self.called.clear()
+        share = 1 - max(own, NONE) * Decimal("0.95") / need if need else Decimal(1)
+        for s in [s for s in self.held if self.stands and s not in self.coins]:
+            size = abs(self.held[s])
+            self.called[s] = min(up(size * share, self.step(s), BILLIONTH), size)
+
+    def liquidate(self, bars: Mapping[str, Bar], at: Any = 0) -> None:
+        """The broker closes what is called where a bar opens, unless equity covers it by now."""
+        if self.stands and self.required() <= self.own:
+            self.called.clear()
+        for s, bar in bars.items():
+            if size := self.called[s]:
+                self.trade(s, -size.copy_sign(self.held[s]), bar, at, name_of("liquidation", at, s))
+        self.stands = any(self.called.values())
+
+
+def name_of(cause: str, at: int, symbol: str) -> str:
+    """The id of a fill that no order led to."""
+    return f"{cause}-{pd.Timestamp(at):%Y%m%dT%H%M%SZ}-{symbol}-0-0"
+
+
+class Calendar(NamedTuple):
+    """The exchange's sessions (ns; New York dates), and by its end the start of each bar."""
+
+    opens: Any
+    closes: Any
+    dates: Any
+    started: dict[int, int]
+
+
+@cache
+def calendar() -> Calendar:
+    table = exchange_calendars.get_calendar("XNYS", start="2000-01-01").schedule
+    opens, closes = (
+        table[name].to_numpy("datetime64[ns]").astype("i8") for name in ("open", "close")
+    )
+    started = {
+        min(start + HOUR, close): start
+        for open_, close in zip(opens.tolist(), closes.tolist(), strict=True)
+        for start in range(open_, close, HOUR)
+    }
+    return Calendar(opens, closes, table.index.to_numpy("datetime64[D]"), started)
+
+
+def started(coin: bool, end: int) -> int | None:
+    """When the bar that is known at an instant started; None where none can be."""
+    if coin:
+        return None if end % HOUR else end - HOUR
+    return calendar().started.get(end)
+
+
+@dataclass
+class Records:
+    """What a folder says, and the files it was made from.
+
+    bars: by symbol (open, high, low, close, volume), by the instant (ns) each is known at.
+    actions: opens (ns), symbol, ratio, dividend, in the order in which they take hold.
+    frames: equity, fills, orders, bookings.
+    """
+
+    config: Any
+    bars: dict[str, pd.DataFrame]
+    frames: dict[str, pd.DataFrame]
+    summary: Any
+    actions: Sequence[tuple[int, str, Decimal, Decimal]] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Records:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
+        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
+        bars = {s: bars_of_file(config["data"]["dir"], s) for s in summary["symbols"]}
+        return cls(config, bars, frames, summary, actions_of(config["data"]))
+
+    @classmethod
+    def of(cls, settings: Any, bars: Any, run: Any, actions: Sequence[Any] = ()) -> Records:
+        """Of a run that has not been written; settings: as in a folder."""
+        tables = {}
+        for s, symbol in enumerate(bars.symbols):
+            ends, values = bars.real_bars(s)
+            tables[symbol] = pd.DataFrame(values, ends.astype("i8"), COLUMNS)
+        made = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
+        names = ("spread", "slippage", "fees", "coin_fees", "interest", "borrow")
+        sums = {n: sum(getattr(row, n) for row in run.rows) for n in (*names, "rounding")}
+        sums["fees"] += sums.pop("rounding")
+        summary = {
+            "start": str(run.rows[0].at),
+            "end": str(run.rows[-1].at),
+            "margin": run.margin,
+            "costs_by_kind": sums,
+            "dividends": sum(row.dividends for row in run.rows),
+        }
+        dated = [
+            (a.opens.astype("i8").item(), a.symbol, exact(a.ratio), exact(a.dividend))
+            for a in actions
+        ]
+        return cls(settings, tables, dict(zip(FRAMES, made, strict=True)), summary, dated)
+
+
+def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
+    files = [Path(f) / f"{symbol}.{kind}" for f in folders for kind in ("parquet", "csv")]
+    file = next(file for file in files if file.exists())
+    rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+    starts = pd.DatetimeIndex(pd.to_datetime(rows["timestamp"], utc=True)).as_unit("ns").asi8
+    ends = {start: end for end, start in calendar().started.items()}
+    coin = symbol.endswith("USD")
+    rows.index = [start + HOUR if coin else ends[start] for start in starts.tolist()]
+    rows = rows[COLUMNS]
+    moves = np.log(rows.iloc[1:, :4].to_numpy() / rows["close"].to_numpy()[:-1, None])
+    splits = np.abs(moves) > math.log(1.5)
+    assert splits.any(axis=1).sum() <= 1, f"{symbol}: bars that wait to be believed"
+    return rows
+
+
+def actions_of(data: Any) -> list[tuple[int, str, Decimal, Decimal]]:
+    """Those that are left to apply to prices of this adjustment."""
+    if data["actions"] is None or data["adjustment"] == "all":
+        return []
+    found = []
+    for row in pd.read_csv(data["actions"], dtype=str).itertuples():
+        opens = int(calendar().opens[np.searchsorted(calendar().dates, np.datetime64(row.date))])
+        if row.kind == "dividend":
+            found.append((opens, row.symbol, Decimal(1), Decimal(row.value)))
+        elif data["adjustment"] == "raw":
+            found.append((opens, row.symbol, Decimal(row.value), NONE))
+    return sorted(found, key=lambda a: (a[0], a[1], a[2] != 1, a[3]))
+
+
+class Order(NamedTuple):
+    """q: signed, what is left of it. reduces: whether it never opens."""
+
+    name: str
+    symbol: str
+    q: Decimal
+    reduces: bool = False
+
+
+class Walk:
+    """The account of a folder's orders, instant by instant."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        config = exactly(records.config)
+        coins = frozenset(s for s in records.bars if s.endswith("USD"))
+        self.book = Book(config, coins, Decimal(config["capital"]))
+        self.carries = config["fills"]["remainder"] == "carry"
+        begin, end = (pd.Timestamp(records.summary[name]).value for name in ("start", "end"))
+        known = {at for rows in records.bars.values() for at in rows.index if at <= end}
+        self.known = sorted(known)
+        self.now = [at for at in self.known if at >= begin]
+        dates = pd.DatetimeIndex(self.now).tz_localize("UTC").tz_convert("America/New_York")
+        self.dates = dates.strftime("%Y-%m-%d").tolist()
+        self.table = {s: self._bars_of(s) for s in records.bars}
+        self.deviation: dict[str, float] = {}
+        self.starting: dict[tuple[int, bool], int] = {}
+        self.unseen: dict[tuple[int, bool], int] = {}
+        self._note_opens()
+        self.orders: dict[int, list[Order]] = defaultdict(list)
+        for o in records.frames["orders"].itertuples():
+            assert o.type == "market", f"{o.client_order_id}: a {o.type} order is not reckoned here"
+            q = exact(o.qty) if o.side == "buy" else -exact(o.qty)
+            self.orders[o.at.value].append(Order(o.client_order_id, o.symbol, q))
+        fills = records.frames["fills"]
+        self.filled = {(f.client_order_id, f.at.value) for f in fills.itertuples()}
+        self.waiting: list[Order] = []
+
+    def _bars_of(self, symbol: str) -> dict[int, list[float]]:
+        """Open, high, low, close, volume and deviation by the instant that each is known at.
+
+        The deviation is that of the last 50 ranges (Parkinson 1980).
+        """
+        rows = self.records.bars[symbol]
+        ranges = np.log(rows["high"] / rows["low"]) ** 2 / (4 * math.log(2))
+        rows = rows.assign(deviation=np.sqrt(ranges.rolling(50, min_periods=1).mean()))
+        return dict(zip(rows.index.tolist(), rows.to_numpy(dtype=float).tolist(), strict=True))
+
+    def _note_opens(self) -> None:
+        """By instant and class the end of the bar that starts then, and of the one that has started
+        since the instant before where no instant was.
+        """
+        instants = set(self.known)
+        for end in self.known:
+            for coin in (False, True):
+                if start := started(coin, end):
+                    bars = self.starting if start in instants else self.unseen
+                    bars[self.known[bisect_left(self.known, start)], coin] = end
+
+    def __iter__(self) -> Iterator[tuple[int, Book]]:
+        """The book at each row."""
+        book, before = self.book, self.now[0]
+        for symbol, table in self.table.items():
+            for at in [at for at in table if at <= before][-1:]:
+                self._mark(symbol, table[at])
+        for now, book.date in zip(self.now, self.dates, strict=True):
+            book.row.clear()
+            book.fills.clear()
+            if now > before:
+                self._advance(before, now)
+            held = defaultdict(Decimal, book.held)
+            self._take_back(now, held)
+            self._send(now, held, self._meet(now, self.starting))
+            before = now
+            yield now, book
+
+    def _advance(self, before: int, now: int) -> None:
+        """Sessions open and close, and bars become known."""
+        book, days = self.book, calendar()
+        opened, opens = np.searchsorted(days.opens, [before, now], side="right")
+        closed, closes = np.searchsorted(days.closes, [before, now], side="right")
+        if opens > opened:
+            self._act(before, now)
+            book.open_session()
+        self._meet(now, self.unseen)
+        for symbol, table in self.table.items():
+            if now in table:
+                self._mark(symbol, table[now])
+        if closes > closed:
+            book.close_session(int((days.dates[closes] - days.dates[closed]).astype(int)))
+            self.waiting = [o for o in self.waiting if o.symbol in book.coins]
+        elif opens > closes:
+            book.note_deficit()
+
+    def _mark(self, symbol: str, row: list[float]) -> None:
+        self.book.marks[symbol] = exact(row[3])
+        self.deviation[symbol] = row[5]
+
+    def _act(self, before: int, now: int) -> None:
+        for opens, symbol, ratio, dividend in self.records.actions:
+            if before < opens <= now and symbol in self.table:
+                self.book.act(symbol, ratio, dividend, opens, name_of("split", opens, symbol))
+                step = self.book.step(symbol)
+                for k, o in enumerate(self.waiting):
+                    if o.symbol == symbol:
+                        self.waiting[k] = o._replace(q=whole(o.q * ratio, step))
+                self.waiting = [o for o in self.waiting if o.q]
+
+    def _meet(self, now: int, ends: dict[tuple[int, bool], int]) -> dict[str, Bar]:
+        """Bars open: the broker closes what is called, then what waits meets them."""
+        config, bars = self.book.config["fills"], {}
+        for symbol, table in self.table.items():
+            end = ends.get((now, symbol in self.book.coins), 0)
+            row = table.get(end)
+            if row and (row[4] > 0 or (row[4] == 0 and config["volume_share"] is None)):
+                volume = exact(row[4]) / config["coverage"]
+                deviation = exact(self.deviation.get(symbol, 0.0))
+                bars[symbol] = Bar(end, exact(row[0]), volume, deviation)
+        if (now, False) in ends:
+            stocks = {s: bar for s, bar in bars.items() if s not in self.book.coins}
+            self.book.liquidate(stocks, started(False, ends[now, False]))
+        waiting, self.waiting = self.waiting, []
+        for order in waiting:
+            if order.symbol in bars:
+                self._meet_again(order, bars[order.symbol])
+            else:
+                self.waiting.append(order)
+        return bars
+
+    def _meet_again(self, order: Order, bar: Bar) -> None:
+        """A folder does not say what a trader cancels: what could fill and has not is over."""
+        at = started(order.symbol in self.book.coins, bar.end)
+        events = self.book.events.copy()
+        self._reserve()
+        price = self.book.price(order.symbol, order.q, bar)
+        could = self.book.fillable(order.symbol, order.q, price, bar)
+        self.book.events = events
+        if (order.name, at) in self.filled or not could:
+            self._trade(order, bar, at)
+
+    def _reserve(self) -> None:
+        """Hold back what the orders ahead that open have been promised."""
+        usd = [NONE, NONE]
+        for o in self.waiting:
+            if self.book.held[o.symbol] * o.q >= 0:
+                price = self.book.marks[o.symbol] * self.book.terms["order_margin"]
+                usd[o.symbol in self.book.coins] += abs(o.q) * price
+        self.book.reserved = usd[0], usd[1]
+
+    def _trade(self, order: Order, bar: Bar | None, at: int) -> bool:
+        """Whether it fills whole; what is left waits, if that is the rule."""
+        held = self.book.held
+        if order.reduces and held[order.symbol] * order.q >= 0:
+            return False
+        self._reserve()
+        done = NONE if bar is None else self.book.trade(order.symbol, order.q, bar, at, order.name)
+        rest = order.q - done
+        # No order turns a position round.
+        if rest and self.carries and not (done and held[order.symbol] == 0):
+            self.waiting.append(order._replace(q=rest))
+        return not rest
+
+    def _take_back(self, now: int, held: Mapping[str, Decimal]) -> None:
+        """What a new order of the trader would trade with, and what reduces its symbol already."""
+        new = {o.symbol: o.q for o in self.orders[now]}
+        self.waiting = [
+            o
+            for o in self.waiting
+            if o.symbol not in new or min(o.q * new[o.symbol], o.q * held[o.symbol]) >= 0
+        ]
+
+    def _send(self, now: int, held: Mapping[str, Decimal], bars: Mapping[str, Bar]) -> None:
+        """What reduces first, by what was held when it was decided; the rest only once all of that
+        has filled whole.
+        """
+        left = {symbol: abs(q) for symbol, q in held.items()}
+        reductions, openings = [], []
+        for order in self.orders[now]:
+            if held[order.symbol] * order.q < 0 < left[order.symbol]:
+                left[order.symbol] -= abs(order.q)
+                reductions.append(order._replace(reduces=True))
+            else:
+                openings.append(order)
+        done = [self._trade(order, bars.get(order.symbol), now) for order in reductions]
+        for order in openings if all(done) else ():
+            self._trade(order, bars.get(order.symbol), now)
+
+
+class Audit(NamedTuple):
+    """differences: instant (ns) and what differs, in time order. largest: by column. seen: how
+    often each kind of booking, fill and event occurred.
+    """
+
+    differences: list[tuple[int, str]]
+    largest: dict[str, float]
+    seen: Counter[str]
+
+    def __str__(self) -> str:
+        said = [f"{pd.Timestamp(at)}: {what}" for at, what in self.differences]
+        return "; ".join([f"{len(said)} differences", *said[:3]])
+
+
+def audit(records: Records) -> Audit:
+    """Every row, fill and flow of a folder beside the accountant's; what is missing counts as 0."""
+    mine, theirs = reckoned(records), found_in(records)
+    differences: list[tuple[int, str]] = []
+    largest: dict[str, float] = defaultdict(float)
+    seen: Counter[str] = Counter()
+    for at, what in sorted(mine.keys() | theirs.keys()):
+        own, found = mine.get((at, what), NONE), theirs.get((at, what), NONE)
+        column = what.split()[0]
+        if isinstance(own, str) or isinstance(found, str):
+            same = own == found
+            if column == "fills.client_order_id":
+                cause = str(own).partition("-")[0]
+                seen[cause if cause in ("liquidation", "split") else "order"] += 1
+        else:
+            off = abs(float(own) - float(found))
+            largest[column] = max(largest[column], off)
+            # A float has no more than fifteen digits of a quantity.
+            least = max(1e-9, abs(float(found)) * 1e-15)
+            same = off <= (least if column.startswith("fills.") else TOLERANCE)
+            seen[column] += own != 0
+        if not same:
+            differences.append((at, f"{what} is {found}, not {own}"))
+    return Audit(differences, largest, seen)
+
+
+def reckoned(records: Records) -> dict[tuple[int, str], Any]:
+    """By instant and name what a folder must say."""
+    found: dict[tuple[int, str], Any] = {}
+    totals: Amounts = amounts()
+    walk = Walk(records)
+    for now, book in walk:
+        for name, usd in book.row.items():
+            totals[name.split()[0]] += usd
+        values = {
+            "equity.cash": book.cash,
+            "equity.equity": book.equity,
+            "equity.gross_stock": book.gross(coins=False),
+            "equity.gross_crypto": book.gross(coins=True),
+        }
+        found |= {(now, name): usd for name, usd in (values | book.row).items()}
+        found |= numbered(now, sorted(book.fills, key=lambda fill: fill[0]))
+    summary = {
+        "rows": len(walk.now),
+        "dividends": totals["bookings.dividend"],
+        "fees": totals["equity.fees"] - totals["bookings.rounding"],
+        "coin_fees": walk.book.coin_fees,
+        **{n: -totals[f"bookings.{n}"] for n in ("spread", "slippage", "interest", "borrow")},
+        **{n: walk.book.events[n] for n in ("margin_calls", "deficits", "freezes", "refusals")},
+    }
+    return found | {(walk.now[-1], f"summary.{name}"): value for name, value in summary.items()}
+
+
+def found_in(records: Records) -> dict[tuple[int, str], Any]:
+    """By instant and name what a folder says."""
+    frames, summary = records.frames, records.summary
+    found: dict[tuple[int, str], Any] = defaultdict(float)
+    for at, *values in frames["equity"][["at", *MONEY]].itertuples(index=False):
+        found |= {(at.value, f"equity.{n}"): usd for n, usd in zip(MONEY, values, strict=True)}
+    for b in frames["bookings"].itertuples():
+        found[b.at.value, f"bookings.{b.kind} {b.symbol}"] += b.usd
+    fills: dict[int, list[Any]] = defaultdict(list)
+    for booked, at, *rest in frames["fills"][["booked_at", *FILL]].itertuples(index=False):
+        fills[booked.value].append((at.value, *rest))
+    for row, each in fills.items():
+        found |= numbered(row, each)
+    said = summary["margin"] | summary["costs_by_kind"] | {"dividends": summary["dividends"]}
+    last = pd.Timestamp(summary["end"]).value
+    found[last, "summary.rows"] = len(frames["equity"])
+    return found | {(last, f"summary.{name}"): value for name, value in said.items()}
+
+
+def numbered(now: int, fills: Sequence[Sequence[Any]]) -> dict[tuple[int, str], Any]:
+    """Fills of a row, by column and number."""
+    return {
+        (now, f"fills.{name} {k}"): str(pd.Timestamp(value)) if name == "at" else value
+        for k, fill in enumerate(fills)
+        for name, value in zip(FILL, fill, strict=True)
+    }
+
+
+if __name__ == "__main__":
+    for word in sys.argv[1:]:
+        result = audit(Records.read(Path(word)))
+        worst = ", ".join(f"{name} {usd:.0e}" for name, usd in result.largest.items() if usd)
+        print(f"{word}: {result}\n  largest: {worst}\n  seen: {dict(result.seen)}")

@@ -1,0 +1,139 @@
+"""A second accountant agrees with every row, fill and flow of a run, whatever happens in it, and
+names the first row of a folder in which a cent is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from execution.lending import DatedRate
+from marketsimulator.account.terms import FillTerms
+from tests.commands import run_command
+from tests.marketsimulator.accountant import MONEY, Audit, Records, audit
+from tests.marketsimulator.stressed import write_bars
+from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, Nature, wild_run
+
+KINDS = "spread slippage dividend split borrow interest cash_interest rounding"
+EVENTS = "margin_calls deficits freezes refusals coin_fees"
+FLOWS = {"order", "liquidation", "split", *(f"bookings.{kind}" for kind in KINDS.split())}
+FLOWS |= {f"summary.{event}" for event in EVENTS.split()}
+
+
+def wild_records(seed: int, capital: float, wild: float, **terms: Any) -> Records:
+    """What the folder of a wild run says."""
+    margin = replace(
+        MARGIN,
+        interest_rates=(DatedRate("2026-06-03", 0.08),),
+        **{name: terms.pop(name) for name in list(terms) if hasattr(MARGIN, name)},
+    )
+    fills = FillTerms(**{"remainder": "carry" if seed % 3 else "cancel", **terms})
+    run, bars, costs = wild_run(seed, Nature(), capital, wild, margin=margin, fills=fills)
+    parts = {"costs": costs, "fees": FEES, "margin": margin, "fills": fills}
+    config = {name: asdict(part) for name, part in parts.items()}
+    config |= {"capital": capital, "increments": "original"}
+    return Records.of(config, bars, run, ACTIONS)
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2e6]),
+    wild=st.sampled_from([0.005, 0.03]),
+    regime=st.sampled_from(["current", "dated"]),
+    debit=st.sampled_from(["trade", "settlement"]),
+    short_proceeds=st.sampled_from(["held", "credited"]),
+    volume_share=st.sampled_from([None, 0.1]),
+    shortfall=st.sampled_from(["cut", "refuse"]),
+    coverage=st.sampled_from([0.5, 1.0]),
+)
+def test_a_second_accountant_agrees_with_every_row_fill_and_flow(
+    seed: int, capital: float, wild: float, **terms: Any
+) -> None:
+    assert audit(wild_records(seed, capital, wild, **terms)).differences == []
+
+
+def test_the_wild_runs_have_every_flow() -> None:
+    runs = [audit(wild_records(seed, 26_000.0, 0.03)) for seed in range(4)]
+    assert set().union(*(run.seen for run in runs)) >= FLOWS
+
+
+@pytest.fixture(scope="module")
+def eventful() -> Records:
+    return wild_records(7, 26_000.0, 0.03)
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(["equity", "fills", "bookings"]), st.data())
+def test_a_wrong_cent_is_named_where_it_stands(
+    eventful: Records, table: str, data: st.DataObject
+) -> None:
+    frame = eventful.frames[table].copy()
+    k = data.draw(st.integers(0, len(frame) - 1))
+    at = frame.loc[k, "booked_at" if table == "fills" else "at"].value
+    change = data.draw(st.sampled_from(["usd", "drop", "again"]))
+    if change == "usd":
+        names = {"equity": MONEY, "fills": ("qty", "price", "fee"), "bookings": ("usd",)}
+        usd = data.draw(st.floats(0.01, 1e4)) * data.draw(st.sampled_from([1, -1]))
+        frame.loc[k, data.draw(st.sampled_from(names[table]))] += usd
+    elif change == "drop":
+        assume(table != "bookings" or abs(frame.loc[k, "usd"]) >= 0.01)
+        frame = frame.drop(index=k)
+    else:
+        assume(table == "fills" or (table == "bookings" and abs(frame.loc[k, "usd"]) >= 0.01))
+        frame = pd.concat([frame, frame.loc[[k]]])
+    found = audit(replace(eventful, frames=eventful.frames | {table: frame})).differences
+    assert found[0][0] == at
+
+
+def kept(folder: Path, *words: str) -> Audit:
+    """A run's folder, as the command leaves it."""
+    words = ("forecaster.calibrated=false", "trials=null", *words, f"output={folder}")
+    done = run_command(["-m", "marketsimulator.backtest", *words], cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return audit(Records.read(folder))
+
+
+def test_the_folder_of_a_crash_is_right_to_the_cent(tmp_path: Path) -> None:
+    data = write_bars(tmp_path / "bars", {"AAA": 0.7, "BBB": 0.7, "BTCUSD": 0.8}, sessions=20)
+    (tmp_path / "actions.csv").write_text(
+        "symbol,date,kind,value\nAAA,2024-10-04,dividend,0.435\nBBB,2024-10-09,dividend,1\n"
+    )
+    found = kept(
+        tmp_path / "run",
+        *(f"data.dir=[{data}]", f"data.actions={tmp_path / 'actions.csv'}"),
+        *("data.accept_jumps=true", "forecaster=ewma", "start=2024-10-01", "end=2024-10-11"),
+        *("sizing.strategy=equal_weight", "margin.requirements=[{symbol: AAA, rate: 3}]"),
+    )
+    assert str(found) == "0 differences"
+    assert set(found.seen) >= {"bookings.dividend", "summary.margin_calls", "liquidation"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("symbols=[NVDA,BTCUSD]", "forecaster=ewma", "prior.stock_sharpe=1", "margin.regime=dated"),
+        ("symbols=[NVDA,META,ETHUSD]", "forecaster=oracle", "margin.borrow_rate=0.05"),
+        ("symbols=[BTCUSD,SOLUSD]", "forecaster=ewma", "prior.crypto_sharpe=2", "capital=30000000"),
+        (
+            *("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=oracle", "limits.overnight_leverage=4"),
+            *("margin.requirements=[{symbol: NVDA, rate: 0.95}]", "costs.stock_impact=0.7"),
+            *("fills.volume_share=0.0001", "fills.remainder=carry", "capital=300000"),
+        ),
+    ],
+    ids=["mixed", "short", "coins", "called"],
+)
+def test_the_folder_of_a_run_on_real_bars_is_right_to_the_cent(
+    words: tuple[str, ...], real_data: list[Path], tmp_path: Path
+) -> None:
+    where = f"data.dir=[{','.join(map(str, real_data))}]"
+    found = kept(tmp_path / "run", where, "start=2024-05-20", "end=2024-06-28", *words)
+    assert str(found) == "0 differences"
+    assert found.seen["order"] > 10

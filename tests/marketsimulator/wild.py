@@ -1,0 +1,177 @@
+"""Nine days of bars at random, and a run that trades them at random, beyond what it can carry."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import numpy as np
+
+from execution.broker import place
+from execution.decision import NO_BASIS, Basis, Choice, Decision
+from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.lending import MarginTerms, SymbolRate
+from execution.orders import Order
+from execution.records import Row, Run
+from marketsimulator.account.terms import FillTerms
+from sizing.binding import LIMITS
+from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
+from trainingdata.actions import Action
+from trainingdata.bars import Bars
+from trainingdata.sessions import session_open
+
+NAN = float("nan")
+SYMBOLS = ("AAA", "BBB", "BTCUSD", "XRPUSD")
+STOCKS = SYMBOLS[:2]
+FEES = FeeSchedule(
+    sec_per_dollar=(DatedRate("2000-01-01", 2.78e-5), DatedRate("2026-06-03", 2.06e-5)),
+    taf_per_share=(DatedRate("2000-01-01", 0.000166, 0.30),),
+    cat_per_share=(DatedRate("2000-01-01", 0.000003),),
+    crypto_tiers=(CryptoTier(0, 0.0015, 0.0025), CryptoTier(20_000, 0.0012, 0.0022)),
+    commission_bps=0.3,
+    commission_per_share=0.005,
+)
+COSTS = TradingCosts(1.5, 1.0, 0.0, 2.0, 1.0, 0.0)
+BEGINS, ENDS = "2026-05-27", "2026-06-05"  # the pattern-day-trader rule ends on the last day
+PRICES = {"AAA": 100.0, "BBB": 5.4, "BTCUSD": 60_000.0, "XRPUSD": 0.9}
+ACTIONS = tuple(
+    Action(symbol, session_open(np.datetime64(date, "D")), ratio, dividend)  # type: ignore[arg-type]
+    for symbol, date, ratio, dividend in (
+        ("AAA", "2026-06-02", 1.0, 0.435),
+        ("AAA", "2026-06-03", 1.5, 0.0),
+        ("BBB", "2026-06-04", 0.1, 0.0113717),
+    )
+)
+
+
+def bars_of(rng: np.random.Generator, wild: float, volume: float) -> Bars:
+    """Two stocks in seven sessions, two coins at some hours of nine days; some bars are missing,
+    some have no volume.
+    """
+    ends = stock_ends(BEGINS, 49)
+    days = np.arange(BEGINS, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
+    hours = (
+        days[:, None] + np.array([3, 9, 12, 15, 16, 18, 21, 23]) * np.timedelta64(1, "h")
+    ).ravel()
+    tables = {}
+    for symbol in SYMBOLS:
+        times = ends if symbol in STOCKS else hours
+        kept = times[rng.random(len(times)) < 0.93]
+        close = PRICES[symbol] * np.exp(np.cumsum(rng.normal(0, wild, len(kept))))
+        start = np.append(PRICES[symbol], close[:-1]) * np.exp(rng.normal(0, wild / 3, len(kept)))
+        traded = np.where(
+            rng.random(len(kept)) < 0.05, 0.0, volume / PRICES[symbol] * rng.random(len(kept))
+        )
+        rows = [start, np.maximum(start, close), np.minimum(start, close), close, traded]
+        tables[symbol] = kept, np.stack(rows, axis=1)
+    return panel_of(tables)
+
+
+MARGIN = MarginTerms(
+    borrow_rate=0.02,
+    borrow_rates=(SymbolRate("BBB", 0.4),),
+    cash_rate=0.03,
+    requirements=(SymbolRate("BBB", 0.6),),
+)
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What random decisions have: whether they expect anything, and whether limits bind."""
+
+    premium: bool = True
+    forecast: bool = True
+    limits: bool = True
+
+
+def basis(rng: np.random.Generator, nature: Nature) -> Basis:
+    if rng.random() < 0.1:
+        return NO_BASIS
+    premium = float(rng.normal(0, 2)) if nature.premium else 0.0
+    forecast = float(rng.normal(0, 2)) if nature.forecast else 0.0
+    return NO_BASIS._replace(premium_weight=premium, forecast_weight=forecast)
+
+
+def binding(rng: np.random.Generator, nature: Nature) -> dict[str, float]:
+    if nature.limits and rng.random() < 0.5:
+        return dict.fromkeys(rng.choice(LIMITS, 2).tolist(), 0.001)
+    return {"cost": NAN} if rng.random() < 0.3 else {}
+
+
+def wild_run(
+    seed: int,
+    nature: Nature,
+    capital: float,
+    wild: float,
+    big: float = 2.0,
+    margin: MarginTerms = MARGIN,
+    fills: FillTerms | None = None,
+) -> tuple[Run, Bars, TradingCosts]:
+    """Random decisions with random orders, some for more than the account can carry."""
+    rng = np.random.default_rng(seed)
+    bars = bars_of(rng, wild, 4 * capital)
+    impact = float(seed % 2)
+    costs = replace(COSTS, stock_impact=impact, crypto_impact=impact)
+    broker = account_on(
+        bars,
+        capital,
+        costs=costs,
+        fees=FEES,
+        fills=fills or FillTerms(remainder="carry" if seed % 3 else "cancel"),
+        margin=margin,
+        impact=bool(impact),
+        actions=ACTIONS,
+    )
+    decisions: list[Decision] = []
+    rows: list[Row] = []
+    for t in range(len(bars.times)):
+        if t:
+            broker.advance(t)
+        account = broker.account()
+        choices, orders, cancels = [], [], {}
+        for number, symbol in enumerate(rng.permutation(SYMBOLS)[: rng.integers(0, 4)].tolist()):
+            price = account.prices.get(symbol)
+            if price is None:
+                continue
+            worth = max(account.equity, 1_000.0) * big * rng.normal(0.1, 0.4)
+            qty = round(worth / price, 3) if symbol.endswith("USD") else float(int(worth / price))
+            weights = rng.normal(0, 2, 2).tolist()
+            held = float(account.exposure.get(symbol, 0)) * price
+            held = held / account.equity if account.equity > 0 else NAN
+            kelly = NAN if rng.random() < 0.1 else weights[0]
+            basis_, limits = basis(rng, nature), binding(rng, nature)
+            amount = Decimal(repr(qty))
+            choices.append(
+                Choice(
+                    symbol, 0.0, 0.01, kelly, held, weights[1], amount, price, limits, 0.0, basis_
+                )
+            )
+            position = account.positions.get(symbol, Decimal(0))
+            sent = legs(f"o{t}-{number}", symbol, qty, float(position))
+            orders += sent
+            for waits in account.open_orders if sent else ():
+                against = min(position * waits.signed_qty, waits.signed_qty * amount) < 0
+                if waits.symbol == symbol and against:
+                    cancels[waits.client_order_id] = waits.qty
+        decisions.append(decision_at(account.as_of, account.equity, choices, orders))
+        place(broker, orders, cancels)
+        rows.append(broker.row())
+    events = broker.margin_events()
+    return Run("wild", decisions, broker.fills, rows, events, broker.bookings), bars, costs
+
+
+def legs(name: str, symbol: str, qty: float, held: float) -> list[Order]:
+    """An order, or one that closes what is held and one that opens the other side."""
+    if held * qty >= 0:
+        return [market(name, symbol, qty)] if qty else []
+    first = math.copysign(min(abs(qty), abs(held)), qty)
+    closing = replace(market(name, symbol, first), reduces=True)
+    rest = 0.0 if symbol.endswith("USD") else qty - first
+    return [closing, *([market(f"{name}-then", symbol, rest)] if rest else [])]
+
+
+def decision_at(
+    at: np.datetime64, equity: float, choices: list[Choice], orders: list[Order]
+) -> Decision:
+    return Decision(at, at, equity, 1.0, tuple(choices), tuple(orders))
