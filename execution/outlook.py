@@ -15,10 +15,12 @@ from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastT
 from forecasting.moments import (
     Volatility,
     expected_between,
+    variance_beyond,
     variance_until,
 )
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
+from foundation.threads import side_by_side
 from sizing.premium import unit_premiums
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, correlations_over
@@ -68,28 +70,26 @@ def belief_table(
     """
     first = int(np.searchsorted(bars.times, since))
     closed = _closed_and_fillable(bars.between(first, len(bars.times)))
-    table = forecaster.forecast(bars, since, progress)
-    rows = np.flatnonzero(closed.any(axis=1))
-    times = bars.times[first:][rows]
-    closed = closed[rows]
+    rows = first + np.flatnonzero(closed.any(axis=1))
+    times = bars.times[rows]
+    closed = closed[rows - first]
     ends = _block_ends(bars, times, closed, blocks)
-    latest = table.latest[:, first:].T[rows].astype(np.int64)
-    moments = _forecast_moments(table, bars, latest, times, ends, rule)
-    fresh = closed
-    if len(table.windows):
-        issued = table.windows.issued_at[np.maximum(latest, 0)]
-        fresh = (latest >= 0) & (issued == times[:, None])
+    # The forecasts of years are let go of before the matrices take their place in memory.
+    moments = _forecast_moments(
+        forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
+    )
     # A symbol whose forecast has no deviation in some block cannot be sized, and one whose last
     # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-    deciding = closed & fresh & spreads
+    deciding = closed & moments.fresh & spreads
     overnight = np.array([not intraday_ceiling_holds(now) for now in times], dtype=bool)
     cuts = overnight & is_decision(Kind.STOCK, times)
     # Stocks are cut for the night also where nothing has a forecast: the ceiling is the broker's.
     kept = deciding.any(axis=1) | cuts
     deciding = deciding[kept]
     times = times[kept]
+    moments = moments.at(kept)
     numbers, matrices = _correlation_matrices(
         correlations, bars, times, np.asarray(deciding.any(axis=1))
     )
@@ -100,7 +100,7 @@ def belief_table(
         deciding=deciding,
         overnight=overnight[kept],
         cuts=cuts[kept],
-        moments=moments.at(kept),
+        moments=moments,
         numbers=numbers,
         matrices=matrices,
         within=correlations.within,
@@ -141,12 +141,13 @@ def belief_of_symbol(
             f"{symbol}: no forecast: its last bar was known at {last}, and it is {utc_text(now)}"
         )
     table = forecaster.forecast(bars, bars.now)
-    latest = table.latest[:, -1:].T.astype(np.int64)
-    if latest[0, s] < 0 or table.windows.issued_at[latest[0, s]] != bar_times[-1]:
+    latest = table.latest[s, -1]
+    if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
         raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} bars of its own, too few")
     deciding = (np.arange(len(bars.symbols)) == s)[None]
     ends = _block_ends(bars, here, deciding, blocks)
-    moments = _forecast_moments(table, bars, latest, here, ends, rule)
+    row = np.array([len(bars.times) - 1])
+    moments = _forecast_moments(table, bars, row, here, ends, rule)
     sigma = moments.sigma[0, :, s]
     if not (sigma[0] > 0 and np.isfinite(sigma).all()):
         raise NoForecast(
@@ -186,6 +187,7 @@ class _Moments(NamedTuple):
         a week old.
     worth: [T, S] what the forecaster's centre was multiplied by.
     signal: [T, S] root mean square of what such a centre is worth over its whole life.
+    fresh: [T, S] whether the forecast is of a bar that closed at the instant.
     """
 
     mu: Array
@@ -193,6 +195,7 @@ class _Moments(NamedTuple):
     variance: Array
     worth: Array
     signal: Array
+    fresh: Mask
 
     def at(self, kept: Mask) -> _Moments:
         """Those of the instants that are kept, [T]."""
@@ -202,6 +205,7 @@ class _Moments(NamedTuple):
             self.variance[kept],
             self.worth[kept],
             self.signal[kept],
+            self.fresh[kept],
         )
 
 
@@ -293,15 +297,16 @@ def _correlation_matrices(
 def _forecast_moments(
     table: ForecastTable,
     bars: Bars,
-    latest: Index,
+    rows: Index,
     times: Instants,
     ends: Instants,
     rule: Volatility,
 ) -> _Moments:
-    """Moments of the latest forecast of each symbol.
+    """Moments of each symbol's latest forecast.
 
-    latest: [T, S] number of its window; -1 for none.
+    rows: [T] of the panel, whose latest forecasts are meant. times: [T] from when on.
     """
+    latest = table.latest[:, rows].T
     count, size = latest.shape
     blocks = ends.shape[1]
     mu = np.full((count, blocks, size), np.nan)
@@ -309,16 +314,18 @@ def _forecast_moments(
     variance = np.full((count, size), np.nan)
     worth = np.full((count, size), np.nan)
     signal = np.full((count, size), np.nan)
+    fresh = np.zeros((count, size), dtype=bool)
     bounds = np.column_stack([times, ends])
     row_of, slow = slow_variances(bars, times)
     step = max(1, FORECASTS_AT_ONCE // max(1, size))
-    for begin in range(0, count, step):
+
+    def of_part(begin: int) -> None:
         part = slice(begin, begin + step)
         t, s = np.nonzero(latest[part] >= 0)
         # A long panel begins with bars that nothing is forecast from yet.
         if not len(t):
-            continue
-        window = latest[part][t, s]
+            return
+        window = latest[part][t, s].astype(np.int64)
         crypto = bars.crypto[s]
         issued = table.windows.issued_at[window]
         place = _bars_since_issue(bounds[part], t, issued, crypto)
@@ -327,36 +334,41 @@ def _forecast_moments(
         persistence = table.persistence[window]
         bars_a_year = np.where(crypto, BARS_A_YEAR[Kind.CRYPTO], BARS_A_YEAR[Kind.STOCK])
         horizon = np.full(len(t), float(HORIZON))
-        whole = variance_until(values, price, horizon, rule, np.zeros(len(t)))
+        steps = np.stack([horizon, *np.minimum(place, HORIZON)])
+        whole, *within = variance_until(values, price, steps, rule, np.zeros(len(t)))
         # Beyond the forecast's last step variance neither goes on as it was forecast nor is at once
         # what it has been for a year: it is the root of fast times slow.
         beyond = np.sqrt(whole * bars_a_year / HORIZON * slow[row_of[part][t], s])
-        a_bar = beyond / bars_a_year
-        until = np.stack([variance_until(values, price, p, rule, a_bar) for p in place.T])
+        until = within + variance_beyond(place, beyond / bars_a_year)
         # A later step can be forecast with less variance than an earlier one; the block between
         # them then has none.
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected_returns(values, price, place, persistence).T
-        alive = times[part][t] - issued <= STALE_AFTER
+        age = times[part][t] - issued
+        fresh[part][t, s] = age == np.timedelta64(0)
+        alive = age <= STALE_AFTER
         variance[part][t, s] = np.where(alive, beyond, np.nan)
         worth[part][t, s] = table.worth[window]
         # A centre that fades by its persistence from bar to bar is worth its first step times
         # 1 / (1 - persistence) over its whole life.
         skill = table.skill[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
-    return _Moments(mu, sigma, variance, worth, signal)
+
+    for _ in side_by_side(of_part, range(0, count, step)):
+        pass
+    return _Moments(mu, sigma, variance, worth, signal, fresh)
 
 
 def _bars_since_issue(bounds: Instants, t: Index, issued: Instants, crypto: Mask) -> Array:
-    """[n, K + 1] own bars from the issue of each forecast to the bounds of its blocks.
+    """[K + 1, n] own bars from the issue of each forecast to the bounds of its blocks.
 
     bounds: [T, K + 1] where blocks begin and end. t: [n] whose row is each forecast's. issued: [n].
     crypto: [n] whether it is of a coin.
     """
-    place = np.empty((len(t), bounds.shape[1]))
+    place = np.empty((bounds.shape[1], len(t)))
     for kind, members in ((Kind.STOCK, ~crypto), (Kind.CRYPTO, crypto)):
-        position = bar_position(kind, bounds.ravel()).reshape(bounds.shape)
-        place[members] = position[t[members]] - bar_position(kind, issued[members])[:, None]
+        position = bar_position(kind, bounds.ravel()).reshape(bounds.shape).T
+        place[:, members] = position[:, t[members]] - bar_position(kind, issued[members])
     return place
 
 
@@ -365,16 +377,16 @@ def _expected_returns(
 ) -> Array:
     """[K, n] returns expected in the blocks.
 
-    place: [n, K + 1] own bars from each forecast's issue to the bounds of its blocks.
+    place: [K + 1, n] own bars from each forecast's issue to the bounds of its blocks.
     persistence: [n] by which a centre fades from bar to bar.
     """
-    expected = np.empty((place.shape[1] - 1, len(place)))
-    expected[0] = expected_between(values, price, place[:, 0], place[:, 1])
+    expected = np.empty((len(place) - 1, place.shape[1]))
+    nothing = np.zeros(place.shape[1])
+    begin, finish = np.stack([place[0], nothing]), np.stack([place[1], nothing + 1])
+    expected[0], first = expected_between(values, price, begin, finish)
     if len(expected) > 1:
         # The forecast's later steps are shrunk each by its own worth, so that their differences say
         # nothing. What the forecast is worth later is its first step, fading.
-        first = expected_between(values, price, np.zeros(len(place)), np.ones(len(place)))
-        fading = persistence[:, None] ** place[:, 1:]
-        shares = first[:, None] * (fading[:, :-1] - fading[:, 1:])
-        expected[1:] = (shares / (1.0 - persistence[:, None])).T
+        fading = persistence ** place[1:]
+        expected[1:] = first * (fading[:-1] - fading[1:]) / (1.0 - persistence)
     return expected

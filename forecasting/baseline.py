@@ -77,29 +77,41 @@ class RandomWalk:
     ) -> LocationScale:
         """Its quantiles around centres [N, H] of the log return, none for 0; the scale narrowed."""
         count = len(windows)
-        scale = np.empty((count, HORIZON))
-        for first in range(0, count, CHUNK):
-            part = np.arange(first, min(first + CHUNK, count))
-            scale[part] = self.scale(windows.contexts(part))
+        deviation = np.empty(count)
+        before = self.context_length - 1
+        for closes, own in zip(windows.closes, windows.of_symbols(), strict=True):
+            last = windows.last[own]
+            if len(last):
+                first = last[0] - before
+                squares = np.diff(np.log(closes[first : last[-1] + 1])) ** 2
+                variance = np.correlate(squares, self._weights(), "valid")
+                deviation[own] = np.sqrt(variance)[last - last[0]]
+        steps = count, HORIZON
         return LocationScale(
             price=windows.price,
-            centre=np.zeros((count, HORIZON)) if centre is None else centre,
-            scale=narrowed * scale,
-            shapes=np.tile(unit_student(self.freedom), (1, HORIZON, 1)),
-            shape_of=np.zeros(count, dtype=np.int64),
+            # One number stands for all that are alike: of years, they would take gigabytes.
+            centre=np.broadcast_to(0.0, steps) if centre is None else centre,
+            scale=np.broadcast_to(narrowed * deviation[:, None], steps),
+            shapes=self._shape()[None],
+            shape_of=np.broadcast_to(0, count),
         )
-
-    def scale(self, closes: Array) -> Array:
-        """Deviation of the log return after each step, [N, H], of windows [N, L]."""
-        weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
-        squares = np.diff(np.log(closes), axis=1) ** 2
-        variance = (squares * weights).sum(axis=1) / weights.sum()
-        deviation = np.sqrt((1 - self.plain) * variance + self.plain * squares.mean(axis=1))
-        return np.asarray(deviation[:, None] * np.sqrt(np.arange(1, HORIZON + 1)))
 
     def log_quantiles(self, closes: Array) -> Array:
         """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
-        return self.scale(closes)[..., None] * unit_student(self.freedom)
+        squares = np.diff(np.log(closes), axis=1) ** 2
+        deviation = np.sqrt((squares * self._weights()).sum(axis=1))
+        return np.asarray(deviation[:, None, None] * self._shape())
+
+    def _weights(self) -> Array:
+        """[L - 1] of the squared log returns in the variance of the next."""
+        weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
+        even = self.plain / len(weights)
+        return np.asarray((1 - self.plain) * weights / weights.sum() + even)
+
+    def _shape(self) -> Array:
+        """Quantiles [H, Q] of the log return after each step, over the deviation of the first."""
+        root = np.sqrt(np.arange(1, HORIZON + 1))
+        return np.asarray(root[:, None] * unit_student(self.freedom))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from tempfile import TemporaryFile, gettempdir
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ class LocationScale:
     """Quantiles [N, H, Q] of which only what differs is held: price · exp(centre + scale · shape).
 
     They are an array to who reads them: `[rows]` answers those of some windows, [n, H, Q] float32,
-    `[rows, steps]` those of one step of each, [n, Q].
+    `[rows, step]` those of one step, [n, Q], and `[rows, step, level]` one of these, [n].
 
     price: [N] last close of each window, in USD.
     centre, scale: [N, H] of the log return after each step; NaN where there is no forecast.
@@ -103,14 +103,17 @@ class LocationScale:
         """(N, H, Q)."""
         return len(self.price), *self.shapes.shape[1:]
 
-    def __getitem__(self, at: Index | slice | tuple[Index, Index]) -> Array32:
-        rows, steps = at if isinstance(at, tuple) else (at, slice(None))
-        shape = self.shapes[self.shape_of[rows], steps]
-        move = self.centre[rows, steps][..., None] + self.scale[rows, steps][..., None] * shape
+    def __getitem__(
+        self, at: Index | slice | tuple[Index, int] | tuple[Index, int, int]
+    ) -> Array32:
+        rows, step, *level = at if isinstance(at, tuple) else (at, slice(None))
+        shape = self.shapes[self.shape_of[rows], step, *level]
+        each = (..., *[None] * (1 - len(level)))  # of the levels that are read
+        move = self.scale[rows, step][each] * shape
+        move += self.centre[rows, step][each]
         np.exp(move, out=move)
-        out = np.empty(move.shape, dtype=np.float32)
         price = self.price[rows].reshape(-1, *(1,) * (move.ndim - 1))
-        return np.multiply(price, move, out=out, dtype=np.float64, casting="same_kind")
+        return np.asarray((price * move).astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -123,10 +126,11 @@ class ChosenQuantiles:
     quantiles: Array32 | LocationScale
     windows: Index
 
-    def __getitem__(self, at: tuple[Index, Index]) -> Array32:
-        """[m, Q] of some of these windows, one step of each."""
-        rows, steps = at
-        return self.quantiles[self.windows[rows], steps]
+    def __getitem__(self, at: tuple[Index, int] | tuple[Index, int, int]) -> Array32:
+        """[m, Q] of one step of some of these windows, or [m] of one level of it."""
+        rows, *rest = at
+        chosen: Any = (self.windows[rows], *rest)
+        return self.quantiles[chosen]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -207,7 +211,7 @@ class ForecastTable:
             price=windows.price,
             quantiles=quantiles,
             persistence=np.zeros(count) if persistence is None else persistence,
-            worth=np.full(count, np.nan) if worth is None else worth,
+            worth=np.broadcast_to(np.nan, count) if worth is None else worth,
             skill=np.zeros(count) if skill is None else skill,
             source=source,
         )

@@ -33,7 +33,7 @@ NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
 def expected_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
-    """Median return [n] of forecasts between two of the symbol's own bars after their issue.
+    """Median return of forecasts between two of the symbol's own bars after their issue.
 
     It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
     on its own forecast alone, to the last bit, however many are asked for at once.
@@ -43,8 +43,8 @@ def expected_between(values: Quantiles, price: Array, begin: Array, finish: Arra
     values, price
         [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
     begin, finish
-        [n] own bars after the issue, fractional inside a bar; a symbol that decides now has begin 0
-        and a whole finish.
+        [n], or [P, n] for several each, own bars after the issue, fractional inside a bar; a symbol
+        that decides now has begin 0 and a whole finish.
     """
     return _median(values, price, finish) - _median(values, price, begin)
 
@@ -52,18 +52,21 @@ def expected_between(values: Quantiles, price: Array, begin: Array, finish: Arra
 def variance_until(
     values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
 ) -> Array:
-    """Variance [n] from a forecast's issue to `place` own bars later [n].
+    """Variance from a forecast's issue to `place` own bars later, [n], or [P, n] for several each.
 
-    It runs linearly between steps, and by `beyond` [n] a bar after the last.
+    It runs linearly between steps, and by `beyond`, a bar, after the last.
     """
 
-    def squared(quantiles: Array32, close: Array) -> Array:
-        return np.asarray(volatility(quantiles, close, rule) ** 2)
+    def squared(rows: Index, step: int, close: Array) -> Array:
+        return np.asarray(volatility(values[rows, step], close, rule) ** 2)
 
-    variance = _along(values, price, place, squared)
+    return _along(price, place, squared) + variance_beyond(place, beyond)
+
+
+def variance_beyond(place: Array, beyond: Array) -> Array:
+    """The part of `variance_until` that lies after the last step."""
     # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
-    after = np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
-    return variance + after
+    return np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
@@ -122,28 +125,37 @@ class LogMoments:
 
 
 def _median(values: Quantiles, price: Array, place: Array) -> Array:
-    """Median return [n] from each forecast's issue to `place` own bars later [n]."""
-    return _along(values, price, place, lambda quantiles, close: quantiles[:, MEDIAN] / close - 1)
+    """Median return from each forecast's issue to `place` own bars later, [n] or [P, n]."""
+
+    def returned(rows: Index, step: int, close: Array) -> Array:
+        return np.asarray(values[rows, step, MEDIAN] / close - 1)
+
+    return _along(price, place, returned)
 
 
-def _along(
-    values: Quantiles, price: Array, place: Array, read: Callable[[Array32, Array], Array]
-) -> Array:
-    """What `read` makes of each step's quantiles, at `place` own bars [n].
+def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array]) -> Array:
+    """What `read` makes of a step of forecasts [m] and of their prices, at `place`, [n] or [P, n].
 
     It is 0 at the issue, and beyond the last step as it is at the last.
     """
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
     share = inside - low
-    out = np.zeros(len(place))
-    rows = np.arange(len(place))
+    high = low + (share > 0)
     # The price is rounded as the values are: otherwise a forecast without an edge would have one of
     # 1e-8.
     close = price.astype(np.float32).astype(np.float64)
-    for step, weight in ((low, 1 - share), (np.minimum(low + 1, HORIZON), share)):
-        used = (step > 0) & (weight > 0)
-        out[used] += weight[used] * read(values[rows[used], step[used] - 1], close[used])
+    # Each step that is needed of a forecast is read once.
+    needed = np.zeros((HORIZON + 1, len(price)), dtype=bool)
+    rows = np.arange(len(price))
+    needed[low, rows] = True
+    needed[high, rows] = True
+    known = np.zeros(needed.shape)
+    for step in np.flatnonzero(needed[1:].any(axis=1)).tolist():
+        of = np.flatnonzero(needed[step + 1])
+        known[step + 1, of] = read(of, step, close[of])
+    out = (1 - share) * known[low, rows]
+    out += np.where(share > 0, share * known[high, rows], 0.0)
     return np.where(np.isnan(price), np.nan, out)
 
 

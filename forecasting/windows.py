@@ -42,25 +42,21 @@ class Windows:
         bars of its own.
         """
         count = len(bars.symbols)
-        closes = []
-        symbol = []
-        last = []
-        issued = []
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
-        for s, begin in enumerate(np.broadcast_to(since, count)):
-            times, values = bars.real_bars(s)
-            # The last window before `since` stays: until its next bar it is a symbol's latest one.
-            rows = np.arange(max(int(lengths[s]) - 1, last_before(times, begin)), len(times))
-            closes.append(np.ascontiguousarray(values[:, CLOSE]))
-            symbol.append(np.full(len(rows), s))
-            last.append(rows)
-            issued.append(times[rows])
+        own = bars.mask.sum(axis=1)
+        before = (bars.mask & (bars.times < np.broadcast_to(since, count)[:, None])).sum(axis=1)
+        # The last window before `since` stays: until its next bar it is a symbol's latest one.
+        first = np.maximum(lengths, before) - 1
+        symbol = np.repeat(np.arange(count), np.maximum(own - first, 0))
+        last = spans(first, own)
+        ends = np.cumsum(own)
+        known = np.broadcast_to(bars.times, bars.mask.shape)[bars.mask]
         return cls(
-            tuple(closes),
-            lengths,
-            np.concatenate(symbol),
-            np.concatenate(last),
-            np.concatenate(issued),
+            closes=tuple(np.split(bars.values[..., CLOSE][bars.mask], ends[:-1])),
+            lengths=lengths,
+            symbol=symbol,
+            last=last,
+            issued_at=known[(ends - own)[symbol] + last],
         )
 
     def __len__(self) -> int:
@@ -96,10 +92,10 @@ class Windows:
     @property
     def price(self) -> Array:
         """[N] the last close of each window, in USD."""
-        prices = []
+        prices = np.empty(len(self))
         for closes, part in zip(self.closes, self.of_symbols(), strict=True):
-            prices.append(closes[self.last[part]])
-        return np.concatenate(prices)
+            prices[part] = closes[self.last[part]]
+        return prices
 
     def contexts(self, rows: Index) -> Array:
         """Closes [n, L] of windows that are equally long."""

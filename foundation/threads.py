@@ -6,7 +6,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from threading import Lock
 from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 Part = TypeVar("Part")
 Made = TypeVar("Made")
@@ -17,16 +22,57 @@ MOST = 16  # threads
 def side_by_side(
     make: Callable[[Part], Made], parts: Iterable[Part]
 ) -> Generator[Made, None, None]:
-    """`map`, a thread a processor: the next ones are made beside the use of one.
+    """`map`, in as many threads as linear algebra may take: a processor each, or OMP_NUM_THREADS.
 
-    As many as there are threads wait in memory. The threads have ended when it is closed.
+    The next ones are made beside the use of one; as many as there are threads wait in memory. The
+    threads have ended when it is closed.
     """
-    workers = min(os.cpu_count() or 1, MOST)
     waiting: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with undivided() as threads, ThreadPoolExecutor(min(threads, MOST)) as pool:
         for part in parts:
             waiting.append(pool.submit(make, part))
-            if len(waiting) > workers:
+            if len(waiting) > min(threads, MOST):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+class _Undivided:
+    """How many ask for it now, the threads there were before, and what gives them back."""
+
+    lock = Lock()
+    users = 0
+    threads = 1
+    limits = ExitStack()
+
+
+@cache
+def _linear_algebra() -> ThreadpoolController:
+    """The libraries of NumPy and SciPy. To look for them takes milliseconds: it is done once."""
+    import scipy.linalg  # noqa: F401  # so that its library is found
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def undivided() -> Generator[int, None, None]:
+    """Linear algebra by the calling thread alone, in the whole process; gives its threads before.
+
+    The threads that it takes for a product wait for each other, and where several ask at once for
+    those of all. Without them the last bits of a sum do not depend on how many processors there
+    are.
+    """
+    with _Undivided.lock:
+        if not _Undivided.users:
+            libraries = _linear_algebra()
+            found = [library["num_threads"] for library in libraries.info()]
+            _Undivided.threads = max(found, default=os.cpu_count() or 1)
+            _Undivided.limits.enter_context(libraries.limit(limits=1))
+        _Undivided.users += 1
+    try:
+        yield _Undivided.threads
+    finally:
+        with _Undivided.lock:
+            _Undivided.users -= 1
+            if not _Undivided.users:
+                _Undivided.limits.close()

@@ -77,15 +77,21 @@ def _write_class_premiums(
 ) -> None:
     """Write the premiums [S] of one class's members; prior: of the class's mean correlation."""
     n = len(members)
+    with_book = np.zeros(len(premium))
+    with_all = np.zeros(len(premium))
+    # Row by row, so that the processor adds several symbols at once, each in the same order.
+    for i in members:
+        row = correlation[i]
+        deviation = np.sqrt(variance[i])
+        for j in range(len(row)):
+            with_book[j] += row[j] * deviation
+            with_all[j] += row[j]
     book = 0.0
     pairs = 0.0
     for i in members:
-        with_book = 0.0
-        for j in members:
-            with_book += correlation[i, j] * np.sqrt(variance[i] * variance[j]) / n
-            pairs += 0.0 if i == j else correlation[i, j]
-        premium[i] = with_book
-        book += with_book / n
+        premium[i] = np.sqrt(variance[i]) * with_book[i] / n
+        book += premium[i] / n
+        pairs += with_all[i] - correlation[i, i]
     # A sample of few symbols may have a mean correlation below zero. No class has one: its symbols
     # would diversify each other away, and the premium with them.
     mean = max((PAIRS * prior + pairs / 2) / (PAIRS + n * (n - 1) / 2), 0.0)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.settings import setting, settings_class
+from foundation.threads import side_by_side, undivided
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import last_four_pm, last_four_pms, sessions_between
@@ -111,8 +112,12 @@ class CorrelationEstimator:
         known = bars.times[np.searchsorted(bars.times, instants, side="right") - 1]
         boundaries = last_four_pms(known)
         closes = _closes_of(bars.until(known[-1]), boundaries[-1])
-        for day, boundary in enumerate(boundaries):
-            matrices[day] = positive_definite(self._estimated(bars, closes, boundary))
+
+        def of_day(boundary: np.datetime64) -> Array:
+            return positive_definite(*self._estimated(bars, closes, boundary))
+
+        for day, matrix in enumerate(side_by_side(of_day, boundaries)):
+            matrices[day] = matrix
         return matrices
 
     def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
@@ -123,47 +128,84 @@ class CorrelationEstimator:
         boundary = last_four_pm(bars.now)
         since, until = np.searchsorted(bars.times, self._reach(boundary))
         recent = bars.between(int(since), int(until))
-        return self._estimated(recent, _closes_of(recent, boundary), boundary), boundary
+        with undivided():
+            values, _ = self._estimated(recent, _closes_of(recent, boundary), boundary)
+        return values, boundary
 
     def _reach(self, boundary: np.datetime64) -> Instants:
         """The calendar time that holds both windows: from the first instant to one after it."""
         return np.array([boundary - self._calendar_reach, boundary + np.timedelta64(1, "ns")])
 
-    def _estimated(self, bars: Bars, closes: _Closes, boundary: np.datetime64) -> Array:
-        """The estimate [S, S] of the closes up to a 16:00, of those that the windows reach."""
-        crypto = bars.crypto
-        across = crypto[:, None] != crypto[None, :]
-        values = np.where(crypto[:, None] & crypto[None, :], self.within_crypto, self.within_stocks)
-        values[across] = self.across
-        np.fill_diagonal(values, 1.0)
+    def _estimated(
+        self, bars: Bars, closes: _Closes, boundary: np.datetime64
+    ) -> tuple[Array, float]:
+        """The estimate [S, S] of the closes up to a 16:00, of those that the windows reach.
+
+        With it comes what no eigenvalue of it is below, -inf where that is not known.
+        """
         reach = self._reach(boundary)
         since, until = np.searchsorted(bars.times, reach)
         if since == until:
-            return values
-        begin = bars.times[since]
-        for members, times, logs in closes.hourly:
+            return self._prior(bars.crypto), -np.inf
+        blocks = []
+        for members, times, returns in closes.hourly:
             first, last = np.searchsorted(times, reach)
-            returns = np.diff(logs[max(first, last - self.hourly_window - 1) : last], axis=0)
-            block = np.ix_(members, members)
-            values[block] = _mixed_with_prior(returns, values[block], self.hourly_window)
-        if closes.daily is not None:
-            days, daily = closes.daily
-            seen = (days >= begin) & (days <= boundary)
-            returns = np.diff(np.log(daily[seen][-(self.session_window + 1) :]), axis=0)
-            joint = _mixed_with_prior(returns, values, self.session_window)
-            values[across] = joint[across]
+            window = returns.rows(max(first, last - self.hourly_window - 1), last - 1)
+            prior = self.within[int(bars.crypto[members[0]])]
+            blocks.append((members, *_mixed_with_prior(window, prior, self.hourly_window)))
+        if closes.daily is None:
+            return blocks[0][1:]
+        days, daily = closes.daily
+        seen = (days >= bars.times[since]) & (days <= boundary)
+        window = _Returns.of(np.log(daily[seen][-(self.session_window + 1) :]))
+        values, _ = _mixed_with_prior(window, self.across, self.session_window)
+        for members, block, _ in blocks:
+            values[np.ix_(members, members)] = block
+        return values, -np.inf
+
+    def _prior(self, crypto: Mask) -> Array:
+        """What is believed of symbols without any return, [S, S]."""
+        within = np.where(crypto, self.within_crypto, self.within_stocks)
+        values = np.where(crypto[:, None] == crypto, within, self.across)
+        np.fill_diagonal(values, 1.0)
         return values
+
+
+class _Returns(NamedTuple):
+    """Log returns of symbols as estimates read them.
+
+    values: [N, M], 0 where there is none.
+    present: [N, M] whether there is one.
+    moves: [N, M] whether it is more than the rounding of prices.
+    """
+
+    values: Array
+    present: Mask
+    moves: Mask
+
+    @classmethod
+    def of(cls, logs: Array) -> _Returns:
+        """Those between logarithms of prices [N + 1, M], NaN where there is no price."""
+        values = np.diff(logs, axis=0)
+        present = np.isfinite(values)
+        values[~present] = 0.0
+        return cls(values, present, np.abs(values) > STILL)
+
+    def rows(self, first: int, last: int) -> _Returns:
+        """Rows first … last - 1 as views."""
+        part = slice(first, max(last, first))
+        return _Returns(self.values[part], self.present[part], self.moves[part])
 
 
 class _Closes(NamedTuple):
     """A panel's closes as estimates read them, laid out once for all days of a history.
 
     hourly: of each class that is there its members [M], the instants [N] at which one of them has
-        a bar, and the logarithms of their closes then, [N, M].
+        a bar, and their returns between these, [N - 1, M].
     daily: `session_closes`, where there are both classes.
     """
 
-    hourly: list[tuple[Index, Instants, Array]]
+    hourly: list[tuple[Index, Instants, _Returns]]
     daily: tuple[Instants, Array] | None
 
 
@@ -173,7 +215,7 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
     hourly = []
     for members in filter(len, classes):
         rows, logs = _hourly_logs(bars, members)
-        hourly.append((members, bars.times[rows], logs))
+        hourly.append((members, bars.times[rows], _Returns.of(logs)))
     both = len(hourly) == len(classes) and len(bars.times)
     return _Closes(hourly, session_closes(bars, boundary) if both else None)
 
@@ -227,32 +269,41 @@ class KeptCorrelations:
 
 def repaired(symbols: tuple[str, ...], values: Array, as_of: np.datetime64) -> CorrelationMatrix:
     """An estimate [S, S] made positive definite, in values that a float32 holds."""
-    rounded = positive_definite(values).astype(np.float32).astype(np.float64)
+    with undivided():
+        whole = positive_definite(values)
+    rounded = whole.astype(np.float32).astype(np.float64)
     return CorrelationMatrix(symbols, rounded, as_of)
 
 
-def positive_definite(values: Array) -> Array:
-    """The matrix [S, S] with its eigenvalues raised to a floor and its diagonal put back to one.
+def positive_definite(values: Array, least: float = -np.inf) -> Array:
+    """The symmetric matrix [S, S] with its eigenvalues raised to a floor and a diagonal of one.
 
     A matrix whose eigenvalues are above the floor is unchanged. Blocks that were estimated on
     different clocks and pairs on different rows need not be positive definite together.
+
+    least: what no eigenvalue is below, where that is known.
     """
-    symmetric = (values + values.T) / 2
     # Cholesky's factor exists where all eigenvalues are above the floor, at a tenth of their price.
-    if _has_cholesky(symmetric - SMALLEST_EIGENVALUE * np.eye(len(symmetric))):
-        return np.asarray(symmetric)
-    eigenvalues, vectors = np.linalg.eigh(symmetric)
-    raised = (vectors * np.maximum(eigenvalues, SMALLEST_EIGENVALUE)) @ vectors.T
+    # Twice the floor is above it however the estimate was rounded.
+    if least > 2 * SMALLEST_EIGENVALUE or _has_cholesky(values, SMALLEST_EIGENVALUE):
+        return values
+    from scipy.linalg import eigh
+
+    # A few are below it, if any are: all 500 of a matrix take three times as long.
+    low, vectors = eigh(values, subset_by_value=(-np.inf, SMALLEST_EIGENVALUE))
+    raised = values + (vectors * (SMALLEST_EIGENVALUE - low)) @ vectors.T
     root = np.sqrt(np.diag(raised))
     scaled = raised / root[:, None] / root[None, :]
     np.fill_diagonal(scaled, 1.0)
     return np.asarray((scaled + scaled.T) / 2)
 
 
-def _has_cholesky(values: Array) -> bool:
-    """Whether a symmetric matrix [S, S] is positive definite."""
+def _has_cholesky(values: Array, above: float = 0.0) -> bool:
+    """Whether all eigenvalues of a symmetric matrix [S, S] are above a number."""
+    lowered = values.copy()
+    np.fill_diagonal(lowered, np.diag(values) - above)
     try:
-        np.linalg.cholesky(values)
+        np.linalg.cholesky(lowered)
     except np.linalg.LinAlgError:
         return False
     return True
@@ -306,50 +357,61 @@ def session_closes(
     return marks, closes
 
 
-def _mixed_with_prior(returns: Array, prior: Array, window: int) -> Array:
-    """Shrunk correlation [M, M] of the returns [N, M], mixed with the prior pair by pair.
+def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Array, float]:
+    """Shrunk correlation [M, M] of returns [N, M], mixed with the prior pair by pair.
 
     The data weigh n / window, n the rows in which both symbols are present; a pair in which one
-    does not move in those rows has the prior.
+    does not move in those rows has the prior. With it comes what no eigenvalue of it is below, -inf
+    where that is not known.
     """
-    present = np.isfinite(returns)
-    standard = _standardised(returns, present)
-    shared = _summed_in_common(present.astype(float), present)
+    whole = bool(returns.present.all())
+    shared = _rows_in_common(returns.present)
+    standard = _standardised(returns, shared)
     products = standard.T @ standard
-    sample, estimated = _pairwise_correlation(standard, products, present, shared)
+    sample, estimated = _pairwise_correlation(standard, products, returns.present, shared)
     counted = _intensity_pairs(returns, shared, estimated, window)
-    sample *= 1 - _ledoit_wolf_intensity(standard, products, shared, counted)
+    intensity = _ledoit_wolf_intensity(standard, products, shared, counted)
     trust = shared / window
-    sample *= trust
+    sample *= (1 - intensity) * trust
     sample += (1 - trust) * prior
-    mixed = sample if estimated.all() else np.where(estimated, sample, prior)
-    np.fill_diagonal(mixed, 1.0)
-    return np.asarray(mixed)
+    least = -np.inf
+    if not estimated.all():
+        sample[~estimated] = prior
+    elif whole:
+        # Of no eigenvalue below 0 are the correlation of whole columns and a matrix of ones. What
+        # is put on the diagonal beside their shares is the least of the sum.
+        least = float(trust[0, 0] * intensity + (1 - trust[0, 0]) * (1 - prior))
+    np.fill_diagonal(sample, 1.0)
+    return sample, least
+
+
+def _rows_in_common(present: Mask) -> Array:
+    """How many rows [M, M] each two symbols share, [1, 1] where every symbol has every row."""
+    if present.all():
+        return np.full((1, 1), float(len(present)))
+    return _summed_in_common(present.astype(np.float64), present)
 
 
 def _summed_in_common(values: Array, present: Mask) -> Array:
-    """Sums [M, M] of each column of `values` [N, M] over the rows in which each symbol is present.
-
-    One column [M, 1] stands for all of them where every symbol has every row.
-    """
-    sums = values.sum(axis=0)[:, None]
+    """Sums [M, M] of each column of values [N, M] over the rows in which each symbol is present."""
+    sums = np.repeat(values.sum(axis=0)[:, None], values.shape[1], axis=1)
     lacking = ~present.all(axis=0)
-    if lacking.any():
-        sums = np.repeat(sums, len(sums), axis=1)
-        sums[:, lacking] = values.T @ present[:, lacking].astype(float)
+    sums[:, lacking] = values.T @ present[:, lacking].astype(np.float64)
     return np.asarray(sums)
 
 
-def _standardised(returns: Array, present: Mask) -> Array:
+def _standardised(returns: _Returns, shared: Array) -> Array:
     """Returns [N, M] with mean 0 and deviation 1 over the rows a symbol has.
 
     They are 0 where it has no row, and everywhere where it stands still.
     """
-    rows = np.maximum(present.sum(axis=0), 1)
-    centred = np.where(present, returns, 0.0)
-    centred = np.where(present, centred - centred.sum(axis=0) / rows, 0.0)
-    deviation = np.sqrt((centred**2).sum(axis=0) / rows)
-    return np.asarray(centred / np.where(deviation > STILL, deviation, np.inf))
+    rows = np.maximum(np.diag(shared), 1)
+    standard = returns.values - returns.values.sum(axis=0) / rows
+    if len(shared) > 1:
+        standard[~returns.present] = 0.0
+    deviation = np.sqrt(np.einsum("nm,nm->m", standard, standard) / rows)
+    standard /= np.where(deviation > STILL, deviation, np.inf)
+    return np.asarray(standard)
 
 
 def _pairwise_correlation(
@@ -360,19 +422,20 @@ def _pairwise_correlation(
     There is none where these are too few, or where one of the two does not move in them.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = _summed_in_common(standard, present) / shared
-        variance = _summed_in_common(standard**2, present) / shared - mean**2
-        moves = variance > SMALLEST_SHARE_OF_VARIANCE
-        root = np.sqrt(variance)
         sample = products / shared
-        sample -= mean * mean.T
-        sample /= root
-        sample /= root.T
+        variance = np.diag(sample)[:, None]
+        if len(shared) > 1:
+            mean = _summed_in_common(standard, present) / shared
+            variance = _summed_in_common(standard**2, present) / shared - mean**2
+            root = np.sqrt(variance)
+            sample -= mean * mean.T
+            sample /= root * root.T
+    moves = variance > SMALLEST_SHARE_OF_VARIANCE
     np.clip(sample, -1, 1, out=sample)
     return sample, moves & moves.T & (shared >= FEWEST_ROWS)
 
 
-def _intensity_pairs(returns: Array, shared: Array, estimated: Mask, window: int) -> Mask:
+def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: int) -> Mask:
     """Pairs [M, M] on which the intensity is estimated, and on the diagonal the symbols in any.
 
     A pair counts if it shares half the window and both move in a tenth of it. A symbol that is in
@@ -382,8 +445,7 @@ def _intensity_pairs(returns: Array, shared: Array, estimated: Mask, window: int
     # A symbol without variance, with few bars or with a few ticks is in no pair and leaves the
     # others' correlations as they are. The standardised fourth moment of a single tick is the
     # length of the window, which alone would shrink a small class to nothing.
-    with np.errstate(invalid="ignore"):
-        busy = (np.abs(returns) > STILL).sum(axis=0) >= window / 10
+    busy = returns.moves.sum(axis=0) >= window / 10
     counted = estimated & (shared >= window / 2) & (busy[:, None] & busy)
     np.fill_diagonal(counted, False)
     np.fill_diagonal(counted, counted.any(axis=1))
@@ -401,14 +463,19 @@ def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, coun
     """
     if not counted.any():
         return 0.0
-    rows = np.where(shared > 0, shared, 1.0)
-    covariance = products / rows
-    square = standard**2
-    variance = square.T @ square
-    variance /= rows
-    variance -= covariance**2
-    variance /= rows
-    covariance[np.diag_indices_from(covariance)] -= 1.0
-    noise = variance.sum(where=counted)
-    signal = (covariance**2).sum(where=counted)
+    if len(shared) == 1 and counted.all():
+        # Where all pairs weigh the same, the sum over them is a square of the sum over symbols.
+        count = len(standard)
+        fourth = (np.einsum("nm,nm->n", standard, standard) ** 2).sum() / count**2
+        squared = np.vdot(products, products) / count**2
+        noise = fourth - squared / count
+        signal = squared - (np.diag(products) ** 2).sum() / count**2
+    else:
+        rows = np.where(shared > 0, shared, 1.0)
+        weights = counted / rows**2
+        square = standard**2
+        fourth = np.vdot(square.T @ square, weights)
+        weights *= products**2
+        noise = fourth - (weights / rows).sum()
+        signal = weights.sum() - np.trace(weights)
     return float(min(noise, signal) / signal) if signal > 0 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.covariance import Covariance
 from sizing.kelly import SizingProblem, kelly_weights
+from studies.peers import market
 from trainingdata.synthetic import SyntheticMarket
 
 Seconds = Callable[..., float]
@@ -115,3 +117,12 @@ def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
     bars = SyntheticMarket(start="2019-01-02").bars()
     taken = seconds(lambda: RandomWalk().forecast(bars, bars.times[0]).values)
     print(f"\n{bars.mask.sum():,} windows of a random walk: {bars.mask.sum() / taken:,.0f}/s")
+
+
+def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
+    settings = BacktestSettings.of(composed_config("backtest", ["trials=null"]))
+    bars = market(500, 8820, "2020-01-02")
+    trader = settings.trader(RandomWalk())
+    taken = seconds(lambda: trader.belief_table(bars, bars.times[0]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\nbeliefs of 500 stocks x 8,820 bars: {taken:.1f} s; the process held {peak:.2f} GiB")

@@ -44,6 +44,26 @@ def test_ewma_volatility_by_hand() -> None:
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
+def test_a_step_and_a_level_of_it_are_read_as_from_the_whole(market: Bars) -> None:
+    """To the last bit: a decision reads what it needs."""
+    table = RandomWalk().forecast(market, market.times[0])
+    rows = np.array([3, 400, 401, 1000])
+    for step in (0, 2, HORIZON - 1):
+        np.testing.assert_array_equal(table.quantiles[rows, step], table.values[rows, step])
+        for level in (0, MEDIAN):
+            np.testing.assert_array_equal(
+                table.quantiles[rows, step, level], table.values[rows, step, level]
+            )
+
+
+def test_a_long_history_says_of_each_window_what_the_window_alone_says(market: Bars) -> None:
+    for walk in (RandomWalk(), RandomWalk(context_length=5, plain=0.3)):
+        table = walk.forecast(market, market.times[0])
+        contexts = table.windows.contexts(np.arange(len(table.windows)))
+        expected = table.price[:, None, None] * np.exp(walk.log_quantiles(contexts))
+        np.testing.assert_allclose(table.values, expected, rtol=1e-6)
+
+
 def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(market: Bars) -> None:
     table = Oracle().forecast(market, market.times[0])
     s = market.symbols.index("SYXUSD")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from foundation.threads import MOST, side_by_side
+from foundation.threads import MOST, side_by_side, undivided
 
 
 def test_parts_come_in_order_and_few_are_made_ahead_of_their_use() -> None:
@@ -40,3 +41,34 @@ def test_no_thread_is_left_where_the_use_ends_early() -> None:
     with closing(side_by_side(abs, range(100))) as made:
         assert next(made) == 0
     assert threading.active_count() == before
+
+
+def threads_of_linear_algebra() -> set[int]:
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_there_are_as_many_threads_as_linear_algebra_may_take_and_each_of_them_takes_one(
+    allowed: int,
+) -> None:
+    def made(_: int) -> tuple[int, set[int]]:
+        return threading.get_ident(), threads_of_linear_algebra()
+
+    with threadpool_limits(allowed, user_api="blas"):
+        threads, inside = zip(*side_by_side(made, range(50)), strict=True)
+        assert threads_of_linear_algebra() == {allowed}
+    assert len(set(threads)) <= allowed
+    assert list(inside) == [{1}] * 50
+
+
+def test_linear_algebra_has_its_threads_again_when_the_last_has_left() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with undivided(), undivided() as threads:
+            assert threads == 2
+            assert threads_of_linear_algebra() == {1}
+        first, second = side_by_side(abs, range(9)), side_by_side(abs, range(9))
+        next(first), next(second)
+        first.close()
+        assert threads_of_linear_algebra() == {1}
+        second.close()
+        assert threads_of_linear_algebra() == {2}

@@ -17,6 +17,8 @@ from trainingdata.correlation import (
     CorrelationEstimator,
     CorrelationMatrix,
     KeptCorrelations,
+    _mixed_with_prior,
+    _Returns,
     correlations_over,
     hourly_returns,
     positive_definite,
@@ -157,6 +159,20 @@ def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
     assert np.allclose(np.diag(fixed), 1)
     assert np.array_equal(fixed, fixed.T)
     assert np.linalg.eigvalsh(fixed)[0] > SMALLEST_EIGENVALUE / n / 2
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(3, 60), st.floats(0, 0.95))
+def test_no_eigenvalue_is_below_what_is_said_of_them(
+    seed: int, symbols: int, rows: int, prior: float
+) -> None:
+    """Whole windows need no factor of the matrix to know it; where a bar lacks nothing is said."""
+    rng = np.random.default_rng(seed)
+    moves = rng.normal(0, 0.01, (rows + 1, 1)) + rng.normal(0, 1e-3, (rows + 1, symbols))
+    logs = np.cumsum(moves, axis=0)
+    values, least = _mixed_with_prior(_Returns.of(logs), prior, window=60)
+    assert -np.inf < least <= np.linalg.eigvalsh(values)[0] + 1e-12
+    logs[rows // 2, 0] = np.nan
+    assert _mixed_with_prior(_Returns.of(logs), prior, window=60)[1] == -np.inf
 
 
 def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
