@@ -58,6 +58,12 @@ def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
     assert trader.table is not None
     (outcome,) = outcomes([settings], bars, trader.table, first)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert outcome.totals.failures == run.log.failures
+    line = settings.timeline(bars, impact=True)
+    kept, swept = (
+        walked(settings, bars, trader.table, first, line, keeps=k) for k in (True, False)
+    )
+    np.testing.assert_array_equal(kept.account, swept.account)
     return run, outcome
 
 
@@ -99,11 +105,23 @@ def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
     assert runs[100_000.0][0].margin["margin_calls"] > 0
 
 
-STRATEGIES = ("legacy", "risk_parity", "fixed_fraction", "vol_target", "kelly_50_x4")
+def test_a_run_of_one_decision_is_walked_and_said() -> None:
+    settings, bars, _, trader = believing()
+    assert trader.table is not None
+    last = trader.table.at[trader.table.deciding.any(axis=1)][-1]
+    first = int(np.searchsorted(bars.times, last))
+    panel = bars.between(0, first + 1)
+    table = trader.belief_table(panel, last)
+    run = walked_as_stepped(settings, panel, first, replace(trader, table=table))
+    assert len(run.decisions) == 1
+    assert run.decisions[0].choices
+
+
+STRATEGIES = ("kelly_50", "legacy", "risk_parity", "fixed_fraction", "vol_target", "kelly_50_x4")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_strategy_in_python_has_the_same_account_walked_swept_and_asked(strategy: str) -> None:
+def test_a_strategy_has_the_same_account_walked_swept_and_asked(strategy: str) -> None:
     run, outcome = walked_and_swept(f"sizing.strategy={strategy}")
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 40
 
