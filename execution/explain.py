@@ -44,6 +44,7 @@ def explain(
         for a folder that holds no whole run, or an order or decision that is not in it.
     """
     folder = RunFolder(run)
+    folder.summary()  # that says whether it is a backtest's
     decisions = folder.table("decisions", DECISION_COLUMNS)
     orders = folder.table("orders", ORDER_COLUMNS)
     fills = folder.table("fills", FILL_COLUMNS)
@@ -65,7 +66,13 @@ def explain(
     if asked.empty:
         raise InputError(what)
     one = asked[["symbol", "at"]].iloc[-1:]
-    decided = decisions.merge(one, on=["symbol", "at"]).to_dict("records")[0]
+    found = decisions.merge(one, on=["symbol", "at"]).to_dict("records")
+    if not found:
+        raise InputError(
+            f"RUN: {run} has an order of {one['symbol'].iloc[0]} at {_at(one['at'].iloc[0])} and no"
+            " decision on it: its files are of several runs; run it again"
+        )
+    decided = found[0]
     sent = orders.merge(one, on=["symbol", "at"]).to_dict("records")
     lines = _decision_lines(decided, reasoned=not sent)
     for row in sent:

@@ -17,6 +17,7 @@ from foundation.files import refuse_mixture
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
 INSTANTS = {"at", "booked_at", "until"}
+TEXTS = {"symbol", "client_order_id", "side", "type", "tif", "reason", "binding"}
 INSTEAD = {"booked_at": "at"}  # in fills of earlier runs, which do not say the row that counts them
 NAMED = 5  # runs within a folder that a refusal names
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
@@ -99,6 +100,8 @@ class RunFolder:
             for column in INSTEAD.keys() & set(columns) - set(frame):
                 frame[column] = frame[INSTEAD[column]]
             frame = frame[list(columns)]
+            for column in set(columns) - INSTANTS - TEXTS:
+                frame[column] = pd.to_numeric(frame[column])
             for column in INSTANTS & set(columns):
                 instants = pd.DatetimeIndex(pd.to_datetime(frame[column], utc=True))
                 frame[column] = instants.tz_localize(None).as_unit("ns")

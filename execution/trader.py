@@ -125,6 +125,8 @@ class SizingSettings:
     @property
     def label(self) -> str:
         """The strategy's name with the fraction that is used: `kelly_30` for kelly_50 with 0.3."""
+        if not self.enhanced:
+            return "legacy"
         return with_fraction(self.strategy, self.kelly_fraction)
 
     def chosen_strategy(self) -> Strategy:

@@ -39,6 +39,7 @@ from foundation.arrays import Instants
 from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
+from foundation.plugin import allow, is_own
 from foundation.settings import setting, settings_class
 from marketsimulator.results.comparison import Comparison, compared
 from marketsimulator.results.comparison_charts import value_text
@@ -63,7 +64,11 @@ from trainingdata.correlation import KeptCorrelations
 STRATEGY = "sizing.strategy"
 FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
-PANEL_KEYS = ("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output")
+PANEL_KEYS = (
+    *("data", "symbols", "start", "end", "days", "increments", "seed", "trials", "output"),
+    "placebo",
+)
+STATELESS = "A rule that remembers anything has other answers in a backtest of its own."
 
 PLAIN = Counterfactual("", lambda settings: settings, lambda beliefs: beliefs)
 
@@ -99,24 +104,26 @@ def compare(
     """
     kept = [read_run(path) for path in run_paths(runs)]
     variants = _variants(settings, strategies, vary or {})
+    cases = [PLAIN, *counterfactuals(beside, settings.seed)]
     if not (kept or variants):
         raise InputError("strategies: name at least one")
-    if len(kept) + len(variants) < 2:
-        raise InputError(
-            f"RUN, strategies, vary: {len(kept) + len(variants)} run; a comparison takes two"
-        )
+    if (rows := len(kept) + len(variants) * len(cases)) < 2:
+        raise InputError(f"RUN, strategies, vary: {rows} run; a comparison takes two")
     if not variants:
         return compared(kept)
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
     _refuse_same_names(variants, names)
     check_ledger(settings.trials)
     bars, begin = settings.panel()
-    cases = [PLAIN, *counterfactuals(beside, settings.seed)]
     made = _records(variants, names, bars, begin, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
     trials = record_variants(settings, variants, found, bars, begin)
     notes = [*doubt_remarks(bars), *([NO_LEDGER] if settings.trials is None else [])]
-    trials = replace(trials, count=trials.count + len(kept))
+    if own := sorted({v.sizing.strategy for _, v in variants if is_own(v.sizing.strategy)}):
+        notes.append(f"{', '.join(own)}: asked by one variant after the other. {STATELESS}")
+    uncounted = sum(record.summary["trials"] is None for record in kept)
+    beside_ledger = len(kept) if settings.trials is None else uncounted
+    trials = replace(trials, count=trials.count + beside_ledger)
     return compared([*kept, *made], trials, notes, seed=settings.seed)
 
 
@@ -129,6 +136,13 @@ def _variants(
             raise InputError(
                 f"vary.{name}: variants share their bars; compare others in a run of their own"
             )
+        if name == STRATEGY and strategies:
+            raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
+        if name == "strategy":
+            raise InputError("vary.strategy: it names orders alone; what sizes is sizing.strategy")
+        for other in vary:
+            if other.startswith(f"{name}."):
+                raise InputError(f"vary.{other}: vary.{name} sets it as well; leave one of them")
     every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
     return combinations(settings, every) if every else []
 
@@ -141,7 +155,7 @@ def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
 
 
 def _refuse_same_names(variants: Variants, names: Sequence[str]) -> None:
-    """Refuse a fraction that makes one strategy of two."""
+    """Refuse a fraction that makes one strategy of two, and values that are one in words."""
     strategies: dict[str, str] = {}
     for (variation, variant), name in zip(variants, names, strict=True):
         strategy = variation.get(STRATEGY, variant.sizing.strategy)
@@ -151,6 +165,9 @@ def _refuse_same_names(variants: Variants, names: Sequence[str]) -> None:
                 f"{FRACTION}: it takes the place of the one in a name, so that {other} and"
                 f" {strategy} are both {name}; leave it out, or name one of them"
             )
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"vary: two variants are both {name}; leave one of the two values")
 
 
 def _records(
@@ -272,8 +289,19 @@ class ComparisonSettings:
     def of(cls, config: DictConfig) -> ComparisonSettings:
         """The checked settings of a composed configuration."""
         own = settings_of(ComparedRuns, OmegaConf.masked_copy(config, list(OF_COMPARISON)))
+        for name in filter(is_own, own.strategies):
+            allow(name)
+        _refuse_own_output(own.runs, config.get("output"))
         keys = [str(key) for key in config if key not in OF_COMPARISON]
         return cls(own, BacktestSettings.of(OmegaConf.masked_copy(config, keys)))
+
+
+def _refuse_own_output(runs: Sequence[str], output: object) -> None:
+    """Refuse the folder of a run that is compared as that of the comparison's files."""
+    place = Path(str(output)).expanduser().resolve()
+    for path in run_paths([Path(folder) for folder in runs]):
+        if place == path.resolve():
+            raise InputError(f"output: {output} is one of the runs that are compared; name another")
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:

@@ -26,6 +26,8 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     # A flag of Hydra's takes the word behind it.
     if not runs or (others and any(word.startswith("-") for word in others)):
         return list(words)
+    if any(word.partition("=")[0] == "runs" for word in others):
+        raise InputError("runs: folders stand as words or in runs=[…]; name all in one way")
     named = f"runs=[{','.join(map(quoted_value, runs))}]"
     keys = {word.partition("=")[0] for word in others}
     if keys & {*VARIANTS}:

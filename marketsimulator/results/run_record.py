@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -170,11 +170,10 @@ def run_names(runs: Sequence[RunRecord], varied: Mapping[str, Sequence[Any]]) ->
 
     varied: for folders that are numbers, the one or two settings that do.
     """
-    folders = [run for run in runs if run.path is not None]
-    if len(folders) < len(runs):
-        named = iter(run_names(folders, {})) if folders else iter(())
-        return tuple(run.name if run.path is None else next(named) for run in runs)
     paths = [run.path.resolve() for run in runs if run.path is not None]
+    if taken := {run.name for run in runs if run.path is None}:
+        named = iter(_path_ends(paths, taken))
+        return tuple(run.name if run.path is None else next(named) for run in runs)
     if all(path.name.isdecimal() for path in paths) and 0 < len(varied) <= 2:
         labels = [
             " ".join(setting_text(key, values[k]) for key, values in varied.items())
@@ -182,10 +181,15 @@ def run_names(runs: Sequence[RunRecord], varied: Mapping[str, Sequence[Any]]) ->
         ]
         if len(set(labels)) == len(labels):
             return tuple(labels)
-    most = max(len(path.parts) for path in paths)
+    return _path_ends(paths)
+
+
+def _path_ends(paths: Sequence[Path], taken: Collection[str] = ()) -> tuple[str, ...]:
+    """The ends of paths, as long as it takes to tell them apart, and from names that are taken."""
+    most = max((len(path.parts) for path in paths), default=0)
     for length in range(1, most):
         names = tuple("/".join(path.parts[-length:]) for path in paths)
-        if len(set(names)) == len(names):
+        if len({*names, *taken}) == len(names) + len(taken):
             return names
     return tuple(map(str, paths))
 

@@ -94,7 +94,7 @@ def record_variants(
             days=row["days"],
             daily_sharpe=None if np.isnan(ratio) else float(ratio),
             total_return=row["total_return"],
-            forecaster=settings.forecaster.kind,
+            forecaster=variant.forecaster.kind,
         )
         for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True)
     ]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from execution.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
+from foundation.plugin import is_own
 from marketsimulator.account.terms import day_table
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading, walks
@@ -59,9 +60,11 @@ def outcomes(
         walk = walked(variant, bars, beliefs, first, line, keeps=False)
         return Outcome.of_walk(walk.account)
 
-    # Threads do, because compiled loops hold no lock; the panel and the beliefs are shared.
+    # Threads do, because compiled loops hold no lock; the panel and the beliefs are shared. A rule
+    # of one's own is asked by one variant after the other: nobody knows what it holds.
+    own = any(is_own(variant.sizing.strategy) for variant in variants)
     done: list[Outcome] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(1 if own else workers or os.cpu_count()) as pool:
         for outcome in pool.map(simulate, variants):
             done.append(outcome)
             progress("variants", len(done), len(variants))

@@ -170,8 +170,9 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     other.mkdir()
     (other / "decisions.parquet").symlink_to(run / "decisions.parquet")
     orders.drop(columns="reason").to_parquet(other / "orders.parquet")
+    (other / "summary.json").write_text("{}")
     for path in (tmp_path, tmp_path / "nothing", run / "orders.parquet", other):
-        with pytest.raises(InputError, match=f"RUN: {path}.* folder of a backtest.s results"):
+        with pytest.raises(InputError, match=f"RUN: {path}.* backtest's (results|folder)"):
             explain(path, symbol="SYA")
 
 

@@ -514,7 +514,11 @@ class Records:
 
 def bars_of_file(folders: Sequence[str], symbol: str) -> pd.DataFrame:
     files = [Path(f) / f"{symbol}.{kind}" for f in folders for kind in ("parquet", "csv")]
-    file = next(file for file in files if file.exists())
+    file = next((file for file in files if file.exists()), None)
+    if file is None:
+        sys.exit(
+            f"no file of {symbol} in {', '.join(map(str, folders)) or 'data.dir, which names none'}"
+        )
     rows = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
     starts = pd.DatetimeIndex(pd.to_datetime(rows["timestamp"], utc=True)).as_unit("ns").asi8
     ends = {start: end for end, start in calendar().started.items()}

@@ -159,6 +159,53 @@ def test_the_command_writes_a_table_a_page_and_every_curve(tmp_path: Path) -> No
         assert word in page
 
 
+def test_rows_are_told_apart_whatever_folders_and_values_are_called(
+    settings: BacktestSettings, tmp_path: Path
+) -> None:
+    before = run_backtest(settings)
+    write_whole(result_files(before, before.summary()), tmp_path / "kelly_50")
+    near = {"capital": [100_000.01, 100_000.02]}
+    found = compare(settings, ["kelly_50"], near, [tmp_path / "kelly_50"], ["lag"])
+    assert found.names[0] == "kelly_50"
+    assert found.names[1:3] == ("kelly_50 capital=100000.01", "kelly_50 capital=100000.02")
+    beside = compare(settings, ["kelly_50"], {}, [tmp_path / "kelly_50"])
+    assert beside.names == (f"{tmp_path.name}/kelly_50", "kelly_50")
+    assert beside.runs.final[0] == beside.runs.final[1]
+
+
+TWO_RULES = """
+import numpy as np
+
+def half(s):
+    return np.where(s.universe, 0.5 / len(s.mu), s.held)
+
+def still(s):
+    return s.held
+"""
+
+
+@pytest.mark.slow
+def test_rules_of_ones_own_are_compared_and_a_comparison_leaves_its_runs_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rules.py").write_text(TWO_RULES)
+    done = command("strategies=[rules.half,rules.still,kelly_50]", "output=out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "rules.half, rules.still: asked by one variant after the other." in done.stdout
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["runs"]
+    assert {row["run"] for row in rows} == {"rules.half", "rules.still", "kelly_50"}
+    run = run_command(["-m", "marketsimulator.backtest", *SPAN, "output=run"], cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    for words, says in (
+        (("run", "strategies=[kelly_25]", "output=run", "overwrite=true"), "is one of the runs"),
+        (("run", "runs=[run]", "strategies=[kelly_25]"), "name all in one way"),
+    ):
+        refused = command(*words, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert says in refused.stderr.splitlines()[-1]
+    assert (tmp_path / "run" / "equity.parquet").exists()
+
+
 @pytest.mark.slow
 def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("ray")
@@ -181,6 +228,18 @@ def test_a_cluster_walks_variants_to_the_same_figures(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["strategies=[]"], "strategies: name at least one"),
+        (["strategies=[kelly_50]"], "1 run; a comparison takes two"),
+        (["vary={sizing.strategy: [kelly_25]}"], "vary.sizing.strategy: strategies names some"),
+        (["vary={strategy: [a, b]}"], "vary.strategy: it names orders alone"),
+        (["vary={placebo: [true, false]}"], "vary.placebo: variants share their bars"),
+        (
+            ["vary={limits.symbol_cap: [0.1], limits: [{symbol_cap: 0.3}]}"],
+            "vary.limits.symbol_cap: vary.limits sets it as well",
+        ),
+        (
+            ["strategies=[kelly_50]", "vary={sizing.fraction: [0.5, null]}"],
+            "vary: two variants are both kelly_50; leave one of the two values",
+        ),
         (["vary={sizing.band: 3}"], "vary.sizing.band: 3 is no list"),
         (["vary={data.edge: [0.0, 0.3]}"], "vary.data.edge: variants share their bars"),
         (["trials=/proc/none/trials.sqlite"], "trials: /proc/none/trials.sqlite cannot be used"),
