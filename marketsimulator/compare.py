@@ -32,6 +32,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from execution.beliefs import BeliefTable
+from execution.run_folder import SUMMARY
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, silent
@@ -299,8 +300,9 @@ class ComparisonSettings:
 def _refuse_own_output(runs: Sequence[str], output: object) -> None:
     """Refuse the folder of a run that is compared as that of the comparison's files."""
     place = Path(str(output)).expanduser().resolve()
-    for path in run_paths([Path(folder) for folder in runs]):
-        if place == path.resolve():
+    for folder in (Path(each).expanduser().resolve() for each in runs):
+        within = place.parent == folder and (place / SUMMARY).is_file()
+        if place == folder or within:
             raise InputError(f"output: {output} is one of the runs that are compared; name another")
 
 
