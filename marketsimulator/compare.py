@@ -36,7 +36,6 @@ from execution.run_folder import SUMMARY
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, silent
-from foundation.arrays import Instants
 from foundation.command import Result
 from foundation.configuration import settings_of
 from foundation.errors import InputError
@@ -44,7 +43,12 @@ from foundation.plugin import allow, is_own
 from foundation.settings import setting, settings_class
 from marketsimulator.results.comparison import Comparison, compared
 from marketsimulator.results.comparison_charts import value_text
-from marketsimulator.results.counterfactuals import Counterfactual, Kind, counterfactuals
+from marketsimulator.results.counterfactuals import (
+    PLAIN,
+    Counterfactual,
+    Kind,
+    counterfactuals,
+)
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_record import (
@@ -70,8 +74,6 @@ PANEL_KEYS = (
     "placebo",
 )
 STATELESS = "A rule that remembers anything has other answers in a backtest of its own."
-
-PLAIN = Counterfactual("", lambda settings: settings, lambda beliefs: beliefs)
 
 Variants = list[tuple[Variation, BacktestSettings]]
 
@@ -182,8 +184,10 @@ def _records(
 ) -> list[RunRecord]:
     """Every variant in every case, run; all of a case, then those of the next."""
     found: dict[tuple[str, int], Outcome] = {}
+    forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
-    for beliefs, members in _by_beliefs(variants, bars, begin, progress):
+    for beliefs, members, forecaster in _by_beliefs(variants, bars, begin, progress):
+        forecasters |= dict.fromkeys(members, forecaster)
         for case in cases:
             chosen = [case.settings(variants[k][1]) for k in members]
             before = len(found)
@@ -198,42 +202,30 @@ def _records(
                 walked = outcomes_on_ray(chosen, bars, table, begin, ray, progress=told)
             found |= {(case.name, k): each for k, each in zip(members, walked, strict=True)}
     at = bars.times[begin:]
+    coins = bool(bars.crypto.any())
     return [
-        _record(variant, f"{name} {case.name}".rstrip(), case, found[case.name, k], bars, at)
+        RunRecord(
+            name=f"{name} {case.name}".rstrip(),
+            summary={
+                **account_figures(at, found[case.name, k], capital=variant.capital, coins=coins),
+                "forecaster": forecasters[k],
+                "data": bars.source,
+                "symbols": list(bars.symbols),
+                "trials": None,
+            },
+            settings={**flat_settings(asdict(variant)), "counterfactual": case.name or None},
+            at=at,
+            equity=found[case.name, k].equity,
+        )
         for case in cases
         for k, ((_, variant), name) in enumerate(zip(variants, names, strict=True))
     ]
 
 
-def _record(
-    variant: BacktestSettings,
-    name: str,
-    case: Counterfactual,
-    outcome: Outcome,
-    bars: Bars,
-    at: Instants,
-) -> RunRecord:
-    """A variant in a case as it is compared."""
-    coins = bool(bars.crypto.any())
-    return RunRecord(
-        name=name,
-        summary={
-            **account_figures(at, outcome, capital=variant.capital, coins=coins),
-            "forecaster": variant.forecaster.build(bars.symbols).name,
-            "data": bars.source,
-            "symbols": list(bars.symbols),
-            "trials": None,
-        },
-        settings={**flat_settings(asdict(variant)), "counterfactual": case.name or None},
-        at=at,
-        equity=outcome.equity,
-    )
-
-
 def _by_beliefs(
     variants: Variants, bars: Bars, begin: int, progress: Progress
-) -> Iterator[tuple[BeliefTable, list[int]]]:
-    """The beliefs of variants, one table after the other, with the numbers of those that share it.
+) -> Iterator[tuple[BeliefTable, list[int], str]]:
+    """The beliefs of variants, one table after the other: whose they are, and which forecaster's.
 
     Beliefs depend on the bars, the forecaster, the correlation, the volatility rule and the blocks
     of time, and on nothing else. No correlation is estimated twice.
@@ -249,9 +241,9 @@ def _by_beliefs(
         key = repr(variant.correlation)
         if key not in correlations:
             correlations[key] = KeptCorrelations(variant.correlation.source())
-        trader = variant.trader(variant.forecaster.build(bars.symbols))
-        trader = replace(trader, correlations=correlations[key])
-        yield variant.belief_table(trader, bars, begin, progress), members
+        forecaster = variant.forecaster.build(bars.symbols)
+        trader = replace(variant.trader(forecaster), correlations=correlations[key])
+        yield variant.belief_table(trader, bars, begin, progress), members, forecaster.name
 
 
 @settings_class()

@@ -38,6 +38,13 @@ class Counterfactual(NamedTuple):
     beliefs: Callable[[BeliefTable], BeliefTable]
 
 
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+PLAIN = Counterfactual("", _unchanged, _unchanged)
+
+
 def counterfactuals(kinds: Sequence[Kind], seed: int) -> list[Counterfactual]:
     """The counterfactuals of these kinds; seed: of the shuffle."""
     found: list[Counterfactual] = []
@@ -51,10 +58,6 @@ def counterfactuals(kinds: Sequence[Kind], seed: int) -> list[Counterfactual]:
             for scale in SCALES
         ]
     return found
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:

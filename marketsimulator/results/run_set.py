@@ -301,25 +301,11 @@ def _few(names: Sequence[str]) -> str:
 
 def length_remarks(runs: RunSet) -> list[str]:
     """That there is too little to scale to a year, of all runs or of some."""
-    ranking = runs.ranking()
-    names = [runs.names[k] for k in ranking]
-    return annual_remarks(names, runs.annual[ranking], runs.days, lost=runs.all_lost)
-
-
-def annual_remarks(names: Sequence[str], annual: Mask, days: int, *, lost: bool) -> list[str]:
-    """The same of runs with these names.
-
-    Parameters
-    ----------
-    annual: [V], whether there is enough of each.
-    days: of each.
-    lost: whether all of them lost, and stand in the order of their returns.
-    """
-    if days < FEWEST_DAYS:
-        order = "returns, as all lost" if lost else "Sharpe ratios"
+    if runs.days < FEWEST_DAYS:
+        order = "returns, as all lost" if runs.all_lost else "Sharpe ratios"
         return [
-            f"Only {counted(days, 'day')}: {NO_ANNUAL_FIGURES}. Rows still stand in the order of"
-            f" {order}."
+            f"Only {counted(runs.days, 'day')}: {NO_ANNUAL_FIGURES}. Rows still stand in the order"
+            f" of {order}."
         ]
-    few = [name for name, enough in zip(names, annual, strict=True) if not enough]
+    few = [runs.names[k] for k in runs.ranking() if not runs.annual[k]]
     return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

@@ -42,7 +42,6 @@ def outcomes(
         number of the instant that the runs begin at.
     workers
         threads; one a core by default.
-
     """
     base = variants[0].timeline(bars, impact=True)
 

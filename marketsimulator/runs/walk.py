@@ -56,9 +56,10 @@ class Asked(NamedTuple):
     failed: dict[int, SizingAnswer]
 
     @classmethod
-    def room(cls, table: BeliefTable) -> Asked:
-        """Room for the decisions of a table."""
+    def room(cls, table: BeliefTable, *, none: bool = False) -> Asked:
+        """Room for the decisions of a table; none where nobody will ask."""
         rows, blocks, size = table.mu.shape
+        rows = 0 if none else rows
 
         def numbers(width: int = size) -> Array:
             return np.full((rows, width), np.nan)
@@ -174,7 +175,7 @@ def walked(
     written = np.zeros(count - first if keeps else 0, dtype=np.int64)
     kept = Kept.room(table, none=not keeps)
     strategy = settings.sizing.chosen_strategy()
-    asked = None if compiles(strategy) else Asked.room(table)
+    asked = None if compiles(strategy) else Asked.room(table, none=not keeps)
     step = AT_ONCE if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
