@@ -44,7 +44,6 @@ def explain(
         for a folder that holds no whole run, or an order or decision that is not in it.
     """
     folder = RunFolder(run)
-    folder.summary()  # that says whether it is a backtest's
     decisions = folder.table("decisions", DECISION_COLUMNS)
     orders = folder.table("orders", ORDER_COLUMNS)
     fills = folder.table("fills", FILL_COLUMNS)

@@ -13,7 +13,7 @@ import yaml
 
 from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
-from foundation.files import refuse_mixture
+from foundation.files import RUN_MARKS, refuse_mixture
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
 INSTANTS = {"at", "booked_at", "until"}
@@ -25,12 +25,12 @@ _ADVICE = "name the folder of a backtest's results (the page of a live account h
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a backtest's results.
+    """The folder of a run's results: a backtest's, or a replay's, which has no summary.
 
     Raises
     ------
     InputError
-        for what is no folder, and for files that are not all of one run.
+        for what is no folder of a run, and for files that are not all of one.
     """
 
     path: Path
@@ -40,6 +40,14 @@ class RunFolder:
             what = "a file" if self.path.exists() else "not there"
             raise InputError(f"RUN: {self.path} is {what}; name the folder of a backtest's results")
         refuse_mixture(self.path, "RUN")
+        if not any((self.path / mark).is_file() for mark in RUN_MARKS):
+            raise InputError(self._without_summary())
+
+    def _without_summary(self) -> str:
+        within = sorted(each.parent.name for each in self.path.glob(f"*/{SUMMARY}"))
+        more = f" and {len(within) - NAMED} more" if len(within) > NAMED else ""
+        hint = f"; name one of its runs: {', '.join(within[:NAMED])}{more}" if within else ""
+        return f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder{hint}"
 
     def summary(self) -> dict[str, Any]:
         """The content of `summary.json`.
@@ -51,12 +59,7 @@ class RunFolder:
         """
         path = self.path / SUMMARY
         if not path.is_file():
-            within = sorted(each.parent.name for each in self.path.glob(f"*/{SUMMARY}"))
-            more = f" and {len(within) - NAMED} more" if len(within) > NAMED else ""
-            hint = f"; name one of its runs: {', '.join(within[:NAMED])}{more}" if within else ""
-            raise InputError(
-                f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder{hint}"
-            )
+            raise InputError(self._without_summary())
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
