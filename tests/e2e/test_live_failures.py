@@ -86,7 +86,7 @@ def test_a_pass_that_fails_is_over_and_so_many_in_a_row_halt(
     done = paper(here, tmp_path, "cycles=9", "halt_after=2", "broker.attempts=1")
     assert done.returncode == 2
     assert done.stderr.count("the pass is over, the next one comes") == 1
-    assert "positions: the answer makes no sense" in done.stderr.splitlines()[-1]
+    assert "the answer makes no sense: no JSON" in done.stderr.splitlines()[-1]
     assert not here.posts
 
 
