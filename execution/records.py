@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property, partial
@@ -38,6 +38,7 @@ BookingKind = Literal[
     "interest",
     "cash_interest",
     "rounding",
+    "other",
 ]
 
 
@@ -83,7 +84,8 @@ class Booking(NamedTuple):
     at: instant of the row that it is in.
     symbol: empty for what the account as a whole pays or gets.
     kind: `spread` and `slippage` are in the prices of fills already; `split` is cash for a fraction
-        of a share; `cash_interest` is got, `rounding` is that of a day's fees.
+        of a share; `cash_interest` is got, `rounding` is that of a day's fees; `other` is what a
+        live account was booked beside.
     usd: below 0 where it is paid.
     """
 
@@ -103,6 +105,7 @@ class Run:
     rows: the account at each instant at which a bar became known.
     margin: how often the broker stepped in, by what for.
     bookings: the rows' flows by symbol, without fees.
+    begins: signed quantities that it began with, by symbol, at the closes of its first row.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Run:
     rows: list[Row]
     margin: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
+    begins: Mapping[str, Decimal] = field(default_factory=dict)
 
     @cached_property
     def log(self) -> DecisionLog:

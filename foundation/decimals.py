@@ -39,6 +39,9 @@ def plain_number(text: str) -> Decimal:
     return Decimal(text)
 
 
+ZERO = Fraction(0)
+
+
 def as_written(number: Fraction | Decimal | float) -> Fraction:
     """The number as it is written: 0.1 is a tenth."""
     return Fraction(number if isinstance(number, Fraction | Decimal) else repr(float(number)))

@@ -29,21 +29,23 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from execution.decision import Decision
+from execution.journal_record import JournalRecord, Reading, read_journal
 from execution.live.accounts import TRADE, holds_contracts
 from execution.live.settings import LiveSettings
 from execution.orders import Account, Fill, strategy_of
+from execution.records import Run
 from execution.trader import Decider, Trader
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
 from foundation.configuration import may_overwrite, settings_of
+from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.files import check_file
 from foundation.settings import setting, settings_class
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
-from marketsimulator.results.drift_journal import LiveRecord, Reading, read_journal
 from marketsimulator.results.drift_orders import (
     causes_of,
     compare_orders,
@@ -52,8 +54,8 @@ from marketsimulator.results.drift_orders import (
     slippage,
 )
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift_sides import SimulatedHours, live_side, simulated_side
-from marketsimulator.results.drift_terms import ZERO, profit_terms
+from marketsimulator.results.drift_sides import reading_of, side_of
+from marketsimulator.results.drift_terms import profit_terms
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, closes_of, panel
@@ -138,6 +140,86 @@ class _Witness:
         return self._decider.decide(bars, account)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class SimulatedHours:
+    """A re-simulation of a live account's hours.
+
+    begins: its account at the first instant.
+    ends: its account as the live one was read last.
+    run: all of it.
+    counted: what that account had filled and was charged by then; what it was charged as the last
+        instant came is no more in it than a venue has listed it.
+    sent: the decisions whose orders were sent by then.
+    """
+
+    begins: Account
+    ends: Account
+    run: Run
+    counted: Run
+    sent: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LiveHours:
+    """The hours of a live account, as its journal has them and as they are simulated.
+
+    journal: the file.
+    record: what it says.
+    start, end: the account as it was read at either end.
+    simulation: its settings.
+    bars: that the live run had and that its orders met.
+    first: number of the instant that was decided first.
+    trader: that decides.
+    simulated: what it does.
+    """
+
+    journal: Path
+    record: JournalRecord
+    start: Reading
+    end: Reading
+    simulation: BacktestSettings
+    bars: Bars
+    first: int
+    trader: Trader
+    simulated: SimulatedHours
+
+    @classmethod
+    def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
+        """The hours of a journal, simulated.
+
+        Raises
+        ------
+        InputError
+            for a journal, settings or bars that cannot be used.
+        """
+        _refuse_contracts(settings.journal)
+        record = read_journal(settings.journal, TRADE)
+        simulation = settings.simulation
+        if not simulation.symbols:
+            simulation = replace(simulation, symbols=record.symbols)
+        _refuse_other_names(record, simulation)
+        bars = simulation.bars()
+        start = record.beginning()
+        end = record.end(lambda at: is_covered(bars, at))
+        if end.at == start.at and len(record.decisions) > 1:
+            raise InputError(
+                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.now)}, before what was"
+                f" decided first was met; {OTHER_BARS}"
+            )
+        decided = record.decisions[0].at
+        bars, first = _bars_between(bars, start, end, decided, settings.history_days)
+        forecaster = simulation.forecaster.build(bars.symbols)
+        trader = simulation.trader(forecaster)
+        trader = simulation.trader_with_beliefs(trader, bars, first, progress)
+        simulated = _simulated_hours(simulation, bars, first, trader, record, end, progress)
+        return cls(settings.journal, record, start, end, simulation, bars, first, trader, simulated)
+
+    @property
+    def live(self) -> Run:
+        """What the account did, as its venue lists it."""
+        return self.record.run(self.trader.forecaster.name, self.start, self.end)
+
+
 def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift:
     """Compare a journal with the simulation of the same hours.
 
@@ -146,50 +228,39 @@ def measure_drift(settings: DriftSettings, progress: Progress = silent) -> Drift
     InputError
         for a journal, settings or bars that cannot be used.
     """
-    _refuse_contracts(settings.journal)
-    record = read_journal(settings.journal, TRADE)
-    simulation = settings.simulation
-    if not simulation.symbols:
-        simulation = replace(simulation, symbols=record.symbols)
-    _refuse_other_names(record, simulation)
-    bars = simulation.bars()
-    start = record.beginning()
-    end = record.end(lambda at: is_covered(bars, at))
-    if end.at == start.at and len(record.decisions) > 1:
-        raise InputError(
-            f"data.dir: the bars ({bars.source}) end at {utc_text(bars.now)}, before what was"
-            f" decided first was met; {OTHER_BARS}"
-        )
-    bars, first = _bars_between(bars, start, end, record.decisions[0].at, settings.history_days)
-    forecaster = simulation.forecaster.build(bars.symbols)
-    trader = simulation.trader_with_beliefs(simulation.trader(forecaster), bars, first, progress)
-    hours = _simulated_hours(simulation, bars, first, trader, record, end, progress)
-    simulated = simulated_side(hours)
-    live = live_side(record, start, end, simulated.end_marks)
+    return drift_of(LiveHours.of(settings, progress), each=settings.each, progress=progress)
+
+
+def drift_of(hours: LiveHours, *, each: bool, progress: Progress = silent) -> Drift:
+    """Every difference of hours; each: whether every instant is decided anew as well."""
+    record, start, end, there = hours.record, hours.start, hours.end, hours.simulated
+    simulated = side_of(there.counted, reading_of(there.begins), reading_of(there.ends))
+    transfers = record.transferred(start.at, end.at)
+    live = side_of(hours.live, start, end, simulated.end_marks, transfers)
     decided_at = {
-        order.client_order_id: decision.at for decision in hours.sent for order in decision.orders
+        order.client_order_id: decision.at for decision in there.sent for order in decision.orders
     }
     orders = compare_orders(
         live_orders(record, TRADE, start.at, end.at),
-        simulated_orders(hours.sent, hours.fills),
+        simulated_orders(there.sent, there.counted.fills),
         record,
         decided_at,
     )
-    each = None
-    if settings.each:
-        anew, closes = _decided_anew(record, end, simulation, bars, trader, progress)
-        each = compare_decisions(record, anew, end.at, closes)
+    anew = None
+    if each:
+        decisions, closes = _decided_anew(hours, progress)
+        anew = compare_decisions(record, decisions, end.at, closes)
     return Drift(
-        source=f"{settings.journal}; {', '.join(bars.symbols)}: {bars.source}",
+        source=f"{hours.journal}; {', '.join(hours.bars.symbols)}: {hours.bars.source}",
         begins=start.at,
         ends=end.at,
         live=live,
         simulated=simulated,
         terms=profit_terms(live, simulated, causes_of(orders)),
-        whole=compare_decisions(record, hours.decisions, end.at),
-        each=each,
+        whole=compare_decisions(record, there.run.decisions, end.at),
+        each=anew,
         orders=orders,
-        slippage=slippage(orders, record, hours.sent, simulation.costs),
+        slippage=slippage(orders, record, there.sent, hours.simulation.costs),
     )
 
 
@@ -202,7 +273,7 @@ def _refuse_contracts(journal: Path) -> None:
         )
 
 
-def _refuse_other_names(record: LiveRecord, settings: BacktestSettings) -> None:
+def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
     """Refuse a strategy under whose name no order of the journal is."""
     names = {
         strategy_of(intent.client_order_id)
@@ -267,7 +338,7 @@ def _simulated_hours(
     bars: Bars,
     first: int,
     trader: Trader,
-    record: LiveRecord,
+    record: JournalRecord,
     end: Reading,
     progress: Progress,
 ) -> SimulatedHours:
@@ -287,7 +358,8 @@ def _simulated_hours(
     )
     broker = settings.broker(bars, first, begins)
     witness = _Witness(trader, broker, end.at)
-    run = step_trading(settings, bars, first, "drift", witness, broker, progress)
+    run = step_trading(settings, bars, first, "simulation", witness, broker, progress)
+    run = replace(run, begins=begins.positions)
     last = witness.account.as_of
     ends = witness.account
     fills = run.fills[: witness.fills]
@@ -297,14 +369,13 @@ def _simulated_hours(
         sent = list(run.decisions)
         (row,) = [row for row in run.rows if row.at == last]
         ends = replace(ends, cash=row.cash, positions=_held(begins, fills))
-    return SimulatedHours(
-        begins=begins,
-        ends=ends,
-        fills=tuple(fills),
-        rows=tuple(row for row in run.rows if row.at < last),
-        decisions=tuple(run.decisions),
-        sent=tuple(sent),
+    counted = replace(
+        run,
+        fills=fills,
+        rows=[row for row in run.rows if row.at < last],
+        bookings=[booking for booking in run.bookings if booking.at < last],
     )
+    return SimulatedHours(begins, ends, run, counted, tuple(sent))
 
 
 def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
@@ -316,24 +387,20 @@ def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
 
 
 def _decided_anew(
-    record: LiveRecord,
-    end: Reading,
-    settings: BacktestSettings,
-    bars: Bars,
-    trader: Trader,
-    progress: Progress,
+    hours: LiveHours, progress: Progress
 ) -> tuple[list[Decision], dict[np.datetime64, dict[str, float]]]:
     """What is decided for each account as journaled, and the closes of the bars then."""
+    record, settings, bars = hours.record, hours.simulation, hours.bars
     decisions = []
     closes = {}
-    compared = [decision for decision in record.decisions if decision.at <= end.at]
+    compared = [decision for decision in record.decisions if decision.at <= hours.end.at]
     for number, journaled in enumerate(compared, 1):
         index = int(np.searchsorted(bars.times, journaled.at, side="right"))
         view = settings.view(bars.between(0, index))
         closes[journaled.at] = closes_of(view)
         if view.now == journaled.at:
             account = journaled_account(record, journaled, settings, closes[journaled.at])
-            decision = trader.decide(view, account)
+            decision = hours.trader.decide(view, account)
             if decision is not None:
                 decisions.append(decision)
         progress("decisions, anew", number, len(compared))

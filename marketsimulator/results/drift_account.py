@@ -14,17 +14,16 @@ from fractions import Fraction
 import numpy as np
 
 from execution.journal.decisions import DecisionRow
+from execution.journal_record import JournalRecord
 from execution.live.night import is_stock
 from execution.orders import Account
 from execution.settings import TradingSettings
-from foundation.decimals import as_written
-from marketsimulator.results.drift_journal import LiveRecord
-from marketsimulator.results.drift_terms import ZERO
+from foundation.decimals import ZERO, as_written
 from trainingdata.sessions import stock_grid
 
 
 def journaled_account(
-    record: LiveRecord,
+    record: JournalRecord,
     decision: DecisionRow,
     settings: TradingSettings,
     closes: Mapping[str, float],
@@ -59,7 +58,7 @@ def journaled_account(
     return replace(account, cash=account.cash + (decision.equity - account.equity))
 
 
-def _shorts(record: LiveRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
+def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
     """What open shorts were sold for, the part of it from this session, and what has not settled.
 
     Shorts that the first decision met count as sold at their price then. USD.

@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.decision import Choice, Decision
 from execution.journal.decisions import DecisionRow
-from marketsimulator.results.drift_journal import LiveRecord
+from execution.journal_record import JournalRecord
 from marketsimulator.results.drift_orders import why_not_decided
 
 Cause = Literal["missed", "halted", "bars", "forecast", "price", "account", "sizing"]
@@ -70,7 +70,7 @@ class DecisionComparison:
 
 
 def compare_decisions(
-    record: LiveRecord,
+    record: JournalRecord,
     simulated: Iterable[Decision],
     until: np.datetime64,
     closes: Mapping[np.datetime64, Mapping[str, float]] | None = None,
@@ -98,7 +98,7 @@ def _differences_at(
     at: np.datetime64,
     mine: DecisionRow | None,
     other: Decision | None,
-    record: LiveRecord,
+    record: JournalRecord,
     closes: Mapping[str, float],
 ) -> list[DecisionDifference]:
     if mine is None:

@@ -14,17 +14,15 @@ from execution.decision import Decision
 from execution.fees import BASIS_POINT, TradingCosts
 from execution.journal.intents import UNSENT, Intent
 from execution.journal.passes import PassRow
+from execution.journal_record import JournalRecord, foreign_name
 from execution.live.cycle import OLDEST_BAR
 from execution.orders import Fill, Order, strategy_of
-from foundation.decimals import as_written
-from marketsimulator.results.drift_journal import LiveRecord
-from marketsimulator.results.drift_terms import ZERO, Term
-from trainingdata.instants import utc_text
+from foundation.decimals import ZERO, as_written
+from marketsimulator.results.drift_terms import Term
 from trainingdata.instruments import is_coin
 
 Outcome = Literal["same"] | Term
 LIQUIDATION = "liquidation"
-SPLIT = "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def simulated_orders(decisions: Iterable[Decision], fills: Iterable[Fill]) -> di
 
 
 def live_orders(
-    record: LiveRecord, job: str, since: np.datetime64, until: np.datetime64
+    record: JournalRecord, job: str, since: np.datetime64, until: np.datetime64
 ) -> dict[str, Filled]:
     """Orders of a job that were planned between two readings, and everything that traded, by id.
 
@@ -143,15 +141,10 @@ def fill_name(fill: Fill) -> str:
     return foreign_name(fill.symbol, fill.booked_at) if strategy_of(name) == LIQUIDATION else name
 
 
-def foreign_name(symbol: str, at: np.datetime64) -> str:
-    """What a trade without an order of ours is called here."""
-    return f"{symbol} {utc_text(at)}"
-
-
 def compare_orders(
     live: Mapping[str, Filled],
     simulated: Mapping[str, Filled],
-    record: LiveRecord,
+    record: JournalRecord,
     decided_at: Mapping[str, np.datetime64],
 ) -> tuple[OrderComparison, ...]:
     """Every order of either side, in the order of their names' instants.
@@ -181,7 +174,7 @@ def _outcome(
     mine: Filled | None,
     other: Filled | None,
     intent: Intent | None,
-    record: LiveRecord,
+    record: JournalRecord,
     decided_at: np.datetime64 | None,
 ) -> tuple[Outcome, str]:
     """Under which term the difference of an order counts, and why there is one."""
@@ -228,7 +221,7 @@ def why_not_decided(passes: Iterable[PassRow], at: np.datetime64) -> tuple[Term,
 
 def slippage(
     orders: Iterable[OrderComparison],
-    record: LiveRecord,
+    record: JournalRecord,
     decisions: Iterable[Decision],
     costs: TradingCosts,
 ) -> tuple[Slippage, ...]:

@@ -14,9 +14,10 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from foundation.cents import to_cents
+from foundation.decimals import ZERO
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison, DecisionDifference
 from marketsimulator.results.drift_orders import Filled, OrderComparison, Slippage
-from marketsimulator.results.drift_terms import MEANINGS, ZERO, Side, Term, cents
+from marketsimulator.results.drift_terms import MEANINGS, Side, Term, cents
 from trainingdata.instants import utc_text
 
 SHOWN = 12  # differences on the terminal; JSON has them all

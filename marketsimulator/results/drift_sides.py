@@ -2,137 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from fractions import Fraction
 
-from execution.decision import Decision
-from execution.journal.activities import Kind
-from execution.option_orders import SHARES, is_option
-from execution.orders import Account, Fill, strategy_of
-from execution.records import Row
-from foundation.decimals import as_written
-from marketsimulator.results.drift_journal import LiveRecord, Reading
-from marketsimulator.results.drift_orders import SPLIT, fill_name, foreign_name
-from marketsimulator.results.drift_terms import ZERO, Flow, Side, Term, Trade
+from execution.journal_record import Reading
+from execution.orders import Account, strategy_of
+from execution.records import BookingKind, Run
+from foundation.decimals import ZERO, as_written
+from marketsimulator.results.drift_orders import fill_name
+from marketsimulator.results.drift_terms import Flow, Side, Term, Trade
 
-_TERM_OF_KIND: Mapping[Kind, Term] = {
-    "fee": "fees",
-    "coin fee": "coin_fees",
+# Spread and slippage are in the prices of fills.
+_BOOKED: Mapping[BookingKind, Term] = {
+    "rounding": "fees",
     "interest": "interest",
+    "cash_interest": "interest",
     "dividend": "dividends",
     "split": "splits",
+    "borrow": "other",
+    "other": "other",
 }
+_IN_KIND: Mapping[str, Term] = {"split": "splits", "option": "other", "share_transfer": "other"}
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class SimulatedHours:
-    """A re-simulation, up to the instant at which the live account was read last.
-
-    begins: its account at the first instant.
-    ends: its account as the live one was read last.
-    fills: all by then.
-    rows: the account after the fills of each instant before the last.
-    decisions: all, those of the last instant included.
-    sent: those of them whose orders were sent by then.
-    """
-
-    begins: Account
-    ends: Account
-    fills: tuple[Fill, ...]
-    rows: tuple[Row, ...]
-    decisions: tuple[Decision, ...]
-    sent: tuple[Decision, ...]
+def reading_of(account: Account) -> Reading:
+    """A simulated account as a live one is read."""
+    prices = {symbol: as_written(price) for symbol, price in account.prices.items()}
+    positions = {symbol: as_written(held) for symbol, held in account.positions.items()}
+    worth = (held * prices[symbol] for symbol, held in positions.items())
+    equity = as_written(account.cash) + sum(worth, ZERO)
+    return Reading(account.as_of, equity, positions, prices)
 
 
-def simulated_side(hours: SimulatedHours) -> Side:
-    """The simulated account.
-
-    What it was charged as its last instant came is among its flows as little as it is among those
-    that a venue lists by then.
-    """
-    start = {symbol: as_written(held) for symbol, held in hours.begins.positions.items()}
-    trades: dict[str, Trade] = {}
-    flows: list[Flow] = []
-    for fill in hours.fills:
-        if fill.price > 0:
-            _add(trades, fill_name(fill), fill.symbol, as_written(fill.qty), as_written(fill.price))
-        else:
-            term: Term = "splits" if strategy_of(fill.client_order_id) == SPLIT else "coin_fees"
-            flows.append(Flow(term, ZERO, fill.symbol, as_written(fill.qty)))
-    flows += _flows_of(hours.rows)
-    return Side(
-        start=start,
-        start_marks=_marks(hours.begins),
-        end_marks=_marks(hours.ends),
-        start_equity=_equity(hours.begins),
-        end_equity=_equity(hours.ends),
-        trades=trades,
-        flows=tuple(flows),
-    )
-
-
-def live_side(
-    record: LiveRecord, start: Reading, end: Reading, marks: Mapping[str, Fraction]
+def side_of(
+    run: Run,
+    start: Reading,
+    end: Reading,
+    marks: Mapping[str, Fraction] | None = None,
+    transfers: Fraction = ZERO,
 ) -> Side:
-    """The live account between two readings.
+    """What a run did between two readings of its account.
 
-    marks: prices at the end of what the live account does not price itself, as what it has sold.
+    marks: prices at the end of what that reading does not price, as what was sold.
     """
     trades: dict[str, Trade] = {}
-    for fill in record.fills_between(start.at, end.at):
-        name = fill.order or foreign_name(fill.symbol, fill.at)
-        units = SHARES if is_option(fill.symbol) else 1
-        _add(trades, name, fill.symbol, as_written(fill.quantity), as_written(fill.price) * units)
-    flows: list[Flow] = []
-    transfers = ZERO
-    for each in record.activities:
-        if not start.at < each.listed_at <= end.at:
-            continue
-        amount = as_written(each.amount)
-        if each.kind == "transfer":
-            transfers += amount
+    flows = [Flow("fees", -as_written(row.fees)) for row in run.rows if row.fees]
+    for fill in run.fills:
+        quantity, price = as_written(fill.qty), as_written(fill.price)
+        if price > 0:
+            name = fill_name(fill)
+            before = trades.get(name, Trade(fill.symbol, ZERO, ZERO))
+            after = before.quantity + quantity, before.value + quantity * price
+            trades[name] = Trade(fill.symbol, *after)
         else:
-            term = _TERM_OF_KIND.get(each.kind, "other")
-            flows.append(Flow(term, amount, each.symbol, as_written(each.quantity)))
+            term = _IN_KIND.get(strategy_of(fill.client_order_id), "coin_fees")
+            flows.append(Flow(term, ZERO, fill.symbol, quantity))
+    flows += [
+        Flow(_BOOKED[booking.kind], as_written(booking.usd))
+        for booking in run.bookings
+        if booking.kind in _BOOKED
+    ]
     return Side(
         start=start.positions,
         start_marks=start.prices,
-        end_marks={**marks, **end.prices},
+        end_marks={**(marks or {}), **end.prices},
         start_equity=start.equity,
         end_equity=end.equity,
         trades=trades,
         flows=tuple(flows),
         transfers=transfers,
     )
-
-
-def _add(
-    trades: dict[str, Trade], name: str, symbol: str, quantity: Fraction, price: Fraction
-) -> None:
-    before = trades.get(name, Trade(symbol, ZERO, ZERO))
-    trades[name] = Trade(symbol, before.quantity + quantity, before.value + quantity * price)
-
-
-def _flows_of(rows: Sequence[Row]) -> list[Flow]:
-    flows = []
-    for row in rows:
-        parts: Mapping[Term, Fraction] = {
-            "fees": -as_written(row.fees) - as_written(row.rounding),
-            "interest": -as_written(row.interest),
-            "dividends": as_written(row.dividends),
-            # Borrow, interest on idle cash, and the cash for a fraction of a share after a split.
-            "other": as_written(row.other) + as_written(row.rounding) - as_written(row.dividends),
-        }
-        flows += [Flow(term, usd) for term, usd in parts.items() if usd]
-    return flows
-
-
-def _marks(account: Account) -> dict[str, Fraction]:
-    return {symbol: as_written(price) for symbol, price in account.prices.items()}
-
-
-def _equity(account: Account) -> Fraction:
-    marks = _marks(account)
-    held = (as_written(quantity) * marks[symbol] for symbol, quantity in account.positions.items())
-    return as_written(account.cash) + sum(held, ZERO)

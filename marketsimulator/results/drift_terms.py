@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from foundation.cents import cents_that_add_up, to_cents
+from foundation.decimals import ZERO
 
 Term = Literal[
     "start",
@@ -66,7 +67,6 @@ MEANINGS: Mapping[Term, str] = {
     "unlisted": "what the account was worth beyond everything that is listed",
     "marking": "prices at which the holdings are valued",
 }
-ZERO = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from execution.journal.decisions import DecisionRow
 from execution.journal.intents import Intent, Part, State
 from execution.journal.marks import AccountMark
 from execution.journal.passes import PassRow
+from execution.journal_record import JournalRecord
 from execution.orders import Account, Order
 from execution.records import Run
 from execution.trader import Decider
@@ -30,7 +31,6 @@ from foundation.errors import InputError
 from marketsimulator.drift import DriftSettings, is_covered
 from marketsimulator.results.drift_account import journaled_account
 from marketsimulator.results.drift_decisions import compare_decisions
-from marketsimulator.results.drift_journal import LiveRecord
 from marketsimulator.results.drift_orders import (
     Filled,
     causes_of,
@@ -340,9 +340,9 @@ def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> Accoun
     return AccountMark(at, equity, 0.0, 0.0, 0.0, 2.0, 0.0, values)
 
 
-def record(*intents: Intent, passes: tuple[PassRow, ...] = (), **more: Any) -> LiveRecord:
+def record(*intents: Intent, passes: tuple[PassRow, ...] = (), **more: Any) -> JournalRecord:
     parts = {"decisions": (decision(),), "fills": (), "activities": (), "marks": (), **more}
-    return LiveRecord(
+    return JournalRecord(
         intents={each.client_order_id: each for each in intents}, passes=passes, **parts
     )
 
@@ -501,7 +501,7 @@ class Watched:
         return decision
 
 
-def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> LiveRecord:
+def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> JournalRecord:
     """What a live journal would have written down of a simulated run."""
     decisions = []
     marks = []

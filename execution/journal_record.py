@@ -1,0 +1,385 @@
+"""A whole journal, read once: what was decided, sent, filled, booked and held, as a run."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from operator import attrgetter
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from execution.decision import Decision
+from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
+from execution.journal.decisions import DecisionRow, decisions_of
+from execution.journal.intents import Intent, intents_of
+from execution.journal.marks import AccountMark, marks_of
+from execution.journal.migrations import as_it_is_today
+from execution.journal.passes import PassRow, passes_of
+from execution.option_orders import SHARES, is_option
+from execution.orders import Fill, Order, client_order_id
+from execution.records import Booking, BookingKind, Row, Run
+from foundation.arrays import Instants
+from foundation.database import Database
+from foundation.decimals import ZERO, as_written
+from foundation.errors import InputError
+from trainingdata.instants import utc_text
+from trainingdata.instruments import is_coin, is_symbol
+
+Number = float | Fraction
+_BOOKED: Mapping[Kind, BookingKind] = {
+    "dividend": "dividend",
+    "split": "split",
+    "interest": "interest",
+    "fee": "rounding",
+    "coin fee": "rounding",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The account as a pass read it, before anything that the pass sent.
+
+    at: by the venue's clock.
+    equity: USD, as stated.
+    positions: signed quantities by symbol.
+    prices: USD, of what was held and decided.
+    """
+
+    at: np.datetime64
+    equity: Fraction
+    positions: Mapping[str, Fraction]
+    prices: Mapping[str, Fraction]
+
+    @property
+    def cash(self) -> Fraction:
+        """What of the equity is no position, USD."""
+        return self.equity - sum(self.worth.values(), ZERO)
+
+    @property
+    def worth(self) -> dict[str, Fraction]:
+        """Value of each position, signed, USD by symbol."""
+        return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
+
+    @property
+    def held(self) -> dict[str, Decimal]:
+        """The positions as decimals, which they were read as."""
+        return {
+            symbol: Decimal(held.numerator) / held.denominator
+            for symbol, held in self.positions.items()
+        }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class JournalRecord:
+    """Everything that drift compares, in time order.
+
+    decisions: of the job that trades stocks and coins.
+    intents: of every job, by id.
+    fills, activities, marks, passes: all of the account's.
+    """
+
+    decisions: tuple[DecisionRow, ...]
+    intents: Mapping[str, Intent]
+    fills: tuple[FillRow, ...]
+    activities: tuple[BookingRow, ...]
+    marks: tuple[AccountMark, ...]
+    passes: tuple[PassRow, ...]
+
+    @classmethod
+    def of(cls, database: Database, job: str) -> JournalRecord:
+        """All of a journal; job: whose decisions and passes."""
+        return cls(
+            decisions=_last_of_each(decisions_of(database, job, ALL_TIME)),
+            intents={intent.client_order_id: intent for intent in intents_of(database)},
+            fills=tuple(fills_of(database, ALL_TIME)),
+            activities=tuple(bookings_of(database)),
+            marks=tuple(marks_of(database, ALL_TIME)),
+            passes=_ended(passes_of(database, job)),
+        )
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Whatever was decided, sorted."""
+        return tuple(sorted({symbol for each in self.decisions for symbol in each.choices}))
+
+    def order(self, name: str) -> Order:
+        """The order of an intent.
+
+        Raises
+        ------
+        InputError
+            for one that the journal lacks, or that is none of a stock's or a coin's.
+        """
+        if name not in self.intents:
+            raise InputError(f"the journal has no order {name}, which a decision replaces")
+        return self.intents[name].single
+
+    def beginning(self) -> Reading:
+        """The account at the first decision."""
+        return self.reading(self.decisions[0])
+
+    def ends(self) -> tuple[Reading, Reading]:
+        """The account as it was marked first, if it held nothing then, and last."""
+        first, last = self.marks[0], self.marks[-1]
+        begin = Reading(first.at, as_written(first.equity), {}, {})
+        if first.positions and self.decisions:
+            begin = self.beginning()
+        return begin, self._marked(last, begin)
+
+    def end(self, covered: Callable[[np.datetime64], bool]) -> Reading:
+        """The account at the last pass that read it at a covered instant.
+
+        What a pass sends is listed by the next one: of the last pass only what it met counts.
+        """
+        for each in reversed(self.passes):
+            decided = [d for d in self.decisions if _within(d.decided_at, each)]
+            if decided and covered(decided[0].decided_at):
+                return self.reading(decided[0])
+            marked = [mark for mark in self.marks if _within(mark.at, each)]
+            if not decided and marked and covered(marked[0].at):
+                return self._marked(marked[0], self.beginning())
+        return self.beginning()
+
+    def sent_before(self, instant: np.datetime64, reading: Reading) -> bool:
+        """Whether orders that are decided at an instant were sent before the account was read."""
+        later = [d for d in self.decisions if d.at == instant and d.decided_at >= reading.at]
+        return bool(reading.at > instant) and not later
+
+    def reading(self, decision: DecisionRow) -> Reading:
+        """The account that a decision was made for.
+
+        Raises
+        ------
+        InputError
+            for a position that nothing in the journal prices.
+        """
+        known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
+        values = self.marks[known - 1].positions if known else {}
+        positions = {s: as_written(held) for s, held in decision.positions.items() if held}
+        prices = {symbol: as_written(choice.price) for symbol, choice in decision.choices.items()}
+        for symbol, held in positions.items():
+            if symbol in prices:
+                continue
+            if symbol not in values:
+                raise InputError(f"{decision.name}: the journal has no price of {symbol} then")
+            prices[symbol] = as_written(values[symbol]) / held
+        return Reading(decision.decided_at, as_written(decision.equity), positions, prices)
+
+    def _marked(self, mark: AccountMark, start: Reading) -> Reading:
+        """The account at a mark, which says what positions are worth and not how many they are."""
+        held = dict(start.positions)
+        for fill in self.fills_between(start.at, mark.at):
+            held[fill.symbol] = held.get(fill.symbol, ZERO) + as_written(fill.quantity)
+        for each in self.activities:
+            if each.symbol and start.at < each.listed_at <= mark.at:
+                held[each.symbol] = held.get(each.symbol, ZERO) + as_written(each.quantity)
+        positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
+        known = {symbol: value for symbol, value in mark.positions.items() if symbol in positions}
+        prices = {symbol: as_written(value) / positions[symbol] for symbol, value in known.items()}
+        priced = {symbol: quantity for symbol, quantity in positions.items() if symbol in prices}
+        return Reading(mark.at, as_written(mark.equity), priced, prices)
+
+    def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
+        """What an account that was read at two instants did between them."""
+        # What was listed by an instant has traded by then.
+        traded = bisect_right(self.fills, until, key=attrgetter("at"))
+        return [
+            fill
+            for fill in self.fills[:traded]
+            if self._is_before(fill, until) and not self._is_before(fill, since)
+        ]
+
+    def _is_before(self, fill: FillRow, at: np.datetime64) -> bool:
+        """Whether an account that was read at an instant held what a fill did.
+
+        A practice venue stamps a fill with the instant of its bar, which may be before the pass
+        that sent the order: an order of ours fills after it was sent.
+        """
+        intent = self.intents.get(fill.order)
+        if intent is not None and intent.sent_at >= at:
+            return False
+        return bool(fill.at < at or fill.listed_at <= at)
+
+    def made(self) -> list[Decision]:
+        """The decisions, with the orders that followed from each."""
+        orders: dict[str, list[Order]] = {}
+        for intent in self.intents.values():
+            if isinstance(intent.order, Order):
+                orders.setdefault(intent.decision, []).append(intent.order)
+        return [
+            Decision(
+                at=row.at,
+                until=row.until,
+                equity=row.equity,
+                stock_ceiling=row.stock_ceiling,
+                choices=tuple(row.choices.values()),
+                orders=tuple(orders.get(row.name, ())),
+                failure=row.failure,
+            )
+            for row in self.decisions
+        ]
+
+    def transferred(self, since: np.datetime64, until: np.datetime64) -> Fraction:
+        """Deposits less withdrawals that were listed between two instants, USD."""
+        paid_in = (
+            as_written(each.amount)
+            for each in self.activities
+            if each.kind == "transfer" and since < each.listed_at <= until
+        )
+        return sum(paid_in, ZERO)
+
+    def run(self, name: str, begin: Reading, end: Reading) -> Run:
+        """What the account did between two readings, as its venue lists it.
+
+        Its rows are the readings, with equity and cash as stated, less what was paid in since it
+        began; what is no stock and no coin is cash. Prices of fills have the spread in them, which
+        no venue lists. A fee is `rounding`, as one that is a whole day's.
+
+        name: of the decider.
+        """
+        marks = [mark for mark in self.marks if begin.at < mark.at < end.at]
+        instants = np.unique([begin.at, *(mark.at for mark in marks), end.at])
+        fills = [
+            _fill(fill, instants[k])
+            for fill in self.fills
+            if 0 < (k := self._counted(fill, instants)) < len(instants)
+        ]
+        booked: list[list[BookingRow]] = [[] for _ in instants]
+        for each in self.activities:
+            k = int(np.searchsorted(instants, each.listed_at))
+            if 0 < k < len(instants):
+                booked[k].append(each)
+                if each.quantity:
+                    fills.append(_in_kind(each, instants[k]))
+        read: list[tuple[Number, Mapping[str, Number]]] = [
+            (begin.equity, begin.worth),
+            *((mark.equity, mark.positions) for mark in marks),
+        ]
+        read += [(end.equity, end.worth)] * (len(instants) - len(read))
+        rows = []
+        paid_in = 0.0
+        for at, (equity, worth), own in zip(instants, read, booked, strict=True):
+            paid_in += math.fsum(float(each.amount) for each in own if each.kind == "transfer")
+            rows.append(_row(at, float(equity) - paid_in, worth, own))
+        bookings = [
+            Booking(at, each.symbol, _booking_kind(each), float(each.amount))
+            for at, own in zip(instants, booked, strict=True)
+            for each in own
+            if each.amount and each.kind != "transfer"
+        ]
+        decisions = [decision for decision in self.made() if decision.at <= end.at]
+        fills.sort(key=attrgetter("booked_at"))
+        return Run(name, decisions, fills, rows, {}, bookings, begin.held)
+
+    def _counted(self, fill: FillRow, instants: Instants) -> int:
+        """The number of the first of these instants whose account held what a fill did."""
+        intent = self.intents.get(fill.order)
+        traded = np.searchsorted(instants, fill.at)
+        after = np.searchsorted(instants, fill.at, side="right")
+        listed = np.searchsorted(instants, fill.listed_at)
+        sent = 0 if intent is None else np.searchsorted(instants, intent.sent_at, side="right")
+        return int(max(traded, sent, min(after, listed)))
+
+
+def read_journal(path: Path, job: str) -> JournalRecord:
+    """What a journal says; a loop may be writing it meanwhile.
+
+    job: whose decisions and passes.
+
+    Raises
+    ------
+    InputError
+        for a file that cannot be read, whose content makes no sense, or in which nothing was
+        decided.
+    """
+    if not path.is_file():
+        raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
+    with as_it_is_today(path) as database:
+        record = JournalRecord.of(database, job)
+    if not record.decisions:
+        raise InputError(f"journal: in {path} the job {job} has decided nothing")
+    return record
+
+
+def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
+    """Of decisions of one instant the last one, in the order of their instants."""
+    by_instant = {decision.at: decision for decision in decisions}
+    return tuple(by_instant[at] for at in sorted(by_instant))
+
+
+def _ended(passes: Sequence[PassRow]) -> tuple[PassRow, ...]:
+    """A pass without an end, which was killed, lasted at most until the next one."""
+    ends = [*(each.began_at for each in passes[1:]), None]
+    return tuple(
+        replace(each, ended_at=later) if each.ended_at is None else each
+        for each, later in zip(passes, ends, strict=False)
+    )
+
+
+def _within(at: np.datetime64, each: PassRow) -> bool:
+    return bool(each.began_at <= at and (each.ended_at is None or at <= each.ended_at))
+
+
+def _row(
+    at: np.datetime64,
+    equity: float,
+    positions: Mapping[str, Number],
+    booked: Sequence[BookingRow],
+) -> Row:
+    """A row of what was read at an instant, and listed since the one before.
+
+    positions: value of each, signed, USD by symbol.
+    """
+    worth = {symbol: float(usd) for symbol, usd in positions.items() if is_symbol(symbol)}
+    sums = dict.fromkeys(get_args(BookingKind), 0.0)
+    for each in booked:
+        if each.kind != "transfer":
+            sums[_booking_kind(each)] += float(each.amount)
+    return Row(
+        at=at,
+        cash=equity - math.fsum(worth.values()),
+        equity=equity,
+        gross_stock=math.fsum(abs(usd) for symbol, usd in worth.items() if not is_coin(symbol)),
+        gross_crypto=math.fsum(abs(usd) for symbol, usd in worth.items() if is_coin(symbol)),
+        interest=0.0 - sums["interest"],
+        fees=0.0,
+        other=math.fsum(usd for kind, usd in sums.items() if kind != "interest"),
+        spread=0.0,
+        slippage=0.0,
+        coin_fees=0.0,
+        borrow=0.0,
+        rounding=0.0 - sums["rounding"],
+        dividends=sums["dividend"],
+    )
+
+
+def _booking_kind(each: BookingRow) -> BookingKind:
+    if each.kind == "interest" and each.amount > 0:
+        return "cash_interest"
+    return _BOOKED.get(each.kind, "other")
+
+
+def _fill(fill: FillRow, counted: np.datetime64) -> Fill:
+    """A trade; the venue books its fee apart. counted: instant of the row that has it."""
+    units = SHARES if is_option(fill.symbol) else 1
+    name = fill.order or foreign_name(fill.symbol, fill.at)
+    price = float(fill.price * units)
+    return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, counted)
+
+
+def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
+    """What changed a position without a trade: at price 0, as a split and a fee in coin are."""
+    cause = each.kind.replace(" ", "_")
+    name = client_order_id(cause, each.at, each.symbol, 0)
+    return Fill(name, each.symbol, each.quantity, 0.0, 0.0, each.at, counted)
+
+
+def foreign_name(symbol: str, at: np.datetime64) -> str:
+    """What a trade without an order of ours is called."""
+    return f"{symbol} {utc_text(at)}"
