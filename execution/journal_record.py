@@ -374,10 +374,13 @@ def _fill(fill: FillRow, counted: np.datetime64) -> Fill:
 
 
 def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
-    """What changed a position without a trade: at price 0, as a split and a fee in coin are."""
+    """What changed a position without a trade: at price 0, as a split and a fee in coin are.
+
+    It is listed with its day alone: what it was of was before.
+    """
     cause = each.kind.replace(" ", "_")
     name = client_order_id(cause, each.at, each.symbol, 0)
-    return Fill(name, each.symbol, each.quantity, 0.0, 0.0, each.at, counted)
+    return Fill(name, each.symbol, each.quantity, 0.0, 0.0, counted)
 
 
 def foreign_name(symbol: str, at: np.datetime64) -> str:

@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import requests
 import yaml
 
 from execution.alpaca.connection import VenueConnection
-from execution.decision import Decision
-from execution.journal.activities import ALL_TIME, fills_of
-from execution.journal.decisions import decisions_of
 from execution.journal.events import EventLog
 from execution.journal.intents import KEPT_BACK
+from execution.journal_record import JournalRecord
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -35,8 +32,7 @@ from execution.live.loop import Stop, stopped_by_signals
 from execution.live.open_account import open_account
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from execution.orders import Fill
-from execution.records import Run, writers_of
+from execution.records import writers_of
 from execution.trader import Trader
 from forecasting.forecast import Progress
 from foundation.command import Ended
@@ -48,7 +44,6 @@ from foundation.progress import ProgressBar
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
-from trainingdata.instruments import is_symbol
 
 log = logging.getLogger("live")
 
@@ -166,7 +161,8 @@ def run_replay(
             raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
         config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
         records = Records(live, trader.forecaster.name, config, output)
-        keep_settings(account.events, settings, begun=bool(records.run().decisions))
+        begun = account.journal(TRADE).last_decision() is not None
+        keep_settings(account.events, settings, begun=begun)
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(ProgressBar())
@@ -197,7 +193,7 @@ def _make_passes(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Pro
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The run that a replay has made by now, as the account's journal has it, and its files.
+    """The files of the run that a replay has made by now, as the account's journal has it.
 
     live: the account.
     forecaster: its name.
@@ -210,29 +206,6 @@ class Records:
     config: str
     output: Path
 
-    def run(self) -> Run:
-        """Decisions, orders and fills."""
-        database = self.live.account.database
-        decisions = [
-            Decision(
-                at=row.at,
-                until=row.until,
-                equity=row.equity,
-                stock_ceiling=row.stock_ceiling,
-                choices=tuple(row.choices.values()),
-                orders=tuple(intent.single for intent in self.live.book.of_decision(row.name)),
-                failure=row.failure,
-            )
-            for row in decisions_of(database, TRADE, ALL_TIME)
-        ]
-        fills = [
-            # The venue books fees apart from fills.
-            Fill(row.order, row.symbol, row.quantity, float(row.price), 0.0, row.at)
-            for row in fills_of(database, ALL_TIME)
-            if is_symbol(row.symbol)
-        ]
-        return Run(self.forecaster, decisions, fills, [], {})
-
     def write(self, clock: WaitingClock, why: str) -> str:
         """Write the files, say what a backtest would not have, and return a line of JSON.
 
@@ -242,15 +215,11 @@ class Records:
             self.live.read_activities()
         except BrokerError as error:  # what it listed last counts
             log.warning("%s", error)
-        marks = self.live.account.journal(TRADE).marks(ALL_TIME)
+        record = JournalRecord.of(self.live.account.database, TRADE)
+        marks = record.marks
         if not marks:
             return ""
-        run = self.run()
-        equity = pd.DataFrame(
-            [(mark.at, mark.cash, mark.equity) for mark in marks],
-            columns=["at", "cash", "equity"],
-        )
-        equity["at"] = pd.DatetimeIndex(equity["at"]).tz_localize("UTC")
+        run = record.run(self.forecaster, *record.ends())
         kept_back = [each for each in self.live.book.in_states(KEPT_BACK) if each.job == TRADE]
         halts = self.live.halts.standing()
         figures = {
@@ -268,7 +237,6 @@ class Records:
             "account": self.live.account.name,
         }
         files: dict[str, Callable[[Path], object]] = {
-            "equity.parquet": equity.to_parquet,
             "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8"),
         }
         write_whole(run_files({**writers_of(run), **files}, REPLAY_FILE, figures), self.output)
